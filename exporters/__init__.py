@@ -1,0 +1,1 @@
+"""Offline: from a model folder to a deployable bundle."""

@@ -1,0 +1,285 @@
+"""A bundle: one packaged model in one directory, and the check that it is whole.
+
+    NAME/
+      manifest.json            this module's `Manifest`; names and hashes every other file
+      tokenizer.json           Hugging Face tokenizers' own format
+      chat_template.jinja      optional
+      golden.json              `GoldenPrompt`s: what the fp32 model said
+      VARIANT/model.onnx       a graph for one device and precision
+      VARIANT/model.onnx.data  its weights, read by mmap
+
+The daemon takes everything it knows of a model from here. docs/bundle.md tells the fields.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta
+
+from nsedge.errors import BundleInvalid
+
+FORMAT = "nsedge-bundle"
+FORMAT_VERSION = 1
+MANIFEST_FILE = "manifest.json"
+
+Name = Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9._-]{0,127}$")]
+RelativePath = Annotated[str, Meta(pattern=r"^(?!/)(?!.*(^|/)\.\.(/|$))[A-Za-z0-9._/-]{1,255}$")]
+Sha256 = Annotated[str, Meta(pattern=r"^[0-9a-f]{64}$")]
+Positive = Annotated[int, Meta(ge=1)]
+Count = Annotated[int, Meta(ge=0)]
+
+
+class _Strict(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Fields are exact: an unknown one is refused by name."""
+
+
+class FileEntry(_Strict, frozen=True, kw_only=True):
+    """A file of the bundle, as it was packaged."""
+
+    sha256: Sha256
+    bytes: Count
+
+
+class KvLayout(_Strict, frozen=True, kw_only=True):
+    """The key and value cache of every layer: `[slots, heads, capacity, head_dim]` of `dtype`."""
+
+    layers: Positive
+    heads: Positive
+    head_dim: Positive
+    dtype: Annotated[str, Meta(pattern=r"^(float32|float16)$")] = "float32"
+
+
+class GraphIo(_Strict, frozen=True, kw_only=True):
+    """Names of the graph's inputs and outputs; `{layer}` stands for the layer's number from 0.
+
+    - input_ids: int64 [B, Q]; seqlens_k: int32 [B], the row's length after this call, less one;
+      total_sequence_length: int32 scalar, the batch's greatest length after this call.
+    - kept_positions: int64 [K], which of the Q positions to give logits for.
+    - position_ids: int64 [B, Q]; None where the graph computes positions itself.
+    - logits: float32 [B, K, vocab_size].
+    - past_* and present_*: the KV cache, to be bound to the same memory.
+    """
+
+    input_ids: str = "input_ids"
+    seqlens_k: str = "seqlens_k"
+    total_sequence_length: str = "total_sequence_length"
+    kept_positions: str = "logits_to_keep"
+    position_ids: str | None = None
+    logits: str = "logits"
+    past_key: str = "past_key_values.{layer}.key"
+    past_value: str = "past_key_values.{layer}.value"
+    present_key: str = "present.{layer}.key"
+    present_value: str = "present.{layer}.value"
+
+
+class Fidelity(_Strict, frozen=True, kw_only=True):
+    """How near a variant is to fp32 of the same weights, teacher-forced over a text.
+
+    kl is the mean over positions of KL(fp32 || variant) in nats; top1 the share of positions whose
+    most probable token agrees; perplexity is exp of the mean negative log-likelihood.
+    """
+
+    positions: Positive
+    kl: float
+    top1: float
+    perplexity: float
+    perplexity_fp32: float
+    text_sha256: Sha256
+
+
+class Variant(_Strict, frozen=True, kw_only=True):
+    """The graph for one device and precision."""
+
+    name: Name
+    device: Annotated[str, Meta(pattern=r"^(cpu|cuda)$")]
+    scheme: str
+    graph: RelativePath
+    io: GraphIo
+    kv: KvLayout
+    fidelity: Fidelity | None = None
+
+
+class Tokenizer(_Strict, frozen=True, kw_only=True):
+    """The tokenizer's file and the special tokens that the template and the text prompt need."""
+
+    file: RelativePath
+    bos_token: str | None = None
+    eos_token: str | None = None
+    add_bos: bool = False
+    """Whether a text prompt begins with bos_token; a chat template writes its own."""
+
+
+class GenerationDefaults(_Strict, frozen=True, kw_only=True):
+    """Sampling where a request says nothing; neutral values where this says nothing."""
+
+    temperature: float = 1.0
+    top_k: int = 0
+    top_p: float = 1.0
+    min_p: float = 0.0
+    repetition_penalty: float = 1.0
+
+
+class Provenance(_Strict, frozen=True, kw_only=True):
+    """Where the weights came from and who may use them."""
+
+    source: str
+    revision: str | None = None
+    architecture: str
+    parameters: Positive
+    licence: str
+    created: str
+    """ISO 8601, UTC."""
+    exporter: dict[str, str]
+    """Package -> version."""
+
+
+class Manifest(_Strict, frozen=True, kw_only=True):
+    """What a bundle says of itself."""
+
+    format: Annotated[str, Meta(pattern=f"^{FORMAT}$")]
+    format_version: int
+    name: Name
+    kind: Annotated[str, Meta(pattern=r"^causal-lm$")]
+    context_length: Positive
+    vocab_size: Positive
+    eos_token_ids: Annotated[tuple[Count, ...], Meta(min_length=1)]
+    tokenizer: Tokenizer
+    chat_template: RelativePath | None
+    generation_defaults: GenerationDefaults
+    variants: Annotated[tuple[Variant, ...], Meta(min_length=1)]
+    golden: RelativePath
+    provenance: Provenance
+    files: dict[RelativePath, FileEntry]
+
+
+class GoldenPrompt(_Strict, frozen=True, kw_only=True):
+    """What the fp32 model continued a prompt with, greedily.
+
+    logprobs holds the fp32 log-probability (nats) of each continuation token, teacher-forced.
+    """
+
+    text: str
+    prompt_ids: tuple[Count, ...]
+    continuation_ids: tuple[Count, ...]
+    logprobs: tuple[float, ...]
+
+
+class Bundle:
+    """An opened bundle: its directory and its checked manifest."""
+
+    def __init__(self, path: Path, manifest: Manifest) -> None:
+        self.path = path
+        self.manifest = manifest
+
+    @classmethod
+    def open(cls, path: Path) -> Bundle:
+        """Read the manifest and check that every file is there at its size.
+
+        Raises:
+            BundleInvalid: naming the file or field at fault.
+        """
+        manifest = _read_manifest(path / MANIFEST_FILE)
+        bundle = cls(path, manifest)
+        for name, entry in manifest.files.items():
+            bundle._check_size(name, entry)
+        for name in bundle._named_files():
+            if name not in manifest.files:
+                raise BundleInvalid(f"{path / MANIFEST_FILE}: {name} is used but not under files")
+        return bundle
+
+    def verify_hashes(self) -> None:
+        """Read every file and compare its SHA-256.
+
+        Raises:
+            BundleInvalid: naming the file that was altered.
+        """
+        for name, entry in self.manifest.files.items():
+            self._check_size(name, entry)
+            if sha256_of(self.path / name) != entry.sha256:
+                raise BundleInvalid(f"{self.path / name} was altered: its SHA-256 does not match")
+
+    def file(self, name: str) -> Path:
+        """The path of a file that the manifest names."""
+        return self.path / name
+
+    def chat_template(self) -> str | None:
+        """The chat template's text, if the model has one."""
+        name = self.manifest.chat_template
+        return None if name is None else self.file(name).read_text(encoding="utf-8")
+
+    def golden(self) -> tuple[GoldenPrompt, ...]:
+        """The golden prompts.
+
+        Raises:
+            BundleInvalid: where the file is not what it should be.
+        """
+        path = self.file(self.manifest.golden)
+        try:
+            return msgspec.json.decode(path.read_bytes(), type=tuple[GoldenPrompt, ...])
+        except (OSError, msgspec.DecodeError) as error:
+            raise BundleInvalid(f"{path}: {error}") from error
+
+    def _named_files(self) -> list[str]:
+        manifest = self.manifest
+        named = [manifest.tokenizer.file, manifest.golden, *(v.graph for v in manifest.variants)]
+        return named if manifest.chat_template is None else [*named, manifest.chat_template]
+
+    def _check_size(self, name: str, entry: FileEntry) -> None:
+        path = self.path / name
+        try:
+            size = path.stat().st_size
+        except OSError as error:
+            raise BundleInvalid(f"{path}: {error.strerror}") from error
+        if size != entry.bytes:
+            raise BundleInvalid(f"{path} has {size} bytes, the manifest says {entry.bytes}")
+
+
+def _read_manifest(path: Path) -> Manifest:
+    try:
+        raw = path.read_bytes()
+    except OSError as error:
+        raise BundleInvalid(f"{path}: {error.strerror}") from error
+    try:
+        head = msgspec.json.decode(raw, type=_Head)
+        if head.format == FORMAT and head.format_version != FORMAT_VERSION:
+            raise BundleInvalid(
+                f"{path}: format version {head.format_version}; this release reads {FORMAT_VERSION}"
+            )
+        return msgspec.json.decode(raw, type=Manifest)
+    except msgspec.DecodeError as error:
+        raise BundleInvalid(f"{path}: {error}") from error
+
+
+class _Head(msgspec.Struct):
+    format: str
+    format_version: int
+
+
+def sha256_of(path: Path) -> str:
+    """The SHA-256 of a file, in hexadecimal.
+
+    Raises:
+        BundleInvalid: where it cannot be read.
+    """
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise BundleInvalid(f"{path}: {error.strerror}") from error
+
+
+def write_manifest(path: Path, manifest: Manifest) -> None:
+    """Write `manifest` to the directory `path`, indented, with a final newline."""
+    text = msgspec.json.format(msgspec.json.encode(manifest), indent=2)
+    (path / MANIFEST_FILE).write_bytes(text + b"\n")
+
+
+def find_bundles(folder: Path) -> list[Path]:
+    """The directories below `folder` that hold a manifest, by name."""
+    if not folder.is_dir():
+        return []
+    return sorted(path.parent for path in folder.glob(f"*/{MANIFEST_FILE}"))

@@ -1,0 +1,173 @@
+"""One error tree. Every error has a stable code, a message for people, and whether a retry helps.
+
+    NsedgeError                  internal
+    ├── InvalidRequest           invalid_request
+    │   ├── BadMessage           bad_message
+    │   ├── MessageTooLarge      message_too_large
+    │   ├── UnsupportedVersion   unsupported_version
+    │   ├── OutOfOrder           out_of_order
+    │   ├── InvalidParameter     invalid_parameter
+    │   ├── EmptyPrompt          empty_prompt
+    │   └── ContextExceeded      context_exceeded
+    ├── UnknownModel             unknown_model
+    ├── Unavailable              unavailable (retry)
+    │   ├── QueueFull            queue_full (retry)
+    │   ├── NotReady             not_ready (retry)
+    │   ├── Draining             draining (retry)
+    │   └── ConnectionLost       connection_lost (retry)
+    ├── SlowConsumer             slow_consumer
+    ├── EngineFailure            engine_failure (retry)
+    ├── DeviceUnavailable        device_unavailable
+    ├── BundleInvalid            bundle_invalid
+    └── ConfigInvalid            config_invalid
+
+The tree knows no transport: each door maps codes to its own statuses, and a test walks the tree.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import ClassVar
+
+
+class NsedgeError(Exception):
+    """The root. `param` names the field at fault; `retry_after_s` hints when to try again."""
+
+    code: ClassVar[str] = "internal"
+    retryable: ClassVar[bool] = False
+
+    def __init__(
+        self, message: str, *, param: str | None = None, retry_after_s: float | None = None
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.param = param
+        self.retry_after_s = retry_after_s
+
+
+class InvalidRequest(NsedgeError):
+    """The request can never succeed as it stands."""
+
+    code = "invalid_request"
+
+
+class BadMessage(InvalidRequest):
+    """A frame that is not a message of the protocol."""
+
+    code = "bad_message"
+
+
+class MessageTooLarge(InvalidRequest):
+    """A message beyond the size limit."""
+
+    code = "message_too_large"
+
+
+class UnsupportedVersion(InvalidRequest):
+    """The peer speaks a protocol version this side does not."""
+
+    code = "unsupported_version"
+
+
+class OutOfOrder(InvalidRequest):
+    """A message that is legal in itself, but not at this point of the conversation."""
+
+    code = "out_of_order"
+
+
+class InvalidParameter(InvalidRequest):
+    """A parameter out of range; `param` names it."""
+
+    code = "invalid_parameter"
+
+
+class EmptyPrompt(InvalidRequest):
+    """There is nothing to continue."""
+
+    code = "empty_prompt"
+
+
+class ContextExceeded(InvalidRequest):
+    """Prompt, or prompt and max_tokens, do not fit the context."""
+
+    code = "context_exceeded"
+
+
+class UnknownModel(NsedgeError):
+    """No model of that name is served here."""
+
+    code = "unknown_model"
+
+
+class Unavailable(NsedgeError):
+    """Not now; the same request may succeed later."""
+
+    code = "unavailable"
+    retryable = True
+
+
+class QueueFull(Unavailable):
+    """As many requests wait as may wait."""
+
+    code = "queue_full"
+
+
+class NotReady(Unavailable):
+    """The daemon, or the model, is still starting."""
+
+    code = "not_ready"
+
+
+class Draining(Unavailable):
+    """The daemon is stopping and takes no new requests."""
+
+    code = "draining"
+
+
+class ConnectionLost(Unavailable):
+    """The connection went away before the request ended."""
+
+    code = "connection_lost"
+
+
+class SlowConsumer(NsedgeError):
+    """The reader fell so far behind that its stream was ended."""
+
+    code = "slow_consumer"
+
+
+class EngineFailure(NsedgeError):
+    """A step of the model failed."""
+
+    code = "engine_failure"
+    retryable = True
+
+
+class DeviceUnavailable(NsedgeError):
+    """The wanted execution provider is not the one in use."""
+
+    code = "device_unavailable"
+
+
+class BundleInvalid(NsedgeError):
+    """A bundle that is damaged, incomplete, or of a format this release does not read."""
+
+    code = "bundle_invalid"
+
+
+class ConfigInvalid(NsedgeError):
+    """A setting that is unknown, ill-typed or impossible; the message names file and key."""
+
+    code = "config_invalid"
+
+
+def tree(root: type[NsedgeError] = NsedgeError) -> Iterator[type[NsedgeError]]:
+    """The root and every error below it, depth first."""
+    yield root
+    for child in root.__subclasses__():
+        yield from tree(child)
+
+
+def of_code(code: str) -> type[NsedgeError]:
+    """The class that carries `code`; NsedgeError itself for a code this release does not know."""
+    return next((cls for cls in tree() if cls.code == code), NsedgeError)

@@ -1,0 +1,1 @@
+"""The ZeroMQ door: protocol, server and clients."""

@@ -1,0 +1,1 @@
+"""The engine room: models, slots, scheduling and sampling; no transport, no configuration."""

@@ -1,0 +1,54 @@
+"""A request as an async iterator of events, over any `Service`."""
+
+from __future__ import annotations
+
+import asyncio
+from types import TracebackType
+from typing import Self
+
+from nsedge.api import Event, Request, Service, is_terminal
+
+
+class EventStream:
+    """Iterate over the events of one request; leaving the `async with` early cancels it.
+
+        async with EventStream(service, request) as events:
+            async for event in events:
+                ...
+
+    The last event is `Finished` or `Failed`; then the iteration ends. An event counts as taken when
+    the iteration hands it out, so a slow reader is the service's to bound.
+    """
+
+    def __init__(self, service: Service, request: Request) -> None:
+        self._events: asyncio.Queue[Event] = asyncio.Queue()
+        self._ended = False
+        self._ticket = service.submit(request, self._events.put_nowait)
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Event:
+        if self._ended:
+            raise StopAsyncIteration
+        event = await self._events.get()
+        self._ended = is_terminal(event)
+        self._ticket.took(event)
+        return event
+
+    def cancel(self) -> None:
+        """Ask for the end; the terminal event still comes."""
+        self._ticket.cancel()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if not self._ended:
+            self._ended = True
+            self._ticket.cancel()

@@ -1,0 +1,188 @@
+"""Small fakes of our own; the contract suite holds them to what the real ones do."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+
+from nsedge.api import (
+    ChatPrompt,
+    Delta,
+    Event,
+    Failed,
+    Finished,
+    FinishReason,
+    Health,
+    HealthStatus,
+    ModelInfo,
+    ModelState,
+    ModelStats,
+    Request,
+    Sink,
+    Started,
+    Stats,
+    Timings,
+    Usage,
+    is_terminal,
+)
+from nsedge.errors import EmptyPrompt, NsedgeError, QueueFull, SlowConsumer, UnknownModel
+
+MODEL = "echo"
+
+
+class FakeClock:
+    """A monotonic clock that moves when told to."""
+
+    def __init__(self, now_s: float = 100.0) -> None:
+        self.now_s = now_s
+
+    def __call__(self) -> float:
+        return self.now_s
+
+    def advance(self, seconds: float) -> None:
+        self.now_s += seconds
+
+
+@dataclass(eq=False)
+class FakeTicket:
+    """A request in the fake's hands."""
+
+    service: FakeService
+    request: Request
+    sink: Sink
+    untaken: int = 0
+    ended: bool = False
+    task: asyncio.Task[None] | None = None
+
+    def cancel(self) -> None:
+        if not self.ended and self.task is not None:
+            self.task.cancel()
+
+    def took(self, event: Event) -> None:
+        self.untaken -= 1
+
+    def emit(self, event: Event) -> None:
+        if self.ended:
+            return
+        self.untaken += 1
+        self.ended = is_terminal(event)
+        if not self.ended and self.untaken > self.service.max_untaken:
+            slow = SlowConsumer("the reader fell behind")
+            event, self.ended = Failed.of(self.request.request_id, slow), True
+            if self.task is not None:
+                self.task.cancel()
+        self.sink(event)
+
+
+@dataclass
+class FakeService:
+    """Echoes the words of a prompt, a delta each, waiting `pace_s` (and a loop turn) between them.
+
+    Without `gate`, at once; with one, each delta waits for the gate to be open.
+    """
+
+    pace_s: float = 0.0
+    repeat: int = 1
+    """How many times the prompt's words are said."""
+    max_requests: int = 64
+    max_untaken: int = 1024
+    status: HealthStatus = HealthStatus.READY
+    fail_after: int | None = None
+    """Break off with an error after so many deltas."""
+    gate: asyncio.Event | None = None
+    live: set[FakeTicket] = field(default_factory=set)
+    cancelled: int = 0
+    accepted: int = 0
+
+    def submit(self, request: Request, sink: Sink) -> FakeTicket:
+        ticket = FakeTicket(self, request, sink)
+        ticket.task = asyncio.get_running_loop().create_task(self._run(ticket))
+        return ticket
+
+    async def models(self) -> tuple[ModelInfo, ...]:
+        return (
+            ModelInfo(
+                name=MODEL,
+                kind="causal-lm",
+                state=ModelState.READY,
+                created=1_700_000_000,
+                variant="fake",
+                provider="none",
+                context_tokens=4096,
+                slots=self.max_requests,
+                has_chat_template=True,
+            ),
+        )
+
+    async def health(self) -> Health:
+        return Health(status=self.status, version="0", uptime_s=1.0)
+
+    async def stats(self) -> Stats:
+        model = ModelStats(
+            running=len(self.live),
+            waiting=0,
+            slots=self.max_requests,
+            kv_tokens_used=0,
+            kv_tokens_capacity=4096,
+            steps=0,
+            step_s=0.0,
+            prompt_tokens=0,
+            completion_tokens=0,
+            finished={"cancelled": self.cancelled},
+        )
+        return Stats(
+            uptime_s=1.0, rss_bytes=1, requests_accepted=self.accepted, models={MODEL: model}
+        )
+
+    async def _run(self, ticket: FakeTicket) -> None:
+        request, said = ticket.request, 0
+        usage = lambda: Usage(prompt_tokens=len(words), completion_tokens=said)  # noqa: E731
+        timings = Timings(queue_s=0.0, prefill_s=0.0, decode_s=0.0)
+        words: list[str] = []
+        try:
+            words = self._words(request)
+            self.accepted += 1
+            self.live.add(ticket)
+            ticket.emit(
+                Started(request_id=request.request_id, prompt_tokens=len(words), queue_s=0.0)
+            )
+            budget = request.sampling.max_tokens or len(words) * self.repeat
+            for number in range(min(budget, len(words) * self.repeat)):
+                await self._wait()
+                if number == self.fail_after:
+                    raise NsedgeError("the fake broke off as told")
+                word = words[number % len(words)]
+                ticket.emit(
+                    Delta(request_id=request.request_id, seq=number, text=word, token_ids=(number,))
+                )
+                said += 1
+            reason = FinishReason.STOP if said == len(words) * self.repeat else FinishReason.LENGTH
+        except NsedgeError as error:
+            ticket.emit(Failed.of(request.request_id, error))
+            return
+        except asyncio.CancelledError:
+            self.cancelled += 1
+            reason = FinishReason.CANCELLED
+        finally:
+            self.live.discard(ticket)
+        ticket.emit(
+            Finished(request_id=request.request_id, reason=reason, usage=usage(), timings=timings)
+        )
+
+    async def _wait(self) -> None:
+        await asyncio.sleep(self.pace_s)
+        if self.gate is not None:
+            await self.gate.wait()
+
+    def _words(self, request: Request) -> list[str]:
+        request.sampling.check()
+        if request.model != MODEL:
+            raise UnknownModel(f"no model {request.model!r} here", param="model")
+        if len(self.live) >= self.max_requests:
+            raise QueueFull("the queue is full", retry_after_s=1.0)
+        prompt = request.prompt
+        text = prompt.messages[-1].content if isinstance(prompt, ChatPrompt) else prompt.text
+        if not text:
+            raise EmptyPrompt("the prompt is empty", param="prompt")
+        first, *rest = text.split(" ")
+        return [first, *(f" {word}" for word in rest)]
