@@ -1,0 +1,284 @@
+"""The settings there are: names, kinds, defaults and meanings. `config` reads them.
+
+`python -m nsedge.settings` prints docs/settings.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args, get_origin
+
+import msgspec
+from msgspec import Meta
+
+PREFIX = "NSEDGE_"
+SHORT_VARIABLES = {"core.endpoint": "NSEDGE_ENDPOINT"}
+ENDPOINT_KIND = "ipc:///absolute/path or tcp://HOST:PORT"
+
+
+def _text(meaning: str, kind: str, default: str | None = None) -> Meta:
+    return Meta(description=meaning, title=kind, extra=None if default is None else {"as": default})
+
+
+def _number(meaning: str, low: float, high: float) -> Meta:
+    return Meta(description=meaning, ge=low, le=high)
+
+
+class _Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A table of the file."""
+
+
+class Core(_Section, frozen=True, kw_only=True):
+    """The core's doors."""
+
+    endpoint: Annotated[
+        str,
+        _text(
+            "Where the core listens and clients connect.",
+            ENDPOINT_KIND,
+            "`ipc://$XDG_RUNTIME_DIR/nsedge/nsedge.sock`, or without that variable "
+            "`ipc://HOME/run/nsedge.sock`, `HOME` being the setting",
+        ),
+    ]
+    tcp_endpoint: Annotated[
+        str, _text("A second door over TCP; empty is none.", "tcp://HOST:PORT, or empty")
+    ] = ""
+    socket_mode: Annotated[
+        Literal["0600", "0660"],
+        Meta(description="Who may connect to an ipc socket: its owner, or its group too."),
+    ] = "0600"
+    allow_remote: Annotated[
+        bool,
+        Meta(description="Allow TCP addresses beyond loopback. Nothing is encrypted or asked for."),
+    ] = False
+    heartbeat_s: Annotated[
+        float, _number("Seconds of silence after which a client is pinged.", 0.1, 600)
+    ] = 2.0
+    liveness_s: Annotated[
+        float, _number("Seconds of silence after which a client counts as gone.", 0.2, 3600)
+    ] = 10.0
+    stall_s: Annotated[
+        float, _number("Seconds that a client may leave events untaken.", 0.1, 3600)
+    ] = 30.0
+    max_message_bytes: Annotated[
+        int, _number("The largest message taken from a client.", 1024, 2**30)
+    ] = 2**20
+    max_sessions: Annotated[int, _number("Clients connected at once.", 1, 65536)] = 1024
+    drain_s: Annotated[
+        float, _number("Seconds that running requests get to end when the core stops.", 0, 3600)
+    ] = 20.0
+
+
+class Models(_Section, frozen=True, kw_only=True):
+    """What is served."""
+
+    load: Annotated[
+        tuple[str, ...],
+        _text(
+            "Bundles to serve, by name in HOME/bundles or by path; empty is every one there.",
+            "list of names or absolute paths",
+        ),
+    ] = ()
+
+
+class Engine(_Section, frozen=True, kw_only=True):
+    """The bounds of each model's engine."""
+
+    slots: Annotated[int, _number("Requests that run at once.", 1, 1024)] = 16
+    context_tokens: Annotated[
+        int,
+        _number("Prompt and output of one request; less where the model holds less.", 16, 2**20),
+    ] = 4096
+    prefill_chunk_tokens: Annotated[
+        int, _number("Prompt tokens read between two decode steps.", 1, 65536)
+    ] = 128
+    max_queue: Annotated[int, _number("Requests that may wait for a slot.", 0, 10**6)] = 1024
+    threads: Annotated[
+        int,
+        _number("Threads of the model; 0 is the cores left by affinity and cgroup quota.", 0, 1024),
+    ] = 0
+    device: Annotated[
+        Literal["auto", "cpu", "cuda"],
+        Meta(description="Where models run; auto takes the first variant that can run here."),
+    ] = "auto"
+
+
+class Web(_Section, frozen=True, kw_only=True):
+    """The HTTP shim."""
+
+    host: Annotated[str, _text("Address to listen on.", "address or host name")] = "127.0.0.1"
+    port: Annotated[int, _number("Port to listen on; 0 is any free one.", 0, 65535)] = 3009
+    keepalive_s: Annotated[
+        float, _number("Seconds between comments on a silent stream.", 0.1, 3600)
+    ] = 10.0
+    max_body_bytes: Annotated[int, _number("The largest request body.", 1024, 2**30)] = 4 * 2**20
+    drain_s: Annotated[
+        float, _number("Seconds that open streams get to end when the shim stops.", 0, 3600)
+    ] = 20.0
+    cors_origins: Annotated[
+        tuple[str, ...],
+        _text("Origins whose pages may call; empty is none.", "list of origins"),
+    ] = ()
+    allowed_hosts: Annotated[
+        tuple[str, ...],
+        _text(
+            "Further names this server may be called by (Host header), beside its own address.",
+            "list of host names",
+        ),
+    ] = ()
+
+
+class Log(_Section, frozen=True, kw_only=True):
+    """The log on standard error."""
+
+    level: Annotated[
+        Literal["debug", "info", "warning", "error"], Meta(description="The least that is told.")
+    ] = "info"
+    json: Annotated[bool, Meta(description="One JSON object a line instead of text.")] = False
+
+
+class Settings(_Section, frozen=True, kw_only=True):
+    """All settings in force."""
+
+    home: Annotated[
+        Path,
+        _text(
+            "Bundles and state.",
+            "absolute path",
+            "`$XDG_DATA_HOME/nsedge`, or without that variable `~/.local/share/nsedge`",
+        ),
+    ]
+    core: Core
+    models: Models = Models()
+    engine: Engine = Engine()
+    web: Web = Web()
+    log: Log = Log()
+
+    @property
+    def bundles(self) -> Path:
+        """Where bundles live."""
+        return self.home / "bundles"
+
+
+SECTIONS: dict[str, type[_Section]] = {
+    "core": Core,
+    "models": Models,
+    "engine": Engine,
+    "web": Web,
+    "log": Log,
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Key:
+    """One setting, as the code declares it."""
+
+    path: str
+    type: Any
+    meta: Meta
+    default: Any
+    """`msgspec.NODEFAULT` where it depends on the environment."""
+
+    @property
+    def variables(self) -> tuple[str, ...]:
+        """The environment's names for it, the short one first."""
+        plain = PREFIX + self.path.replace(".", "_").upper()
+        short = SHORT_VARIABLES.get(self.path)
+        return (plain,) if short is None else (short, plain)
+
+    @property
+    def is_list(self) -> bool:
+        """Whether the environment and flags give it as words between commas."""
+        return get_origin(get_args(self.type)[0]) is tuple
+
+    @property
+    def kind(self) -> str:
+        """What a value must be, in words."""
+        if self.meta.title is not None:
+            return self.meta.title
+        bare = get_args(self.type)[0]
+        if bare is bool:
+            return "true or false"
+        if get_origin(bare) is Literal:
+            return " or ".join(f'"{choice}"' for choice in get_args(bare))
+        number = "a whole number" if bare is int else "a number"
+        return f"{number} from {self.meta.ge:g} to {_plain(self.meta.le)}"
+
+
+def _plain(number: float | None) -> str:
+    return str(int(number)) if number is not None else ""
+
+
+def _keys() -> Iterator[Key]:
+    tables: list[tuple[str, type[_Section]]] = [("", Settings), *SECTIONS.items()]
+    for section, table in tables:
+        for field in msgspec.structs.fields(table):
+            if get_origin(field.type) is Annotated:
+                path = f"{section}.{field.name}".removeprefix(".")
+                meta = get_args(field.type)[1]
+                yield Key(path=path, type=field.type, meta=meta, default=field.default)
+
+
+KEYS: dict[str, Key] = {key.path: key for key in _keys()}
+
+
+def _shown(key: Key) -> str:
+    if key.meta.extra is not None:
+        return str(key.meta.extra["as"])
+    if isinstance(key.default, tuple):
+        return f"`[{', '.join(key.default)}]`"
+    return f"`{msgspec.json.encode(key.default).decode()}`"
+
+
+def page() -> str:
+    """docs/settings.md, from the declarations above."""
+    rows = [
+        "| "
+        + " | ".join(
+            (
+                f"`{key.path}`",
+                key.kind,
+                _shown(key),
+                "<br>".join(f"`{variable}`" for variable in key.variables),
+                key.meta.description or "",
+            )
+        )
+        + " |"
+        for key in KEYS.values()
+    ]
+    return _PAGE.format(rows="\n".join(rows))
+
+
+_PAGE = """# Settings
+
+Written by `make docs` from `nsedge/settings.py`; a test holds this page to the code.
+
+A setting is taken from the command line, else from the environment, else from the file, else it
+is the default. The file is TOML: the one that `--config` or `NSEDGE_CONFIG` names, else
+`$XDG_CONFIG_HOME/nsedge/nsedge.toml` (`~/.config/nsedge/nsedge.toml`) where there is one. Any
+setting can be given on the command line as `--set KEY=VALUE`; lists are words between commas there
+and in the environment. An unknown name, a value of the wrong kind or a pair that cannot be ends
+the program at once with status 2 and one line that says which. `nsedge doctor` shows what is in
+force and where it was said.
+
+```toml
+home = "/srv/nsedge"
+
+[core]
+tcp_endpoint = "tcp://127.0.0.1:5555"
+
+[engine]
+slots = 8
+```
+
+| key | value | default | environment | meaning |
+|---|---|---|---|---|
+{rows}
+
+`NSEDGE_CACHE` names the exporters' cache and is no setting of the daemon.
+"""
+
+if __name__ == "__main__":
+    print(page(), end="")
