@@ -1,0 +1,129 @@
+"""Which bundles are resident, and where they run."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Callable
+from pathlib import Path
+
+from tokenizers import Tokenizer
+
+from nsedge.api import ModelInfo, ModelState, ModelStats
+from nsedge.bundle import Bundle, Variant
+from nsedge.errors import BundleInvalid, DeviceUnavailable
+from nsedge.runtime.cores import usable_cores
+from nsedge.runtime.detokenizer import Detokenizer
+from nsedge.runtime.engine import Deliver, Engine
+from nsedge.runtime.executor import Executor, can_run
+from nsedge.runtime.prompt import PromptReader
+from nsedge.runtime.sampler import Sampler
+from nsedge.runtime.scheduler import Scheduler
+from nsedge.runtime.settings import Device, EngineSettings
+from nsedge.runtime.slots import Slots
+
+
+class Resident:
+    """A bundle in memory, with its engine."""
+
+    def __init__(
+        self,
+        *,
+        bundle: Bundle,
+        variant: Variant,
+        settings: EngineSettings,
+        deliver: Deliver,
+        clock: Callable[[], float],
+    ) -> None:
+        """Load `variant` and warm it up; the engine does not run yet.
+
+        Raises:
+            BundleInvalid: where a file cannot be loaded.
+            DeviceUnavailable: where the variant's provider is not the one in use.
+        """
+        manifest = bundle.manifest
+        self.manifest = manifest
+        self.variant = variant
+        self.capacity = min(manifest.context_length, settings.context_tokens)
+        self._slots = settings.slots
+        tokenizer = _open_tokenizer(bundle)
+        self.prompts = PromptReader(bundle, tokenizer)
+        self.detokenizer = Detokenizer(tokenizer)
+        executor = Executor(
+            graph=bundle.file(variant.graph),
+            variant=variant,
+            vocab_size=manifest.vocab_size,
+            slots=settings.slots,
+            capacity=self.capacity,
+            threads=settings.threads or usable_cores(),
+        )
+        executor.warm_up()
+        self.provider = executor.provider
+        self.engine = Engine(
+            runner=executor,
+            scheduler=Scheduler(
+                slots=Slots(count=settings.slots),
+                max_waiting=settings.max_queue,
+                chunk_tokens=settings.prefill_chunk_tokens,
+            ),
+            sampler=Sampler(end_ids=manifest.eos_token_ids),
+            deliver=deliver,
+            clock=clock,
+            name=f"engine-{manifest.name}",
+        )
+
+    def info(self) -> ModelInfo:
+        """What clients are told."""
+        created = datetime.datetime.fromisoformat(self.manifest.provenance.created)
+        return ModelInfo(
+            name=self.manifest.name,
+            kind=self.manifest.kind,
+            state=ModelState.READY,
+            created=int(created.timestamp()),
+            variant=self.variant.name,
+            provider=self.provider,
+            context_tokens=self.capacity,
+            slots=self._slots,
+            has_chat_template=self.manifest.chat_template is not None,
+        )
+
+    def stats(self) -> ModelStats:
+        """What the engine did and does."""
+        return self.engine.stats(slots=self._slots, capacity=self.capacity)
+
+
+def load(
+    path: Path, *, settings: EngineSettings, deliver: Deliver, clock: Callable[[], float]
+) -> Resident:
+    """Open the bundle at `path` and make it resident.
+
+    Raises:
+        BundleInvalid: where the bundle is damaged.
+        DeviceUnavailable: where none of its variants runs on the wanted device.
+    """
+    bundle = Bundle.open(path)
+    variant = choose_variant(bundle.manifest.variants, settings.device, bundle.manifest.name)
+    return Resident(bundle=bundle, variant=variant, settings=settings, deliver=deliver, clock=clock)
+
+
+def choose_variant(variants: tuple[Variant, ...], device: Device, name: str) -> Variant:
+    """The first variant for `device` that runs here; never one for another device instead.
+
+    Raises:
+        DeviceUnavailable: saying what the bundle has and what was wanted.
+    """
+    wanted = [v for v in variants if device is Device.AUTO or v.device == device]
+    for variant in wanted:
+        if can_run(variant.device):
+            return variant
+    has = ", ".join(f"{v.name} ({v.device})" for v in variants)
+    raise DeviceUnavailable(
+        f"no variant of {name} runs on device {device.value!r} here; the bundle has {has}"
+    )
+
+
+def _open_tokenizer(bundle: Bundle) -> Tokenizer:
+    path = bundle.file(bundle.manifest.tokenizer.file)
+    try:
+        return Tokenizer.from_file(str(path))
+    except Exception as error:  # tokenizers raises plain Exception
+        raise BundleInvalid(f"{path}: {error}") from error
