@@ -1,0 +1,329 @@
+"""The HTTP shim's routes, and how it listens and stops."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+import msgspec
+from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
+from aiohttp.typedefs import Handler
+
+from nsedge.api import ChatPrompt, HealthStatus, Message, Request, Role, Service, TextPrompt
+from nsedge.errors import ConfigInvalid, Draining, EmptyPrompt, NsedgeError, UnknownModel
+from nsedge.version import VERSION
+from nsedge.web import gate, openai, schema
+from nsedge.web.desk import Desk
+from nsedge.web.errors import Refusal, Refused
+from nsedge.web.limits import WebLimits
+from nsedge.web.sse import (
+    ChatStream,
+    CompletionStream,
+    GenerateStream,
+    OpenAiStream,
+    generate_end,
+)
+
+log = logging.getLogger(__name__)
+DESK = web.AppKey("desk", Desk)
+CLOSING_S = 2.0
+"""What handlers get to write their last bytes, once told to end."""
+LINGER_S = 1.0
+"""How long the rest of a refused body is read, so that the client sees the answer."""
+_HTTP_CODES = {404: "unknown_route", 405: "method_not_allowed", 413: "message_too_large"}
+AnyOpenAiBody = TypeVar("AnyOpenAiBody", bound=schema.OpenAiBody)
+
+
+def create_app(service: Service, limits: WebLimits | None = None) -> web.Application:
+    """The shim as an application in front of `service`, which the caller keeps and closes.
+
+    Raises:
+        ConfigInvalid: where a limit is impossible.
+    """
+    limits = limits or WebLimits()
+    limits.check()
+    app = web.Application(middlewares=[_guard], client_max_size=limits.max_body_bytes)
+    app[DESK] = Desk(service, limits)
+    app.on_response_prepare.append(_mark)
+    app.add_routes(
+        [
+            web.get("/", index),
+            web.get("/live", live),
+            web.get("/health", health),
+            web.get("/v1/models", list_models),
+            web.get("/v1/models/{name}", show_model),
+            web.post("/v1/chat/completions", chat_completions),
+            web.post("/v1/completions", completions),
+            web.post("/api/generate", generate),
+            web.post("/api/generate/stream", generate_stream),
+        ]
+    )
+    return app
+
+
+async def serve(
+    app: web.Application,
+    host: str,
+    port: int,
+    *,
+    stop: asyncio.Event,
+    on_listening: Callable[[str, int], None] | None = None,
+) -> None:
+    """Serve until `stop` is set, then drain: no new connections, and running answers get drain_s.
+
+    `on_listening` gets the address really bound, so port 0 takes any free one.
+
+    Raises:
+        ConfigInvalid: where the address cannot be bound.
+    """
+    desk = app[DESK]
+    runner = web.AppRunner(
+        app,
+        handler_cancellation=True,
+        access_log=None,
+        logger=_quiet_logger(),
+        keepalive_timeout=desk.limits.idle_timeout_s,
+        lingering_time=LINGER_S,
+        max_line_size=desk.limits.max_header_bytes,
+        max_field_size=desk.limits.max_header_bytes,
+        auto_decompress=False,
+        shutdown_timeout=CLOSING_S,
+    )
+    await runner.setup()
+    try:
+        site = web.TCPSite(runner, host, port)
+        try:
+            await site.start()
+        except OSError as error:
+            raise ConfigInvalid(f"cannot listen on {host}:{port}: {error.strerror}") from error
+        if on_listening is not None:
+            on_listening(*runner.addresses[0][:2])
+        await stop.wait()
+        await site.stop()
+        await desk.drain()
+    finally:
+        await runner.cleanup()
+
+
+async def index(request: web.Request) -> web.Response:
+    """`GET /`: what is here."""
+    resources = request.app.router.resources()
+    routes = [f"{route.method} {each.canonical}" for each in resources for route in each]
+    shown = [route for route in routes if not route.startswith("HEAD")]
+    return _json({"name": "nsedge", "version": VERSION, "routes": shown})
+
+
+async def live(request: web.Request) -> web.Response:
+    """`GET /live`: the shim itself runs."""
+    return _json({"status": "live", "version": VERSION})
+
+
+async def health(request: web.Request) -> web.Response:
+    """`GET /health`: 200 when requests are taken, else 503 and why not."""
+    desk = request.app[DESK]
+    if desk.draining:
+        return _json({"status": "draining", "reason": "the web shim is stopping"}, 503)
+    try:
+        found = await desk.ask(desk.service.health())
+    except NsedgeError as error:
+        return _json({"status": "unreachable", "reason": error.message, "code": error.code}, 503)
+    body = {
+        "status": found.status.value,
+        "reason": found.reason,
+        "version": found.version,
+        "uptime_s": found.uptime_s,
+    }
+    return _json(body, 200 if found.status is HealthStatus.READY else 503)
+
+
+async def list_models(request: web.Request) -> web.Response:
+    """`GET /v1/models`."""
+    desk = request.app[DESK]
+    models = await desk.ask(desk.service.models())
+    return _json({"object": "list", "data": [openai.model_object(model) for model in models]})
+
+
+async def show_model(request: web.Request) -> web.Response:
+    """`GET /v1/models/{name}`."""
+    name = request.match_info["name"]
+    model = await request.app[DESK].model(name)
+    if model is None:
+        raise UnknownModel(f"no model {name!r} is served here", param="model")
+    return _json(openai.model_object(model))
+
+
+async def chat_completions(request: web.Request) -> web.StreamResponse:
+    """`POST /v1/chat/completions`."""
+    return await _complete(request, _CHAT)
+
+
+async def completions(request: web.Request) -> web.StreamResponse:
+    """`POST /v1/completions`."""
+    return await _complete(request, _COMPLETION)
+
+
+async def generate(request: web.Request) -> web.StreamResponse:
+    """`POST /api/generate`: the answer in one piece."""
+    desk = request.app[DESK]
+    with desk.label(request[gate.REQUEST_ID]) as label:
+        wanted = await _generate_request(request, label)
+        (choice,) = await desk.whole([wanted])
+    return _json({"text": choice.text, "model": wanted.model, **generate_end(choice.finished)})
+
+
+async def generate_stream(request: web.Request) -> web.StreamResponse:
+    """`POST /api/generate/stream`: the answer as a stream, whatever `stream` says."""
+    desk = request.app[DESK]
+    with desk.label(request[gate.REQUEST_ID]) as label:
+        wanted = await _generate_request(request, label)
+        return await desk.stream(request, [wanted], GenerateStream())
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Shape(Generic[AnyOpenAiBody]):
+    """What tells one OpenAI route from the other."""
+
+    id_prefix: str
+    body: type[AnyOpenAiBody]
+    requests: Callable[[AnyOpenAiBody, str, WebLimits], tuple[Request, ...]]
+    stream: type[OpenAiStream]
+    whole: Callable[[openai.Head, Sequence[openai.Choice], int], dict[str, Any]]
+
+
+_CHAT = _Shape(
+    id_prefix="chatcmpl",
+    body=schema.ChatBody,
+    requests=openai.chat_requests,
+    stream=ChatStream,
+    whole=openai.chat_answer,
+)
+_COMPLETION = _Shape(
+    id_prefix="cmpl",
+    body=schema.CompletionBody,
+    requests=openai.completion_requests,
+    stream=CompletionStream,
+    whole=openai.completion_answer,
+)
+
+
+async def _complete(request: web.Request, shape: _Shape[AnyOpenAiBody]) -> web.StreamResponse:
+    desk = request.app[DESK]
+    body = schema.decode(await gate.read_json(request, desk.limits), shape.body)
+    with desk.label(request[gate.REQUEST_ID]) as label:
+        requests = shape.requests(body, label, desk.limits)
+        per_prompt = 1 if body.n is None else body.n
+        head = openai.Head(
+            id=f"{shape.id_prefix}-{secrets.token_hex(16)}",
+            created=int(time.time()),
+            model=body.model,
+        )
+        if not body.stream:
+            choices = await desk.whole(requests)
+            return _json(shape.whole(head, choices, per_prompt))
+        encoder = shape.stream(
+            head, choices=len(requests), per_prompt=per_prompt, usage=_wants_usage(body)
+        )
+        return await desk.stream(request, requests, encoder)
+
+
+async def _generate_request(request: web.Request, label: str) -> Request:
+    """With a model that has a chat template, the text is what the user says, unless `raw`."""
+    desk = request.app[DESK]
+    body = schema.decode(await gate.read_json(request, desk.limits), schema.GenerateBody)
+    if not body.text:
+        raise EmptyPrompt("text is empty", param="text")
+    openai.check_length(len(body.text), desk.limits, "text")
+    sampling = openai.sampling(body)
+    model = await desk.model(body.model)
+    if model is None:
+        raise UnknownModel(f"no model {body.model!r} is served here", param="model")
+    turn = Message(role=Role.USER, content=body.text)
+    chat = model.has_chat_template and not body.raw
+    prompt = ChatPrompt(messages=(turn,)) if chat else TextPrompt(text=body.text)
+    return Request(request_id=label, model=model.name, prompt=prompt, sampling=sampling)
+
+
+@web.middleware
+async def _guard(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Name the request, keep strangers out, and turn every error into an answer."""
+    request[gate.REQUEST_ID] = gate.label(request)
+    desk = request.app[DESK]
+    try:
+        gate.check_host(request, desk.limits)
+        if gate.is_preflight(request) and gate.allowed_origin(request, desk.limits):
+            return gate.preflight_answer()
+        if desk.draining and request.method == "POST":
+            raise Draining("the server is stopping")
+        return await handler(request)
+    except Refused as error:
+        return _refusal_answer(request, error.refusal)
+    except NsedgeError as error:
+        return _refusal_answer(request, Refusal.of(error))
+    except web.HTTPException as error:
+        return _http_answer(request, error)
+    except ConnectionError:
+        raise
+    except Exception:
+        log.exception("request %s failed", request[gate.REQUEST_ID])
+        return _refusal_answer(request, Refusal.of(NsedgeError("internal error")))
+
+
+def _http_answer(request: web.Request, error: web.HTTPException) -> web.Response:
+    code = _HTTP_CODES.get(error.status, "invalid_request")
+    message = f"{error.reason}: {request.method} {request.path}"
+    answer = _refusal_answer(request, Refusal(code=code, message=message))
+    if "Allow" in error.headers:
+        answer.headers["Allow"] = error.headers["Allow"]
+    return answer
+
+
+def _refusal_answer(request: web.Request, refusal: Refusal) -> web.Response:
+    openai_route = request.path == "/v1" or request.path.startswith("/v1/")
+    body = refusal.openai_body() if openai_route else refusal.plain_body()
+    answer = web.Response(
+        status=refusal.verdict.status,
+        body=body,
+        content_type="application/json",
+        headers=refusal.headers(),
+    )
+    if not request.content.is_eof():
+        answer.force_close()
+    return answer
+
+
+def _json(body: dict[str, Any], status: int = 200) -> web.Response:
+    return web.Response(
+        status=status, body=msgspec.json.encode(body), content_type="application/json"
+    )
+
+
+def _wants_usage(body: schema.OpenAiBody) -> bool:
+    return body.stream_options is not None and bool(body.stream_options.include_usage)
+
+
+async def _mark(request: web.Request, response: web.StreamResponse) -> None:
+    gate.mark(request, response, request.app[DESK].limits)
+
+
+class _NoTrace(logging.Filter):
+    """A client that does not speak HTTP is worth a line, not a trace each time."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        cause = record.exc_info[1] if isinstance(record.exc_info, tuple) else None
+        if isinstance(cause, HttpProcessingError):
+            record.exc_info = None
+            record.levelno, record.levelname = logging.INFO, "INFO"
+        return True
+
+
+def _quiet_logger() -> logging.Logger:
+    quiet = logging.getLogger("nsedge.web.http")
+    if not any(isinstance(each, _NoTrace) for each in quiet.filters):
+        quiet.addFilter(_NoTrace())
+    return quiet

@@ -1,0 +1,145 @@
+"""The running requests behind one HTTP request."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from types import TracebackType
+from typing import Self
+
+from nsedge.api import Delta, Event, Failed, Finished, Request, Service, Sink, Ticket, is_terminal
+from nsedge.errors import NsedgeError
+from nsedge.web.errors import Refusal, Refused
+from nsedge.web.openai import Choice
+from nsedge.web.sse import Batch, settled
+
+
+class Choices:
+    """Submits requests, a choice each, and hands out their events in batches.
+
+    Leaving the `async with` cancels whatever still runs. An event counts as taken when its bytes
+    have been written, so a slow reader is the service's to bound.
+    """
+
+    def __init__(self, service: Service, requests: Sequence[Request]) -> None:
+        self._service = service
+        self._requests = requests
+        self._tickets: list[Ticket] = []
+        self._running: set[int] = set()
+        self._ready: list[tuple[int, Event]] = []
+        self._waiter: asyncio.Future[None] | None = None
+        self._loop = asyncio.get_running_loop()
+        self._since_s = self._loop.time()
+        self._timer: asyncio.TimerHandle | None = None
+        self._end: Failed | None = None
+        self._left = False
+
+    async def __aenter__(self) -> Self:
+        for index, request in enumerate(self._requests):
+            self._running.add(index)
+            self._tickets.append(self._service.submit(request, self._sink(index)))
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._left = True
+        if self._timer is not None:
+            self._timer.cancel()
+        self._cancel()
+        self.taken(self._ready)
+        self._ready = []
+
+    def watch(self, *, keepalive_s: float, write_timeout_s: float, cut: Callable[[], None]) -> None:
+        """From now on `batch` returns an empty one after `keepalive_s` without an event, and `cut`
+        is called when a batch was out for `write_timeout_s`: its reader takes nothing.
+
+        One timer serves a whole stream; a timeout at every event would cost more than the event.
+        """
+        shortest_s = min(keepalive_s, write_timeout_s)
+
+        def look() -> None:
+            quiet_s = self._loop.time() - self._since_s
+            writing = self._waiter is None
+            due_s = (write_timeout_s if writing else keepalive_s) - quiet_s
+            if due_s > 0:
+                self._timer = self._loop.call_later(min(due_s, shortest_s), look)
+                return
+            if writing:
+                cut()
+                return
+            self._wake()
+            self._timer = self._loop.call_later(shortest_s, look)
+
+        self._timer = self._loop.call_later(shortest_s, look)
+
+    async def batch(self) -> Batch:
+        """The events that came since the last batch, at least one; or, watched, none."""
+        self._since_s = self._loop.time()
+        if not self._ready:
+            self._waiter = self._loop.create_future()
+            try:
+                await self._waiter
+            finally:
+                self._waiter = None
+                self._since_s = self._loop.time()
+        batch, self._ready = self._ready, []
+        return batch
+
+    def taken(self, batch: Batch) -> None:
+        """The reader has `batch`."""
+        for index, event in batch:
+            if event is not self._end:
+                self._tickets[index].took(event)
+
+    async def collect(self) -> list[Choice]:
+        """All choices, finished.
+
+        Raises:
+            Refused: with the first that failed.
+        """
+        texts: list[list[str]] = [[] for _ in self._requests]
+        finished: dict[int, Finished] = {}
+        while len(finished) < len(texts):
+            batch = await self.batch()
+            self.taken(batch)
+            for index, event in batch:
+                event = settled(event)
+                if isinstance(event, Failed):
+                    raise Refused(Refusal.of(event))
+                if isinstance(event, Finished):
+                    finished[index] = event
+                elif isinstance(event, Delta):
+                    texts[index].append(event.text)
+        return [
+            Choice(text="".join(text), finished=finished[index]) for index, text in enumerate(texts)
+        ]
+
+    def fail(self, error: NsedgeError) -> None:
+        """End the answer with `error`, wherever it stands."""
+        self._end = Failed.of(None, error)
+        self._ready.append((0, self._end))
+        self._wake()
+
+    def _sink(self, index: int) -> Sink:
+        def sink(event: Event) -> None:
+            if is_terminal(event):
+                self._running.discard(index)
+            if self._left:
+                self._tickets[index].took(event)
+                return
+            self._ready.append((index, event))
+            self._wake()
+
+        return sink
+
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    def _cancel(self) -> None:
+        for index in list(self._running):
+            self._tickets[index].cancel()

@@ -1,0 +1,169 @@
+"""What every route of one application shares, and how an answer is given."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+from collections.abc import Awaitable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TypeVar
+
+from aiohttp import web
+
+from nsedge.api import Failed, ModelInfo, ModelState, Request, Service
+from nsedge.errors import ConnectionLost, Draining, NotReady, NsedgeError
+from nsedge.web.choices import Choices
+from nsedge.web.errors import Refusal, Refused
+from nsedge.web.limits import WebLimits
+from nsedge.web.openai import Choice
+from nsedge.web.sse import PING, AnswerStream, Batch, settled
+
+log = logging.getLogger(__name__)
+T = TypeVar("T")
+_STREAM_HEADERS = {
+    "Content-Type": "text/event-stream; charset=utf-8",
+    "Cache-Control": "no-store",
+    "X-Accel-Buffering": "no",
+}
+
+
+class Desk:
+    """Asks the core, gives answers, and knows which are under way."""
+
+    def __init__(self, service: Service, limits: WebLimits) -> None:
+        self.service = service
+        self.limits = limits
+        self.draining = False
+        self._labels: set[str] = set()
+        self._open: set[Choices] = set()
+        self._idle = asyncio.Event()
+        self._idle.set()
+
+    @contextmanager
+    def label(self, wanted: str) -> Iterator[str]:
+        """`wanted`, or where that runs already a name near it: the core tells requests by it."""
+        label = wanted
+        while label in self._labels:
+            label = f"{wanted}-{secrets.token_hex(4)}"
+        self._labels.add(label)
+        try:
+            yield label
+        finally:
+            self._labels.discard(label)
+
+    async def ask(self, answer: Awaitable[T]) -> T:
+        """What the core answers.
+
+        Raises:
+            ConnectionLost: where it says nothing in core_timeout_s.
+        """
+        try:
+            async with asyncio.timeout(self.limits.core_timeout_s):
+                return await answer
+        except TimeoutError as error:
+            raise ConnectionLost(
+                f"the core did not answer within {self.limits.core_timeout_s:g} s"
+            ) from error
+
+    async def model(self, name: str | None) -> ModelInfo | None:
+        """The model of that name, None if there is none; unnamed, the first that is ready.
+
+        Raises:
+            NotReady: where none is ready.
+        """
+        models = await self.ask(self.service.models())
+        if name is not None:
+            return next((model for model in models if model.name == name), None)
+        for model in models:
+            if model.state is ModelState.READY:
+                return model
+        raise NotReady("no model is ready")
+
+    async def whole(self, requests: Sequence[Request]) -> list[Choice]:
+        """The answer in one piece.
+
+        Raises:
+            Refused: where a request failed.
+        """
+        choices = Choices(self.service, requests)
+        with self._under_way(choices):
+            async with choices:
+                return await choices.collect()
+
+    async def stream(
+        self, http: web.Request, requests: Sequence[Request], encoder: AnswerStream
+    ) -> web.StreamResponse:
+        """The answer as a stream. The first event decides between a refusal and a stream.
+
+        Raises:
+            Refused: where a request failed before any byte was written.
+        """
+        choices = Choices(self.service, requests)
+        with self._under_way(choices):
+            async with choices:
+                choices.watch(
+                    keepalive_s=self.limits.keepalive_s,
+                    write_timeout_s=self.limits.write_timeout_s,
+                    cut=lambda: _cut(http),
+                )
+                batch = await choices.batch()
+                _refuse_failed(batch)
+                response = web.StreamResponse(headers=_STREAM_HEADERS)
+                await response.prepare(http)
+                await _write_all(response, choices, encoder, batch)
+                return response
+
+    async def drain(self) -> None:
+        """Take nothing new; let what runs end within drain_s, then end it with an error."""
+        self.draining = True
+        try:
+            async with asyncio.timeout(self.limits.drain_s):
+                await self._idle.wait()
+        except TimeoutError:
+            for choices in self._open:
+                choices.fail(Draining("the server is stopping"))
+
+    @contextmanager
+    def _under_way(self, choices: Choices) -> Iterator[None]:
+        self._open.add(choices)
+        self._idle.clear()
+        try:
+            yield
+        finally:
+            self._open.discard(choices)
+            if not self._open:
+                self._idle.set()
+
+
+async def _write_all(
+    response: web.StreamResponse, choices: Choices, encoder: AnswerStream, batch: Batch
+) -> None:
+    try:
+        while True:
+            data = encoder.encode(batch) if batch else PING
+            if encoder.ended:
+                break
+            if data:
+                await response.write(data)
+            choices.taken(batch)
+            batch = await choices.batch()
+    except ConnectionError:
+        raise
+    except Exception:
+        log.exception("a stream broke off")
+        data = encoder.error(Refusal.of(NsedgeError("internal error")))
+    await response.write_eof(data)
+
+
+def _refuse_failed(batch: Batch) -> None:
+    for _, event in batch:
+        event = settled(event)
+        if isinstance(event, Failed):
+            raise Refused(Refusal.of(event))
+
+
+def _cut(http: web.Request) -> None:
+    log.info("a reader took nothing for too long and was cut off")
+    if http.transport is not None:
+        http.transport.abort()

@@ -1,0 +1,128 @@
+"""What stands before every route: who may talk to the shim, and how a body is read."""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import re
+import secrets
+
+from aiohttp import web
+
+from nsedge.errors import BadMessage, MessageTooLarge
+from nsedge.version import VERSION
+from nsedge.web.errors import Refusal, Refused
+from nsedge.web.limits import WebLimits
+
+REQUEST_ID = "request_id"
+_SANE_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
+_EXPOSED = "x-request-id, retry-after, retry-after-ms, x-should-retry"
+
+
+def label(request: web.Request) -> str:
+    """The client's own X-Request-Id where it is sane, else a new one."""
+    given = request.headers.get("X-Request-Id", "")
+    return given if _SANE_ID.fullmatch(given) else f"req-{secrets.token_hex(12)}"
+
+
+def check_host(request: web.Request, limits: WebLimits) -> None:
+    """Refuse a page that reached loopback under a name of its own (DNS rebinding).
+
+    Raises:
+        Refused: where the connection came in on loopback and Host names another machine.
+    """
+    if not _on_loopback(request):
+        return
+    host = request.headers.get("Host", "")
+    name = re.sub(r":\d*$", "", host).lower().rstrip(".")
+    if name in ("localhost", *map(str.lower, limits.allowed_hosts)) or _is_loopback(name):
+        return
+    raise Refused(
+        Refusal(
+            code="host_not_allowed",
+            message=f"the host {host!r} is not served on loopback; allowed_hosts can name it",
+        )
+    )
+
+
+def allowed_origin(request: web.Request, limits: WebLimits) -> str | None:
+    """The request's Origin, where the settings list it."""
+    origin = request.headers.get("Origin")
+    return origin if origin in limits.cors_origins else None
+
+
+def is_preflight(request: web.Request) -> bool:
+    """Whether a browser asks what a page may send."""
+    return request.method == "OPTIONS" and "Access-Control-Request-Method" in request.headers
+
+
+def preflight_answer() -> web.Response:
+    """Leave for the page of a listed origin; the origin itself is added to every answer."""
+    return web.Response(
+        status=204,
+        headers={
+            "Access-Control-Allow-Methods": "GET, POST",
+            "Access-Control-Allow-Headers": "*, authorization, content-type",
+            "Access-Control-Max-Age": "600",
+        },
+    )
+
+
+def mark(request: web.Request, response: web.StreamResponse, limits: WebLimits) -> None:
+    """Add what every answer carries."""
+    response.headers["Server"] = f"nsedge/{VERSION}"
+    response.headers["X-Request-Id"] = request[REQUEST_ID]
+    response.headers["X-Content-Type-Options"] = "nosniff"
+    if limits.cors_origins:
+        response.headers["Vary"] = "Origin"
+    if origin := allowed_origin(request, limits):
+        response.headers["Access-Control-Allow-Origin"] = origin
+        response.headers["Access-Control-Expose-Headers"] = _EXPOSED
+
+
+async def read_json(request: web.Request, limits: WebLimits) -> bytes:
+    """The body of a request that says it is JSON.
+
+    A page of another origin cannot send that content type without asking first.
+
+    Raises:
+        Refused: wrong content type, or a body that does not arrive in body_timeout_s.
+        MessageTooLarge, BadMessage: a body beyond max_body_bytes, or broken off.
+    """
+    if request.content_type != "application/json" or "Content-Type" not in request.headers:
+        raise _wrong_type("the content type must be application/json")
+    if request.headers.get("Content-Encoding", "identity") != "identity":
+        raise _wrong_type("compressed bodies are not supported")
+    too_large = MessageTooLarge(f"the body is beyond the limit of {limits.max_body_bytes} bytes")
+    if (request.content_length or 0) > limits.max_body_bytes:
+        raise too_large
+    try:
+        async with asyncio.timeout(limits.body_timeout_s):
+            return await request.read()
+    except TimeoutError as error:
+        message = f"the body did not arrive within {limits.body_timeout_s:g} s"
+        raise Refused(Refusal(code="request_timeout", message=message)) from error
+    except web.HTTPRequestEntityTooLarge as error:
+        raise too_large from error
+    except web.RequestPayloadError as error:
+        raise BadMessage(f"the body cannot be read: {error}") from error
+
+
+def _wrong_type(message: str) -> Refused:
+    return Refused(Refusal(code="unsupported_media_type", message=message))
+
+
+def _on_loopback(request: web.Request) -> bool:
+    if request.transport is None:
+        return False
+    address = request.transport.get_extra_info("sockname")
+    return isinstance(address, tuple) and _is_loopback(address[0])
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        address = ipaddress.ip_address(host.removeprefix("[").removesuffix("]"))
+    except ValueError:
+        return False
+    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
+    return (mapped or address).is_loopback

@@ -1,0 +1,148 @@
+"""The web shim on a free loopback port, and a client of bare bytes, for tests."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+
+import msgspec
+
+from nsedge.api import Service
+from nsedge.web.app import create_app, serve
+from nsedge.web.limits import WebLimits
+
+
+@dataclass
+class Shim:
+    """A running shim; set `stop` to end it."""
+
+    port: int
+    stop: asyncio.Event
+    task: asyncio.Task[None]
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+
+@asynccontextmanager
+async def running(service: Service, limits: WebLimits | None = None) -> AsyncIterator[Shim]:
+    """`serve` in this loop, until the block is left."""
+    stop, bound = asyncio.Event(), asyncio.get_running_loop().create_future()
+    app = create_app(service, limits)
+    task = asyncio.create_task(
+        serve(app, "127.0.0.1", 0, stop=stop, on_listening=lambda _, port: bound.set_result(port))
+    )
+    await asyncio.wait({task, bound}, return_when=asyncio.FIRST_COMPLETED)
+    if task.done():
+        task.result()
+    try:
+        yield Shim(bound.result(), stop, task)
+    finally:
+        stop.set()
+        await task
+
+
+@dataclass
+class Answer:
+    """An HTTP answer, read to its end."""
+
+    status: int
+    headers: dict[str, str]
+    body: bytes
+    chunks: list[bytes] = field(default_factory=list)
+
+    @property
+    def json(self) -> dict[str, object]:
+        return msgspec.json.decode(self.body)
+
+    @property
+    def data(self) -> list[object]:
+        """The data lines of an event stream, decoded, but for [DONE]."""
+        lines = [line[6:] for line in self.body.split(b"\n\n") if line.startswith(b"data: ")]
+        return [line.decode() if line == b"[DONE]" else msgspec.json.decode(line) for line in lines]
+
+
+class Connection:
+    """One HTTP connection that says exactly what it is told."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.reader = reader
+        self.writer = writer
+
+    @classmethod
+    async def open(cls, port: int) -> Connection:
+        return cls(*await asyncio.open_connection("127.0.0.1", port))
+
+    def say(
+        self,
+        method: str,
+        path: str,
+        body: object = None,
+        *,
+        raw: bytes | None = None,
+        version: str = "1.1",
+        **headers: str,
+    ) -> None:
+        content = raw if raw is not None else b"" if body is None else msgspec.json.encode(body)
+        told = {
+            "host": "127.0.0.1",
+            "content-type": "application/json",
+            "content-length": str(len(content)),
+        } | {name.replace("_", "-"): value for name, value in headers.items()}
+        lines = [f"{method} {path} HTTP/{version}"]
+        lines += [f"{name}: {value}" for name, value in told.items() if value]
+        self.writer.write("\r\n".join(lines).encode() + b"\r\n\r\n" + content)
+
+    async def head(self) -> tuple[int, dict[str, str]]:
+        """Status and headers, names in lower case."""
+        raw = (await self.reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")
+        pairs = (line.split(": ", 1) for line in raw[1:] if line)
+        return int(raw[0].split()[1]), {name.lower(): value for name, value in pairs}
+
+    async def chunk(self) -> bytes:
+        """One chunk of a chunked body; empty at its end."""
+        size = int(await self.reader.readline(), 16)
+        return (await self.reader.readexactly(size + 2))[:-2]
+
+    async def answer(self) -> Answer:
+        """The whole answer."""
+        status, headers = await self.head()
+        chunks: list[bytes] = []
+        if headers.get("transfer-encoding") == "chunked":
+            while chunk := await self.chunk():
+                chunks.append(chunk)
+        elif "content-length" in headers:
+            chunks.append(await self.reader.readexactly(int(headers["content-length"])))
+        else:
+            chunks.append(await self.reader.read())
+        return Answer(status, headers, b"".join(chunks), chunks)
+
+    def abort(self) -> None:
+        """Vanish, as a killed client does."""
+        self.writer.transport.abort()
+
+    async def close(self) -> None:
+        self.writer.close()
+        await asyncio.wait({asyncio.ensure_future(self.writer.wait_closed())})
+
+
+async def ask(port: int, method: str, path: str, body: object = None, **options: object) -> Answer:
+    """One request on a connection of its own."""
+    connection = await Connection.open(port)
+    connection.say(method, path, body, **options)  # type: ignore[arg-type]
+    try:
+        return await connection.answer()
+    finally:
+        connection.writer.close()
+
+
+async def until(condition: Callable[[], bool], turns: int = 10_000) -> int:
+    """Give way until `condition` holds; the loop turns that took."""
+    for turn in range(turns):
+        if condition():
+            return turn
+        await asyncio.sleep(0)
+    raise AssertionError("it never came to hold")
