@@ -18,12 +18,18 @@ class EventStream:
 
     The last event is `Finished` or `Failed`; then the iteration ends. An event counts as taken when
     the iteration hands it out, so a slow reader is the service's to bound.
+
+    Without the `async with`, a stream that nobody holds any more is cancelled too: a loop over
+    `client.generate(...)` that is left by `break` or an exception ends the request. Only a stream
+    kept in a variable runs on until that goes away.
     """
 
     def __init__(self, service: Service, request: Request) -> None:
+        self._ended = True
+        self._loop = asyncio.get_running_loop()
         self._events: asyncio.Queue[Event] = asyncio.Queue()
-        self._ended = False
         self._ticket = service.submit(request, self._events.put_nowait)
+        self._ended = False
 
     def __aiter__(self) -> Self:
         return self
@@ -52,3 +58,7 @@ class EventStream:
         if not self._ended:
             self._ended = True
             self._ticket.cancel()
+
+    def __del__(self) -> None:
+        if not self._ended and not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._ticket.cancel)

@@ -52,11 +52,18 @@ class FakeTicket:
     sink: Sink
     untaken: int = 0
     ended: bool = False
+    begun: bool = False
     task: asyncio.Task[None] | None = None
 
     def cancel(self) -> None:
-        if not self.ended and self.task is not None:
-            self.task.cancel()
+        if self.ended or self.task is None:
+            return
+        self.task.cancel()
+        if not self.begun:  # a task cancelled before its first turn never runs at all
+            self.begun = True
+            asyncio.get_running_loop().call_soon(
+                self.service.end_cancelled, self, Usage(prompt_tokens=0, completion_tokens=0)
+            )
 
     def took(self, event: Event) -> None:
         self.untaken -= 1
@@ -134,10 +141,13 @@ class FakeService:
             uptime_s=1.0, rss_bytes=1, requests_accepted=self.accepted, models={MODEL: model}
         )
 
+    def end_cancelled(self, ticket: FakeTicket, usage: Usage) -> None:
+        self.cancelled += 1
+        self._finish(ticket, FinishReason.CANCELLED, usage)
+
     async def _run(self, ticket: FakeTicket) -> None:
+        ticket.begun = True
         request, said = ticket.request, 0
-        usage = lambda: Usage(prompt_tokens=len(words), completion_tokens=said)  # noqa: E731
-        timings = Timings(queue_s=0.0, prefill_s=0.0, decode_s=0.0)
         words: list[str] = []
         try:
             words = self._words(request)
@@ -161,13 +171,18 @@ class FakeService:
             ticket.emit(Failed.of(request.request_id, error))
             return
         except asyncio.CancelledError:
-            self.cancelled += 1
-            reason = FinishReason.CANCELLED
+            usage = Usage(prompt_tokens=len(words), completion_tokens=said)
+            self.end_cancelled(ticket, usage)
+            return
         finally:
             self.live.discard(ticket)
-        ticket.emit(
-            Finished(request_id=request.request_id, reason=reason, usage=usage(), timings=timings)
-        )
+        usage = Usage(prompt_tokens=len(words), completion_tokens=said)
+        self._finish(ticket, reason, usage)
+
+    def _finish(self, ticket: FakeTicket, reason: FinishReason, usage: Usage) -> None:
+        timings = Timings(queue_s=0.0, prefill_s=0.0, decode_s=0.0)
+        label = ticket.request.request_id
+        ticket.emit(Finished(request_id=label, reason=reason, usage=usage, timings=timings))
 
     async def _wait(self) -> None:
         await asyncio.sleep(self.pace_s)

@@ -1,0 +1,389 @@
+"""The asyncio client: a `Service` that lives in another process."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import random
+from collections import deque
+from collections.abc import Callable, Sequence
+from types import TracebackType
+from typing import Self, TypeVar
+
+import zmq
+
+from nsedge import api
+from nsedge.errors import ConnectionLost, MessageTooLarge, NsedgeError, OutOfOrder
+from nsedge.ipc import endpoints, protocol
+from nsedge.ipc import messages as wire
+from nsedge.ipc.connection import Connection
+from nsedge.stream import EventStream
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+Query = wire.ModelsQuery | wire.StatsQuery | wire.HealthQuery
+
+
+class RemoteTicket:
+    """A request in the daemon's hands.
+
+    `took` wants the deltas in the order of the sink. Once half of the window has been taken, it is
+    granted anew: a message for many events, and the daemon never runs dry in between.
+    """
+
+    __slots__ = ("_client", "_owed", "_sizes", "_threshold", "request_id", "sink")
+
+    def __init__(
+        self, client: AsyncClient, request_id: str, sink: api.Sink, *, threshold: int = 1
+    ) -> None:
+        self.request_id = request_id
+        self.sink = sink
+        self._client = client
+        self._threshold = threshold
+        self._sizes: deque[int] = deque()
+        self._owed = 0
+
+    def cancel(self) -> None:
+        """End the request wherever it stands. Its terminal event still comes; idempotent."""
+        self._client.cancel(self)
+
+    def took(self, event: api.Event) -> None:
+        """The reader has taken `event`: its bytes are credit anew."""
+        if owed := self.count(event):
+            self.grant(owed)
+
+    def count(self, event: api.Event) -> int:
+        """As `took`, but returns the bytes to grant now, mostly 0. From any one thread."""
+        if not (isinstance(event, api.Delta) and self._sizes):
+            return 0
+        self._owed += self._sizes.popleft()
+        if self._owed < self._threshold:
+            return 0
+        owed, self._owed = self._owed, 0
+        return owed
+
+    def grant(self, count: int) -> None:
+        """Let the daemon send `count` more bytes."""
+        self._client.grant(self, count)
+
+    def arrived(self, size: int) -> None:
+        """A delta of `size` bytes is about to go to the sink."""
+        self._sizes.append(size)
+
+
+class AsyncClient:
+    """Talks to the daemon at `endpoint`, on the running event loop.
+
+        async with AsyncClient("ipc:///run/nsedge/core.sock") as client:
+            async with client.generate("smollm2", "Once upon a time") as events:
+                async for event in events:
+                    ...
+
+    A lost connection ends what was live with `Failed` (connection_lost, retryable), and comes back
+    by itself, after `backoff_s[0]` seconds, doubling up to `backoff_s[1]`, each shortened by up to
+    a half at random (`jitter` gives 0 to 1). Until then new requests fail at once, the same way.
+
+    - credit_bytes: the window of each stream; None is the daemon's choice.
+    - name: told to the daemon, for its log.
+
+    Raises:
+        ConfigInvalid: `endpoint` is malformed.
+    """
+
+    def __init__(
+        self,
+        endpoint: str,
+        *,
+        connect_timeout_s: float = 5.0,
+        credit_bytes: int | None = None,
+        backoff_s: tuple[float, float] = (1.0, 32.0),
+        jitter: Callable[[], float] = random.random,
+        name: str = "nsedge-python",
+    ) -> None:
+        self._endpoint = endpoints.parse(endpoint)
+        self._connect_timeout_s = connect_timeout_s
+        self._credit_bytes = credit_bytes
+        self._backoff_s = backoff_s
+        self._jitter = jitter
+        self._name = name
+        self._context: zmq.Context[zmq.Socket[bytes]] | None = None
+        self._connection: Connection | None = None
+        self._welcome: wire.Welcome | None = None
+        self._returning: asyncio.Task[None] | None = None
+        self._tickets: dict[str, RemoteTicket] = {}
+        self._queries: dict[str, asyncio.Future[wire.Reply]] = {}
+        self._count = 0
+        self._absence = ConnectionLost(f"not connected to {self._endpoint}: call connect first")
+
+    @property
+    def connected(self) -> bool:
+        """Whether requests can be sent now."""
+        return self._connection is not None
+
+    async def connect(self) -> None:
+        """Open the session. Idempotent.
+
+        Raises:
+            ConnectionLost: nobody answered in time; the message says what to do.
+            UnsupportedVersion: the daemon speaks another version of the protocol.
+            Unavailable: the daemon has as many clients as it takes.
+        """
+        if self._context is not None:
+            return
+        self._context = zmq.Context()
+        try:
+            await self._open(self._context)
+        except BaseException:
+            await self.close()
+            raise
+
+    async def close(self) -> None:
+        """End what is live, say goodbye, and close. Idempotent; `connect` opens anew."""
+        context, self._context = self._context, None
+        if self._returning is not None:
+            self._returning.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._returning
+            self._returning = None
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.send(wire.Bye())
+            connection.close()
+        self._end_live(ConnectionLost("this client was closed"))
+        if context is not None:
+            await asyncio.to_thread(context.term)
+
+    async def __aenter__(self) -> Self:
+        await self.connect()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+    def generate(
+        self,
+        model: str,
+        text: str,
+        *,
+        sampling: api.Sampling | None = None,
+        request_id: str | None = None,
+    ) -> EventStream:
+        """The events of continuing `text`; leaving their `async with` or loop cancels."""
+        return self._stream(model, api.TextPrompt(text=text), sampling, request_id)
+
+    def chat(
+        self,
+        model: str,
+        messages: Sequence[api.Message],
+        *,
+        sampling: api.Sampling | None = None,
+        request_id: str | None = None,
+    ) -> EventStream:
+        """The events of the assistant's next turn; leaving their `async with` or loop cancels."""
+        return self._stream(model, api.ChatPrompt(messages=tuple(messages)), sampling, request_id)
+
+    def submit(self, request: api.Request, sink: api.Sink) -> RemoteTicket:
+        """Send a request. Refusals, and a missing connection, reach `sink` as `Failed` too, after
+        this has returned."""
+        connection, welcome = self._connection, self._welcome
+        try:
+            if connection is None or welcome is None:
+                raise self._absence
+            return self._send(connection, welcome, request, sink)
+        except NsedgeError as error:
+            failure = api.Failed.of(request.request_id, error)
+            asyncio.get_running_loop().call_soon(sink, failure)
+            return RemoteTicket(self, request.request_id, sink)
+
+    async def models(self) -> tuple[api.ModelInfo, ...]:
+        """Every model served there. Raises ConnectionLost, or what the daemon answers."""
+        reply = await self._ask(wire.ModelsQuery(id=self.new_id()))
+        return reply.models or ()
+
+    async def health(self) -> api.Health:
+        """Whether requests are taken. Raises ConnectionLost, or what the daemon answers."""
+        reply = await self._ask(wire.HealthQuery(id=self.new_id()))
+        return _present(reply.health)
+
+    async def stats(self) -> api.Stats:
+        """Counters and gauges. Raises ConnectionLost, or what the daemon answers."""
+        reply = await self._ask(wire.StatsQuery(id=self.new_id()))
+        return _present(reply.stats)
+
+    def cancel(self, ticket: RemoteTicket) -> None:
+        """Ask for the end of a request: on the control socket, since it is fast, and on the data
+        socket, since there it cannot overtake the request."""
+        connection, welcome = self._connection, self._welcome
+        if connection is None or welcome is None or not self._holds(ticket):
+            return
+        message = wire.Cancel(session=welcome.session, id=ticket.request_id)
+        connection.send_control(message)
+        connection.send(message)
+
+    def grant(self, ticket: RemoteTicket, count: int) -> None:
+        """Let the daemon send `count` more bytes of a request."""
+        if self._connection is not None and self._holds(ticket):
+            self._connection.send(wire.Credit(id=ticket.request_id, bytes=count))
+
+    def _stream(
+        self,
+        model: str,
+        prompt: api.Prompt,
+        sampling: api.Sampling | None,
+        request_id: str | None,
+    ) -> EventStream:
+        request = api.Request(
+            request_id=self.new_id() if request_id is None else request_id,
+            model=model,
+            prompt=prompt,
+            sampling=sampling or api.Sampling(),
+        )
+        return EventStream(self, request)
+
+    def _send(
+        self,
+        connection: Connection,
+        welcome: wire.Welcome,
+        request: api.Request,
+        sink: api.Sink,
+    ) -> RemoteTicket:
+        label = request.request_id
+        if label in self._tickets:
+            raise OutOfOrder(f"request {label!r} is still live on this client", param="id")
+        frame = protocol.encode_request(request, credit=self._credit_bytes)
+        size = len(protocol.MAGIC) + len(frame)
+        if size > welcome.max_message_bytes:
+            raise MessageTooLarge(
+                f"the request has {size} bytes; the daemon takes {welcome.max_message_bytes}"
+            )
+        window = min(self._credit_bytes or welcome.initial_credit_bytes, welcome.max_credit_bytes)
+        ticket = RemoteTicket(self, label, sink, threshold=max(1, window // 2))
+        self._tickets[label] = ticket
+        connection.send_frames(frame)
+        return ticket
+
+    async def _ask(self, query: Query) -> wire.Reply:
+        if self._connection is None:
+            raise self._absence
+        future: asyncio.Future[wire.Reply] = asyncio.get_running_loop().create_future()
+        self._queries[query.id] = future
+        try:
+            if isinstance(query, wire.HealthQuery):
+                self._connection.send_control(query)
+            else:
+                self._connection.send(query)
+            reply = await future
+        finally:
+            del self._queries[query.id]
+        if reply.error is not None:
+            raise protocol.error_of(reply.error)
+        return reply
+
+    def new_id(self) -> str:
+        """A request id that is not in use."""
+        while True:
+            self._count += 1
+            label = f"{self._count:x}"
+            if label not in self._tickets:
+                return label
+
+    def _holds(self, ticket: RemoteTicket) -> bool:
+        return self._tickets.get(ticket.request_id) is ticket
+
+    # The connection's life.
+
+    async def _open(self, context: zmq.Context[zmq.Socket[bytes]]) -> None:
+        connection = Connection(
+            self._endpoint, context=context, on_message=self._hear, on_lost=self._lost
+        )
+        try:
+            self._welcome = await connection.open(
+                client=self._name, timeout_s=self._connect_timeout_s
+            )
+        except BaseException:
+            connection.close()
+            raise
+        self._connection = connection
+
+    def _lost(self, error: NsedgeError) -> None:
+        self._connection = None
+        loss = ConnectionLost(error.message, retry_after_s=self._backoff_s[0])
+        self._absence = loss
+        self._end_live(loss)
+        if self._context is not None:
+            self._returning = asyncio.get_running_loop().create_task(self._return(self._context))
+
+    async def _return(self, context: zmq.Context[zmq.Socket[bytes]]) -> None:
+        delay_s, longest_s = self._backoff_s
+        while True:
+            await asyncio.sleep(delay_s * (1 - self._jitter() / 2))
+            delay_s = min(2 * delay_s, longest_s)
+            try:
+                await self._open(context)
+            except NsedgeError as error:
+                log.info("still without a daemon: %s", error)
+                self._absence = ConnectionLost(error.message, retry_after_s=delay_s)
+            else:
+                return
+
+    def _end_live(self, loss: ConnectionLost) -> None:
+        tickets, self._tickets = self._tickets, {}
+        for ticket in tickets.values():
+            self._deliver(ticket, api.Failed.of(ticket.request_id, loss))
+        for future in self._queries.values():
+            if not future.done():
+                future.set_exception(loss)
+
+    # What comes in.
+
+    def _hear(self, message: wire.ServerMessage, size: int) -> None:
+        match message:
+            case wire.Delta():
+                ticket = self._tickets.get(message.id)
+                if ticket is not None:
+                    ticket.arrived(size)
+                    self._deliver(ticket, protocol.event_of(message))
+            case wire.Started():
+                ticket = self._tickets.get(message.id)
+                if ticket is not None:
+                    self._deliver(ticket, protocol.event_of(message))
+            case wire.Finished():
+                ticket = self._tickets.pop(message.id, None)
+                if ticket is not None:
+                    self._deliver(ticket, protocol.event_of(message))
+            case wire.Failed():
+                self._hear_failure(message)
+            case wire.Reply():
+                future = self._queries.get(message.id)
+                if future is not None and not future.done():
+                    future.set_result(message)
+
+    def _hear_failure(self, message: wire.Failed) -> None:
+        label = message.id or ""
+        ticket = self._tickets.pop(label, None)
+        if ticket is not None:
+            self._deliver(ticket, protocol.event_of(message))
+            return
+        future = self._queries.get(label)
+        if future is not None and not future.done():
+            future.set_exception(protocol.error_of(message))
+
+    def _deliver(self, ticket: RemoteTicket, event: api.Event) -> None:
+        try:
+            ticket.sink(event)
+        except Exception:
+            log.exception("the sink of request %r failed", ticket.request_id)
+
+
+def _present(value: T | None) -> T:
+    if value is None:
+        raise NsedgeError("the daemon's reply lacks what was asked for")
+    return value

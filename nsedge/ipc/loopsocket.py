@@ -1,0 +1,81 @@
+"""A ZeroMQ socket on an asyncio loop: no thread, no future a message, no polling.
+
+The socket's file descriptor is edge-triggered: it tells that something happened, once. So a wake-up
+reads until nothing is left, and every send looks for messages whose wake-up it may have swallowed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+
+import zmq
+
+Frames = list[bytes]
+
+
+class LoopSocket:
+    """Owns `socket`; calls `receive` with each message's frames, on the running loop.
+
+    A wake-up reads at most `batch` messages before it gives way to the rest of the loop.
+    """
+
+    def __init__(
+        self, socket: zmq.Socket[bytes], receive: Callable[[Frames], None], *, batch: int = 64
+    ) -> None:
+        self._socket = socket
+        self._receive = receive
+        self._batch = batch
+        self._loop = asyncio.get_running_loop()
+        self._fd = int(socket.get(zmq.FD))
+        self._again: asyncio.Handle | None = None
+        self._closed = False
+        self._loop.add_reader(self._fd, self._drain)
+        self._look()
+
+    def send(self, frames: Sequence[bytes]) -> None:
+        """Queue a message for its peer; never blocks.
+
+        Raises:
+            zmq.Again: the peer's queue is full.
+            zmq.ZMQError: EHOSTUNREACH for a peer that is gone.
+        """
+        try:
+            self._socket.send_multipart(frames, zmq.NOBLOCK)
+        finally:
+            self._look()
+
+    def close(self, *, linger_ms: int = 0) -> None:
+        """Stop reading, and close the socket; what is queued has `linger_ms` to leave."""
+        if self._closed:
+            return
+        self._closed = True
+        self._loop.remove_reader(self._fd)
+        if self._again is not None:
+            self._again.cancel()
+        self._socket.close(linger=linger_ms)
+
+    def _look(self) -> None:
+        if self._again is None and int(self._socket.get(zmq.EVENTS)) & zmq.POLLIN:
+            self._again = self._loop.call_soon(self._drain)
+
+    def _drain(self) -> None:
+        self._again = None
+        try:
+            for _ in range(self._batch):
+                if not self.read_one():
+                    return
+        finally:
+            if not self._closed:
+                self._look()
+
+    def read_one(self) -> bool:
+        """Receive one message now, if there is one; False where there is none."""
+        if self._closed:
+            return False
+        try:
+            frames = self._socket.recv_multipart(zmq.NOBLOCK)
+        except zmq.Again:
+            return False
+        self._receive(frames)
+        return True

@@ -1,0 +1,260 @@
+"""The envelope: frames in, messages out, and back. No sockets, no state.
+
+A ZeroMQ message is `[b"nsedge/1", payload, ...]`: the first frame names the protocol and its major
+version, each further one is a msgpack map (see `messages`). docs/protocol.md is the specification.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+
+import msgspec
+
+from nsedge import api
+from nsedge.errors import (
+    BadMessage,
+    InvalidRequest,
+    MessageTooLarge,
+    NsedgeError,
+    UnsupportedVersion,
+    of_code,
+)
+from nsedge.ipc import messages as wire
+
+VERSION = "1.0"
+MAJOR = 1
+MAGIC = b"nsedge/1"
+
+_PREFIX = b"nsedge/"
+_encode = msgspec.msgpack.Encoder().encode
+_decode_data: Callable[[bytes], wire.DataMessage] = msgspec.msgpack.Decoder(wire.DataMessage).decode
+_decode_control: Callable[[bytes], wire.ControlMessage] = msgspec.msgpack.Decoder(
+    wire.ControlMessage
+).decode
+_decode_server: Callable[[bytes], wire.ServerMessage] = msgspec.msgpack.Decoder(
+    wire.ServerMessage
+).decode
+_PATH = re.compile(r"at `(?:key in )?\$\.?([^`]*)`$|required field `([^`]+)`")
+
+
+class _Labelled(msgspec.Struct):
+    id: wire.Id | None = None
+
+
+_decode_id = msgspec.msgpack.Decoder(_Labelled).decode
+
+
+def encode(message: wire.ClientMessage | wire.ServerMessage) -> bytes:
+    """One payload frame."""
+    return _encode(message)
+
+
+def open_envelope(frames: Sequence[bytes], *, max_frames: int, max_bytes: int) -> Sequence[bytes]:
+    """The payload frames of a message.
+
+    Raises:
+        BadMessage: not a message of this protocol, or more than `max_frames` payload frames.
+        UnsupportedVersion: another major version.
+        MessageTooLarge: more than `max_bytes` in all.
+    """
+    magic = frames[0] if frames else b""
+    if magic != MAGIC:
+        if magic.startswith(_PREFIX) and magic[len(_PREFIX) :].isdigit() and len(magic) < 16:
+            raise UnsupportedVersion(
+                f"this side speaks {MAGIC.decode()}, not {magic.decode()}", param="protocol"
+            )
+        raise BadMessage(f"the first frame is not {MAGIC.decode()}")
+    if not 2 <= len(frames) <= max_frames + 1:
+        raise BadMessage(f"a message has 1 to {max_frames} payload frames, not {len(frames) - 1}")
+    size = sum(map(len, frames))
+    if size > max_bytes:
+        raise MessageTooLarge(f"the message has {size} bytes; the limit is {max_bytes}")
+    return frames[1:]
+
+
+def decode_data(frame: bytes) -> wire.DataMessage:
+    """What a client says on the data socket. Raises BadMessage, naming the field at fault."""
+    try:
+        return _decode_data(frame)
+    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
+        raise _bad(error) from error
+
+
+def decode_control(frame: bytes) -> wire.ControlMessage:
+    """What a client says on the control socket. Raises BadMessage, naming the field at fault."""
+    try:
+        return _decode_control(frame)
+    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
+        raise _bad(error) from error
+
+
+def decode_server(frame: bytes) -> wire.ServerMessage:
+    """What a server says. Raises BadMessage, naming the field at fault."""
+    try:
+        return _decode_server(frame)
+    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
+        raise _bad(error) from error
+
+
+def readable_id(frame: bytes) -> str | None:
+    """The `id` of a payload that does not decode otherwise, None where even that is unreadable."""
+    try:
+        return _decode_id(frame).id
+    except (msgspec.MsgspecError, ValueError, RecursionError):
+        return None
+
+
+def check_version(protocol: str) -> None:
+    """Raises UnsupportedVersion for a peer of another major version."""
+    if int(protocol.split(".")[0]) != MAJOR:
+        raise UnsupportedVersion(
+            f"this side speaks protocol {VERSION}, not {protocol}", param="protocol"
+        )
+
+
+def request_of(message: wire.Generate | wire.Chat) -> api.Request:
+    """The request that a message asks for."""
+    prompt: api.Prompt
+    if isinstance(message, wire.Generate):
+        prompt = api.TextPrompt(text=message.text)
+    else:
+        prompt = api.ChatPrompt(messages=message.messages)
+    return api.Request(
+        request_id=message.id, model=message.model, prompt=prompt, sampling=message.sampling
+    )
+
+
+def encode_request(request: api.Request, *, credit: int | None = None) -> bytes:
+    """The payload frame that asks for a request, with `credit` bytes to begin with.
+
+    Raises:
+        InvalidParameter: a sampling parameter out of range.
+        InvalidRequest: the id or the model's name is empty or too long, or a text is not Unicode.
+    """
+    request.sampling.check()
+    for param, text, limit in (("id", request.request_id, 128), ("model", request.model, 256)):
+        if not 1 <= len(text) <= limit:
+            raise InvalidRequest(f"{param} must have 1 to {limit} characters", param=param)
+    message: wire.Generate | wire.Chat
+    if isinstance(request.prompt, api.TextPrompt):
+        message = wire.Generate(
+            id=request.request_id,
+            model=request.model,
+            text=request.prompt.text,
+            sampling=request.sampling,
+            credit=credit,
+        )
+    else:
+        message = wire.Chat(
+            id=request.request_id,
+            model=request.model,
+            messages=request.prompt.messages,
+            sampling=request.sampling,
+            credit=credit,
+        )
+    try:
+        return _encode(message)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise InvalidRequest(f"the request cannot be written: {error}") from error
+
+
+def encode_delta(event: api.Delta) -> bytes:
+    """The payload frame of a piece of text; apart from the others, since it is the busiest."""
+    return _encode(
+        wire.Delta(id=event.request_id, seq=event.seq, text=event.text, token_ids=event.token_ids)
+    )
+
+
+def encode_event(event: api.Event) -> bytes:
+    """The payload frame of an event."""
+    match event:
+        case api.Delta():
+            return encode_delta(event)
+        case api.Started():
+            return _encode(
+                wire.Started(
+                    id=event.request_id, prompt_tokens=event.prompt_tokens, queue_s=event.queue_s
+                )
+            )
+        case api.Finished():
+            return _encode(
+                wire.Finished(
+                    id=event.request_id,
+                    reason=event.reason,
+                    usage=event.usage,
+                    timings=event.timings,
+                    stop=event.stop,
+                    clipped_max_tokens=event.clipped_max_tokens,
+                )
+            )
+        case api.Failed():
+            return _encode(failed_of(event))
+
+
+def failed_of(event: api.Failed) -> wire.Failed:
+    """The message that tells of a failure."""
+    return wire.Failed(
+        id=event.request_id,
+        code=event.code,
+        message=event.message,
+        retryable=event.retryable,
+        param=event.param,
+        retry_after_s=event.retry_after_s,
+    )
+
+
+def event_of(message: wire.Started | wire.Delta | wire.Finished | wire.Failed) -> api.Event:
+    """The event that a message carries."""
+    match message:
+        case wire.Delta(id=label, seq=seq, text=text, token_ids=token_ids):
+            return api.Delta(request_id=label, seq=seq, text=text, token_ids=token_ids)
+        case wire.Started():
+            return api.Started(
+                request_id=message.id, prompt_tokens=message.prompt_tokens, queue_s=message.queue_s
+            )
+        case wire.Finished():
+            return api.Finished(
+                request_id=message.id,
+                reason=message.reason,
+                usage=message.usage,
+                timings=message.timings,
+                stop=message.stop,
+                clipped_max_tokens=message.clipped_max_tokens,
+            )
+        case wire.Failed():
+            return api.Failed(
+                request_id=message.id,
+                code=message.code,
+                message=message.message,
+                retryable=message.retryable,
+                param=message.param,
+                retry_after_s=message.retry_after_s,
+            )
+
+
+def error_of(message: wire.Failed) -> NsedgeError:
+    """The error that a failure message tells of, to be raised on the client's side."""
+    return of_code(message.code)(
+        message.message, param=message.param, retry_after_s=message.retry_after_s
+    )
+
+
+def merge(deltas: Sequence[api.Delta]) -> api.Delta:
+    """One delta for several of a request: text and ids joined, `seq` of the first."""
+    first = deltas[0]
+    if len(deltas) == 1:
+        return first
+    return api.Delta(
+        request_id=first.request_id,
+        seq=first.seq,
+        text="".join(delta.text for delta in deltas),
+        token_ids=tuple(token for delta in deltas for token in delta.token_ids),
+    )
+
+
+def _bad(error: Exception) -> BadMessage:
+    text = str(error)
+    found = _PATH.search(text)
+    param = next((part for part in found.groups() if part), None) if found else None
+    return BadMessage(f"not a message of protocol {VERSION}: {text}", param=param)

@@ -1,0 +1,158 @@
+"""The two ROUTER sockets of a server: binding, sending, and what is left when they close."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import os
+from collections.abc import Callable, Iterator, Sequence
+
+import zmq
+
+from nsedge.errors import ConfigInvalid
+from nsedge.ipc import endpoints as places
+from nsedge.ipc.limits import Limits
+from nsedge.ipc.loopsocket import Frames, LoopSocket
+from nsedge.ipc.protocol import MAGIC
+
+LINGER_MS = 200
+"""What a stopping server gives its last messages to leave."""
+HARD_LIMIT = 4
+"""ZeroMQ disconnects who sends a frame this many times beyond the limit; up to it, we answer."""
+
+Receive = Callable[[Frames], None]
+
+
+class Routers:
+    """A data and a control socket, each bound to every endpoint.
+
+    Raises:
+        ConfigInvalid: an endpoint is malformed, given twice, or remote without leave; or there is
+            none, or `socket_mode` lets others in.
+    """
+
+    def __init__(
+        self,
+        endpoints: Sequence[str],
+        *,
+        limits: Limits,
+        allow_remote: bool,
+        socket_mode: int,
+    ) -> None:
+        if socket_mode not in (0o600, 0o660):
+            raise ConfigInvalid(
+                f"socket_mode must be 0o600 or 0o660, not {socket_mode:#o}", param="socket_mode"
+            )
+        self._places = [places.parse(endpoint) for endpoint in endpoints]
+        taken = [*self._places, *(place.control() for place in self._places)]
+        if not endpoints or len(set(taken)) != len(taken):
+            raise ConfigInvalid(
+                "endpoints must be at least one, and leave each its control socket's path or port",
+                param="endpoint",
+            )
+        if not allow_remote:
+            for place in self._places:
+                places.refuse_remote(place)
+        self._limits = limits
+        self._mode = socket_mode
+        self._files: list[places.SocketFile] = []
+        self._context: zmq.Context[zmq.Socket[bytes]] | None = None
+        self._data: LoopSocket | None = None
+        self._control: LoopSocket | None = None
+        self._monitor: LoopSocket | None = None
+
+    async def open(
+        self, on_data: Receive, on_control: Receive, on_hang_up: Callable[[], None]
+    ) -> None:
+        """Bind. `on_hang_up` is called when any connection of the data socket ends.
+
+        Raises:
+            ConfigInvalid: an endpoint is in use or cannot be bound; nothing stays bound then.
+        """
+        self._context = zmq.Context()
+        data, control = self._router(self._context), self._router(self._context)
+        try:
+            for place in self._places:
+                if isinstance(place, places.IpcEndpoint):
+                    self._files.append(places.SocketFile.claim(place.path, mode=self._mode))
+                self._bind(data, place)
+                self._bind(control, place.control())
+        except BaseException:
+            data.close(linger=0)
+            control.close(linger=0)
+            await self.close()
+            raise
+        self._monitor = LoopSocket(
+            data.get_monitor_socket(zmq.EVENT_DISCONNECTED), lambda _: on_hang_up()
+        )
+        self._data = LoopSocket(data, on_data)
+        self._control = LoopSocket(control, on_control)
+
+    async def close(self) -> None:
+        """Close, and remove the socket files. Idempotent."""
+        for socket in (self._control, self._data, self._monitor):
+            if socket is not None:
+                socket.close(linger_ms=LINGER_MS)
+        if self._context is not None:
+            await asyncio.to_thread(self._context.term)
+            self._context = None
+        while self._files:
+            self._files.pop().release()
+
+    def send_data(self, peer: bytes, payloads: Sequence[bytes]) -> bool:
+        """Send to a client; False if it is gone, or reads so little that its queue is full."""
+        return _send(self._data, peer, payloads)
+
+    def send_control(self, peer: bytes, payloads: Sequence[bytes]) -> bool:
+        """As `send_data`, on the control socket."""
+        return _send(self._control, peer, payloads)
+
+    def _router(self, context: zmq.Context[zmq.Socket[bytes]]) -> zmq.Socket[bytes]:
+        socket = context.socket(zmq.ROUTER)
+        socket.ROUTER_MANDATORY = 1
+        socket.SNDHWM = self._limits.max_unsent_messages
+        socket.RCVHWM = 1024
+        socket.MAXMSGSIZE = HARD_LIMIT * self._limits.max_message_bytes
+        socket.IPV6 = any(
+            isinstance(place, places.TcpEndpoint) and place.is_ipv6 for place in self._places
+        )
+        return socket
+
+    def _bind(self, socket: zmq.Socket[bytes], place: places.Endpoint) -> None:
+        try:
+            if isinstance(place, places.IpcEndpoint):
+                with _umask(0o777 & ~self._mode):
+                    socket.bind(str(place))
+            else:
+                socket.bind(str(place))
+        except zmq.ZMQError as error:
+            remedy = ": stop what listens there, or choose another endpoint"
+            raise ConfigInvalid(
+                f"cannot bind {place}: {error.strerror}"
+                f"{remedy if error.errno == errno.EADDRINUSE else ''}",
+                param="endpoint",
+            ) from error
+
+
+def _send(socket: LoopSocket | None, peer: bytes, payloads: Sequence[bytes]) -> bool:
+    if socket is None:
+        return False
+    try:
+        socket.send([peer, MAGIC, *payloads])
+    except zmq.Again:
+        return False
+    except zmq.ZMQError as error:
+        if error.errno != errno.EHOSTUNREACH:
+            raise
+        return False
+    return True
+
+
+@contextlib.contextmanager
+def _umask(mask: int) -> Iterator[None]:
+    before = os.umask(mask)
+    try:
+        yield
+    finally:
+        os.umask(before)

@@ -1,0 +1,262 @@
+"""Sessions and their streams: ids, credit, pending text, liveness. Values in, frames out; no
+sockets, no clock, no loop.
+
+A stream's deltas go out while its credit is above zero; each takes its frame's length off, so one
+frame may overdraw and nothing can get stuck. Without credit they wait, and go out merged. Whatever
+happens, a stream puts exactly one terminal event into its session's outbox, unless the whole
+session is dropped.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+
+from nsedge.api import Delta, Event, Failed, Finished, Ticket
+from nsedge.errors import OutOfOrder, SlowConsumer, Unavailable
+from nsedge.ipc.limits import Limits
+from nsedge.ipc.messages import SESSION_BYTES
+from nsedge.ipc.protocol import encode_delta, encode_event, merge
+
+Peer = bytes
+"""The routing id that the data socket gives a connection."""
+
+
+@dataclass(eq=False, slots=True, kw_only=True)
+class Stream:
+    """One live request of a session."""
+
+    request_id: str
+    credit: int
+    """Bytes of delta frames that may still go out; below zero after an overdraft."""
+    ticket: Ticket | None = None
+    """None while the service's submit has not returned."""
+    pending: deque[tuple[Delta, int]] = field(default_factory=deque)
+    """Deltas waiting for credit, each with the length of its own frame."""
+    pending_bytes: int = 0
+    last: Finished | None = None
+    """The end, waiting behind pending deltas."""
+    stalled_since_s: float | None = None
+    cancelled: bool = False
+    closed: bool = False
+    """The terminal event is in the outbox; nothing follows it."""
+
+    def cancel(self) -> None:
+        """Ask the service for the end."""
+        self.cancelled = True
+        if self.ticket is not None:
+            self.ticket.cancel()
+
+
+@dataclass(eq=False, slots=True, kw_only=True)
+class Session:
+    """One client: its streams, and what is to be sent to it next."""
+
+    peer: Peer
+    key: bytes
+    limits: Limits
+    last_seen_s: float
+    streams: dict[str, Stream] = field(default_factory=dict)
+    pending_bytes: int = 0
+    queries: int = 0
+    """Unanswered ones."""
+    outbox: list[bytes] = field(default_factory=list)
+    taken: list[tuple[Stream, Event]] = field(default_factory=list)
+    """Events to tell the service of once the outbox is sent."""
+    flushing: bool = False
+    """A flush is due this loop turn."""
+    suspect: bool = False
+    """It was silent for too long at the last look."""
+
+    def open(self, request_id: str, credit: int | None) -> Stream:
+        """A new stream with `credit` bytes, within the limits.
+
+        Raises:
+            OutOfOrder: a live request has this id.
+        """
+        if request_id in self.streams:
+            raise OutOfOrder(f"request {request_id!r} is still live in this session", param="id")
+        wanted = self.limits.initial_credit_bytes if credit is None else credit
+        granted = min(wanted, self.limits.max_credit_bytes)
+        stream = self.streams[request_id] = Stream(request_id=request_id, credit=granted)
+        return stream
+
+    def offer(self, stream: Stream, event: Event) -> None:
+        """Take the service's next event of `stream`: send it, hold it, or let it go."""
+        if stream.closed:
+            return
+        if isinstance(event, Delta):
+            self._offer_delta(stream, event)
+        elif isinstance(event, Failed):
+            self._forget_pending(stream)
+            self._close(stream, event)
+        elif isinstance(event, Finished):
+            if stream.pending:
+                stream.last = event
+            else:
+                self._close(stream, event)
+        else:
+            self._put(stream, event, encode_event(event))
+
+    def grant(self, request_id: str, count: int) -> None:
+        """`count` more bytes of credit; an unknown id is a request that has just ended."""
+        stream = self.streams.get(request_id)
+        if stream is None:
+            return
+        stream.credit = min(stream.credit + count, self.limits.max_credit_bytes)
+        if stream.credit > 0:
+            stream.stalled_since_s = None
+            self._send_pending(stream)
+
+    def cancel(self, request_id: str) -> None:
+        """End a request; its reader may have stopped reading, so the end needs no credit."""
+        stream = self.streams.get(request_id)
+        if stream is None:
+            return
+        stream.cancel()
+        if not stream.closed:
+            self._forget_pending(stream)
+            if stream.last is not None:
+                self._close(stream, stream.last)
+
+    def end_stalled(self, now_s: float) -> None:
+        """End the streams whose text has waited too long for credit."""
+        for stream in list(self.streams.values()):
+            if not stream.pending:
+                continue
+            if stream.stalled_since_s is None:
+                stream.stalled_since_s = now_s
+            elif now_s - stream.stalled_since_s >= self.limits.stall_s:
+                self._end_slow(stream, f"no credit for {self.limits.stall_s:g} s")
+
+    def end_all(self, failure: Failed | None) -> None:
+        """End every stream: told with `failure` as its terminal event, or, the client being gone,
+        told nothing."""
+        for stream in list(self.streams.values()):
+            self._forget_pending(stream)
+            if failure is None:
+                stream.closed = True
+                del self.streams[stream.request_id]
+            else:
+                self._close(stream, replace(failure, request_id=stream.request_id))
+            stream.cancel()
+
+    def _offer_delta(self, stream: Stream, event: Delta) -> None:
+        if stream.cancelled:
+            self.taken.append((stream, event))
+            return
+        frame = encode_delta(event)
+        if stream.credit > 0 and not stream.pending:
+            stream.credit -= len(frame)
+            self._put(stream, event, frame)
+            return
+        stream.pending.append((event, len(frame)))
+        stream.pending_bytes += len(frame)
+        self.pending_bytes += len(frame)
+        if self.pending_bytes > self.limits.max_pending_bytes:
+            most = max(self.streams.values(), key=lambda other: other.pending_bytes)
+            self._end_slow(most, f"{self.limits.max_pending_bytes} bytes wait for credit")
+
+    def _send_pending(self, stream: Stream) -> None:
+        while stream.pending and stream.credit > 0:
+            batch: list[Delta] = []
+            size = 0
+            while stream.pending and (not batch or size + stream.pending[0][1] <= stream.credit):
+                event, length = stream.pending.popleft()
+                batch.append(event)
+                size += length
+            stream.pending_bytes -= size
+            self.pending_bytes -= size
+            frame = encode_delta(merge(batch))
+            stream.credit -= len(frame)
+            self.outbox.append(frame)
+            self.taken.extend((stream, event) for event in batch)
+        if not stream.pending and stream.last is not None:
+            self._close(stream, stream.last)
+
+    def _end_slow(self, stream: Stream, why: str) -> None:
+        self._forget_pending(stream)
+        self._close(
+            stream, Failed.of(stream.request_id, SlowConsumer(f"the reader is slow: {why}"))
+        )
+        stream.cancel()
+
+    def _close(self, stream: Stream, event: Finished | Failed) -> None:
+        stream.closed = True
+        del self.streams[stream.request_id]
+        self._put(stream, event, encode_event(event))
+
+    def _forget_pending(self, stream: Stream) -> None:
+        self.taken.extend((stream, event) for event, _ in stream.pending)
+        self.pending_bytes -= stream.pending_bytes
+        stream.pending_bytes = 0
+        stream.pending.clear()
+
+    def _put(self, stream: Stream, event: Event, frame: bytes) -> None:
+        self.outbox.append(frame)
+        self.taken.append((stream, event))
+
+
+class Sessions:
+    """The live sessions, by connection and by key."""
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+        self._by_peer: dict[Peer, Session] = {}
+        self._by_key: dict[bytes, Session] = {}
+
+    def __len__(self) -> int:
+        return len(self._by_peer)
+
+    def __iter__(self) -> Iterator[Session]:
+        return iter(list(self._by_peer.values()))
+
+    def of_peer(self, peer: Peer) -> Session | None:
+        """The session of a connection."""
+        return self._by_peer.get(peer)
+
+    def of_key(self, key: bytes) -> Session | None:
+        """The session that knows this key."""
+        return self._by_key.get(key)
+
+    def open(self, peer: Peer, now_s: float) -> Session:
+        """A new session; one that the connection had must be closed first.
+
+        Raises:
+            Unavailable: as many are open as may be.
+        """
+        if len(self) >= self._limits.max_sessions:
+            raise Unavailable(
+                f"{self._limits.max_sessions} clients are connected, the most allowed",
+                retry_after_s=self._limits.liveness_s,
+            )
+        session = Session(
+            peer=peer,
+            key=secrets.token_bytes(SESSION_BYTES),
+            limits=self._limits,
+            last_seen_s=now_s,
+        )
+        self._by_peer[peer] = self._by_key[session.key] = session
+        return session
+
+    def close(self, session: Session) -> None:
+        """Forget a session and cancel what it holds; harmless where it is closed already."""
+        if self._by_key.pop(session.key, None) is not None:
+            del self._by_peer[session.peer]
+        session.end_all(None)
+        session.outbox.clear()
+        session.taken.clear()
+
+    def silent(self, now_s: float) -> list[Session]:
+        """The sessions that have been silent for too long, at this look and the one before: after
+        a pause of the whole process, their messages get the chance to be read first."""
+        limit = now_s - self._limits.liveness_s
+        found = []
+        for session in self._by_peer.values():
+            silent = session.last_seen_s <= limit
+            if silent and session.suspect:
+                found.append(session)
+            session.suspect = silent
+        return found

@@ -1,0 +1,213 @@
+"""The plain synchronous client: the asyncio one on a thread of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import queue
+import random
+import threading
+from collections.abc import Callable, Coroutine, Sequence
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+from nsedge import api
+from nsedge.errors import ConnectionLost
+from nsedge.ipc.aio import AsyncClient, RemoteTicket
+
+T = TypeVar("T")
+
+
+class Events:
+    """Iterate over the events of one request, from one thread at a time; the last is `Finished` or
+    `Failed`.
+
+    Leaving the `with` cancels the request, and so does leaving a `for` loop over
+    `client.generate(...)` by `break` or an exception, as nobody holds the stream any more. A stream
+    kept in a variable runs on until that goes away, or `cancel` is called.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._queue: queue.SimpleQueue[api.Event] = queue.SimpleQueue()
+        self._ticket: RemoteTicket | None = None
+        self._ended = False
+
+    async def submit(self, client: AsyncClient, request: api.Request) -> None:
+        """Send the request; to run on the client's loop."""
+        self._ticket = client.submit(request, self._queue.put)
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> api.Event:
+        if self._ended:
+            raise StopIteration
+        event = self._queue.get()
+        self._ended = api.is_terminal(event)
+        ticket = self._ticket
+        if ticket is not None and (owed := ticket.count(event)):
+            self._loop.call_soon_threadsafe(ticket.grant, owed)
+        return event
+
+    def cancel(self) -> None:
+        """Ask for the end; the terminal event still comes."""
+        if self._ticket is not None and not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._ticket.cancel)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._leave()
+
+    def __del__(self) -> None:
+        self._leave()
+
+    def _leave(self) -> None:
+        if not self._ended:
+            self._ended = True
+            self.cancel()
+
+
+class Client:
+    """As `AsyncClient`, for code without an event loop; usable from any thread.
+
+        with Client("ipc:///run/nsedge/core.sock") as client:
+            for event in client.generate("smollm2", "Once upon a time"):
+                ...
+
+    The connection is made at once.
+
+    Raises:
+        ConfigInvalid: `endpoint` is malformed.
+        ConnectionLost: nobody answered in time; the message says what to do.
+        UnsupportedVersion: the daemon speaks another version of the protocol.
+        Unavailable: the daemon has as many clients as it takes.
+    """
+
+    def __init__(
+        self,
+        endpoint: str,
+        *,
+        connect_timeout_s: float = 5.0,
+        credit_bytes: int | None = None,
+        backoff_s: tuple[float, float] = (1.0, 32.0),
+        jitter: Callable[[], float] = random.random,
+        name: str = "nsedge-python",
+    ) -> None:
+        self._client = AsyncClient(
+            endpoint,
+            connect_timeout_s=connect_timeout_s,
+            credit_bytes=credit_bytes,
+            backoff_s=backoff_s,
+            jitter=jitter,
+            name=name,
+        )
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(
+            target=self._loop.run_forever, name="nsedge-client", daemon=True
+        )
+        self._thread.start()
+        try:
+            self._run(self._client.connect())
+        except BaseException:
+            self.close()
+            raise
+
+    @property
+    def connected(self) -> bool:
+        """Whether requests can be sent now."""
+        return self._client.connected
+
+    def generate(
+        self,
+        model: str,
+        text: str,
+        *,
+        sampling: api.Sampling | None = None,
+        request_id: str | None = None,
+    ) -> Events:
+        """The events of continuing `text`; leaving their `with` or loop cancels."""
+        return self._stream(model, api.TextPrompt(text=text), sampling, request_id)
+
+    def chat(
+        self,
+        model: str,
+        messages: Sequence[api.Message],
+        *,
+        sampling: api.Sampling | None = None,
+        request_id: str | None = None,
+    ) -> Events:
+        """The events of the assistant's next turn; leaving their `with` or loop cancels."""
+        return self._stream(model, api.ChatPrompt(messages=tuple(messages)), sampling, request_id)
+
+    def models(self) -> tuple[api.ModelInfo, ...]:
+        """Every model served there. Raises ConnectionLost, or what the daemon answers."""
+        return self._run(self._client.models())
+
+    def health(self) -> api.Health:
+        """Whether requests are taken. Raises ConnectionLost, or what the daemon answers."""
+        return self._run(self._client.health())
+
+    def stats(self) -> api.Stats:
+        """Counters and gauges. Raises ConnectionLost, or what the daemon answers."""
+        return self._run(self._client.stats())
+
+    def close(self) -> None:
+        """End what is live, say goodbye, and close for good. Idempotent."""
+        if self._loop.is_closed():
+            return
+        self._run(self._client.close())
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.run_until_complete(self._loop.shutdown_default_executor())
+        self._loop.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _stream(
+        self,
+        model: str,
+        prompt: api.Prompt,
+        sampling: api.Sampling | None,
+        request_id: str | None,
+    ) -> Events:
+        events = Events(self._loop)
+        self._run(self._submit(events, model, prompt, sampling, request_id))
+        return events
+
+    async def _submit(
+        self,
+        events: Events,
+        model: str,
+        prompt: api.Prompt,
+        sampling: api.Sampling | None,
+        request_id: str | None,
+    ) -> None:
+        request = api.Request(
+            request_id=request_id or self._client.new_id(),
+            model=model,
+            prompt=prompt,
+            sampling=sampling or api.Sampling(),
+        )
+        await events.submit(self._client, request)
+
+    def _run(self, work: Coroutine[Any, Any, T]) -> T:
+        if self._loop.is_closed():
+            work.close()
+            raise ConnectionLost("this client was closed")
+        return asyncio.run_coroutine_threadsafe(work, self._loop).result()
