@@ -175,8 +175,8 @@ class Engine:
             self._jobs[job.sequence] = job
 
     def _end_early(self, job: Job) -> None:
-        outcome = self._scheduler.cancel(job.sequence)
-        if outcome is not None:
+        if job.sequence in self._jobs:
+            self._scheduler.cancel(job.sequence)
             self._finish(job, FinishReason.CANCELLED, stop=None)
 
     def _choose(self, plan: StepPlan) -> list[int]:

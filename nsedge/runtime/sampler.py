@@ -16,13 +16,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float32]
+Reals = NDArray[np.float64]
 Ids = NDArray[np.int64]
 
 _MIN_CANDIDATES = 64
 _NUCLEUS_CANDIDATES = 256
 """First guess at how many tokens a nucleus holds; a larger one is found by a full sort."""
+_WIDEN = 16
+"""How many times more candidates are looked at where the first did not settle a row."""
 _BLOCK = 64
-"""Width of the blocks whose maxima bound the k-th greatest logit from below."""
+"""Size of the blocks whose maxima bound the k-th greatest logit from below."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -142,9 +145,18 @@ class Sampler:
         for i, row in enumerate(rows):
             if row.ban_end:
                 logits[i, self._end_ids] = -np.inf
-        if all(row.params.greedy for row in rows):
-            return [int(token) for token in logits.argmax(axis=1)]
-        return _choose(logits, rows)
+        chosen = logits.argmax(axis=1)  # a NaN counts as the greatest
+        if not np.isfinite(logits[np.arange(len(rows)), chosen]).all():
+            raise FloatingPointError("the logits are not numbers")
+        picks = [int(token) for token in chosen]
+        for width, members in _group(rows).items():
+            draws = [rows[i].generator.random() for i in members]
+            drawn = (_draw_truncated if width else _draw_plain)(
+                logits[members], [rows[i].params for i in members], np.array(draws), width
+            )
+            for i, pick in zip(members, drawn, strict=True):
+                picks[i] = int(pick)
+        return picks
 
 
 def _add_bias(logits: Floats, rows: Many[SamplerRow]) -> None:
@@ -173,99 +185,137 @@ def _penalise(logits: Floats, rows: Many[SamplerRow]) -> None:
     logits[at] = x
 
 
-def _choose(logits: Floats, rows: Many[SamplerRow]) -> list[int]:
-    """Greedy rows together, rows that truncate in groups of one candidate count, the rest."""
-    chosen = [0] * len(rows)
+def _group(rows: Many[SamplerRow]) -> dict[int, list[int]]:
+    """Rows that draw, by how many candidates they look at first; 0 for the whole vocabulary.
+
+    The width follows from the row's own parameters, so that its neighbours change nothing.
+    """
     groups: dict[int, list[int]] = {}
     for i, row in enumerate(rows):
-        params = row.params
-        width = 0 if params.greedy else params.candidates if params.truncates else -1
-        groups.setdefault(width, []).append(i)
-    for width, members in groups.items():
-        if width == 0:
-            picks = [int(token) for token in logits[members].argmax(axis=1)]
-        else:
-            draws = [rows[i].generator.random() for i in members]
-            params_of = [rows[i].params for i in members]
-            if width < 0:
-                picks = [
-                    _draw_plain(logits[i], params.temperature, draw)
-                    for i, params, draw in zip(members, params_of, draws, strict=True)
-                ]
-            else:
-                picks = _draw_truncated(logits[members], params_of, draws, width)
-        for i, pick in zip(members, picks, strict=True):
-            chosen[i] = pick
-    return chosen
+        if not row.params.greedy:
+            width = row.params.candidates if row.params.truncates else 0
+            groups.setdefault(width, []).append(i)
+    return groups
 
 
-def _draw_plain(logits: Floats, temperature: float, draw: float) -> int:
-    """Inverse of the cumulative distribution over the whole vocabulary, in order of id."""
-    weights = np.exp((logits - logits.max()) / np.float32(temperature))
-    cumulative = np.cumsum(weights, dtype=np.float64)
-    place = int(np.searchsorted(cumulative, draw * cumulative[-1], side="right"))
-    return min(place, len(logits) - 1)
-
-
-def _draw_truncated(
-    logits: Floats, params: Many[SamplingParams], draws: Many[float], width: int
-) -> list[int]:
-    """Draw from the best `width` candidates; rows that these do not settle, from a full sort."""
-    size = logits.shape[1]
-    picks = []
-    for row, settings, draw in zip(logits, params, draws, strict=True):
-        pick = None
-        if width < size:
-            pick = _draw_from(row, settings, draw, _greatest(row, width))
-        if pick is None:
-            pick = _draw_from(row, settings, draw, np.arange(size))
-        if pick is None:
-            raise FloatingPointError("the logits are not numbers")
-        picks.append(pick)
+def _draw_plain(logits: Floats, params: Many[SamplingParams], draws: Reals, _: int) -> Ids:
+    """Invert the cumulative distribution over the whole vocabulary, in order of id: [R]."""
+    picks = np.empty(len(params), np.int64)
+    for i, (settings, draw) in enumerate(zip(params, draws, strict=True)):
+        weights = _weights(logits[i], settings.temperature)
+        # Sum by blocks first: only the block that holds the draw is summed token by token.
+        starts = np.arange(0, len(weights), _BLOCK)
+        blocks = np.cumsum(np.add.reduceat(weights, starts), dtype=np.float64)
+        target = draw * blocks[-1]
+        block = min(int(np.searchsorted(blocks, target, side="right")), len(blocks) - 1)
+        start = block * _BLOCK
+        inner = np.cumsum(weights[start : start + _BLOCK], dtype=np.float64)
+        before = blocks[block - 1] if block else 0.0
+        place = int(np.searchsorted(inner, target - before, side="right"))
+        picks[i] = start + min(place, int(np.flatnonzero(weights[start : start + _BLOCK])[-1]))
     return picks
 
 
-def _greatest(logits: Floats, count: int) -> Ids:
-    """Ids of at least the `count` greatest logits, in order of id.
+@dataclass(frozen=True, slots=True)
+class _Candidates:
+    """The greatest logits of every row, in falling order, equal ones by id; R rows of up to W.
+
+    `ids` and `weights` are [R, W]; `counts` [R] tells how many of a row are real, the rest weigh
+    nothing. `weights` are relative to the row's greatest.
+    """
+
+    ids: Ids
+    values: Floats
+    weights: Reals
+    counts: Ids
+
+    @classmethod
+    def of(cls, logits: Floats, temperatures: Reals, width: int) -> _Candidates:
+        """At least the `width` greatest of each row of `logits` [R, V]."""
+        size = logits.shape[1]
+        if width >= size:
+            ids = np.broadcast_to(np.arange(size), logits.shape)
+            values, counts = logits, np.full(len(logits), size)
+        else:
+            ids, values, counts = _greatest(logits, width)
+        order = np.argsort(-values, axis=1, kind="stable")
+        values = np.take_along_axis(values, order, axis=1)
+        weights = np.exp((values - values[:, :1]).astype(np.float64) / temperatures[:, None])
+        return cls(np.take_along_axis(ids, order, axis=1), values, weights, counts)
+
+
+def _draw_truncated(logits: Floats, params: Many[SamplingParams], draws: Reals, width: int) -> Ids:
+    """Draw from the `width` best candidates; for rows that these do not settle, from more: [R]."""
+    rows = np.arange(len(params))
+    best = _Candidates.of(logits, np.array([p.temperature for p in params]), width)
+    top_k = np.array([p.top_k for p in params])
+    kept = np.where(top_k > 0, np.minimum(top_k, best.counts), best.counts)
+    within = np.arange(best.ids.shape[1]) < kept[:, None]
+    cumulative = np.cumsum(np.where(within, best.weights, 0.0), axis=1)
+    kept = np.minimum(kept, _nucleus(logits, params, best, cumulative))
+    least = np.array([p.min_p for p in params])
+    kept = np.minimum(kept, np.count_nonzero(best.weights >= least[:, None], axis=1))
+    target = draws * cumulative[rows, kept - 1]
+    place = np.count_nonzero(cumulative <= target[:, None], axis=1)
+    picks = best.ids[rows, np.minimum(place, kept - 1)]
+    # Where the kept end above the least candidate, nothing outside could have been kept.
+    settled = best.values[rows, kept - 1] > best.values[rows, best.counts - 1]
+    again = np.flatnonzero(~settled & (best.counts < logits.shape[1]))
+    if again.size:
+        picks[again] = _draw_truncated(
+            logits[again], [params[int(i)] for i in again], draws[again], width * _WIDEN
+        )
+    return np.asarray(picks)
+
+
+def _nucleus(
+    logits: Floats, params: Many[SamplingParams], best: _Candidates, cumulative: Reals
+) -> Ids:
+    """How many candidates reach top_p: [R].
+
+    After top-k the whole is the sum of the candidates. Without it the whole is that of the
+    vocabulary, which lies between the candidates' sum and that plus the least candidate's weight
+    for every other token: where both bounds give the same count, the vocabulary is not summed.
+    """
+    top_p = np.array([p.top_p for p in params])
+    low = cumulative[:, -1]
+    outside = np.where([p.top_k > 0 for p in params], 0, logits.shape[1] - best.counts)
+    high = low + outside * best.weights[np.arange(len(params)), best.counts - 1]
+
+    def count(whole: Reals) -> Ids:
+        return np.asarray(np.count_nonzero(cumulative < (top_p * whole)[:, None], axis=1) + 1)
+
+    counts, most = count(low), count(high)
+    for i in map(int, np.flatnonzero(counts != most)):
+        low[i] = _weights(logits[i], params[i].temperature).sum(dtype=np.float64)
+    counts = np.where(counts != most, count(low), counts)
+    return np.where(top_p < 1.0, counts, logits.shape[1])
+
+
+def _greatest(logits: Floats, count: int) -> tuple[Ids, Floats, Ids]:
+    """Ids in order and values [R, W] of at least the `count` greatest of each row, and how many.
 
     The count-th greatest of the blocks' maxima cannot be above the count-th greatest logit, so
     everything at or above it is a superset, found without sorting the vocabulary.
     """
-    blocks = len(logits) // _BLOCK
+    size = logits.shape[1]
+    blocks = size // _BLOCK
     if blocks < 2 * count:
-        least = np.partition(logits, -count)[-count]
+        least = np.partition(logits, size - count, axis=1)[:, size - count]
     else:
-        maxima = logits[: blocks * _BLOCK].reshape(blocks, _BLOCK).max(axis=1)
-        least = np.partition(maxima, -count)[-count]
-    return np.flatnonzero(logits >= least)
+        maxima = logits[:, : blocks * _BLOCK].reshape(-1, _BLOCK, blocks).max(axis=1)
+        least = np.partition(maxima, blocks - count, axis=1)[:, blocks - count]
+    at, token = np.divmod(np.flatnonzero(logits >= least[:, None]), size)
+    counts = np.bincount(at, minlength=len(logits))
+    place = np.arange(len(at)) - np.repeat(np.cumsum(counts) - counts, counts)
+    ids = np.zeros((len(logits), counts.max()), np.int64)
+    values: Floats = np.full(ids.shape, -np.inf, np.float32)
+    ids[at, place], values[at, place] = token, logits[at, token]
+    return ids, values, counts
 
 
-def _draw_from(logits: Floats, params: SamplingParams, draw: float, ids: Ids) -> int | None:
-    """Truncate and draw among `ids`, which hold the greatest logits; None where they may not do.
-
-    They do where the tokens kept end above the least candidate, so that nothing outside could
-    have been kept. Equal logits are ordered by id.
-    """
-    values = logits[ids]
-    order = np.argsort(-values, kind="stable")
-    values = values[order]
-    whole = len(ids) == len(logits)
-    weights = np.exp((values - values[0]).astype(np.float64) / params.temperature)
-    kept = len(ids) if params.top_k == 0 else min(params.top_k, len(ids))
-    cumulative = np.cumsum(weights[:kept])
-    if params.top_p < 1.0:
-        total = cumulative[-1] if params.top_k else _mass(logits, values[0], params)
-        kept = int(np.searchsorted(cumulative, params.top_p * total, side="left")) + 1
-        kept = min(kept, len(cumulative))
-    if params.min_p > 0.0:
-        kept = max(1, min(kept, int(np.count_nonzero(weights >= params.min_p))))
-    if not whole and not values[kept - 1] > values[-1]:
-        return None
-    place = int(np.searchsorted(cumulative[:kept], draw * cumulative[kept - 1], side="right"))
-    return int(ids[order[min(place, kept - 1)]])
-
-
-def _mass(logits: Floats, greatest: np.float32, params: SamplingParams) -> float:
-    """The sum of the whole vocabulary's weights, relative to the greatest logit."""
-    weights = np.exp((logits - greatest) / np.float32(params.temperature))
-    return float(weights.sum(dtype=np.float64))
+def _weights(logits: Floats, temperature: float) -> Floats:
+    """Unnormalised probabilities of a row [V], the greatest being 1."""
+    weights = logits - logits.max()
+    weights /= np.float32(temperature)
+    return np.asarray(np.exp(weights, out=weights))

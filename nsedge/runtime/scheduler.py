@@ -1,7 +1,7 @@
 """Policy: who prefills, who decodes, who ends. No tensors, no clock, no threads.
 
 `plan` says what one step of the engine does; `commit` takes the tokens that came of it. Every
-sequence that was submitted leaves through one `Outcome` with a reason, or through `abandon`.
+sequence that was submitted leaves through one `Outcome` with a reason, `cancel` or `abandon`.
 """
 
 from __future__ import annotations
@@ -122,12 +122,13 @@ class Scheduler:
             )
         self._waiting[sequence] = None
 
-    def cancel(self, sequence: Sequence) -> Outcome | None:
-        """End a sequence wherever it stands; None where it has ended already."""
-        if sequence.state is State.ENDED:
-            return None
+    def cancel(self, sequence: Sequence) -> None:
+        """End a live sequence wherever it stands.
+
+        Raises:
+            RuntimeError: where it has ended already.
+        """
         self._release(sequence)
-        return Outcome(sequence, FinishReason.CANCELLED)
 
     def plan(self, now_s: float) -> StepPlan | None:
         """What to do next, None where there is nothing."""

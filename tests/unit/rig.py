@@ -1,0 +1,148 @@
+"""A model of arithmetic in place of a graph: it keeps KV rows as lists and checks every access."""
+
+from __future__ import annotations
+
+import zlib
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nsedge.api import Event
+from nsedge.runtime.detokenizer import StopFinder, TextStream
+from nsedge.runtime.engine import Engine, Job
+from nsedge.runtime.sampler import Sampler, SamplerRow, SamplingParams
+from nsedge.runtime.scheduler import Scheduler, StepPlan
+from nsedge.runtime.sequence import Limits, Sequence
+from nsedge.runtime.slots import Slots
+from tests.fakes import FakeClock
+
+VOCAB = 97
+END = 0
+
+
+def next_token(tokens: list[int]) -> int:
+    """What the model says after `tokens`: any of the vocabulary, a function of all of them."""
+    return zlib.crc32(bytes(tokens)) % VOCAB
+
+
+def continuation(
+    prompt: tuple[int, ...], max_tokens: int, *, ignore_end: bool = False
+) -> list[int]:
+    """What a sequence alone would say, its end included."""
+    tokens, said = list(prompt), []
+    while len(said) < max_tokens:
+        said.append(next_token(tokens))
+        tokens.append(said[-1])
+        if said[-1] == END and not ignore_end:
+            break
+    return said
+
+
+class RowModel:
+    """Runs plans over rows of tokens; a wrong copy, row or length shows in the output."""
+
+    def __init__(self, slots: int) -> None:
+        self.rows: list[list[int]] = [[] for _ in range(slots)]
+        self.fail_next = False
+        self.chunks: list[int] = []
+
+    def run(self, plan: StepPlan) -> NDArray[np.float32]:
+        if self.fail_next:
+            self.fail_next = False
+            raise RuntimeError("the device is gone")
+        for copy in plan.copies:
+            self.rows[copy.target] = self.rows[copy.source][: copy.tokens]
+        said = []
+        for row, sequence in enumerate(plan.decode):
+            self.rows[row] = [*self.rows[row][: sequence.kv_length], sequence.output_ids[-1]]
+            said.append(next_token(self.rows[row]))
+        if plan.prefill is not None:
+            chunk = plan.prefill
+            read = chunk.sequence.prompt_ids[chunk.start : chunk.end]
+            self.chunks.append(len(read))
+            self.rows[chunk.row] = [*self.rows[chunk.row][: chunk.start], *read]
+            if chunk.is_last:
+                said.append(next_token(self.rows[chunk.row]))
+        logits = np.zeros((len(said), VOCAB), np.float32)
+        logits[np.arange(len(said)), said] = 9.0
+        return logits
+
+
+class Letters:
+    """Decodes token i to one character."""
+
+    def push(self, token_id: int) -> str:
+        return chr(0x100 + token_id)
+
+    def flush(self) -> str:
+        return ""
+
+
+@dataclass
+class Rig:
+    """An engine without its thread, and all that came of it."""
+
+    slots: int = 4
+    max_waiting: int = 8
+    chunk_tokens: int = 5
+    clock: FakeClock = field(default_factory=FakeClock)
+    events: dict[str, list[Event]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.model = RowModel(self.slots)
+        self.scheduler = Scheduler(
+            slots=Slots(count=self.slots),
+            max_waiting=self.max_waiting,
+            chunk_tokens=self.chunk_tokens,
+        )
+        self.engine = Engine(
+            runner=self.model,
+            scheduler=self.scheduler,
+            sampler=Sampler(end_ids=[END]),
+            deliver=lambda batch: [emit(event) for emit, event in batch] and None,
+            clock=self.clock,
+        )
+
+    def submit(
+        self,
+        name: str,
+        prompt: tuple[int, ...],
+        max_tokens: int,
+        *,
+        min_tokens: int = 0,
+        stop: tuple[str, ...] = (),
+        ignore_end: bool = False,
+    ) -> Job:
+        self.events[name] = []
+        job = Job(
+            request_id=name,
+            sequence=Sequence(
+                prompt_ids=prompt,
+                limits=Limits(
+                    max_tokens=max_tokens,
+                    min_tokens=min_tokens,
+                    end_ids=frozenset() if ignore_end else frozenset({END}),
+                ),
+                submitted_s=self.clock(),
+            ),
+            row=SamplerRow(SamplingParams(temperature=0.0)),
+            text=TextStream(Letters(), StopFinder(stop)),
+            emit=self.events[name].append,
+        )
+        self.engine.submit(job)
+        return job
+
+    def step(self) -> None:
+        self.clock.advance(0.01)
+        self.engine.drain_inbox(wait=False)
+        self.engine.step()
+        self.scheduler.check()
+
+    def run(self, steps: int = 10_000) -> None:
+        """Step until nothing is left to do."""
+        for _ in range(steps):
+            self.step()
+            if self.scheduler.idle:
+                return
+        raise AssertionError(f"still busy after {steps} steps")

@@ -1,0 +1,241 @@
+"""The engine over a model of arithmetic: every output is known beforehand."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, rule
+
+from nsedge.api import Delta, Event, Failed, Finished, FinishReason, Started, is_terminal
+from tests.unit.rig import END, VOCAB, Rig, continuation
+
+PROMPT = tuple(range(1, 13))
+
+
+def said(events: list[Event]) -> list[int]:
+    return [token for e in events if isinstance(e, Delta) for token in e.token_ids]
+
+
+def text(events: list[Event]) -> str:
+    return "".join(e.text for e in events if isinstance(e, Delta))
+
+
+def finished(events: list[Event]) -> Finished:
+    last = events[-1]
+    assert isinstance(last, Finished), last
+    return last
+
+
+def _failed(events: list[Event]) -> bool:
+    return bool(events) and isinstance(events[-1], Failed)
+
+
+def test_a_request_starts_streams_and_finishes() -> None:
+    rig = Rig()
+    rig.submit("a", PROMPT, 7, ignore_end=True)
+    rig.run()
+    events = rig.events["a"]
+    assert isinstance(events[0], Started)
+    assert events[0].prompt_tokens == len(PROMPT)
+    assert said(events) == continuation(PROMPT, 7, ignore_end=True)
+    assert [e.seq for e in events if isinstance(e, Delta)] == list(range(7))
+    last = finished(events)
+    assert last.reason is FinishReason.LENGTH
+    assert (last.usage.prompt_tokens, last.usage.completion_tokens) == (len(PROMPT), 7)
+    assert last.timings.prefill_s == pytest.approx(0.02)
+    assert last.timings.decode_s == pytest.approx(0.06)
+
+
+def test_the_end_of_sequence_ends_it_and_has_no_text() -> None:
+    prompt = next((i, 5) for i in range(1, VOCAB) if END in continuation((i, 5), 60))
+    expected = continuation(prompt, 60)
+    rig = Rig()
+    rig.submit("a", prompt, 60)
+    rig.run()
+    assert said(rig.events["a"]) == expected[:-1]
+    last = finished(rig.events["a"])
+    assert last.reason is FinishReason.STOP
+    assert last.usage.completion_tokens == len(expected)
+
+
+def test_min_tokens_bans_the_end() -> None:
+    prompt = next((i, 5) for i in range(1, VOCAB) if len(continuation((i, 5), 20)) < 4)
+    rig = Rig()
+    rig.submit("a", prompt, 20, min_tokens=10)
+    rig.run()
+    assert finished(rig.events["a"]).usage.completion_tokens >= 10
+    assert END not in said(rig.events["a"])
+
+
+def test_a_stop_string_ends_the_text_before_it() -> None:
+    letters = [chr(0x100 + token) for token in continuation(PROMPT, 12, ignore_end=True)]
+    stop = "".join(letters[4:6])
+    rig = Rig()
+    rig.submit("a", PROMPT, 12, stop=(stop,), ignore_end=True)
+    rig.run()
+    assert text(rig.events["a"]) == "".join(letters[:4])
+    last = finished(rig.events["a"])
+    assert (last.reason, last.stop) == (FinishReason.STOP, stop)
+    assert last.usage.completion_tokens == 6
+
+
+def test_text_held_back_for_a_stop_string_is_given_out_at_the_end() -> None:
+    letters = [chr(0x100 + token) for token in continuation(PROMPT, 6, ignore_end=True)]
+    rig = Rig()
+    rig.submit("a", PROMPT, 6, stop=(letters[5] + "!",), ignore_end=True)
+    rig.run()
+    assert text(rig.events["a"]) == "".join(letters)
+
+
+def test_a_long_prompt_delays_running_streams_by_one_chunk_a_token() -> None:
+    rig = Rig(chunk_tokens=5)
+    rig.submit("running", (3,), 30, ignore_end=True)
+    rig.step()
+    rig.submit("long", tuple(range(1, 41)), 2, ignore_end=True)
+    for _ in range(8):
+        before = len(said(rig.events["running"]))
+        rig.step()
+        assert len(said(rig.events["running"])) == before + 1
+    assert rig.model.chunks[1:] == [5] * 8
+    assert said(rig.events["long"]) == continuation(tuple(range(1, 41)), 1, ignore_end=True)
+
+
+def test_a_cancelled_request_frees_its_slot_within_one_step() -> None:
+    rig = Rig(slots=1)
+    first = rig.submit("first", PROMPT, 50, ignore_end=True)
+    for _ in range(5):
+        rig.step()
+    rig.submit("second", (7,), 3, ignore_end=True)
+    rig.engine.cancel(first)
+    rig.step()
+    assert finished(rig.events["first"]).reason is FinishReason.CANCELLED
+    assert isinstance(rig.events["second"][0], Started)
+    rig.run()
+    assert said(rig.events["second"]) == continuation((7,), 3, ignore_end=True)
+
+
+@pytest.mark.parametrize("steps", [0, 1, 3, 6])
+def test_cancel_ends_a_request_wherever_it_stands(steps: int) -> None:
+    rig = Rig(chunk_tokens=4)
+    job = rig.submit("a", PROMPT, 50, ignore_end=True)
+    for _ in range(steps):
+        rig.step()
+    rig.engine.cancel(job)
+    rig.engine.cancel(job)
+    rig.step()
+    assert [e for e in rig.events["a"] if is_terminal(e)] == [finished(rig.events["a"])]
+    assert finished(rig.events["a"]).reason is FinishReason.CANCELLED
+    assert rig.scheduler.idle
+
+
+def test_a_full_queue_refuses_with_a_hint_when_to_retry() -> None:
+    rig = Rig(slots=1, max_waiting=2)
+    for name in "abcd":
+        rig.submit(name, PROMPT, 2, ignore_end=True)
+    rig.step()
+    refused = [name for name, events in rig.events.items() if _failed(events)]
+    assert refused == ["c", "d"]
+    failure = rig.events["d"][-1]
+    assert isinstance(failure, Failed)
+    assert (failure.code, failure.retryable) == ("queue_full", True)
+    assert failure.retry_after_s is not None
+    rig.run()
+    assert finished(rig.events["b"]).reason is FinishReason.LENGTH
+
+
+def test_a_failed_step_fails_those_at_work_and_nobody_else() -> None:
+    rig = Rig(slots=2)
+    for name in "abc":
+        rig.submit(name, PROMPT, 4, ignore_end=True)
+    for _ in range(4):
+        rig.step()
+    rig.model.fail_next = True
+    rig.run()
+    ends = {name: events[-1] for name, events in rig.events.items()}
+    for name in "ab":
+        end = ends[name]
+        assert isinstance(end, Failed)
+        assert (end.code, end.retryable) == ("engine_failure", True)
+    assert said(rig.events["c"]) == continuation(PROMPT, 4, ignore_end=True)
+
+
+def test_the_thread_ends_what_is_left_when_stopped() -> None:
+    rig = Rig()
+    rig.submit("a", PROMPT, 10**9, ignore_end=True)
+    rig.engine.start()
+    rig.engine.stop()
+    assert finished(rig.events["a"]).reason is FinishReason.CANCELLED
+
+
+prompts = st.lists(st.integers(1, VOCAB - 1), min_size=1, max_size=17).map(tuple)
+
+
+class EngineMachine(RuleBasedStateMachine):
+    """Any order of submissions, cancellations and steps, over copies, holes and chunk borders."""
+
+    jobs = Bundle("jobs")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.rig = Rig(slots=3, max_waiting=6, chunk_tokens=4)
+        self.expected: dict[str, list[int]] = {}
+        self.submitted_at: dict[str, int] = {}
+        self.steps = 0
+
+    @rule(target=jobs, prompt=prompts, max_tokens=st.integers(1, 12), ignore_end=st.booleans())
+    def submit(self, prompt: tuple[int, ...], max_tokens: int, ignore_end: bool) -> object:
+        name = f"r{len(self.expected)}"
+        self.expected[name] = continuation(prompt, max_tokens, ignore_end=ignore_end)
+        self.submitted_at[name] = self.steps
+        return self.rig.submit(name, prompt, max_tokens, ignore_end=ignore_end)
+
+    @rule(job=jobs)
+    def cancel(self, job: object) -> None:
+        self.rig.engine.cancel(job)  # type: ignore[arg-type]
+
+    @rule(count=st.integers(1, 6))
+    def step(self, count: int) -> None:
+        for _ in range(count):
+            self.rig.step()
+            self.steps += 1
+
+    @rule()
+    def fail(self) -> None:
+        self.rig.model.fail_next = True
+
+    @invariant()
+    def one_terminal_event_at_most_and_last(self) -> None:
+        for events in self.rig.events.values():
+            assert not any(is_terminal(event) for event in events[:-1])
+
+    @invariant()
+    def output_is_what_the_sequence_alone_says(self) -> None:
+        for name, events in self.rig.events.items():
+            expected = self.expected[name]
+            output = said(events)
+            assert output == expected[: len(output)]
+            if events and isinstance(events[-1], Finished):
+                if events[-1].reason is FinishReason.STOP:
+                    assert [*output, END] == expected
+                elif events[-1].reason is FinishReason.LENGTH:
+                    assert output == expected
+
+    @invariant()
+    def the_wait_is_bounded(self) -> None:
+        # 9 sequences at most, each at most 5 chunks and 12 tokens, one after the other.
+        for name, events in self.rig.events.items():
+            if not (events and is_terminal(events[-1])):
+                assert self.steps - self.submitted_at[name] <= 9 * 17
+
+    def teardown(self) -> None:
+        self.rig.model.fail_next = False
+        self.rig.run()
+        assert self.rig.scheduler.running == self.rig.scheduler.waiting == 0
+        assert self.rig.scheduler.kv_tokens == 0
+        for events in self.rig.events.values():
+            assert is_terminal(events[-1])
+
+
+EngineMachine.TestCase.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
+TestEngineMachine = EngineMachine.TestCase
