@@ -1,1 +1,1 @@
-"""The command line: thin commands over the client."""
+"""The command line: thin commands over the client, and the processes of the daemon."""

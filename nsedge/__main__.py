@@ -1,0 +1,24 @@
+"""Compose and run: parse the arguments, read the settings, run the command."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+from nsedge import config
+from nsedge.cli import arguments, commands, exits
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """Run one command; `words` are the arguments, the process's own by default."""
+    said = arguments.parse(sys.argv[1:] if words is None else words)
+
+    def command() -> int:
+        loaded = config.load(config.environment(), file=said.config, overrides=said.overrides)
+        return commands.find(said.command)(loaded, said.options)
+
+    return exits.guarded(command, as_json=said.json)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,80 @@
+"""One answer, streamed: its text or its events, and its figures."""
+
+from __future__ import annotations
+
+import sys
+import time
+from dataclasses import dataclass
+
+from nsedge.api import Delta, Failed, Finished, FinishReason
+from nsedge.cli import output
+from nsedge.cli.exits import ExitStatus
+from nsedge.cli.pace import Pace
+from nsedge.errors import ConnectionLost, of_code
+from nsedge.ipc.client import Events
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answer:
+    """What came of a request."""
+
+    text: str
+    reason: FinishReason
+
+    @property
+    def status(self) -> ExitStatus:
+        """The exit status a command ends with."""
+        cancelled = self.reason is FinishReason.CANCELLED
+        return ExitStatus.INTERRUPTED if cancelled else ExitStatus.OK
+
+
+def show(events: Events, *, as_json: bool, quiet: bool) -> Answer:
+    """Stream `events` to standard output. Ctrl-C cancels and waits for the end; again, it leaves.
+
+    Raises:
+        NsedgeError: what the service refused the request or broke off with.
+        KeyboardInterrupt: at the second Ctrl-C.
+    """
+    stream = _Stream(events, as_json=as_json)
+    try:
+        end = stream.until_end()
+    except KeyboardInterrupt:
+        events.cancel()
+        end = stream.until_end()
+    if as_json:
+        output.say_json({**output.event_object(end), "seen": stream.pace.figures()})
+    else:
+        output.say("" if stream.text.endswith("\n") else "\n")
+        if not quiet:
+            print(stream.pace.line(end), file=sys.stderr)
+    return Answer(text=stream.text, reason=end.reason)
+
+
+class _Stream:
+    """Shows events as they come, and remembers where it was interrupted."""
+
+    def __init__(self, events: Events, *, as_json: bool) -> None:
+        self.pace = Pace(time.monotonic)
+        self.text = ""
+        self._events = events
+        self._as_json = as_json
+
+    def until_end(self) -> Finished:
+        for event in self._events:
+            self.pace.saw(event)
+            if isinstance(event, Finished):
+                return event
+            if isinstance(event, Failed):
+                self._end_line()
+                raise of_code(event.code)(event.message, param=event.param)
+            if isinstance(event, Delta):
+                self.text += event.text
+            if self._as_json:
+                output.say_json(output.event_object(event))
+            elif isinstance(event, Delta):
+                output.say(event.text)
+        raise ConnectionLost("the stream ended without its last event")
+
+    def _end_line(self) -> None:
+        if self.text and not self._as_json and not self.text.endswith("\n"):
+            output.say("\n")

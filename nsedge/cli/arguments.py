@@ -1,0 +1,227 @@
+"""The command line's grammar: from words to a command, settings said by flags, and its options."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NoReturn
+
+from nsedge.api import Sampling
+from nsedge.cli.exits import ExitStatus
+from nsedge.config import Override
+from nsedge.version import VERSION
+
+
+@dataclass(frozen=True, kw_only=True)
+class Invocation:
+    """What a person typed."""
+
+    command: str
+    config: Path | None
+    overrides: tuple[Override, ...]
+    json: bool
+    options: argparse.Namespace
+
+
+SERVERS = ("up", "serve", "web")
+"""Commands that run until stopped; their JSON is the log's."""
+
+_CORE_FLAGS = {
+    "--models": ("models.load", "NAMES", "bundles to serve, by name or path, between commas"),
+    "--slots": ("engine.slots", "N", "requests that run at once"),
+    "--context-tokens": ("engine.context_tokens", "N", "prompt and output of one request"),
+    "--threads": ("engine.threads", "N", "threads of the model; 0 is every usable core"),
+    "--device": ("engine.device", "NAME", "auto, cpu or cuda"),
+    "--tcp-endpoint": ("core.tcp_endpoint", "ENDPOINT", "a second door, tcp://HOST:PORT"),
+}
+_WEB_FLAGS = {
+    "--host": ("web.host", "ADDRESS", "address of the HTTP shim"),
+    "--port": ("web.port", "N", "port of the HTTP shim"),
+}
+_COMMON_FLAGS = {
+    "--home": ("home", "DIR", "where bundles and state live"),
+    "--endpoint": ("core.endpoint", "ENDPOINT", "where the core is: ipc:///path or tcp://..."),
+    "--log-level": ("log.level", "LEVEL", "debug, info, warning or error"),
+}
+_SAMPLING: dict[str, tuple[Callable[[str], Any], str]] = {
+    "--max-tokens": (int, "end after so many tokens"),
+    "--temperature": (float, "0 is greedy"),
+    "--top-k": (int, "candidates kept; 0 is off"),
+    "--top-p": (float, "nucleus; 1 is off"),
+    "--min-p": (float, "least share of the best token's probability"),
+    "--repetition-penalty": (float, "1 is off"),
+    "--presence-penalty": (float, "-2 to 2"),
+    "--frequency-penalty": (float, "-2 to 2"),
+    "--seed": (int, "same seed and request, same text"),
+    "--min-tokens": (int, "no end before so many tokens"),
+}
+
+
+def parse(words: Sequence[str]) -> Invocation:
+    """Read the command line's words, without the program's name.
+
+    Raises:
+        SystemExit: status 2 after one line on standard error; 0 after --help or --version.
+    """
+    options = _parser().parse_args(words)
+    overrides = options.overrides
+    if options.json and options.command in SERVERS:
+        overrides = (*overrides, Override(flag="--json", key="log.json", text="true"))
+    return Invocation(
+        command=options.command,
+        config=options.config,
+        overrides=overrides,
+        json=options.json,
+        options=options,
+    )
+
+
+def sampling_of(options: argparse.Namespace) -> Sampling:
+    """The sampling flags as a checked value.
+
+    Raises:
+        InvalidParameter: naming the one out of range.
+    """
+    given = {flag.removeprefix("--").replace("-", "_") for flag in _SAMPLING}
+    values = {name: getattr(options, name) for name in given}
+    said = {name: value for name, value in values.items() if value is not None}
+    sampling = Sampling(
+        stop=tuple(options.stop),
+        logit_bias=dict(options.logit_bias),
+        ignore_eos=options.ignore_eos,
+        clip_max_tokens=options.clip_max_tokens,
+        **said,
+    )
+    sampling.check()
+    return sampling
+
+
+class _Parser(argparse.ArgumentParser):
+    """Tells a mistake in one line."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(ExitStatus.USAGE, f"{self.prog}: {message}; see {self.prog} --help\n")
+
+
+class _Setting(argparse.Action):
+    """A flag that stands for one setting; its value is checked where settings are read."""
+
+    def __init__(self, *, key: str | None = None, **rest: Any) -> None:
+        super().__init__(**rest)
+        self._key = key
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: str | Sequence[Any] | None,
+        option_string: str | None = None,
+    ) -> None:
+        key, text = self._key, str(values)
+        if key is None:
+            key, found, text = text.partition("=")
+            if not found:
+                parser.error(f"{option_string} needs KEY=VALUE, not {values!r}")
+        said = Override(flag=option_string or key, key=key.strip(), text=text.strip())
+        namespace.overrides = (*namespace.overrides, said)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(
+        prog="nsedge",
+        description="Run language models on this machine and serve them to every app on it.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action="version", version=f"nsedge {VERSION}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    _servers(commands)
+    _talkers(commands)
+    for name, meaning in (
+        ("models", "the models served"),
+        ("stats", "what the daemon is doing"),
+        ("doctor", "check this installation and say what to do about each fault"),
+    ):
+        _command(commands, name, meaning, _COMMON_FLAGS)
+    return parser
+
+
+_Commands = Any
+"""argparse's subparsers action, whose class is private."""
+
+
+def _command(
+    commands: _Commands, name: str, meaning: str, *flags: dict[str, tuple[str, str, str]]
+) -> argparse.ArgumentParser:
+    parser: argparse.ArgumentParser = commands.add_parser(
+        name, help=meaning, description=meaning[0].upper() + meaning[1:] + ".", allow_abbrev=False
+    )
+    settings = parser.add_argument_group("settings (docs/settings.md)")
+    settings.add_argument("--config", type=Path, metavar="FILE", help="the TOML file to read")
+    settings.add_argument(
+        "--set", action=_Setting, metavar="KEY=VALUE", dest="overrides", default=(),
+        help="any setting, such as engine.slots=8; may be repeated",
+    )  # fmt: skip
+    for flag, (key, metavar, text) in (entry for table in flags for entry in table.items()):
+        settings.add_argument(
+            flag, action=_Setting, key=key, metavar=metavar, dest="overrides", default=(), help=text
+        )
+    parser.add_argument("--json", action="store_true", help="JSON on standard output")
+    return parser
+
+
+def _servers(commands: _Commands) -> None:
+    both = {**_CORE_FLAGS, **_WEB_FLAGS}
+    _command(commands, "up", "run the core and the HTTP shim until Ctrl-C", _COMMON_FLAGS, both)
+    for name, meaning, flags in (
+        ("serve", "run the core: models, and the ZeroMQ door", _CORE_FLAGS),
+        ("web", "run the HTTP shim, a client of the core", _WEB_FLAGS),
+    ):
+        parser = _command(commands, name, meaning, _COMMON_FLAGS, flags)
+        parser.add_argument(
+            "--until-eof", action="store_true", help="stop when standard input ends, too"
+        )
+
+
+def _talkers(commands: _Commands) -> None:
+    run = _command(commands, "run", "generate once and stream the text", _COMMON_FLAGS)
+    run.add_argument("model", metavar="MODEL")
+    run.add_argument(
+        "prompt",
+        metavar="PROMPT",
+        nargs="*",
+        default=[],
+        help="read from standard input where absent",
+    )
+    run.add_argument("--raw", action="store_true", help="continue the text: no chat template")
+    chat = _command(commands, "chat", "talk with a model, turn by turn", _COMMON_FLAGS)
+    chat.add_argument("model", metavar="MODEL")
+    for parser in (run, chat):
+        parser.add_argument("--system", metavar="TEXT", help="a system message before the prompt")
+        parser.add_argument("--quiet", action="store_true", help="no figures on standard error")
+        _sampling_flags(parser)
+
+
+def _sampling_flags(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("sampling (the model's own defaults where absent)")
+    for flag, (kind, text) in _SAMPLING.items():
+        group.add_argument(flag, type=kind, metavar="N", help=text)
+    group.add_argument(
+        "--stop", action="append", default=[], metavar="TEXT", help="end before this text"
+    )
+    group.add_argument(
+        "--logit-bias", action="append", default=[], type=_bias, metavar="ID=N",
+        help="add N to the logit of token ID",
+    )  # fmt: skip
+    group.add_argument("--ignore-eos", action="store_true", help="go on past the end of sequence")
+    group.add_argument(
+        "--clip-max-tokens", action="store_true", help="lower a --max-tokens that does not fit"
+    )
+
+
+def _bias(text: str) -> tuple[int, float]:
+    token, found, bias = text.partition("=")
+    if not found:
+        raise argparse.ArgumentTypeError(f"{text!r} is not ID=N")
+    return int(token), float(bias)

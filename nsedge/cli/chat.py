@@ -1,0 +1,95 @@
+"""`nsedge chat MODEL`: a conversation at the terminal."""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import sys
+
+from nsedge.api import Message, Role, Sampling
+from nsedge.cli import answer, output
+from nsedge.cli.arguments import sampling_of
+from nsedge.cli.exits import ExitStatus
+from nsedge.config import Loaded
+from nsedge.errors import ConnectionLost, NsedgeError, UnknownModel
+from nsedge.ipc.client import Client
+
+WELCOME = "/exit or Ctrl-D leaves, /reset forgets, Ctrl-C cancels an answer"
+PROMPT = "> "
+
+if importlib.util.find_spec("readline") is not None:
+    import readline  # noqa: F401  # input() then edits lines and remembers them
+
+
+def run(loaded: Loaded, options: argparse.Namespace) -> int:
+    """Talk until /exit, or the end of input."""
+    sampling = sampling_of(options)
+    with Client(loaded.settings.core.endpoint) as client:
+        _check_model(client, options.model)
+        if sys.stdin.isatty() and not options.json:
+            print(WELCOME, file=sys.stderr)
+        talk = Conversation(client, options, sampling)
+        while (line := _read_line()) is not None and line != "/exit":
+            if line == "/reset":
+                talk.reset()
+            elif line.startswith("/"):
+                print(f"no command {line}: {WELCOME}", file=sys.stderr)
+            elif line:
+                talk.ask(line)
+    return ExitStatus.OK
+
+
+class Conversation:
+    """What was said so far."""
+
+    def __init__(self, client: Client, options: argparse.Namespace, sampling: Sampling) -> None:
+        self._client = client
+        self._options = options
+        self._sampling = sampling
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget everything but the system message."""
+        system = self._options.system
+        self.turns = [] if system is None else [Message(role=Role.SYSTEM, content=system)]
+
+    def ask(self, text: str) -> None:
+        """Show the answer to `text`; a turn that failed is not remembered.
+
+        Raises:
+            ConnectionLost: the core went away.
+        """
+        options = self._options
+        turns = [*self.turns, Message(role=Role.USER, content=text)]
+        try:
+            with self._client.chat(options.model, turns, sampling=self._sampling) as events:
+                shown = answer.show(events, as_json=options.json, quiet=options.quiet)
+        except ConnectionLost:
+            raise
+        except NsedgeError as error:
+            self._tell(error)
+        else:
+            self.turns = [*turns, Message(role=Role.ASSISTANT, content=shown.text)]
+
+    def _tell(self, error: NsedgeError) -> None:
+        if self._options.json:
+            output.say_json({"error": {"code": error.code, "message": error.message}})
+        else:
+            print(f"nsedge: {error.message} (/reset forgets the conversation)", file=sys.stderr)
+
+
+def _check_model(client: Client, name: str) -> None:
+    served = [model.name for model in client.models()]
+    if name not in served:
+        raise UnknownModel(f"no model {name!r} here; served: {', '.join(served) or 'none'}")
+
+
+def _read_line() -> str | None:
+    """The next line without its blanks; "" where Ctrl-C threw it away, None at the end."""
+    try:
+        return input(PROMPT if sys.stdin.isatty() else "").strip()
+    except KeyboardInterrupt:
+        print(file=sys.stderr)
+        return ""
+    except EOFError:
+        return None

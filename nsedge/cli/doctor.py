@@ -1,0 +1,232 @@
+"""`nsedge doctor`: what is well, what is not, and what to do about it."""
+
+from __future__ import annotations
+
+import argparse
+import enum
+import importlib.metadata
+import platform
+import sys
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+
+from nsedge.api import HealthStatus, ModelInfo
+from nsedge.bundle import Bundle
+from nsedge.cli import bundles, machine, output
+from nsedge.cli.exits import ExitStatus
+from nsedge.config import Loaded
+from nsedge.errors import NsedgeError
+from nsedge.ipc.client import Client
+from nsedge.runtime.cores import usable_cores
+from nsedge.runtime.executor import available_providers, engine_version
+from nsedge.settings import KEYS, Settings
+from nsedge.version import VERSION
+
+CUDA_PROVIDER = "CUDAExecutionProvider"
+ANSWER_TIMEOUT_S = 2.0
+
+
+class State(enum.StrEnum):
+    """How a check came out."""
+
+    OK = "ok"
+    NOTE = "note"
+    FAULT = "fault"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Check:
+    """One thing looked at; a fault says what to do."""
+
+    name: str
+    detail: str
+    state: State = State.OK
+    remedy: str | None = None
+
+
+def run(loaded: Loaded, options: argparse.Namespace) -> int:
+    """Look at everything; 1 where anything is at fault."""
+    checks = list(_checks(loaded.settings))
+    well = all(check.state is not State.FAULT for check in checks)
+    in_force = list(_in_force(loaded))
+    if options.json:
+        settings = [{"key": key, "value": value, "from": said} for key, value, said in in_force]
+        output.say_json({"ok": well, "checks": checks, "settings": settings})
+    else:
+        print("\n".join(_line(check) for check in checks))
+        print(f"\nSettings in force (file: {loaded.file or 'none'})")
+        rows = [(key, _short(value), said) for key, value, said in in_force]
+        print(output.table(("KEY", "VALUE", "FROM"), rows))
+    return ExitStatus.OK if well else ExitStatus.FAILURE
+
+
+def _checks(settings: Settings) -> Iterator[Check]:
+    yield _python()
+    yield Check(name="nsedge", detail=f"{VERSION} in {Path(__file__).parent.parent}")
+    yield from _runtime(settings)
+    yield from _device()
+    yield from _bundles(settings)
+    yield from _core(settings)
+    yield _web(settings)
+
+
+def _python() -> Check:
+    return Check(name="python", detail=f"{platform.python_version()} at {sys.executable}")
+
+
+def _runtime(settings: Settings) -> Iterator[Check]:
+    providers = available_providers()
+    yield Check(
+        name="onnxruntime", detail=f"{engine_version()}, providers available: {_list(providers)}"
+    )
+    both = [name for name in ("onnxruntime", "onnxruntime-gpu") if _installed(name)]
+    if len(both) > 1:
+        yield Check(
+            name="onnxruntime",
+            detail="onnxruntime and onnxruntime-gpu overwrite each other's files",
+            state=State.FAULT,
+            remedy="pip uninstall onnxruntime onnxruntime-gpu, then install onnxruntime-gpu alone",
+        )
+    if settings.engine.device == "cuda" and CUDA_PROVIDER not in providers:
+        yield Check(
+            name="device",
+            detail=f"engine.device is cuda, but {CUDA_PROVIDER} is not available",
+            state=State.FAULT,
+            remedy="install a build of onnxruntime with CUDA, or set engine.device to auto",
+        )
+
+
+def _device() -> Iterator[Check]:
+    memory = machine.memory_bytes()
+    sizes = ", ".join(
+        f"{output.bytes_text(memory[key])} {text}"
+        for key, text in (("MemTotal", "of memory"), ("MemAvailable", "available"))
+        if key in memory
+    )
+    yield Check(name="machine", detail=f"{platform.machine()}, {usable_cores()} cores, {sizes}")
+    tegra, gpus = machine.tegra_release(), machine.gpus()
+    if tegra is not None:
+        yield Check(name="gpu", detail=f"Jetson: {tegra}")
+    elif gpus:
+        yield from (Check(name="gpu", detail=gpu) for gpu in gpus)
+    elif machine.has_driver():
+        yield Check(
+            name="gpu",
+            detail="the NVIDIA driver is loaded, but nvidia-smi sees no GPU",
+            state=State.FAULT,
+            remedy="run nvidia-smi and follow what it says; after a suspend, reload nvidia_uvm",
+        )
+    else:
+        yield Check(name="gpu", detail="no NVIDIA GPU: models run on the CPU")
+
+
+def _bundles(settings: Settings) -> Iterator[Check]:
+    try:
+        paths = bundles.chosen(settings)
+    except NsedgeError as error:
+        yield Check(
+            name="bundles",
+            detail=error.message,
+            state=State.FAULT,
+            remedy=f"set home or models.load to where bundles are; {bundles.MAKE_ONE}",
+        )
+        return
+    yield from (_bundle(path) for path in paths)
+
+
+def _bundle(path: Path) -> Check:
+    try:
+        bundle = Bundle.open(path)
+        bundle.verify_hashes()
+    except NsedgeError as error:
+        return Check(
+            name="bundle",
+            detail=error.message,
+            state=State.FAULT,
+            remedy=f"delete {path} and export it anew",
+        )
+    variants = _list(f"{each.name} ({each.device})" for each in bundle.manifest.variants)
+    return Check(name="bundle", detail=f"{bundle.manifest.name}: whole; {variants}; {path}")
+
+
+def _core(settings: Settings) -> Iterator[Check]:
+    endpoint = settings.core.endpoint
+    try:
+        with Client(endpoint, connect_timeout_s=ANSWER_TIMEOUT_S) as client:
+            health, models = client.health(), client.models()
+    except NsedgeError as error:
+        yield Check(
+            name="core",
+            detail=f"not running: {error.message}",
+            state=State.FAULT,
+            remedy="start it with `nsedge up`, or `nsedge serve`",
+        )
+        return
+    well = health.status is HealthStatus.READY and health.version == VERSION
+    yield Check(
+        name="core",
+        detail=f"{health.version} at {endpoint}, {health.status.value}, up {health.uptime_s:.0f} s",
+        state=State.OK if well else State.FAULT,
+        remedy=None if well else "wait until it is ready, or restart it with this release",
+    )
+    yield from (_model(model, settings) for model in models)
+
+
+def _model(model: ModelInfo, settings: Settings) -> Check:
+    wrong = settings.engine.device == "cuda" and model.provider != CUDA_PROVIDER
+    at_fault = wrong or model.error is not None
+    in_use = model.error or f"{model.state.value}, {model.variant} on {model.provider}"
+    return Check(
+        name="model",
+        detail=f"{model.name}: {in_use}",
+        state=State.FAULT if at_fault else State.OK,
+        remedy="see the core's log, and restart it" if at_fault else None,
+    )
+
+
+def _web(settings: Settings) -> Check:
+    host = f"[{settings.web.host}]" if ":" in settings.web.host else settings.web.host
+    address = f"http://{host}:{settings.web.port}"
+    try:
+        with urllib.request.urlopen(f"{address}/live", timeout=ANSWER_TIMEOUT_S):
+            return Check(name="web", detail=f"listening at {address}")
+    except (OSError, ValueError, urllib.error.HTTPError) as error:
+        reason = getattr(error, "reason", error)
+        detail = f"nothing of ours at {address} ({reason})"
+        return Check(
+            name="web", detail=detail, state=State.NOTE, remedy="`nsedge web` starts the HTTP shim"
+        )
+
+
+def _in_force(loaded: Loaded) -> Iterator[tuple[str, object, str]]:
+    told = {**msgspec.to_builtins(loaded.settings, enc_hook=str)}
+    for key in KEYS:
+        section, _, name = key.rpartition(".")
+        value = told[section][name] if section else told[name]
+        yield key, value, loaded.origins[key]
+
+
+def _short(value: object) -> str:
+    return ",".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+
+
+def _line(check: Check) -> str:
+    line = f"{check.state.value:5}  {check.name:11}  {check.detail}"
+    return line if check.remedy is None else f"{line}\n{'':20}-> {check.remedy}"
+
+
+def _list(words: Iterator[str] | tuple[str, ...]) -> str:
+    return ", ".join(words) or "none"
+
+
+def _installed(name: str) -> bool:
+    try:
+        importlib.metadata.distribution(name)
+    except importlib.metadata.PackageNotFoundError:
+        return False
+    return True

@@ -1,0 +1,62 @@
+"""Text, tables and JSON for a terminal or a pipe."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from typing import TextIO
+
+import msgspec
+
+from nsedge.api import Event
+
+_KEPT_CONTROLS = "\n\t"
+_UNSAFE = {
+    code: "\N{REPLACEMENT CHARACTER}"
+    for code in (*range(0x20), *range(0x7F, 0xA0))
+    if chr(code) not in _KEPT_CONTROLS
+}
+
+
+def say(text: str, *, to: TextIO | None = None) -> None:
+    """Write a piece of model text at once; a terminal gets no control sequences from a model."""
+    stream = to or sys.stdout
+    stream.write(text.translate(_UNSAFE) if stream.isatty() else text)
+    stream.flush()
+
+
+def say_json(value: object) -> None:
+    """Write one JSON object a line; dataclasses, enums and structs are told as they are."""
+    print(json.dumps(msgspec.to_builtins(value), ensure_ascii=False), flush=True)
+
+
+def event_object(event: Event) -> dict[str, object]:
+    """An event as JSON tells it: its fields, and `type` first."""
+    fields: dict[str, object] = msgspec.to_builtins(event)
+    return {"type": type(event).__name__.lower(), **fields}
+
+
+def table(heads: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
+    """Columns as wide as they must be; numbers to the right."""
+    cells = [[str(cell) for cell in row] for row in rows]
+    widths = [max(map(len, column)) for column in zip(heads, *cells, strict=True)]
+    numeric = [all(isinstance(row[at], int | float) for row in rows) for at in range(len(heads))]
+    lines = [
+        "  ".join(
+            cell.rjust(width) if right else cell.ljust(width)
+            for cell, width, right in zip(line, widths, numeric, strict=True)
+        ).rstrip()
+        for line in [list(heads), *cells]
+    ]
+    return "\n".join(lines)
+
+
+def bytes_text(count: int) -> str:
+    """A size in binary units: 1536 -> "1.5 KiB"."""
+    size, unit = float(count), "B"
+    for unit in ("B", "KiB", "MiB", "GiB", "TiB"):
+        if size < 1024 or unit == "TiB":
+            break
+        size /= 1024
+    return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"

@@ -1,0 +1,50 @@
+"""`nsedge run MODEL [PROMPT]`: one request, streamed to the terminal."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from nsedge.api import Message, Role
+from nsedge.cli import answer
+from nsedge.cli.arguments import sampling_of
+from nsedge.config import Loaded
+from nsedge.errors import EmptyPrompt, InvalidParameter
+from nsedge.ipc.client import Client
+
+
+def run(loaded: Loaded, options: argparse.Namespace) -> int:
+    """Generate once; 130 where Ctrl-C cancelled it."""
+    sampling = sampling_of(options)
+    if options.raw and options.system:
+        raise InvalidParameter("--system needs the chat template that --raw leaves out")
+    text = _prompt(options.prompt)
+    with Client(loaded.settings.core.endpoint) as client:
+        events = (
+            client.generate(options.model, text, sampling=sampling)
+            if options.raw
+            else client.chat(options.model, turns(options.system, text), sampling=sampling)
+        )
+        with events:
+            shown = answer.show(events, as_json=options.json, quiet=options.quiet)
+    return shown.status
+
+
+def turns(system: str | None, text: str) -> list[Message]:
+    """A conversation of one question."""
+    asked = [Message(role=Role.USER, content=text)]
+    return asked if system is None else [Message(role=Role.SYSTEM, content=system), *asked]
+
+
+def _prompt(words: list[str]) -> str:
+    if words and words != ["-"]:
+        return " ".join(words)
+    if sys.stdin.isatty() and not words:
+        raise EmptyPrompt("no prompt: give one after the model's name, or pipe it in")
+    try:
+        text = sys.stdin.read()
+    except UnicodeDecodeError as error:
+        raise InvalidParameter(f"the prompt on standard input is not text: {error}") from error
+    if not text.strip():
+        raise EmptyPrompt("the prompt on standard input is empty")
+    return text

@@ -1,0 +1,32 @@
+"""Being asked to stop: by a signal, again by a second one, or by the end of standard input."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+class StopRequests:
+    """Sets `wanted` at the first request to stop, `hurried` at the second; needs a running loop."""
+
+    def __init__(self, *, until_eof: bool = False) -> None:
+        self.wanted = asyncio.Event()
+        self.hurried = asyncio.Event()
+        self._loop = asyncio.get_running_loop()
+        for number in STOP_SIGNALS:
+            self._loop.add_signal_handler(number, self.ask)
+        if until_eof:
+            self._loop.add_reader(sys.stdin.fileno(), self._read_input)
+
+    def ask(self) -> None:
+        """Stop; asked again, stop sooner."""
+        (self.hurried if self.wanted.is_set() else self.wanted).set()
+
+    def _read_input(self) -> None:
+        if not os.read(sys.stdin.fileno(), 4096):
+            self._loop.remove_reader(sys.stdin.fileno())
+            self.wanted.set()

@@ -1,0 +1,151 @@
+"""`nsedge up`: the core and the HTTP shim as child processes of a person's terminal."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import os
+import signal
+import socket
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from nsedge import config
+from nsedge.cli import output
+from nsedge.cli.exits import ExitStatus
+from nsedge.cli.signals import StopRequests
+
+GRACE_S = 5.0
+"""What a child gets beyond its own time to drain before it is killed."""
+
+
+def run(loaded: config.Loaded, options: argparse.Namespace) -> int:
+    """Run both until Ctrl-C, or until one ends."""
+    limit_s = max(loaded.settings.core.drain_s, loaded.settings.web.drain_s) + GRACE_S
+    flags = ["--config", str(options.config)] if options.config else []
+    for said in options.overrides:
+        flags += ["--set", f"{said.key}={said.text}"]
+    with tempfile.TemporaryDirectory(prefix="nsedge-up-") as folder:
+        pair = Pair(flags=flags, folder=Path(folder), limit_s=limit_s, as_json=options.json)
+        return asyncio.run(pair.run())
+
+
+@dataclass(kw_only=True)
+class Child:
+    """A running child, and the tasks that wait for its word and its end."""
+
+    name: str
+    process: asyncio.subprocess.Process
+    ready: asyncio.Task[str]
+    ended: asyncio.Task[int]
+
+
+class Pair:
+    """Both children: started together, stopped together."""
+
+    def __init__(self, *, flags: list[str], folder: Path, limit_s: float, as_json: bool) -> None:
+        self._flags = flags
+        self._folder = folder
+        self._limit_s = limit_s
+        self._as_json = as_json
+
+    async def run(self) -> int:
+        """The status to end with: 0 where asked to stop, else that of the child that ended."""
+        stop = StopRequests()
+        async with contextlib.AsyncExitStack() as stack:
+            children = [await self._start(stack, name) for name in ("serve", "web")]
+            try:
+                first = await self._watch(children, stop)
+            finally:
+                await self._stop(children, stop)
+        if first is None:
+            return ExitStatus.OK
+        status = first.ended.result()
+        self._tell(first.name, f"ended by itself with status {status}", to_error=True)
+        return status or ExitStatus.FAILURE
+
+    async def _start(self, stack: contextlib.AsyncExitStack, name: str) -> Child:
+        address = self._folder / name
+        inbox = stack.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM))
+        inbox.bind(str(address))
+        inbox.setblocking(False)
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "nsedge", name, "--until-eof", *self._flags),
+            *(["--json"] if self._as_json else []),
+            stdin=asyncio.subprocess.PIPE,  # ends with this process, however that dies
+            start_new_session=True,  # Ctrl-C reaches the children through here alone
+            env={**config.environment(), "NOTIFY_SOCKET": str(address)},
+        )
+        return Child(
+            name=name,
+            process=process,
+            ready=asyncio.create_task(_ready(inbox)),
+            ended=asyncio.create_task(_end(process)),
+        )
+
+    async def _watch(self, children: list[Child], stop: StopRequests) -> Child | None:
+        """The first child that ended; None where a stop was asked for."""
+        asked = asyncio.create_task(stop.wanted.wait())
+        untold = list(children)
+        try:
+            while True:
+                ends = (child.ended for child in children)
+                words = (child.ready for child in untold)
+                await asyncio.wait((asked, *ends, *words), return_when="FIRST_COMPLETED")
+                for child in [child for child in untold if child.ready.done()]:
+                    untold.remove(child)
+                    self._tell(child.name, child.ready.result())
+                if asked.done():
+                    return None
+                for child in children:
+                    if child.ended.done():
+                        return child
+        finally:
+            asked.cancel()
+
+    async def _stop(self, children: list[Child], stop: StopRequests) -> None:
+        """Ask the children to stop, pass a second Ctrl-C on, and kill what does not heed."""
+        _signal(children, signal.SIGTERM)
+        for child in children:
+            child.ready.cancel()
+        ends = asyncio.gather(*(child.ended for child in children))
+        hurry = asyncio.create_task(stop.hurried.wait())
+        await asyncio.wait((ends, hurry), timeout=self._limit_s, return_when="FIRST_COMPLETED")
+        if not ends.done():
+            _signal(children, signal.SIGTERM)
+            await asyncio.wait((ends,), timeout=GRACE_S)
+            _signal(children, signal.SIGKILL)
+        hurry.cancel()
+        await ends
+
+    def _tell(self, name: str, text: str, *, to_error: bool = False) -> None:
+        if self._as_json:
+            output.say_json({"process": name, "status": text})
+        else:
+            print(f"{name:5}  {text}", file=sys.stderr if to_error else sys.stdout, flush=True)
+
+
+def _signal(children: list[Child], number: signal.Signals) -> None:
+    for child in children:
+        if not child.ended.done():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(child.process.pid, number)
+
+
+async def _ready(inbox: socket.socket) -> str:
+    """Wait for READY=1; what the child says of itself with it."""
+    loop = asyncio.get_running_loop()
+    while True:
+        lines = (await loop.sock_recv(inbox, 4096)).decode().splitlines()
+        if "READY=1" in lines:
+            status = [line for line in lines if line.startswith("STATUS=")]
+            return status[0].removeprefix("STATUS=") if status else "ready"
+
+
+async def _end(process: asyncio.subprocess.Process) -> int:
+    """Its exit status as shells say it."""
+    status = await process.wait()
+    return status if status >= 0 else 128 - status

@@ -1,0 +1,105 @@
+"""`nsedge web`: the HTTP shim, an ordinary client of the core."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import logging
+import os
+
+from nsedge import config
+from nsedge.cli import logs
+from nsedge.cli.exits import ExitStatus
+from nsedge.cli.signals import StopRequests
+from nsedge.errors import NsedgeError
+from nsedge.ipc.client import AsyncClient
+from nsedge.sdnotify import Notifier
+from nsedge.settings import Settings
+from nsedge.web.app import create_app, serve
+from nsedge.web.limits import WebLimits
+
+log = logging.getLogger("nsedge.web")
+
+RETRY_S = 1.0
+"""Between two looks for a core that has not been there yet."""
+BACKOFF_S = (0.5, 4.0)
+"""First and longest wait for a core that went away: it is on the same machine, and soon back."""
+
+
+def run(loaded: config.Loaded, options: argparse.Namespace) -> int:
+    """Serve until asked to stop, then drain."""
+    settings = loaded.settings
+    logs.configure(settings.log.level, as_json=settings.log.json)
+    supervisor = config.supervisor(config.environment(), os.getpid())
+    notifier = Notifier(supervisor.notify_socket)
+    asyncio.run(_serve(settings, notifier, until_eof=options.until_eof))
+    return ExitStatus.OK
+
+
+async def _serve(settings: Settings, notifier: Notifier, *, until_eof: bool) -> None:
+    stop = StopRequests(until_eof=until_eof)
+    client = AsyncClient(settings.core.endpoint, backoff_s=BACKOFF_S, name="nsedge-web")
+    app = create_app(client, limits(settings))
+
+    def listening(host: str, port: int) -> None:
+        address = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+        log.info("listening", extra={"address": address})
+        notifier.ready(address)
+
+    tasks = [
+        asyncio.create_task(_connect(client, settings.core.endpoint)),
+        asyncio.create_task(_announce_stop(stop, notifier)),
+    ]
+    serving = asyncio.create_task(
+        serve(app, settings.web.host, settings.web.port, stop=stop.wanted, on_listening=listening)
+    )
+    tasks.append(asyncio.create_task(_hurry(stop, serving)))
+    try:
+        with contextlib.suppress(asyncio.CancelledError):
+            await serving
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await client.close()
+    log.info("stopped")
+
+
+async def _connect(client: AsyncClient, endpoint: str) -> None:
+    """Find the core, however late it comes; until then /health says 503."""
+    told = ""
+    while True:
+        try:
+            await client.connect()
+        except NsedgeError as error:
+            if error.message != told:
+                log.warning("waiting for the core: %s", error.message)
+            told = error.message
+            await asyncio.sleep(RETRY_S)
+        else:
+            log.info("connected", extra={"endpoint": endpoint})
+            return
+
+
+async def _announce_stop(stop: StopRequests, notifier: Notifier) -> None:
+    await stop.wanted.wait()
+    log.info("draining")
+    notifier.stopping()
+
+
+async def _hurry(stop: StopRequests, serving: asyncio.Task[None]) -> None:
+    await stop.hurried.wait()
+    serving.cancel()
+
+
+def limits(settings: Settings) -> WebLimits:
+    """The shim's limits, as configured."""
+    web = settings.web
+    return WebLimits(
+        max_body_bytes=web.max_body_bytes,
+        keepalive_s=web.keepalive_s,
+        drain_s=web.drain_s,
+        allowed_hosts=web.allowed_hosts,
+        cors_origins=web.cors_origins,
+    )
