@@ -9,9 +9,23 @@ from dataclasses import dataclass, field
 
 import msgspec
 
-from nsedge.api import Service
+from nsedge.api import (
+    Delta,
+    Event,
+    Failed,
+    Finished,
+    FinishReason,
+    Request,
+    Service,
+    Sink,
+    Started,
+    Timings,
+    Usage,
+)
+from nsedge.errors import NsedgeError
 from nsedge.web.app import create_app, serve
 from nsedge.web.limits import WebLimits
+from tests.fakes import FakeService
 
 
 @dataclass
@@ -114,8 +128,8 @@ class Connection:
         if headers.get("transfer-encoding") == "chunked":
             while chunk := await self.chunk():
                 chunks.append(chunk)
-        elif "content-length" in headers:
-            chunks.append(await self.reader.readexactly(int(headers["content-length"])))
+        elif "content-length" in headers or status == 204:
+            chunks.append(await self.reader.readexactly(int(headers.get("content-length", 0))))
         else:
             chunks.append(await self.reader.read())
         return Answer(status, headers, b"".join(chunks), chunks)
@@ -139,10 +153,68 @@ async def ask(port: int, method: str, path: str, body: object = None, **options:
         connection.writer.close()
 
 
-async def until(condition: Callable[[], bool], turns: int = 10_000) -> int:
+@dataclass(eq=False)
+class PuppetTicket:
+    """A request that does what the test says: `emit` events, and see what became of them."""
+
+    request: Request
+    sink: Sink
+    taken: list[Event] = field(default_factory=list)
+    cancelled: bool = False
+
+    def cancel(self) -> None:
+        self.cancelled = True
+
+    def took(self, event: Event) -> None:
+        self.taken.append(event)
+
+    def emit(self, *events: Event) -> None:
+        for event in events:
+            self.sink(event)
+
+    def start(self) -> None:
+        self.emit(Started(request_id=self.request.request_id, prompt_tokens=1, queue_s=0.0))
+
+    def say(self, text: str) -> None:
+        rid = self.request.request_id
+        self.emit(Delta(request_id=rid, seq=0, text=text, token_ids=(1,)))
+
+    def finish(self, reason: FinishReason = FinishReason.STOP) -> None:
+        self.emit(
+            Finished(
+                request_id=self.request.request_id,
+                reason=reason,
+                usage=Usage(prompt_tokens=1, completion_tokens=1),
+                timings=Timings(queue_s=0.0, prefill_s=0.0, decode_s=0.0),
+            )
+        )
+
+    def refuse(self, error: NsedgeError) -> None:
+        self.emit(Failed.of(self.request.request_id, error))
+
+
+class PuppetService(FakeService):
+    """Holds every request back until the test moves it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tickets: list[PuppetTicket] = []
+
+    def submit(self, request: Request, sink: Sink) -> PuppetTicket:  # type: ignore[override]
+        self.tickets.append(PuppetTicket(request, sink))
+        return self.tickets[-1]
+
+    async def ticket(self, number: int = 0) -> PuppetTicket:
+        """The request submitted `number`th, once it is there."""
+        await until(lambda: len(self.tickets) > number)
+        return self.tickets[number]
+
+
+async def until(condition: Callable[[], bool], within_s: float = 5.0) -> int:
     """Give way until `condition` holds; the loop turns that took."""
-    for turn in range(turns):
-        if condition():
-            return turn
+    end_s, turns = asyncio.get_running_loop().time() + within_s, 0
+    while not condition():
+        assert asyncio.get_running_loop().time() < end_s, "it never came to hold"
         await asyncio.sleep(0)
-    raise AssertionError("it never came to hold")
+        turns += 1
+    return turns

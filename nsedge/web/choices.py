@@ -27,6 +27,7 @@ class Choices:
         self._tickets: list[Ticket] = []
         self._running: set[int] = set()
         self._ready: list[tuple[int, Event]] = []
+        self._out: Batch = ()
         self._waiter: asyncio.Future[None] | None = None
         self._loop = asyncio.get_running_loop()
         self._since_s = self._loop.time()
@@ -50,7 +51,7 @@ class Choices:
         if self._timer is not None:
             self._timer.cancel()
         self._cancel()
-        self.taken(self._ready)
+        self.taken([*self._out, *self._ready])
         self._ready = []
 
     def watch(self, *, keepalive_s: float, write_timeout_s: float, cut: Callable[[], None]) -> None:
@@ -86,11 +87,12 @@ class Choices:
             finally:
                 self._waiter = None
                 self._since_s = self._loop.time()
-        batch, self._ready = self._ready, []
-        return batch
+        self._out, self._ready = self._ready, []
+        return self._out
 
     def taken(self, batch: Batch) -> None:
         """The reader has `batch`."""
+        self._out = ()
         for index, event in batch:
             if event is not self._end:
                 self._tickets[index].took(event)

@@ -144,7 +144,8 @@ def sampling(body: SamplingFields) -> Sampling:
         wanted.check()
     except InvalidParameter as error:
         if error.param == "max_tokens" and body.max_completion_tokens is not None:
-            error.param = "max_completion_tokens"
+            name = "max_completion_tokens"
+            raise InvalidParameter(error.message.replace("max_tokens", name), param=name) from error
         raise
     return wanted
 

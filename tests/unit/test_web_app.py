@@ -1,0 +1,407 @@
+"""Routes, refusals and the gate, over a real loopback socket."""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import msgspec
+import pytest
+
+from nsedge.api import ChatPrompt, Health, HealthStatus, ModelInfo, ModelState, TextPrompt
+from nsedge.errors import ConfigInvalid, ConnectionLost, QueueFull
+from nsedge.web.app import create_app, serve
+from nsedge.web.limits import WebLimits
+from tests.fakes import MODEL, FakeService
+from tests.web_server import Answer, Connection, PuppetService, Shim, ask, running
+
+CHAT = "/v1/chat/completions"
+HI = {"model": MODEL, "messages": [{"role": "user", "content": "one two"}]}
+
+
+def served(
+    test: Callable[[Shim], Awaitable[None]],
+    service: FakeService | None = None,
+    limits: WebLimits | None = None,
+) -> None:
+    async def main() -> None:
+        async with running(service or FakeService(), limits) as shim:
+            await asyncio.wait_for(test(shim), 10)
+
+    asyncio.run(main())
+
+
+def answered(method: str, path: str, body: object = None, **options: Any) -> Answer:
+    """One request against a shim of its own."""
+    answers: list[Answer] = []
+    service, limits = options.pop("service", None), options.pop("limits", None)
+
+    async def test(shim: Shim) -> None:
+        answers.append(await ask(shim.port, method, path, body, **options))
+
+    served(test, service, limits)
+    return answers[0]
+
+
+def error_of(answer: Answer) -> dict[str, Any]:
+    error: Any = answer.json["error"]
+    assert set(error) == {"message", "type", "param", "code"}
+    return error
+
+
+def test_a_chat_in_one_piece() -> None:
+    answer = answered("POST", CHAT, HI)
+    body: Any = answer.json
+    assert answer.status == 200
+    assert body["choices"][0]["message"]["content"] == "one two"
+    assert body["usage"] == {"prompt_tokens": 2, "completion_tokens": 2, "total_tokens": 4}
+
+
+def test_a_stream_has_one_id_and_the_right_headers() -> None:
+    answer = answered("POST", CHAT, HI | {"stream": True})
+    *chunks, done = answer.data
+    assert done == "[DONE]"
+    assert len({(chunk["id"], chunk["created"]) for chunk in chunks}) == 1  # type: ignore[index]
+    assert answer.headers["content-type"].startswith("text/event-stream")
+    assert answer.headers["cache-control"] == "no-store"
+    assert answer.headers["x-accel-buffering"] == "no"
+
+
+def test_http_1_0_is_streamed_to_the_close() -> None:
+    answer = answered("POST", CHAT, HI | {"stream": True}, version="1.0")
+    assert "transfer-encoding" not in answer.headers
+    assert answer.data[-1] == "[DONE]"
+
+
+def test_several_prompts_are_several_choices() -> None:
+    answer = answered("POST", "/v1/completions", {"model": MODEL, "prompt": ["a b", "c"], "n": 2})
+    choices: Any = answer.json["choices"]
+    assert [choice["text"] for choice in choices] == ["a b", "a b", "c", "c"]
+    assert answer.json["usage"] == {"prompt_tokens": 3, "completion_tokens": 6, "total_tokens": 9}
+
+
+def test_models() -> None:
+    listed: Any = answered("GET", "/v1/models").json
+    assert listed["object"] == "list"
+    assert listed["data"][0]["id"] == MODEL
+    assert answered("GET", f"/v1/models/{MODEL}").json == listed["data"][0]
+    missing = answered("GET", "/v1/models/none")
+    assert (missing.status, error_of(missing)["code"]) == (404, "model_not_found")
+
+
+def test_generate_takes_the_first_ready_model() -> None:
+    answer = answered("POST", "/api/generate", {"text": "a b", "stream": True, "max_tokens": 1})
+    assert answer.json["text"] == "a"
+    assert answer.json["reason"] == "length"
+    assert answer.json["model"] == MODEL
+
+
+def test_generate_streams_whatever_stream_says() -> None:
+    answer = answered("POST", "/api/generate/stream", {"text": "a b", "stream": False})
+    assert answer.data[:2] == [{"text": "a", "done": False}, {"text": " b", "done": False}]
+    last: Any = answer.data[2]
+    assert (last["done"], last["reason"]) == (True, "stop")
+
+
+@pytest.mark.parametrize(("raw", "kind"), [(False, ChatPrompt), (True, TextPrompt)])
+def test_generate_speaks_as_the_user_unless_raw(raw: bool, kind: type) -> None:
+    service = PuppetService()
+
+    async def test(shim: Shim) -> None:
+        asking = asyncio.create_task(
+            ask(shim.port, "POST", "/api/generate", {"text": "a", "raw": raw})
+        )
+        ticket = await service.ticket()
+        assert isinstance(ticket.request.prompt, kind)
+        ticket.finish()
+        assert (await asking).status == 200
+
+    served(test, service)
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "code"),
+    [
+        ({"text": ""}, 400, "empty_prompt"),
+        ({"text": "x", "model": "none"}, 404, "unknown_model"),
+        ({"text": "x", "temperature": -1}, 400, "invalid_parameter"),
+        ({"text": "x" * 11}, 413, "message_too_large"),
+    ],
+)
+def test_generate_refusals(body: object, status: int, code: str) -> None:
+    answer = answered("POST", "/api/generate", body, limits=WebLimits(max_prompt_chars=10))
+    error: Any = answer.json["error"]
+    assert (answer.status, error["code"]) == (status, code)
+    assert error["message"]
+
+
+class Loading(FakeService):
+    async def models(self) -> tuple[ModelInfo, ...]:
+        return (ModelInfo(name="m", kind="causal-lm", state=ModelState.LOADING, created=0),)
+
+
+def test_generate_without_a_ready_model() -> None:
+    answer = answered("POST", "/api/generate", {"text": "x"}, service=Loading())
+    assert answer.status == 503
+    assert answer.headers["x-should-retry"] == "true"
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status", "code"),
+    [
+        ("GET", "/v1/nothing", 404, "unknown_route"),
+        ("GET", CHAT, 405, "method_not_allowed"),
+        ("POST", "/v1/models", 405, "method_not_allowed"),
+        ("OPTIONS", CHAT, 405, "method_not_allowed"),
+    ],
+)
+def test_wrong_routes(method: str, path: str, status: int, code: str) -> None:
+    answer = answered(method, path)
+    assert (answer.status, error_of(answer)["code"]) == (status, code)
+    assert ("allow" in answer.headers) == (status == 405)
+
+
+@pytest.mark.parametrize(
+    ("raw", "headers", "status", "code"),
+    [
+        (b"{", {}, 400, "bad_message"),
+        (b"", {}, 400, "bad_message"),
+        (b'{"model": "\xff"}', {}, 400, "bad_message"),
+        (b'{"x":' * 5000, {}, 400, "bad_message"),
+        (b"{}", {}, 400, "invalid_parameter"),
+        (b"{}", {"content_type": "text/plain"}, 415, "unsupported_media_type"),
+        (b"{}", {"content_type": ""}, 415, "unsupported_media_type"),
+        (gzip.compress(b"{}"), {"content_encoding": "gzip"}, 415, "unsupported_media_type"),
+        (b" " * 70_000, {}, 413, "message_too_large"),
+    ],
+)
+def test_wrong_bodies(raw: bytes, headers: dict[str, str], status: int, code: str) -> None:
+    limits = WebLimits(max_body_bytes=65_536)
+    answer = answered("POST", CHAT, raw=raw, limits=limits, **headers)
+    assert (answer.status, error_of(answer)["code"]) == (status, code)
+
+
+def test_a_chunked_body_is_measured_as_it_comes() -> None:
+    async def test(shim: Shim) -> None:
+        connection = await Connection.open(shim.port)
+        connection.say("POST", CHAT, content_length="", transfer_encoding="chunked")
+        connection.writer.write(b"400\r\n" + b" " * 1024 + b"\r\n")
+        answer = await connection.answer()
+        assert (answer.status, error_of(answer)["code"]) == (413, "message_too_large")
+        await connection.close()
+
+    served(test, limits=WebLimits(max_body_bytes=1000))
+
+
+def test_a_body_that_does_not_arrive_times_out() -> None:
+    async def test(shim: Shim) -> None:
+        connection = await Connection.open(shim.port)
+        connection.say("POST", CHAT, raw=b"{", content_length="100")
+        answer = await connection.answer()
+        assert (answer.status, error_of(answer)["code"]) == (408, "request_timeout")
+        assert answer.headers["connection"] == "close"
+        await connection.close()
+
+    served(test, limits=WebLimits(body_timeout_s=0.05))
+
+
+@pytest.mark.parametrize(
+    "request_head",
+    [
+        b"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\n"
+        b"Content-Length: 2\r\nContent-Length: 3\r\n\r\n{}",
+        b"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\n"
+        b"Content-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n{}",
+        b"GET / HTTP/1.1\r\nHost: localhost\r\nX: " + b"a" * 9000 + b"\r\n\r\n",
+        b"GET /" + b"a" * 9000 + b" HTTP/1.1\r\nHost: localhost\r\n\r\n",
+        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\r\n\r\n",
+    ],
+)
+def test_what_is_not_http_gets_a_400_and_a_line_in_the_log(
+    request_head: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "nsedge.web.http")
+
+    async def test(shim: Shim) -> None:
+        connection = await Connection.open(shim.port)
+        connection.writer.write(request_head)
+        assert (await connection.answer()).status == 400
+        assert await connection.reader.read() == b""
+        await connection.close()
+
+    served(test)
+    assert not any(record.exc_info for record in caplog.records)
+
+
+def test_an_idle_connection_is_closed() -> None:
+    async def test(shim: Shim) -> None:
+        connection = await Connection.open(shim.port)
+        connection.writer.write(b"GET / HTTP/1.1\r\nHost: loc")
+        assert await connection.reader.read() == b""
+        await connection.close()
+
+    served(test, limits=WebLimits(idle_timeout_s=0.05))
+
+
+@pytest.mark.parametrize(
+    "host", ["localhost", "LOCALHOST:3009", "127.0.0.1:1", "[::1]:3009", "127.1.2.3", "box.lan"]
+)
+def test_hosts_of_loopback_are_served(host: str) -> None:
+    limits = WebLimits(allowed_hosts=("box.lan",))
+    assert answered("GET", "/live", host=host, limits=limits).status == 200
+
+
+@pytest.mark.parametrize("host", ["evil.example", "evil.example:3009", "10.0.0.1", "localhost.x"])
+def test_other_hosts_are_refused_on_loopback(host: str) -> None:
+    answer = answered("GET", "/v1/models", host=host)
+    assert (answer.status, error_of(answer)["code"]) == (403, "host_not_allowed")
+
+
+def test_no_page_may_call_by_default() -> None:
+    answer = answered("GET", "/v1/models", origin="http://a.example")
+    assert answer.status == 200
+    assert not any(name.startswith("access-control") for name in answer.headers)
+
+
+def test_listed_origins_only() -> None:
+    limits = WebLimits(cors_origins=("http://a.example",))
+    preflight = {"access_control_request_method": "POST"}
+    good = answered("OPTIONS", CHAT, origin="http://a.example", limits=limits, **preflight)
+    assert good.status == 204
+    assert good.headers["access-control-allow-origin"] == "http://a.example"
+    assert good.headers["vary"] == "Origin"
+    for origin in ("http://a.example.org", "http://b.example", "null"):
+        bad = answered("OPTIONS", CHAT, origin=origin, limits=limits, **preflight)
+        assert bad.status == 405
+        assert "access-control-allow-origin" not in bad.headers
+    seen = answered("POST", CHAT, HI | {"stream": True}, origin="http://a.example", limits=limits)
+    assert seen.headers["access-control-allow-origin"] == "http://a.example"
+
+
+@pytest.mark.parametrize(("given", "kept"), [("abc-1", True), ("a b", False), ("x" * 129, False)])
+def test_request_ids(given: str, kept: bool) -> None:
+    answer = answered("POST", CHAT, HI, x_request_id=given)
+    assert (answer.headers["x-request-id"] == given) == kept
+    assert answer.headers["x-request-id"]
+
+
+def test_the_core_gets_the_request_id_and_never_one_twice() -> None:
+    service = PuppetService()
+
+    async def test(shim: Shim) -> None:
+        asking = [
+            asyncio.create_task(ask(shim.port, "POST", CHAT, HI, x_request_id="same"))
+            for _ in range(2)
+        ]
+        first, second = await service.ticket(0), await service.ticket(1)
+        assert first.request.request_id == "same"
+        assert second.request.request_id.startswith("same-")
+        first.finish()
+        second.finish()
+        for answer in await asyncio.gather(*asking):
+            assert answer.headers["x-request-id"] == "same"
+
+    served(test, service)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_refusal_before_any_byte_has_its_status(stream: bool) -> None:
+    service = FakeService(max_requests=0)
+    answer = answered("POST", CHAT, HI | {"stream": stream}, service=service)
+    assert (answer.status, error_of(answer)["code"]) == (429, "queue_full")
+    assert answer.headers["retry-after"] == "1"
+    assert answer.headers["retry-after-ms"] == "1000"
+    assert answer.headers["x-should-retry"] == "true"
+
+
+@pytest.mark.parametrize("status", list(HealthStatus))
+def test_health_is_200_only_when_ready(status: HealthStatus) -> None:
+    answer = answered("GET", "/health", service=FakeService(status=status))
+    assert answer.status == (200 if status is HealthStatus.READY else 503)
+    assert answer.json["status"] == status.value
+    assert "reason" in answer.json
+
+
+class Gone(FakeService):
+    async def health(self) -> Health:
+        raise ConnectionLost("nobody listens at ipc:///run/core")
+
+    async def models(self) -> tuple[ModelInfo, ...]:
+        await asyncio.Event().wait()
+        return ()
+
+
+def test_a_core_that_cannot_be_reached() -> None:
+    service, limits = Gone(), WebLimits(core_timeout_s=0.05)
+    answer = answered("GET", "/health", service=service)
+    assert answer.status == 503
+    assert answer.json["status"] == "unreachable"
+    assert answer.json["reason"] == "nobody listens at ipc:///run/core"
+    assert answered("GET", "/live", service=service).status == 200
+    silent = answered("GET", "/v1/models", service=service, limits=limits)
+    assert (silent.status, error_of(silent)["code"]) == (503, "connection_lost")
+
+
+class Broken(FakeService):
+    async def models(self) -> tuple[ModelInfo, ...]:
+        raise RuntimeError("secret path /root")
+
+
+def test_a_bug_is_a_500_that_tells_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    answer = answered("GET", "/v1/models", service=Broken())
+    assert answer.status == 500
+    assert error_of(answer)["message"] == "internal error"
+    assert "secret path" in caplog.text
+
+
+def test_the_index_names_every_route() -> None:
+    routes: Any = answered("GET", "/").json["routes"]
+    assert "POST /v1/chat/completions" in routes
+    assert "GET /v1/models/{name}" in routes
+    assert len(routes) == 9
+
+
+def test_a_port_in_use_is_a_configuration_error() -> None:
+    async def test(shim: Shim) -> None:
+        with pytest.raises(ConfigInvalid, match=f"cannot listen on 127.0.0.1:{shim.port}"):
+            await serve(create_app(FakeService()), "127.0.0.1", shim.port, stop=asyncio.Event())
+
+    served(test)
+
+
+def test_one_of_several_choices_failing_refuses_all() -> None:
+    service = PuppetService()
+
+    async def test(shim: Shim) -> None:
+        asking = asyncio.create_task(ask(shim.port, "POST", CHAT, HI | {"n": 2}))
+        first, second = await service.ticket(0), await service.ticket(1)
+        first.start()
+        second.refuse(QueueFull("full"))
+        assert (await asking).status == 429
+        assert first.cancelled
+        assert not second.cancelled
+
+    served(test, service)
+
+
+def test_impossible_limits_fail_at_the_start() -> None:
+    with pytest.raises(ConfigInvalid, match="max_choices"):
+        create_app(FakeService(), WebLimits(max_choices=0))
+
+
+def test_keep_alive_serves_again_on_one_connection() -> None:
+    async def test(shim: Shim) -> None:
+        connection = await Connection.open(shim.port)
+        for stream in (True, False, True):
+            connection.say("POST", CHAT, HI | {"stream": stream})
+            answer = await connection.answer()
+            assert answer.status == 200
+            assert (b"[DONE]" in answer.body) == stream
+        connection.say("GET", "/live")
+        assert msgspec.json.decode((await connection.answer()).body)["status"] == "live"
+        await connection.close()
+
+    served(test)
