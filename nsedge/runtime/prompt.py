@@ -55,12 +55,13 @@ class PromptReader:
 
     def _encode(self, text: str) -> list[int]:
         try:
-            # The batch call lets other threads run meanwhile; the single one does not.
-            encoded = self._tokenizer.encode_batch_fast([text], add_special_tokens=False)
+            text.encode()
         except UnicodeEncodeError as error:
             raise InvalidParameter(
                 f"the prompt holds a lone surrogate at character {error.start}", param="prompt"
             ) from error
+        # The batch call lets other threads run meanwhile; the single one does not.
+        encoded = self._tokenizer.encode_batch_fast([text], add_special_tokens=False)
         return list(encoded[0].ids)
 
     def _render(self, messages: tuple[Message, ...]) -> str:
