@@ -17,11 +17,10 @@ import msgspec
 
 from nsedge.api import HealthStatus, ModelInfo
 from nsedge.bundle import Bundle
-from nsedge.cli import bundles, machine, output
+from nsedge.cli import bundles, connect, machine, output
 from nsedge.cli.exits import ExitStatus
 from nsedge.config import Loaded
 from nsedge.errors import NsedgeError
-from nsedge.ipc.client import Client
 from nsedge.runtime.cores import usable_cores
 from nsedge.runtime.executor import available_providers, engine_version
 from nsedge.settings import KEYS, Settings
@@ -82,7 +81,7 @@ def _python() -> Check:
 def _runtime(settings: Settings) -> Iterator[Check]:
     providers = available_providers()
     yield Check(
-        name="onnxruntime", detail=f"{engine_version()}, providers available: {_list(providers)}"
+        name="onnxruntime", detail=f"{engine_version()}, providers built in: {_list(providers)}"
     )
     both = [name for name in ("onnxruntime", "onnxruntime-gpu") if _installed(name)]
     if len(both) > 1:
@@ -157,7 +156,7 @@ def _bundle(path: Path) -> Check:
 def _core(settings: Settings) -> Iterator[Check]:
     endpoint = settings.core.endpoint
     try:
-        with Client(endpoint, connect_timeout_s=ANSWER_TIMEOUT_S) as client:
+        with connect.to_core(settings, timeout_s=ANSWER_TIMEOUT_S) as client:
             health, models = client.health(), client.models()
     except NsedgeError as error:
         yield Check(
@@ -167,12 +166,16 @@ def _core(settings: Settings) -> Iterator[Check]:
             remedy="start it with `nsedge up`, or `nsedge serve`",
         )
         return
-    well = health.status is HealthStatus.READY and health.version == VERSION
+    remedy = None
+    if health.status is not HealthStatus.READY:
+        remedy = health.reason or "wait until its models are loaded; its log says how far it is"
+    elif health.version != VERSION:
+        remedy = f"restart it: it is not of this release, {VERSION}"
     yield Check(
         name="core",
         detail=f"{health.version} at {endpoint}, {health.status.value}, up {health.uptime_s:.0f} s",
-        state=State.OK if well else State.FAULT,
-        remedy=None if well else "wait until it is ready, or restart it with this release",
+        state=State.OK if remedy is None else State.FAULT,
+        remedy=remedy,
     )
     yield from (_model(model, settings) for model in models)
 
@@ -212,6 +215,8 @@ def _in_force(loaded: Loaded) -> Iterator[tuple[str, object, str]]:
 
 
 def _short(value: object) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
     return ",".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
 
 

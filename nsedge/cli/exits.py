@@ -8,7 +8,7 @@ import os
 import sys
 from collections.abc import Callable
 
-from nsedge.errors import ConfigInvalid, InvalidParameter, NsedgeError, Unavailable
+from nsedge.errors import ConfigInvalid, EmptyPrompt, InvalidParameter, NsedgeError, Unavailable
 
 
 class ExitStatus(enum.IntEnum):
@@ -28,7 +28,7 @@ class ExitStatus(enum.IntEnum):
 
 def status_of(error: type[NsedgeError]) -> ExitStatus:
     """The status for an error of this class."""
-    if issubclass(error, ConfigInvalid | InvalidParameter):
+    if issubclass(error, ConfigInvalid | InvalidParameter | EmptyPrompt):
         return ExitStatus.USAGE
     if issubclass(error, Unavailable):
         return ExitStatus.UNAVAILABLE

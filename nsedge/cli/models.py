@@ -5,16 +5,15 @@ from __future__ import annotations
 import argparse
 
 from nsedge.api import ModelInfo
-from nsedge.cli import output
+from nsedge.cli import connect, output
 from nsedge.config import Loaded
-from nsedge.ipc.client import Client
 
 HEADS = ("MODEL", "STATE", "PROVIDER", "VARIANT", "CONTEXT", "SLOTS", "CHAT")
 
 
 def run(loaded: Loaded, options: argparse.Namespace) -> int:
     """List the models of the running core."""
-    with Client(loaded.settings.core.endpoint) as client:
+    with connect.to_core(loaded.settings) as client:
         models = client.models()
     if options.json:
         output.say_json({"models": models})

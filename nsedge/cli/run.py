@@ -6,11 +6,10 @@ import argparse
 import sys
 
 from nsedge.api import Message, Role
-from nsedge.cli import answer
+from nsedge.cli import answer, connect
 from nsedge.cli.arguments import sampling_of
 from nsedge.config import Loaded
 from nsedge.errors import EmptyPrompt, InvalidParameter
-from nsedge.ipc.client import Client
 
 
 def run(loaded: Loaded, options: argparse.Namespace) -> int:
@@ -19,7 +18,7 @@ def run(loaded: Loaded, options: argparse.Namespace) -> int:
     if options.raw and options.system:
         raise InvalidParameter("--system needs the chat template that --raw leaves out")
     text = _prompt(options.prompt)
-    with Client(loaded.settings.core.endpoint) as client:
+    with connect.to_core(loaded.settings) as client:
         events = (
             client.generate(options.model, text, sampling=sampling)
             if options.raw

@@ -5,16 +5,15 @@ from __future__ import annotations
 import argparse
 
 from nsedge.api import ModelStats, Stats
-from nsedge.cli import output
+from nsedge.cli import connect, output
 from nsedge.config import Loaded
-from nsedge.ipc.client import Client
 
 HEADS = ("MODEL", "RUNNING", "WAITING", "SLOTS", "KV TOKENS", "STEPS", "MS/STEP", "READ", "WRITTEN")
 
 
 def run(loaded: Loaded, options: argparse.Namespace) -> int:
     """Show counters and gauges of the running core."""
-    with Client(loaded.settings.core.endpoint) as client:
+    with connect.to_core(loaded.settings) as client:
         stats = client.stats()
     if options.json:
         output.say_json(stats)

@@ -1,0 +1,71 @@
+"""The demo's side of an SSE stream: make the request's body, show the text, tell the figures.
+
+sse.py body MODEL PROMPT     the JSON to post
+sse.py read                  show the stream on standard input
+sse.py post URL FILE         post FILE, show the stream that comes
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+import urllib.request
+from collections.abc import Iterable
+from pathlib import Path
+
+
+def show(lines: Iterable[bytes]) -> int:
+    began_s = time.monotonic()
+    first_s = last_s = None
+    for line in lines:
+        if not line.startswith(b"data: "):
+            if line.startswith(b"{"):  # an error came instead of a stream
+                print(line.decode(), file=sys.stderr)
+                return 1
+            continue
+        event = json.loads(line.removeprefix(b"data: "))
+        if "error" in event:
+            print(f"\n{event['error']}", file=sys.stderr)
+            return 1
+        if event.get("text"):
+            last_s = time.monotonic()
+            first_s = first_s or last_s
+            print(event["text"], end="", flush=True)
+        if event.get("done"):
+            return tell(event, began_s, first_s, last_s)
+    print("\nthe stream ended without its last event", file=sys.stderr)
+    return 1
+
+
+def tell(end: dict, began_s: float, first_s: float | None, last_s: float | None) -> int:
+    usage = end["usage"]
+    figures = [f"{usage['prompt_tokens']} + {usage['completion_tokens']} tokens"]
+    if first_s is not None and last_s is not None:
+        figures.append(f"first token {(first_s - began_s) * 1e3:.0f} ms")
+        if last_s > first_s:
+            rate = (usage["completion_tokens"] - 1) / (last_s - first_s)
+            figures.append(f"{rate:.1f} tokens/s")
+    print("\n" + " · ".join([*figures, end["reason"]]), flush=True)
+    return 0
+
+
+def main(words: list[str]) -> int:
+    match words:
+        case ["body", model, prompt]:
+            body = {"model": model, "text": prompt, "stream": True, "seed": 1, "max_tokens": 160}
+            print(json.dumps(body))
+            return 0
+        case ["read"]:
+            return show(sys.stdin.buffer)
+        case ["post", url, file]:
+            headers = {"Content-Type": "application/json"}
+            request = urllib.request.Request(url, Path(file).read_bytes(), headers)
+            with urllib.request.urlopen(request) as answer:
+                return show(answer)
+    print(__doc__, file=sys.stderr)
+    return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,60 @@
+# `make demo` and `make test` need Python 3.11 or newer, a C compiler and the package registries;
+# they make their own environment, and skip whatever an earlier run has made.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+BIN := .venv/bin
+INSTALLED := .venv/installed-$(shell cat pyproject.toml constraints.txt nsedge/version.py | cksum | cut -d' ' -f1)
+PYTEST := $(BIN)/python -m pytest -q
+export PROMPT
+
+.PHONY: help
+help: ## this list
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
+
+.PHONY: demo
+demo: bundle ## stream an answer over ZeroMQ and over SSE (PROMPT="..." chooses the question)
+	@.ci/demo
+
+.PHONY: test
+test: lint unit exporters integration ## lint, types, import contracts and every test
+
+.PHONY: lint
+lint: $(INSTALLED) ## style, types and import contracts
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+.PHONY: unit
+unit: $(INSTALLED) ## the tests that need no model
+	$(PYTEST) tests/unit tests/contract
+
+.PHONY: exporters
+exporters: $(INSTALLED) ## export small models through torch and Optimum
+	$(PYTEST) tests/export
+
+.PHONY: integration
+integration: bundle ## the real model through every door
+	$(PYTEST) tests/integration
+
+.PHONY: bundle
+bundle: $(INSTALLED) ## the starter model's bundle, built once and kept in the cache
+	@$(BIN)/nsedge-export starter
+
+.PHONY: bench
+bench: bundle ## figures of the engine and of the daemon on this machine
+	$(BIN)/python bench/step.py
+	$(BIN)/python bench/serve.py
+
+.PHONY: docs
+docs: $(INSTALLED) ## write the pages that the code generates
+	$(BIN)/python -m nsedge.settings > docs/settings.md
+
+.PHONY: clean
+clean: ## remove the environment and every cache below this folder
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build *.egg-info
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(INSTALLED):
+	@.ci/venv $@

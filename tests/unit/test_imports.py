@@ -1,0 +1,45 @@
+"""What the daemon may load, seen from a fresh interpreter."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+HEAVY = ("torch", "transformers", "optimum", "onnx", "exporters", "peft", "safetensors")
+DAEMON = ("nsedge.service", "nsedge.__main__", "nsedge.ipc.server", "nsedge.cli.serve")
+
+
+def loaded_by(*modules: str) -> set[str]:
+    """The top-level packages in a fresh interpreter that imported `modules`."""
+    script = (
+        "import importlib, sys\n"
+        "for name in sys.argv[1:]: importlib.import_module(name)\n"
+        "print(*{name.partition('.')[0] for name in sys.modules})\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script, *modules], capture_output=True, text=True, check=True
+    )
+    return set(done.stdout.split())
+
+
+def test_the_daemon_runs_without_the_exporters_libraries():
+    loaded = loaded_by(*DAEMON, "nsedge.web.app", "nsedge.cli.web", "nsedge.cli.doctor")
+    assert loaded.isdisjoint(HEAVY)
+    assert {"onnxruntime", "zmq", "aiohttp"} <= loaded
+
+
+@pytest.mark.parametrize("command", ["run", "chat", "models", "stats", "up"])
+def test_a_client_command_never_waits_for_the_engine(command):
+    loaded = loaded_by("nsedge.__main__", f"nsedge.cli.{command}")
+    assert loaded.isdisjoint({*HEAVY, "onnxruntime", "numpy", "tokenizers", "aiohttp"})
+
+
+def test_the_core_never_loads_http():
+    assert "aiohttp" not in loaded_by(*DAEMON)
+
+
+def test_the_shim_never_loads_the_engine():
+    loaded = loaded_by("nsedge.__main__", "nsedge.cli.web")
+    assert loaded.isdisjoint({*HEAVY, "onnxruntime", "numpy", "tokenizers"})
