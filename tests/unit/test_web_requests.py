@@ -6,6 +6,8 @@ from typing import Any
 
 import msgspec
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from nsedge.api import MAX_SEED, ChatPrompt, Message, Request, Role, Sampling, TextPrompt
 from nsedge.errors import BadMessage, EmptyPrompt, InvalidParameter, MessageTooLarge, NsedgeError
@@ -235,3 +237,26 @@ def test_a_missing_field_is_named() -> None:
     with pytest.raises(InvalidParameter, match="messages is missing") as caught:
         schema.decode(b'{"model": "m"}', schema.ChatBody)
     assert caught.value.param == "messages"
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=4), inner),
+    max_leaves=6,
+)
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    fields=st.dictionaries(st.sampled_from(sorted(schema.ChatBody.__struct_fields__)), JSON),
+    route=st.sampled_from([chat, completion]),
+)
+def test_whatever_a_body_holds_it_is_taken_or_refused(fields: dict[str, Any], route: Any) -> None:
+    requests, refusal = (), ""
+    try:
+        requests = route(**fields)
+    except NsedgeError as error:
+        refusal = error.message
+    assert bool(requests) != bool(refusal)
+    for request in requests:
+        request.sampling.check()

@@ -10,7 +10,7 @@ import pytest
 
 from nsedge.errors import EngineFailure, QueueFull
 from nsedge.web.limits import WebLimits
-from tests.fakes import MODEL
+from tests.fakes import MODEL, FakeService
 from tests.web_server import Connection, PuppetService, PuppetTicket, Shim, ask, running, until
 
 CHAT = "/v1/chat/completions"
@@ -259,3 +259,18 @@ def test_an_idle_shim_stops_at_once() -> None:
         await asyncio.wait_for(shim.task, 1)
 
     served(test)
+
+
+def test_a_flood_is_answered_to_the_last_and_leaves_nothing() -> None:
+    async def main() -> None:
+        service = FakeService(max_requests=4, gate=asyncio.Event())
+        async with running(service) as shim:
+            asking = [asyncio.create_task(ask(shim.port, "POST", CHAT, HI)) for _ in range(200)]
+            await until(lambda: sum(one.done() for one in asking) == 196)
+            assert service.gate is not None
+            service.gate.set()
+            statuses = [answer.status for answer in await asyncio.gather(*asking)]
+            assert (statuses.count(200), statuses.count(429)) == (4, 196)
+            assert not service.live
+
+    asyncio.run(asyncio.wait_for(main(), 20))
