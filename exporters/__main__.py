@@ -1,0 +1,138 @@
+"""nsedge-export: make a bundle of the starter model or of a model folder, and check bundles."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from exporters.cache import Cache, cache_root, home
+from exporters.errors import ExportError
+from exporters.progress import Progress
+from exporters.schemes import DEFAULT_SCHEME, SCHEMES
+from nsedge.errors import NsedgeError
+from nsedge.version import VERSION
+
+FAILURE = 1
+USAGE = 2
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command. 0 is success, 1 a failure told in one line, 2 a wrong call."""
+    arguments = _parser().parse_args(argv)
+    progress = Progress(sys.stderr)
+    cache = Cache(cache_root(), progress)
+    try:
+        result, lines, status = arguments.run(arguments, cache)
+    except (ExportError, NsedgeError) as error:
+        return _fail(str(error), as_json=arguments.json)
+    except OSError as error:
+        return _fail(f"{error.filename}: {error.strerror}", as_json=arguments.json)
+    except KeyboardInterrupt:
+        return _fail("interrupted; finished stages are kept", as_json=arguments.json)
+    print(json.dumps(result) if arguments.json else "\n".join(lines))
+    return int(status)
+
+
+def _fail(message: str, *, as_json: bool) -> int:
+    line = " ".join(message.split())
+    if as_json:
+        print(json.dumps({"error": line}))
+    print(f"nsedge-export: {line}", file=sys.stderr)
+    return FAILURE
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="nsedge-export", description=__doc__)
+    parser.add_argument("--version", action="version", version=f"nsedge-export {VERSION}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    starter = commands.add_parser("starter", help="make the bundle of the starter model")
+    starter.add_argument(
+        "--print-model-folder",
+        action="store_true",
+        help="only make the model folder (for fine-tuning, say) and print where it lies",
+    )
+    _add_export_options(starter)
+    starter.set_defaults(run=_starter)
+
+    model = commands.add_parser("model", help="make a bundle of a causal LM")
+    model.add_argument(
+        "model", metavar="PATH_OR_HUB_ID", help="a model folder, or a hub's ORG/NAME"
+    )
+    model.add_argument("--name", help="the bundle's name (default: the folder's or the hub id's)")
+    model.add_argument("--revision", help="branch, tag or commit on the hub")
+    model.add_argument("--context", type=int, help="longest context the bundle shall allow")
+    _add_export_options(model)
+    model.set_defaults(run=_model)
+
+    verify = commands.add_parser("verify", help="check hashes, golden prompts and fidelity")
+    verify.add_argument("bundle", type=Path, metavar="BUNDLE")
+    verify.add_argument("--json", action="store_true", help="print one JSON object")
+    verify.set_defaults(run=_verify)
+    return parser
+
+
+def _add_export_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--out", type=Path, help="where to put the bundle (default: $NSEDGE_HOME/bundles/NAME)"
+    )
+    parser.add_argument(
+        "--scheme",
+        default=DEFAULT_SCHEME,
+        choices=SCHEMES,
+        help="; ".join(f"{scheme.name}: {scheme.about}" for scheme in SCHEMES.values()),
+    )
+    parser.add_argument("--force", action="store_true", help="replace whatever is at --out")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+
+
+Answer = tuple[dict[str, Any], list[str], int]
+
+
+def _starter(arguments: argparse.Namespace, cache: Cache) -> Answer:
+    from exporters.starter import NAME, starter_source
+
+    source = starter_source(cache)
+    if arguments.print_model_folder:
+        return {"model_folder": str(source.folder)}, [str(source.folder)], 0
+    return _export(arguments, cache, source=source, name=NAME, context=None)
+
+
+def _model(arguments: argparse.Namespace, cache: Cache) -> Answer:
+    from exporters.hub import bundle_name, find_source
+
+    if arguments.context is not None and arguments.context < 1:
+        raise ExportError(f"--context {arguments.context}: at least 1")
+    source = find_source(arguments.model, arguments.revision)
+    name = arguments.name or bundle_name(arguments.model)
+    return _export(arguments, cache, source=source, name=name, context=arguments.context)
+
+
+def _export(
+    arguments: argparse.Namespace, cache: Cache, *, source: Any, name: str, context: int | None
+) -> Answer:
+    from exporters.recipe import MAX_CONTEXT, Order, export_bundle
+    from exporters.report import export_lines, export_result
+
+    scheme = SCHEMES[arguments.scheme]
+    order = Order(source=source, name=name, scheme=scheme, max_context=context or MAX_CONTEXT)
+    out = (arguments.out or home() / "bundles" / name).expanduser().absolute()
+    report = export_bundle(order, out, cache=cache, replace=arguments.force)
+    return export_result(report), export_lines(report), 0
+
+
+def _verify(arguments: argparse.Namespace, cache: Cache) -> Answer:
+    from exporters.report import verify_lines, verify_result
+    from exporters.verify import verify_bundle
+
+    check = verify_bundle(arguments.bundle.expanduser().absolute(), cache)
+    status = 0 if check.passed else FAILURE
+    return verify_result(check), verify_lines(check), status
+
+
+if __name__ == "__main__":
+    sys.exit(main())

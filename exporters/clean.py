@@ -1,0 +1,225 @@
+"""Take out of a traced decoder what tracing left in, and join what ONNX Runtime runs as one.
+
+Each pass keeps what the graph computes. Their order matters: attention loses its reshapes first,
+so that the projections before it can be joined.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import numpy as np
+from onnx import NodeProto, helper
+
+from exporters.graph import MARK_DOMAIN, MICROSOFT, RMS_NORM_MARK, Graph, attribute
+from exporters.pack import ATTENTION, pack_projections
+
+SWAP = (0, 2, 1, 3)
+"""[B, S, heads, D] to [B, heads, S, D], and back."""
+SKIP_NORM = "SkipSimplifiedLayerNormalization"
+ROWWISE = frozenset(
+    {"Add", "Div", "FastGelu", "Gelu", "MatMul", "Mul", "QuickGelu", "Relu", "Sigmoid"}
+    | {"SkipSimplifiedLayerNormalization", "Split", "Sub", "Tanh", RMS_NORM_MARK}
+)
+"""Operators that compute each position from that position alone."""
+
+
+def clean(graph: Graph) -> Counter[str]:
+    """All passes, in place; the count of each kind of node that is left."""
+    norm_before_swap(graph)
+    bypass_reshapes(graph)
+    fix_head_shapes(graph)
+    graph.prune()
+    read_tied_head(graph)
+    join_silu(graph)
+    pack_projections(graph)
+    graph.prune()
+    join_skip_norms(graph)
+    keep_rows_early(graph)
+    name_norms(graph)
+    graph.prune()
+    return Counter(node.op_type for node in graph.nodes)
+
+
+def norm_before_swap(graph: Graph) -> None:
+    """Norm over the last axis first, swap heads and positions after: then swaps meet and vanish."""
+    made = graph.producers()
+    for norm in [n for n in graph.nodes if n.op_type == RMS_NORM_MARK]:
+        swap = made.get(norm.input[0])
+        if swap is None or swap.op_type != "Transpose":
+            continue
+        normed, swapped = f"{norm.output[0]}/normed", norm.output[0]
+        before = norm.input[0]
+        norm.input[0], norm.output[0] = swap.input[0], normed
+        permutation = attribute(swap, "perm")
+        again = helper.make_node("Transpose", [normed], [swapped], name=before, perm=permutation)
+        graph.nodes.append(again)
+
+
+def bypass_reshapes(graph: Graph) -> None:
+    """Let attention read and feed flat values [B, S, heads * D], as projections make and take.
+
+    The trace splits heads, swaps axes and back, and joins heads: in sum nothing.
+    """
+    made, readers = graph.producers(), graph.consumers()
+    for node in [n for n in graph.nodes if n.op_type == ATTENTION]:
+        for i in range(3):
+            node.input[i] = _flat_source(graph, made, node.input[i])
+        graph.rename_uses(_flat_end(readers, node.output[0]), node.output[0])
+
+
+def _flat_source(graph: Graph, made: dict[str, NodeProto], value: str) -> str:
+    """The flat value that `value` is a shuffle of, or has by a reshape of fixed shape."""
+    source, reshapes, swaps = value, 0, 0
+    best = (value, 0)
+    while (node := made.get(source)) is not None:
+        if node.op_type == "Reshape":
+            reshapes += 1
+        elif node.op_type == "Transpose" and tuple(attribute(node, "perm")) == SWAP:
+            swaps += 1
+        else:
+            break
+        source = node.input[0]
+        if swaps % 2 == 0:
+            best = (source, reshapes % 2)
+    source, has_heads = best
+    if not has_heads:
+        return source
+    joined = f"{source}/joined"
+    if joined not in made:
+        shape = graph.constant("flat_shape", np.array([0, 0, -1]))
+        made[joined] = helper.make_node("Reshape", [source, shape], [joined], name=joined)
+        graph.nodes.append(made[joined])
+    return joined
+
+
+def _flat_end(readers: dict[str, list[NodeProto]], flat: str) -> str:
+    """The last value after `flat` that is the same, flat again."""
+    value, end, reshapes, swaps = flat, flat, 0, 0
+    while len(data := [n for n in readers[value] if n.op_type != "Shape"]) == 1:
+        node = data[0]
+        if node.op_type == "Reshape":
+            reshapes += 1
+        elif node.op_type == "Transpose" and tuple(attribute(node, "perm")) == SWAP:
+            swaps += 1
+        else:
+            break
+        value = node.output[0]
+        if reshapes % 2 == 0 and swaps % 2 == 0:
+            end = value
+    return end
+
+
+def fix_head_shapes(graph: Graph) -> None:
+    """[B, S, heads, D] by a fixed shape, where the trace built it from the input's own."""
+    made = graph.producers()
+    for node in graph.nodes:
+        if node.op_type != "Reshape" or (shape := made.get(node.input[1])) is None:
+            continue
+        if shape.op_type != "Concat" or len(shape.input) != 4:
+            continue
+        fixed = [graph.weights.get(name) for name in shape.input]
+        source = made.get(node.input[0])
+        flat = source is not None and source.op_type in ("MatMul", "Add", "Split", "Slice")
+        if flat and fixed[0] is None and fixed[1] is None and None not in (fixed[2:]):
+            split = [0, 0, *(int(np.asarray(part).item()) for part in fixed[2:])]
+            name = f"head_shape_{'_'.join(map(str, split))}"
+            node.input[1] = graph.constant(name, np.array(split))
+
+
+def read_tied_head(graph: Graph) -> None:
+    """The head multiplies by the embedding table as it lies, without a transposed copy."""
+    made = graph.producers()
+    for node in graph.nodes:
+        table = made.get(node.input[1]) if node.op_type == "MatMul" else None
+        if table is not None and table.op_type == "Transpose" and table.input[0] in graph.weights:
+            node.op_type, node.domain = "FusedMatMul", MICROSOFT
+            node.input[1] = table.input[0]
+            node.attribute.append(helper.make_attribute("transB", 1))
+
+
+def join_silu(graph: Graph) -> None:
+    """x * sigmoid(x) is QuickGelu with alpha 1 (arXiv 1710.05941 calls it Swish)."""
+    made = graph.producers()
+    for node in [n for n in graph.nodes if n.op_type == "Mul"]:
+        for x, gate in (tuple(node.input), tuple(node.input)[::-1]):
+            sigmoid = made.get(gate)
+            if sigmoid is not None and sigmoid.op_type == "Sigmoid" and sigmoid.input[0] == x:
+                joined = helper.make_node(
+                    "QuickGelu", [x], node.output, name=node.name, domain=MICROSOFT, alpha=1.0
+                )
+                graph.replace(node, joined)
+                break
+
+
+def join_skip_norms(graph: Graph) -> None:
+    """A norm right after a residual sum gives both in one pass over the row."""
+    made = graph.producers()
+    for norm in [n for n in graph.nodes if n.op_type == RMS_NORM_MARK]:
+        add = made.get(norm.input[0])
+        if add is None or add.op_type != "Add" or set(add.input) & graph.weights.keys():
+            continue
+        joined = helper.make_node(
+            SKIP_NORM,
+            [*add.input, norm.input[1]],
+            [norm.output[0], "", "", add.output[0]],
+            name=norm.name,
+            domain=MICROSOFT,
+            epsilon=attribute(norm, "epsilon"),
+        )
+        graph.replace(norm, joined)
+        graph.nodes = [node for node in graph.nodes if node is not add]
+        made[add.output[0]] = joined
+
+
+def keep_rows_early(graph: Graph) -> None:
+    """Choose the wanted positions right after the last attention, not after the last norm.
+
+    What follows it computes each position by itself, so the others need never be computed.
+    """
+    readers = graph.consumers()
+    gather = next((n for n in graph.nodes if _chooses_rows(graph, n)), None)
+    if gather is None:
+        return
+    lifted = [gather]
+    ends = graph.output_names()
+    for node in reversed(graph.nodes):
+        after = [reader for name in node.output for reader in readers.get(name, [])]
+        inside = all(any(reader is node_in for node_in in lifted) for reader in after)
+        if after and inside and node.op_type in ROWWISE and not ends.intersection(node.output):
+            lifted.append(node)
+    if len(lifted) == 1:
+        return
+    wanted, own = gather.input[1], {name for node in lifted for name in node.output}
+    source, result = gather.input[0], gather.output[0]
+    lifted.remove(gather)
+    for node in lifted:
+        for i, name in enumerate(node.input):
+            if name and name not in own and name not in graph.weights:
+                node.input[i] = _chosen(graph, name, wanted)
+    graph.nodes = [node for node in graph.nodes if node is not gather]
+    graph.rename_uses(result, source)
+
+
+def _chooses_rows(graph: Graph, node: NodeProto) -> bool:
+    inputs = {i.name for i in graph.inputs}
+    return node.op_type == "Gather" and attribute(node, "axis", 0) == 1 and node.input[1] in inputs
+
+
+def _chosen(graph: Graph, name: str, wanted: str) -> str:
+    chosen = f"{name}/kept"
+    if chosen not in graph.producers():
+        graph.nodes.append(
+            helper.make_node("Gather", [name, wanted], [chosen], name=chosen, axis=1)
+        )
+    return chosen
+
+
+def name_norms(graph: Graph) -> None:
+    """ONNX Runtime's norm in the place of the mark."""
+    for node in graph.nodes:
+        if node.op_type == RMS_NORM_MARK and node.domain == MARK_DOMAIN:
+            node.op_type, node.domain = "SimplifiedLayerNormalization", ""
+            node.attribute.extend(
+                [helper.make_attribute("axis", -1), helper.make_attribute("stash_type", 1)]
+            )

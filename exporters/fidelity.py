@@ -1,0 +1,98 @@
+"""How near a quantised graph is to fp32 of the same weights, position by position."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from exporters.runner import Runner
+from exporters.texts import fidelity_text_sha256
+from nsedge.bundle import Fidelity, GoldenPrompt
+
+GOLDEN_TOKENS = 24
+GOLDEN_MIN_TOP1 = 0.85
+"""Share of golden tokens that must stay most probable. Kernels round activations differently on
+other instruction sets, which moves near-ties; the default scheme shows 0.97 for the starter."""
+GOLDEN_MAX_DIFFERENCE = 0.2
+"""Mean absolute difference of log-probability (nats) allowed; the starter shows 0.075."""
+
+
+def measure(reference: Runner, variant: Runner, passages: Sequence[Sequence[int]]) -> Fidelity:
+    """Run both over every passage, each from an empty cache."""
+    kl: list[float] = []
+    agree: list[bool] = []
+    loss = {"reference": 0.0, "variant": 0.0}
+    predicted = 0
+    for passage in passages:
+        ids = list(passage)
+        wanted = reference.log_probs(ids).astype(np.float64)
+        got = variant.log_probs(ids).astype(np.float64)
+        kl.extend((np.exp(wanted) * (wanted - got)).sum(-1).tolist())
+        agree.extend((wanted.argmax(-1) == got.argmax(-1)).tolist())
+        at = (np.arange(len(ids) - 1), np.array(ids[1:]))
+        loss["reference"] -= float(wanted[at].sum())
+        loss["variant"] -= float(got[at].sum())
+        predicted += len(ids) - 1
+    return Fidelity(
+        positions=len(kl),
+        kl=round(float(np.mean(kl)), 6),
+        top1=round(float(np.mean(agree)), 4),
+        perplexity=round(float(np.exp(loss["variant"] / predicted)), 4),
+        perplexity_fp32=round(float(np.exp(loss["reference"] / predicted)), 4),
+        text_sha256=fidelity_text_sha256(),
+    )
+
+
+def continue_greedily(
+    reference: Runner, text: str, prompt_ids: Sequence[int], ends: Sequence[int]
+) -> GoldenPrompt:
+    """The most probable token again and again, up to an end of sequence."""
+    chosen: list[int] = []
+    log_probs: list[float] = []
+    row = reference.log_probs(list(prompt_ids))[-1]
+    while True:
+        chosen.append(int(row.argmax()))
+        log_probs.append(round(float(row.max()), 5))
+        if len(chosen) == GOLDEN_TOKENS or chosen[-1] in ends:
+            break
+        row = reference.next_log_probs(chosen[-1])
+    return GoldenPrompt(
+        text=text,
+        prompt_ids=tuple(prompt_ids),
+        continuation_ids=tuple(chosen),
+        logprobs=tuple(log_probs),
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class GoldenResult:
+    """How the golden prompts came out, teacher-forced."""
+
+    tokens: int
+    top1: float
+    difference: float
+    """Mean absolute difference of the continuation tokens' log-probabilities, in nats."""
+
+    @property
+    def passed(self) -> bool:
+        """Within the stated tolerances."""
+        return self.top1 >= GOLDEN_MIN_TOP1 and self.difference <= GOLDEN_MAX_DIFFERENCE
+
+
+def run_golden(runner: Runner, prompts: Sequence[GoldenPrompt]) -> GoldenResult:
+    """Feed each prompt with its recorded continuation and compare what the graph makes of it."""
+    agree: list[bool] = []
+    difference: list[float] = []
+    for prompt in prompts:
+        ids = [*prompt.prompt_ids, *prompt.continuation_ids]
+        start = len(prompt.prompt_ids) - 1
+        rows = runner.log_probs(ids[:-1], start)
+        wanted = np.array(prompt.continuation_ids)
+        agree.extend((rows.argmax(-1) == wanted).tolist())
+        got = rows[np.arange(len(wanted)), wanted]
+        difference.extend(np.abs(got - np.array(prompt.logprobs)).tolist())
+    return GoldenResult(
+        tokens=len(agree), top1=float(np.mean(agree)), difference=float(np.mean(difference))
+    )

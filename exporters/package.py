@@ -1,0 +1,183 @@
+"""Put the parts of a bundle into its directory, all at once."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import msgspec
+
+from exporters.cache import new_directory
+from exporters.errors import ExportError
+from exporters.records import DATA_FILE, GRAPH_FILE, ReferenceRecord
+from exporters.source import Source
+from nsedge.bundle import (
+    FORMAT,
+    FORMAT_VERSION,
+    Bundle,
+    Fidelity,
+    FileEntry,
+    GoldenPrompt,
+    Manifest,
+    Provenance,
+    Tokenizer,
+    Variant,
+    sha256_of,
+    write_manifest,
+)
+from nsedge.errors import BundleInvalid
+from nsedge.version import VERSION
+
+GOLDEN_FILE = "golden.json"
+TOKENIZER_FILE = "tokenizer.json"
+TEMPLATE_FILE = "chat_template.jinja"
+LICENCE_FILE = "LICENSE"
+DEVICE = "cpu"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Parts:
+    """All that goes into a bundle; `graph` is the directory of its graph and weights."""
+
+    name: str
+    scheme: str
+    source: Source
+    record: ReferenceRecord
+    graph: Path
+    golden: tuple[GoldenPrompt, ...]
+    fidelity: Fidelity
+    libraries: dict[str, str]
+
+    @property
+    def variant(self) -> str:
+        """The variant's name, and its directory's."""
+        return f"{DEVICE}-{self.scheme}"
+
+
+def write_bundle(parts: Parts, out: Path, *, replace: bool) -> bool:
+    """Write the bundle; False where the very same is there already.
+
+    Raises:
+        ExportError: something else is at `out` and `replace` is not set.
+    """
+    contents = _contents(parts)
+    manifest = _manifest(parts, contents)
+    existing = _existing(out)
+    if existing is not None and _same(existing, manifest):
+        return False
+    if out.exists() and not replace and not _older(existing, manifest):
+        raise ExportError(f"{out} is there already and is another thing; --force replaces it")
+    with new_directory(out) as folder:
+        for name, content in contents.items():
+            target = folder / name
+            target.parent.mkdir(exist_ok=True)
+            if isinstance(content, Path):
+                shutil.copyfile(content, target)
+            else:
+                target.write_bytes(content)
+        write_manifest(folder, manifest)
+    return True
+
+
+def variant_digest(bundle: Bundle) -> str:
+    """What tells the first variant's graph and weights from all others."""
+    folder = f"{bundle.manifest.variants[0].graph.rpartition('/')[0]}/"
+    files = bundle.manifest.files
+    hashes = [files[name].sha256 for name in sorted(files) if name.startswith(folder)]
+    return hashlib.sha256("".join(hashes).encode()).hexdigest()
+
+
+def _contents(parts: Parts) -> dict[str, Path | bytes]:
+    """Every file but the manifest: where it is, or what it says."""
+    contents: dict[str, Path | bytes] = {
+        TOKENIZER_FILE: parts.source.tokenizer_file,
+        GOLDEN_FILE: msgspec.json.format(msgspec.json.encode(parts.golden), indent=1) + b"\n",
+    }
+    for name in (GRAPH_FILE, DATA_FILE):
+        contents[f"{parts.variant}/{name}"] = parts.graph / name
+    if template := parts.source.chat_template():
+        contents[TEMPLATE_FILE] = template.encode()
+    licence = parts.source.folder / LICENCE_FILE
+    if licence.is_file():
+        contents[LICENCE_FILE] = licence
+    return contents
+
+
+def _manifest(parts: Parts, contents: dict[str, Path | bytes]) -> Manifest:
+    source, record, reader = parts.source, parts.record, parts.source.text_reader()
+    variant = Variant(
+        name=parts.variant,
+        device=DEVICE,
+        scheme=parts.scheme,
+        graph=f"{parts.variant}/{GRAPH_FILE}",
+        io=record.io,
+        kv=record.kv,
+        fidelity=parts.fidelity,
+    )
+    tokenizer = Tokenizer(
+        file=TOKENIZER_FILE,
+        bos_token=reader.bos_token,
+        eos_token=reader.eos_token,
+        add_bos=reader.add_bos,
+    )
+    return Manifest(
+        format=FORMAT,
+        format_version=FORMAT_VERSION,
+        name=parts.name,
+        kind="causal-lm",
+        context_length=record.context_length,
+        vocab_size=record.vocab_size,
+        eos_token_ids=source.eos_ids(reader),
+        tokenizer=tokenizer,
+        chat_template=TEMPLATE_FILE if TEMPLATE_FILE in contents else None,
+        generation_defaults=source.defaults(),
+        variants=(variant,),
+        golden=GOLDEN_FILE,
+        provenance=_provenance(parts),
+        files={name: _entry(content) for name, content in sorted(contents.items())},
+    )
+
+
+def _provenance(parts: Parts) -> Provenance:
+    source = parts.source
+    return Provenance(
+        source=source.origin,
+        revision=source.revision,
+        architecture=source.architecture(),
+        parameters=source.parameters(),
+        licence=source.licence(),
+        created=datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z"),
+        exporter={"nsedge": VERSION, **parts.libraries},
+    )
+
+
+def _entry(content: Path | bytes) -> FileEntry:
+    if isinstance(content, Path):
+        return FileEntry(sha256=sha256_of(content), bytes=content.stat().st_size)
+    return FileEntry(sha256=hashlib.sha256(content).hexdigest(), bytes=len(content))
+
+
+def _existing(out: Path) -> Bundle | None:
+    """The whole bundle at `out`, if there is one."""
+    try:
+        return Bundle.open(out)
+    except BundleInvalid:
+        return None
+
+
+def _same(existing: Bundle, manifest: Manifest) -> bool:
+    """Whether nothing but the moment of making would change."""
+    old = existing.manifest
+    provenance = msgspec.structs.replace(old.provenance, created=manifest.provenance.created)
+    return msgspec.structs.replace(old, provenance=provenance) == manifest
+
+
+def _older(existing: Bundle | None, manifest: Manifest) -> bool:
+    """Whether `existing` was made of the same model under the same name."""
+    if existing is None:
+        return False
+    old = existing.manifest
+    return (old.name, old.provenance.source) == (manifest.name, manifest.provenance.source)

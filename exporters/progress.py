@@ -1,0 +1,50 @@
+"""Lines that tell a person what a long step is at, and for how long."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TextIO
+
+BEAT_S = 20.0
+
+
+class Progress:
+    """Writes to `stream`, or nowhere where that is None."""
+
+    def __init__(
+        self,
+        stream: TextIO | None,
+        *,
+        beat_s: float = BEAT_S,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._stream = stream
+        self._beat_s = beat_s
+        self._clock = clock
+
+    def note(self, text: str) -> None:
+        """One line, now."""
+        if self._stream is not None:
+            print(text, file=self._stream, flush=True)
+
+    @contextmanager
+    def step(self, text: str) -> Iterator[None]:
+        """Say that `text` begins, every `beat_s` seconds that it goes on, and when it is done."""
+        start_s = self._clock()
+        self.note(f"{text} ...")
+        done = threading.Event()
+        beat = threading.Thread(target=self._beat, args=(text, start_s, done), daemon=True)
+        beat.start()
+        try:
+            yield
+        finally:
+            done.set()
+            beat.join()
+        self.note(f"{text}: done in {self._clock() - start_s:.1f} s")
+
+    def _beat(self, text: str, start_s: float, done: threading.Event) -> None:
+        while not done.wait(self._beat_s):
+            self.note(f"{text}: {self._clock() - start_s:.0f} s so far")

@@ -1,0 +1,197 @@
+"""From a model folder to a bundle, stage by stage; each stage is kept and not made twice."""
+
+from __future__ import annotations
+
+import importlib.metadata
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+
+from exporters.cache import Cache, Inputs, code_digest, folder_digest
+from exporters.fidelity import continue_greedily, measure
+from exporters.package import Parts, variant_digest, write_bundle
+from exporters.records import GRAPH_FILE, ReferenceRecord, VariantRecord
+from exporters.runner import Runner
+from exporters.schemes import REFERENCE_SCHEME, Scheme
+from exporters.source import Source
+from exporters.texts import FIDELITY_FILE, GOLDEN_FILE, fidelity_passages, golden_texts
+from nsedge.bundle import Bundle, Fidelity, GoldenPrompt, sha256_of
+
+MAX_CONTEXT = 32768
+"""Longest context that a graph's rotary tables hold, unless asked otherwise."""
+LIBRARIES = ("torch", "optimum-onnx", "transformers", "onnx", "onnxruntime-gpu", "tokenizers")
+LINKS = "reference-of"
+TEXT_ROOM = 2048
+"""Tokens that the longest text may have."""
+
+GRAPH_CODE = ("attention", "clean", "decoder_export", "decoder_trace", "graph", "pack", "reference")
+VARIANT_CODE = ("graph", "pack", "quantise", "schemes")
+MEASURE_CODE = ("fidelity", "runner", "texts")
+
+GOLDEN_NAME = "golden.json"
+FIDELITY_NAME = "fidelity.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Order:
+    """What to make: which model, under which name, in which scheme, up to which context."""
+
+    source: Source
+    name: str
+    scheme: Scheme
+    max_context: int = MAX_CONTEXT
+
+
+class Stages:
+    """The stages of one order, each from the cache where it was made before."""
+
+    def __init__(self, order: Order, cache: Cache) -> None:
+        self._order = order
+        self._cache = cache
+        self._reference_inputs: Inputs = {
+            "folder": folder_digest(order.source.folder),
+            "max_context": order.max_context,
+            "code": code_digest(*GRAPH_CODE),
+            "libraries": library_versions(),
+        }
+        self._variant_inputs: Inputs = {
+            "reference": cache.key(self._reference_inputs),
+            "scheme": order.scheme.name,
+            "code": code_digest(*VARIANT_CODE),
+        }
+
+    def reference(self) -> Path:
+        """The directory of the fp32 graph."""
+
+        def make(folder: Path) -> None:
+            from exporters.reference import make_reference  # torch: only when there is work
+
+            make_reference(self._order.source, folder, max_context=self._order.max_context)
+
+        title = f"Exporting {self._order.name} to ONNX in fp32"
+        return self._cache.get("reference", self._reference_inputs, title=title, make=make)
+
+    def variant(self, reference: Path) -> Path:
+        """The directory of the quantised graph; `reference` itself, where that is wanted."""
+        scheme = self._order.scheme
+        if scheme.name == REFERENCE_SCHEME:
+            return reference
+
+        def make(folder: Path) -> None:
+            from exporters.graph import Graph
+            from exporters.quantise import quantise
+
+            graph = Graph.load(reference / GRAPH_FILE)
+            kept = quantise(graph, scheme)
+            graph.save(folder / GRAPH_FILE)
+            nodes = Counter(node.op_type for node in graph.nodes)
+            VariantRecord(nodes=dict(nodes), kept_fp32=kept).write(folder)
+
+        title = f"Quantising to {scheme.name}"
+        return self._cache.get("variant", self._variant_inputs, title=title, make=make)
+
+    def golden(self, reference: Path) -> tuple[GoldenPrompt, ...]:
+        """What the fp32 graph says to the golden prompts."""
+
+        def make(folder: Path) -> None:
+            reader = self._order.source.text_reader()
+            ends = self._order.source.eos_ids(reader)
+            runner = runner_of(reference)
+            prompts = tuple(
+                continue_greedily(runner, text, reader.encode(text), ends)
+                for text in golden_texts(reader)
+            )
+            (folder / GOLDEN_NAME).write_bytes(msgspec.json.encode(prompts))
+
+        inputs = self._measure_inputs(self._reference_inputs, GOLDEN_FILE)
+        title = "Recording golden prompts in fp32"
+        kept = self._cache.get("golden", inputs, title=title, make=make)
+        return msgspec.json.decode((kept / GOLDEN_NAME).read_bytes(), type=tuple[GoldenPrompt, ...])
+
+    def fidelity(self, reference: Path, variant: Path) -> Fidelity:
+        """How near the variant is to fp32."""
+
+        def make(folder: Path) -> None:
+            passages = fidelity_passages(self._order.source.text_reader())
+            record = ReferenceRecord.read(reference)
+            result = measure(runner_of(reference), runner_of(variant, record), passages)
+            (folder / FIDELITY_NAME).write_bytes(msgspec.json.encode(result))
+
+        inputs = self._measure_inputs(self._variant_inputs, FIDELITY_FILE)
+        title = "Comparing with fp32"
+        kept = self._cache.get("fidelity", inputs, title=title, make=make)
+        return msgspec.json.decode((kept / FIDELITY_NAME).read_bytes(), type=Fidelity)
+
+    def _measure_inputs(self, of: Inputs, text: Path) -> Inputs:
+        code = code_digest(*MEASURE_CODE)
+        return {"of": self._cache.key(of), "code": code, "text": sha256_of(text)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Report:
+    """What came of an order. `made` is False where the same bundle was there already."""
+
+    bundle: Path
+    made: bool
+    bytes: int
+    nodes: int
+    difference: float
+    """Greatest one between the fp32 graph and PyTorch, in log-probability (nats)."""
+    kept_fp32: dict[str, int]
+    """Bytes that were not quantised, by purpose."""
+    fidelity: Fidelity
+
+
+def export_bundle(order: Order, out: Path, *, cache: Cache, replace: bool = False) -> Report:
+    """Make the bundle of `order` at `out`.
+
+    A bundle of the same source is brought up to date; anything else there needs `replace`.
+
+    Raises:
+        Refused: the model cannot be exported.
+        ExportError: something else failed, or `out` is taken.
+    """
+    order.source.check()
+    stages = Stages(order, cache)
+    reference = stages.reference()
+    variant = stages.variant(reference)
+    record = ReferenceRecord.read(reference)
+    fidelity = stages.fidelity(reference, variant)
+    parts = Parts(
+        name=order.name,
+        scheme=order.scheme.name,
+        source=order.source,
+        record=record,
+        graph=variant,
+        golden=stages.golden(reference),
+        fidelity=fidelity,
+        libraries=library_versions(),
+    )
+    made = write_bundle(parts, out, replace=replace)
+    bundle = Bundle.open(out)
+    cache.link(LINKS, variant_digest(bundle), reference)
+    is_reference = variant == reference
+    nodes = record.nodes if is_reference else VariantRecord.read(variant).nodes
+    return Report(
+        bundle=out,
+        made=made,
+        bytes=sum(entry.bytes for entry in bundle.manifest.files.values()),
+        nodes=sum(nodes.values()),
+        difference=record.difference,
+        kept_fp32={} if is_reference else VariantRecord.read(variant).kept_fp32,
+        fidelity=fidelity,
+    )
+
+
+def runner_of(folder: Path, record: ReferenceRecord | None = None) -> Runner:
+    """Open the graph in a stage's directory, with room for the texts."""
+    record = record or ReferenceRecord.read(folder)
+    capacity = min(record.context_length, TEXT_ROOM)
+    return Runner(folder / GRAPH_FILE, io=record.io, kv=record.kv, capacity=capacity)
+
+
+def library_versions() -> dict[str, str]:
+    """Those that decide what a bundle looks like."""
+    return {name: importlib.metadata.version(name) for name in LIBRARIES}

@@ -1,0 +1,52 @@
+"""What is known of a graph in the cache; read without the libraries that made it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Self
+
+import msgspec
+
+from exporters.errors import ExportError
+from nsedge.bundle import GraphIo, KvLayout
+
+GRAPH_FILE = "model.onnx"
+DATA_FILE = "model.onnx.data"
+RECORD_FILE = "record.json"
+
+
+class _Record(msgspec.Struct, frozen=True, kw_only=True):
+    def write(self, folder: Path) -> None:
+        """Keep the record in `folder`."""
+        (folder / RECORD_FILE).write_bytes(msgspec.json.encode(self))
+
+    @classmethod
+    def read(cls, folder: Path) -> Self:
+        """The record in `folder`.
+
+        Raises:
+            ExportError: the cache is damaged there.
+        """
+        path = folder / RECORD_FILE
+        try:
+            return msgspec.json.decode(path.read_bytes(), type=cls)
+        except (OSError, msgspec.DecodeError) as error:
+            raise ExportError(f"{path}: {error}; delete {folder} to make it anew") from error
+
+
+class ReferenceRecord(_Record, frozen=True, kw_only=True):
+    """An fp32 graph. `difference` is the greatest one from PyTorch in log-probability, in nats."""
+
+    io: GraphIo
+    kv: KvLayout
+    context_length: int
+    vocab_size: int
+    nodes: dict[str, int]
+    difference: float
+
+
+class VariantRecord(_Record, frozen=True, kw_only=True):
+    """A quantised graph: its nodes by kind, and the bytes of what stayed fp32, by purpose."""
+
+    nodes: dict[str, int]
+    kept_fp32: dict[str, int]

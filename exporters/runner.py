@@ -1,0 +1,85 @@
+"""Run a decoder graph over a few rows: enough to check one, too plain to serve with."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime as ort
+from numpy.typing import NDArray
+
+from nsedge.bundle import GraphIo, KvLayout
+
+CHUNK = 128
+ERRORS_ONLY = 3
+
+
+class Runner:
+    """`rows` caches of `capacity` tokens, filled in place; `lengths` [rows] tells how far."""
+
+    def __init__(
+        self, graph: Path, *, io: GraphIo, kv: KvLayout, capacity: int, rows: int = 1
+    ) -> None:
+        options = ort.SessionOptions()
+        options.log_severity_level = ERRORS_ONLY
+        self._session = ort.InferenceSession(
+            str(graph), options, providers=["CPUExecutionProvider"]
+        )
+        self._io = io
+        shape = (rows, kv.heads, capacity, kv.head_dim)
+        self._cache: dict[tuple[str, str], NDArray[Any]] = {
+            (past.format(layer=layer), present.format(layer=layer)): np.zeros(shape, kv.dtype)
+            for layer in range(kv.layers)
+            for past, present in ((io.past_key, io.present_key), (io.past_value, io.present_value))
+        }
+        self.lengths = np.zeros(rows, np.int64)
+
+    def forward(
+        self, ids: NDArray[np.int64], *, row: int = 0, keep: NDArray[np.int64] | None = None
+    ) -> NDArray[np.float32]:
+        """Append ids [B, Q] to rows `row`..`row + B`; logits [B, K, V] of the kept positions."""
+        rows, queries = ids.shape
+        past = self.lengths[row : row + rows].copy()
+        after = past + queries
+        feeds: dict[str, NDArray[Any]] = {
+            self._io.input_ids: np.ascontiguousarray(ids, np.int64),
+            self._io.seqlens_k: (after - 1).astype(np.int32),
+            self._io.total_sequence_length: np.array(after.max(), np.int32),
+            self._io.kept_positions: np.arange(queries) if keep is None else keep,
+        }
+        if self._io.position_ids is not None:
+            feeds[self._io.position_ids] = past[:, None] + np.arange(queries)[None]
+        binding = self._session.io_binding()
+        for name, value in feeds.items():
+            binding.bind_cpu_input(name, value)
+        for (past_name, present_name), buffer in self._cache.items():
+            part = buffer[row : row + rows]
+            place = ("cpu", 0, part.dtype.type, part.shape, part.ctypes.data)
+            binding.bind_input(past_name, *place)
+            binding.bind_output(present_name, *place)
+        binding.bind_output(self._io.logits, "cpu")
+        self._session.run_with_iobinding(binding)
+        self.lengths[row : row + rows] = after
+        return binding.get_outputs()[-1].numpy()
+
+    def log_probs(self, ids: list[int], start: int = 0) -> NDArray[np.float32]:
+        """Log-probabilities [len(ids) - start, V] after each token from `start`, anew from 0."""
+        self.lengths[:] = 0
+        parts = []
+        for begin in range(0, len(ids), CHUNK):
+            chunk = np.array([ids[begin : begin + CHUNK]], np.int64)
+            keep = np.arange(max(start - begin, 0), chunk.shape[1])
+            logits = self.forward(chunk, keep=keep if len(keep) else np.array([0]))
+            parts.append(log_softmax(logits[0][: len(keep)]))
+        return np.concatenate(parts)
+
+    def next_log_probs(self, token: int) -> NDArray[np.float32]:
+        """Append one token to row 0; log-probabilities [V] after it."""
+        return log_softmax(self.forward(np.array([[token]], np.int64))[0, -1])
+
+
+def log_softmax(logits: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Over the last axis."""
+    shifted = logits - logits.max(-1, keepdims=True)
+    return shifted - np.log(np.exp(shifted).sum(-1, keepdims=True))

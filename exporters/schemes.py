@@ -1,0 +1,73 @@
+"""The ways weights can be kept, as a table."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from exporters.errors import ExportError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scheme:
+    """Bits and block of the layers' weights; the embedding and the head have their own.
+
+    None is fp32. A block shares one fp32 scale; 4-bit blocks have a zero point too.
+    """
+
+    name: str
+    about: str
+    bits: int | None
+    block: int
+    table_bits: int | None
+    table_block: int
+
+
+_TABLE = (
+    Scheme(
+        name="int8-b64",
+        about="8-bit, blocks of 64: the default; hardly to be told from fp32",
+        bits=8,
+        block=64,
+        table_bits=8,
+        table_block=64,
+    ),
+    Scheme(
+        name="int8-b32",
+        about="8-bit, blocks of 32: nearer to fp32, 6 % larger",
+        bits=8,
+        block=32,
+        table_bits=8,
+        table_block=32,
+    ),
+    Scheme(
+        name="int4-b32",
+        about="4-bit, blocks of 32, 8-bit embedding and head: lossy, badly so in small models",
+        bits=4,
+        block=32,
+        table_bits=8,
+        table_block=32,
+    ),
+    Scheme(
+        name="fp32",
+        about="as trained: the reference, large and slow",
+        bits=None,
+        block=0,
+        table_bits=None,
+        table_block=0,
+    ),
+)
+SCHEMES = {scheme.name: scheme for scheme in _TABLE}
+DEFAULT_SCHEME = "int8-b64"
+REFERENCE_SCHEME = "fp32"
+
+
+def scheme_of(name: str) -> Scheme:
+    """The scheme called `name`.
+
+    Raises:
+        ExportError: there is none.
+    """
+    try:
+        return SCHEMES[name]
+    except KeyError:
+        raise ExportError(f"no scheme {name}; there are {', '.join(SCHEMES)}") from None

@@ -1,0 +1,97 @@
+"""The texts a model is held to, as token ids of that model."""
+
+from __future__ import annotations
+
+import hashlib
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from jinja2 import TemplateError
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+from tokenizers import Tokenizer
+
+from exporters.errors import ExportError
+
+FIDELITY_FILE = Path(__file__).parent / "data" / "fidelity.toml"
+GOLDEN_FILE = Path(__file__).parent / "data" / "golden.toml"
+
+Messages = list[dict[str, str]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TextReader:
+    """Renders and encodes as the daemon does: the template's text, or bos_token and plain text."""
+
+    tokenizer: Tokenizer
+    template: str | None
+    bos_token: str | None
+    eos_token: str | None
+    add_bos: bool
+
+    def encode(self, text: str) -> list[int]:
+        """Token ids of `text`, its special tokens recognised and none added."""
+        return list(self.tokenizer.encode(text, add_special_tokens=False).ids)
+
+    def plain(self, text: str) -> str:
+        """The text of a plain prompt."""
+        return f"{self.bos_token}{text}" if self.add_bos and self.bos_token else text
+
+    def chat(self, messages: Messages, *, add_generation_prompt: bool) -> str:
+        """The conversation as the template renders it, or its turns as plain paragraphs.
+
+        Raises:
+            ExportError: the template is broken.
+        """
+        if self.template is None:
+            return self.plain("\n\n".join(message["content"] for message in messages))
+        environment = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True)
+        environment.globals["raise_exception"] = _raise
+        try:
+            return environment.from_string(self.template).render(
+                messages=messages,
+                add_generation_prompt=add_generation_prompt,
+                bos_token=self.bos_token or "",
+                eos_token=self.eos_token or "",
+            )
+        except TemplateError as error:
+            raise ExportError(f"the chat template fails: {error}") from error
+
+
+def _raise(message: str) -> None:
+    raise TemplateError(message)
+
+
+def fidelity_text_sha256() -> str:
+    """Which text fidelity is measured over."""
+    return hashlib.sha256(FIDELITY_FILE.read_bytes()).hexdigest()
+
+
+def fidelity_passages(reader: TextReader) -> list[list[int]]:
+    """Token ids of every passage."""
+    passages = _read(FIDELITY_FILE, "passage")
+    return [reader.encode(_render(reader, p, add_generation_prompt=False)) for p in passages]
+
+
+def golden_texts(reader: TextReader) -> list[str]:
+    """The golden prompts as text; one whose turns the template does not know is left out."""
+    texts = []
+    for prompt in _read(GOLDEN_FILE, "prompt"):
+        try:
+            texts.append(_render(reader, prompt, add_generation_prompt=True))
+        except ExportError:
+            if all(message["role"] == "user" for message in prompt.get("messages", [])):
+                raise
+    return texts
+
+
+def _render(reader: TextReader, entry: dict[str, Any], *, add_generation_prompt: bool) -> str:
+    if "text" in entry:
+        return reader.plain(entry["text"].lstrip("\n"))
+    return reader.chat(entry["messages"], add_generation_prompt=add_generation_prompt)
+
+
+def _read(path: Path, key: str) -> list[dict[str, Any]]:
+    entries: list[dict[str, Any]] = tomllib.loads(path.read_text(encoding="utf-8"))[key]
+    return entries

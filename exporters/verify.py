@@ -1,0 +1,87 @@
+"""Check a finished bundle: its files, its golden prompts, and its nearness to fp32."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from exporters.cache import Cache
+from exporters.fidelity import GoldenResult, measure, run_golden
+from exporters.package import variant_digest
+from exporters.recipe import LINKS, TEXT_ROOM, runner_of
+from exporters.runner import Runner
+from exporters.source import read_tokenizer
+from exporters.texts import TextReader, fidelity_passages
+from nsedge.bundle import Bundle, Fidelity
+
+MAX_KL = 0.010
+MIN_TOP1 = 0.93
+MIN_POSITIONS = 500
+HELD_SCHEMES = frozenset({"int8-b64", "int8-b32", "fp32"})
+"""Schemes that promise the two limits above; a lossy one only reports."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Check:
+    """What was found. `measured` is None where the fp32 graph is not in the cache."""
+
+    bundle: Path
+    files: int
+    golden: GoldenResult
+    golden_held: bool
+    recorded: Fidelity | None
+    measured: Fidelity | None
+    fidelity_held: bool
+
+    @property
+    def passed(self) -> bool:
+        """The hashes match (else there is no `Check`), and what is promised holds."""
+        return self.golden_held and self.fidelity_held
+
+
+def verify_bundle(path: Path, cache: Cache) -> Check:
+    """Check the bundle at `path`; fidelity anew if the fp32 graph it came from is in `cache`.
+
+    Raises:
+        BundleInvalid: a file is missing, cut short or altered; the message names it.
+    """
+    bundle = Bundle.open(path)
+    bundle.verify_hashes()
+    variant = bundle.manifest.variants[0]
+    promised = variant.scheme in HELD_SCHEMES
+    capacity = min(bundle.manifest.context_length, TEXT_ROOM)
+    runner = Runner(bundle.file(variant.graph), io=variant.io, kv=variant.kv, capacity=capacity)
+    golden = run_golden(runner, bundle.golden())
+    reference = cache.follow(LINKS, variant_digest(bundle))
+    measured = None
+    if reference is not None:
+        passages = fidelity_passages(reader_of(bundle))
+        measured = measure(runner_of(reference), runner, passages)
+    fidelity = measured or variant.fidelity
+    return Check(
+        bundle=path,
+        files=len(bundle.manifest.files),
+        golden=golden,
+        golden_held=golden.passed or not promised,
+        recorded=variant.fidelity,
+        measured=measured,
+        fidelity_held=not promised or (fidelity is not None and near_enough(fidelity)),
+    )
+
+
+def near_enough(fidelity: Fidelity) -> bool:
+    """Whether the limits hold, over enough positions to say so."""
+    enough = fidelity.positions >= MIN_POSITIONS
+    return enough and fidelity.kl <= MAX_KL and fidelity.top1 >= MIN_TOP1
+
+
+def reader_of(bundle: Bundle) -> TextReader:
+    """The bundle's tokenizer and template."""
+    tokenizer = bundle.manifest.tokenizer
+    return TextReader(
+        tokenizer=read_tokenizer(bundle.file(tokenizer.file)),
+        template=bundle.chat_template(),
+        bos_token=tokenizer.bos_token,
+        eos_token=tokenizer.eos_token,
+        add_bos=tokenizer.add_bos,
+    )
