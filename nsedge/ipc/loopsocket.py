@@ -1,7 +1,8 @@
 """A ZeroMQ socket on an asyncio loop: no thread, no future a message, no polling.
 
 The socket's file descriptor is edge-triggered: it tells that something happened, once. So a wake-up
-reads until nothing is left, and every send looks for messages whose wake-up it may have swallowed.
+reads until nothing is left, and a loop turn that sent ends with a look for messages whose wake-up
+the sending may have swallowed.
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ from collections.abc import Callable, Sequence
 import zmq
 
 Frames = list[bytes]
+
+_MORE = zmq.NOBLOCK | zmq.SNDMORE
 
 
 class LoopSocket:
@@ -40,10 +43,12 @@ class LoopSocket:
             zmq.Again: the peer's queue is full.
             zmq.ZMQError: EHOSTUNREACH for a peer that is gone.
         """
-        try:
-            self._socket.send_multipart(frames, zmq.NOBLOCK)
-        finally:
-            self._look()
+        if self._again is None:
+            self._again = self._loop.call_soon(self._drain)
+        send = self._socket.send
+        for frame in frames[:-1]:
+            send(frame, _MORE)
+        send(frames[-1], zmq.NOBLOCK)
 
     def close(self, *, linger_ms: int = 0) -> None:
         """Stop reading, and close the socket; what is queued has `linger_ms` to leave."""

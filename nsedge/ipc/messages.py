@@ -170,10 +170,10 @@ class Finished(_Wire, frozen=True, kw_only=True, tag="finished"):
 class Failed(_Wire, frozen=True, kw_only=True, tag="failed"):
     """A request was refused or broke off; without `id`, a message was."""
 
+    id: str | None = None
     code: str
     message: str
     retryable: bool
-    id: str | None = None
     param: str | None = None
     retry_after_s: float | None = None
 
