@@ -99,7 +99,16 @@ def sampling_of(options: argparse.Namespace) -> Sampling:
 
 
 class _Parser(argparse.ArgumentParser):
-    """Tells a mistake in one line."""
+    """Tells a mistake in one line, and lets flags stand among the words of a prompt."""
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        options, rest = super().parse_known_args(args, namespace)
+        if "prompt" not in options:
+            return options, rest
+        at = rest.index("--") if "--" in rest else len(rest)
+        words = [word for word in rest[:at] if not word.startswith("-")]
+        options.prompt = [*options.prompt, *words, *rest[at + 1 :]]
+        return options, [word for word in rest[:at] if word.startswith("-")]
 
     def error(self, message: str) -> NoReturn:
         self.exit(ExitStatus.USAGE, f"{self.prog}: {message}; see {self.prog} --help\n")
