@@ -66,13 +66,15 @@ def parse(words: Sequence[str]) -> Invocation:
         SystemExit: status 2 after one line on standard error; 0 after --help or --version.
     """
     options = _parser().parse_args(words)
-    overrides = options.overrides
+    options.config = options.config or options.config_first
+    options.overrides = (*options.overrides_first, *options.overrides)
     if options.json and options.command in SERVERS:
-        overrides = (*overrides, Override(flag="--json", key="log.json", text="true"))
+        as_json = Override(flag="--json", key="log.json", text="true")
+        options.overrides = (*options.overrides, as_json)
     return Invocation(
         command=options.command,
         config=options.config,
-        overrides=overrides,
+        overrides=options.overrides,
         json=options.json,
         options=options,
     )
@@ -134,7 +136,7 @@ class _Setting(argparse.Action):
             if not found:
                 parser.error(f"{option_string} needs KEY=VALUE, not {values!r}")
         said = Override(flag=option_string or key, key=key.strip(), text=text.strip())
-        namespace.overrides = (*namespace.overrides, said)
+        setattr(namespace, self.dest, (*getattr(namespace, self.dest), said))
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -144,6 +146,7 @@ def _parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     parser.add_argument("--version", action="version", version=f"nsedge {VERSION}")
+    _settings_flags(parser, _COMMON_FLAGS, first="_first")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     _servers(commands)
     _talkers(commands)
@@ -166,18 +169,29 @@ def _command(
     parser: argparse.ArgumentParser = commands.add_parser(
         name, help=meaning, description=meaning[0].upper() + meaning[1:] + ".", allow_abbrev=False
     )
-    settings = parser.add_argument_group("settings (docs/settings.md)")
-    settings.add_argument("--config", type=Path, metavar="FILE", help="the TOML file to read")
-    settings.add_argument(
-        "--set", action=_Setting, metavar="KEY=VALUE", dest="overrides", default=(),
+    _settings_flags(parser, *flags)
+    parser.add_argument("--json", action="store_true", help="JSON on standard output")
+    return parser
+
+
+def _settings_flags(
+    parser: argparse.ArgumentParser, *flags: dict[str, tuple[str, str, str]], first: str = ""
+) -> None:
+    """Flags for settings; `first` keeps those before the command apart from those after it, which
+    argparse would have overwrite them."""
+    group = parser.add_argument_group("settings (docs/settings.md)")
+    group.add_argument(
+        "--config", type=Path, metavar="FILE", dest=f"config{first}", help="the TOML file to read"
+    )
+    dest = f"overrides{first}"
+    group.add_argument(
+        "--set", action=_Setting, metavar="KEY=VALUE", dest=dest, default=(),
         help="any setting, such as engine.slots=8; may be repeated",
     )  # fmt: skip
     for flag, (key, metavar, text) in (entry for table in flags for entry in table.items()):
-        settings.add_argument(
-            flag, action=_Setting, key=key, metavar=metavar, dest="overrides", default=(), help=text
+        group.add_argument(
+            flag, action=_Setting, key=key, metavar=metavar, dest=dest, default=(), help=text
         )
-    parser.add_argument("--json", action="store_true", help="JSON on standard output")
-    return parser
 
 
 def _servers(commands: _Commands) -> None:

@@ -74,7 +74,6 @@ class Pair:
         inbox.setblocking(False)
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "nsedge", name, "--until-eof", *self._flags),
-            *(["--json"] if self._as_json else []),
             stdin=asyncio.subprocess.PIPE,  # ends with this process, however that dies
             start_new_session=True,  # Ctrl-C reaches the children through here alone
             env={**config.environment(), "NOTIFY_SOCKET": str(address)},

@@ -54,6 +54,13 @@ def test_every_flag_names_a_setting_there_is(command, capsys):
         assert override.key in KEYS
 
 
+def test_settings_may_stand_before_the_command():
+    invocation = parse(["--config", "/f", "--set", "web.port=1", "web", "--port", "2"])
+    assert [each.text for each in invocation.overrides] == ["1", "2"]
+    assert str(invocation.config) == "/f"
+    assert str(parse(["--config", "/f", "web", "--config", "/g"]).config) == "/g"
+
+
 def test_json_of_a_server_is_its_log():
     assert said("serve", "--json") == {"log.json": "true"}
     assert said("models", "--json") == {}
