@@ -15,7 +15,7 @@ from nsedge.web.errors import Refusal, Refused
 from nsedge.web.limits import WebLimits
 
 REQUEST_ID = web.RequestKey("request_id", str)
-_SANE_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
+_SANE_ID = re.compile(r"[A-Za-z0-9._:-]{1,100}")
 _EXPOSED = "x-request-id, retry-after, retry-after-ms, x-should-retry"
 
 

@@ -253,7 +253,7 @@ def _requests(
     return tuple(
         replace(
             first,
-            request_id=f"{request_id}.{which * n + again}",
+            request_id=f"{request_id}/{which * n + again}",
             prompt=prompt,
             sampling=_reseeded(wanted, again),
         )

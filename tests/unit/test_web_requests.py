@@ -110,7 +110,7 @@ def test_a_negative_seed_wraps() -> None:
 
 def test_n_choices_are_n_requests_with_seeds_of_their_own() -> None:
     requests = chat(n=3, seed=MAX_SEED)
-    assert [request.request_id for request in requests] == ["r.0", "r.1", "r.2"]
+    assert [request.request_id for request in requests] == ["r/0", "r/1", "r/2"]
     assert [request.sampling.seed for request in requests] == [MAX_SEED, 0, 1]
     assert {request.sampling.seed for request in chat(n=2)} == {None}
 
