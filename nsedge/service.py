@@ -153,7 +153,7 @@ class LocalService:
             "loaded %s: %s on %s, %d slots of %d tokens, %.2f s",
             name,
             resident.variant.name,
-            resident.provider,
+            resident.executor.provider,
             self._settings.engine.slots,
             resident.capacity,
             self._clock() - began_s,

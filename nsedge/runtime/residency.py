@@ -48,7 +48,7 @@ class Resident:
         tokenizer = _open_tokenizer(bundle)
         self.prompts = PromptReader(bundle, tokenizer)
         self.detokenizer = Detokenizer(tokenizer)
-        executor = Executor(
+        self.executor = Executor(
             graph=bundle.file(variant.graph),
             variant=variant,
             vocab_size=manifest.vocab_size,
@@ -56,10 +56,9 @@ class Resident:
             capacity=self.capacity,
             threads=settings.threads or usable_cores(),
         )
-        executor.warm_up()
-        self.provider = executor.provider
+        self.executor.warm_up()
         self.engine = Engine(
-            runner=executor,
+            runner=self.executor,
             scheduler=Scheduler(
                 slots=Slots(count=settings.slots),
                 max_waiting=settings.max_queue,
@@ -80,7 +79,7 @@ class Resident:
             state=ModelState.READY,
             created=int(created.timestamp()),
             variant=self.variant.name,
-            provider=self.provider,
+            provider=self.executor.provider,
             context_tokens=self.capacity,
             slots=self._slots,
             has_chat_template=self.manifest.chat_template is not None,

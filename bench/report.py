@@ -1,0 +1,99 @@
+"""What every benchmark prints beside its figures: machine, versions, percentiles, noise."""
+
+from __future__ import annotations
+
+import argparse
+import importlib.metadata
+import json
+import os
+import platform
+import resource
+import sys
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from nsedge.runtime.cores import usable_cores
+from nsedge.version import VERSION
+
+PACKAGES = ("onnxruntime-gpu", "numpy", "tokenizers", "pyzmq", "msgpack", "aiohttp")
+_TICKS_PER_S = os.sysconf("SC_CLK_TCK")
+
+
+def machine() -> dict[str, Any]:
+    """The processor, its vector units, cores, memory and versions."""
+    cpuinfo = Path("/proc/cpuinfo").read_text(encoding="utf-8")
+    lines = dict(line.split(":", 1) for line in cpuinfo.splitlines() if ":" in line)
+    entries = {key.strip(): value.strip() for key, value in lines.items()}
+    flags = entries.get("flags", "").split()
+    return {
+        "cpu": entries.get("model name", platform.processor()),
+        "family_model": f"{entries.get('cpu family')}/{entries.get('model')}",
+        "vector": [f for f in flags if f.startswith(("avx", "amx"))],
+        "cores": usable_cores(),
+        "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
+        "python": platform.python_version(),
+        "nsedge": VERSION,
+        **{name: importlib.metadata.version(name) for name in PACKAGES},
+    }
+
+
+def percentiles(values: Iterable[float]) -> dict[str, float]:
+    """p50, p95 and p99; empty where there is nothing."""
+    array = np.fromiter(values, np.float64)
+    if not array.size:
+        return {}
+    marks = (50, 95, 99)
+    return {f"p{m}": float(v) for m, v in zip(marks, np.percentile(array, marks), strict=True)}
+
+
+class Noise:
+    """The share of the machine's processor time that others took, between two readings."""
+
+    def __init__(self) -> None:
+        self._began = self._read()
+
+    def others(self) -> float:
+        """Cores' worth of work, since this was made, by processes that are neither this one nor
+        children of it that have ended."""
+        busy, own, at = self._read()
+        busy0, own0, at0 = self._began
+        return max(0.0, (busy - busy0 - (own - own0)) / (at - at0))
+
+    @staticmethod
+    def _read() -> tuple[float, float, float]:
+        user, nice, system, _, _, irq, soft, steal = map(
+            int, Path("/proc/stat").read_text(encoding="ascii").split()[1:9]
+        )
+        own = sum(
+            sum(resource.getrusage(who)[:2])
+            for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
+        )
+        busy = (user + nice + system + irq + soft + steal) / _TICKS_PER_S
+        return busy, own, time.perf_counter()
+
+
+def emit(result: dict[str, Any], file: Path | None) -> None:
+    """Write the whole result as JSON to `file`, or to standard output."""
+    text = json.dumps({"machine": machine(), **result}, indent=2)
+    if file is None:
+        print(text)
+    else:
+        file.write_text(text + "\n", encoding="utf-8")
+
+
+def say(line: str) -> None:
+    """A line for people, apart from the JSON."""
+    print(line, file=sys.stderr, flush=True)
+
+
+def parser(doc: str | None) -> argparse.ArgumentParser:
+    """Options that every benchmark has."""
+    made = argparse.ArgumentParser(description=doc)
+    made.add_argument("--bundle", type=Path, required=True, help="a bundle's directory")
+    made.add_argument("--rounds", type=int, default=5, help="interleaved rounds; medians are told")
+    made.add_argument("--json", type=Path, help="write the result there instead of to stdout")
+    return made

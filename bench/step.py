@@ -1,0 +1,182 @@
+"""The engine alone: decode tokens/s at several batch sizes, prefill tokens/s, and the model's
+share of a step. No service, no sockets, no threads but the model's own.
+
+    python -m bench.step --bundle DIR [--rows 1,8,16] [--context 128] [--tokens 32] [--rounds 5]
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import time
+from collections import defaultdict
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bench.report import Noise, emit, parser, percentiles, say
+from nsedge.api import Event, Request, Sampling, TextPrompt
+from nsedge.runtime.admission import make_job
+from nsedge.runtime.engine import Engine, Job, StepRunner
+from nsedge.runtime.residency import Resident, load
+from nsedge.runtime.sampler import Sampler
+from nsedge.runtime.scheduler import Scheduler, StepPlan
+from nsedge.runtime.settings import EngineSettings
+from nsedge.runtime.slots import Slots
+
+GREEDY = Sampling(temperature=0.0, ignore_eos=True)
+DEFAULT = Sampling(seed=1, ignore_eos=True)
+
+
+class TimedRunner:
+    """Adds up what the model takes of the steps."""
+
+    def __init__(self, runner: StepRunner) -> None:
+        self._runner = runner
+        self.model_s = 0.0
+
+    def run(self, plan: StepPlan) -> NDArray[np.float32]:
+        began = time.perf_counter()
+        logits = self._runner.run(plan)
+        self.model_s += time.perf_counter() - began
+        return logits
+
+
+class Bench:
+    """An engine that is stepped from here."""
+
+    def __init__(self, resident: Resident, *, rows: int, chunk: int, sampling: Sampling) -> None:
+        self.resident = resident
+        self.sampling = sampling
+        self.runner = TimedRunner(resident.executor)
+        self.scheduler = Scheduler(slots=Slots(count=rows), max_waiting=rows, chunk_tokens=chunk)
+        self.engine = Engine(
+            runner=self.runner,
+            scheduler=self.scheduler,
+            sampler=Sampler(end_ids=resident.manifest.eos_token_ids),
+            deliver=_ignore,
+            clock=time.perf_counter,
+        )
+
+    def submit(self, ids: tuple[int, ...], max_tokens: int) -> Job:
+        request = Request(
+            request_id="bench",
+            model=self.resident.manifest.name,
+            prompt=TextPrompt(text=""),
+            sampling=self.sampling,
+        )
+        job = make_job(
+            request, self.resident, prompt_ids=ids, submitted_s=time.perf_counter(), emit=_drop
+        )
+        job.sequence.limits = type(job.sequence.limits)(max_tokens=max_tokens)
+        self.engine.submit(job)
+        return job
+
+    def step(self) -> float:
+        """Make a step; its seconds."""
+        began = time.perf_counter()
+        self.engine.drain_inbox(wait=False)
+        self.engine.step()
+        return time.perf_counter() - began
+
+    def decode(self, rows: int, context: int, tokens: int) -> dict[str, Any]:
+        """Decode `tokens` steps of `rows` rows, each after a prompt of `context` tokens."""
+        rng = np.random.default_rng(rows)
+        room = self.resident.capacity - context
+        jobs = [self.submit(self._random(rng, context), room) for _ in range(rows)]
+        while not all(job.sequence.output_ids for job in jobs):
+            self.step()
+        self.step()
+        model_before_s = self.runner.model_s
+        steps = [self.step() for _ in range(tokens)]
+        model_s = self.runner.model_s - model_before_s
+        for job in jobs:
+            self.engine.cancel(job)
+        self.step()
+        total_s = sum(steps)
+        return {
+            "tokens_per_s": rows * tokens / total_s,
+            "model_share": model_s / total_s,
+            "steps": steps,
+        }
+
+    def prefill(self, tokens: int) -> float:
+        """Tokens/s of reading one prompt, chunk by chunk, to its first token."""
+        job = self.submit(self._random(np.random.default_rng(tokens), tokens), 1)
+        began = time.perf_counter()
+        while not job.sequence.output_ids:
+            self.step()
+        return tokens / (time.perf_counter() - began)
+
+    def _random(self, rng: np.random.Generator, count: int) -> tuple[int, ...]:
+        size = self.resident.manifest.vocab_size
+        return tuple(int(i) for i in rng.integers(size // 100, size, count))
+
+
+def _drop(_: Event) -> None:
+    """Where one event goes."""
+
+
+def _ignore(_: object) -> None:
+    """Where the bare engine's events go."""
+
+
+def measure(bench: Bench, options: argparse.Namespace) -> dict[str, Any]:
+    """All rounds, the batch sizes interleaved."""
+    rows_list = [int(rows) for rows in options.rows.split(",")]
+    rates: dict[int, list[dict[str, Any]]] = defaultdict(list)
+    prefill, noise = [], []
+    for _ in range(options.rounds):
+        watch = Noise()
+        for rows in rows_list:
+            rates[rows].append(bench.decode(rows, options.context, options.tokens))
+        prefill.append(bench.prefill(options.prefill))
+        noise.append(watch.others())
+    decode = {
+        rows: {
+            "tokens_per_s": statistics.median(r["tokens_per_s"] for r in rounds),
+            "tokens_per_s_rounds": [r["tokens_per_s"] for r in rounds],
+            "model_share": statistics.median(r["model_share"] for r in rounds),
+            "step_s": percentiles(s for r in rounds for s in r["steps"]),
+        }
+        for rows, rounds in rates.items()
+    }
+    return {
+        "decode": decode,
+        "prefill_tokens_per_s": statistics.median(prefill),
+        "others_cores": noise,
+    }
+
+
+def main() -> None:
+    """Measure and print."""
+    arguments = parser(__doc__)
+    arguments.add_argument("--rows", default="1,8,16")
+    arguments.add_argument("--context", type=int, default=128)
+    arguments.add_argument("--tokens", type=int, default=32)
+    arguments.add_argument("--prefill", type=int, default=512)
+    arguments.add_argument("--chunk", type=int, default=128)
+    arguments.add_argument("--sampled", action="store_true", help="the bundle's own sampling")
+    options = arguments.parse_args()
+    rows = max(int(rows) for rows in options.rows.split(","))
+    settings = EngineSettings(slots=rows, prefill_chunk_tokens=options.chunk, context_tokens=2048)
+    resident = load(options.bundle, settings=settings, deliver=_ignore, clock=time.perf_counter)
+    sampling = DEFAULT if options.sampled else GREEDY
+    bench = Bench(resident, rows=rows, chunk=options.chunk, sampling=sampling)
+    result = measure(bench, options)
+    for count, figures in result["decode"].items():
+        say(
+            f"decode {count:3} rows  {figures['tokens_per_s']:8.1f} tokens/s"
+            f"  step p50 {figures['step_s']['p50'] * 1e3:6.2f} ms"
+            f"  model {figures['model_share']:.1%}"
+        )
+    say(f"prefill {options.prefill}  {result['prefill_tokens_per_s']:8.1f} tokens/s")
+    emit(
+        {"bench": "step", "options": {k: str(v) for k, v in vars(options).items()}, **result},
+        options.json,
+    )
+
+
+if __name__ == "__main__":
+    main()
