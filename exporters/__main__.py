@@ -65,7 +65,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     model.add_argument("--name", help="the bundle's name (default: the folder's or the hub id's)")
     model.add_argument("--revision", help="branch, tag or commit on the hub")
-    model.add_argument("--context", type=int, help="longest context the bundle shall allow")
+    model.add_argument("--context", type=_positive, help="longest context the bundle shall allow")
     _add_export_options(model)
     model.set_defaults(run=_model)
 
@@ -90,6 +90,13 @@ def _add_export_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print one JSON object")
 
 
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError("at least 1")
+    return number
+
+
 Answer = tuple[dict[str, Any], list[str], int]
 
 
@@ -105,10 +112,8 @@ def _starter(arguments: argparse.Namespace, cache: Cache) -> Answer:
 def _model(arguments: argparse.Namespace, cache: Cache) -> Answer:
     from exporters.hub import bundle_name, find_source
 
-    if arguments.context is not None and arguments.context < 1:
-        raise ExportError(f"--context {arguments.context}: at least 1")
     source = find_source(arguments.model, arguments.revision)
-    name = arguments.name or bundle_name(arguments.model)
+    name = bundle_name(arguments.name or arguments.model, exact=arguments.name is not None)
     return _export(arguments, cache, source=source, name=name, context=arguments.context)
 
 

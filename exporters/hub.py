@@ -9,6 +9,7 @@ from exporters.errors import ExportError
 from exporters.source import Source
 
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
+BUNDLE_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,127}")
 WANTED = ["*.json", "*.safetensors", "*.jinja", "README.md", "LICENSE"]
 UNWANTED = ["*/*", "consolidated*", "*.index.fp*"]
 """Sub-directories and second copies of the weights."""
@@ -30,12 +31,21 @@ def find_source(path_or_id: str, revision: str | None) -> Source:
     return _fetch(path_or_id, revision)
 
 
-def bundle_name(path_or_id: str) -> str:
-    """A bundle's name from the last part of a path or hub id."""
-    last = Path(path_or_id).expanduser().absolute().name.lower()
-    name = re.sub(r"[^a-z0-9._-]+", "-", last).strip("-._")[:128]
-    if not name:
-        raise ExportError(f"{path_or_id} makes no name for a bundle; give one with --name")
+def bundle_name(text: str, *, exact: bool) -> str:
+    """`text` itself, or a name from the last part of a path or hub id.
+
+    Raises:
+        ExportError: no bundle may be called so.
+    """
+    if exact:
+        name = text
+    else:
+        last = Path(text).expanduser().absolute().name.lower()
+        name = re.sub(r"[^a-z0-9._-]+", "-", last).strip("-._")[:128]
+    if not BUNDLE_NAME.fullmatch(name):
+        raise ExportError(
+            f"{text!r} is no name for a bundle (lower case, digits, . _ -); give one with --name"
+        )
     return name
 
 

@@ -68,8 +68,7 @@ def write_bundle(parts: Parts, out: Path, *, replace: bool) -> bool:
     existing = _existing(out)
     if existing is not None and _same(existing, manifest):
         return False
-    if out.exists() and not replace and not _older(existing, manifest):
-        raise ExportError(f"{out} is there already and is another thing; --force replaces it")
+    check_place(out, parts.name, parts.source.origin, replace=replace)
     with new_directory(out) as folder:
         for name, content in contents.items():
             target = folder / name
@@ -80,6 +79,22 @@ def write_bundle(parts: Parts, out: Path, *, replace: bool) -> bool:
                 target.write_bytes(content)
         write_manifest(folder, manifest)
     return True
+
+
+def check_place(out: Path, name: str, origin: str, *, replace: bool) -> None:
+    """Leave alone what is at `out`, unless it is an earlier bundle of the same model.
+
+    Raises:
+        ExportError: it is another thing and `replace` is not set.
+    """
+    if replace or not out.exists():
+        return
+    existing = _existing(out)
+    if existing is not None:
+        manifest = existing.manifest
+        if (manifest.name, manifest.provenance.source) == (name, origin):
+            return
+    raise ExportError(f"{out} is there already and is another thing; --force replaces it")
 
 
 def variant_digest(bundle: Bundle) -> str:
@@ -173,11 +188,3 @@ def _same(existing: Bundle, manifest: Manifest) -> bool:
     old = existing.manifest
     provenance = msgspec.structs.replace(old.provenance, created=manifest.provenance.created)
     return msgspec.structs.replace(old, provenance=provenance) == manifest
-
-
-def _older(existing: Bundle | None, manifest: Manifest) -> bool:
-    """Whether `existing` was made of the same model under the same name."""
-    if existing is None:
-        return False
-    old = existing.manifest
-    return (old.name, old.provenance.source) == (manifest.name, manifest.provenance.source)

@@ -10,8 +10,8 @@ from pathlib import Path
 import msgspec
 
 from exporters.cache import Cache, Inputs, code_digest, folder_digest
-from exporters.fidelity import continue_greedily, measure
-from exporters.package import Parts, variant_digest, write_bundle
+from exporters.fidelity import GOLDEN_TOKENS, continue_greedily, measure
+from exporters.package import Parts, check_place, variant_digest, write_bundle
 from exporters.records import GRAPH_FILE, ReferenceRecord, VariantRecord
 from exporters.runner import Runner
 from exporters.schemes import REFERENCE_SCHEME, Scheme
@@ -102,6 +102,7 @@ class Stages:
             prompts = tuple(
                 continue_greedily(runner, text, reader.encode(text), ends)
                 for text in golden_texts(reader)
+                if len(reader.encode(text)) + GOLDEN_TOKENS <= runner.capacity
             )
             (folder / GOLDEN_NAME).write_bytes(msgspec.json.encode(prompts))
 
@@ -154,6 +155,7 @@ def export_bundle(order: Order, out: Path, *, cache: Cache, replace: bool = Fals
         ExportError: something else failed, or `out` is taken.
     """
     order.source.check()
+    check_place(out, order.name, order.source.origin, replace=replace)
     stages = Stages(order, cache)
     reference = stages.reference()
     variant = stages.variant(reference)

@@ -49,7 +49,13 @@ def make_reference(source: Source, out: Path, *, max_context: int) -> None:
     text = model.config.get_text_config()
     kv = kv_layout(text)
     context = context_length(text, max_context)
-    io, nodes = export_clean(model, out, kv=kv, context=context)
+    try:
+        io, nodes = export_clean(model, out, kv=kv, context=context)
+    except ExportError:
+        raise
+    except Exception as error:  # whatever a model's own code raises while it is traced
+        name = type(model).__name__
+        raise Refused(f"{name} cannot be traced: {type(error).__name__}: {error}") from error
     difference = compare(model, out / GRAPH_FILE, io=io, kv=kv, context=context)
     if not difference <= MAX_DIFFERENCE:
         raise ExportError(f"the exported graph differs from PyTorch by {difference:.2g} nats")

@@ -9,6 +9,7 @@ import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
+from exporters.errors import ExportError
 from nsedge.bundle import GraphIo, KvLayout
 
 CHUNK = 128
@@ -16,16 +17,23 @@ ERRORS_ONLY = 3
 
 
 class Runner:
-    """`rows` caches of `capacity` tokens, filled in place; `lengths` [rows] tells how far."""
+    """`rows` caches of `capacity` tokens, filled in place; `lengths` [rows] tells how far.
+
+    Raises:
+        ExportError: the graph does not load.
+    """
 
     def __init__(
         self, graph: Path, *, io: GraphIo, kv: KvLayout, capacity: int, rows: int = 1
     ) -> None:
         options = ort.SessionOptions()
         options.log_severity_level = ERRORS_ONLY
-        self._session = ort.InferenceSession(
-            str(graph), options, providers=["CPUExecutionProvider"]
-        )
+        try:
+            self._session = ort.InferenceSession(
+                str(graph), options, providers=["CPUExecutionProvider"]
+            )
+        except Exception as error:  # the library's errors share no narrower base
+            raise ExportError(f"{graph} does not load: {error}") from error
         self._io = io
         shape = (rows, kv.heads, capacity, kv.head_dim)
         self._cache: dict[tuple[str, str], NDArray[Any]] = {
@@ -33,6 +41,7 @@ class Runner:
             for layer in range(kv.layers)
             for past, present in ((io.past_key, io.present_key), (io.past_value, io.present_value))
         }
+        self.capacity = capacity
         self.lengths = np.zeros(rows, np.int64)
 
     def forward(

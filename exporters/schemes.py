@@ -5,13 +5,31 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from exporters.errors import ExportError
+from nsedge.bundle import Fidelity
+
+MIN_POSITIONS = 500
+"""Fewer positions say too little of a graph."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Promise:
+    """How far from fp32 a scheme may be: mean KL in nats at most, top-1 agreement at least."""
+
+    kl: float
+    top1: float
+
+    def kept_by(self, fidelity: Fidelity) -> bool:
+        """Whether `fidelity` was measured over enough positions, and is near enough."""
+        enough = fidelity.positions >= MIN_POSITIONS
+        return enough and fidelity.kl <= self.kl and fidelity.top1 >= self.top1
 
 
 @dataclass(frozen=True, kw_only=True)
 class Scheme:
     """Bits and block of the layers' weights; the embedding and the head have their own.
 
-    None is fp32. A block shares one fp32 scale; 4-bit blocks have a zero point too.
+    None is fp32. A block shares one fp32 scale; 4-bit blocks have a zero point too. A lossy scheme
+    promises nothing.
     """
 
     name: str
@@ -20,6 +38,7 @@ class Scheme:
     block: int
     table_bits: int | None
     table_block: int
+    promise: Promise | None
 
 
 _TABLE = (
@@ -30,6 +49,7 @@ _TABLE = (
         block=64,
         table_bits=8,
         table_block=64,
+        promise=Promise(kl=0.010, top1=0.93),
     ),
     Scheme(
         name="int8-b32",
@@ -38,6 +58,7 @@ _TABLE = (
         block=32,
         table_bits=8,
         table_block=32,
+        promise=Promise(kl=0.010, top1=0.93),
     ),
     Scheme(
         name="int4-b32",
@@ -46,6 +67,7 @@ _TABLE = (
         block=32,
         table_bits=8,
         table_block=32,
+        promise=None,
     ),
     Scheme(
         name="fp32",
@@ -54,6 +76,7 @@ _TABLE = (
         block=0,
         table_bits=None,
         table_block=0,
+        promise=Promise(kl=1e-6, top1=1.0),
     ),
 )
 SCHEMES = {scheme.name: scheme for scheme in _TABLE}
