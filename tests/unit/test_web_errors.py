@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import msgspec
 import pytest
 
 from nsedge.errors import ConfigInvalid, NsedgeError, QueueFull, UnknownModel, tree
+from nsedge.web.app import create_app
 from nsedge.web.errors import VERDICTS, Refusal
 from nsedge.web.limits import WebLimits
+from tests.fakes import FakeService
 
 
 @pytest.mark.parametrize("error", list(tree()), ids=lambda error: error.code)
@@ -70,3 +74,15 @@ def test_the_defaults_are_possible() -> None:
     WebLimits().check()
     WebLimits(drain_s=0, cors_origins=("http://localhost:5173",)).check()
     assert WebLimits().cors_origins == ()
+
+
+def test_the_page_tells_every_route_and_every_code() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "http.md").read_text(encoding="utf-8")
+    for code, verdict in VERDICTS.items():
+        name = f"`{code}`"
+        if verdict.openai_code:
+            name += f", under `/v1` `{verdict.openai_code}`"
+        assert f"| {name} | {verdict.status} | `{verdict.type}` |" in page
+    for resource in create_app(FakeService()).router.resources():
+        for route in resource:
+            assert f"| `{route.method} {resource.canonical}` |" in page or route.method == "HEAD"
