@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 import msgspec
 
@@ -218,3 +219,33 @@ async def until(condition: Callable[[], bool], within_s: float = 5.0) -> int:
         await asyncio.sleep(0)
         turns += 1
     return turns
+
+
+def served(
+    test: Callable[[Shim], Awaitable[None]],
+    service: FakeService | None = None,
+    limits: WebLimits | None = None,
+) -> None:
+    async def main() -> None:
+        async with running(service or FakeService(), limits) as shim:
+            await asyncio.wait_for(test(shim), 10)
+
+    asyncio.run(main())
+
+
+def answered(method: str, path: str, body: object = None, **options: Any) -> Answer:
+    """One request against a shim of its own."""
+    answers: list[Answer] = []
+    service, limits = options.pop("service", None), options.pop("limits", None)
+
+    async def test(shim: Shim) -> None:
+        answers.append(await ask(shim.port, method, path, body, **options))
+
+    served(test, service, limits)
+    return answers[0]
+
+
+def error_of(answer: Answer) -> dict[str, Any]:
+    error: Any = answer.json["error"]
+    assert set(error) == {"message", "type", "param", "code"}
+    return error
