@@ -100,6 +100,7 @@ class FakeService:
     live: set[FakeTicket] = field(default_factory=set)
     cancelled: int = 0
     accepted: int = 0
+    refused: int = 0
 
     def submit(self, request: Request, sink: Sink) -> FakeTicket:
         ticket = FakeTicket(self, request, sink)
@@ -194,6 +195,7 @@ class FakeService:
         if request.model != MODEL:
             raise UnknownModel(f"no model {request.model!r} here", param="model")
         if len(self.live) >= self.max_requests:
+            self.refused += 1
             raise QueueFull("the queue is full", retry_after_s=1.0)
         prompt = request.prompt
         text = prompt.messages[-1].content if isinstance(prompt, ChatPrompt) else prompt.text

@@ -1,0 +1,205 @@
+"""What every `Service` does, whoever implements it."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+from collections.abc import Callable, Coroutine
+
+import pytest
+
+from nsedge import api
+from nsedge.stream import EventStream
+from tests.contract.subjects import SUBJECTS, Subject
+from tests.ipc import PATIENCE_S, gathered, text_of, until
+
+Scenario = Callable[[Subject], Coroutine[None, None, None]]
+
+
+def over_every_subject(scenario: Scenario) -> Callable[[str], None]:
+    @pytest.mark.parametrize("name", SUBJECTS)
+    @functools.wraps(scenario, assigned=("__module__", "__name__", "__doc__"), updated=())
+    def test(name: str) -> None:
+        async def play() -> None:
+            async with asyncio.timeout(2 * PATIENCE_S), SUBJECTS[name]() as subject:
+                await scenario(subject)
+
+        asyncio.run(play())
+
+    del test.__wrapped__  # type: ignore[attr-defined]
+    return test
+
+
+def asking(
+    subject: Subject,
+    label: str = "a",
+    *,
+    model: str | None = None,
+    text: str | None = None,
+    sampling: api.Sampling | None = None,
+) -> api.Request:
+    return api.Request(
+        request_id=label,
+        model=model or subject.model,
+        prompt=api.TextPrompt(text=subject.text if text is None else text),
+        sampling=sampling or api.Sampling(max_tokens=5, ignore_eos=True),
+    )
+
+
+def endless(subject: Subject, label: str = "a") -> api.Request:
+    return asking(subject, label, sampling=api.Sampling(ignore_eos=True))
+
+
+class Record:
+    """A sink that takes what it sees, unless told not to."""
+
+    def __init__(self, subject: Subject, request: api.Request, *, takes: bool = True) -> None:
+        self.events: list[api.Event] = []
+        self._takes = takes
+        self.ticket = subject.service.submit(request, self._see)
+        self.seen_in_submit = len(self.events)
+
+    def _see(self, event: api.Event) -> None:
+        self.events.append(event)
+        if self._takes:
+            self.ticket.took(event)
+
+    @property
+    def ends(self) -> list[api.Event]:
+        return [event for event in self.events if api.is_terminal(event)]
+
+    async def end(self) -> api.Event:
+        """The terminal event, once, and the last: given time for a second one to show up."""
+        await until(lambda: bool(self.ends))
+        for _ in range(20):
+            await asyncio.sleep(0)
+        assert self.ends == [self.events[-1]]
+        return self.events[-1]
+
+
+@over_every_subject
+async def test_a_request_runs_its_course(subject: Subject) -> None:
+    record = Record(subject, asking(subject))
+    end = await record.end()
+    started, *deltas = record.events[:-1]
+    assert isinstance(started, api.Started)
+    assert started.prompt_tokens > 0
+    assert started.queue_s >= 0
+    assert all(isinstance(delta, api.Delta) for delta in deltas)
+    seqs = [delta.seq for delta in deltas if isinstance(delta, api.Delta)]
+    assert seqs == sorted(set(seqs))
+    assert seqs[0] == 0
+    assert isinstance(end, api.Finished)
+    assert end.reason is api.FinishReason.LENGTH
+    assert end.usage == api.Usage(prompt_tokens=started.prompt_tokens, completion_tokens=5)
+    ids = [n for delta in deltas if isinstance(delta, api.Delta) for n in delta.token_ids]
+    assert len(ids) == 5
+    assert {event.request_id for event in record.events} == {"a"}
+
+
+@over_every_subject
+async def test_a_conversation_is_continued(subject: Subject) -> None:
+    request = api.Request(
+        request_id="a",
+        model=subject.model,
+        prompt=api.ChatPrompt(messages=(api.Message(role=api.Role.USER, content=subject.text),)),
+        sampling=api.Sampling(max_tokens=3, ignore_eos=True),
+    )
+    assert isinstance(await Record(subject, request).end(), api.Finished)
+
+
+@over_every_subject
+async def test_refusals_are_one_event_after_submit(subject: Subject) -> None:
+    cases = [
+        (asking(subject, model="no-such-model"), "unknown_model", "model"),
+        (asking(subject, text=""), "empty_prompt", "prompt"),
+        (asking(subject, sampling=api.Sampling(top_p=1.5)), "invalid_parameter", "top_p"),
+    ]
+    for request, code, param in cases:
+        record = Record(subject, request)
+        assert record.seen_in_submit == 0
+        end = await record.end()
+        assert record.events == [end]
+        assert isinstance(end, api.Failed)
+        assert (end.request_id, end.code, end.param) == ("a", code, param)
+        assert not end.retryable
+        assert end.message
+        record.ticket.cancel()
+
+
+@over_every_subject
+async def test_cancel_at_once(subject: Subject) -> None:
+    record = Record(subject, endless(subject))
+    record.ticket.cancel()
+    record.ticket.cancel()
+    end = await record.end()
+    assert isinstance(end, api.Finished)
+    assert end.reason is api.FinishReason.CANCELLED
+
+
+@over_every_subject
+async def test_cancel_on_the_way(subject: Subject) -> None:
+    record = Record(subject, endless(subject))
+    await until(lambda: len(record.events) > 3)
+    record.ticket.cancel()
+    end = await record.end()
+    assert isinstance(end, api.Finished)
+    assert end.reason is api.FinishReason.CANCELLED
+    assert end.usage.completion_tokens > 0
+    record.ticket.cancel()
+
+
+@over_every_subject
+async def test_a_reader_that_takes_nothing_is_cut_off(subject: Subject) -> None:
+    neighbour = Record(subject, endless(subject, "b"))
+    record = Record(subject, endless(subject), takes=False)
+    end = await record.end()
+    assert isinstance(end, api.Failed)
+    assert end.code == "slow_consumer"
+    assert not neighbour.ends
+    neighbour.ticket.cancel()
+    assert isinstance(await neighbour.end(), api.Finished)
+
+
+@over_every_subject
+async def test_streams_do_not_mix(subject: Subject) -> None:
+    alone = text_of(await gathered(EventStream(subject.service, greedy(subject, "z"))))
+    labels = [f"r{n}" for n in range(8)]
+    streams = [EventStream(subject.service, greedy(subject, label)) for label in labels]
+    for label, events in zip(labels, await asyncio.gather(*map(gathered, streams)), strict=True):
+        assert {event.request_id for event in events} == {label}
+        assert text_of(events) == alone
+
+
+def greedy(subject: Subject, label: str) -> api.Request:
+    sampling = api.Sampling(temperature=0.0, max_tokens=12, ignore_eos=True)
+    return asking(subject, label, sampling=sampling)
+
+
+@over_every_subject
+async def test_leaving_a_stream_cancels_it(subject: Subject) -> None:
+    before = await cancelled(subject)
+    async with EventStream(subject.service, endless(subject)) as events:
+        await anext(events)
+    async with asyncio.timeout(PATIENCE_S):
+        while await cancelled(subject) == before:
+            continue
+
+
+async def cancelled(subject: Subject) -> int:
+    stats = await subject.service.stats()
+    return stats.models[subject.model].finished.get("cancelled", 0)
+
+
+@over_every_subject
+async def test_models_health_and_stats(subject: Subject) -> None:
+    service = subject.service
+    (model,) = [model for model in await service.models() if model.name == subject.model]
+    assert model.state is api.ModelState.READY
+    assert model.context_tokens > 0
+    assert (await service.health()).status is api.HealthStatus.READY
+    before = await service.stats()
+    await Record(subject, asking(subject)).end()
+    after = await service.stats()
+    assert after.requests_accepted == before.requests_accepted + 1
+    assert after.models[subject.model].slots == model.slots
