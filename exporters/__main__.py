@@ -7,7 +7,7 @@ import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from exporters.cache import Cache, cache_root, home
 from exporters.errors import ExportError
@@ -15,6 +15,9 @@ from exporters.progress import Progress
 from exporters.schemes import DEFAULT_SCHEME, SCHEMES
 from nsedge.errors import NsedgeError
 from nsedge.version import VERSION
+
+if TYPE_CHECKING:
+    from exporters.recipe import Report
 
 FAILURE = 1
 USAGE = 2
@@ -101,32 +104,40 @@ Answer = tuple[dict[str, Any], list[str], int]
 
 
 def _starter(arguments: argparse.Namespace, cache: Cache) -> Answer:
-    from exporters.starter import NAME, starter_source
+    from exporters.starter import NAME, export_starter, starter_source
 
-    source = starter_source(cache)
     if arguments.print_model_folder:
-        return {"model_folder": str(source.folder)}, [str(source.folder)], 0
-    return _export(arguments, cache, source=source, name=NAME, context=None)
+        folder = str(starter_source(cache).folder)
+        return {"model_folder": folder}, [folder], 0
+    scheme = SCHEMES[arguments.scheme]
+    out = _place(arguments, NAME)
+    return _answer(export_starter(cache, out, scheme=scheme, replace=arguments.force))
 
 
 def _model(arguments: argparse.Namespace, cache: Cache) -> Answer:
     from exporters.hub import bundle_name, find_source
+    from exporters.recipe import MAX_CONTEXT, Order, export_bundle
 
     source = find_source(arguments.model, arguments.revision)
     name = bundle_name(arguments.name or arguments.model, exact=arguments.name is not None)
-    return _export(arguments, cache, source=source, name=name, context=arguments.context)
+    order = Order(
+        source=source,
+        name=name,
+        scheme=SCHEMES[arguments.scheme],
+        max_context=arguments.context or MAX_CONTEXT,
+    )
+    out = _place(arguments, name)
+    return _answer(export_bundle(order, out, cache=cache, replace=arguments.force))
 
 
-def _export(
-    arguments: argparse.Namespace, cache: Cache, *, source: Any, name: str, context: int | None
-) -> Answer:
-    from exporters.recipe import MAX_CONTEXT, Order, export_bundle
+def _place(arguments: argparse.Namespace, name: str) -> Path:
+    out: Path = arguments.out or home() / "bundles" / name
+    return out.expanduser().absolute()
+
+
+def _answer(report: Report) -> Answer:
     from exporters.report import export_lines, export_result
 
-    scheme = SCHEMES[arguments.scheme]
-    order = Order(source=source, name=name, scheme=scheme, max_context=context or MAX_CONTEXT)
-    out = (arguments.out or home() / "bundles" / name).expanduser().absolute()
-    report = export_bundle(order, out, cache=cache, replace=arguments.force)
     return export_result(report), export_lines(report), 0
 
 

@@ -8,6 +8,7 @@ import json
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,6 +18,7 @@ from exporters.progress import Progress
 CACHE_VARIABLE = "NSEDGE_CACHE"
 HOME_VARIABLE = "NSEDGE_HOME"
 KEY_LENGTH = 24
+KEPT_S = 30 * 86400.0
 
 Inputs = Mapping[str, object]
 
@@ -56,21 +58,22 @@ def folder_digest(folder: Path) -> str:
 
 
 class Cache:
-    """Finished results below `root`, as STAGE/KEY directories; a half-made one is never seen."""
+    """Finished results below `root`, as STAGE/KEY directories; a half-made one is never seen.
 
-    def __init__(self, root: Path, progress: Progress) -> None:
+    What nobody used for `KEPT_S` goes when something new of its stage is made.
+    """
+
+    def __init__(
+        self, root: Path, progress: Progress, *, now: Callable[[], float] = time.time
+    ) -> None:
         self.root = root
         self._progress = progress
+        self._now = now
 
     def key(self, inputs: Inputs) -> str:
         """The name of what `inputs` make; they must be plain JSON."""
         text = json.dumps(inputs, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:KEY_LENGTH]
-
-    def find(self, stage: str, inputs: Inputs) -> Path | None:
-        """The finished result, if it is there."""
-        path = self.root / stage / self.key(inputs)
-        return path if path.is_dir() else None
 
     def get(self, stage: str, inputs: Inputs, *, title: str, make: Callable[[Path], None]) -> Path:
         """The result of `inputs`: the kept one, or what `make` writes into an empty directory.
@@ -82,10 +85,19 @@ class Cache:
         with _lock(path.with_suffix(".lock")):
             if path.is_dir():
                 self._progress.note(f"{title}: kept from before ({path})")
-                return path
-            with self._progress.step(title), new_directory(path) as building:
-                make(building)
+            else:
+                with self._progress.step(title), new_directory(path) as building:
+                    make(building)
+            os.utime(path, (self._now(), self._now()))
+        self._forget_unused(path.parent)
         return path
+
+    def _forget_unused(self, stage: Path) -> None:
+        for path in stage.iterdir():
+            unused_s = self._now() - path.stat().st_mtime
+            if path.is_dir() and not path.name.startswith(".") and unused_s > KEPT_S:
+                shutil.rmtree(path)
+                path.with_suffix(".lock").unlink(missing_ok=True)
 
     def link(self, kind: str, name: str, target: Path) -> None:
         """Remember the result `target` under another name."""

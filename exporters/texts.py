@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from jinja2 import TemplateError
-from jinja2.sandbox import ImmutableSandboxedEnvironment
 from tokenizers import Tokenizer
 
 from exporters.errors import ExportError
+from nsedge.runtime.prompt import template_environment
 
 FIDELITY_FILE = Path(__file__).parent / "data" / "fidelity.toml"
 GOLDEN_FILE = Path(__file__).parent / "data" / "golden.toml"
@@ -46,21 +46,19 @@ class TextReader:
         """
         if self.template is None:
             return self.plain("\n\n".join(message["content"] for message in messages))
-        environment = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True)
-        environment.globals["raise_exception"] = _raise
         try:
-            return environment.from_string(self.template).render(
-                messages=messages,
-                add_generation_prompt=add_generation_prompt,
-                bos_token=self.bos_token or "",
-                eos_token=self.eos_token or "",
+            return (
+                template_environment()
+                .from_string(self.template)
+                .render(
+                    messages=messages,
+                    add_generation_prompt=add_generation_prompt,
+                    bos_token=self.bos_token or "",
+                    eos_token=self.eos_token or "",
+                )
             )
         except TemplateError as error:
             raise ExportError(f"the chat template fails: {error}") from error
-
-
-def _raise(message: str) -> None:
-    raise TemplateError(message)
 
 
 def fidelity_text_sha256() -> str:

@@ -33,7 +33,7 @@ class PromptReader:
         bos = settings.bos_token if settings.add_bos else None
         self._bos_id = None if bos is None else tokenizer.token_to_id(bos)
         template = bundle.chat_template()
-        self._template = None if template is None else _environment().from_string(template)
+        self._template = None if template is None else template_environment().from_string(template)
 
     def read(self, prompt: Prompt) -> tuple[int, ...]:
         """The ids of a prompt.
@@ -80,7 +80,8 @@ class PromptReader:
             raise InvalidRequest(f"the chat template: {error}", param="messages") from error
 
 
-def _environment() -> jinja2.Environment:
+def template_environment() -> jinja2.Environment:
+    """What chat templates are rendered in."""
     environment = ImmutableSandboxedEnvironment(
         trim_blocks=True, lstrip_blocks=True, extensions=[loopcontrols]
     )

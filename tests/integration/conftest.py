@@ -1,21 +1,20 @@
-"""The real starter bundle, where `nsedge-export starter` puts it."""
+"""The real starter bundle, from the user's cache: whatever was made before is not made again."""
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
 
-from nsedge import config
-from nsedge.bundle import MANIFEST_FILE
-
-STARTER = "smollm2-135m-instruct"
+from exporters.cache import Cache, cache_root
+from exporters.progress import Progress
+from exporters.starter import NAME, export_starter
 
 
 @pytest.fixture(scope="session")
 def starter_bundle() -> Path:
     """The bundle's directory."""
-    path = config.load(config.environment()).settings.bundles / STARTER
-    if not (path / MANIFEST_FILE).is_file():
-        pytest.fail(f"no bundle at {path}: run `make bundle`, or `nsedge-export starter`")
-    return path
+    root = cache_root()
+    cache = Cache(root, Progress(sys.__stderr__))
+    return export_starter(cache, root / "tests" / NAME).bundle
