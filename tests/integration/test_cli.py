@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -17,8 +18,8 @@ from pathlib import Path
 
 import pytest
 
+from exporters.starter import NAME as STARTER
 from nsedge.cli.exits import ExitStatus
-from tests.integration.conftest import STARTER
 
 pytestmark = pytest.mark.integration
 LIMIT_S = 120
@@ -123,6 +124,23 @@ def test_up_serves_both_doors_and_ends_clean(place):
     assert [path for path in place.folder.iterdir() if path.is_socket()] == []
     with pytest.raises(OSError):
         fetch(f"{url}/live")
+
+
+def test_the_readmes_client_works(place):
+    readme = Path(__file__).parents[2].joinpath("README.md").read_text(encoding="utf-8")
+    example = readme.partition("```python\n")[2].partition("```")[0]
+    assert 15 <= example.count("\n") <= 20
+    with place.up():
+        done = subprocess.run(
+            [sys.executable, "-c", example],
+            env=place.environ,
+            capture_output=True,
+            text=True,
+            timeout=LIMIT_S,
+        )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith(f"served: {STARTER}\n")
+    assert re.search(r"\n\d+ tokens, (stop|length)\n$", done.stdout)
 
 
 def test_ctrl_c_cancels_and_the_slot_is_free_again(place):
