@@ -26,8 +26,8 @@ Factory = Callable[[], AbstractAsyncContextManager[Subject]]
 
 
 def fake() -> FakeService:
-    """Talks on for as long as it is let."""
-    return FakeService(repeat=10**6, max_untaken=64)
+    """Talks on for as long as it is let, at a pace that a reader can keep up with."""
+    return FakeService(repeat=10**6, max_untaken=256, pace_s=0.0005)
 
 
 @contextlib.asynccontextmanager
