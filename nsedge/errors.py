@@ -31,7 +31,10 @@ from typing import ClassVar
 
 
 class NsedgeError(Exception):
-    """The root. `param` names the field at fault; `retry_after_s` hints when to try again."""
+    """Something unforeseen, and the root of all others.
+
+    `param` names the field at fault; `retry_after_s` hints when to try again.
+    """
 
     code: ClassVar[str] = "internal"
     retryable: ClassVar[bool] = False
