@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import queue
 import random
 import threading
@@ -46,13 +47,13 @@ class Events:
         self._ended = api.is_terminal(event)
         ticket = self._ticket
         if ticket is not None and (owed := ticket.count(event)):
-            self._loop.call_soon_threadsafe(ticket.grant, owed)
+            self._call(ticket.grant, owed)
         return event
 
     def cancel(self) -> None:
         """Ask for the end; the terminal event still comes."""
-        if self._ticket is not None and not self._loop.is_closed():
-            self._loop.call_soon_threadsafe(self._ticket.cancel)
+        if self._ticket is not None:
+            self._call(self._ticket.cancel)
 
     def __enter__(self) -> Self:
         return self
@@ -72,6 +73,10 @@ class Events:
         if not self._ended:
             self._ended = True
             self.cancel()
+
+    def _call(self, step: Callable[..., None], *arguments: int) -> None:
+        with contextlib.suppress(RuntimeError):  # the client was closed, and the request ended
+            self._loop.call_soon_threadsafe(step, *arguments)
 
 
 class Client:
