@@ -115,7 +115,7 @@ class LocalService:
         live.on_end = self._forget
         self._live.add(live)
         self._quiet.clear()
-        asyncio.get_running_loop().call_soon(self._admit, live)
+        asyncio.get_running_loop().call_soon(self._admit, live, self._status)
         return live
 
     async def models(self) -> tuple[ModelInfo, ...]:
@@ -162,13 +162,13 @@ class LocalService:
     def _deliver(self, batch: list[tuple[Emit, Event]]) -> None:
         self._loop.call_soon_threadsafe(_fan_out, batch)
 
-    def _admit(self, live: LiveRequest) -> None:
-        """Refuse at once what can never run; tokenise the rest."""
+    def _admit(self, live: LiveRequest, status: HealthStatus) -> None:
+        """Refuse at once what can never run; tokenise the rest. `status` is as of submission."""
         if live.cancelled:
             live.end_unqueued(self._clock())
             return
         try:
-            resident = self._resident_for(live.request)
+            resident = self._resident_for(live.request, status)
         except NsedgeError as error:
             live.fail(error)
             return
@@ -178,10 +178,10 @@ class LocalService:
         submitted_s = self._clock()
         reading.add_done_callback(lambda read: self._enqueue(live, resident, read, submitted_s))
 
-    def _resident_for(self, request: Request) -> Resident:
-        if self._status is HealthStatus.DRAINING:
+    def _resident_for(self, request: Request, status: HealthStatus) -> Resident:
+        if status is HealthStatus.DRAINING:
             raise Draining("the daemon is stopping and takes no new requests", retry_after_s=1.0)
-        if self._status is not HealthStatus.READY:
+        if status is not HealthStatus.READY:
             raise NotReady("the daemon is still loading its models", retry_after_s=1.0)
         request.sampling.check()
         resident = self._residents.get(request.model)
