@@ -113,13 +113,14 @@ def test_closing_ends_what_is_live_once() -> None:
     run(scenario())
 
 
+WELCOME_LIVENESS_S = 0.05
 WELCOME = {
     "type": "welcome",
     "protocol": "1.0",
     "server": "fake",
     "session": b"s" * 16,
     "heartbeat_s": 0.01,
-    "liveness_s": 0.03,
+    "liveness_s": WELCOME_LIVENESS_S,
     "max_message_bytes": 1000,
     "initial_credit_bytes": 1000,
     "max_credit_bytes": 1000,
@@ -128,35 +129,52 @@ WELCOME = {
 }
 
 
+Answer = bytes | dict[str, Any]
+
+
 class Impostor:
-    """A daemon that says what it is told to, and never a word more."""
+    """A daemon that answers a hello, and a ping, as it is told to, and never says a word more."""
 
-    def __init__(self, endpoint: str, *answers: bytes | dict[str, Any]) -> None:
+    def __init__(self, endpoint: str, hello: Answer, ping: Answer | None) -> None:
         self._context = zmq.asyncio.Context()
-        self._data = self._context.socket(zmq.ROUTER)
-        self._data.bind(endpoint)
-        self._answers = answers
         self.hellos = 0
-        self._task = asyncio.create_task(self._answer())
+        data, control = self._router(endpoint), self._router(f"{endpoint}.control")
+        self._tasks = [asyncio.create_task(self._welcome(data, hello))]
+        if ping is not None:
+            self._tasks.append(asyncio.create_task(self._answer(control, ping)))
 
-    async def _answer(self) -> None:
+    def _router(self, endpoint: str) -> zmq.asyncio.Socket:
+        socket = self._context.socket(zmq.ROUTER)
+        socket.bind(endpoint)
+        return socket
+
+    async def _welcome(self, socket: zmq.asyncio.Socket, answer: Answer) -> None:
         while True:
-            peer, *_ = await self._data.recv_multipart()
-            self.hellos += 1
-            for answer in self._answers:
-                frame = answer if isinstance(answer, bytes) else msgpack.packb(answer)
-                await self._data.send_multipart([peer, protocol.MAGIC, frame])
+            peer, _, frame = await socket.recv_multipart()
+            if msgpack.unpackb(frame)["type"] == "hello":
+                self.hellos += 1
+                await self._say(socket, peer, answer)
+
+    async def _answer(self, socket: zmq.asyncio.Socket, answer: Answer) -> None:
+        while True:
+            peer, *_ = await socket.recv_multipart()
+            await self._say(socket, peer, answer)
+
+    async def _say(self, socket: zmq.asyncio.Socket, peer: bytes, answer: Answer) -> None:
+        frame = answer if isinstance(answer, bytes) else msgpack.packb(answer)
+        await socket.send_multipart([peer, protocol.MAGIC, frame])
 
     def close(self) -> None:
-        self._task.cancel()
+        for task in self._tasks:
+            task.cancel()
         self._context.destroy(linger=0)
 
 
 @contextmanager
-def impostor(*answers: bytes | dict[str, Any]) -> Iterator[tuple[str, Impostor]]:
+def impostor(hello: Answer, ping: Answer | None = None) -> Iterator[tuple[str, Impostor]]:
     with short_directory() as directory:
         endpoint = f"ipc://{directory}/core.sock"
-        daemon = Impostor(endpoint, *answers)
+        daemon = Impostor(endpoint, hello, ping)
         try:
             yield endpoint, daemon
         finally:
@@ -206,5 +224,40 @@ def test_a_silent_daemon_is_given_up_and_tried_anew() -> None:
                 hellos = daemon.hellos
                 await until(lambda: daemon.hellos > hellos)
                 assert jitters
+
+    run(scenario())
+
+
+FORGOTTEN = {
+    "type": "failed",
+    "code": "out_of_order",
+    "message": "there is no such session",
+    "retryable": False,
+}
+
+
+@pytest.mark.parametrize(
+    ("answer", "why"), [(FORGOTTEN, "no such session"), (b"\xc1", "not a message")]
+)
+def test_a_daemon_that_has_forgotten_the_session_is_greeted_anew(answer: Answer, why: str) -> None:
+    async def scenario() -> None:
+        with impostor(WELCOME, answer) as (endpoint, daemon):
+            async with AsyncClient(endpoint, backoff_s=AGAIN) as client:
+                (failure,) = await gathered(client.generate(MODEL, "x"))
+                assert isinstance(failure, Failed)
+                assert (failure.code, failure.retryable) == ("connection_lost", True)
+                assert why in failure.message
+                await until(lambda: daemon.hellos > 1)
+
+    run(scenario())
+
+
+def test_a_daemon_that_answers_its_pings_is_kept() -> None:
+    async def scenario() -> None:
+        with impostor(WELCOME, {"type": "pong"}) as (endpoint, daemon):
+            async with AsyncClient(endpoint, backoff_s=AGAIN) as client:
+                await asyncio.sleep(5 * WELCOME_LIVENESS_S)
+                assert client.connected
+                assert daemon.hellos == 1
 
     run(scenario())
