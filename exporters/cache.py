@@ -93,11 +93,9 @@ class Cache:
         return path
 
     def _forget_unused(self, stage: Path) -> None:
-        for path in stage.iterdir():
-            unused_s = self._now() - path.stat().st_mtime
-            if path.is_dir() and not path.name.startswith(".") and unused_s > KEPT_S:
-                shutil.rmtree(path)
-                path.with_suffix(".lock").unlink(missing_ok=True)
+        for path in [path for path in stage.iterdir() if path.is_dir()]:
+            if self._now() - path.stat().st_mtime > KEPT_S:
+                shutil.rmtree(path, ignore_errors=True)
 
     def link(self, kind: str, name: str, target: Path) -> None:
         """Remember the result `target` under another name."""

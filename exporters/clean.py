@@ -198,7 +198,9 @@ def keep_rows_early(graph: Graph) -> None:
             if name and name not in own and name not in graph.weights:
                 node.input[i] = _chosen(graph, name, wanted)
     graph.nodes = [node for node in graph.nodes if node is not gather]
-    graph.rename_uses(result, source)
+    graph.rename_uses(source, result)
+    for node in lifted:
+        node.output[:] = [result if name == source else name for name in node.output]
 
 
 def _chooses_rows(graph: Graph, node: NodeProto) -> bool:
