@@ -196,8 +196,8 @@ def _settings_flags(
 
 def _servers(commands: _Commands) -> None:
     both = {**_CORE_FLAGS, **_WEB_FLAGS}
-    _command(commands, "up", "run the core and the HTTP shim until Ctrl-C", _COMMON_FLAGS, both)
     for name, meaning, flags in (
+        ("up", "run the core and the HTTP shim until Ctrl-C", both),
         ("serve", "run the core: models, and the ZeroMQ door", _CORE_FLAGS),
         ("web", "run the HTTP shim, a client of the core", _WEB_FLAGS),
     ):

@@ -48,6 +48,10 @@ def guarded(command: Callable[[], int], *, as_json: bool) -> int:
     except BrokenPipeError:
         _discard_output()
         return ExitStatus.CLOSED_OUTPUT
+    except OSError as error:  # standard output on a full disk, a directory that may not be read
+        _tell(NsedgeError(str(error)), as_json=False)
+        _discard_output()
+        return ExitStatus.FAILURE
     return status
 
 

@@ -48,5 +48,6 @@ class Pace:
         first = "none" if self.first_token_s is None else f"{self.first_token_s * 1e3:.0f} ms"
         rate = "" if self.tokens_per_s is None else f" · {self.tokens_per_s:.1f} tokens/s"
         counts = f"{end.usage.prompt_tokens} + {end.usage.completion_tokens} tokens"
-        clipped = "" if end.clipped_max_tokens is None else f" at {end.clipped_max_tokens} tokens"
+        lowered = end.clipped_max_tokens
+        clipped = "" if lowered is None else f" (max_tokens lowered to {lowered})"
         return f"{counts} · first token {first}{rate} · {end.reason.value}{clipped}"

@@ -30,7 +30,7 @@ def run(loaded: config.Loaded, options: argparse.Namespace) -> int:
         flags += ["--set", f"{said.key}={said.text}"]
     with tempfile.TemporaryDirectory(prefix="nsedge-up-") as folder:
         pair = Pair(flags=flags, folder=Path(folder), limit_s=limit_s, as_json=options.json)
-        return asyncio.run(pair.run())
+        return asyncio.run(pair.run(until_eof=options.until_eof))
 
 
 @dataclass(kw_only=True)
@@ -52,9 +52,9 @@ class Pair:
         self._limit_s = limit_s
         self._as_json = as_json
 
-    async def run(self) -> int:
+    async def run(self, *, until_eof: bool) -> int:
         """The status to end with: 0 where asked to stop, else that of the child that ended."""
-        stop = StopRequests()
+        stop = StopRequests(until_eof=until_eof)
         async with contextlib.AsyncExitStack() as stack:
             children = [await self._start(stack, name) for name in ("serve", "web")]
             try:

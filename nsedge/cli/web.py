@@ -12,7 +12,7 @@ from nsedge import config
 from nsedge.cli import logs
 from nsedge.cli.exits import ExitStatus
 from nsedge.cli.signals import StopRequests
-from nsedge.errors import NsedgeError
+from nsedge.errors import ConfigInvalid, NsedgeError
 from nsedge.ipc.client import AsyncClient
 from nsedge.sdnotify import Notifier
 from nsedge.settings import Settings
@@ -58,6 +58,8 @@ async def _serve(settings: Settings, notifier: Notifier, *, until_eof: bool) -> 
     try:
         with contextlib.suppress(asyncio.CancelledError):
             await serving
+    except ConfigInvalid as error:
+        raise ConfigInvalid(f"{error.message} (--host and --port choose another)") from error
     finally:
         for task in tasks:
             task.cancel()

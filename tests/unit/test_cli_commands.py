@@ -182,6 +182,18 @@ def spawn(*words: str) -> subprocess.Popen[str]:
     )
 
 
+def test_an_output_that_takes_nothing_is_told(daemon):
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "nsedge", "models"],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+    assert done.returncode == ExitStatus.FAILURE
+    assert done.stderr == "nsedge: [Errno 28] No space left on device\n"
+
+
 def test_ctrl_c_cancels_the_request(home):
     service = FakeService(pace_s=0.01, repeat=10_000)
     with fake_daemon(home, service):

@@ -70,7 +70,8 @@ def test_pace_of_an_answer_that_never_began():
 
 
 def test_a_lowered_max_tokens_is_told():
-    assert Pace(FakeClock()).line(finished(FinishReason.LENGTH, 21)).endswith("length at 21 tokens")
+    line = Pace(FakeClock()).line(finished(FinishReason.LENGTH, 21))
+    assert line.endswith("length (max_tokens lowered to 21)")
 
 
 def test_a_table_lines_up():
