@@ -7,7 +7,6 @@ exactly one terminal event, `Finished` or `Failed`.
 from __future__ import annotations
 
 import enum
-import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -132,7 +131,7 @@ def _within(
     if value is None:
         return
     above = value > low if exclusive_low else value >= low
-    if not (math.isfinite(value) and above and value <= high):
+    if not (above and value <= high):  # false for NaN, too
         bounds = f"{'above' if exclusive_low else 'at least'} {low} and at most {high}"
         raise InvalidParameter(f"{name} must be {bounds}, not {value}", param=param or name)
 
