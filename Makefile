@@ -28,7 +28,7 @@ lint: $(INSTALLED) ## style, types and import contracts
 
 .PHONY: unit
 unit: $(INSTALLED) ## the tests that need no model
-	$(PYTEST) tests/unit tests/contract
+	$(PYTEST) --ignore=tests/export --ignore=tests/integration
 
 .PHONY: exporters
 exporters: $(INSTALLED) ## export small models through torch and Optimum
