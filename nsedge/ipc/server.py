@@ -190,6 +190,7 @@ class Server:
         if before is not None:
             self._sessions.close(before)
         session = self._sessions.open(peer, self._clock())
+        log.info("a session opens for %r", hello.client)
         limits = self._limits
         welcome = wire.Welcome(
             protocol=protocol.VERSION,
