@@ -220,6 +220,8 @@ def _purpose(node: NodeProto, position: int) -> str:
         return "rotary tables"
     if "LayerNormalization" in node.op_type:
         return "norms"
+    if node.op_type == "Gather":
+        return "small tables"
     if quantised:
         return "biases" if position == 5 else "scales"
     return node.op_type

@@ -1,0 +1,140 @@
+"""Every architecture we name, from torch to a cleaned graph, against eager torch.
+
+The comparison reads rows of unequal length in chunks and goes on with them together, over twice
+the sliding window.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import transformers
+
+import exporters.quantise
+from exporters.decoder_trace import IMPLEMENTATION
+from exporters.errors import Refused
+from exporters.graph import Graph, attribute
+from exporters.records import GRAPH_FILE
+from exporters.reference import (
+    check_architecture,
+    compare,
+    context_length,
+    export_clean,
+    kv_layout,
+)
+from exporters.schemes import SCHEMES
+from tests.export.tiny import MODELS, POSITIONS, SIZES, WINDOW, make_model
+
+pytestmark = pytest.mark.export
+
+TOLERANCE = 1e-4
+QUANTISED_TOLERANCE = 0.5
+
+
+def operators(graph: Graph) -> list[str]:
+    return [node.op_type for node in graph.nodes]
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_the_graph_computes_what_torch_does(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = make_model(name)
+    check_architecture(model.config)
+    kv = kv_layout(model.config)
+    before = torch_logits(model)
+    io, nodes = export_clean(model, tmp_path, kv=kv, context=POSITIONS)
+    assert compare(model, tmp_path / GRAPH_FILE, io=io, kv=kv, context=POSITIONS) <= TOLERANCE
+    assert nodes["GroupQueryAttention"] == 2
+    assert (io.position_ids is None) == (name != "llama-heads-of-8")
+    if io.position_ids is None:
+        assert nodes["SkipSimplifiedLayerNormalization"] == 4
+        assert nodes["Transpose"] == 0
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["model.onnx", "model.onnx.data"]
+    torch.testing.assert_close(torch_logits(model), before)  # the model is as it was
+
+    monkeypatch.setattr(exporters.quantise, "LARGE", 4096)
+    graph = Graph.load(tmp_path / GRAPH_FILE)
+    kept = exporters.quantise.quantise(graph, SCHEMES["int8-b32"])
+    small = tmp_path / "small"
+    small.mkdir()
+    graph.save(small / GRAPH_FILE)
+    assert "MatMul" not in kept
+    # Outside the operator, a rotary embedding multiplies positions by a few frequencies.
+    assert operators(graph).count("MatMul") == (io.position_ids is not None)
+    assert "GatherBlockQuantized" in operators(graph)
+    near = compare(model, small / GRAPH_FILE, io=io, kv=kv, context=POSITIONS)
+    assert TOLERANCE < near <= QUANTISED_TOLERANCE
+
+
+def torch_logits(model: Any) -> torch.Tensor:
+    with torch.no_grad():
+        return model(input_ids=torch.arange(3, 30)[None], use_cache=False).logits
+
+
+@pytest.mark.parametrize(("name", "windows"), [("mistral-window", 2), ("gemma3", 1), ("llama", 0)])
+def test_windows_reach_the_operator(name: str, windows: int, tmp_path: Path) -> None:
+    model = make_model(name)
+    export_clean(model, tmp_path, kv=kv_layout(model.config), context=POSITIONS)
+    found = [
+        attribute(node, "local_window_size")
+        for node in Graph.load(tmp_path / GRAPH_FILE).nodes
+        if node.op_type == "GroupQueryAttention"
+    ]
+    assert found.count(WINDOW) == windows
+    assert found.count(None) == len(found) - windows
+
+
+def test_query_key_and_value_are_one_product_where_nothing_is_in_between(tmp_path: Path) -> None:
+    for name in ("llama", "qwen2", "phi3", "mistral-window"):
+        model = make_model(name)
+        folder = tmp_path / name
+        folder.mkdir()
+        export_clean(model, folder, kv=kv_layout(model.config), context=POSITIONS)
+        for node in Graph.load(folder / GRAPH_FILE).nodes:
+            if node.op_type == "GroupQueryAttention":
+                assert list(node.input[1:3]) == ["", ""], name
+
+
+def test_a_failing_trace_leaves_the_model_as_it_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = make_model("llama")
+    before = torch_logits(model)
+
+    def fail(*args: object, **kwargs: object) -> None:
+        raise RuntimeError("out of memory")
+
+    monkeypatch.setattr(torch.onnx, "export", fail)
+    with pytest.raises(RuntimeError, match="out of memory"):
+        export_clean(model, tmp_path, kv=kv_layout(model.config), context=POSITIONS)
+    assert list(tmp_path.iterdir()) == []
+    assert IMPLEMENTATION not in transformers.AttentionInterface._global_mapping
+    torch.testing.assert_close(torch_logits(model), before)
+
+
+def test_what_has_another_attention_is_refused_by_its_configuration() -> None:
+    with pytest.raises(Refused, match=r"bart|no causal LM|exchanged"):
+        check_architecture(transformers.T5Config())
+    with pytest.raises(Refused, match="MambaForCausalLM"):
+        check_architecture(transformers.MambaConfig())
+
+
+@pytest.mark.parametrize(
+    ("scaling", "most", "length"),
+    [
+        (None, 1000, POSITIONS),
+        (None, 64, 64),
+        ({"rope_type": "dynamic", "factor": 2.0}, 1000, POSITIONS),
+        ({"rope_type": "longrope", "original_max_position_embeddings": 32}, 1000, 32),
+    ],
+)
+def test_tables_end_where_they_would_be_wrong(
+    scaling: dict[str, Any] | None, most: int, length: int
+) -> None:
+    config = transformers.LlamaConfig(**SIZES)
+    config.rope_scaling = scaling
+    assert context_length(config, most) == length

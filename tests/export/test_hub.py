@@ -1,0 +1,143 @@
+"""A hub id is fetched through huggingface_hub, here from a small hub of our own on loopback."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from nsedge.bundle import Bundle
+from tests.export.tiny import write_model_folder
+
+pytestmark = pytest.mark.export
+
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+REPOSITORY = "org/Tiny"
+EXTRA = {"consolidated.safetensors": b"twice", "original/weights.bin": b"old", "notes.txt": b"-"}
+
+
+class Hub(ThreadingHTTPServer):
+    """As much of the hub's interface as fetching one repository takes."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(("127.0.0.1", 0), _Answers)
+        self.files = {path.name: path.read_bytes() for path in folder.iterdir()} | EXTRA
+        self.served: list[str] = []
+
+    @property
+    def endpoint(self) -> str:
+        return f"http://127.0.0.1:{self.server_address[1]}"
+
+
+class _Answers(BaseHTTPRequestHandler):
+    server: Hub
+
+    def do_HEAD(self) -> None:
+        self._answer(with_body=False)
+
+    def do_GET(self) -> None:
+        self._answer(with_body=True)
+
+    def _answer(self, *, with_body: bool) -> None:
+        path = self.path.partition("?")[0]
+        if path in (f"/api/models/{REPOSITORY}/revision/v1", f"/api/models/{REPOSITORY}"):
+            names = [{"rfilename": name} for name in self.server.files]
+            told = {"id": REPOSITORY, "sha": COMMIT, "siblings": names, "tags": []}
+            self._send(json.dumps(told).encode(), with_body, kind="application/json")
+            return
+        name = path.removeprefix(f"/{REPOSITORY}/resolve/{COMMIT}/")
+        if name not in self.server.files:
+            self.send_response(404)
+            self.send_header("X-Error-Code", "RepoNotFound")
+            self.end_headers()
+            return
+        if with_body:
+            self.server.served.append(name)
+        self._send(self.server.files[name], with_body, kind="application/octet-stream")
+
+    def _send(self, body: bytes, with_body: bool, *, kind: str) -> None:
+        self.send_response(200)
+        self.send_header("Content-Type", kind)
+        self.send_header("Content-Length", str(len(body)))
+        self.send_header("X-Repo-Commit", COMMIT)
+        self.send_header("ETag", f'"{hashlib.sha1(body).hexdigest()}"')
+        self.end_headers()
+        if with_body:
+            self.wfile.write(body)
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """Quiet."""
+
+
+@pytest.fixture(scope="module")
+def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hub]:
+    server = Hub(write_model_folder(tmp_path_factory.mktemp("hub") / "Tiny"))
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    yield server
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def export(place: Path, endpoint: str, *arguments: str, **changes: str) -> Any:
+    """Run the command in a process of its own: the hub's library reads its settings once."""
+    environment = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
+    environment |= {
+        "HF_ENDPOINT": endpoint,
+        "HF_HOME": str(place / "hub"),
+        "HF_HUB_DISABLE_TELEMETRY": "1",
+        "NSEDGE_CACHE": str(place / "cache"),
+        "NSEDGE_HOME": str(place / "home"),
+        "NO_PROXY": "127.0.0.1",
+        "PYTHONPATH": os.pathsep.join(sys.path),
+        **changes,
+    }
+    command = [sys.executable, "-m", "exporters", "model", *arguments, "--json"]
+    return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+
+
+def test_a_hub_id_becomes_a_bundle_and_works_offline_after(hub: Hub, tmp_path: Path) -> None:
+    result = export(tmp_path, hub.endpoint, REPOSITORY, "--revision", "v1", "--scheme", "fp32")
+    assert result.returncode == 0, result.stderr
+    bundle = Bundle.open(tmp_path / "home" / "bundles" / "tiny")
+    provenance = bundle.manifest.provenance
+    assert (provenance.source, provenance.revision) == (REPOSITORY, COMMIT)
+    assert provenance.licence == "MIT"
+    assert "model.safetensors" in hub.served
+    assert not set(EXTRA) & set(hub.served)
+
+    offline = export(
+        tmp_path,
+        hub.endpoint,
+        REPOSITORY,
+        "--revision",
+        "v1",
+        "--scheme",
+        "fp32",
+        HF_HUB_OFFLINE="1",
+    )
+    assert json.loads(offline.stdout)["made"] is False
+
+
+def test_a_hub_that_is_not_there_is_told_in_one_line(tmp_path: Path) -> None:
+    result = export(tmp_path, "http://127.0.0.1:9", "org/absent")
+    assert result.returncode == 1
+    assert "the hub cannot be reached" in json.loads(result.stdout)["error"]
+    assert "Traceback" not in result.stderr
+
+
+def test_a_model_the_hub_does_not_have_is_told_in_one_line(hub: Hub, tmp_path: Path) -> None:
+    result = export(tmp_path, hub.endpoint, "org/absent")
+    assert result.returncode == 1
+    assert json.loads(result.stdout)["error"].startswith("org/absent: ")
+    assert "Traceback" not in result.stderr
