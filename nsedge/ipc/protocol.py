@@ -7,8 +7,10 @@ version, each further one is a msgpack map (see `messages`). docs/protocol.md is
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from typing import Any
 
+import msgpack
 import msgspec
 
 from nsedge import api
@@ -27,27 +29,20 @@ MAJOR = 1
 MAGIC = b"nsedge/1"
 
 _PREFIX = b"nsedge/"
-_encode = msgspec.msgpack.Encoder().encode
-_decode_data: Callable[[bytes], wire.DataMessage] = msgspec.msgpack.Decoder(wire.DataMessage).decode
-_decode_control: Callable[[bytes], wire.ControlMessage] = msgspec.msgpack.Decoder(
-    wire.ControlMessage
-).decode
-_decode_server: Callable[[bytes], wire.ServerMessage] = msgspec.msgpack.Decoder(
-    wire.ServerMessage
-).decode
 _PATH = re.compile(r"at `(?:key in )?\$\.?([^`]*)`$|required field `([^`]+)`")
+
+
+_PLAIN = (bytes,)
+"""What msgpack holds as it is, beside the types of JSON."""
 
 
 class _Labelled(msgspec.Struct):
     id: wire.Id | None = None
 
 
-_decode_id = msgspec.msgpack.Decoder(_Labelled).decode
-
-
 def encode(message: wire.ClientMessage | wire.ServerMessage) -> bytes:
     """One payload frame."""
-    return _encode(message)
+    return _pack(msgspec.to_builtins(message, builtin_types=_PLAIN))
 
 
 def open_envelope(frames: Sequence[bytes], *, max_frames: int, max_bytes: int) -> Sequence[bytes]:
@@ -75,34 +70,29 @@ def open_envelope(frames: Sequence[bytes], *, max_frames: int, max_bytes: int) -
 
 def decode_data(frame: bytes) -> wire.DataMessage:
     """What a client says on the data socket. Raises BadMessage, naming the field at fault."""
-    try:
-        return _decode_data(frame)
-    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
-        raise _bad(error) from error
+    message: wire.DataMessage = _decode(frame, wire.DataMessage)
+    return message
 
 
 def decode_control(frame: bytes) -> wire.ControlMessage:
     """What a client says on the control socket. Raises BadMessage, naming the field at fault."""
-    try:
-        return _decode_control(frame)
-    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
-        raise _bad(error) from error
+    message: wire.ControlMessage = _decode(frame, wire.ControlMessage)
+    return message
 
 
 def decode_server(frame: bytes) -> wire.ServerMessage:
     """What a server says. Raises BadMessage, naming the field at fault."""
-    try:
-        return _decode_server(frame)
-    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
-        raise _bad(error) from error
+    message: wire.ServerMessage = _decode(frame, wire.ServerMessage)
+    return message
 
 
 def readable_id(frame: bytes) -> str | None:
     """The `id` of a payload that does not decode otherwise, None where even that is unreadable."""
     try:
-        return _decode_id(frame).id
-    except (msgspec.MsgspecError, ValueError, RecursionError):
+        labelled: _Labelled = _decode(frame, _Labelled)
+    except BadMessage:
         return None
+    return labelled.id
 
 
 def check_version(protocol: str) -> None:
@@ -154,15 +144,21 @@ def encode_request(request: api.Request, *, credit: int | None = None) -> bytes:
             credit=credit,
         )
     try:
-        return _encode(message)
+        return encode(message)
     except (TypeError, ValueError, OverflowError) as error:
         raise InvalidRequest(f"the request cannot be written: {error}") from error
 
 
 def encode_delta(event: api.Delta) -> bytes:
     """The payload frame of a piece of text; apart from the others, since it is the busiest."""
-    return _encode(
-        wire.Delta(id=event.request_id, seq=event.seq, text=event.text, token_ids=event.token_ids)
+    return _pack(
+        {
+            "type": "delta",
+            "id": event.request_id,
+            "seq": event.seq,
+            "text": event.text,
+            "token_ids": event.token_ids,
+        }
     )
 
 
@@ -172,13 +168,13 @@ def encode_event(event: api.Event) -> bytes:
         case api.Delta():
             return encode_delta(event)
         case api.Started():
-            return _encode(
+            return encode(
                 wire.Started(
                     id=event.request_id, prompt_tokens=event.prompt_tokens, queue_s=event.queue_s
                 )
             )
         case api.Finished():
-            return _encode(
+            return encode(
                 wire.Finished(
                     id=event.request_id,
                     reason=event.reason,
@@ -189,7 +185,7 @@ def encode_event(event: api.Event) -> bytes:
                 )
             )
         case api.Failed():
-            return _encode(failed_of(event))
+            return encode(failed_of(event))
 
 
 def failed_of(event: api.Failed) -> wire.Failed:
@@ -251,6 +247,19 @@ def merge(deltas: Sequence[api.Delta]) -> api.Delta:
         text="".join(delta.text for delta in deltas),
         token_ids=tuple(token for delta in deltas for token in delta.token_ids),
     )
+
+
+def _pack(payload: object) -> bytes:
+    return bytes(msgpack.packb(payload))
+
+
+def _decode(frame: bytes, schema: Any) -> Any:
+    """Lengths that a frame claims are bounded by its own, so that a forged one costs nothing."""
+    try:
+        payload = msgpack.unpackb(frame, strict_map_key=False)
+        return msgspec.convert(payload, schema, builtin_types=_PLAIN)
+    except (msgspec.MsgspecError, ValueError, TypeError, RecursionError) as error:
+        raise _bad(error) from error
 
 
 def _bad(error: Exception) -> BadMessage:
