@@ -6,7 +6,10 @@ SHELL := /bin/bash
 BIN := .venv/bin
 INSTALLED := .venv/installed-$(shell cat pyproject.toml constraints.txt nsedge/version.py | cksum | cut -d' ' -f1)
 PYTEST := $(BIN)/python -m pytest -q
+BUNDLE_OF := import json, sys; print(json.load(sys.stdin)["bundle"])
 export PROMPT
+
+.ONESHELL:
 
 .PHONY: help
 help: ## this list
@@ -44,8 +47,9 @@ bundle: $(INSTALLED) ## the starter model's bundle, built once and kept in the c
 
 .PHONY: bench
 bench: bundle ## figures of the engine and of the daemon on this machine
-	$(BIN)/python bench/step.py
-	$(BIN)/python bench/serve.py
+	bundle=$$($(BIN)/nsedge-export starter --json 2>/dev/null | $(BIN)/python -c '$(BUNDLE_OF)')
+	$(BIN)/python -m bench.step --bundle "$$bundle"
+	$(BIN)/python -m bench.serve --bundle "$$bundle"
 
 .PHONY: docs
 docs: $(INSTALLED) ## write the pages that the code generates
