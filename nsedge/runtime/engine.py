@@ -23,7 +23,7 @@ from nsedge.errors import EngineFailure, NsedgeError
 from nsedge.runtime.detokenizer import Piece, TextStream
 from nsedge.runtime.sampler import Sampler, SamplerRow
 from nsedge.runtime.scheduler import Outcome, Scheduler, StepPlan, Token
-from nsedge.runtime.sequence import Sequence
+from nsedge.runtime.sequence import Sequence, State
 
 log = logging.getLogger(__name__)
 
@@ -148,12 +148,10 @@ class Engine:
         plan = self._scheduler.plan(began_s)
         if plan is not None:
             try:
-                chosen = self._choose(plan)
+                self._commit(plan, self._choose(plan))
             except Exception as error:
                 log.exception("a step failed")
                 self._abandon(error)
-            else:
-                self._commit(plan, chosen)
             self._steps += 1
             self._step_s += self._clock() - began_s
         self._hand_over()
@@ -262,8 +260,10 @@ class Engine:
     def _abandon(self, error: Exception) -> None:
         """End everything that holds a slot: its KV memory cannot be trusted after a failed step."""
         failure = error if isinstance(error, NsedgeError) else EngineFailure("a model step failed")
-        for sequence in self._scheduler.abandon():
-            self._fail(self._jobs[sequence], failure)
+        self._scheduler.abandon()
+        for job in list(self._jobs.values()):
+            if job.sequence.state is State.ENDED:
+                self._fail(job, failure)
 
     def _hand_over(self) -> None:
         if self._events:

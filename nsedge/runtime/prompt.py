@@ -8,22 +8,29 @@ from __future__ import annotations
 
 import datetime
 import json
-from typing import Any, NoReturn
+from typing import Any, ClassVar, NoReturn
 
 import jinja2
-from jinja2.ext import loopcontrols
+from jinja2 import nodes
+from jinja2.ext import Extension, loopcontrols
+from jinja2.parser import Parser
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from tokenizers import Tokenizer
 
 from nsedge.api import ChatPrompt, Message, Prompt
 from nsedge.bundle import Bundle
-from nsedge.errors import EmptyPrompt, InvalidParameter, InvalidRequest
+from nsedge.errors import BundleInvalid, EmptyPrompt, InvalidParameter, InvalidRequest
 
 
 class PromptReader:
     """Turns the prompts of requests into token ids for one bundle. Thread-safe."""
 
     def __init__(self, bundle: Bundle, tokenizer: Tokenizer) -> None:
+        """Compile the bundle's template.
+
+        Raises:
+            BundleInvalid: where it is not a template.
+        """
         self._tokenizer = tokenizer
         settings = bundle.manifest.tokenizer
         self._specials = {
@@ -32,8 +39,7 @@ class PromptReader:
         }
         bos = settings.bos_token if settings.add_bos else None
         self._bos_id = None if bos is None else tokenizer.token_to_id(bos)
-        template = bundle.chat_template()
-        self._template = None if template is None else template_environment().from_string(template)
+        self._template = _compile(bundle)
 
     def read(self, prompt: Prompt) -> tuple[int, ...]:
         """The ids of a prompt.
@@ -80,15 +86,34 @@ class PromptReader:
             raise InvalidRequest(f"the chat template: {error}", param="messages") from error
 
 
+class _GenerationTag(Extension):
+    """`{% generation %}` marks the assistant's words for training; here it changes nothing."""
+
+    tags: ClassVar[set[str]] = {"generation"}
+
+    def parse(self, parser: Parser) -> list[nodes.Node]:
+        """The tag's contents."""
+        next(parser.stream)
+        return parser.parse_statements(("name:endgeneration",), drop_needle=True)
+
+
 def template_environment() -> jinja2.Environment:
     """What chat templates are rendered in."""
     environment = ImmutableSandboxedEnvironment(
-        trim_blocks=True, lstrip_blocks=True, extensions=[loopcontrols]
+        trim_blocks=True, lstrip_blocks=True, extensions=[loopcontrols, _GenerationTag]
     )
     environment.filters["tojson"] = _to_json
     environment.globals["raise_exception"] = _refuse
     environment.globals["strftime_now"] = _strftime_now
     return environment
+
+
+def _compile(bundle: Bundle) -> jinja2.Template | None:
+    text = bundle.chat_template()
+    try:
+        return None if text is None else template_environment().from_string(text)
+    except jinja2.TemplateError as error:
+        raise BundleInvalid(f"{bundle.path}: the chat template cannot be read: {error}") from error
 
 
 def _to_json(value: Any, indent: int | None = None) -> str:

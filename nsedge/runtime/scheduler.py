@@ -151,13 +151,11 @@ class Scheduler:
                 self._release(outcome.sequence)
         return outcomes
 
-    def abandon(self) -> list[Sequence]:
-        """Drop every sequence that holds a slot, after a step that failed; those dropped."""
-        dropped = [*self._rows] if self._filling is None else [*self._rows, self._filling]
-        for sequence in dropped:
+    def abandon(self) -> None:
+        """End every sequence that holds a slot, after a step that failed."""
+        for sequence in [*self._rows, *filter(None, [self._filling])]:
             self._release(sequence)
         self._copies.clear()
-        return dropped
 
     def check(self) -> None:
         """Raise RuntimeError where slots and sequences do not agree."""

@@ -160,6 +160,22 @@ def test_a_failed_step_fails_those_at_work_and_nobody_else() -> None:
     assert said(rig.events["c"]) == continuation(PROMPT, 4, ignore_end=True)
 
 
+def test_a_step_that_fails_while_it_is_told_leaves_nobody_waiting(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    rig = Rig()
+    job = rig.submit("a", PROMPT, 1, ignore_end=True)
+    rig.submit("b", (7,), 3, ignore_end=True)
+
+    def broken(token_id: int) -> str:
+        raise ValueError(token_id)
+
+    monkeypatch.setattr(job.text._decoding, "push", broken)
+    rig.run()
+    assert _failed(rig.events["a"])
+    assert said(rig.events["b"]) == continuation((7,), 3, ignore_end=True)
+
+
 def test_the_thread_ends_what_is_left_when_stopped() -> None:
     rig = Rig()
     rig.submit("a", PROMPT, 10**9, ignore_end=True)

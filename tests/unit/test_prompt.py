@@ -8,7 +8,13 @@ import pytest
 
 from nsedge.api import ChatPrompt, Message, Role, Sampling, TextPrompt
 from nsedge.bundle import Bundle, GenerationDefaults
-from nsedge.errors import ContextExceeded, EmptyPrompt, InvalidParameter, InvalidRequest
+from nsedge.errors import (
+    BundleInvalid,
+    ContextExceeded,
+    EmptyPrompt,
+    InvalidParameter,
+    InvalidRequest,
+)
 from nsedge.runtime.admission import fit_max_tokens, settle
 from nsedge.runtime.prompt import PromptReader
 from nsedge.runtime.sampler import SamplingParams
@@ -43,6 +49,18 @@ def test_text_begins_with_bos_where_the_bundle_says_so(tmp_path: Path) -> None:
 def test_messages_go_through_the_template(tmp_path: Path) -> None:
     ids = reader(tmp_path, add_bos=True).read(chat(("system", "be brief"), ("user", "hi\n")))
     assert text_of(ids) == "<|system|>be brief<|end|><|user|>hi\n<|end|><|assistant|>"
+
+
+def test_marks_for_training_change_nothing(tmp_path: Path) -> None:
+    template = (
+        "{% for m in messages %}{% generation %}{{ m.content }}{% endgeneration %}{% endfor %}"
+    )
+    assert text_of(reader(tmp_path, template=template).read(chat(("user", "hi")))) == "hi"
+
+
+def test_a_template_that_is_none_damns_the_bundle(tmp_path: Path) -> None:
+    with pytest.raises(BundleInvalid, match="the chat template cannot be read"):
+        reader(tmp_path, template="{% for %}")
 
 
 def test_the_template_is_sandboxed(tmp_path: Path) -> None:

@@ -1,0 +1,39 @@
+"""The contract suite over the real service with the real model."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+import pytest
+
+from nsedge.runtime.settings import EngineSettings
+from nsedge.service import LocalService, ServiceSettings
+from tests.contract import subjects, test_service
+
+pytestmark = pytest.mark.integration
+SCENARIOS = {n: f for n, f in vars(test_service).items() if n.startswith("test_")}
+
+
+@pytest.mark.parametrize("scenario", SCENARIOS.values(), ids=SCENARIOS.keys())
+def test_the_service_keeps_the_contract(
+    scenario: Callable[[str], None], starter_bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    @contextlib.asynccontextmanager
+    async def local() -> AsyncIterator[subjects.Subject]:
+        service = LocalService(
+            ServiceSettings(
+                bundles=(starter_bundle,),
+                engine=EngineSettings(context_tokens=1024),
+                max_untaken_events=32,
+            )
+        )
+        await service.start()
+        try:
+            yield subjects.Subject(service=service, model=starter_bundle.name)
+        finally:
+            await service.stop()
+
+    monkeypatch.setitem(subjects.SUBJECTS, "local", local)
+    scenario("local")
