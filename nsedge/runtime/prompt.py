@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import datetime
 import json
-from typing import Any, ClassVar, NoReturn
+from typing import Any, NoReturn
 
 import jinja2
 from jinja2 import nodes
@@ -89,7 +89,7 @@ class PromptReader:
 class _GenerationTag(Extension):
     """`{% generation %}` marks the assistant's words for training; here it changes nothing."""
 
-    tags: ClassVar[set[str]] = {"generation"}
+    tags = {"generation"}  # noqa: RUF012 - the base declares it so
 
     def parse(self, parser: Parser) -> list[nodes.Node]:
         """The tag's contents."""
