@@ -11,6 +11,7 @@ from collections import Counter
 import numpy as np
 from onnx import NodeProto, helper
 
+from exporters.fold import fold_widths, join_slices
 from exporters.graph import MARK_DOMAIN, MICROSOFT, RMS_NORM_MARK, Graph, attribute
 from exporters.pack import ATTENTION, pack_projections
 
@@ -32,8 +33,10 @@ def clean(graph: Graph) -> Counter[str]:
     graph.prune()
     read_tied_head(graph)
     join_silu(graph)
+    fold_widths(graph)
     pack_projections(graph)
     graph.prune()
+    join_slices(graph)
     join_skip_norms(graph)
     keep_rows_early(graph)
     name_norms(graph)

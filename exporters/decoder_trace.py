@@ -1,8 +1,8 @@
 """Make a transformers causal LM traceable around GroupQueryAttention, leaving its code alone.
 
-Inside `traceable`, attention goes to `nsedge::gqa` (which owns the cache), norms go to
-`nsedge::rms_norm`, and where `Rotary.INSIDE` the rotary embedding is left to the attention
-operator, which takes its tables. Nothing here knows an exporter.
+Inside `traceable`, attention goes to `nsedge::gqa` (which owns the cache), norms and activations go
+to our operators where a probe shows that they compute the same, and with `Rotary.INSIDE` the rotary
+embedding is left to the attention operator, which takes its tables. Nothing here knows an exporter.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ import torch
 from transformers import AttentionInterface
 from transformers.cache_utils import Cache
 
-from exporters import attention
+from exporters import operators
 from exporters.errors import Refused
 
 IMPLEMENTATION = "nsedge_gqa"
-NORM_TOLERANCE = 1e-5
+PROBE_TOLERANCE = 1e-5
 
 Pairs = list[tuple[torch.Tensor, torch.Tensor]]
 
@@ -184,8 +184,11 @@ def traceable(
     with ExitStack() as undo:
         _exchange_attention(model, trace, undo)
         for module in model.modules():
-            if type(module).__name__.endswith("RMSNorm"):
+            name = type(module).__name__
+            if name.endswith("RMSNorm"):
                 _exchange_norm(module, undo)
+            elif "GELU" in name:
+                _exchange_gelu(module, undo)
         if rotary is Rotary.INSIDE:
             _exchange_rotary(model, trace, positions, undo)
         yield trace
@@ -211,8 +214,8 @@ def _exchange_norm(module: Any, undo: ExitStack) -> None:
     with torch.no_grad():
         wanted = module(probe)
         for gain in (weight.detach(), 1.0 + weight.detach()):
-            got = attention.rms_norm(probe, gain, epsilon)
-            if torch.allclose(got, wanted, rtol=NORM_TOLERANCE, atol=NORM_TOLERANCE):
+            got = operators.rms_norm(probe, gain, epsilon)
+            if torch.allclose(got, wanted, rtol=PROBE_TOLERANCE, atol=PROBE_TOLERANCE):
                 undo.enter_context(patch.object(module, "forward", _norm(gain, float(epsilon))))
                 return
 
@@ -222,6 +225,17 @@ def _norm(gain: torch.Tensor, epsilon: float) -> Callable[[torch.Tensor], torch.
         return torch.ops.nsedge.rms_norm(x, gain, epsilon)
 
     return forward
+
+
+def _exchange_gelu(module: Any, undo: ExitStack) -> None:
+    """Route an activation to the operator if, on a probe, it is the tanh approximation."""
+    probe = torch.linspace(-4.0, 4.0, 81)
+    with torch.no_grad():
+        same = torch.allclose(
+            module(probe), operators.gelu_tanh(probe), rtol=0.0, atol=PROBE_TOLERANCE
+        )
+    if same:
+        undo.enter_context(patch.object(module, "forward", torch.ops.nsedge.gelu_tanh))
 
 
 def _exchange_rotary(model: Any, trace: DecoderTrace, positions: int, undo: ExitStack) -> None:

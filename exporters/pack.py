@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from onnx import NodeProto, helper
 
+from exporters.fold import slice_bounds
 from exporters.graph import Graph
 
 ATTENTION = "GroupQueryAttention"
@@ -93,13 +94,10 @@ def _sliced_from(graph: Graph, names: list[str]) -> str | None:
         return None
     end = 0
     for node in nodes:
-        bounds = [graph.weights.get(name) for name in node.input[1:4]]
-        if any(bound is None for bound in bounds) or len(node.input) > 5:
+        bounds = slice_bounds(graph, node)
+        if bounds is None or bounds[0] != end:
             return None
-        first, last, axis = (int(np.asarray(bound).item()) for bound in bounds)
-        if first != end or axis not in (2, -1):
-            return None
-        end = last
+        end = bounds[1]
     return nodes[0].input[0]
 
 

@@ -26,7 +26,10 @@ LINKS = "reference-of"
 TEXT_ROOM = 2048
 """Tokens that the longest text may have."""
 
-GRAPH_CODE = ("attention", "clean", "decoder_export", "decoder_trace", "graph", "pack", "reference")
+GRAPH_CODE = (
+    *("decoder_export", "decoder_trace", "operators", "reference"),
+    *("clean", "fold", "graph", "pack", "runner", "source"),
+)
 VARIANT_CODE = ("graph", "pack", "quantise", "schemes")
 MEASURE_CODE = ("fidelity", "runner", "texts")
 

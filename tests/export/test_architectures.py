@@ -99,6 +99,38 @@ def test_query_key_and_value_are_one_product_where_nothing_is_in_between(tmp_pat
                 assert list(node.input[1:3]) == ["", ""], name
 
 
+@pytest.mark.parametrize(
+    ("name", "changed"),
+    [
+        ("phi3", {}),  # one projection in the model's own code, halves cut from it
+        ("mistral-window", {}),
+        ("qwen2", {"Add": 2, "MatMul": 8, "FusedMatMul": 1}),  # biases; head and embedding tied
+        ("qwen3", {"Split": 4, "SimplifiedLayerNormalization": 5, "Reshape": 8}),  # heads normed
+    ],
+)
+def test_graphs_are_as_small_as_by_hand(name: str, changed: dict[str, int], tmp_path: Path) -> None:
+    by_hand = {
+        "Gather": 3,  # the embedding; the wanted rows of attention and of the residual
+        "SimplifiedLayerNormalization": 1,
+        "MatMul": 9,
+        "GroupQueryAttention": 2,
+        "SkipSimplifiedLayerNormalization": 4,
+        "Split": 2,
+        "QuickGelu": 2,
+        "Mul": 2,
+    }
+    model = make_model(name)
+    _, nodes = export_clean(model, tmp_path, kv=kv_layout(model.config), context=POSITIONS)
+    assert dict(nodes) == by_hand | changed
+
+
+def test_gelu_is_one_node(tmp_path: Path) -> None:
+    model = make_model("gemma3")
+    _, nodes = export_clean(model, tmp_path, kv=kv_layout(model.config), context=POSITIONS)
+    assert nodes["FastGelu"] == 2
+    assert nodes["Tanh"] == 0
+
+
 def test_a_failing_trace_leaves_the_model_as_it_was(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -4,6 +4,7 @@
   rows of unequal length, rotary embedding, sliding window, soft cap and attention sinks inside.
 - `nsedge::rms_norm` becomes nsedge.RmsNorm, a mark that the clean-up turns into ONNX Runtime's
   SimplifiedLayerNormalization (whose domain torch's own checker does not accept).
+- `nsedge::gelu_tanh` becomes com.microsoft.FastGelu.
 
 The PyTorch side computes what the ONNX operator computes, so that tracing sees true values.
 """
@@ -27,6 +28,7 @@ _library.define(
     " -> (Tensor, Tensor, Tensor)"
 )
 _library.define("rms_norm(Tensor x, Tensor weight, float epsilon) -> Tensor")
+_library.define("gelu_tanh(Tensor x) -> Tensor")
 
 
 def rotate(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
@@ -102,8 +104,14 @@ def rms_norm(x: torch.Tensor, weight: torch.Tensor, epsilon: float) -> torch.Ten
     return weight * (x * torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + epsilon))
 
 
+def gelu_tanh(x: torch.Tensor) -> torch.Tensor:
+    """The Gaussian error linear unit by its tanh approximation (arXiv 1606.08415)."""
+    return torch.nn.functional.gelu(x, approximate="tanh")
+
+
 _library.impl("gqa", gqa, "CPU")
 _library.impl("rms_norm", rms_norm, "CPU")
+_library.impl("gelu_tanh", gelu_tanh, "CPU")
 
 
 @torch.library.register_fake("nsedge::gqa", lib=_library)
@@ -120,6 +128,11 @@ def _gqa_shape(
 
 @torch.library.register_fake("nsedge::rms_norm", lib=_library)
 def _rms_norm_shape(x: torch.Tensor, weight: torch.Tensor, epsilon: float) -> torch.Tensor:
+    return torch.empty_like(x)
+
+
+@torch.library.register_fake("nsedge::gelu_tanh", lib=_library)
+def _gelu_tanh_shape(x: torch.Tensor) -> torch.Tensor:
     return torch.empty_like(x)
 
 
@@ -179,5 +192,12 @@ def _rms_norm_symbol(g: Any, x: Any, weight: Any, epsilon: float) -> Any:
     return out
 
 
+def _gelu_tanh_symbol(g: Any, x: Any) -> Any:
+    out = g.op("com.microsoft::FastGelu", x)
+    out.setType(x.type())
+    return out
+
+
+torch.onnx.register_custom_op_symbolic("nsedge::gelu_tanh", _gelu_tanh_symbol, SYMBOL_OPSET)
 torch.onnx.register_custom_op_symbolic("nsedge::gqa", _gqa_symbol, SYMBOL_OPSET)
 torch.onnx.register_custom_op_symbolic("nsedge::rms_norm", _rms_norm_symbol, SYMBOL_OPSET)
