@@ -123,11 +123,6 @@ def test_a_fault_in_the_settings_ends_every_command(home, capsys):
     )
 
 
-def test_serving_without_a_bundle_says_how_to_make_one(capsys):
-    assert main(["serve"]) == ExitStatus.FAILURE
-    assert "nsedge-export starter" in capsys.readouterr().err
-
-
 def converse(monkeypatch, *lines: str) -> int:
     monkeypatch.setattr("sys.stdin", io.StringIO("".join(f"{line}\n" for line in lines)))
     return main(["chat", "--quiet", MODEL])
@@ -180,6 +175,15 @@ def spawn(*words: str) -> subprocess.Popen[str]:
         stderr=subprocess.PIPE,
         text=True,
     )
+
+
+def test_serving_without_a_bundle_says_how_to_make_one():
+    with spawn("serve") as process:
+        said, told = process.communicate(timeout=60)
+    assert process.returncode == ExitStatus.FAILURE
+    assert said == ""
+    assert told.startswith("nsedge: no bundle in ")
+    assert told.endswith("`nsedge-export starter` makes one\n")
 
 
 def test_an_output_that_takes_nothing_is_told(daemon):
