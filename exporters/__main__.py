@@ -33,7 +33,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (ExportError, NsedgeError) as error:
         return _fail(str(error), as_json=arguments.json)
     except OSError as error:
-        return _fail(f"{error.filename}: {error.strerror}", as_json=arguments.json)
+        return _fail(str(error), as_json=arguments.json)
     except KeyboardInterrupt:
         return _fail("interrupted; finished stages are kept", as_json=arguments.json)
     print(json.dumps(result) if arguments.json else "\n".join(lines))

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from exporters.runner import Runner
 from exporters.texts import fidelity_text_sha256
@@ -27,13 +28,12 @@ def measure(reference: Runner, variant: Runner, passages: Sequence[Sequence[int]
     predicted = 0
     for passage in passages:
         ids = list(passage)[: reference.capacity]
-        wanted = reference.log_probs(ids).astype(np.float64)
-        got = variant.log_probs(ids).astype(np.float64)
-        kl.extend((np.exp(wanted) * (wanted - got)).sum(-1).tolist())
+        wanted, got = reference.log_probs(ids), variant.log_probs(ids)
+        kl.extend(divergence(w, g) for w, g in zip(wanted, got, strict=True))
         agree.extend((wanted.argmax(-1) == got.argmax(-1)).tolist())
         at = (np.arange(len(ids) - 1), np.array(ids[1:]))
-        loss["reference"] -= float(wanted[at].sum())
-        loss["variant"] -= float(got[at].sum())
+        loss["reference"] -= float(wanted[at].sum(dtype=np.float64))
+        loss["variant"] -= float(got[at].sum(dtype=np.float64))
         predicted += len(ids) - 1
     return Fidelity(
         positions=len(kl),
@@ -43,6 +43,12 @@ def measure(reference: Runner, variant: Runner, passages: Sequence[Sequence[int]
         perplexity_fp32=round(float(np.exp(loss["reference"] / predicted)), 4),
         text_sha256=fidelity_text_sha256(),
     )
+
+
+def divergence(wanted: NDArray[np.float32], got: NDArray[np.float32]) -> float:
+    """KL(wanted || got) in nats, of log-probabilities [V]."""
+    exact = wanted.astype(np.float64)
+    return float((np.exp(exact) * (exact - got)).sum())
 
 
 def continue_greedily(

@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import torch
-import transformers
 from numpy.typing import NDArray
 from transformers import AutoConfig, AutoModelForCausalLM
 
@@ -26,6 +25,9 @@ from nsedge.bundle import GraphIo, KvLayout
 MAX_DIFFERENCE = 2e-3
 """Log-probability (nats) that the graph may differ from PyTorch by: fp32 sums in another order."""
 CHECK_SEED = 20
+CHECK_LENGTHS = (23, 9, 31)
+CHECK_STEPS = 4
+MIN_CONTEXT = max(CHECK_LENGTHS) + CHECK_STEPS
 
 
 def make_reference(source: Source, out: Path, *, max_context: int) -> None:
@@ -49,6 +51,8 @@ def make_reference(source: Source, out: Path, *, max_context: int) -> None:
     text = model.config.get_text_config()
     kv = kv_layout(text)
     context = context_length(text, max_context)
+    if context < MIN_CONTEXT:
+        raise Refused(f"a context of {context} tokens is too short; at least {MIN_CONTEXT}")
     try:
         io, nodes = export_clean(model, out, kv=kv, context=context)
     except ExportError:
@@ -56,7 +60,7 @@ def make_reference(source: Source, out: Path, *, max_context: int) -> None:
     except Exception as error:  # whatever a model's own code raises while it is traced
         name = type(model).__name__
         raise Refused(f"{name} cannot be traced: {type(error).__name__}: {error}") from error
-    difference = compare(model, out / GRAPH_FILE, io=io, kv=kv, context=context)
+    difference = compare(model, out / GRAPH_FILE, io=io, kv=kv)
     if not difference <= MAX_DIFFERENCE:
         raise ExportError(f"the exported graph differs from PyTorch by {difference:.2g} nats")
     ReferenceRecord(
@@ -135,7 +139,7 @@ def context_length(config: Any, most: int) -> int:
     return length
 
 
-def compare(model: Any, graph: Path, *, io: GraphIo, kv: KvLayout, context: int) -> float:
+def compare(model: Any, graph: Path, *, io: GraphIo, kv: KvLayout) -> float:
     """Greatest difference in log-probability (nats) between the graph and eager PyTorch.
 
     Three rows of unequal length are read in chunks straight into their slots, then go on
@@ -143,16 +147,15 @@ def compare(model: Any, graph: Path, *, io: GraphIo, kv: KvLayout, context: int)
     """
     vocabulary = model.get_output_embeddings().weight.shape[0]
     random = np.random.default_rng(CHECK_SEED)
-    lengths, steps = [length for length in (23, 9, 31) if length + 4 <= context], 4
-    rows = [random.integers(0, vocabulary, length + steps) for length in lengths]
+    rows = [random.integers(0, vocabulary, length + CHECK_STEPS) for length in CHECK_LENGTHS]
     wanted = [_torch_log_probs(model, row) for row in rows]
-    runner = Runner(graph, io=io, kv=kv, capacity=40, rows=len(rows))
+    runner = Runner(graph, io=io, kv=kv, capacity=MIN_CONTEXT, rows=len(rows))
     worst = 0.0
-    for i, (row, length) in enumerate(zip(rows, lengths, strict=True)):
+    for i, (row, length) in enumerate(zip(rows, CHECK_LENGTHS, strict=True)):
         for begin, end in ((0, 7), (7, length)):
             got = log_softmax(runner.forward(row[None, begin:end], row=i)[0])
             worst = max(worst, float(np.abs(got - wanted[i][begin:end]).max()))
-    for _ in range(steps):
+    for _ in range(CHECK_STEPS):
         at = runner.lengths.copy()
         ids = np.array([[row[n]] for row, n in zip(rows, at, strict=True)])
         got = log_softmax(runner.forward(ids)[:, 0])
@@ -166,8 +169,3 @@ def _torch_log_probs(model: Any, row: NDArray[np.int64]) -> NDArray[np.float32]:
         logits = model(input_ids=torch.from_numpy(row)[None], use_cache=False).logits[0]
     result: NDArray[np.float32] = torch.log_softmax(logits.float(), dim=-1).numpy()
     return result
-
-
-def versions() -> dict[str, str]:
-    """The libraries that decide what the graph looks like."""
-    return {"torch": torch.__version__, "transformers": transformers.__version__}

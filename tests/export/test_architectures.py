@@ -47,7 +47,7 @@ def test_the_graph_computes_what_torch_does(
     kv = kv_layout(model.config)
     before = torch_logits(model)
     io, nodes = export_clean(model, tmp_path, kv=kv, context=POSITIONS)
-    assert compare(model, tmp_path / GRAPH_FILE, io=io, kv=kv, context=POSITIONS) <= TOLERANCE
+    assert compare(model, tmp_path / GRAPH_FILE, io=io, kv=kv) <= TOLERANCE
     assert nodes["GroupQueryAttention"] == 2
     assert (io.position_ids is None) == (name != "llama-heads-of-8")
     if io.position_ids is None:
@@ -66,7 +66,7 @@ def test_the_graph_computes_what_torch_does(
     # Outside the operator, a rotary embedding multiplies positions by a few frequencies.
     assert operators(graph).count("MatMul") == (io.position_ids is not None)
     assert "GatherBlockQuantized" in operators(graph)
-    near = compare(model, small / GRAPH_FILE, io=io, kv=kv, context=POSITIONS)
+    near = compare(model, small / GRAPH_FILE, io=io, kv=kv)
     assert TOLERANCE < near <= QUANTISED_TOLERANCE
 
 

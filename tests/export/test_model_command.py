@@ -141,6 +141,8 @@ def test_context_is_capped_where_asked(
     answer(capsys, "model", str(folder), *options)
     manifest = Bundle.open(out).manifest
     assert (manifest.name, manifest.context_length) == ("short", 48)
+    told = answer(capsys, "model", str(folder), "--context", "8", status=1)
+    assert told["error"] == "a context of 8 tokens is too short; at least 35"
 
 
 def test_shards_are_one_model(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
