@@ -7,7 +7,6 @@ import importlib.metadata
 import json
 import os
 import platform
-import resource
 import sys
 import time
 from collections.abc import Iterable
@@ -51,29 +50,41 @@ def percentiles(values: Iterable[float]) -> dict[str, float]:
 
 
 class Noise:
-    """The share of the machine's processor time that others took, between two readings."""
+    """The processor time that others took, between two readings."""
 
     def __init__(self) -> None:
-        self._began = self._read()
+        self._began = _busy_s(), _own_s(), time.perf_counter()
 
     def others(self) -> float:
         """Cores' worth of work, since this was made, by processes that are neither this one nor
-        children of it that have ended."""
-        busy, own, at = self._read()
-        busy0, own0, at0 = self._began
-        return max(0.0, (busy - busy0 - (own - own0)) / (at - at0))
+        its descendants."""
+        busy_s, own_s, at_s = self._began
+        others_s = _busy_s() - busy_s - (_own_s() - own_s)
+        return max(0.0, others_s / (time.perf_counter() - at_s))
 
-    @staticmethod
-    def _read() -> tuple[float, float, float]:
-        user, nice, system, _, _, irq, soft, steal = map(
-            int, Path("/proc/stat").read_text(encoding="ascii").split()[1:9]
-        )
-        own = sum(
-            sum(resource.getrusage(who)[:2])
-            for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
-        )
-        busy = (user + nice + system + irq + soft + steal) / _TICKS_PER_S
-        return busy, own, time.perf_counter()
+
+def _busy_s() -> float:
+    """Processor time taken by anybody, this machine's host included, since it started."""
+    fields = Path("/proc/stat").read_text(encoding="ascii").split()[1:9]
+    user, nice, system, _idle, _wait, irq, soft, steal = map(int, fields)
+    return (user + nice + system + irq + soft + steal) / _TICKS_PER_S
+
+
+def _own_s() -> float:
+    """Processor time of this process, its living descendants and those that it waited for."""
+    parents, ticks = {}, {}
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = path.read_text(encoding="utf-8").rpartition(")")[2].split()
+        except OSError:  # it ended meanwhile
+            continue
+        pid = int(path.parent.name)
+        parents[pid] = int(fields[1])
+        ticks[pid] = sum(map(int, fields[11:15]))
+    own = {os.getpid()}
+    while found := {pid for pid, parent in parents.items() if parent in own} - own:
+        own |= found
+    return sum(ticks.get(pid, 0) for pid in own) / _TICKS_PER_S
 
 
 def emit(result: dict[str, Any], file: Path | None) -> None:

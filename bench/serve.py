@@ -181,6 +181,7 @@ async def measure(options: argparse.Namespace) -> dict[str, Any]:
                 )
                 for name in doors
             },
+            "others_cores": noise,
             "open": {},
         }
         for name, ask in doors.items():
