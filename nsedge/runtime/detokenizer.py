@@ -167,14 +167,17 @@ class _WindowDecoding:
         self._window: list[int] = []
         self._read = 0
         """Tokens at the window's beginning whose text was given out."""
+        self._held = 0
+        """Tokens for which the text has ended in what may be half a character."""
 
     def push(self, token_id: int) -> str:
         self._window.append(token_id)
         text = self._decode(self._window)
         given = self._decode(self._window[: self._read])
-        held_back = text.endswith(REPLACEMENT)
-        if held_back and len(self._window) - self._read < _LONGEST_CHARACTER:
+        self._held = self._held + 1 if text.endswith(REPLACEMENT) else 0
+        if 0 < self._held < _LONGEST_CHARACTER:
             return ""
+        self._held = 0
         if len(text) <= len(given):
             return ""
         self._window = self._window[self._read :]

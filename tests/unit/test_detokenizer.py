@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 
@@ -77,6 +77,7 @@ def test_no_piece_ends_inside_a_character(text: str) -> None:
 
 
 @settings(max_examples=200, deadline=None)
+@example([[4], fallback_ids("\U00010000")])
 @given(
     st.lists(
         st.one_of(
