@@ -1,4 +1,4 @@
-"""Property tests look for new examples at a desk, and repeat known ones in continuous integration."""
+"""Property tests look for new examples at a desk, and repeat known ones where CI is set."""
 
 import os
 
