@@ -116,7 +116,7 @@ class AsyncClient:
         self._tickets: dict[str, RemoteTicket] = {}
         self._queries: dict[str, asyncio.Future[wire.Reply]] = {}
         self._count = 0
-        self._absence = ConnectionLost(f"not connected to {self._endpoint}: call connect first")
+        self._absence = ConnectionLost(f"not connected to {self._endpoint} yet")
 
     @property
     def connected(self) -> bool:
