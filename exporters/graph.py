@@ -51,7 +51,7 @@ class Graph:
         nodes = []
         for node in model.graph.node:
             if node.op_type == "Constant" and node.attribute[0].name == "value":
-                weights[node.output[0]] = numpy_helper.to_array(node.attribute[0].t)
+                weights[node.output[0]] = _array_of(node.attribute[0].t, path.parent)
             else:
                 nodes.append(node)
         return cls(

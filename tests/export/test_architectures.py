@@ -131,6 +131,17 @@ def test_gelu_is_one_node(tmp_path: Path) -> None:
     assert nodes["Tanh"] == 0
 
 
+def test_models_beyond_what_one_file_holds_come_with_external_data(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FORCE_ONNX_EXTERNAL_DATA", "1")  # as Optimum does from 2 GiB on
+    model = make_model("llama-tied-llama3-rope")
+    kv = kv_layout(model.config)
+    io, nodes = export_clean(model, tmp_path, kv=kv, context=POSITIONS)
+    assert nodes["FusedMatMul"] == 1
+    assert compare(model, tmp_path / GRAPH_FILE, io=io, kv=kv) <= TOLERANCE
+
+
 def test_a_failing_trace_leaves_the_model_as_it_was(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
