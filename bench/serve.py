@@ -157,7 +157,8 @@ async def measure(options: argparse.Namespace) -> dict[str, Any]:
             "zeromq": ZmqDoor(client, door.model, sampling).ask,
             "sse": SseDoor(session, door, sampling).ask,
         }
-        rates, traces = defaultdict(list), defaultdict(list)
+        rates: dict[str, list[float]] = defaultdict(list)
+        traces: dict[str, list[Trace]] = defaultdict(list)
         noise = []
         crowd = texts[: options.streams]
         for number in range(options.rounds + 1):  # the first warms up

@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import logging
 import random
-from collections import deque
 from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Self, TypeVar
@@ -18,6 +17,7 @@ from nsedge.errors import ConnectionLost, MessageTooLarge, NsedgeError, OutOfOrd
 from nsedge.ipc import endpoints, protocol
 from nsedge.ipc import messages as wire
 from nsedge.ipc.connection import Connection
+from nsedge.ipc.ticket import RemoteTicket
 from nsedge.stream import EventStream
 
 log = logging.getLogger(__name__)
@@ -25,53 +25,6 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 Query = wire.ModelsQuery | wire.StatsQuery | wire.HealthQuery
-
-
-class RemoteTicket:
-    """A request in the daemon's hands.
-
-    `took` wants the deltas in the order of the sink. Once half of the window has been taken, it is
-    granted anew: a message for many events, and the daemon never runs dry in between.
-    """
-
-    __slots__ = ("_client", "_owed", "_sizes", "_threshold", "request_id", "sink")
-
-    def __init__(
-        self, client: AsyncClient, request_id: str, sink: api.Sink, *, threshold: int = 1
-    ) -> None:
-        self.request_id = request_id
-        self.sink = sink
-        self._client = client
-        self._threshold = threshold
-        self._sizes: deque[int] = deque()
-        self._owed = 0
-
-    def cancel(self) -> None:
-        """End the request wherever it stands. Its terminal event still comes; idempotent."""
-        self._client.cancel(self)
-
-    def took(self, event: api.Event) -> None:
-        """The reader has taken `event`: its bytes are credit anew."""
-        if owed := self.count(event):
-            self.grant(owed)
-
-    def count(self, event: api.Event) -> int:
-        """As `took`, but returns the bytes to grant now, mostly 0. From any one thread."""
-        if not (isinstance(event, api.Delta) and self._sizes):
-            return 0
-        self._owed += self._sizes.popleft()
-        if self._owed < self._threshold:
-            return 0
-        owed, self._owed = self._owed, 0
-        return owed
-
-    def grant(self, count: int) -> None:
-        """Let the daemon send `count` more bytes."""
-        self._client.grant(self, count)
-
-    def arrived(self, size: int) -> None:
-        """A delta of `size` bytes is about to go to the sink."""
-        self._sizes.append(size)
 
 
 class AsyncClient:
@@ -84,7 +37,8 @@ class AsyncClient:
 
     A lost connection ends what was live with `Failed` (connection_lost, retryable), and comes back
     by itself, after `backoff_s[0]` seconds, doubling up to `backoff_s[1]`, each shortened by up to
-    a half at random (`jitter` gives 0 to 1). Until then new requests fail at once, the same way.
+    a half at random (`jitter` gives 0 to 1). Until then new requests fail at once, the same way,
+    and cut the pause short: a client that is wanted looks again after the shortest one.
 
     - credit_bytes: the window of each stream; None is the daemon's choice.
     - name: told to the daemon, for its log.
@@ -113,6 +67,7 @@ class AsyncClient:
         self._connection: Connection | None = None
         self._welcome: wire.Welcome | None = None
         self._returning: asyncio.Task[None] | None = None
+        self._wanted = asyncio.Event()
         self._tickets: dict[str, RemoteTicket] = {}
         self._queries: dict[str, asyncio.Future[wire.Reply]] = {}
         self._count = 0
@@ -196,7 +151,7 @@ class AsyncClient:
         connection, welcome = self._connection, self._welcome
         try:
             if connection is None or welcome is None:
-                raise self._absence
+                raise self._missing()
             return self._send(connection, welcome, request, sink)
         except NsedgeError as error:
             failure = api.Failed.of(request.request_id, error)
@@ -272,7 +227,7 @@ class AsyncClient:
 
     async def _ask(self, query: Query) -> wire.Reply:
         if self._connection is None:
-            raise self._absence
+            raise self._missing()
         future: asyncio.Future[wire.Reply] = asyncio.get_running_loop().create_future()
         self._queries[query.id] = future
         try:
@@ -321,10 +276,23 @@ class AsyncClient:
         if self._context is not None:
             self._returning = asyncio.get_running_loop().create_task(self._return(self._context))
 
+    def _missing(self) -> ConnectionLost:
+        """Why nothing can be sent; whoever asks wants the connection back."""
+        self._wanted.set()
+        return self._absence
+
+    async def _pause(self, delay_s: float) -> None:
+        """Wait for `delay_s`, or once the shortest delay is over, until somebody wants in."""
+        shortest_s = self._backoff_s[0]
+        await asyncio.sleep(min(delay_s, shortest_s))
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._wanted.wait(), max(0.0, delay_s - shortest_s))
+        self._wanted.clear()
+
     async def _return(self, context: zmq.Context[zmq.Socket[bytes]]) -> None:
         delay_s, longest_s = self._backoff_s
         while True:
-            await asyncio.sleep(delay_s * (1 - self._jitter() / 2))
+            await self._pause(delay_s * (1 - self._jitter() / 2))
             delay_s = min(2 * delay_s, longest_s)
             try:
                 await self._open(context)

@@ -13,7 +13,8 @@ from typing import Any, Self, TypeVar
 
 from nsedge import api
 from nsedge.errors import ConnectionLost
-from nsedge.ipc.aio import AsyncClient, RemoteTicket
+from nsedge.ipc.aio import AsyncClient
+from nsedge.ipc.ticket import RemoteTicket
 
 T = TypeVar("T")
 

@@ -90,6 +90,32 @@ def test_a_lost_daemon_ends_what_is_live_once_and_comes_back() -> None:
     run(scenario())
 
 
+def test_whoever_wants_in_cuts_the_pause_short() -> None:
+    async def scenario() -> None:
+        with short_directory() as directory:
+            endpoint = f"ipc://{directory}/core.sock"
+            server = Server(FakeService(), endpoints=[endpoint])
+            await server.start()
+            client = AsyncClient(
+                endpoint, connect_timeout_s=0.02, backoff_s=(0.01, 3600.0), jitter=lambda: 0.0
+            )
+            async with client:
+                await server.stop()
+                await until(lambda: not client.connected)
+                await asyncio.sleep(0.3)  # by now the pause would last for seconds
+                server = Server(FakeService(), endpoints=[endpoint])
+                await server.start()
+                for _ in range(200):
+                    if client.connected:
+                        break
+                    await gathered(client.generate(MODEL, "x"))
+                    await asyncio.sleep(0.01)
+                assert client.connected
+            await server.stop()
+
+    run(scenario())
+
+
 def test_closing_ends_what_is_live_once() -> None:
     async def scenario() -> None:
         service = FakeService(gate=asyncio.Event())
