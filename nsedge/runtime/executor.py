@@ -95,18 +95,10 @@ class Executor:
             self._prefill(plan.prefill, self._logits[rows : rows + 1])
         return self._logits[: len(plan.sampled)]
 
-    def score(self, ids: Many[int]) -> NDArray[np.float32]:
-        """Logits of every position of `ids`, read into row 0: float32 [len(ids), V].
-
-        For checks outside the step loop: what row 0 held is overwritten.
-        """
-        logits = np.empty((len(ids), self._logits.shape[1]), np.float32)
-        self._read(ids, row=0, start=0, kept=np.arange(len(ids), dtype=np.int64), logits=logits)
-        return logits
-
     def warm_up(self) -> None:
         """Read and decode once, so that the first request finds memory and kernels ready."""
-        self.score([0] * 2)
+        kept = np.array([1], np.int64)
+        self._read([0, 0], row=0, start=0, kept=kept, logits=self._logits[:1])
         self._lengths[0], self._total[...] = 2, 3
         self._session.run_with_iobinding(self._decoding(1))
 
