@@ -7,6 +7,7 @@ share of a step. No service, no sockets, no threads but the model's own.
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import statistics
 import time
 from collections import defaultdict
@@ -50,10 +51,9 @@ class Bench:
         self.resident = resident
         self.sampling = sampling
         self.runner = TimedRunner(resident.executor)
-        self.scheduler = Scheduler(slots=Slots(count=rows), max_waiting=rows, chunk_tokens=chunk)
         self.engine = Engine(
             runner=self.runner,
-            scheduler=self.scheduler,
+            scheduler=Scheduler(slots=Slots(count=rows), max_waiting=rows, chunk_tokens=chunk),
             sampler=Sampler(end_ids=resident.manifest.eos_token_ids),
             deliver=_ignore,
             clock=time.perf_counter,
@@ -64,12 +64,11 @@ class Bench:
             request_id="bench",
             model=self.resident.manifest.name,
             prompt=TextPrompt(text=""),
-            sampling=self.sampling,
+            sampling=dataclasses.replace(self.sampling, max_tokens=max_tokens),
         )
         job = make_job(
             request, self.resident, prompt_ids=ids, submitted_s=time.perf_counter(), emit=_drop
         )
-        job.sequence.limits = type(job.sequence.limits)(max_tokens=max_tokens)
         self.engine.submit(job)
         return job
 

@@ -101,11 +101,16 @@ class LocalService:
             await self._quiet.wait()
 
     async def stop(self) -> None:
-        """End the engines; requests still at work end as cancelled."""
+        """End the engines; requests still at work end as cancelled, and new ones are refused."""
+        if self._status is not HealthStatus.FAILED:
+            self._status = HealthStatus.DRAINING
         for resident in self._residents.values():
             await asyncio.to_thread(resident.engine.stop)
         self._residents.clear()
         await asyncio.to_thread(self._reader.shutdown)
+        # What was tokenised meanwhile reached an engine that had ended.
+        for live in list(self._live):
+            live.end_unqueued()
 
     def submit(self, request: Request, sink: Sink) -> LiveRequest:
         """Take a request; `sink` is not called before this has returned."""
@@ -165,7 +170,7 @@ class LocalService:
     def _admit(self, live: LiveRequest, status: HealthStatus) -> None:
         """Refuse at once what can never run; tokenise the rest. `status` is as of submission."""
         if live.cancelled:
-            live.end_unqueued(self._clock())
+            live.end_unqueued()
             return
         try:
             resident = self._resident_for(live.request, status)
@@ -198,7 +203,7 @@ class LocalService:
         submitted_s: float,
     ) -> None:
         if live.cancelled:
-            live.end_unqueued(self._clock())
+            live.end_unqueued()
             return
         try:
             job = make_job(
@@ -273,7 +278,7 @@ class LiveRequest:
         """End with an error."""
         self.emit(Failed.of(self.request.request_id, error))
 
-    def end_unqueued(self, now_s: float) -> None:
+    def end_unqueued(self) -> None:
         """End as cancelled, before any engine saw the request."""
         self.emit(
             Finished(

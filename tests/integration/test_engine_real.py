@@ -248,6 +248,43 @@ def test_draining_waits_for_what_ends_and_cancels_what_does_not(starter_bundle: 
     play(starter_bundle, impatient)
 
 
+def test_stopping_at_once_ends_everything_once(starter_bundle: Path) -> None:
+    """Whether decoding, in prefill, queued, being tokenised, or not yet looked at."""
+
+    async def run() -> None:
+        service = LocalService(
+            ServiceSettings(bundles=(starter_bundle,), engine=EngineSettings(slots=2))
+        )
+        await service.start()
+        seen: dict[str, list[Event]] = {}
+
+        def submit(name: str) -> None:
+            sampling = Sampling(ignore_eos=True)
+            prompt = TextPrompt(text="Once " * 60)
+            request = Request(request_id=name, model=MODEL, prompt=prompt, sampling=sampling)
+            service.submit(request, seen.setdefault(name, []).append)
+
+        for number in range(4):
+            submit(f"early {number}")
+        await until(lambda: any(isinstance(e, Delta) for e in seen["early 0"]))
+        for number in range(20):
+            submit(f"late {number}")
+        stopping = asyncio.create_task(service.stop())
+        await asyncio.sleep(0)
+        submit("too late")
+        await stopping
+        await asyncio.sleep(0)
+        refused = seen.pop("too late")
+        assert [type(event) for event in refused] == [Failed]
+        for events in seen.values():
+            ends = [event for event in events if isinstance(event, Finished | Failed)]
+            assert ends == [events[-1]]
+            assert isinstance(events[-1], Finished)
+            assert events[-1].reason is FinishReason.CANCELLED
+
+    asyncio.run(run())
+
+
 def test_a_device_that_is_not_there_is_said_and_nothing_stands_in(starter_bundle: Path) -> None:
     async def run() -> None:
         settings = EngineSettings(device=Device.CUDA)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
-import os
 import shutil
 import subprocess
 from collections.abc import Coroutine
@@ -14,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from exporters.cache import cache_root
 from tests.fakes import MODEL, FakeService
 from tests.ipc import serving
 
@@ -35,8 +35,7 @@ def script() -> Path:
     if node_version() < MIN_NODE or shutil.which("npm") is None:
         pytest.skip(f"needs node {MIN_NODE} or newer, and npm")
     lock = (HERE / "package-lock.json").read_bytes()
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "nsedge" / "node"
-    folder = cache / hashlib.sha256(lock).hexdigest()[:16]
+    folder = cache_root() / "node" / hashlib.sha256(lock).hexdigest()[:16]
     if not (folder / "installed").exists():
         folder.mkdir(parents=True, exist_ok=True)
         for name in ("package.json", "package-lock.json"):
