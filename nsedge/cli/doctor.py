@@ -22,7 +22,7 @@ from nsedge.cli.exits import ExitStatus
 from nsedge.config import Loaded
 from nsedge.errors import NsedgeError
 from nsedge.runtime.cores import usable_cores
-from nsedge.runtime.executor import available_providers, engine_version
+from nsedge.runtime.session import available_providers, engine_version
 from nsedge.settings import KEYS, Settings
 from nsedge.version import VERSION
 

@@ -1,4 +1,4 @@
-"""A step plan to logits: the session, its bindings and the KV memory. Alone imports onnxruntime.
+"""A step plan to logits: the session, its bindings and the KV memory.
 
 KV memory is `[slots, heads, capacity, head_dim]` for the keys and the values of every layer, bound
 as past and present alike, so that GroupQueryAttention appends in place. Decoding binds rows 0..n-1;
@@ -7,40 +7,16 @@ a prompt is read straight into its row by the row's address.
 
 from __future__ import annotations
 
-import os
-
-os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
-
 from collections.abc import Sequence as Many
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnxruntime as ort
 from numpy.typing import NDArray
 
 from nsedge.bundle import Variant
-from nsedge.errors import BundleInvalid, DeviceUnavailable
 from nsedge.runtime.scheduler import Chunk, KvCopy, StepPlan
-
-_PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
-_BACKED = frozenset({"cpu"})
-"""Devices whose memory this executor binds."""
-
-
-def available_providers() -> tuple[str, ...]:
-    """The execution providers that this build of ONNX Runtime could use here."""
-    return tuple(ort.get_available_providers())
-
-
-def engine_version() -> str:
-    """ONNX Runtime's version."""
-    return str(ort.__version__)
-
-
-def can_run(device: str) -> bool:
-    """Whether variants for `device` run here."""
-    return device in _BACKED and _PROVIDERS[device] in available_providers()
+from nsedge.runtime.session import open_session
 
 
 class Executor:
@@ -64,7 +40,7 @@ class Executor:
         """
         self._io = variant.io
         self._layout = variant.kv
-        self._session = _open_session(graph, variant.device, threads)
+        self._session = open_session(graph, variant.device, threads)
         shape = (slots, variant.kv.heads, capacity, variant.kv.head_dim)
         # Zero pages are the kernel's until they are written: memory follows use.
         self._kv = [
@@ -180,26 +156,3 @@ class Executor:
 
 def _bind(bind: Any, name: str, array: NDArray[Any]) -> None:
     bind(name, "cpu", 0, array.dtype.type, list(array.shape), array.ctypes.data)
-
-
-def _open_session(graph: Path, device: str, threads: int) -> Any:
-    provider = _PROVIDERS[device]
-    if not can_run(device):
-        raise DeviceUnavailable(
-            f"{graph} needs {provider}; this release runs on {', '.join(sorted(_BACKED))}, and"
-            f" ONNX Runtime offers {', '.join(available_providers())} here"
-        )
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.inter_op_num_threads = 1
-    options.log_severity_level = 3
-    # Idle threads must not take the cores from clients between two steps.
-    options.add_session_config_entry("session.force_spinning_stop", "1")
-    try:
-        session = ort.InferenceSession(str(graph), options, providers=[provider])
-    except Exception as error:  # ONNX Runtime's errors share no narrower base
-        raise BundleInvalid(f"{graph} cannot be loaded: {error}") from error
-    in_use = session.get_providers()[0]
-    if in_use != provider:
-        raise DeviceUnavailable(f"{graph} needs {provider}, but {in_use} is in use")
-    return session

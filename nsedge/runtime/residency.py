@@ -14,10 +14,11 @@ from nsedge.errors import BundleInvalid, DeviceUnavailable
 from nsedge.runtime.cores import usable_cores
 from nsedge.runtime.detokenizer import Detokenizer
 from nsedge.runtime.engine import Deliver, Engine
-from nsedge.runtime.executor import Executor, can_run
+from nsedge.runtime.executor import Executor
 from nsedge.runtime.prompt import PromptReader
 from nsedge.runtime.sampler import Sampler
 from nsedge.runtime.scheduler import Scheduler
+from nsedge.runtime.session import can_run
 from nsedge.runtime.settings import Device, EngineSettings
 from nsedge.runtime.slots import Slots
 
