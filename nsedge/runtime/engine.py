@@ -187,10 +187,9 @@ class Engine:
         return self._sampler.sample(logits, rows) if rows else []
 
     def _commit(self, plan: StepPlan, chosen: list[int]) -> None:
-        if plan.started is not None:
-            self._start(plan.started)
-        if plan.prefill is not None:
-            self._prompt_tokens += plan.prefill.end - plan.prefill.start
+        for sequence in plan.started:
+            self._start(sequence)
+        self._prompt_tokens += sum(chunk.end - chunk.start for chunk in plan.prefill)
         self._completion_tokens += len(chosen)
         pieces = [self._piece(s, i) for s, i in zip(plan.sampled, chosen, strict=True)]
         tokens = [Token(i, piece.stop) for i, piece in zip(chosen, pieces, strict=True)]

@@ -64,12 +64,14 @@ class Executor:
         """Run a step; float32 [len(plan.sampled), V], valid and writable until the next."""
         for copy in plan.copies:
             self._copy(copy)
-        rows = len(plan.decode)
-        if rows:
+        row = len(plan.decode)
+        if row:
             self._decode(plan)
-        if plan.prefill is not None:
-            self._prefill(plan.prefill, self._logits[rows : rows + 1])
-        return self._logits[: len(plan.sampled)]
+        for chunk in plan.prefill:
+            # What comes before a prompt's last chunk leaves logits that the next one overwrites.
+            self._prefill(chunk, self._logits[row : row + 1])
+            row += chunk.is_last
+        return self._logits[:row]
 
     def warm_up(self) -> None:
         """Read and decode once, so that the first request finds memory and kernels ready."""
@@ -87,7 +89,7 @@ class Executor:
         self._session.run_with_iobinding(self._decoding(rows))
 
     def _prefill(self, chunk: Chunk, logits: NDArray[np.float32]) -> None:
-        ids = chunk.sequence.prompt_ids[chunk.start : chunk.end]
+        ids = chunk.ids
         kept = np.array([len(ids) - 1], np.int64)
         self._read(ids, row=chunk.row, start=chunk.start, kept=kept, logits=logits)
 

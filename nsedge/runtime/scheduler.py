@@ -37,28 +37,34 @@ class Chunk:
     end: int
 
     @property
+    def ids(self) -> tuple[int, ...]:
+        """The tokens to read."""
+        return self.sequence.prompt_ids[self.start : self.end]
+
+    @property
     def is_last(self) -> bool:
-        """Whether the prompt is read after it, so that its logits choose the first token."""
+        """Whether the prompt is read after it, so that its logits choose the next token."""
         return self.end == len(self.sequence.prompt_ids)
 
 
 @dataclass(frozen=True, slots=True)
 class StepPlan:
-    """One step: make the copies in order, decode a token for every row, read the chunk."""
+    """One step: make the copies in order, decode a token for every row, read the chunks in order.
+
+    Rows of chunks are apart from the decoding ones. A prompt may have several chunks in a step.
+    """
 
     copies: tuple[KvCopy, ...]
-    prefill: Chunk | None
+    prefill: tuple[Chunk, ...]
     decode: tuple[Sequence, ...]
     """The sequence of row i at index i."""
-    started: Sequence | None = None
-    """The sequence whose prompt begins to be read in this step."""
+    started: tuple[Sequence, ...] = ()
+    """The sequences whose prompts begin to be read in this step."""
 
     @property
     def sampled(self) -> tuple[Sequence, ...]:
-        """The sequences that get a token: the decoding rows, then a prompt that is read."""
-        if self.prefill is None or not self.prefill.is_last:
-            return self.decode
-        return (*self.decode, self.prefill.sequence)
+        """The sequences that get a token: the decoding rows, then those of the last chunks."""
+        return (*self.decode, *(chunk.sequence for chunk in self.prefill if chunk.is_last))
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,11 +142,12 @@ class Scheduler:
         if self._filling is None and not self._rows:
             return None
         copies, self._copies = tuple(self._copies), []
-        return StepPlan(copies, self._next_chunk(), tuple(self._rows), started)
+        return StepPlan(copies, self._next_chunks(), tuple(self._rows), started)
 
     def commit(self, plan: StepPlan, tokens: Many[Token], now_s: float) -> list[Outcome]:
         """Take the tokens of `plan.sampled`, in that order; one outcome each."""
-        self._advance(plan.prefill)
+        for chunk in plan.prefill:
+            self._advance(chunk)
         outcomes = []
         for sequence, token in zip(plan.sampled, tokens, strict=True):
             sequence.accept(token.id, now_s)
@@ -168,28 +175,26 @@ class Scheduler:
         if len(states) != len(self._rows) or set(states.values()) - {State.RUNNING}:
             raise RuntimeError("a row twice, or one that does not run")
 
-    def _admit(self, now_s: float) -> Sequence | None:
+    def _admit(self, now_s: float) -> tuple[Sequence, ...]:
         if not self._waiting or not self._slots.can_take:
-            return None
+            return ()
         sequence, _ = self._waiting.popitem(last=False)
         sequence.move(State.PREFILL)
         sequence.started_s = now_s
         self._slots.take()
         self._filling = sequence
-        return sequence
+        return (sequence,)
 
-    def _next_chunk(self) -> Chunk | None:
+    def _next_chunks(self) -> tuple[Chunk, ...]:
         sequence, row = self._filling, self._slots.filling
         if sequence is None or row is None:
-            return None
+            return ()
         start = sequence.prefilled
         end = min(start + self._chunk_tokens, len(sequence.prompt_ids))
-        return Chunk(sequence, row, start, end)
+        return (Chunk(sequence, row, start, end),)
 
-    def _advance(self, chunk: Chunk | None) -> None:
+    def _advance(self, chunk: Chunk) -> None:
         """Note a chunk that was read, and let its sequence run where it was the last."""
-        if chunk is None:
-            return
         chunk.sequence.prefilled = chunk.end
         if chunk.is_last:
             self._filling = None

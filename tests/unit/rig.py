@@ -57,11 +57,9 @@ class RowModel:
         for row, sequence in enumerate(plan.decode):
             self.rows[row] = [*self.rows[row][: sequence.kv_length], sequence.output_ids[-1]]
             said.append(next_token(self.rows[row]))
-        if plan.prefill is not None:
-            chunk = plan.prefill
-            read = chunk.sequence.prompt_ids[chunk.start : chunk.end]
-            self.chunks.append(len(read))
-            self.rows[chunk.row] = [*self.rows[chunk.row][: chunk.start], *read]
+        for chunk in plan.prefill:
+            self.chunks.append(len(chunk.ids))
+            self.rows[chunk.row] = [*self.rows[chunk.row][: chunk.start], *chunk.ids]
             if chunk.is_last:
                 said.append(next_token(self.rows[chunk.row]))
         logits = np.zeros((len(said), VOCAB), np.float32)
