@@ -45,12 +45,36 @@ class FileEntry(_Strict, frozen=True, kw_only=True):
 
 
 class KvLayout(_Strict, frozen=True, kw_only=True):
-    """The key and value cache of every layer: `[slots, heads, capacity, head_dim]` of `dtype`."""
+    """The key and value cache of every layer: `[slots, heads, capacity, head_dim]` of `dtype`.
+
+    Where dtype is int8, `scales` names a NumPy file of float32 [layers, 2, heads, head_dim], keys
+    before values: what a cached number is to be multiplied by.
+    """
 
     layers: Positive
     heads: Positive
     head_dim: Positive
-    dtype: Annotated[str, Meta(pattern=r"^(float32|float16)$")] = "float32"
+    dtype: Annotated[str, Meta(pattern=r"^(float32|float16|int8)$")] = "float32"
+    scales: RelativePath | None = None
+
+    def __post_init__(self) -> None:
+        if (self.dtype == "int8") != (self.scales is not None):
+            raise ValueError("a cache has scales where it is int8, and only there")
+
+
+class PromptIo(_Strict, frozen=True, kw_only=True):
+    """A second cache, float32 [1, heads, capacity, head_dim] a layer, that prompts are read with.
+
+    - flag: bool scalar. True: attention reads and extends this cache and leaves the other alone;
+      False: the reverse.
+    - past_* and present_*: to be bound to the same memory.
+    """
+
+    flag: str = "reads_prompt"
+    past_key: str = "past_prompt.{layer}.key"
+    past_value: str = "past_prompt.{layer}.value"
+    present_key: str = "present_prompt.{layer}.key"
+    present_value: str = "present_prompt.{layer}.value"
 
 
 class GraphIo(_Strict, frozen=True, kw_only=True):
@@ -62,6 +86,7 @@ class GraphIo(_Strict, frozen=True, kw_only=True):
     - position_ids: int64 [B, Q]; None where the graph computes positions itself.
     - logits: float32 [B, K, vocab_size].
     - past_* and present_*: the KV cache, to be bound to the same memory.
+    - prompt: the float32 cache that prompts are read with, where the KV cache is int8.
     """
 
     input_ids: str = "input_ids"
@@ -74,6 +99,7 @@ class GraphIo(_Strict, frozen=True, kw_only=True):
     past_value: str = "past_key_values.{layer}.value"
     present_key: str = "present.{layer}.key"
     present_value: str = "present.{layer}.value"
+    prompt: PromptIo | None = None
 
 
 class Fidelity(_Strict, frozen=True, kw_only=True):
@@ -101,6 +127,10 @@ class Variant(_Strict, frozen=True, kw_only=True):
     io: GraphIo
     kv: KvLayout
     fidelity: Fidelity | None = None
+
+    def __post_init__(self) -> None:
+        if (self.kv.dtype == "int8") != (self.io.prompt is not None):
+            raise ValueError("a graph has a prompt cache where its cache is int8, and only there")
 
 
 class Tokenizer(_Strict, frozen=True, kw_only=True):
@@ -226,6 +256,7 @@ class Bundle:
     def _named_files(self) -> list[str]:
         manifest = self.manifest
         named = [manifest.tokenizer.file, manifest.golden, *(v.graph for v in manifest.variants)]
+        named += [v.kv.scales for v in manifest.variants if v.kv.scales is not None]
         return named if manifest.chat_template is None else [*named, manifest.chat_template]
 
     def _check_size(self, name: str, entry: FileEntry) -> None:
