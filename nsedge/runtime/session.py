@@ -13,6 +13,10 @@ import onnxruntime as ort
 
 from nsedge.errors import BundleInvalid, DeviceUnavailable
 
+SPIN_US = 20
+"""How long an idle thread looks for work before it sleeps. Longer is no faster where the cores are
+free, and where they are not, a thread that looks for work keeps one from a thread that has some."""
+
 _PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 _BACKED = frozenset({"cpu"})
 """Devices whose memory the executor binds."""
@@ -52,6 +56,7 @@ def open_session(graph: Path, device: str, threads: int) -> Any:
     options.log_severity_level = 3
     # Idle threads must not take the cores from clients between two steps.
     options.add_session_config_entry("session.force_spinning_stop", "1")
+    options.add_session_config_entry("session.intra_op.spin_duration_us", str(SPIN_US))
     try:
         session = ort.InferenceSession(str(graph), options, providers=[provider])
     except Exception as error:  # ONNX Runtime's errors share no narrower base
