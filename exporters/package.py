@@ -21,6 +21,7 @@ from nsedge.bundle import (
     Fidelity,
     FileEntry,
     GoldenPrompt,
+    KvLayout,
     Manifest,
     Provenance,
     Tokenizer,
@@ -54,7 +55,16 @@ class Parts:
     @property
     def variant(self) -> str:
         """The variant's name, and its directory's."""
-        return f"{DEVICE}-{self.scheme}"
+        suffix = "-kv8" if self.record.kv.dtype == "int8" else ""
+        return f"{DEVICE}-{self.scheme}{suffix}"
+
+    @property
+    def kv(self) -> KvLayout:
+        """The cache, its scales by their place in the bundle."""
+        kv = self.record.kv
+        if kv.scales is None:
+            return kv
+        return msgspec.structs.replace(kv, scales=f"{self.variant}/{kv.scales}")
 
 
 def write_bundle(parts: Parts, out: Path, *, replace: bool) -> bool:
@@ -113,6 +123,8 @@ def _contents(parts: Parts) -> dict[str, Path | bytes]:
     }
     for name in (GRAPH_FILE, DATA_FILE):
         contents[f"{parts.variant}/{name}"] = parts.graph / name
+    if (scales := parts.record.kv.scales) is not None:
+        contents[f"{parts.variant}/{scales}"] = parts.graph / scales
     if template := parts.source.chat_template():
         contents[TEMPLATE_FILE] = template.encode()
     licence = parts.source.folder / LICENCE_FILE
@@ -129,7 +141,7 @@ def _manifest(parts: Parts, contents: dict[str, Path | bytes]) -> Manifest:
         scheme=parts.scheme,
         graph=f"{parts.variant}/{GRAPH_FILE}",
         io=record.io,
-        kv=record.kv,
+        kv=parts.kv,
         fidelity=parts.fidelity,
     )
     tokenizer = Tokenizer(

@@ -3,21 +3,34 @@
 from __future__ import annotations
 
 import importlib.metadata
+import shutil
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
+import numpy as np
 
 from exporters.cache import Cache, Inputs, code_digest, folder_digest
 from exporters.fidelity import GOLDEN_TOKENS, continue_greedily, measure
 from exporters.package import Parts, check_place, variant_digest, write_bundle
 from exporters.records import GRAPH_FILE, ReferenceRecord, VariantRecord
 from exporters.runner import Runner
-from exporters.schemes import REFERENCE_SCHEME, Scheme
+from exporters.schemes import REFERENCE_SCHEME, KvFormat, Scheme
 from exporters.source import Source
-from exporters.texts import FIDELITY_FILE, GOLDEN_FILE, fidelity_passages, golden_texts
-from nsedge.bundle import Bundle, Fidelity, GoldenPrompt, sha256_of
+from exporters.texts import (
+    CALIBRATION_FILE,
+    FIDELITY_FILE,
+    GOLDEN_FILE,
+    calibration_passages,
+    fidelity_passages,
+    golden_texts,
+)
+from nsedge.bundle import Bundle, Fidelity, GoldenPrompt, GraphIo, KvLayout, sha256_of
+
+if TYPE_CHECKING:
+    from exporters.graph import Graph
 
 MAX_CONTEXT = 32768
 """Longest context that a graph's rotary tables hold, unless asked otherwise."""
@@ -31,6 +44,7 @@ GRAPH_CODE = (
     *("clean", "fold", "graph", "pack", "runner", "source"),
 )
 VARIANT_CODE = ("graph", "pack", "quantise", "schemes")
+CACHE_CODE = ("graph", "kv_int8", "pack", "runner", "texts")
 MEASURE_CODE = ("fidelity", "runner", "texts")
 
 GOLDEN_NAME = "golden.json"
@@ -44,6 +58,7 @@ class Order:
     source: Source
     name: str
     scheme: Scheme
+    kv: KvFormat = KvFormat.FLOAT32
     max_context: int = MAX_CONTEXT
 
 
@@ -64,6 +79,9 @@ class Stages:
             "scheme": order.scheme.name,
             "code": code_digest(*VARIANT_CODE),
         }
+        if order.kv is KvFormat.INT8:
+            scales = cache.key(self._scales_inputs())
+            self._variant_inputs = {**self._variant_inputs, "kv_scales": scales}
 
     def reference(self) -> Path:
         """The directory of the fp32 graph."""
@@ -78,22 +96,44 @@ class Stages:
 
     def variant(self, reference: Path) -> Path:
         """The directory of the quantised graph; `reference` itself, where that is wanted."""
-        scheme = self._order.scheme
-        if scheme.name == REFERENCE_SCHEME:
+        order = self._order
+        if order.scheme.name == REFERENCE_SCHEME and order.kv is KvFormat.FLOAT32:
             return reference
+        scales = self._kv_scales(reference) if order.kv is KvFormat.INT8 else None
 
         def make(folder: Path) -> None:
             from exporters.graph import Graph
             from exporters.quantise import quantise
 
             graph = Graph.load(reference / GRAPH_FILE)
-            kept = quantise(graph, scheme)
+            kept = quantise(graph, order.scheme)
+            io, kv = None, None
+            if scales is not None:
+                io, kv = _cache_in_int8(graph, ReferenceRecord.read(reference), scales)
+                shutil.copyfile(scales, folder / scales.name)
             graph.save(folder / GRAPH_FILE)
             nodes = Counter(node.op_type for node in graph.nodes)
-            VariantRecord(nodes=dict(nodes), kept_fp32=kept).write(folder)
+            VariantRecord(nodes=dict(nodes), kept_fp32=kept, io=io, kv=kv).write(folder)
 
-        title = f"Quantising to {scheme.name}"
+        title = f"Quantising to {order.scheme.name}, cache in {order.kv}"
         return self._cache.get("variant", self._variant_inputs, title=title, make=make)
+
+    def _kv_scales(self, reference: Path) -> Path:
+        """The file of the int8 cache's scales."""
+        from exporters.kv_int8 import SCALES_FILE, calibrate
+
+        def make(folder: Path) -> None:
+            passages = calibration_passages(self._order.source.text_reader())
+            np.save(folder / SCALES_FILE, calibrate(runner_of(reference), passages))
+
+        title = "Calibrating the int8 cache"
+        kept = self._cache.get("kv-scales", self._scales_inputs(), title=title, make=make)
+        return kept / SCALES_FILE
+
+    def _scales_inputs(self) -> Inputs:
+        code = code_digest(*CACHE_CODE)
+        text = sha256_of(CALIBRATION_FILE)
+        return {"of": self._cache.key(self._reference_inputs), "code": code, "text": text}
 
     def golden(self, reference: Path) -> tuple[GoldenPrompt, ...]:
         """What the fp32 graph says to the golden prompts."""
@@ -119,8 +159,8 @@ class Stages:
 
         def make(folder: Path) -> None:
             passages = fidelity_passages(self._order.source.text_reader())
-            record = ReferenceRecord.read(reference)
-            result = measure(runner_of(reference), runner_of(variant, record), passages)
+            runner = runner_of(variant, variant_record(reference, variant))
+            result = measure(runner_of(reference), runner, passages)
             (folder / FIDELITY_NAME).write_bytes(msgspec.json.encode(result))
 
         inputs = self._measure_inputs(self._variant_inputs, FIDELITY_FILE)
@@ -162,7 +202,7 @@ def export_bundle(order: Order, out: Path, *, cache: Cache, replace: bool = Fals
     stages = Stages(order, cache)
     reference = stages.reference()
     variant = stages.variant(reference)
-    record = ReferenceRecord.read(reference)
+    record = variant_record(reference, variant)
     fidelity = stages.fidelity(reference, variant)
     parts = Parts(
         name=order.name,
@@ -188,6 +228,21 @@ def export_bundle(order: Order, out: Path, *, cache: Cache, replace: bool = Fals
         kept_fp32={} if is_reference else VariantRecord.read(variant).kept_fp32,
         fidelity=fidelity,
     )
+
+
+def variant_record(reference: Path, variant: Path) -> ReferenceRecord:
+    """The record of `reference`, with the variant's own cache and names where it has some."""
+    record = ReferenceRecord.read(reference)
+    if variant == reference:
+        return record
+    own = VariantRecord.read(variant)
+    return msgspec.structs.replace(record, io=own.io or record.io, kv=own.kv or record.kv)
+
+
+def _cache_in_int8(graph: Graph, record: ReferenceRecord, scales: Path) -> tuple[GraphIo, KvLayout]:
+    from exporters.kv_int8 import cache_in_int8
+
+    return cache_in_int8(graph, io=record.io, kv=record.kv, scales=np.load(scales))
 
 
 def runner_of(folder: Path, record: ReferenceRecord | None = None) -> Runner:

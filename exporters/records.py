@@ -46,7 +46,12 @@ class ReferenceRecord(_Record, frozen=True, kw_only=True):
 
 
 class VariantRecord(_Record, frozen=True, kw_only=True):
-    """A quantised graph: its nodes by kind, and the bytes of what stayed fp32, by purpose."""
+    """A quantised graph: its nodes by kind, and the bytes of what stayed fp32, by purpose.
+
+    io and kv are given where they are not those of the fp32 graph.
+    """
 
     nodes: dict[str, int]
     kept_fp32: dict[str, int]
+    io: GraphIo | None = None
+    kv: KvLayout | None = None

@@ -10,7 +10,7 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 
 from exporters.errors import ExportError
-from nsedge.bundle import GraphIo, KvLayout
+from nsedge.bundle import GraphIo, KvLayout, PromptIo
 
 CHUNK = 128
 ERRORS_ONLY = 3
@@ -35,12 +35,11 @@ class Runner:
         except Exception as error:  # the library's errors share no narrower base
             raise ExportError(f"{graph} does not load: {error}") from error
         self._io = io
-        shape = (rows, kv.heads, capacity, kv.head_dim)
-        self._cache: dict[tuple[str, str], NDArray[Any]] = {
-            (past.format(layer=layer), present.format(layer=layer)): np.zeros(shape, kv.dtype)
-            for layer in range(kv.layers)
-            for past, present in ((io.past_key, io.present_key), (io.past_value, io.present_value))
-        }
+        self._cache = _caches(io, kv, (rows, kv.heads, capacity, kv.head_dim), kv.dtype)
+        # An int8 cache is read throughout, never the prompt's: what is shown is the farthest from
+        # fp32 that the graph can be.
+        unread = {} if io.prompt is None else _caches(io.prompt, kv, (1, kv.heads, 1, kv.head_dim))
+        self._unread = unread
         self.capacity = capacity
         self.lengths = np.zeros(rows, np.int64)
 
@@ -59,11 +58,13 @@ class Runner:
         }
         if self._io.position_ids is not None:
             feeds[self._io.position_ids] = past[:, None] + np.arange(queries)[None]
+        if self._io.prompt is not None:
+            feeds[self._io.prompt.flag] = np.array(False)
         binding = self._session.io_binding()
         for name, value in feeds.items():
             binding.bind_cpu_input(name, value)
-        for (past_name, present_name), buffer in self._cache.items():
-            part = buffer[row : row + rows]
+        parts = {names: buffer[row : row + rows] for names, buffer in self._cache.items()}
+        for (past_name, present_name), part in (parts | self._unread).items():
             place = ("cpu", 0, part.dtype.type, part.shape, part.ctypes.data)
             binding.bind_input(past_name, *place)
             binding.bind_output(present_name, *place)
@@ -71,6 +72,11 @@ class Runner:
         self._session.run_with_iobinding(binding)
         self.lengths[row : row + rows] = after
         return binding.get_outputs()[-1].numpy()
+
+    def cached(self, tokens: int, row: int = 0) -> NDArray[Any]:
+        """A copy of what the first `tokens` of a row left: [layers, 2, heads, tokens, head_dim]."""
+        parts = np.stack([buffer[row, :, :tokens] for buffer in self._cache.values()])
+        return parts.reshape(-1, 2, *parts.shape[1:])
 
     def log_probs(self, ids: list[int], start: int = 0) -> NDArray[np.float32]:
         """Log-probabilities [len(ids) - start, V] after each token from `start`, anew from 0."""
@@ -86,6 +92,17 @@ class Runner:
     def next_log_probs(self, token: int) -> NDArray[np.float32]:
         """Append one token to row 0; log-probabilities [V] after it."""
         return log_softmax(self.forward(np.array([[token]], np.int64))[0, -1])
+
+
+def _caches(
+    io: GraphIo | PromptIo, kv: KvLayout, shape: tuple[int, ...], dtype: str = "float32"
+) -> dict[tuple[str, str], NDArray[Any]]:
+    """Empty caches by the names of their past and present, keys and values layer by layer."""
+    return {
+        (past.format(layer=layer), present.format(layer=layer)): np.zeros(shape, dtype)
+        for layer in range(kv.layers)
+        for past, present in ((io.past_key, io.present_key), (io.past_value, io.present_value))
+    }
 
 
 def log_softmax(logits: NDArray[np.float32]) -> NDArray[np.float32]:

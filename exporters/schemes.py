@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 from dataclasses import dataclass
 
 from exporters.errors import ExportError
@@ -9,6 +10,13 @@ from nsedge.bundle import Fidelity
 
 MIN_POSITIONS = 500
 """Fewer positions say too little of a graph."""
+
+
+class KvFormat(enum.StrEnum):
+    """What the key and value cache holds, whatever the weights' scheme."""
+
+    FLOAT32 = "float32"
+    INT8 = "int8"
 
 
 @dataclass(frozen=True, kw_only=True)

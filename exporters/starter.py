@@ -12,7 +12,7 @@ from pathlib import Path
 from exporters.cache import Cache, code_digest
 from exporters.errors import ExportError
 from exporters.recipe import Order, Report, export_bundle
-from exporters.schemes import DEFAULT_SCHEME, SCHEMES, Scheme
+from exporters.schemes import DEFAULT_SCHEME, SCHEMES, KvFormat, Scheme
 from exporters.source import Source
 from nsedge.bundle import sha256_of
 
@@ -58,14 +58,19 @@ def starter_source(cache: Cache) -> Source:
 
 
 def export_starter(
-    cache: Cache, out: Path, *, scheme: Scheme = SCHEMES[DEFAULT_SCHEME], replace: bool = False
+    cache: Cache,
+    out: Path,
+    *,
+    scheme: Scheme = SCHEMES[DEFAULT_SCHEME],
+    kv: KvFormat = KvFormat.FLOAT32,
+    replace: bool = False,
 ) -> Report:
     """Make the starter's bundle at `out`, from the cache as far as that goes.
 
     Raises:
         ExportError: the package cannot be had, or `out` is taken by another thing.
     """
-    order = Order(source=starter_source(cache), name=NAME, scheme=scheme)
+    order = Order(source=starter_source(cache), name=NAME, scheme=scheme, kv=kv)
     return export_bundle(order, out, cache=cache, replace=replace)
 
 

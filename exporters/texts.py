@@ -16,6 +16,7 @@ from nsedge.runtime.prompt import template_environment
 
 FIDELITY_FILE = Path(__file__).parent / "data" / "fidelity.toml"
 GOLDEN_FILE = Path(__file__).parent / "data" / "golden.toml"
+CALIBRATION_FILE = Path(__file__).parent / "data" / "calibration.toml"
 
 Messages = list[dict[str, str]]
 
@@ -67,8 +68,17 @@ def fidelity_text_sha256() -> str:
 
 
 def fidelity_passages(reader: TextReader) -> list[list[int]]:
-    """Token ids of every passage."""
-    passages = _read(FIDELITY_FILE, "passage")
+    """Token ids of every passage that fidelity is measured over."""
+    return _passages(reader, FIDELITY_FILE)
+
+
+def calibration_passages(reader: TextReader) -> list[list[int]]:
+    """Token ids of every passage that ranges are taken from; fidelity is measured over none."""
+    return _passages(reader, CALIBRATION_FILE)
+
+
+def _passages(reader: TextReader, file: Path) -> list[list[int]]:
+    passages = _read(file, "passage")
     return [reader.encode(_render(reader, p, add_generation_prompt=False)) for p in passages]
 
 
