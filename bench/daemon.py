@@ -21,11 +21,12 @@ READY_S = 60.0
 
 @dataclass(frozen=True, kw_only=True)
 class Daemon:
-    """Where it listens."""
+    """Where it listens, and which processes it is: the core and the shim."""
 
     endpoint: str
     url: str
     model: str
+    pids: tuple[int, ...]
 
 
 @contextlib.asynccontextmanager
@@ -41,21 +42,22 @@ async def daemon(bundle: Path, **engine: int) -> AsyncIterator[Daemon]:
             '[log]\nlevel = "warning"\n[engine]\n' + "\n".join(lines) + "\n",
             encoding="utf-8",
         )
-        async with _process("serve", settings):
+        async with _process("serve", settings) as core:
             model = await _ready(endpoint)
-            async with _process("web", settings):
+            async with _process("web", settings) as shim:
                 await _listening(port)
-                yield Daemon(endpoint=endpoint, url=f"http://127.0.0.1:{port}", model=model)
+                url = f"http://127.0.0.1:{port}"
+                yield Daemon(endpoint=endpoint, url=url, model=model, pids=(core, shim))
 
 
 @contextlib.asynccontextmanager
-async def _process(command: str, settings: Path) -> AsyncIterator[None]:
+async def _process(command: str, settings: Path) -> AsyncIterator[int]:
     environment = {k: v for k, v in os.environ.items() if not k.startswith("NSEDGE_")}
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "nsedge", "--config", str(settings), command, env=environment
     )
     try:
-        yield
+        yield process.pid
     finally:
         with contextlib.suppress(ProcessLookupError):
             process.terminate()

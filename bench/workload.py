@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import re
 from pathlib import Path
 
 from tokenizers import Tokenizer
@@ -12,18 +14,43 @@ _TEXT = (
     "the harbour lamp was lit before dusk and three boats came in with nets full of silver fish "
     "while the keeper wrote down wind and weather in a book that nobody had read for many years"
 )
+_FIRST = re.compile("[a-z]{3,}")
+
+
+class Writer:
+    """Writes prompts; no two that it ever wrote begin with the same token."""
+
+    def __init__(self, bundle: Path) -> None:
+        opened = Bundle.open(bundle)
+        self._tokenizer = Tokenizer.from_file(str(opened.file(opened.manifest.tokenizer.file)))
+        words = sorted(word for word in self._tokenizer.get_vocab() if _FIRST.fullmatch(word))
+        self._first = (word for word in words if self.length(word) == 1)
+        self._number = itertools.count()
+
+    def length(self, text: str) -> int:
+        """Tokens of a text."""
+        return len(self._tokenizer.encode(text, add_special_tokens=False).ids)
+
+    def prompts(self, *, count: int, tokens: int) -> list[str]:
+        """`count` new texts of `tokens` tokens each, give or take one.
+
+        Raises:
+            StopIteration: every word that can begin a prompt has begun one.
+        """
+        return [self._prompt(next(self._first), tokens) for _ in range(count)]
+
+    def _prompt(self, first: str, tokens: int) -> str:
+        source, shift = _TEXT.split(), next(self._number) * 7
+        words, count = [first], 1
+        while (missing := tokens - count) > 0:
+            begin = len(words) + shift
+            words += [source[n % len(source)] for n in range(begin, begin + missing)]
+            count = self.length(" ".join(words))
+        while self.length(" ".join(words)) > tokens + 1:
+            words.pop()
+        return " ".join(words)
 
 
 def prompts(bundle: Path, *, count: int, tokens: int) -> list[str]:
     """`count` texts of `tokens` tokens each, give or take one."""
-    opened = Bundle.open(bundle)
-    tokenizer = Tokenizer.from_file(str(opened.file(opened.manifest.tokenizer.file)))
-    return [_prompt(tokenizer, number, tokens) for number in range(count)]
-
-
-def _prompt(tokenizer: Tokenizer, number: int, tokens: int) -> str:
-    source = _TEXT.split()
-    words = [f"Entry {number}:"]
-    while len(tokenizer.encode(" ".join(words), add_special_tokens=False).ids) < tokens:
-        words.append(source[(number * 7 + len(words)) % len(source)])
-    return " ".join(words)
+    return Writer(bundle).prompts(count=count, tokens=tokens)
