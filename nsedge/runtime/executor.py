@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nsedge.bundle import Variant
+from nsedge.runtime.memory import reserve
 from nsedge.runtime.scheduler import Chunk, KvCopy, StepPlan
 from nsedge.runtime.session import open_session
 
@@ -42,9 +43,8 @@ class Executor:
         self._layout = variant.kv
         self._session = open_session(graph, variant.device, threads)
         shape = (slots, variant.kv.heads, capacity, variant.kv.head_dim)
-        # Zero pages are the kernel's until they are written: memory follows use.
         self._kv = [
-            (np.zeros(shape, variant.kv.dtype), np.zeros(shape, variant.kv.dtype))
+            (reserve(shape, variant.kv.dtype), reserve(shape, variant.kv.dtype))
             for _ in range(variant.kv.layers)
         ]
         self._logits = np.zeros((slots + 1, vocab_size), np.float32)

@@ -1,0 +1,49 @@
+"""Memory for keys and values."""
+
+from __future__ import annotations
+
+import mmap
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from nsedge.runtime.memory import reserve
+
+SHAPE = (4, 3, 1024, 64)
+
+
+def test_it_is_zeros_that_can_be_written() -> None:
+    array = reserve(SHAPE, np.float32)
+    assert (array.shape, array.dtype) == (SHAPE, np.dtype(np.float32))
+    assert array.flags["C_CONTIGUOUS"]
+    assert not array.any()
+    array[3, 2, 1023, 63] = 1.5
+    assert array.sum() == 1.5
+
+
+def test_an_empty_shape_is_an_empty_array() -> None:
+    assert reserve((0, 64), np.int8).shape == (0, 64)
+
+
+@pytest.mark.skipif(not Path("/proc/self/smaps").exists(), reason="reads Linux's page counts")
+def test_memory_follows_use() -> None:
+    array = reserve(SHAPE, np.float32)
+    array[1, 0, 0, 0] = 1
+    pages = _mapping_of(array.ctypes.data)
+    assert "nh" in pages["VmFlags"]
+    assert pages["Rss"] == f"{mmap.PAGESIZE // 1024} kB"
+
+
+def _mapping_of(address: int) -> dict[str, str]:
+    """What smaps says of the mapping that holds `address`."""
+    found: dict[str, str] = {}
+    inside = False
+    for line in Path("/proc/self/smaps").read_text(encoding="utf-8").splitlines():
+        head, _, rest = line.partition(":")
+        if "-" in head.split()[0]:
+            first, last = (int(end, 16) for end in head.split()[0].split("-"))
+            inside = first <= address < last
+        elif inside:
+            found[head] = rest.strip()
+    return found
