@@ -17,6 +17,7 @@ MAX_STOP_STRINGS = 16
 MAX_STOP_LENGTH = 256
 MAX_LOGIT_BIAS = 1024
 MAX_SEED = 2**64 - 1
+MAX_DEADLINE_S = 1e9
 
 
 class Role(enum.StrEnum):
@@ -136,14 +137,43 @@ def _within(
         raise InvalidParameter(f"{name} must be {bounds}, not {value}", param=param or name)
 
 
+class Priority(enum.StrEnum):
+    """Who goes first where not all can run. Each gives way for a while only: nobody starves."""
+
+    INTERACTIVE = "interactive"
+    """Somebody is looking on. Takes the slot of a batch request where none is free."""
+    NORMAL = "normal"
+    BATCH = "batch"
+    """Runs when there is room; may be interrupted, and goes on where it was."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
-    """One thing to generate. `request_id` is the client's own label, echoed in every event."""
+    """One thing to generate. `request_id` is the client's own label, echoed in every event.
+
+    `deadline_s`: seconds from admission after which the request fails (deadline_exceeded), wherever
+    it stands; None is no deadline.
+    """
 
     request_id: str
     model: str
     prompt: Prompt
     sampling: Sampling = Sampling()
+    priority: Priority = Priority.NORMAL
+    deadline_s: float | None = None
+
+    def check(self) -> None:
+        """Refuse values out of range.
+
+        Raises:
+            InvalidParameter: naming the parameter, the value and the limit.
+        """
+        self.sampling.check()
+        if self.deadline_s is not None and not 0.0 < self.deadline_s <= MAX_DEADLINE_S:
+            raise InvalidParameter(
+                f"deadline_s must be above 0 and at most {MAX_DEADLINE_S:g}, not {self.deadline_s}",
+                param="deadline_s",
+            )
 
 
 class FinishReason(enum.StrEnum):
@@ -159,10 +189,12 @@ class FinishReason(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Usage:
-    """Tokens read and written; an end-of-sequence token counts as written."""
+    """Tokens of the prompt and of the output; an end-of-sequence token counts as written."""
 
     prompt_tokens: int
     completion_tokens: int
+    cached_tokens: int = 0
+    """Prompt tokens that did not have to be read, because their KV was there."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -307,6 +339,12 @@ class ModelStats:
     completion_tokens: int
     finished: dict[str, int]
     """Requests ended, by finish reason, or by error code."""
+    prefix_query_tokens: int = 0
+    """Prompt tokens for which a prefix was looked up."""
+    prefix_hit_tokens: int = 0
+    """Of those, tokens whose KV was there."""
+    preemptions: int = 0
+    """Times that a batch request gave its slot to an interactive one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

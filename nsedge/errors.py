@@ -15,6 +15,7 @@
     │   ├── NotReady             not_ready (retry)
     │   ├── Draining             draining (retry)
     │   └── ConnectionLost       connection_lost (retry)
+    ├── DeadlineExceeded         deadline_exceeded (retry)
     ├── SlowConsumer             slow_consumer
     ├── EngineFailure            engine_failure (retry)
     ├── DeviceUnavailable        device_unavailable
@@ -131,6 +132,13 @@ class ConnectionLost(Unavailable):
     """The connection went away before the request ended."""
 
     code = "connection_lost"
+
+
+class DeadlineExceeded(NsedgeError):
+    """The request did not end within the time that it gave itself."""
+
+    code = "deadline_exceeded"
+    retryable = True
 
 
 class SlowConsumer(NsedgeError):

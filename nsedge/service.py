@@ -188,7 +188,7 @@ class LocalService:
             raise Draining("the daemon is stopping and takes no new requests", retry_after_s=1.0)
         if status is not HealthStatus.READY:
             raise NotReady("the daemon is still loading its models", retry_after_s=1.0)
-        request.sampling.check()
+        request.check()
         resident = self._residents.get(request.model)
         if resident is None:
             served = ", ".join(sorted(self._residents)) or "none"

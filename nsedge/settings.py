@@ -92,9 +92,21 @@ class Engine(_Section, frozen=True, kw_only=True):
         _number("Prompt and output of one request; less where the model holds less.", 16, 2**20),
     ] = 4096
     prefill_chunk_tokens: Annotated[
-        int, _number("Prompt tokens read between two decode steps.", 1, 65536)
+        int, _number("Prompt tokens read at once; fewer while other requests decode.", 1, 65536)
     ] = 128
-    max_queue: Annotated[int, _number("Requests that may wait for a slot.", 0, 10**6)] = 1024
+    prefix_reuse: Annotated[
+        bool,
+        Meta(description="Let prompts go on from what earlier ones with the same beginning left."),
+    ] = True
+    step_stretch: Annotated[
+        float,
+        _number("How often its quiet time a token may take while other prompts are read.", 1, 100),
+    ] = 2.0
+    burst_s: Annotated[
+        float,
+        _number("Seconds that fresh streams wait for prompts that came with theirs.", 0, 3600),
+    ] = 1.0
+    max_queue: Annotated[int, _number("Requests that may wait for a slot.", 0, 10**6)] = 16384
     threads: Annotated[
         int,
         _number("Threads of the model; 0 is the cores left by affinity and cgroup quota.", 0, 1024),

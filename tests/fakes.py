@@ -191,7 +191,7 @@ class FakeService:
             await self.gate.wait()
 
     def _words(self, request: Request) -> list[str]:
-        request.sampling.check()
+        request.check()
         if request.model != MODEL:
             raise UnknownModel(f"no model {request.model!r} here", param="model")
         if len(self.live) >= self.max_requests:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
-from nsedge.api import Sampling
+from nsedge.api import Priority, Sampling
 from nsedge.cli.exits import ExitStatus
 from nsedge.config import Override
 from nsedge.version import VERSION
@@ -224,6 +224,7 @@ def _talkers(commands: _Commands) -> None:
         parser.add_argument("--system", metavar="TEXT", help="a system message before the prompt")
         parser.add_argument("--quiet", action="store_true", help="no figures on standard error")
         _sampling_flags(parser)
+        _scheduling_flags(parser)
 
 
 def _sampling_flags(parser: argparse.ArgumentParser) -> None:
@@ -240,6 +241,17 @@ def _sampling_flags(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--ignore-eos", action="store_true", help="go on past the end of sequence")
     group.add_argument(
         "--clip-max-tokens", action="store_true", help="lower a --max-tokens that does not fit"
+    )
+
+
+def _scheduling_flags(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("scheduling")
+    group.add_argument(
+        "--priority", choices=[*Priority], type=Priority, default=Priority.NORMAL,
+        metavar="CLASS", help="interactive, normal or batch",
+    )  # fmt: skip
+    group.add_argument(
+        "--deadline", type=float, metavar="SECONDS", help="fail where it is not done by then"
     )
 
 

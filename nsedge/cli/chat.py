@@ -62,7 +62,13 @@ class Conversation:
         options = self._options
         turns = [*self.turns, Message(role=Role.USER, content=text)]
         try:
-            with self._client.chat(options.model, turns, sampling=self._sampling) as events:
+            with self._client.chat(
+                options.model,
+                turns,
+                sampling=self._sampling,
+                priority=options.priority,
+                deadline_s=options.deadline,
+            ) as events:
                 shown = answer.show(events, as_json=options.json, quiet=options.quiet)
         except ConnectionLost:
             raise

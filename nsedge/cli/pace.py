@@ -47,7 +47,8 @@ class Pace:
         """The figures in one line."""
         first = "none" if self.first_token_s is None else f"{self.first_token_s * 1e3:.0f} ms"
         rate = "" if self.tokens_per_s is None else f" · {self.tokens_per_s:.1f} tokens/s"
-        counts = f"{end.usage.prompt_tokens} + {end.usage.completion_tokens} tokens"
+        reused = f" ({end.usage.cached_tokens} reused)" if end.usage.cached_tokens else ""
+        counts = f"{end.usage.prompt_tokens}{reused} + {end.usage.completion_tokens} tokens"
         lowered = end.clipped_max_tokens
         clipped = "" if lowered is None else f" (max_tokens lowered to {lowered})"
         return f"{counts} · first token {first}{rate} · {end.reason.value}{clipped}"

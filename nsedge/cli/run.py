@@ -18,11 +18,16 @@ def run(loaded: Loaded, options: argparse.Namespace) -> int:
     if options.raw and options.system:
         raise InvalidParameter("--system needs the chat template that --raw leaves out")
     text = _prompt(options.prompt)
+    wish = {
+        "sampling": sampling,
+        "priority": options.priority,
+        "deadline_s": options.deadline,
+    }
     with connect.to_core(loaded.settings) as client:
         events = (
-            client.generate(options.model, text, sampling=sampling)
+            client.generate(options.model, text, **wish)
             if options.raw
-            else client.chat(options.model, turns(options.system, text), sampling=sampling)
+            else client.chat(options.model, turns(options.system, text), **wish)
         )
         with events:
             shown = answer.show(events, as_json=options.json, quiet=options.quiet)

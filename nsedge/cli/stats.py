@@ -8,7 +8,18 @@ from nsedge.api import ModelStats, Stats
 from nsedge.cli import connect, output
 from nsedge.config import Loaded
 
-HEADS = ("MODEL", "RUNNING", "WAITING", "SLOTS", "KV TOKENS", "STEPS", "MS/STEP", "READ", "WRITTEN")
+HEADS = (
+    "MODEL",
+    "RUNNING",
+    "WAITING",
+    "SLOTS",
+    "KV TOKENS",
+    "STEPS",
+    "MS/STEP",
+    "READ",
+    "REUSED",
+    "WRITTEN",
+)
 
 
 def run(loaded: Loaded, options: argparse.Namespace) -> int:
@@ -47,5 +58,6 @@ def _row(name: str, model: ModelStats) -> tuple[object, ...]:
         model.steps,
         round(pace, 1),
         model.prompt_tokens,
+        model.prefix_hit_tokens,
         model.completion_tokens,
     )

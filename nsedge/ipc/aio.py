@@ -8,7 +8,7 @@ import logging
 import random
 from collections.abc import Callable, Sequence
 from types import TracebackType
-from typing import Self, TypeVar
+from typing import Any, Self, TypeVar
 
 import zmq
 
@@ -129,10 +129,19 @@ class AsyncClient:
         text: str,
         *,
         sampling: api.Sampling | None = None,
+        priority: api.Priority = api.Priority.NORMAL,
+        deadline_s: float | None = None,
         request_id: str | None = None,
     ) -> EventStream:
         """The events of continuing `text`; leaving their `async with` or loop cancels."""
-        return self._stream(model, api.TextPrompt(text=text), sampling, request_id)
+        return self._stream(
+            request_id,
+            model=model,
+            prompt=api.TextPrompt(text=text),
+            sampling=sampling or api.Sampling(),
+            priority=priority,
+            deadline_s=deadline_s,
+        )
 
     def chat(
         self,
@@ -140,10 +149,19 @@ class AsyncClient:
         messages: Sequence[api.Message],
         *,
         sampling: api.Sampling | None = None,
+        priority: api.Priority = api.Priority.NORMAL,
+        deadline_s: float | None = None,
         request_id: str | None = None,
     ) -> EventStream:
         """The events of the assistant's next turn; leaving their `async with` or loop cancels."""
-        return self._stream(model, api.ChatPrompt(messages=tuple(messages)), sampling, request_id)
+        return self._stream(
+            request_id,
+            model=model,
+            prompt=api.ChatPrompt(messages=tuple(messages)),
+            sampling=sampling or api.Sampling(),
+            priority=priority,
+            deadline_s=deadline_s,
+        )
 
     def submit(self, request: api.Request, sink: api.Sink) -> RemoteTicket:
         """Send a request. Refusals, and a missing connection, reach `sink` as `Failed` too, after
@@ -188,20 +206,9 @@ class AsyncClient:
         if self._connection is not None and self._holds(ticket):
             self._connection.send(wire.Credit(id=ticket.request_id, bytes=count))
 
-    def _stream(
-        self,
-        model: str,
-        prompt: api.Prompt,
-        sampling: api.Sampling | None,
-        request_id: str | None,
-    ) -> EventStream:
-        request = api.Request(
-            request_id=self.new_id() if request_id is None else request_id,
-            model=model,
-            prompt=prompt,
-            sampling=sampling or api.Sampling(),
-        )
-        return EventStream(self, request)
+    def _stream(self, request_id: str | None, **wish: Any) -> EventStream:
+        label = self.new_id() if request_id is None else request_id
+        return EventStream(self, api.Request(request_id=label, **wish))
 
     def _send(
         self,

@@ -16,6 +16,7 @@ from nsedge.api import (
     Health,
     Message,
     ModelInfo,
+    Priority,
     Sampling,
     Stats,
     Timings,
@@ -55,6 +56,8 @@ class Generate(_Wire, frozen=True, kw_only=True, tag="generate"):
     sampling: Sampling = Sampling()
     credit: ByteCount | None = None
     traceparent: Label | None = None
+    priority: Priority = Priority.NORMAL
+    deadline_s: float | None = None
 
 
 class Chat(_Wire, frozen=True, kw_only=True, tag="chat"):
@@ -66,6 +69,8 @@ class Chat(_Wire, frozen=True, kw_only=True, tag="chat"):
     sampling: Sampling = Sampling()
     credit: ByteCount | None = None
     traceparent: Label | None = None
+    priority: Priority = Priority.NORMAL
+    deadline_s: float | None = None
 
 
 class Credit(_Wire, frozen=True, kw_only=True, tag="credit"):

@@ -24,7 +24,7 @@ from nsedge.errors import (
 )
 from nsedge.ipc import messages as wire
 
-VERSION = "1.0"
+VERSION = "1.1"
 MAJOR = 1
 MAGIC = b"nsedge/1"
 
@@ -111,7 +111,12 @@ def request_of(message: wire.Generate | wire.Chat) -> api.Request:
     else:
         prompt = api.ChatPrompt(messages=message.messages)
     return api.Request(
-        request_id=message.id, model=message.model, prompt=prompt, sampling=message.sampling
+        request_id=message.id,
+        model=message.model,
+        prompt=prompt,
+        sampling=message.sampling,
+        priority=message.priority,
+        deadline_s=message.deadline_s,
     )
 
 
@@ -119,10 +124,10 @@ def encode_request(request: api.Request, *, credit: int | None = None) -> bytes:
     """The payload frame that asks for a request, with `credit` bytes to begin with.
 
     Raises:
-        InvalidParameter: a sampling parameter out of range.
+        InvalidParameter: a parameter out of range.
         InvalidRequest: the id or the model's name is empty or too long, or a text is not Unicode.
     """
-    request.sampling.check()
+    request.check()
     for param, text, limit in (("id", request.request_id, 128), ("model", request.model, 256)):
         if not 1 <= len(text) <= limit:
             raise InvalidRequest(f"{param} must have 1 to {limit} characters", param=param)
@@ -134,6 +139,8 @@ def encode_request(request: api.Request, *, credit: int | None = None) -> bytes:
             text=request.prompt.text,
             sampling=request.sampling,
             credit=credit,
+            priority=request.priority,
+            deadline_s=request.deadline_s,
         )
     else:
         message = wire.Chat(
@@ -142,6 +149,8 @@ def encode_request(request: api.Request, *, credit: int | None = None) -> bytes:
             messages=request.prompt.messages,
             sampling=request.sampling,
             credit=credit,
+            priority=request.priority,
+            deadline_s=request.deadline_s,
         )
     try:
         return encode(message)

@@ -136,10 +136,19 @@ class Client:
         text: str,
         *,
         sampling: api.Sampling | None = None,
+        priority: api.Priority = api.Priority.NORMAL,
+        deadline_s: float | None = None,
         request_id: str | None = None,
     ) -> Events:
         """The events of continuing `text`; leaving their `with` or loop cancels."""
-        return self._stream(model, api.TextPrompt(text=text), sampling, request_id)
+        return self._stream(
+            request_id,
+            model=model,
+            prompt=api.TextPrompt(text=text),
+            sampling=sampling or api.Sampling(),
+            priority=priority,
+            deadline_s=deadline_s,
+        )
 
     def chat(
         self,
@@ -147,10 +156,19 @@ class Client:
         messages: Sequence[api.Message],
         *,
         sampling: api.Sampling | None = None,
+        priority: api.Priority = api.Priority.NORMAL,
+        deadline_s: float | None = None,
         request_id: str | None = None,
     ) -> Events:
         """The events of the assistant's next turn; leaving their `with` or loop cancels."""
-        return self._stream(model, api.ChatPrompt(messages=tuple(messages)), sampling, request_id)
+        return self._stream(
+            request_id,
+            model=model,
+            prompt=api.ChatPrompt(messages=tuple(messages)),
+            sampling=sampling or api.Sampling(),
+            priority=priority,
+            deadline_s=deadline_s,
+        )
 
     def models(self) -> tuple[api.ModelInfo, ...]:
         """Every model served there. Raises ConnectionLost, or what the daemon answers."""
@@ -185,32 +203,11 @@ class Client:
     ) -> None:
         self.close()
 
-    def _stream(
-        self,
-        model: str,
-        prompt: api.Prompt,
-        sampling: api.Sampling | None,
-        request_id: str | None,
-    ) -> Events:
+    def _stream(self, request_id: str | None, **wish: Any) -> Events:
+        label = self._client.new_id() if request_id is None else request_id
         events = Events(self._loop)
-        self._run(self._submit(events, model, prompt, sampling, request_id))
+        self._run(events.submit(self._client, api.Request(request_id=label, **wish)))
         return events
-
-    async def _submit(
-        self,
-        events: Events,
-        model: str,
-        prompt: api.Prompt,
-        sampling: api.Sampling | None,
-        request_id: str | None,
-    ) -> None:
-        request = api.Request(
-            request_id=request_id or self._client.new_id(),
-            model=model,
-            prompt=prompt,
-            sampling=sampling or api.Sampling(),
-        )
-        await events.submit(self._client, request)
 
     def _run(self, work: Coroutine[Any, Any, T]) -> T:
         if self._loop.is_closed():

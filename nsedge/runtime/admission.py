@@ -39,6 +39,8 @@ def make_job(
                 end_ids=frozenset(() if sampling.ignore_eos else manifest.eos_token_ids),
             ),
             submitted_s=submitted_s,
+            priority=request.priority,
+            deadline_s=None if request.deadline_s is None else submitted_s + request.deadline_s,
         ),
         row=SamplerRow(
             settle(sampling, manifest.generation_defaults),

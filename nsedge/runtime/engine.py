@@ -19,10 +19,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nsedge.api import Delta, Event, Failed, Finished, FinishReason, ModelStats, Started
-from nsedge.errors import EngineFailure, NsedgeError
+from nsedge.errors import DeadlineExceeded, EngineFailure, NsedgeError
 from nsedge.runtime.detokenizer import Piece, TextStream
+from nsedge.runtime.plan import Outcome, StepPlan, Token
 from nsedge.runtime.sampler import Sampler, SamplerRow
-from nsedge.runtime.scheduler import Outcome, Scheduler, StepPlan, Token
+from nsedge.runtime.scheduler import Scheduler
 from nsedge.runtime.sequence import Sequence, State
 
 log = logging.getLogger(__name__)
@@ -128,6 +129,9 @@ class Engine:
             prompt_tokens=self._prompt_tokens,
             completion_tokens=self._completion_tokens,
             finished=dict(self._ended),
+            prefix_query_tokens=self._scheduler.prefix_query_tokens,
+            prefix_hit_tokens=self._scheduler.prefix_hit_tokens,
+            preemptions=self._scheduler.preemptions,
         )
 
     def drain_inbox(self, *, wait: bool) -> None:
@@ -145,10 +149,12 @@ class Engine:
     def step(self) -> None:
         """Plan, run, sample, commit; then hand over all that came of it."""
         began_s = self._clock()
+        self._expire(began_s)
         plan = self._scheduler.plan(began_s)
         if plan is not None:
             try:
                 self._commit(plan, self._choose(plan))
+                self._scheduler.measured(plan, self._clock() - began_s)
             except Exception as error:
                 log.exception("a step failed")
                 self._abandon(error)
@@ -176,6 +182,12 @@ class Engine:
         if job.sequence in self._jobs:
             self._scheduler.cancel(job.sequence)
             self._finish(job, FinishReason.CANCELLED, stop=None)
+
+    def _expire(self, now_s: float) -> None:
+        for sequence in self._scheduler.expire(now_s):
+            late_s = now_s - sequence.submitted_s
+            error = DeadlineExceeded(f"not done {late_s:.3g} s after admission", param="deadline_s")
+            self._fail(self._jobs[sequence], error)
 
     def _choose(self, plan: StepPlan) -> list[int]:
         logits = self._runner.run(plan)

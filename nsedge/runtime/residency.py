@@ -17,7 +17,7 @@ from nsedge.runtime.engine import Deliver, Engine
 from nsedge.runtime.executor import Executor
 from nsedge.runtime.prompt import PromptReader
 from nsedge.runtime.sampler import Sampler
-from nsedge.runtime.scheduler import Scheduler
+from nsedge.runtime.scheduler import Policy, Scheduler
 from nsedge.runtime.session import can_run
 from nsedge.runtime.settings import Device, EngineSettings
 from nsedge.runtime.slots import Slots
@@ -56,14 +56,20 @@ class Resident:
             slots=settings.slots,
             capacity=self.capacity,
             threads=settings.threads or usable_cores(),
+            scales=None if variant.kv.scales is None else bundle.file(variant.kv.scales),
         )
         self.executor.warm_up()
         self.engine = Engine(
             runner=self.executor,
             scheduler=Scheduler(
                 slots=Slots(count=settings.slots),
-                max_waiting=settings.max_queue,
-                chunk_tokens=settings.prefill_chunk_tokens,
+                policy=Policy(
+                    max_waiting=settings.max_queue,
+                    chunk_tokens=settings.prefill_chunk_tokens,
+                    prefix_reuse=settings.prefix_reuse,
+                    stretch=settings.step_stretch,
+                    burst_s=settings.burst_s,
+                ),
             ),
             sampler=Sampler(end_ids=manifest.eos_token_ids),
             deliver=deliver,

@@ -1,104 +1,66 @@
-"""Policy: who prefills, who decodes, who ends. No tensors, no clock, no threads.
+"""Policy: who prefills, who decodes, who gives way, who ends. No tensors, no clock, no threads.
 
 `plan` says what one step of the engine does; `commit` takes the tokens that came of it. Every
-sequence that was submitted leaves through one `Outcome` with a reason, `cancel` or `abandon`.
+sequence that was submitted leaves through one `Outcome` with a reason, `cancel`, `expire` or
+`abandon`. docs/decisions/scheduling.md says why the policy is as it is.
 """
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Sequence as Many
 from dataclasses import dataclass
 
-from nsedge.api import FinishReason
+from nsedge.api import Priority
 from nsedge.errors import QueueFull
+from nsedge.runtime.pace import LEAST_TOKENS, Pace
+from nsedge.runtime.plan import Chunk, KvCopy, KvSwap, Outcome, StepPlan, Token
+from nsedge.runtime.prefix import BLOCK_TOKENS, PrefixIndex
 from nsedge.runtime.sequence import Sequence, State
-from nsedge.runtime.slots import Move, Slots
+from nsedge.runtime.slots import Exchange, Slots
+from nsedge.runtime.waiting import TimeHeap, place_s
 
 RETRY_AFTER_S = 1.0
 
 
-@dataclass(frozen=True, slots=True)
-class KvCopy:
-    """Copy the KV of a row's first `tokens` tokens to another row."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Policy:
+    """What the scheduler can be told. Times are seconds of the engine's clock."""
 
-    source: int
-    target: int
-    tokens: int
-
-
-@dataclass(frozen=True, slots=True)
-class Chunk:
-    """Prompt tokens `start`..`end` of `sequence`, to be written to `row`."""
-
-    sequence: Sequence
-    row: int
-    start: int
-    end: int
-
-    @property
-    def ids(self) -> tuple[int, ...]:
-        """The tokens to read."""
-        return self.sequence.prompt_ids[self.start : self.end]
-
-    @property
-    def is_last(self) -> bool:
-        """Whether the prompt is read after it, so that its logits choose the next token."""
-        return self.end == len(self.sequence.prompt_ids)
-
-
-@dataclass(frozen=True, slots=True)
-class StepPlan:
-    """One step: make the copies in order, decode a token for every row, read the chunks in order.
-
-    Rows of chunks are apart from the decoding ones. A prompt may have several chunks in a step.
-    """
-
-    copies: tuple[KvCopy, ...]
-    prefill: tuple[Chunk, ...]
-    decode: tuple[Sequence, ...]
-    """The sequence of row i at index i."""
-    started: tuple[Sequence, ...] = ()
-    """The sequences whose prompts begin to be read in this step."""
-
-    @property
-    def sampled(self) -> tuple[Sequence, ...]:
-        """The sequences that get a token: the decoding rows, then those of the last chunks."""
-        return (*self.decode, *(chunk.sequence for chunk in self.prefill if chunk.is_last))
-
-
-@dataclass(frozen=True, slots=True)
-class Token:
-    """A sampled token, and the stop string that it completed."""
-
-    id: int
-    stop: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """What a step meant for a sequence: `reason` where it ended."""
-
-    sequence: Sequence
-    reason: FinishReason | None
+    max_waiting: int
+    chunk_tokens: int = 128
+    """Prompt tokens read at once while nothing decodes."""
+    prefix_reuse: bool = True
+    """Whether prompts go on from the KV that earlier ones left."""
+    prefix_block_tokens: int = BLOCK_TOKENS
+    stretch: float = 2.0
+    """How often its quiet time a decode step may take, reading between steps included."""
+    burst_s: float = 1.0
+    """How long sequences with a first token wait for prompts that came with theirs."""
 
 
 class Scheduler:
-    """First come, first served; one prompt is read at a time, a chunk between two decode steps."""
+    """Alternates decode steps with pieces of prompts, in the order of `waiting.place_s`."""
 
-    def __init__(self, *, slots: Slots, max_waiting: int, chunk_tokens: int) -> None:
+    def __init__(self, *, slots: Slots, policy: Policy) -> None:
         self._slots = slots
-        self._max_waiting = max_waiting
-        self._chunk_tokens = chunk_tokens
-        self._waiting: OrderedDict[Sequence, None] = OrderedDict()
-        self._filling: Sequence | None = None
+        self._policy = policy
+        self._pace = Pace(stretch=policy.stretch, chunk_tokens=policy.chunk_tokens)
+        self._index = PrefixIndex(rows=slots.count, block_tokens=policy.prefix_block_tokens)
+        self._waiting = TimeHeap()
+        self._deadlines = TimeHeap()
+        self._filling: dict[int, Sequence] = {}
         self._rows: list[Sequence] = []
-        self._copies: list[KvCopy] = []
+        self._copies: list[KvCopy | KvSwap] = []
+        self._decoded = False
+        self._burst_began_s: float | None = None
+        self.prefix_query_tokens = 0
+        self.prefix_hit_tokens = 0
+        self.preemptions = 0
 
     @property
     def running(self) -> int:
         """Sequences that hold a slot."""
-        return len(self._rows) + (self._filling is not None)
+        return len(self._rows) + len(self._filling)
 
     @property
     def waiting(self) -> int:
@@ -108,13 +70,12 @@ class Scheduler:
     @property
     def kv_tokens(self) -> int:
         """Tokens in the KV cache that belong to live sequences."""
-        filling = 0 if self._filling is None else self._filling.kv_length
-        return filling + sum(sequence.kv_length for sequence in self._rows)
+        return sum(sequence.kv_length for sequence in self._holding())
 
     @property
     def idle(self) -> bool:
         """Whether there is nothing to do."""
-        return not self._rows and self._filling is None and not self._waiting
+        return not (self._rows or self._filling or self._waiting)
 
     def submit(self, sequence: Sequence) -> None:
         """Queue a sequence.
@@ -122,11 +83,12 @@ class Scheduler:
         Raises:
             QueueFull: where as many wait as may wait.
         """
-        if len(self._waiting) >= self._max_waiting:
-            raise QueueFull(
-                f"{self._max_waiting} requests wait already", retry_after_s=RETRY_AFTER_S
-            )
-        self._waiting[sequence] = None
+        limit = self._policy.max_waiting
+        if len(self._waiting) >= limit:
+            raise QueueFull(f"{limit} requests wait already", retry_after_s=RETRY_AFTER_S)
+        self._waiting.push(place_s(sequence), sequence)
+        if sequence.deadline_s is not None:
+            self._deadlines.push(sequence.deadline_s, sequence)
 
     def cancel(self, sequence: Sequence) -> None:
         """End a live sequence wherever it stands.
@@ -134,20 +96,43 @@ class Scheduler:
         Raises:
             RuntimeError: where it has ended already.
         """
-        self._release(sequence)
+        self._end(sequence)
+
+    def expire(self, now_s: float) -> list[Sequence]:
+        """End the sequences whose deadline has come, wherever they stand."""
+        expired = []
+        while (first := self._deadlines.first()) is not None and first[0] <= now_s:
+            self._end(first[1])
+            expired.append(first[1])
+        return expired
 
     def plan(self, now_s: float) -> StepPlan | None:
-        """What to do next, None where there is nothing."""
-        started = self._admit(now_s)
-        if self._filling is None and not self._rows:
+        """What to do next, None where there is nothing: decode, or read of prompts.
+
+        The two take turns, so that each is measured by itself and nobody waits for the other's
+        tokens; while a burst of prompts is read the rows that came of it wait.
+        """
+        if not self._rows or self._decoded or self._bursting(now_s):
+            started: list[Sequence] = []
+            chunks = self._read(now_s, started)
+            if chunks:
+                self._decoded = False
+                return StepPlan(self._take_copies(), chunks, (), tuple(started))
+        if not self._rows:
             return None
-        copies, self._copies = tuple(self._copies), []
-        return StepPlan(copies, self._next_chunks(), tuple(self._rows), started)
+        self._decoded, self._burst_began_s = True, None
+        return StepPlan(self._take_copies(), (), tuple(self._rows))
 
     def commit(self, plan: StepPlan, tokens: Many[Token], now_s: float) -> list[Outcome]:
         """Take the tokens of `plan.sampled`, in that order; one outcome each."""
+        for sequence in plan.decode:
+            sequence.kv_length += 1
         for chunk in plan.prefill:
-            self._advance(chunk)
+            chunk.sequence.kv_length = chunk.end
+            self._note(chunk.sequence)
+        for chunk in plan.prefill:
+            if chunk.is_last:
+                self._promote(chunk.sequence, now_s)
         outcomes = []
         for sequence, token in zip(plan.sampled, tokens, strict=True):
             sequence.accept(token.id, now_s)
@@ -155,68 +140,197 @@ class Scheduler:
         # Released only now, when every KV length is true, and from the last row on: fewer copies.
         for outcome in reversed(outcomes):
             if outcome.reason is not None:
-                self._release(outcome.sequence)
+                self._end(outcome.sequence)
         return outcomes
 
+    def measured(self, plan: StepPlan, seconds: float) -> None:
+        """A step took so long, from its plan to its commit."""
+        if plan.decode:
+            self._pace.decoded(seconds)
+        else:
+            self._pace.read(sum(chunk.end - chunk.start for chunk in plan.prefill), seconds)
+
     def abandon(self) -> None:
-        """End every sequence that holds a slot, after a step that failed."""
-        for sequence in [*self._rows, *filter(None, [self._filling])]:
-            self._release(sequence)
+        """End every sequence that holds a slot, after a step that failed: no KV can be trusted."""
+        for sequence in self._holding():
+            self._end(sequence)
         self._copies.clear()
+        self._index.clear()
 
     def check(self) -> None:
         """Raise RuntimeError where slots and sequences do not agree."""
         self._slots.check()
-        if self._slots.running != len(self._rows):
-            raise RuntimeError(f"{len(self._rows)} rows for {self._slots.running} running slots")
-        if (self._slots.filling is None) != (self._filling is None):
-            raise RuntimeError("a filling slot without its sequence, or the reverse")
-        states = {id(s): s.state for s in self._rows}
-        if len(states) != len(self._rows) or set(states.values()) - {State.RUNNING}:
-            raise RuntimeError("a row twice, or one that does not run")
+        self._index.check()
+        if (self._slots.running, self._slots.filling) != (len(self._rows), len(self._filling)):
+            raise RuntimeError("slots and sequences differ in number")
+        for row, sequence in [*enumerate(self._rows), *self._filling.items()]:
+            state = State.PREFILL if row in self._filling else State.RUNNING
+            if (sequence.row, sequence.state) != (row, state):
+                raise RuntimeError(f"row {row} holds a sequence that is elsewhere")
+            if self._index.tokens(row) > sequence.kv_length:
+                raise RuntimeError(f"row {row} does not hold all that may be found in it")
 
-    def _admit(self, now_s: float) -> tuple[Sequence, ...]:
-        if not self._waiting or not self._slots.can_take:
-            return ()
-        sequence, _ = self._waiting.popitem(last=False)
+    def _holding(self) -> list[Sequence]:
+        return [*self._rows, *self._filling.values()]
+
+    def _take_copies(self) -> tuple[KvCopy | KvSwap, ...]:
+        copies, self._copies = tuple(self._copies), []
+        return copies
+
+    def _bursting(self, now_s: float) -> bool:
+        """Whether no row has got more than its first token, and that not long ago."""
+        began_s = self._burst_began_s
+        return began_s is not None and now_s - began_s < self._policy.burst_s
+
+    # Reading prompts.
+
+    def _read(self, now_s: float, started: list[Sequence]) -> tuple[Chunk, ...]:
+        """The next pieces of prompts; adds to `started` those that are begun."""
+        if not self._rows or self._bursting(now_s):
+            sequence = self._next(now_s, started, ())
+            return () if sequence is None else (self._whole_chunk(sequence),)
+        prompts = len(self._filling) + min(len(self._waiting), self._slots.free)
+        budget = self._pace.budget(prompts=prompts, rows=len(self._rows))
+        chunks: list[Chunk] = []
+        while not chunks or budget >= LEAST_TOKENS:
+            chosen = tuple(chunk.sequence for chunk in chunks)
+            sequence = self._next(now_s, started, chosen)
+            if sequence is None:
+                break
+            chunk = self._chunk(sequence, sequence.kv_length + budget)
+            budget -= chunk.end - chunk.start
+            chunks.append(chunk)
+        return tuple(chunks)
+
+    def _whole_chunk(self, sequence: Sequence) -> Chunk:
+        """Up to the next border of chunks, which are the same wherever a prefix was reused."""
+        size = self._policy.chunk_tokens
+        return self._chunk(sequence, (sequence.kv_length // size + 1) * size)
+
+    def _chunk(self, sequence: Sequence, end: int) -> Chunk:
+        end = min(end, len(sequence.fill_ids))
+        return Chunk(sequence, _row_of(sequence), sequence.kv_length, end)
+
+    def _next(
+        self, now_s: float, started: list[Sequence], chosen: tuple[Sequence, ...]
+    ) -> Sequence | None:
+        """The sequence to read next, none of `chosen`; it is given a row where it had none."""
+        filling = [sequence for sequence in self._filling.values() if sequence not in chosen]
+        best = min(filling, key=place_s, default=None)
+        first = self._waiting.first()
+        if first is None or (best is not None and place_s(best) <= first[0]):
+            return best
+        if not self._slots.free and not self._preempt_for(first[1], chosen):
+            return best
+        return self._admit(now_s, started)
+
+    def _admit(self, now_s: float, started: list[Sequence]) -> Sequence:
+        """Give the first that waits a row, with as much of its prompt as can be had."""
+        sequence = self._waiting.pop()
         sequence.move(State.PREFILL)
-        sequence.started_s = now_s
-        self._slots.take()
-        self._filling = sequence
-        return (sequence,)
+        row, tokens = self._place(sequence.fill_ids)
+        sequence.row = self._slots.take(row)
+        sequence.kv_length = tokens
+        self._filling[row] = sequence
+        if sequence.started_s is None:
+            sequence.started_s, sequence.cached_tokens = now_s, tokens
+            started.append(sequence)
+        return sequence
 
-    def _next_chunks(self) -> tuple[Chunk, ...]:
-        sequence, row = self._filling, self._slots.filling
-        if sequence is None or row is None:
-            return ()
-        start = sequence.prefilled
-        end = min(start + self._chunk_tokens, len(sequence.prompt_ids))
-        return (Chunk(sequence, row, start, end),)
+    def _place(self, ids: tuple[int, ...]) -> tuple[int, int]:
+        """A free row for `ids`, and how many of them it holds then."""
+        oldest = self._slots.oldest()
+        if not self._policy.prefix_reuse:
+            return oldest, 0
+        match = self._index.longest(ids)
+        self.prefix_query_tokens += len(ids)
+        self.prefix_hit_tokens += match.tokens
+        if not match.tokens:
+            self._index.cut(oldest, 0)
+            return oldest, 0
+        for row in match.rows:
+            # A row that holds more is worth keeping whole, unless its turn to go has come.
+            whole = self._index.tokens(row) == match.tokens
+            if row == oldest or (whole and self._slots.is_free(row)):
+                self._index.cut(row, match.tokens)
+                return row, match.tokens
+        source = min(match.rows)
+        self._index.copy(source, oldest, match.tokens)
+        self._copies.append(KvCopy(source, oldest, match.tokens))
+        return oldest, match.tokens
 
-    def _advance(self, chunk: Chunk) -> None:
-        """Note a chunk that was read, and let its sequence run where it was the last."""
-        chunk.sequence.prefilled = chunk.end
-        if chunk.is_last:
-            self._filling = None
-            self._note(self._slots.promote(), chunk.sequence)
-            chunk.sequence.move(State.RUNNING)
-            self._rows.append(chunk.sequence)
+    def _preempt_for(self, sequence: Sequence, chosen: tuple[Sequence, ...]) -> bool:
+        """Whether a batch sequence gave its row to an interactive one that goes before it."""
+        if sequence.priority is not Priority.INTERACTIVE:
+            return False
+        batch = [s for s in self._holding() if s.priority is Priority.BATCH and s not in chosen]
+        victim = max(batch, key=place_s, default=None)
+        if victim is None or place_s(victim) < place_s(sequence):
+            return False
+        self._release(victim)
+        victim.set_back()
+        self._waiting.push(place_s(victim), victim)
+        self.preemptions += 1
+        return True
 
-    def _release(self, sequence: Sequence) -> None:
-        """Take what a live sequence holds, and end it."""
-        if sequence is self._filling:
-            self._filling = None
-            self._slots.give_filling()
-        elif sequence.state is State.RUNNING:
-            row = self._rows.index(sequence)
-            last = self._rows.pop()
-            self._note(self._slots.give(row), last)
-            if last is not sequence:
-                self._rows[row] = last
+    def _promote(self, sequence: Sequence, now_s: float) -> None:
+        """Let a sequence whose tokens are all read decode from the next step on."""
+        row = _row_of(sequence)
+        del self._filling[row]
+        if not self._rows:
+            self._burst_began_s = now_s
+        self._move(self._slots.promote(row), sequence)
+        sequence.row = len(self._rows)
+        sequence.move(State.RUNNING)
+        self._rows.append(sequence)
+
+    # Giving rows back.
+
+    def _end(self, sequence: Sequence) -> None:
+        if sequence.state is State.WAITING:
+            self._waiting.discard(sequence)
         else:
-            self._waiting.pop(sequence, None)
+            self._release(sequence)
+        self._deadlines.discard(sequence)
         sequence.move(State.ENDED)
 
-    def _note(self, move: Move | None, moved: Sequence) -> None:
-        if move is not None:
-            self._copies.append(KvCopy(move.source, move.target, moved.kv_length))
+    def _release(self, sequence: Sequence) -> None:
+        """Take the row of a sequence; what it holds stays to be found."""
+        self._note(sequence)
+        row = _row_of(sequence)
+        if sequence.state is State.PREFILL:
+            del self._filling[row]
+            self._slots.give_filling(row)
+            return
+        last = self._rows.pop()
+        self._move(self._slots.give(row), last)
+        if last is not sequence:
+            last.row = row
+            self._rows[row] = last
+
+    def _note(self, sequence: Sequence) -> None:
+        """Let what the sequence's row holds be found."""
+        if self._policy.prefix_reuse:
+            self._index.extend(_row_of(sequence), sequence.kv_ids)
+
+    def _move(self, exchange: Exchange | None, moved: Sequence) -> None:
+        """Move a sequence's KV, and keep what lies where it goes."""
+        if exchange is None:
+            return
+        source, target = exchange.source, exchange.target
+        displaced = self._filling.pop(target, None)
+        if displaced is not None:
+            displaced.row = source
+            self._filling[source] = displaced
+        kept = self._index.tokens(target) if displaced is None else displaced.kv_length
+        if kept:
+            self._copies.append(KvSwap(source, target, max(kept, moved.kv_length)))
+        else:
+            self._copies.append(KvCopy(source, target, moved.kv_length))
+        self._index.swap(source, target)
+
+
+def _row_of(sequence: Sequence) -> int:
+    if sequence.row is None:
+        raise RuntimeError(f"a sequence that is {sequence.state.value} holds no row")
+    return sequence.row

@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 from dataclasses import dataclass, field
 
-from nsedge.api import FinishReason, Timings, Usage
+from nsedge.api import FinishReason, Priority, Timings, Usage
 
 
 class State(enum.Enum):
@@ -19,8 +19,8 @@ class State(enum.Enum):
 
 LEGAL_MOVES: dict[State, frozenset[State]] = {
     State.WAITING: frozenset({State.PREFILL, State.ENDED}),
-    State.PREFILL: frozenset({State.RUNNING, State.ENDED}),
-    State.RUNNING: frozenset({State.ENDED}),
+    State.PREFILL: frozenset({State.RUNNING, State.WAITING, State.ENDED}),
+    State.RUNNING: frozenset({State.WAITING, State.ENDED}),
     State.ENDED: frozenset(),
 }
 
@@ -42,13 +42,25 @@ class Sequence:
     prompt_ids: tuple[int, ...]
     limits: Limits
     submitted_s: float
+    priority: Priority = Priority.NORMAL
+    deadline_s: float | None = None
+    """When it must have ended."""
     state: State = State.WAITING
-    prefilled: int = 0
-    """Prompt tokens that are in the KV cache."""
+    fill_ids: tuple[int, ...] = ()
+    """What must be in the KV cache before the next token: the prompt, and any output so far."""
+    row: int | None = None
+    """The slot it holds."""
+    kv_length: int = 0
+    """Tokens in the KV cache. Of a running sequence, all but the newest."""
+    cached_tokens: int = 0
+    """Prompt tokens that were in the KV cache when it started."""
     output_ids: list[int] = field(default_factory=list)
     started_s: float | None = None
     first_token_s: float | None = None
     last_token_s: float | None = None
+
+    def __post_init__(self) -> None:
+        self.fill_ids = self.prompt_ids
 
     def move(self, state: State) -> None:
         """Go to `state`.
@@ -61,9 +73,15 @@ class Sequence:
         self.state = state
 
     @property
-    def kv_length(self) -> int:
-        """Tokens in the KV cache: the prompt so far and every output token but the newest."""
-        return self.prefilled + max(0, len(self.output_ids) - 1)
+    def kv_ids(self) -> tuple[int, ...]:
+        """The tokens in the KV cache."""
+        return (*self.prompt_ids, *self.output_ids)[: self.kv_length]
+
+    def set_back(self) -> None:
+        """Wait for a slot again, to go on after the newest token."""
+        self.move(State.WAITING)
+        self.fill_ids = (*self.prompt_ids, *self.output_ids)
+        self.row, self.kv_length = None, 0
 
     def accept(self, token_id: int, now_s: float) -> None:
         """Append a sampled token."""
@@ -94,7 +112,11 @@ class Sequence:
 
     def usage(self) -> Usage:
         """Tokens read and written so far."""
-        return Usage(prompt_tokens=len(self.prompt_ids), completion_tokens=len(self.output_ids))
+        return Usage(
+            prompt_tokens=len(self.prompt_ids),
+            completion_tokens=len(self.output_ids),
+            cached_tokens=self.cached_tokens,
+        )
 
     def timings(self, now_s: float) -> Timings:
         """Where the time went until `now_s`."""

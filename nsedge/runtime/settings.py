@@ -19,12 +19,18 @@ class EngineSettings:
     """The bounds of one model's engine."""
 
     slots: int = 16
-    """Sequences that hold KV memory at once: one prefilling, the rest decoding."""
+    """Sequences that hold KV memory at once, be their prompts read or their output written."""
     context_tokens: int = 4096
     """Prompt and output of one request; the bundle's own context length where that is less."""
     prefill_chunk_tokens: int = 128
-    """Prompt tokens read between two decode steps."""
-    max_queue: int = 1024
+    """Prompt tokens read at once; fewer while other sequences decode."""
+    prefix_reuse: bool = True
+    """Whether a prompt goes on from the KV that an earlier one left in a slot."""
+    step_stretch: float = 2.0
+    """How often its quiet time a token of a running stream may take while prompts are read."""
+    burst_s: float = 1.0
+    """Seconds that streams with a first token wait for prompts that came with theirs."""
+    max_queue: int = 16384
     """Requests that may wait for a slot."""
     threads: int = 0
     """Threads of a matrix product; 0 is every usable core."""

@@ -1,8 +1,9 @@
-"""KV capacity as integers: which rows run, which one fills, which are free.
+"""KV capacity as integers: which rows run, which fill, and which are free.
 
-Rows 0..running-1 decode together. At most one further row fills with a prompt; it becomes a running
-row when its prompt is read. Where a running row ends, the last running row moves into the hole, so
-that running rows stay contiguous.
+Rows 0..running-1 decode together. Any further rows fill with prompts; each becomes the last running
+row when its prompt is read. Where a running row ends, the last running row takes its place, so that
+running rows stay contiguous. Every move is an exchange: what lay in the other row is not lost,
+because a free row may hold a prefix that somebody asks for again.
 """
 
 from __future__ import annotations
@@ -11,8 +12,8 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
-class Move:
-    """What row `source` holds goes to row `target`."""
+class Exchange:
+    """What row `source` holds goes to row `target`, and the reverse."""
 
     source: int
     target: int
@@ -22,8 +23,8 @@ class Slots:
     """Take a row to fill it, promote it to run, give it back.
 
     >>> slots = Slots(count=4)
-    >>> row = slots.take()
-    >>> slots.promote()          # already where it should run: nothing to copy
+    >>> row = slots.take(slots.oldest())
+    >>> slots.promote(row)       # already where it should run: nothing to move
     >>> slots.running
     1
     """
@@ -33,45 +34,76 @@ class Slots:
             raise ValueError(f"at least one slot is needed, not {count}")
         self.count = count
         self.running = 0
-        self.filling: int | None = None
+        self._filling: set[int] = set()
+        # When each free row was given back; rows never used come first, from the lowest on.
+        self._given = {row: row - count for row in range(count)}
+        self._gifts = 0
 
     @property
-    def can_take(self) -> bool:
-        """Whether a row is free and none fills."""
-        return self.filling is None and self.running < self.count
+    def filling(self) -> int:
+        """Rows that fill."""
+        return len(self._filling)
 
-    def take(self) -> int:
-        """The row to fill next.
+    @property
+    def free(self) -> int:
+        """Rows that can be taken."""
+        return len(self._given)
 
-        Raises:
-            RuntimeError: where none can be taken.
-        """
-        if not self.can_take:
-            raise RuntimeError("no row can be taken")
-        self.filling = self.running
-        return self.filling
+    def is_free(self, row: int) -> bool:
+        """Whether `row` can be taken."""
+        return row in self._given
 
-    def promote(self) -> Move | None:
-        """Let the filling row run, as the last one; the copy that this needs, if any.
+    def oldest(self) -> int:
+        """The free row that was given back first.
 
         Raises:
-            RuntimeError: where no row fills.
+            RuntimeError: where no row is free.
         """
-        source = self._end_filling()
+        if not self._given:
+            raise RuntimeError("no row is free")
+        return min(self._given, key=self._given.__getitem__)
+
+    def take(self, row: int) -> int:
+        """Fill a free row.
+
+        Raises:
+            RuntimeError: where it is not free.
+        """
+        if row not in self._given:
+            raise RuntimeError(f"row {row} is not free")
+        del self._given[row]
+        self._filling.add(row)
+        return row
+
+    def promote(self, row: int) -> Exchange | None:
+        """Let a filling row run, as the last one; the exchange that this needs, if any.
+
+        Raises:
+            RuntimeError: where the row does not fill.
+        """
+        self._end_filling(row)
         target = self.running
         self.running += 1
-        return None if source == target else Move(source, target)
+        if row == target:
+            return None
+        if target in self._filling:
+            self._filling.remove(target)
+            self._filling.add(row)
+        else:
+            self._given[row] = self._given.pop(target)
+        return Exchange(row, target)
 
-    def give_filling(self) -> None:
-        """Give the filling row back.
+    def give_filling(self, row: int) -> None:
+        """Give a filling row back.
 
         Raises:
-            RuntimeError: where no row fills.
+            RuntimeError: where the row does not fill.
         """
-        self._end_filling()
+        self._end_filling(row)
+        self._give(row)
 
-    def give(self, row: int) -> Move | None:
-        """Give a running row back; the copy that closes the hole, if any.
+    def give(self, row: int) -> Exchange | None:
+        """Give a running row back; the exchange with the last one that this needs, if any.
 
         Raises:
             RuntimeError: where the row does not run.
@@ -79,17 +111,23 @@ class Slots:
         if not 0 <= row < self.running:
             raise RuntimeError(f"row {row} is not running")
         self.running -= 1
-        return None if row == self.running else Move(self.running, row)
+        self._give(self.running)
+        return None if row == self.running else Exchange(self.running, row)
 
     def check(self) -> None:
         """Raise RuntimeError where rows were lost or used twice."""
-        if not 0 <= self.running <= self.count:
-            raise RuntimeError(f"{self.running} of {self.count} rows running")
-        if self.filling is not None and not self.running <= self.filling < self.count:
-            raise RuntimeError(f"row {self.filling} fills while {self.running} run")
+        rows = [*range(self.running), *self._filling, *self._given]
+        if sorted(rows) != list(range(self.count)):
+            raise RuntimeError(
+                f"of {self.count} rows {self.running} run, {sorted(self._filling)} fill"
+                f" and {sorted(self._given)} are free"
+            )
 
-    def _end_filling(self) -> int:
-        if self.filling is None:
-            raise RuntimeError("no row is filling")
-        row, self.filling = self.filling, None
-        return row
+    def _give(self, row: int) -> None:
+        self._gifts += 1
+        self._given[row] = self._gifts
+
+    def _end_filling(self, row: int) -> None:
+        if row not in self._filling:
+            raise RuntimeError(f"row {row} is not filling")
+        self._filling.remove(row)

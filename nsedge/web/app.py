@@ -246,7 +246,15 @@ async def _generate_request(request: web.Request, label: str) -> Request:
     turn = Message(role=Role.USER, content=body.text)
     chat = model.has_chat_template and not body.raw
     prompt = ChatPrompt(messages=(turn,)) if chat else TextPrompt(text=body.text)
-    return Request(request_id=label, model=model.name, prompt=prompt, sampling=sampling)
+    wanted = Request(
+        request_id=label,
+        model=model.name,
+        prompt=prompt,
+        sampling=sampling,
+        **openai.scheduling(body),
+    )
+    wanted.check()
+    return wanted
 
 
 @web.middleware

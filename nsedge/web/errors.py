@@ -42,6 +42,7 @@ VERDICTS: dict[str, Verdict] = {
     "not_ready": Verdict(503, SERVER),
     "draining": Verdict(503, SERVER),
     "connection_lost": Verdict(503, SERVER),
+    "deadline_exceeded": Verdict(504, SERVER),
     "slow_consumer": Verdict(500, SERVER),
     "engine_failure": Verdict(500, SERVER),
     "device_unavailable": Verdict(503, SERVER),

@@ -12,6 +12,7 @@ from nsedge.api import (
     Finished,
     Message,
     ModelInfo,
+    Priority,
     Prompt,
     Request,
     Role,
@@ -150,6 +151,15 @@ def sampling(body: SamplingFields) -> Sampling:
     return wanted
 
 
+def scheduling(body: SamplingFields) -> dict[str, Any]:
+    """The request's `priority` and `deadline_s`, as a body asks for them.
+
+    Raises:
+        InvalidParameter: where the priority is neither a number nor the name of a class.
+    """
+    return {"priority": _priority(body.priority), "deadline_s": body.deadline_s}
+
+
 def check_length(chars: int, limits: WebLimits, param: str) -> None:
     """Refuse prompts of more characters than the shim passes on.
 
@@ -205,14 +215,16 @@ def completion_answer(head: Head, choices: Sequence[Choice], per_prompt: int) ->
     }
 
 
-def usage(finished: Sequence[Finished], per_prompt: int) -> dict[str, int]:
+def usage(finished: Sequence[Finished], per_prompt: int) -> dict[str, Any]:
     """Tokens of all choices; a prompt answered `per_prompt` times counts once."""
+    cached = sum(one.usage.cached_tokens for one in finished[::per_prompt])
     prompt = sum(one.usage.prompt_tokens for one in finished[::per_prompt])
     completion = sum(one.usage.completion_tokens for one in finished)
     return {
         "prompt_tokens": prompt,
         "completion_tokens": completion,
         "total_tokens": prompt + completion,
+        "prompt_tokens_details": {"cached_tokens": cached},
     }
 
 
@@ -247,7 +259,14 @@ def _requests(
             f" not {n * len(prompts)}",
             param="n",
         )
-    first = Request(request_id=request_id, model=body.model, prompt=prompts[0], sampling=wanted)
+    first = Request(
+        request_id=request_id,
+        model=body.model,
+        prompt=prompts[0],
+        sampling=wanted,
+        **scheduling(body),
+    )
+    first.check()
     if n * len(prompts) == 1:
         return (first,)
     return tuple(
@@ -303,6 +322,21 @@ def _refuse_unsupported(body: OpenAiBody, neutral: dict[str, tuple[Any, ...]]) -
     for field, harmless in neutral.items():
         if getattr(body, field) not in harmless:
             raise InvalidParameter(f"{field} is not supported here", param=field)
+
+
+def _priority(value: str | int | None) -> Priority:
+    """vLLM's default, 0, is the normal class."""
+    if value is None or value == 0:
+        return Priority.NORMAL
+    if isinstance(value, int):
+        return Priority.INTERACTIVE if value < 0 else Priority.BATCH
+    try:
+        return Priority(value)
+    except ValueError as error:
+        names = ", ".join(Priority)
+        raise InvalidParameter(
+            f"priority must be a whole number, or one of {names}, not {value!r}", param="priority"
+        ) from error
 
 
 def _max_tokens(body: SamplingFields) -> int | None:

@@ -8,11 +8,12 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from nsedge.api import Event
+from nsedge.api import Event, Priority
 from nsedge.runtime.detokenizer import StopFinder, TextStream
 from nsedge.runtime.engine import Engine, Job
+from nsedge.runtime.plan import KvCopy, KvSwap, StepPlan
 from nsedge.runtime.sampler import Sampler, SamplerRow, SamplingParams
-from nsedge.runtime.scheduler import Scheduler, StepPlan
+from nsedge.runtime.scheduler import Policy, Scheduler
 from nsedge.runtime.sequence import Limits, Sequence
 from nsedge.runtime.slots import Slots
 from tests.fakes import FakeClock
@@ -52,7 +53,7 @@ class RowModel:
             self.fail_next = False
             raise RuntimeError("the device is gone")
         for copy in plan.copies:
-            self.rows[copy.target] = self.rows[copy.source][: copy.tokens]
+            self._copy(copy)
         said = []
         for row, sequence in enumerate(plan.decode):
             self.rows[row] = [*self.rows[row][: sequence.kv_length], sequence.output_ids[-1]]
@@ -65,6 +66,14 @@ class RowModel:
         logits = np.zeros((len(said), VOCAB), np.float32)
         logits[np.arange(len(said)), said] = 9.0
         return logits
+
+    def _copy(self, copy: KvCopy | KvSwap) -> None:
+        if isinstance(copy, KvCopy):
+            self.rows[copy.target] = self.rows[copy.source][: copy.tokens]
+            return
+        first, second = self.rows[copy.first], self.rows[copy.second]
+        self.rows[copy.first] = second[: copy.tokens]
+        self.rows[copy.second] = first[: copy.tokens]
 
 
 class Letters:
@@ -84,6 +93,8 @@ class Rig:
     slots: int = 4
     max_waiting: int = 8
     chunk_tokens: int = 5
+    prefix_reuse: bool = True
+    burst_s: float = 0.0
     clock: FakeClock = field(default_factory=FakeClock)
     events: dict[str, list[Event]] = field(default_factory=dict)
 
@@ -91,8 +102,13 @@ class Rig:
         self.model = RowModel(self.slots)
         self.scheduler = Scheduler(
             slots=Slots(count=self.slots),
-            max_waiting=self.max_waiting,
-            chunk_tokens=self.chunk_tokens,
+            policy=Policy(
+                max_waiting=self.max_waiting,
+                chunk_tokens=self.chunk_tokens,
+                prefix_reuse=self.prefix_reuse,
+                prefix_block_tokens=4,
+                burst_s=self.burst_s,
+            ),
         )
         self.engine = Engine(
             runner=self.model,
@@ -111,6 +127,8 @@ class Rig:
         min_tokens: int = 0,
         stop: tuple[str, ...] = (),
         ignore_end: bool = False,
+        priority: Priority = Priority.NORMAL,
+        deadline_s: float | None = None,
     ) -> Job:
         self.events[name] = []
         job = Job(
@@ -123,6 +141,8 @@ class Rig:
                     end_ids=frozenset() if ignore_end else frozenset({END}),
                 ),
                 submitted_s=self.clock(),
+                priority=priority,
+                deadline_s=None if deadline_s is None else self.clock() + deadline_s,
             ),
             row=SamplerRow(SamplingParams(temperature=0.0)),
             text=TextStream(Letters(), StopFinder(stop)),

@@ -7,7 +7,16 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, rule
 
-from nsedge.api import Delta, Event, Failed, Finished, FinishReason, Started, is_terminal
+from nsedge.api import (
+    Delta,
+    Event,
+    Failed,
+    Finished,
+    FinishReason,
+    Priority,
+    Started,
+    is_terminal,
+)
 from tests.unit.rig import END, VOCAB, Rig, continuation
 
 PROMPT = tuple(range(1, 13))
@@ -96,6 +105,7 @@ def test_a_long_prompt_delays_running_streams_by_one_chunk_a_token() -> None:
     for _ in range(8):
         before = len(said(rig.events["running"]))
         rig.step()
+        rig.step()
         assert len(said(rig.events["running"])) == before + 1
     assert rig.model.chunks[1:] == [5] * 8
     assert said(rig.events["long"]) == continuation(tuple(range(1, 41)), 1, ignore_end=True)
@@ -165,7 +175,7 @@ def test_a_step_that_fails_while_it_is_told_leaves_nobody_waiting(
 ) -> None:
     rig = Rig()
     job = rig.submit("a", PROMPT, 1, ignore_end=True)
-    rig.submit("b", (7,), 3, ignore_end=True)
+    rig.submit("b", (*PROMPT, 7), 3, ignore_end=True)
 
     def broken(token_id: int) -> str:
         raise ValueError(token_id)
@@ -173,7 +183,7 @@ def test_a_step_that_fails_while_it_is_told_leaves_nobody_waiting(
     monkeypatch.setattr(job.text._decoding, "push", broken)
     rig.run()
     assert _failed(rig.events["a"])
-    assert said(rig.events["b"]) == continuation((7,), 3, ignore_end=True)
+    assert said(rig.events["b"]) == continuation((*PROMPT, 7), 3, ignore_end=True)
 
 
 def test_the_thread_ends_what_is_left_when_stopped() -> None:
@@ -184,7 +194,9 @@ def test_the_thread_ends_what_is_left_when_stopped() -> None:
     assert finished(rig.events["a"]).reason is FinishReason.CANCELLED
 
 
-prompts = st.lists(st.integers(1, VOCAB - 1), min_size=1, max_size=17).map(tuple)
+fresh = st.lists(st.integers(1, VOCAB - 1), min_size=1, max_size=17)
+shared = st.lists(st.integers(1, 2), min_size=1, max_size=17)
+prompts = st.one_of(fresh, shared).map(tuple)
 
 
 class EngineMachine(RuleBasedStateMachine):
@@ -194,17 +206,49 @@ class EngineMachine(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.rig = Rig(slots=3, max_waiting=6, chunk_tokens=4)
+        self.rig = Rig(slots=3, max_waiting=6, chunk_tokens=4, burst_s=0.05)
         self.expected: dict[str, list[int]] = {}
         self.submitted_at: dict[str, int] = {}
+        self.late_at_s: dict[str, float] = {}
         self.steps = 0
 
-    @rule(target=jobs, prompt=prompts, max_tokens=st.integers(1, 12), ignore_end=st.booleans())
-    def submit(self, prompt: tuple[int, ...], max_tokens: int, ignore_end: bool) -> object:
+    @rule(
+        target=jobs,
+        prompt=prompts,
+        max_tokens=st.integers(1, 12),
+        ignore_end=st.booleans(),
+        priority=st.sampled_from(Priority),
+        deadline_s=st.one_of(st.none(), st.sampled_from([0.02, 0.1, 0.3])),
+    )
+    def submit(
+        self,
+        prompt: tuple[int, ...],
+        max_tokens: int,
+        ignore_end: bool,
+        priority: Priority,
+        deadline_s: float | None,
+    ) -> object:
         name = f"r{len(self.expected)}"
         self.expected[name] = continuation(prompt, max_tokens, ignore_end=ignore_end)
         self.submitted_at[name] = self.steps
-        return self.rig.submit(name, prompt, max_tokens, ignore_end=ignore_end)
+        if deadline_s is not None:
+            self.late_at_s[name] = self.rig.clock() + deadline_s
+        return self.rig.submit(
+            name,
+            prompt,
+            max_tokens,
+            ignore_end=ignore_end,
+            priority=priority,
+            deadline_s=deadline_s,
+        )
+
+    @rule(prompt=fresh, max_tokens=st.integers(1, 6), say=st.integers(0, 6))
+    def go_on(self, prompt: list[int], max_tokens: int, say: int) -> None:
+        """A conversation that grows: a prompt, what was said to it, and more."""
+        grown = (*prompt, *continuation(tuple(prompt), say, ignore_end=True), 1, 2, 3)
+        self.submit(tuple(prompt), max_tokens, True, Priority.BATCH, None)
+        self.step(3)
+        self.submit(grown, max_tokens, True, Priority.INTERACTIVE, None)
 
     @rule(job=jobs)
     def cancel(self, job: object) -> None:
@@ -238,11 +282,26 @@ class EngineMachine(RuleBasedStateMachine):
                     assert output == expected
 
     @invariant()
+    def no_deadline_passes_unnoticed(self) -> None:
+        for name, late_at_s in self.late_at_s.items():
+            events = self.rig.events[name]
+            if self.rig.clock() >= late_at_s and self.steps > self.submitted_at[name]:
+                assert is_terminal(events[-1])
+
+    @invariant()
+    def every_token_is_told_once(self) -> None:
+        for events in self.rig.events.values():
+            assert sum(isinstance(event, Started) for event in events) <= 1
+            deltas = [event.seq for event in events if isinstance(event, Delta)]
+            assert deltas == list(range(len(deltas)))
+
+    @invariant()
     def the_wait_is_bounded(self) -> None:
-        # 9 sequences at most, each at most 5 chunks and 12 tokens, one after the other.
+        # 9 sequences at most, each at most 7 chunks and 12 tokens, one after the other; a batch
+        # one may be interrupted by each of the others, and must then read its output anew.
         for name, events in self.rig.events.items():
             if not (events and is_terminal(events[-1])):
-                assert self.steps - self.submitted_at[name] <= 9 * 17
+                assert self.steps - self.submitted_at[name] <= 9 * (2 * 7 + 12) * 2
 
     def teardown(self) -> None:
         self.rig.model.fail_next = False

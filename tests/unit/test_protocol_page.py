@@ -28,7 +28,7 @@ TYPES = [
     api.Stats,
     api.ModelStats,
 ]
-ENUMS = [api.Role, api.FinishReason, api.ModelState, api.HealthStatus]
+ENUMS = [api.Role, api.Priority, api.FinishReason, api.ModelState, api.HealthStatus]
 WORDS = {str: "string", int: "integer", float: "float", bool: "boolean", bytes: "binary"}
 UNITS = {"_s": "seconds", "_bytes": "bytes", "_tokens": "tokens"}
 

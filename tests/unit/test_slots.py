@@ -6,53 +6,84 @@ import pytest
 
 from nsedge.runtime.cores import _quota_cores, usable_cores
 from nsedge.runtime.sequence import LEGAL_MOVES, Limits, Sequence, State
-from nsedge.runtime.slots import Move, Slots
+from nsedge.runtime.slots import Exchange, Slots
+
+
+def full(rows: int, *, of: int | None = None) -> Slots:
+    slots = Slots(count=of or rows)
+    for row in range(rows):
+        slots.take(row)
+        slots.promote(row)
+    return slots
 
 
 def test_a_filled_row_runs_where_it_lies() -> None:
     slots = Slots(count=2)
-    assert slots.take() == 0
-    assert slots.promote() is None
-    assert slots.take() == 1
-    assert slots.promote() is None
-    assert not slots.can_take
+    for row in range(2):
+        assert slots.take(slots.oldest()) == row
+        assert slots.promote(row) is None
+    assert not slots.free
     slots.check()
 
 
-def test_the_last_row_moves_into_a_hole() -> None:
-    slots = Slots(count=3)
-    for _ in range(3):
-        slots.take()
-        slots.promote()
-    assert slots.give(0) == Move(2, 0)
+def test_the_last_row_takes_the_place_of_one_that_ended() -> None:
+    slots = full(3)
+    assert slots.give(0) == Exchange(2, 0)
     assert slots.give(1) is None
     assert slots.running == 1
     slots.check()
 
 
 def test_a_row_that_filled_while_others_ended_moves_up() -> None:
-    slots = Slots(count=3)
-    for _ in range(2):
-        slots.take()
-        slots.promote()
-    assert slots.take() == 2
+    slots = full(2, of=3)
+    assert slots.take(slots.oldest()) == 2
     slots.give(0)
     slots.give(0)
-    assert slots.promote() == Move(2, 0)
+    assert slots.promote(2) == Exchange(2, 0)
+    assert slots.is_free(2)
     slots.check()
+
+
+def test_two_filling_rows_change_places_where_the_later_is_read_first() -> None:
+    slots = Slots(count=3)
+    slots.take(0)
+    slots.take(1)
+    assert slots.promote(1) == Exchange(1, 0)
+    slots.check()
+    assert slots.promote(1) is None
+    assert (slots.running, slots.filling, slots.free) == (2, 0, 1)
+
+
+def test_rows_are_taken_anew_in_the_order_in_which_they_were_given_back() -> None:
+    slots = full(3)
+    slots.give(1)
+    slots.give(1)
+    slots.give(0)
+    assert [slots.take(slots.oldest()) for _ in range(3)] == [2, 1, 0]
+
+
+def test_a_free_row_that_makes_way_keeps_its_age() -> None:
+    slots = full(3)
+    for _ in range(3):
+        slots.give(slots.running - 1)
+    slots.take(1)
+    assert slots.promote(1) == Exchange(1, 0)
+    assert [slots.take(slots.oldest()) for _ in range(2)] == [2, 1]
 
 
 def test_misuse_raises_and_changes_nothing() -> None:
     slots = Slots(count=1)
     with pytest.raises(RuntimeError, match="not running"):
         slots.give(0)
-    with pytest.raises(RuntimeError, match="no row is filling"):
-        slots.promote()
-    slots.take()
-    with pytest.raises(RuntimeError, match="can be taken"):
-        slots.take()
-    slots.give_filling()
-    assert slots.can_take
+    with pytest.raises(RuntimeError, match="not filling"):
+        slots.promote(0)
+    slots.take(0)
+    with pytest.raises(RuntimeError, match="not free"):
+        slots.take(0)
+    with pytest.raises(RuntimeError, match="no row is free"):
+        slots.oldest()
+    slots.give_filling(0)
+    assert slots.is_free(0)
     with pytest.raises(ValueError, match="at least one"):
         Slots(count=0)
 

@@ -24,7 +24,12 @@ def test_a_chat_in_one_piece() -> None:
     body: Any = answer.json
     assert answer.status == 200
     assert body["choices"][0]["message"]["content"] == "one two"
-    assert body["usage"] == {"prompt_tokens": 2, "completion_tokens": 2, "total_tokens": 4}
+    assert body["usage"] == {
+        "prompt_tokens": 2,
+        "completion_tokens": 2,
+        "total_tokens": 4,
+        "prompt_tokens_details": {"cached_tokens": 0},
+    }
 
 
 def test_a_stream_has_one_id_and_the_right_headers() -> None:
@@ -47,7 +52,12 @@ def test_several_prompts_are_several_choices() -> None:
     answer = answered("POST", "/v1/completions", {"model": MODEL, "prompt": ["a b", "c"], "n": 2})
     choices: Any = answer.json["choices"]
     assert [choice["text"] for choice in choices] == ["a b", "a b", "c", "c"]
-    assert answer.json["usage"] == {"prompt_tokens": 3, "completion_tokens": 6, "total_tokens": 9}
+    assert answer.json["usage"] == {
+        "prompt_tokens": 3,
+        "completion_tokens": 6,
+        "total_tokens": 9,
+        "prompt_tokens_details": {"cached_tokens": 0},
+    }
 
 
 def test_models() -> None:

@@ -68,7 +68,8 @@ def test_usage_is_null_until_its_own_chunk() -> None:
     assert all(chunk.endswith(b',"usage":null}') for chunk in chunks)
     assert b'"finish_reason":"length"' in chunks[-1]
     assert last == (
-        CHUNK + b'"choices":[],"usage":{"prompt_tokens":3,"completion_tokens":2,"total_tokens":5}}'
+        CHUNK + b'"choices":[],"usage":{"prompt_tokens":3,"completion_tokens":2,"total_tokens":5,'
+        b'"prompt_tokens_details":{"cached_tokens":0}}}'
     )
     assert (done, end) == (b"data: [DONE]", b"")
 
@@ -90,7 +91,8 @@ def test_a_generate_stream_to_the_letter() -> None:
     assert whole(stream, STARTED, delta("a"), finished()) == (
         b': started\n\ndata: {"text":"a","done":false}\n\n'
         b'data: {"done":true,"reason":"stop",'
-        b'"usage":{"prompt_tokens":3,"completion_tokens":2,"total_tokens":5},'
+        b'"usage":{"prompt_tokens":3,"completion_tokens":2,"total_tokens":5,'
+        b'"prompt_tokens_details":{"cached_tokens":0}},'
         b'"timings":{"queue_s":0.1,"prefill_s":0.2,"decode_s":0.3}}\n\n'
     )
     assert stream.ended
@@ -133,7 +135,10 @@ def test_choices_open_and_end_apart_and_the_prompt_counts_once() -> None:
     assert first.count(b'"role":"assistant"') == 2
     assert not stream.ended
     last = stream.encode([(0, delta("y")), (0, finished())])
-    assert b'"usage":{"prompt_tokens":3,"completion_tokens":4,"total_tokens":7}' in last
+    assert (
+        b'"usage":{"prompt_tokens":3,"completion_tokens":4,"total_tokens":7,"prompt_tokens_details":{"cached_tokens":0}}'
+        in last
+    )
     assert stream.ended
 
 
@@ -176,7 +181,12 @@ def test_the_answers_in_one_piece() -> None:
             }
             for index, text in enumerate("ab")
         ],
-        "usage": {"prompt_tokens": 3, "completion_tokens": 4, "total_tokens": 7},
+        "usage": {
+            "prompt_tokens": 3,
+            "completion_tokens": 4,
+            "total_tokens": 7,
+            "prompt_tokens_details": {"cached_tokens": 0},
+        },
     }
     assert completion_answer(HEAD, choices, 1)["choices"][1] == {
         "text": "b",
