@@ -1,12 +1,20 @@
-"""Memory for keys and values: reserved at once, taken from the machine as it is written."""
+"""Memory: reserved for keys and values, and given back where it is no longer needed."""
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import math
 import mmap
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
+
+_SMAPS = Path("/proc/self/smaps")
+_libc = ctypes.CDLL(None)
 
 
 def reserve(shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[np.generic]:
@@ -21,3 +29,55 @@ def reserve(shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[np.generic]:
     if hasattr(mmap, "MADV_NOHUGEPAGE"):  # Linux
         block.madvise(mmap.MADV_NOHUGEPAGE)
     return np.frombuffer(block, wanted, math.prod(shape)).reshape(shape)
+
+
+def trim() -> None:
+    """Give back what the C allocator keeps of memory that was freed; glibc only."""
+    if hasattr(_libc, "malloc_trim"):
+        _libc.malloc_trim(0)
+
+
+def drop_mapped(folder: Path) -> int:
+    """Let go of the pages that mappings of files below `folder` hold; how many bytes those were.
+
+    ONNX Runtime maps weights, packs them into memory of its own, and leaves the map behind. What
+    is read again comes back from the page cache. A mapping that was written to is left alone.
+    """
+    prefix = f"{folder.resolve()}/"
+    dropped = 0
+    with contextlib.suppress(OSError):  # no /proc: nothing is known of the mappings
+        for mapping in _mappings():
+            if mapping.path.startswith(prefix) and not mapping.written:
+                start, size = ctypes.c_void_p(mapping.start), ctypes.c_size_t(mapping.size)
+                if _libc.madvise(start, size, mmap.MADV_DONTNEED) == 0:
+                    dropped += mapping.resident
+    return dropped
+
+
+@dataclass(slots=True)
+class _Mapping:
+    """A mapping of this process; sizes in bytes."""
+
+    start: int
+    size: int
+    path: str
+    resident: int = 0
+    written: bool = False
+
+
+def _mappings() -> Iterator[_Mapping]:
+    """What /proc/self/smaps tells."""
+    current: _Mapping | None = None
+    for line in _SMAPS.read_text(encoding="utf-8", errors="surrogateescape").splitlines():
+        words = line.split(maxsplit=5)
+        if not words[0].endswith(":"):
+            if current is not None:
+                yield current
+            start, end = (int(address, 16) for address in words[0].split("-"))
+            current = _Mapping(start, end - start, words[5] if len(words) == 6 else "")
+        elif current is not None and words[0] == "Rss:":
+            current.resident = int(words[1]) * 1024
+        elif current is not None and words[0] == "Anonymous:":
+            current.written |= words[1] != "0"
+    if current is not None:
+        yield current

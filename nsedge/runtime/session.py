@@ -12,6 +12,7 @@ from typing import Any
 import onnxruntime as ort
 
 from nsedge.errors import BundleInvalid, DeviceUnavailable
+from nsedge.runtime import memory
 
 SPIN_US = 20
 """How long an idle thread looks for work before it sleeps. Longer is no faster where the cores are
@@ -64,4 +65,6 @@ def open_session(graph: Path, device: str, threads: int) -> Any:
     in_use = session.get_providers()[0]
     if in_use != provider:
         raise DeviceUnavailable(f"{graph} needs {provider}, but {in_use} is in use")
+    memory.trim()
+    memory.drop_mapped(graph.parent)
     return session

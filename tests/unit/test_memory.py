@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import mmap
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from nsedge.runtime.memory import reserve
+from nsedge.runtime.memory import drop_mapped, reserve, trim
 
 SHAPE = (4, 3, 1024, 64)
 
@@ -47,3 +49,39 @@ def _mapping_of(address: int) -> dict[str, str]:
         elif inside:
             found[head] = rest.strip()
     return found
+
+
+@pytest.mark.skipif(not Path("/proc/self/smaps").exists(), reason="reads Linux's page counts")
+def test_mapped_pages_are_let_go_and_come_back(tmp_path: Path) -> None:
+    with _mapped(tmp_path / "weights", mmap.ACCESS_COPY) as weights:
+        assert weights[:] == bytes(range(256)) * 1024
+        assert drop_mapped(tmp_path) == len(weights)
+        assert drop_mapped(tmp_path) == 0
+        assert weights[:] == bytes(range(256)) * 1024
+
+
+@pytest.mark.skipif(not Path("/proc/self/smaps").exists(), reason="reads Linux's page counts")
+def test_a_mapping_that_was_written_to_is_left_alone(tmp_path: Path) -> None:
+    with _mapped(tmp_path / "weights", mmap.ACCESS_COPY) as weights:
+        weights[5] = 77
+        assert drop_mapped(tmp_path) == 0
+        assert weights[5] == 77
+
+
+def test_other_folders_are_left_alone(tmp_path: Path) -> None:
+    with _mapped(tmp_path / "weights", mmap.ACCESS_COPY) as weights:
+        assert weights[1] == 1
+        assert drop_mapped(tmp_path / "weigh") == 0
+
+
+def test_trimming_keeps_what_is_in_use() -> None:
+    kept = bytearray(range(256)) * 4096
+    trim()
+    assert kept[255] == 255
+
+
+@contextlib.contextmanager
+def _mapped(path: Path, access: int) -> Iterator[mmap.mmap]:
+    path.write_bytes(bytes(range(256)) * 1024)
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=access) as mapping:
+        yield mapping
