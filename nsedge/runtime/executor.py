@@ -1,8 +1,8 @@
-"""A step plan to logits: the session, its bindings and the KV memory.
+"""A step plan to logits: the session, what its runs are bound to, and the KV memory.
 
-KV memory is `[slots, heads, capacity, head_dim]` for the keys and the values of every layer, bound
-as past and present alike, so that GroupQueryAttention appends in place. Decoding binds rows 0..n-1;
-a prompt is read straight into its row by the row's address.
+Decoding binds rows 0..n-1 of the cache; a prompt is read straight into its row by the row's
+address. Where the cache is int8, a prompt is read with a float32 cache of its own instead, and
+rounded into its row.
 """
 
 from __future__ import annotations
@@ -15,8 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nsedge.bundle import Variant
-from nsedge.runtime.memory import reserve
-from nsedge.runtime.scheduler import Chunk, KvCopy, StepPlan
+from nsedge.runtime.binding import Binding, HostBinding, place_cache
+from nsedge.runtime.kv import HostKv
+from nsedge.runtime.plan import Chunk, KvCopy, KvSwap, StepPlan
+from nsedge.runtime.prompt_cache import PromptCaches, read_scales
 from nsedge.runtime.session import open_session
 
 
@@ -32,28 +34,31 @@ class Executor:
         slots: int,
         capacity: int,
         threads: int,
+        scales: Path | None = None,
     ) -> None:
         """Open a session and reserve KV memory for `slots` rows of `capacity` tokens.
 
+        `scales` is the file that the variant's layout names, where its cache is int8.
+
         Raises:
             DeviceUnavailable: where the variant's provider is not the one in use.
-            BundleInvalid: where the graph cannot be loaded.
+            BundleInvalid: where the graph or the scales cannot be loaded.
         """
         self._io = variant.io
-        self._layout = variant.kv
         self._session = open_session(graph, variant.device, threads)
-        shape = (slots, variant.kv.heads, capacity, variant.kv.head_dim)
-        self._kv = [
-            (reserve(shape, variant.kv.dtype), reserve(shape, variant.kv.dtype))
-            for _ in range(variant.kv.layers)
-        ]
+        self._kv = HostKv(variant.kv, rows=slots, capacity=capacity, dtype=variant.kv.dtype)
         self._logits = np.zeros((slots + 1, vocab_size), np.float32)
         self._ids = np.zeros((slots, 1), np.int64)
         self._lengths = np.zeros(slots, np.int32)
         self._positions = np.zeros((slots, 1), np.int64)
         self._total = np.zeros((), np.int32)
         self._first = np.zeros(1, np.int64)
-        self._bindings: dict[int, Any] = {}
+        self._bindings: dict[int, Binding] = {}
+        self._prompts: PromptCaches | None = None
+        if scales is not None:
+            read = read_scales(scales, variant.kv)
+            self._prompts = PromptCaches(variant.kv, rows=self._kv, scales=read, capacity=capacity)
+        self._reads_prompt, self._reads_rows = np.array(True), np.array(False)
 
     @property
     def provider(self) -> str:
@@ -75,10 +80,10 @@ class Executor:
 
     def warm_up(self) -> None:
         """Read and decode once, so that the first request finds memory and kernels ready."""
-        kept = np.array([1], np.int64)
-        self._read([0, 0], row=0, start=0, kept=kept, logits=self._logits[:1])
+        prompt = None if self._prompts is None else self._prompts.spare()
+        self._read([0, 0], row=0, start=0, logits=self._logits[:1], prompt=prompt)
         self._lengths[0], self._total[...] = 2, 3
-        self._session.run_with_iobinding(self._decoding(1))
+        self._decoding(1).run()
 
     def _decode(self, plan: StepPlan) -> None:
         rows = len(plan.decode)
@@ -86,12 +91,15 @@ class Executor:
         self._lengths[:rows] = [sequence.kv_length for sequence in plan.decode]
         self._positions[:rows, 0] = self._lengths[:rows]
         self._total[...] = self._lengths[:rows].max() + 1
-        self._session.run_with_iobinding(self._decoding(rows))
+        self._decoding(rows).run()
 
     def _prefill(self, chunk: Chunk, logits: NDArray[np.float32]) -> None:
-        ids = chunk.ids
-        kept = np.array([len(ids) - 1], np.int64)
-        self._read(ids, row=chunk.row, start=chunk.start, kept=kept, logits=logits)
+        if self._prompts is None:
+            self._read(chunk.ids, row=chunk.row, start=chunk.start, logits=logits)
+            return
+        prompt = self._prompts.before(chunk)
+        self._read(chunk.ids, row=chunk.row, start=chunk.start, logits=logits, prompt=prompt)
+        self._prompts.after(chunk, prompt)
 
     def _read(
         self,
@@ -99,62 +107,68 @@ class Executor:
         *,
         row: int,
         start: int,
-        kept: NDArray[np.int64],
         logits: NDArray[np.float32],
+        prompt: HostKv | None = None,
     ) -> None:
-        """Append `ids` to `row`, which holds `start` tokens; `logits` [K, V] of those kept."""
+        """Append `ids` to `row`, which holds `start` tokens, or to `prompt` if there is one.
+
+        `logits` [1, V] are those after the last.
+        """
         end = start + len(ids)
         inputs: dict[str, NDArray[Any]] = {
             self._io.input_ids: np.array([ids], np.int64),
             self._io.seqlens_k: np.array([end - 1], np.int32),
-            self._io.total_sequence_length: np.array(end, np.int32),
-            self._io.kept_positions: kept,
+            self._io.kept_positions: np.array([len(ids) - 1], np.int64),
         }
         if self._io.position_ids is not None:
             inputs[self._io.position_ids] = np.arange(start, end, dtype=np.int64)[None]
-        self._session.run_with_iobinding(self._bind(inputs, row, 1, logits[None]))
+        total = np.array(end, np.int32)
+        binding = self._bind(inputs, total, logits[None], first=row, rows=1, prompt=prompt)
+        binding.run()
 
-    def _decoding(self, rows: int) -> Any:
+    def _decoding(self, rows: int) -> Binding:
         """The binding for `rows` decoding rows, made once."""
         binding = self._bindings.get(rows)
         if binding is None:
             inputs: dict[str, NDArray[Any]] = {
                 self._io.input_ids: self._ids[:rows],
                 self._io.seqlens_k: self._lengths[:rows],
-                self._io.total_sequence_length: self._total,
                 self._io.kept_positions: self._first,
             }
             if self._io.position_ids is not None:
                 inputs[self._io.position_ids] = self._positions[:rows]
-            binding = self._bind(inputs, 0, rows, self._logits[:rows, None])
+            logits = self._logits[:rows, None]
+            binding = self._bind(inputs, self._total, logits, first=0, rows=rows)
             self._bindings[rows] = binding
         return binding
 
     def _bind(
         self,
         inputs: dict[str, NDArray[Any]],
-        row: int,
-        rows: int,
+        total: NDArray[np.int32],
         logits: NDArray[np.float32],
-    ) -> Any:
-        """Bind by address; the arrays must outlive the run, and no copy is made of them."""
-        binding = self._session.io_binding()
+        *,
+        first: int,
+        rows: int,
+        prompt: HostKv | None = None,
+    ) -> Binding:
+        """Bind the arrays and `rows` rows of the cache; the arrays must outlive the run."""
+        binding = HostBinding(self._session)
         for name, array in inputs.items():
-            _bind(binding.bind_input, name, array)
-        _bind(binding.bind_output, self._io.logits, logits)
-        for layer, (keys, values) in enumerate(self._kv):
-            k, v = keys[row : row + rows], values[row : row + rows]
-            _bind(binding.bind_input, self._io.past_key.format(layer=layer), k)
-            _bind(binding.bind_input, self._io.past_value.format(layer=layer), v)
-            _bind(binding.bind_output, self._io.present_key.format(layer=layer), k)
-            _bind(binding.bind_output, self._io.present_value.format(layer=layer), v)
+            binding.feed(name, array)
+        binding.feed_host(self._io.total_sequence_length, total)
+        binding.fetch(self._io.logits, logits)
+        place_cache(binding, self._io, self._kv, first=first, rows=rows)
+        if self._io.prompt is not None and self._prompts is not None:
+            flag = self._reads_rows if prompt is None else self._reads_prompt
+            binding.feed_host(self._io.prompt.flag, flag)
+            own = self._prompts.spare() if prompt is None else prompt
+            place_cache(binding, self._io.prompt, own, first=0, rows=1)
         return binding
 
-    def _copy(self, copy: KvCopy) -> None:
-        for pair in self._kv:
-            for memory in pair:
-                memory[copy.target, :, : copy.tokens] = memory[copy.source, :, : copy.tokens]
-
-
-def _bind(bind: Any, name: str, array: NDArray[Any]) -> None:
-    bind(name, "cpu", 0, array.dtype.type, list(array.shape), array.ctypes.data)
+    def _copy(self, copy: KvCopy | KvSwap) -> None:
+        match copy:
+            case KvCopy(source=source, target=target, tokens=tokens):
+                self._kv.copy(source, target, tokens)
+            case KvSwap(first=first, second=second, tokens=tokens):
+                self._kv.swap(first, second, tokens)

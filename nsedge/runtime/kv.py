@@ -1,0 +1,92 @@
+"""Key and value memory, and what of it a run is bound to.
+
+Keys and values of a layer are `[rows, heads, capacity, head_dim]`, bound as past and present alike,
+so that GroupQueryAttention appends in place.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nsedge.bundle import KvLayout
+from nsedge.runtime.memory import reserve
+
+HOST = "cpu"
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """A contiguous tensor in the memory of a device, as ONNX Runtime's bindings name it."""
+
+    device: str
+    dtype: type[Any]
+    shape: tuple[int, ...]
+    address: int
+
+
+def host_view(array: NDArray[Any]) -> View:
+    """`array` itself: no copy is made of it, and it must outlive every use of the view."""
+    return View(HOST, array.dtype.type, array.shape, array.ctypes.data)
+
+
+class KvMemory(Protocol):
+    """The cache of every layer, on some device."""
+
+    def views(self, first: int, rows: int) -> list[tuple[View, View]]:
+        """Keys and values of `rows` rows from `first` on, layer by layer."""
+        ...
+
+    def copy(self, source: int, target: int, tokens: int) -> None:
+        """Copy a row's first `tokens` tokens to another row."""
+        ...
+
+    def swap(self, first: int, second: int, tokens: int) -> None:
+        """Exchange the first `tokens` tokens of two rows."""
+        ...
+
+
+class HostKv:
+    """A cache in host memory, taken page by page as it is written; `layers` are its arrays."""
+
+    def __init__(self, layout: KvLayout, *, rows: int, capacity: int, dtype: str) -> None:
+        shape = (rows, layout.heads, capacity, layout.head_dim)
+        self.layers: list[tuple[NDArray[Any], NDArray[Any]]] = [
+            (reserve(shape, dtype), reserve(shape, dtype)) for _ in range(layout.layers)
+        ]
+
+    def views(self, first: int, rows: int) -> list[tuple[View, View]]:
+        """Keys and values of `rows` rows from `first` on, layer by layer."""
+        part = slice(first, first + rows)
+        return [(host_view(keys[part]), host_view(values[part])) for keys, values in self.layers]
+
+    def copy(self, source: int, target: int, tokens: int) -> None:
+        """Copy a row's first `tokens` tokens to another row."""
+        for memory in self._each():
+            memory[target, :, :tokens] = memory[source, :, :tokens]
+
+    def swap(self, first: int, second: int, tokens: int) -> None:
+        """Exchange the first `tokens` tokens of two rows."""
+        for memory in self._each():
+            kept = memory[first, :, :tokens].copy()
+            memory[first, :, :tokens] = memory[second, :, :tokens]
+            memory[second, :, :tokens] = kept
+
+    def _each(self) -> list[NDArray[Any]]:
+        return [memory for pair in self.layers for memory in pair]
+
+
+def round_to_int8(
+    exact: NDArray[np.float32], scales: NDArray[np.float32], out: NDArray[np.int8]
+) -> None:
+    """Write `exact` [heads, tokens, head_dim] to `out` as attention itself would have cached it.
+
+    scales is [heads, 1, head_dim]; rounds to the nearest, halves to the even one.
+    """
+    scaled = exact / scales
+    np.rint(scaled, out=scaled)
+    np.clip(scaled, -128, 127, out=scaled)
+    out[...] = scaled
