@@ -12,9 +12,10 @@ import numpy as np
 from onnx import NodeProto, helper
 
 from exporters.fold import fold_widths, join_slices
-from exporters.graph import MARK_DOMAIN, MICROSOFT, RMS_NORM_MARK, Graph, attribute
+from exporters.graph import MARK_DOMAIN, MICROSOFT, RMS_NORM_MARK, Array, Graph, attribute
 from exporters.pack import ATTENTION, pack_projections
 
+COMPARED_ROWS = 4096
 SWAP = (0, 2, 1, 3)
 """[B, S, heads, D] to [B, heads, S, D], and back."""
 SKIP_NORM = "SkipSimplifiedLayerNormalization"
@@ -131,14 +132,29 @@ def fix_head_shapes(graph: Graph) -> None:
 
 
 def read_tied_head(graph: Graph) -> None:
-    """The head multiplies by the embedding table as it lies, without a transposed copy."""
-    made = graph.producers()
-    for node in graph.nodes:
-        table = made.get(node.input[1]) if node.op_type == "MatMul" else None
-        if table is not None and table.op_type == "Transpose" and table.input[0] in graph.weights:
-            node.op_type, node.domain = "FusedMatMul", MICROSOFT
-            node.input[1] = table.input[0]
-            node.attribute.append(helper.make_attribute("transB", 1))
+    """The head multiplies by the embedding table as it lies, where that is its own weights.
+
+    A trace copies tied weights, transposed; equal numbers are the same weights.
+    """
+    lookups = [n for n in graph.nodes if n.op_type == "Gather" and n.input[0] in graph.weights]
+    for node in [n for n in graph.nodes if n.op_type == "MatMul" and n.input[1] in graph.weights]:
+        for table in {lookup.input[0] for lookup in lookups}:
+            if _is_transposed(graph.weights[node.input[1]], graph.weights[table]):
+                node.op_type, node.domain = "FusedMatMul", MICROSOFT
+                node.input[1] = table
+                node.attribute.append(helper.make_attribute("transB", 1))
+                break
+
+
+def _is_transposed(weight: Array, table: Array) -> bool:
+    """Whether `weight` [H, V] is `table` [V, H], compared by parts: both may be mapped files."""
+    if table.ndim != 2 or weight.shape != table.shape[::-1]:
+        return False
+    parts = range(0, len(table), COMPARED_ROWS)
+    return all(
+        np.array_equal(weight[:, at : at + COMPARED_ROWS].T, table[at : at + COMPARED_ROWS])
+        for at in parts
+    )
 
 
 def join_silu(graph: Graph) -> None:

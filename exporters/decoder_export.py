@@ -162,6 +162,7 @@ def _export(
             task=f"{TASK}-with-past",
             custom_onnx_configs={"model": config},
             do_validation=False,
+            no_post_process=True,  # it ties weights, but not beyond 2 GiB: the clean-up does
             opset=OPSET,
             device="cpu",
         )
