@@ -1,5 +1,6 @@
-"""The engine alone: decode tokens/s at several batch sizes, prefill tokens/s, and the model's
-share of a step. No service, no sockets, no threads but the model's own.
+"""The engine alone: decode tokens/s at several batch sizes, prefill tokens/s, the model's share of
+a step, and what one row reaches of the bound that reading the weights from memory sets. No service,
+no sockets, no threads but the model's own.
 
     python -m bench.step --bundle DIR [--rows 1,8,16] [--context 128] [--tokens 32] [--rounds 5]
 """
@@ -11,18 +12,24 @@ import dataclasses
 import statistics
 import time
 from collections import defaultdict
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from bench.bandwidth import Bandwidth, weight_bytes
+from bench.bandwidth import measure as measure_bandwidth
 from bench.report import Noise, emit, parser, percentiles, say
 from nsedge.api import Event, Request, Sampling, TextPrompt
+from nsedge.bundle import Bundle
 from nsedge.runtime.admission import make_job
+from nsedge.runtime.cores import usable_cores
 from nsedge.runtime.engine import Engine, Job, StepRunner
+from nsedge.runtime.plan import StepPlan
 from nsedge.runtime.residency import Resident, load
 from nsedge.runtime.sampler import Sampler
-from nsedge.runtime.scheduler import Scheduler, StepPlan
+from nsedge.runtime.scheduler import Policy, Scheduler
 from nsedge.runtime.settings import EngineSettings
 from nsedge.runtime.slots import Slots
 
@@ -53,7 +60,10 @@ class Bench:
         self.runner = TimedRunner(resident.executor)
         self.engine = Engine(
             runner=self.runner,
-            scheduler=Scheduler(slots=Slots(count=rows), max_waiting=rows, chunk_tokens=chunk),
+            scheduler=Scheduler(
+                slots=Slots(count=rows),
+                policy=Policy(max_waiting=rows, chunk_tokens=chunk, prefix_reuse=False),
+            ),
             sampler=Sampler(end_ids=resident.manifest.eos_token_ids),
             deliver=_ignore,
             clock=time.perf_counter,
@@ -125,9 +135,10 @@ def measure(bench: Bench, options: argparse.Namespace) -> dict[str, Any]:
     """All rounds, the batch sizes interleaved."""
     rows_list = [int(rows) for rows in options.rows.split(",")]
     rates: dict[int, list[dict[str, Any]]] = defaultdict(list)
-    prefill, noise = [], []
+    prefill, noise, read = [], [], []
     for _ in range(options.rounds):
         watch = Noise()
+        read.append(measure_bandwidth(threads=usable_cores()))
         for rows in rows_list:
             rates[rows].append(bench.decode(rows, options.context, options.tokens))
         prefill.append(bench.prefill(options.prefill))
@@ -144,8 +155,34 @@ def measure(bench: Bench, options: argparse.Namespace) -> dict[str, Any]:
     return {
         "decode": decode,
         "prefill_tokens_per_s": statistics.median(prefill),
+        "bound": bound(options.bundle, read, decode),
         "others_cores": noise,
     }
+
+
+def bound(bundle: Path, read: list[Bandwidth], decode: dict[int, dict[str, Any]]) -> dict[str, Any]:
+    """What one row reaches of the best bandwidth seen."""
+    best = max(read, key=lambda found: found.bytes_per_s)
+    opened = Bundle.open(bundle)
+    size = weight_bytes(opened.file(opened.manifest.variants[0].graph))
+    figures = {
+        "bytes_per_s": best.bytes_per_s,
+        "by": best.by,
+        "weight_bytes": size,
+        "tokens_per_s": best.bound(size),
+    }
+    if 1 in decode:
+        figures["share"] = decode[1]["tokens_per_s"] / best.bound(size)
+    return figures
+
+
+def told_bound(figures: dict[str, Any]) -> str:
+    """The bound as a line for people."""
+    reached = f"; {figures['share']:.0%} of it reached" if "share" in figures else ""
+    return (
+        f"memory {figures['bytes_per_s'] / 1e9:.1f} GB/s: one row at most"
+        f" {figures['tokens_per_s']:.1f} tokens/s{reached}"
+    )
 
 
 def main() -> None:
@@ -170,6 +207,7 @@ def main() -> None:
             f"  step p50 {figures['step_s']['p50'] * 1e3:6.2f} ms"
             f"  model {figures['model_share']:.1%}"
         )
+    say(told_bound(result["bound"]))
     say(f"prefill {options.prefill}  {result['prefill_tokens_per_s']:8.1f} tokens/s")
     emit(
         {"bench": "step", "options": {k: str(v) for k, v in vars(options).items()}, **result},

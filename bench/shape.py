@@ -1,0 +1,126 @@
+"""Random weights in the shape of Llama-3.2-1B, 4-bit on both sides, against llama.cpp: speed only.
+
+Both models are made at the first run and kept below --cache: ours by the exporters in int4 with an
+8-bit embedding and head, llama.cpp's in Q4_0 with those in Q6_K, as llama-quantize makes it. Rounds
+are interleaved; a round of either is a prompt a stream, then tokens for all streams together.
+
+    python -m bench.shape --peer DIR-OF-llama-batched-bench --cache DIR [--block 32] [--rounds 5]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import subprocess
+import time
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+from bench.bandwidth import measure as measure_bandwidth
+from bench.random_weights import bundle_of, four_bits, gguf_of
+from bench.report import Noise, emit, say
+from bench.step import GREEDY, Bench, bound, told_bound
+from nsedge.runtime.cores import usable_cores
+from nsedge.runtime.residency import load
+from nsedge.runtime.settings import EngineSettings
+
+LABEL = "random weights: speed only"
+PROGRAM = "llama-batched-bench"
+ROOM = 64
+"""Tokens of context that are not measured."""
+
+
+class Llama:
+    """llama.cpp's own benchmark of batched decoding."""
+
+    def __init__(self, folder: Path, model: Path, *, context: int, tokens: int) -> None:
+        self._command = [str(folder / PROGRAM), "-m", str(model), "-pps"]
+        self._command += ["-npp", str(context), "-ntg", str(tokens), "-t", str(usable_cores())]
+        self._command += ["--output-format", "jsonl"]
+        self._context, self._tokens = context, tokens
+
+    def decode(self, streams: int) -> float:
+        """Tokens/s of all streams together."""
+        room = self._context + streams * self._tokens + ROOM
+        command = [*self._command, "-npl", str(streams), "-c", str(room)]
+        told = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+        lines = [json.loads(line) for line in told.splitlines() if line.startswith("{")]
+        return float(lines[-1]["speed_tg"])
+
+
+def measure(options: argparse.Namespace, bench: Bench, bundle: Path) -> dict[str, Any]:
+    """All rounds, both engines and all numbers of streams interleaved."""
+    streams = [int(count) for count in options.streams.split(",")]
+    model = gguf_of(options.cache)
+    llama = Llama(options.peer, model, context=options.context, tokens=options.tokens)
+    ours: dict[int, list[float]] = defaultdict(list)
+    theirs: dict[int, list[float]] = defaultdict(list)
+    noise, read = [], []
+    for _ in range(options.rounds):
+        watch = Noise()
+        read.append(measure_bandwidth(threads=usable_cores()))
+        for count in streams:
+            rate = bench.decode(count, options.context, options.tokens)["tokens_per_s"]
+            ours[count].append(rate)
+            theirs[count].append(llama.decode(count))
+        noise.append(watch.others())
+    decode = {count: _compared(ours[count], theirs[count]) for count in streams}
+    return {
+        "decode": decode,
+        "bound": bound(bundle, read, decode),
+        "bytes": {"nsedge": _size(bundle), "llama.cpp": model.stat().st_size},
+        "others_cores": noise,
+    }
+
+
+def _compared(ours: list[float], theirs: list[float]) -> dict[str, Any]:
+    return {
+        "tokens_per_s": statistics.median(ours),
+        "llama_tokens_per_s": statistics.median(theirs),
+        "ratio": statistics.median(o / t for o, t in zip(ours, theirs, strict=True)),
+        "tokens_per_s_rounds": ours,
+        "llama_tokens_per_s_rounds": theirs,
+    }
+
+
+def _size(bundle: Path) -> int:
+    return sum(path.stat().st_size for path in bundle.glob("cpu/*"))
+
+
+def main() -> None:
+    """Make the models, measure and print."""
+    arguments = argparse.ArgumentParser(description=__doc__)
+    arguments.add_argument("--peer", type=Path, required=True, help=f"where {PROGRAM} is")
+    arguments.add_argument("--cache", type=Path, required=True, help="where the models are kept")
+    arguments.add_argument("--block", type=int, default=32, help="weights that share a scale")
+    arguments.add_argument("--streams", default="1,8")
+    arguments.add_argument("--context", type=int, default=64)
+    arguments.add_argument("--tokens", type=int, default=16)
+    arguments.add_argument("--rounds", type=int, default=5)
+    arguments.add_argument("--json", type=Path, help="write the result there instead of to stdout")
+    options = arguments.parse_args()
+    bundle = bundle_of(four_bits(options.block), options.cache)
+    rows = max(int(count) for count in options.streams.split(","))
+    settings = EngineSettings(slots=rows, context_tokens=512)
+    resident = load(bundle, settings=settings, deliver=_ignore, clock=time.perf_counter)
+    bench = Bench(resident, rows=rows, chunk=settings.prefill_chunk_tokens, sampling=GREEDY)
+    result = measure(options, bench, bundle)
+    say(LABEL)
+    for count, figures in result["decode"].items():
+        say(
+            f"{count:3} streams  {figures['tokens_per_s']:7.1f} tokens/s,"
+            f" llama.cpp Q4_0 {figures['llama_tokens_per_s']:7.1f}, ratio {figures['ratio']:.2f}"
+        )
+    say(told_bound(result["bound"]))
+    described = {key: str(value) for key, value in vars(options).items()}
+    emit({"bench": "shape", "label": LABEL, "options": described, **result}, options.json)
+
+
+def _ignore(_: object) -> None:
+    """Where the engine's events go."""
+
+
+if __name__ == "__main__":
+    main()
