@@ -8,15 +8,20 @@ import os
 import socket
 import sys
 import tempfile
-from collections.abc import AsyncIterator
+import time
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
+from http import HTTPStatus
 from pathlib import Path
+
+import aiohttp
 
 from nsedge.api import HealthStatus
 from nsedge.errors import NsedgeError
 from nsedge.ipc.client import AsyncClient
 
 READY_S = 60.0
+POLL_S = 0.01
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,15 +38,8 @@ class Daemon:
 async def daemon(bundle: Path, **engine: int) -> AsyncIterator[Daemon]:
     """Start both processes, wait until they are ready, and end them by their ids."""
     with tempfile.TemporaryDirectory(prefix="nsedge-bench-") as folder:
-        endpoint, port = f"ipc://{folder}/core.sock", _free_port()
-        settings = Path(folder, "nsedge.toml")
-        lines = [f"{key} = {value}" for key, value in engine.items()]
-        settings.write_text(
-            f'home = "{folder}"\n[core]\nendpoint = "{endpoint}"\n'
-            f'[models]\nload = ["{bundle.resolve()}"]\n[web]\nport = {port}\n'
-            '[log]\nlevel = "warning"\n[engine]\n' + "\n".join(lines) + "\n",
-            encoding="utf-8",
-        )
+        endpoint, port = f"ipc://{folder}/core.sock", free_port()
+        settings = _write_settings(Path(folder), bundle, port, engine)
         async with _process("serve", settings) as core:
             model = await _ready(endpoint)
             async with _process("web", settings) as shim:
@@ -50,9 +48,60 @@ async def daemon(bundle: Path, **engine: int) -> AsyncIterator[Daemon]:
                 yield Daemon(endpoint=endpoint, url=url, model=model, pids=(core, shim))
 
 
+async def start_times(bundle: Path, **engine: int) -> tuple[float, float]:
+    """Seconds from exec of both processes to the core's READY=1 and to the shim's health."""
+    with tempfile.TemporaryDirectory(prefix="nsedge-bench-") as folder:
+        port = free_port()
+        settings = _write_settings(Path(folder), bundle, port, engine)
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as supervisor:
+            supervisor.bind(f"{folder}/notify.sock")
+            supervisor.setblocking(False)
+            began = time.perf_counter()
+            async with (
+                _process("serve", settings, NOTIFY_SOCKET=f"{folder}/notify.sock"),
+                _process("web", settings),
+                asyncio.timeout(READY_S),
+            ):
+                core, shim = await asyncio.gather(
+                    _told_ready(supervisor), healthy(f"http://127.0.0.1:{port}")
+                )
+            return core - began, shim - began
+
+
+async def healthy(url: str) -> float:
+    """When (seconds of the performance counter) `GET /health` first says 200."""
+    async with aiohttp.ClientSession() as session:
+        while True:
+            with contextlib.suppress(aiohttp.ClientError):
+                async with session.get(f"{url}/health") as response:
+                    if response.status == HTTPStatus.OK:
+                        return time.perf_counter()
+            await asyncio.sleep(POLL_S)
+
+
+async def _told_ready(supervisor: socket.socket) -> float:
+    loop = asyncio.get_running_loop()
+    while b"READY=1" not in await loop.sock_recv(supervisor, 4096):
+        pass
+    return time.perf_counter()
+
+
+def _write_settings(folder: Path, bundle: Path, port: int, engine: Mapping[str, int]) -> Path:
+    settings = folder / "nsedge.toml"
+    lines = [f"{key} = {value}" for key, value in engine.items()]
+    settings.write_text(
+        f'home = "{folder}"\n[core]\nendpoint = "ipc://{folder}/core.sock"\n'
+        f'[models]\nload = ["{bundle.resolve()}"]\n[web]\nport = {port}\n'
+        '[log]\nlevel = "warning"\n[engine]\n' + "\n".join(lines) + "\n",
+        encoding="utf-8",
+    )
+    return settings
+
+
 @contextlib.asynccontextmanager
-async def _process(command: str, settings: Path) -> AsyncIterator[int]:
-    environment = {k: v for k, v in os.environ.items() if not k.startswith("NSEDGE_")}
+async def _process(command: str, settings: Path, **variables: str) -> AsyncIterator[int]:
+    own = {k: v for k, v in os.environ.items() if not k.startswith("NSEDGE_")}
+    environment = {**own, **variables}
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "nsedge", "--config", str(settings), command, env=environment
     )
@@ -87,7 +136,8 @@ async def _listening(port: int) -> None:
                 return
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """A port that nobody listens on just now."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])

@@ -22,6 +22,7 @@ from bench.report import Noise, emit, parser, percentiles, say
 from bench.workload import Writer
 from nsedge.api import Sampling
 from nsedge.ipc.client import AsyncClient
+from nsedge.runtime.settings import EngineSettings
 
 
 def summary(rates: list[float], traces: list[Trace]) -> dict[str, Any]:
@@ -38,8 +39,10 @@ async def measure(options: argparse.Namespace) -> dict[str, Any]:
     """Closed rounds interleaved, then the open load on each door."""
     writer = Writer(options.bundle)
     tokens = options.new_tokens
-    sampling = Sampling(temperature=0.0, max_tokens=tokens, ignore_eos=True)
-    bare = BareEngine(options.bundle, slots=options.streams, sampling=sampling)
+    sampling = Sampling(temperature=0.0, ignore_eos=True)
+    bare = BareEngine(
+        options.bundle, settings=EngineSettings(slots=options.streams), sampling=sampling
+    )
     async with (
         daemon(options.bundle, slots=options.streams) as door,
         AsyncClient(door.endpoint) as client,
@@ -58,7 +61,8 @@ async def measure(options: argparse.Namespace) -> dict[str, Any]:
         noise = []
         for number in range(options.rounds + 1):  # the first warms up
             watch = Noise()
-            bare_rate = await asyncio.to_thread(bare.tokens_per_s, crowd(options.streams))
+            texts = crowd(options.streams)
+            bare_rate = await asyncio.to_thread(bare.tokens_per_s, texts, max_tokens=tokens)
             for name, way in doors.items():
                 rate, seen = await closed(way, crowd(options.streams), tokens)
                 if number:

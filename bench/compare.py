@@ -1,0 +1,215 @@
+"""nsedge beside llama-server, OpenVINO GenAI and onnxruntime-genai, in one run on this machine.
+
+Builds each peer in an environment of its own (kept in the cache), converts the same weights for
+all, and runs the contenders in turn, round after round. Rounds in which others used the machine are
+run again, up to a bound; all are in the result.
+
+    python -m bench.compare [--quick] [--only streams,engines] [--json FILE]
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import dataclasses
+import datetime
+import enum
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from bench import engines, scenarios
+from bench.demands import HEAD, Demand, Roles, demands, rows
+from bench.lab import EngineProgram, Lab
+from bench.peers import lineup
+from bench.peers.building import Builder
+from bench.peers.servers import OurServer
+from bench.report import emit, machine, say
+from bench.rounds import QUIET_CORES, Schedule
+from bench.tables import aligned
+from bench.workload import Writer
+from exporters.cache import Cache, cache_root, home
+from exporters.package import variant_digest
+from exporters.progress import Progress
+from exporters.recipe import LINKS, runner_of
+from exporters.runner import Runner
+from exporters.starter import NAME, export_starter
+from exporters.texts import fidelity_passages, fidelity_text_sha256
+from exporters.verify import reader_of
+from nsedge.bundle import Bundle
+from nsedge.runtime.cores import usable_cores
+
+MEMORY_ROUNDS = 3
+
+
+class Scenario(enum.StrEnum):
+    """What `--only` can name."""
+
+    FIDELITY = "fidelity"
+    STREAMS = "streams"
+    LONG = "long"
+    BARE = "bare"
+    ARRIVALS = "arrivals"
+    PREFIXES = "prefixes"
+    MEMORY = "memory"
+    READINESS = "readiness"
+    ENGINES = "engines"
+
+
+def main() -> None:
+    """Measure and print."""
+    options = _options()
+    result, found = asyncio.run(measure(options))
+    say("\n" + aligned(HEAD, rows(found)))
+    emit(result, options.json)
+
+
+def _options() -> argparse.Namespace:
+    made = argparse.ArgumentParser(description=__doc__)
+    made.add_argument(
+        "--bundle",
+        type=Path,
+        action="append",
+        help="a bundle made on this machine; the first is compared, others are rows beside it"
+        " (default: the starter)",
+    )
+    made.add_argument("--rounds", type=int, default=5, help="interleaved rounds that count")
+    made.add_argument("--extra", type=int, help="rounds to replace disturbed ones; default: twice")
+    made.add_argument("--only", default=",".join(Scenario), help="scenarios, by commas")
+    made.add_argument("--streams", default="1,4,8,16,32", help="at once, prompts of 100 tokens")
+    made.add_argument("--long-streams", default="1,4,8", help="at once, of 450 and of 900 tokens")
+    made.add_argument("--rows", default="1,8,16,32", help="batch sizes of the engines in process")
+    made.add_argument("--threads", type=int, default=usable_cores(), help="of every contender")
+    made.add_argument("--quick", action="store_true", help="one round each: does it run at all")
+    made.add_argument("--json", type=Path, help="write the result there instead of to stdout")
+    return made.parse_args()
+
+
+def _numbers(text: str) -> list[int]:
+    return [int(number) for number in text.split(",")]
+
+
+async def measure(options: argparse.Namespace) -> tuple[dict[str, Any], list[Demand]]:
+    """Every scenario that was asked for, one after another."""
+    cache = Cache(cache_root(), Progress(sys.stderr))
+    bundles = options.bundle or [export_starter(cache, home() / "bundles" / NAME).bundle]
+    described = machine()
+    builder = Builder(cache, f"{described['cpu']} {described['vector']}")
+    peers = lineup.build(builder, cache, options.threads)
+    wanted = [Scenario(name) for name in options.only.split(",")]
+    with tempfile.TemporaryDirectory(prefix="nsedge-compare-") as folder:
+        lab = _lab(options, bundles, peers, Path(folder, "programs.log"))
+        nearness = {}
+        if Scenario.FIDELITY in wanted:
+            nearness = await _fidelity(builder, cache, lab, bundles, peers)
+        await _measure(lab, wanted, options, peers)
+    roles = Roles(ours=lab.servers[0].name, peer=lineup.PEER, engine_peer=lineup.ENGINE_PEER)
+    found = demands(lab.cells, roles)
+    result = {
+        "bench": "compare",
+        "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "peers": lineup.VERSIONS,
+        "options": {key: str(value) for key, value in vars(options).items()},
+        "quiet_cores": QUIET_CORES,
+        "fidelity": nearness,
+        "cells": lab.cells,
+        "roles": dataclasses.asdict(roles),
+        "demands": [{**dataclasses.asdict(d), "reached": d.reached} for d in found],
+    }
+    return result, found
+
+
+def _lab(
+    options: argparse.Namespace, bundles: Sequence[Path], peers: lineup.Peers, log: Path
+) -> Lab:
+    extra = 2 * options.rounds if options.extra is None else options.extra
+    schedule = Schedule(rounds=options.rounds, extra=extra)
+    if options.quick:
+        schedule = Schedule(rounds=1, extra=0)
+    names = {bundle: name_of(bundle) for bundle in bundles}
+    ours = [
+        OurServer(name=name, bundle=path, threads=options.threads) for path, name in names.items()
+    ]
+    programs = [
+        EngineProgram(name=name, program="nsedge", model=path) for path, name in names.items()
+    ]
+    return Lab(
+        servers=(*ours, *peers.servers),
+        engines=(*programs, *peers.engines),
+        writer=Writer(bundles[0]),
+        schedule=schedule,
+        threads=options.threads,
+        log=log,
+    )
+
+
+def name_of(bundle: Path) -> str:
+    """What a bundle's rows are called: by the scheme of its first variant."""
+    return f"nsedge {Bundle.open(bundle).manifest.variants[0].scheme}"
+
+
+async def _measure(
+    lab: Lab, wanted: Sequence[Scenario], options: argparse.Namespace, peers: lineup.Peers
+) -> None:
+    few = lab.limited(MEMORY_ROUNDS)
+    if Scenario.STREAMS in wanted:
+        for count in _numbers(options.streams):
+            await scenarios.streams(lab, count=count, prompt_tokens=100)
+    if Scenario.LONG in wanted:
+        for tokens in (450, 900):
+            for count in _numbers(options.long_streams):
+                await scenarios.streams(lab.main(lineup.PEER), count=count, prompt_tokens=tokens)
+    if Scenario.BARE in wanted:
+        await scenarios.share_of_bare(lab, count=16, prompt_tokens=100)
+    if Scenario.ARRIVALS in wanted:
+        await scenarios.arrivals(lab.main(lineup.PEER))
+    if Scenario.PREFIXES in wanted:
+        await scenarios.prefixes(lab.main(lineup.PEER))
+    if Scenario.MEMORY in wanted:
+        await scenarios.memory(few)
+    if Scenario.READINESS in wanted:
+        await scenarios.readiness(lab)
+    if Scenario.ENGINES in wanted:
+        await engines.rates(lab, rows_list=_numbers(options.rows), bench=peers.bench)
+        await engines.memory(few)
+
+
+async def _fidelity(
+    builder: Builder, cache: Cache, lab: Lab, bundles: Sequence[Path], peers: lineup.Peers
+) -> dict[str, Any]:
+    """Ours as measured when the bundle was made; the peers' over the same positions."""
+    told: dict[str, Any] = {}
+    for path in bundles:
+        found = Bundle.open(path).manifest.variants[0].fidelity
+        if found is not None:
+            told[name_of(path)] = {"positions": found.positions, "kl": found.kl, "top1": found.top1}
+    opened = Bundle.open(bundles[0])
+    passages = fidelity_passages(reader_of(opened))
+    for weights in peers.weights:
+        told[weights.engine.name] = await engines.fidelity(
+            builder,
+            weights,
+            _reference(cache, opened),
+            passages,
+            key={"model": str(weights.engine.model), "text": fidelity_text_sha256()},
+            threads=lab.threads,
+            log=lab.log,
+        )
+    for name, figures in told.items():
+        say(f"  {name:34}  KL {figures['kl']:.4f} nats, top-1 {figures['top1']:.3f}")
+    return told
+
+
+def _reference(cache: Cache, bundle: Bundle) -> Runner:
+    folder = cache.follow(LINKS, variant_digest(bundle))
+    if folder is None:
+        raise SystemExit(
+            "the fp32 graph that the bundle was made of is not in the cache: export it here first"
+        )
+    return runner_of(folder)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""What runs inside a peer's own environment, spoken to in lines of JSON."""
