@@ -10,6 +10,7 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 
 from exporters.errors import ExportError
+from nsedge import native
 from nsedge.bundle import GraphIo, KvLayout, PromptIo
 
 CHUNK = 128
@@ -24,18 +25,28 @@ class Runner:
     """
 
     def __init__(
-        self, graph: Path, *, io: GraphIo, kv: KvLayout, capacity: int, rows: int = 1
+        self,
+        graph: Path,
+        *,
+        io: GraphIo,
+        kv: KvLayout,
+        capacity: int,
+        rows: int = 1,
+        requires: tuple[str, ...] = (),
     ) -> None:
         options = ort.SessionOptions()
         options.log_severity_level = ERRORS_ONLY
         try:
+            if native.REQUIREMENT in requires:
+                options.register_custom_ops_library(str(native.library()))
             self._session = ort.InferenceSession(
                 str(graph), options, providers=["CPUExecutionProvider"]
             )
         except Exception as error:  # the library's errors share no narrower base
             raise ExportError(f"{graph} does not load: {error}") from error
         self._io = io
-        self._cache = _caches(io, kv, (rows, kv.heads, capacity, kv.head_dim), kv.dtype)
+        whole = -(-capacity // kv.block_tokens) * kv.block_tokens
+        self._cache = _caches(io, kv, (rows, kv.heads, whole, kv.head_dim), kv.dtype)
         # An int8 cache is read throughout, never the prompt's: what is shown is the farthest from
         # fp32 that the graph can be.
         unread = {} if io.prompt is None else _caches(io.prompt, kv, (1, kv.heads, 1, kv.head_dim))

@@ -47,14 +47,16 @@ class FileEntry(_Strict, frozen=True, kw_only=True):
 class KvLayout(_Strict, frozen=True, kw_only=True):
     """The key and value cache of every layer: `[slots, heads, capacity, head_dim]` of `dtype`.
 
-    Where dtype is int8, `scales` names a NumPy file of float32 [layers, 2, heads, head_dim], keys
-    before values: what a cached number is to be multiplied by.
+    Tokens lie in blocks of `block_tokens`: capacity is a multiple of it, and a prefix is copied in
+    whole blocks. Where dtype is int8, `scales` names a NumPy file of float32 [layers, 2, heads,
+    head_dim], keys before values: what a cached number is to be multiplied by.
     """
 
     layers: Positive
     heads: Positive
     head_dim: Positive
     dtype: Annotated[str, Meta(pattern=r"^(float32|float16|int8)$")] = "float32"
+    block_tokens: Positive = 1
     scales: RelativePath | None = None
 
     def __post_init__(self) -> None:
@@ -118,12 +120,13 @@ class Fidelity(_Strict, frozen=True, kw_only=True):
 
 
 class Variant(_Strict, frozen=True, kw_only=True):
-    """The graph for one device and precision."""
+    """The graph for one device and precision. It runs where all that it `requires` is there."""
 
     name: Name
     device: Annotated[str, Meta(pattern=r"^(cpu|cuda)$")]
     scheme: str
     graph: RelativePath
+    requires: tuple[str, ...] = ()
     io: GraphIo
     kv: KvLayout
     fidelity: Fidelity | None = None

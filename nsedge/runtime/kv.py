@@ -50,10 +50,14 @@ class KvMemory(Protocol):
 
 
 class HostKv:
-    """A cache in host memory, taken page by page as it is written; `layers` are its arrays."""
+    """A cache in host memory, taken page by page as it is written; `layers` are its arrays.
+
+    The capacity is rounded up to whole blocks of the layout.
+    """
 
     def __init__(self, layout: KvLayout, *, rows: int, capacity: int, dtype: str) -> None:
-        shape = (rows, layout.heads, capacity, layout.head_dim)
+        self._block = layout.block_tokens
+        shape = (rows, layout.heads, self._whole(capacity), layout.head_dim)
         self.layers: list[tuple[NDArray[Any], NDArray[Any]]] = [
             (reserve(shape, dtype), reserve(shape, dtype)) for _ in range(layout.layers)
         ]
@@ -65,15 +69,20 @@ class HostKv:
 
     def copy(self, source: int, target: int, tokens: int) -> None:
         """Copy a row's first `tokens` tokens to another row."""
+        end = self._whole(tokens)
         for memory in self._each():
-            memory[target, :, :tokens] = memory[source, :, :tokens]
+            memory[target, :, :end] = memory[source, :, :end]
 
     def swap(self, first: int, second: int, tokens: int) -> None:
         """Exchange the first `tokens` tokens of two rows."""
+        end = self._whole(tokens)
         for memory in self._each():
-            kept = memory[first, :, :tokens].copy()
-            memory[first, :, :tokens] = memory[second, :, :tokens]
-            memory[second, :, :tokens] = kept
+            kept = memory[first, :, :end].copy()
+            memory[first, :, :end] = memory[second, :, :end]
+            memory[second, :, :end] = kept
+
+    def _whole(self, tokens: int) -> int:
+        return -(-tokens // self._block) * self._block
 
     def _each(self) -> list[NDArray[Any]]:
         return [memory for pair in self.layers for memory in pair]

@@ -11,6 +11,7 @@ from typing import Any
 
 import onnxruntime as ort
 
+from nsedge import native
 from nsedge.errors import BundleInvalid, DeviceUnavailable
 from nsedge.runtime import memory
 
@@ -38,8 +39,8 @@ def can_run(device: str) -> bool:
     return device in _BACKED and _PROVIDERS[device] in available_providers()
 
 
-def open_session(graph: Path, device: str, threads: int) -> Any:
-    """A session of `graph` on `device`, with `threads` intra-op threads.
+def open_session(graph: Path, device: str, threads: int, requires: tuple[str, ...] = ()) -> Any:
+    """A session of `graph` on `device`, with `threads` intra-op threads and what it `requires`.
 
     Raises:
         DeviceUnavailable: where the device's provider is not the one in use.
@@ -59,6 +60,8 @@ def open_session(graph: Path, device: str, threads: int) -> Any:
     options.add_session_config_entry("session.force_spinning_stop", "1")
     options.add_session_config_entry("session.intra_op.spin_duration_us", str(SPIN_US))
     try:
+        if native.REQUIREMENT in requires:
+            options.register_custom_ops_library(str(native.library()))
         session = ort.InferenceSession(str(graph), options, providers=[provider])
     except Exception as error:  # ONNX Runtime's errors share no narrower base
         raise BundleInvalid(f"{graph} cannot be loaded: {error}") from error

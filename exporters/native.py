@@ -1,0 +1,182 @@
+"""The same quantised graph on the daemon's own operators, where they have a form of it.
+
+`nsedge.native` brings two: BlockMatMul for MatMulNBits with 8-bit symmetric weights, and
+CachedAttention for GroupQueryAttention over a cache in half precision. The graph that comes of it
+reads the same weights from the same file.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from pathlib import Path
+
+import onnx
+from onnx import ModelProto, NodeProto, TensorProto, ValueInfoProto, helper
+
+from exporters.graph import MICROSOFT, attribute, index_of
+from nsedge.native import DOMAIN
+
+MATMUL = "BlockMatMul"
+ATTENTION = "CachedAttention"
+BLOCK_MULTIPLE = 32
+PLAIN_ATTENTION = frozenset(
+    {"num_heads", "kv_num_heads", "scale", "do_rotary", "rotary_interleaved"}
+)
+"""Attributes of GroupQueryAttention that CachedAttention has a form of."""
+HEAD_MULTIPLE = 16
+
+
+def write_native(graph: Path, target: Path) -> bool:
+    """Rewrite the model at `graph` to `target`, beside it; False where it has no native form.
+
+    All attention has to be rewritten or none of the graph is: the cache has one type.
+    """
+    model = onnx.load(graph, load_external_data=False)
+    rewriting = _Rewriting(model)
+    if not rewriting.attention():
+        return False
+    rewriting.matmuls()
+    rewriting.finish()
+    target.write_bytes(model.SerializeToString())
+    return True
+
+
+class _Rewriting:
+    """One model, rewritten in place."""
+
+    def __init__(self, model: ModelProto) -> None:
+        self._model = model
+        self._nodes = list(model.graph.node)
+        self._shapes = {i.name: tuple(i.dims) for i in model.graph.initializer}
+
+    def attention(self) -> bool:
+        """Replace every attention node, if each has a form."""
+        nodes = [n for n in self._nodes if n.op_type == "GroupQueryAttention"]
+        if not nodes or not all(self._is_plain(node) for node in nodes):
+            return False
+        for node in nodes:
+            self._replace(node, _cached_attention(node))
+        return True
+
+    def matmuls(self) -> None:
+        """Replace every product of 8-bit symmetric blocks, with the gate before it if there is."""
+        made = {name: node for node in self._nodes for name in node.output}
+        readers: dict[str, int] = defaultdict(int)
+        for node in self._nodes:
+            for name in node.input:
+                readers[name] += 1
+        for node in [n for n in self._nodes if _is_block_matmul(n)]:
+            gate = _gate_before(node, made, readers)
+            source = node.input[0] if gate is None else gate
+            self._replace(node, _block_matmul(node, source, gated=gate is not None))
+
+    def finish(self) -> None:
+        """Drop what nothing reads, and say what the cache holds now."""
+        graph = self._model.graph
+        wanted = {output.name for output in graph.output}
+        kept = []
+        for node in reversed(self._nodes):
+            if wanted.intersection(node.output):
+                kept.append(node)
+                wanted.update(node.input)
+        del graph.node[:]
+        graph.node.extend(kept[::-1])
+        initializers = [i for i in graph.initializer if i.name in wanted]
+        del graph.initializer[:]
+        graph.initializer.extend(initializers)
+        caches = {n for node in kept if node.op_type == ATTENTION for n in node.input[1:3]}
+        caches |= {n for node in kept if node.op_type == ATTENTION for n in node.output[1:3]}
+        for value in [*graph.input, *graph.output]:
+            if value.name in caches:
+                _make_half(value)
+        self._model.opset_import.append(helper.make_opsetid(DOMAIN, 1))
+
+    def _is_plain(self, node: NodeProto) -> bool:
+        """Packed, rotary, causal over all tokens, and nothing else."""
+        heads = attribute(node, "num_heads"), attribute(node, "kv_num_heads")
+        given = {a.name for a in node.attribute if helper.get_attribute_value(a) not in (0, -1)}
+        inputs = [bool(name) for name in node.input]
+        wanted = [True, False, False, True, True, True, True, True, True]
+        return (
+            given <= PLAIN_ATTENTION
+            and attribute(node, "do_rotary") == 1
+            and not attribute(node, "rotary_interleaved", 0)
+            and all(heads)
+            and inputs[:9] == wanted
+            and not any(inputs[9:])
+            and self._head_size(node) % HEAD_MULTIPLE == 0
+        )
+
+    def _head_size(self, node: NodeProto) -> int:
+        value = next(i for i in self._model.graph.input if i.name == node.input[3])
+        return int(value.type.tensor_type.shape.dim[3].dim_value) or 1
+
+    def _replace(self, node: NodeProto, new: NodeProto) -> None:
+        self._nodes[index_of(self._nodes, node)] = new
+
+
+def _cached_attention(node: NodeProto) -> NodeProto:
+    qkv, _, _, past_key, past_value, lengths, _, cos, sin = node.input[:9]
+    return helper.make_node(
+        ATTENTION,
+        [qkv, past_key, past_value, lengths, cos, sin],
+        list(node.output),
+        name=node.name,
+        domain=DOMAIN,
+        num_heads=attribute(node, "num_heads"),
+        kv_num_heads=attribute(node, "kv_num_heads"),
+        scale=attribute(node, "scale"),
+    )
+
+
+def _is_block_matmul(node: NodeProto) -> bool:
+    inputs = [*node.input, "", "", ""]
+    return (
+        node.op_type == "MatMulNBits"
+        and attribute(node, "bits") in (4, 8)
+        and attribute(node, "block_size") % BLOCK_MULTIPLE == 0
+        and not inputs[4]  # group indices
+    )
+
+
+def _block_matmul(node: NodeProto, source: str, *, gated: bool) -> NodeProto:
+    zeros, _, bias = [*node.input[3:], "", "", ""][:3]
+    return helper.make_node(
+        MATMUL,
+        [source, *node.input[1:3], zeros, "", bias],
+        list(node.output),
+        name=node.name,
+        domain=DOMAIN,
+        N=attribute(node, "N"),
+        K=attribute(node, "K"),
+        bits=attribute(node, "bits"),
+        block_size=attribute(node, "block_size"),
+        gated=int(gated),
+    )
+
+
+def _gate_before(
+    node: NodeProto, made: dict[str, NodeProto], readers: dict[str, int]
+) -> str | None:
+    """The joint gate and up value, where `node` reads silu(gate) * up of its two halves."""
+    product = made.get(node.input[0])
+    if product is None or product.op_type != "Mul" or readers[node.input[0]] != 1:
+        return None
+    for activated, up in (product.input, reversed(product.input)):
+        activation, split = made.get(activated), made.get(up)
+        if activation is None or split is None or not _is_silu(activation):
+            continue
+        if split.op_type != "Split" or len(split.output) != 2 or split.domain == MICROSOFT:
+            continue
+        halves = [activation.input[0], up]
+        if halves == list(split.output) and readers[activated] == 1:
+            return str(split.input[0])
+    return None
+
+
+def _is_silu(node: NodeProto) -> bool:
+    return node.op_type == "QuickGelu" and attribute(node, "alpha") == 1.0
+
+
+def _make_half(value: ValueInfoProto) -> None:
+    value.type.tensor_type.elem_type = TensorProto.FLOAT16

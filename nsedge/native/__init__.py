@@ -1,0 +1,44 @@
+"""Operators of our own for ONNX Runtime, in C++: built at install where a compiler is there.
+
+`src/` holds the source. A graph that uses the domain needs the library; a bundle holds such a graph
+beside one that does not (`Variant.requires`), so nothing depends on the library but speed.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+from importlib.machinery import EXTENSION_SUFFIXES
+from pathlib import Path
+
+DOMAIN = "nsedge"
+REQUIREMENT = "nsedge-ops-1"
+"""What a variant names that uses the operators of this version."""
+
+
+def library() -> Path | None:
+    """The built library, None where there is none."""
+    here = Path(__file__).parent
+    return next((p for s in EXTENSION_SUFFIXES if (p := here / f"_ops{s}").is_file()), None)
+
+
+@functools.cache
+def why_not() -> str | None:
+    """Why the operators cannot be used here; None where they can."""
+    path = library()
+    if path is None:
+        return "they were not built: there was no C++ compiler at install"
+    try:
+        supported = ctypes.CDLL(str(path)).nsedge_supported()
+    except (OSError, AttributeError) as error:
+        return f"{path} cannot be loaded: {error}"
+    return None if supported else "this processor has no AVX2, FMA or F16C"
+
+
+def missing(requires: tuple[str, ...]) -> str | None:
+    """Why what a variant requires is not there; None where all of it is."""
+    for name in requires:
+        reason = why_not() if name == REQUIREMENT else "this release does not know them"
+        if reason is not None:
+            return f"it needs the operators {name}, and {reason}"
+    return None

@@ -1,0 +1,75 @@
+// Products with weights of 8 or 4 bits in blocks:
+//
+//   y[m, n] = sum over blocks b of sum over k in b of (s[n, b] * q[n, k] + o[n, b]) * x[m, k]
+//
+// x is rounded to integers before it is multiplied, as AVX2 likes it best:
+//   - 8-bit weights: x to 16 bits, one scale a row. vpmaddwd makes half the products of vpmaddubsw,
+//     but needs no second widening and no sign trick, so it is as fast, and rounding costs nothing in
+//     fidelity.
+//   - 4-bit weights: x to 8 bits, one scale for 32 of k. Sixteen products of vpmaddubsw fit in 16
+//     bits, so that a block is summed without widening: twice as fast as the other.
+// A block's sum is exact; blocks are added in float, in one order whatever rows are beside a row, so
+// a row's result does not depend on the batch.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+namespace matmul {
+
+constexpr long COLUMNS = 16;  // of a tile
+constexpr long ROWS = 6;      // of a tile at most: twelve sums, two weights and x fill 16 registers
+
+// Weights [n, k] as tiles of 16 columns; columns past n, and k past the last whole block, are zero.
+//   q: 8 bits [tiles, width / 2, 16, 2]; 4 bits [tiles, width / 8, 2, 8, 4] with k + 4 in the high
+//   half of k's byte. scales, offsets: [tiles, blocks, 16], as halves where `halves`, else floats.
+struct Weights {
+  long n, k, bits, block, blocks, tiles;
+  bool halves;
+  int8_t* q;
+  void* scales;
+  void* offsets;  // null where all are zero
+
+  long width() const { return blocks * block; }
+  long tile_bytes() const { return width() * COLUMNS * bits / 8; }
+};
+
+// As ONNX Runtime's MatMulNBits has them: q [n, blocks, block * bits / 8], the earlier nibble low;
+// scales [n, blocks]. Offsets are `offsets` [n, blocks] where given, else -scale * zero point, with
+// zero points [n, (blocks * bits + 7) / 8] or, where those are null, 8 or 128.
+struct Source {
+  const uint8_t* q;
+  const float* scales;
+  const uint8_t* zeros;
+  const float* offsets;
+};
+
+// Packs; false where memory is short. `block` is a multiple of 32, `bits` 4 or 8. Blocks of 4-bit
+// weights are divided into blocks of 32.
+bool pack(const Source& source, long n, long k, long bits, long block, Weights* out);
+void release(Weights* weights);
+
+// Rows of x, rounded. 8-bit weights: values int16 [rows, width], scales [rows]. 4-bit weights: values
+// int8 [rows, width], scales [rows, blocks]. sums [rows, blocks]: a block's values added up, times
+// their scale where that is the block's.
+struct Rounded {
+  void* values;
+  float* scales;
+  float* sums;
+};
+
+// Bytes that a row takes in values, scales and sums.
+size_t value_bytes(const Weights& weights);
+size_t scale_bytes(const Weights& weights);
+size_t sum_bytes(const Weights& weights);
+
+// Rounds row `row`, x [k]. With `gated`, x is [2 k], and what is rounded is silu(x[:k]) * x[k:].
+// `room` [width] is scratch, aligned to 32 bytes.
+void round_row(const float* x, bool gated, const Weights& shape, long row, const Rounded& out,
+               float* room);
+
+// y [rows, n] of tiles first .. last - 1, of rows begin .. end - 1; bias [n] or null.
+void multiply(const Weights& weights, const Rounded& x, long begin, long end, long first, long last,
+              const float* bias, float* y);
+
+}  // namespace matmul
