@@ -54,7 +54,16 @@ class TimedRunner:
 class Bench:
     """An engine that is stepped from here."""
 
-    def __init__(self, resident: Resident, *, rows: int, chunk: int, sampling: Sampling) -> None:
+    def __init__(
+        self,
+        resident: Resident,
+        *,
+        rows: int,
+        chunk: int,
+        sampling: Sampling,
+        waiting: int | None = None,
+    ) -> None:
+        """`waiting` requests may wait; as many as run, unless told."""
         self.resident = resident
         self.sampling = sampling
         self.runner = TimedRunner(resident.executor)
@@ -62,7 +71,11 @@ class Bench:
             runner=self.runner,
             scheduler=Scheduler(
                 slots=Slots(count=rows),
-                policy=Policy(max_waiting=rows, chunk_tokens=chunk, prefix_reuse=False),
+                policy=Policy(
+                    max_waiting=rows if waiting is None else waiting,
+                    chunk_tokens=chunk,
+                    prefix_reuse=False,
+                ),
             ),
             sampler=Sampler(end_ids=resident.manifest.eos_token_ids),
             deliver=_ignore,
