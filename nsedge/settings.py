@@ -109,7 +109,7 @@ class Engine(_Section, frozen=True, kw_only=True):
     max_queue: Annotated[int, _number("Requests that may wait for a slot.", 0, 10**6)] = 16384
     threads: Annotated[
         int,
-        _number("Threads of the model; 0 is the cores left by affinity and cgroup quota.", 0, 1024),
+        _number("Threads of the model; 0 follows the cores that quota and others leave.", 0, 1024),
     ] = 0
     device: Annotated[
         Literal["auto", "cpu", "cuda"],

@@ -8,6 +8,7 @@ rounded into its row.
 from __future__ import annotations
 
 from collections.abc import Sequence as Many
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +46,8 @@ class Executor:
             BundleInvalid: where the graph or the scales cannot be loaded.
         """
         self._io = variant.io
-        self._session = open_session(graph, variant.device, threads)
+        self._open = partial(open_session, graph, variant.device, requires=variant.requires)
+        self._session = self._open(threads)
         self._kv = HostKv(variant.kv, rows=slots, capacity=capacity, dtype=variant.kv.dtype)
         self._logits = np.zeros((slots + 1, vocab_size), np.float32)
         self._ids = np.zeros((slots, 1), np.int64)
@@ -77,6 +79,15 @@ class Executor:
             self._prefill(chunk, self._logits[row : row + 1])
             row += chunk.is_last
         return self._logits[:row]
+
+    def reopen(self, threads: int) -> Any:
+        """Another session of the same graph, with `threads` threads, for `use`; from any thread."""
+        return self._open(threads)
+
+    def use(self, session: Any) -> None:
+        """Go on with what `reopen` gave; the caches stay as they are."""
+        self._bindings.clear()
+        self._session = session
 
     def warm_up(self) -> None:
         """Read and decode once, so that the first request finds memory and kernels ready."""

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import datetime
+import logging
 from collections.abc import Callable
 from pathlib import Path
 
 from tokenizers import Tokenizer
 
+from nsedge import native
 from nsedge.api import ModelInfo, ModelState, ModelStats
 from nsedge.bundle import Bundle, Variant
 from nsedge.errors import BundleInvalid, DeviceUnavailable
-from nsedge.runtime.cores import usable_cores
+from nsedge.runtime.cores import CpuMeter, usable_cores
 from nsedge.runtime.detokenizer import Detokenizer
-from nsedge.runtime.engine import Deliver, Engine
+from nsedge.runtime.elastic import Elastic
+from nsedge.runtime.engine import Deliver, Engine, StepRunner
 from nsedge.runtime.executor import Executor
 from nsedge.runtime.prompt import PromptReader
 from nsedge.runtime.sampler import Sampler
@@ -21,6 +24,10 @@ from nsedge.runtime.scheduler import Policy, Scheduler
 from nsedge.runtime.session import can_run
 from nsedge.runtime.settings import Device, EngineSettings
 from nsedge.runtime.slots import Slots
+from nsedge.runtime.threads import ThreadChoice
+
+
+log = logging.getLogger(__name__)
 
 
 class Resident:
@@ -49,18 +56,23 @@ class Resident:
         tokenizer = _open_tokenizer(bundle)
         self.prompts = PromptReader(bundle, tokenizer)
         self.detokenizer = Detokenizer(tokenizer)
+        threads = settings.threads or usable_cores()
         self.executor = Executor(
             graph=bundle.file(variant.graph),
             variant=variant,
             vocab_size=manifest.vocab_size,
             slots=settings.slots,
             capacity=self.capacity,
-            threads=settings.threads or usable_cores(),
+            threads=threads,
             scales=None if variant.kv.scales is None else bundle.file(variant.kv.scales),
         )
         self.executor.warm_up()
+        runner: StepRunner = self.executor
+        if variant.device == "cpu" and threads > 1 and not settings.threads:
+            choice = ThreadChoice(most=threads)
+            runner = Elastic(self.executor, choice=choice, free=CpuMeter().free, clock=clock)
         self.engine = Engine(
-            runner=self.executor,
+            runner=runner,
             scheduler=Scheduler(
                 slots=Slots(count=settings.slots),
                 policy=Policy(
@@ -119,8 +131,12 @@ def choose_variant(variants: tuple[Variant, ...], device: Device, name: str) -> 
     """
     wanted = [v for v in variants if device is Device.AUTO or v.device == device]
     for variant in wanted:
-        if can_run(variant.device):
+        if not can_run(variant.device):
+            continue
+        lacking = native.missing(variant.requires)
+        if lacking is None:
             return variant
+        log.warning("%s: variant %s is passed over: %s", name, variant.name, lacking)
     has = ", ".join(f"{v.name} ({v.device})" for v in variants)
     raise DeviceUnavailable(
         f"no variant of {name} runs on device {device.value!r} here; the bundle has {has}"

@@ -33,5 +33,5 @@ class EngineSettings:
     max_queue: int = 16384
     """Requests that may wait for a slot."""
     threads: int = 0
-    """Threads of a matrix product; 0 is every usable core."""
+    """Threads of a matrix product; 0 follows the cores that affinity, quota and others leave."""
     device: Device = Device.AUTO

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 
-from nsedge.runtime.cores import _quota_cores, usable_cores
 from nsedge.runtime.sequence import LEGAL_MOVES, Limits, Sequence, State
 from nsedge.runtime.slots import Exchange, Slots
 
@@ -99,12 +98,3 @@ def test_only_moves_of_the_table_are_made(source: State, target: State) -> None:
         with pytest.raises(RuntimeError, match="cannot go from"):
             sequence.move(target)
         assert sequence.state is source
-
-
-def test_cores_are_bounded_by_the_quota(tmp_path) -> None:  # type: ignore[no-untyped-def]
-    file = tmp_path / "cpu.max"
-    for text, cores in (("150000 100000", 2), ("max 100000", None), ("nonsense", None)):
-        file.write_text(text)
-        assert _quota_cores(file) == cores
-    assert _quota_cores(tmp_path / "absent") is None
-    assert usable_cores() >= 1
