@@ -138,7 +138,7 @@ def _lab(
     return Lab(
         servers=(*ours, *peers.servers),
         engines=(*programs, *peers.engines),
-        writer=Writer(bundles[0]),
+        writer=Writer.of(bundles[0]),
         schedule=schedule,
         threads=options.threads,
         log=log,

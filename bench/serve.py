@@ -37,7 +37,7 @@ def summary(rates: list[float], traces: list[Trace]) -> dict[str, Any]:
 
 async def measure(options: argparse.Namespace) -> dict[str, Any]:
     """Closed rounds interleaved, then the open load on each door."""
-    writer = Writer(options.bundle)
+    writer = Writer.of(options.bundle)
     tokens = options.new_tokens
     sampling = Sampling(temperature=0.0, ignore_eos=True)
     bare = BareEngine(

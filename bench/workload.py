@@ -20,12 +20,17 @@ _FIRST = re.compile("[a-z]{3,}")
 class Writer:
     """Writes prompts; no two that it ever wrote begin with the same token."""
 
-    def __init__(self, bundle: Path) -> None:
-        opened = Bundle.open(bundle)
-        self._tokenizer = Tokenizer.from_file(str(opened.file(opened.manifest.tokenizer.file)))
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        self._tokenizer = tokenizer
         words = sorted(word for word in self._tokenizer.get_vocab() if _FIRST.fullmatch(word))
         self._first = (word for word in words if self.length(word) == 1)
         self._number = itertools.count()
+
+    @classmethod
+    def of(cls, bundle: Path) -> Writer:
+        """With the tokenizer of a bundle's directory."""
+        opened = Bundle.open(bundle)
+        return cls(Tokenizer.from_file(str(opened.file(opened.manifest.tokenizer.file))))
 
     def length(self, text: str) -> int:
         """Tokens of a text."""
@@ -35,9 +40,12 @@ class Writer:
         """`count` new texts of `tokens` tokens each, give or take one.
 
         Raises:
-            StopIteration: every word that can begin a prompt has begun one.
+            ValueError: every word that can begin a prompt has begun one.
         """
-        return [self._prompt(next(self._first), tokens) for _ in range(count)]
+        beginnings = list(itertools.islice(self._first, count))
+        if len(beginnings) < count:
+            raise ValueError("the vocabulary has no word left that began no prompt")
+        return [self._prompt(first, tokens) for first in beginnings]
 
     def _prompt(self, first: str, tokens: int) -> str:
         source, shift = _TEXT.split(), next(self._number) * 7
@@ -49,8 +57,3 @@ class Writer:
         while self.length(" ".join(words)) > tokens + 1:
             words.pop()
         return " ".join(words)
-
-
-def prompts(bundle: Path, *, count: int, tokens: int) -> list[str]:
-    """`count` texts of `tokens` tokens each, give or take one."""
-    return Writer(bundle).prompts(count=count, tokens=tokens)
