@@ -6,8 +6,8 @@ from typing import Any, Protocol
 
 from numpy.typing import NDArray
 
-from nsedge.bundle import GraphIo, PromptIo
-from nsedge.runtime.kv import KvMemory, View, host_view
+from nsedge.bundle import GraphIo, KvLayout, PromptIo
+from nsedge.runtime.kv import HostKv, KvMemory, View, host_view
 
 
 class Binding(Protocol):
@@ -32,6 +32,30 @@ class Binding(Protocol):
     def run(self) -> None:
         """Run the graph."""
         ...
+
+
+class Device(Protocol):
+    """Where a model's cache lies and its runs take place."""
+
+    def memory(self, layout: KvLayout, *, rows: int, capacity: int) -> KvMemory:
+        """An empty cache."""
+        ...
+
+    def binding(self, session: Any, *, repeats: int | None = None) -> Binding:
+        """A binding to run once, or again and again under a number of its own."""
+        ...
+
+
+class HostDevice:
+    """The CPU."""
+
+    def memory(self, layout: KvLayout, *, rows: int, capacity: int) -> HostKv:
+        """An empty cache."""
+        return HostKv(layout, rows=rows, capacity=capacity, dtype=layout.dtype)
+
+    def binding(self, session: Any, *, repeats: int | None = None) -> HostBinding:
+        """A binding; on the CPU all are alike."""
+        return HostBinding(session)
 
 
 class HostBinding:

@@ -13,15 +13,14 @@ import onnxruntime as ort
 
 from nsedge import native
 from nsedge.errors import BundleInvalid, DeviceUnavailable
-from nsedge.runtime import memory
+from nsedge.runtime import cuda, memory
 
 SPIN_US = 20
 """How long an idle thread looks for work before it sleeps. Longer is no faster where the cores are
 free, and where they are not, a thread that looks for work keeps one from a thread that has some."""
 
 _PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
-_BACKED = frozenset({"cpu"})
-"""Devices whose memory the executor binds."""
+_CPU = "cpu"
 
 
 def available_providers() -> tuple[str, ...]:
@@ -36,22 +35,41 @@ def engine_version() -> str:
 
 def can_run(device: str) -> bool:
     """Whether variants for `device` run here."""
-    return device in _BACKED and _PROVIDERS[device] in available_providers()
+    return why_not(device) is None
 
 
-def open_session(graph: Path, device: str, threads: int, requires: tuple[str, ...] = ()) -> Any:
+def why_not(device: str) -> str | None:
+    """What is missing here for variants for `device`; None where they run.
+
+    ONNX Runtime names a provider that it was built with, whether or not there is a GPU for it.
+    """
+    provider, offered = _PROVIDERS[device], available_providers()
+    if provider not in offered:
+        return f"ONNX Runtime offers {', '.join(offered)} here, not {provider}"
+    if device != _CPU and cuda.device_count() == 0:
+        return f"{provider} needs an NVIDIA GPU, and the driver offers none here"
+    return None
+
+
+def open_session(
+    graph: Path,
+    device: str,
+    threads: int,
+    *,
+    requires: tuple[str, ...] = (),
+    captures: bool = False,
+) -> Any:
     """A session of `graph` on `device`, with `threads` intra-op threads and what it `requires`.
+
+    `captures` lets runs on a GPU be captured as CUDA graphs.
 
     Raises:
         DeviceUnavailable: where the device's provider is not the one in use.
-        BundleInvalid: where the graph cannot be loaded.
+        BundleInvalid: where the graph cannot be loaded, or not wholly on the device.
     """
     provider = _PROVIDERS[device]
-    if not can_run(device):
-        raise DeviceUnavailable(
-            f"{graph} needs {provider}; this release runs on {', '.join(sorted(_BACKED))}, and"
-            f" ONNX Runtime offers {', '.join(available_providers())} here"
-        )
+    if (reason := why_not(device)) is not None:
+        raise DeviceUnavailable(f"{graph} needs {provider}: {reason}")
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
@@ -59,10 +77,15 @@ def open_session(graph: Path, device: str, threads: int, requires: tuple[str, ..
     # Idle threads must not take the cores from clients between two steps.
     options.add_session_config_entry("session.force_spinning_stop", "1")
     options.add_session_config_entry("session.intra_op.spin_duration_us", str(SPIN_US))
+    settings = {}
+    if device != _CPU:
+        settings = cuda.provider_settings(captures=captures)
+        # A node that would run on the CPU after all is an error, not a slow model.
+        options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
     try:
         if native.REQUIREMENT in requires:
             options.register_custom_ops_library(str(native.library()))
-        session = ort.InferenceSession(str(graph), options, providers=[provider])
+        session = ort.InferenceSession(str(graph), options, providers=[(provider, settings)])
     except Exception as error:  # ONNX Runtime's errors share no narrower base
         raise BundleInvalid(f"{graph} cannot be loaded: {error}") from error
     in_use = session.get_providers()[0]

@@ -1,0 +1,231 @@
+"""Keys, values and bindings in the memory of an NVIDIA GPU. Not run on one yet: docs/hardware.md.
+
+ONNX Runtime copies an input to the GPU when it is bound, not when it is run, so that a binding that
+is run again writes its inputs there itself. CUDA's own library copies rows of the cache: between
+two runs, each of which ends synchronised.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from typing import Any
+
+import numpy as np
+import onnxruntime as ort
+from numpy.typing import NDArray
+
+from nsedge.bundle import KvLayout
+from nsedge.errors import DeviceUnavailable
+from nsedge.runtime.binding import bind
+from nsedge.runtime.kv import View, host_view
+
+CUDA = "cuda"
+DRIVER = "libcuda.so.1"
+RUNTIMES = ("libcudart.so.13", "libcudart.so.12")
+"""CUDA's library, by the releases that builds of ONNX Runtime are made for."""
+DEVICE_TO_DEVICE = 3
+"""cudaMemcpyDeviceToDevice."""
+NO_GRAPH = -1
+"""The graph id that asks ONNX Runtime for an ordinary run."""
+
+
+def device_count() -> int:
+    """NVIDIA GPUs that the driver offers; 0 where there is no driver."""
+    try:
+        driver = ctypes.CDLL(DRIVER)
+    except OSError:
+        return 0
+    count = ctypes.c_int(0)
+    if driver.cuInit(0) != 0 or driver.cuDeviceGetCount(ctypes.byref(count)) != 0:
+        return 0
+    return count.value
+
+
+def provider_settings(*, captures: bool) -> dict[str, str]:
+    """What ONNX Runtime's provider is opened with: the first GPU, and memory as it is needed."""
+    return {
+        "device_id": "0",
+        "arena_extend_strategy": "kSameAsRequested",
+        "enable_cuda_graph": str(int(captures)),
+    }
+
+
+class Copier:
+    """Copies between places of the GPU's memory."""
+
+    def __init__(self) -> None:
+        """Raises DeviceUnavailable where CUDA's library is not to be had."""
+        self._library = _open_runtime()
+        self._library.cudaGetErrorString.restype = ctypes.c_char_p
+
+    def copy(self, target: int, source: int, *, pitch: int, width: int, height: int) -> None:
+        """Copy `height` pieces of `width` bytes, each `pitch` bytes after the one before."""
+        self._check(
+            self._library.cudaMemcpy2D(
+                ctypes.c_void_p(target),
+                ctypes.c_size_t(pitch),
+                ctypes.c_void_p(source),
+                ctypes.c_size_t(pitch),
+                ctypes.c_size_t(width),
+                ctypes.c_size_t(height),
+                ctypes.c_int(DEVICE_TO_DEVICE),
+            )
+        )
+
+    def wait(self) -> None:
+        """Return when every copy is done: the runs that follow use another stream."""
+        self._check(self._library.cudaDeviceSynchronize())
+
+    def _check(self, status: int) -> None:
+        if status != 0:
+            text = self._library.cudaGetErrorString(status).decode()
+            raise RuntimeError(f"CUDA could not copy keys and values: {text}")
+
+
+def _open_runtime() -> Any:
+    for name in RUNTIMES:
+        try:
+            return ctypes.CDLL(name)
+        except OSError:
+            continue
+    raise DeviceUnavailable(f"CUDA's library is missing: none of {', '.join(RUNTIMES)}")
+
+
+class Rows:
+    """Where the rows of one tensor `[rows, heads, capacity, head_dim]` lie, from an address on."""
+
+    def __init__(
+        self, address: int, *, heads: int, capacity: int, head_dim: int, dtype: str
+    ) -> None:
+        self._address = address
+        self._shape = (heads, capacity, head_dim)
+        self._dtype = np.dtype(dtype)
+        self._head_bytes = capacity * head_dim * self._dtype.itemsize
+
+    def view(self, first: int, rows: int) -> View:
+        """`rows` rows from `first` on."""
+        return View(CUDA, self._dtype.type, (rows, *self._shape), self._at(first))
+
+    def copy(self, copier: Copier, source: int, target: int, tokens: int) -> None:
+        """Begin to copy the first `tokens` tokens of a row."""
+        heads, _, head_dim = self._shape
+        width = tokens * head_dim * self._dtype.itemsize
+        copier.copy(
+            self._at(target), self._at(source), pitch=self._head_bytes, width=width, height=heads
+        )
+
+    def _at(self, row: int) -> int:
+        return self._address + row * self._shape[0] * self._head_bytes
+
+
+class CudaKv:
+    """A cache in the GPU's memory, taken whole when it is made."""
+
+    def __init__(self, layout: KvLayout, *, rows: int, capacity: int, dtype: str) -> None:
+        """Raises DeviceUnavailable where CUDA's library is not to be had."""
+        self._copier = Copier()
+        self._spare = rows
+        # Zeros, since what was there before may be no number; a row more to exchange two through.
+        shape = (rows + 1, layout.heads, capacity, layout.head_dim)
+        empty = np.zeros(shape, dtype)
+        self._values = [
+            ort.OrtValue.ortvalue_from_numpy(empty, CUDA, 0) for _ in range(2 * layout.layers)
+        ]
+        self._tensors = [
+            Rows(
+                value.data_ptr(),
+                heads=layout.heads,
+                capacity=capacity,
+                head_dim=layout.head_dim,
+                dtype=dtype,
+            )
+            for value in self._values
+        ]
+
+    def views(self, first: int, rows: int) -> list[tuple[View, View]]:
+        """Keys and values of `rows` rows from `first` on, layer by layer."""
+        parts = [tensor.view(first, rows) for tensor in self._tensors]
+        return list(zip(parts[0::2], parts[1::2], strict=True))
+
+    def copy(self, source: int, target: int, tokens: int) -> None:
+        """Copy a row's first `tokens` tokens to another row."""
+        self._copy((source, target), tokens=tokens)
+
+    def swap(self, first: int, second: int, tokens: int) -> None:
+        """Exchange the first `tokens` tokens of two rows."""
+        moves = (first, self._spare), (second, first), (self._spare, second)
+        self._copy(*moves, tokens=tokens)
+
+    def _copy(self, *moves: tuple[int, int], tokens: int) -> None:
+        for source, target in moves:
+            for tensor in self._tensors:
+                tensor.copy(self._copier, source, target, tokens)
+        self._copier.wait()
+
+
+class CudaDevice:
+    """The first GPU."""
+
+    def __init__(self, *, captures: bool) -> None:
+        """`captures` replays decoding runs as CUDA graphs, one for each number of rows."""
+        self._captures = captures
+
+    def memory(self, layout: KvLayout, *, rows: int, capacity: int) -> CudaKv:
+        """An empty cache.
+
+        Raises:
+            DeviceUnavailable: where CUDA's library is not to be had.
+        """
+        return CudaKv(layout, rows=rows, capacity=capacity, dtype=layout.dtype)
+
+    def binding(self, session: Any, *, repeats: int | None = None) -> CudaBinding:
+        """A binding to run once, or again and again under a number of its own."""
+        if not self._captures:
+            return CudaBinding(session)
+        return CudaBinding(session, graph=NO_GRAPH if repeats is None else repeats)
+
+
+class CudaBinding:
+    """A binding whose inputs and outputs have fixed places on the GPU.
+
+    `graph` is the number that its runs are captured and replayed under, or NO_GRAPH; None where the
+    session was opened without graphs.
+    """
+
+    def __init__(self, session: Any, *, graph: int | None = None) -> None:
+        self._session = session
+        self._binding = session.io_binding()
+        self._options = ort.RunOptions()
+        if graph is not None:
+            self._options.add_run_config_entry("gpu_graph_id", str(graph))
+        self._fed: list[tuple[Any, NDArray[Any]]] = []
+        self._fetched: list[tuple[Any, NDArray[Any]]] = []
+
+    def feed(self, name: str, array: NDArray[Any]) -> None:
+        """Let the graph read `array`, as it is when the graph is run."""
+        value = ort.OrtValue.ortvalue_from_numpy(array, CUDA, 0)
+        self._binding.bind_ortvalue_input(name, value)
+        self._fed.append((value, array))
+
+    def feed_host(self, name: str, array: NDArray[Any]) -> None:
+        """Let the graph read `array` where it is, in host memory."""
+        bind(self._binding.bind_input, name, host_view(array))
+
+    def fetch(self, name: str, array: NDArray[Any]) -> None:
+        """Let the graph write to `array`, by way of the GPU's memory."""
+        value = ort.OrtValue.ortvalue_from_shape_and_type(array.shape, array.dtype, CUDA, 0)
+        self._binding.bind_ortvalue_output(name, value)
+        self._fetched.append((value, array))
+
+    def place(self, past: str, present: str, view: View) -> None:
+        """Let the graph extend `view` in place."""
+        bind(self._binding.bind_input, past, view)
+        bind(self._binding.bind_output, present, view)
+
+    def run(self) -> None:
+        """Run the graph, and wait for its outputs."""
+        for value, array in self._fed:
+            value.update_inplace(array)
+        self._session.run_with_iobinding(self._binding, self._options)
+        for value, array in self._fetched:
+            array[...] = value.numpy()
