@@ -95,9 +95,13 @@ class Engine(_Section, frozen=True, kw_only=True):
         int, _number("Prompt tokens read at once; fewer while other requests decode.", 1, 65536)
     ] = 128
     prefix_reuse: Annotated[
-        bool,
-        Meta(description="Let prompts go on from what earlier ones with the same beginning left."),
-    ] = True
+        Literal["off", "exact", "full"],
+        Meta(
+            description="Let prompts go on from what earlier ones with the same beginning left:"
+            " exact, so that no text changes; or full, from their output too, which is faster in"
+            " long conversations, and rounds another way."
+        ),
+    ] = "exact"
     step_stretch: Annotated[
         float,
         _number("How often its quiet time a token may take while other prompts are read.", 1, 100),

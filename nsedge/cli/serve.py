@@ -15,7 +15,7 @@ from nsedge.cli.exits import ExitStatus
 from nsedge.cli.signals import StopRequests
 from nsedge.ipc.limits import Limits
 from nsedge.ipc.server import Server
-from nsedge.runtime.settings import Device, EngineSettings
+from nsedge.runtime.settings import Device, EngineSettings, PrefixReuse
 from nsedge.sdnotify import Notifier
 from nsedge.service import LocalService, ServiceSettings
 from nsedge.settings import Settings
@@ -171,7 +171,7 @@ def service_settings(settings: Settings) -> ServiceSettings:
             slots=engine.slots,
             context_tokens=engine.context_tokens,
             prefill_chunk_tokens=engine.prefill_chunk_tokens,
-            prefix_reuse=engine.prefix_reuse,
+            prefix_reuse=PrefixReuse(engine.prefix_reuse),
             step_stretch=engine.step_stretch,
             burst_s=engine.burst_s,
             max_queue=engine.max_queue,

@@ -37,7 +37,10 @@ class StepRunner(Protocol):
     """What runs a step of the model."""
 
     def run(self, plan: StepPlan) -> NDArray[np.float32]:
-        """Logits float32 [len(plan.sampled), V], valid and writable until the next call."""
+        """Logits float32 [len(plan.answered), V], valid and writable until the next call.
+
+        With a draft there is one row more for each of its guesses.
+        """
 
 
 @dataclass(eq=False, slots=True, kw_only=True)
@@ -153,7 +156,7 @@ class Engine:
         plan = self._scheduler.plan(began_s)
         if plan is not None:
             try:
-                self._commit(plan, self._choose(plan))
+                self._take_step(plan)
                 self._scheduler.measured(plan, self._clock() - began_s)
             except Exception as error:
                 log.exception("a step failed")
@@ -189,10 +192,27 @@ class Engine:
             error = DeadlineExceeded(f"not done {late_s:.3g} s after admission", param="deadline_s")
             self._fail(self._jobs[sequence], error)
 
-    def _choose(self, plan: StepPlan) -> list[int]:
+    def _take_step(self, plan: StepPlan) -> None:
         logits = self._runner.run(plan)
+        if plan.draft:
+            self._check(plan, logits)
+            return
+        if len(plan.sampled_rows) < len(plan.answered):
+            logits = logits[list(plan.sampled_rows)]
+        self._commit(plan, self._choose(logits, plan.sampled))
+
+    def _check(self, plan: StepPlan, logits: NDArray[np.float32]) -> None:
+        """Take tokens one after the other, each as of a step of its own, while they are guessed."""
+        sequence = plan.decode[0]
+        for position, guess in enumerate((*plan.draft, None)):
+            chosen = self._choose(logits[position : position + 1], plan.decode)
+            self._commit(StepPlan((), (), plan.decode), chosen)
+            if chosen[0] != guess or sequence.state is State.ENDED:
+                return
+
+    def _choose(self, logits: NDArray[np.float32], sampled: tuple[Sequence, ...]) -> list[int]:
         rows = []
-        for sequence in plan.sampled:
+        for sequence in sampled:
             row = self._jobs[sequence].row
             row.ban_end = sequence.must_go_on
             rows.append(row)

@@ -28,7 +28,7 @@ class KvSwap:
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """Tokens `start`..`end` of what `sequence` must have read, to be written to `row`."""
+    """Prompt tokens `start`..`end` of `sequence`, to be written to `row`."""
 
     sequence: Sequence
     row: int
@@ -38,12 +38,12 @@ class Chunk:
     @property
     def ids(self) -> tuple[int, ...]:
         """The tokens to read."""
-        return self.sequence.fill_ids[self.start : self.end]
+        return self.sequence.prompt_ids[self.start : self.end]
 
     @property
     def is_last(self) -> bool:
-        """Whether all is read after it, so that its logits choose the next token."""
-        return self.end == len(self.sequence.fill_ids)
+        """Whether the prompt is read after it, so that it has logits."""
+        return self.end == len(self.sequence.prompt_ids)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,11 +59,31 @@ class StepPlan:
     """The sequence of row i at index i."""
     started: tuple[Sequence, ...] = ()
     """The sequences whose prompts begin to be read in this step."""
+    draft: tuple[int, ...] = ()
+    """Guesses of what follows the newest token of the only decoding row, all checked in this step:
+    there are logits after the newest token, and after each guess."""
+
+    @property
+    def answered(self) -> tuple[Sequence, ...]:
+        """The sequences that get logits: the decoding rows, then those of the last chunks."""
+        return (*self.decode, *(chunk.sequence for chunk in self.prefill if chunk.is_last))
+
+    @property
+    def sampled_rows(self) -> tuple[int, ...]:
+        """The rows of logits that a token is chosen from. Others belong to sequences that were
+        interrupted, and whose next token is known. True until the step is committed."""
+        lengths = [
+            *(sequence.kv_length + 1 for sequence in self.decode),
+            *(chunk.end for chunk in self.prefill if chunk.is_last),
+        ]
+        pairs = zip(self.answered, lengths, strict=True)
+        return tuple(row for row, (one, length) in enumerate(pairs) if length == one.length)
 
     @property
     def sampled(self) -> tuple[Sequence, ...]:
-        """The sequences that get a token: the decoding rows, then those of the last chunks."""
-        return (*self.decode, *(chunk.sequence for chunk in self.prefill if chunk.is_last))
+        """The sequences that get a token, in the order of `sampled_rows`."""
+        answered = self.answered
+        return tuple(answered[row] for row in self.sampled_rows)
 
 
 @dataclass(frozen=True, slots=True)

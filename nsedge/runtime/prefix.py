@@ -52,10 +52,10 @@ class PrefixIndex:
         return len(self._rows[row].path) * self._block_tokens
 
     def longest(self, ids: Many[int]) -> Match:
-        """The longest prefix that some row holds, short of the last token of `ids`: the logits
-        that follow it must be computed."""
+        """The longest prefix that some row holds, short of the last two tokens of `ids`: the
+        logits that follow must be computed, and a token by itself is rounded another way."""
         size, block, tokens = self._block_tokens, self._root, 0
-        while tokens + size < len(ids):
+        while tokens + size + 2 <= len(ids):
             child = block.children.get(tuple(ids[tokens : tokens + size]))
             if child is None:
                 break

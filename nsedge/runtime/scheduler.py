@@ -16,7 +16,9 @@ from nsedge.runtime.pace import LEAST_TOKENS, Pace
 from nsedge.runtime.plan import Chunk, KvCopy, KvSwap, Outcome, StepPlan, Token
 from nsedge.runtime.prefix import BLOCK_TOKENS, PrefixIndex
 from nsedge.runtime.sequence import Sequence, State
+from nsedge.runtime.settings import PrefixReuse
 from nsedge.runtime.slots import Exchange, Slots
+from nsedge.runtime.speculation import CheckCost
 from nsedge.runtime.waiting import TimeHeap, place_s
 
 RETRY_AFTER_S = 1.0
@@ -29,13 +31,14 @@ class Policy:
     max_waiting: int
     chunk_tokens: int = 128
     """Prompt tokens read at once while nothing decodes."""
-    prefix_reuse: bool = True
-    """Whether prompts go on from the KV that earlier ones left."""
+    prefix_reuse: PrefixReuse = PrefixReuse.EXACT
     prefix_block_tokens: int = BLOCK_TOKENS
     stretch: float = 2.0
     """How often its quiet time a decode step may take, reading between steps included."""
     burst_s: float = 1.0
     """How long sequences with a first token wait for prompts that came with theirs."""
+    drafts: bool = True
+    """Whether the model can read tokens after those of a running row, with logits for each."""
 
 
 class Scheduler:
@@ -48,6 +51,7 @@ class Scheduler:
         self._index = PrefixIndex(rows=slots.count, block_tokens=policy.prefix_block_tokens)
         self._waiting = TimeHeap()
         self._deadlines = TimeHeap()
+        self._check_cost = CheckCost()
         self._filling: dict[int, Sequence] = {}
         self._rows: list[Sequence] = []
         self._copies: list[KvCopy | KvSwap] = []
@@ -121,10 +125,11 @@ class Scheduler:
         if not self._rows:
             return None
         self._decoded, self._burst_began_s = True, None
-        return StepPlan(self._take_copies(), (), tuple(self._rows))
+        return StepPlan(self._take_copies(), (), tuple(self._rows), draft=self._draft())
 
     def commit(self, plan: StepPlan, tokens: Many[Token], now_s: float) -> list[Outcome]:
         """Take the tokens of `plan.sampled`, in that order; one outcome each."""
+        sampled = plan.sampled
         for sequence in plan.decode:
             sequence.kv_length += 1
         for chunk in plan.prefill:
@@ -134,7 +139,7 @@ class Scheduler:
             if chunk.is_last:
                 self._promote(chunk.sequence, now_s)
         outcomes = []
-        for sequence, token in zip(plan.sampled, tokens, strict=True):
+        for sequence, token in zip(sampled, tokens, strict=True):
             sequence.accept(token.id, now_s)
             outcomes.append(Outcome(sequence, sequence.ending(token.stop)))
         # Released only now, when every KV length is true, and from the last row on: fewer copies.
@@ -145,8 +150,12 @@ class Scheduler:
 
     def measured(self, plan: StepPlan, seconds: float) -> None:
         """A step took so long, from its plan to its commit."""
-        if plan.decode:
+        if plan.draft:
+            self._check_cost.checked(len(plan.draft), seconds)
+        elif plan.decode:
             self._pace.decoded(seconds)
+            if len(plan.decode) == 1:
+                self._check_cost.decoded(seconds)
         else:
             self._pace.read(sum(chunk.end - chunk.start for chunk in plan.prefill), seconds)
 
@@ -182,6 +191,17 @@ class Scheduler:
         began_s = self._burst_began_s
         return began_s is not None and now_s - began_s < self._policy.burst_s
 
+    def _draft(self) -> tuple[int, ...]:
+        """Guesses for the only row there is: beside other rows or prompts, checks do not pay."""
+        if not self._policy.drafts or len(self._rows) != 1 or self._filling or self._waiting:
+            return ()
+        sequence = self._rows[0]
+        if sequence.lookup is None or sequence.kv_length + 1 < sequence.length:
+            return ()
+        # One token more than the guesses may come of a check.
+        room = sequence.limits.max_tokens - len(sequence.output_ids) - 1
+        return sequence.lookup.draft(room=room, cost=self._check_cost.share)
+
     # Reading prompts.
 
     def _read(self, now_s: float, started: list[Sequence]) -> tuple[Chunk, ...]:
@@ -208,7 +228,10 @@ class Scheduler:
         return self._chunk(sequence, (sequence.kv_length // size + 1) * size)
 
     def _chunk(self, sequence: Sequence, end: int) -> Chunk:
-        end = min(end, len(sequence.fill_ids))
+        length = len(sequence.prompt_ids)
+        if end >= length - 1:
+            # A token by itself would go the way of decoding, whose rounding is not that of reading.
+            end = length
         return Chunk(sequence, _row_of(sequence), sequence.kv_length, end)
 
     def _next(
@@ -228,7 +251,7 @@ class Scheduler:
         """Give the first that waits a row, with as much of its prompt as can be had."""
         sequence = self._waiting.pop()
         sequence.move(State.PREFILL)
-        row, tokens = self._place(sequence.fill_ids)
+        row, tokens = self._place(sequence.prompt_ids)
         sequence.row = self._slots.take(row)
         sequence.kv_length = tokens
         self._filling[row] = sequence
@@ -240,7 +263,7 @@ class Scheduler:
     def _place(self, ids: tuple[int, ...]) -> tuple[int, int]:
         """A free row for `ids`, and how many of them it holds then."""
         oldest = self._slots.oldest()
-        if not self._policy.prefix_reuse:
+        if self._policy.prefix_reuse is PrefixReuse.OFF:
             return oldest, 0
         match = self._index.longest(ids)
         self.prefix_query_tokens += len(ids)
@@ -310,8 +333,10 @@ class Scheduler:
 
     def _note(self, sequence: Sequence) -> None:
         """Let what the sequence's row holds be found."""
-        if self._policy.prefix_reuse:
-            self._index.extend(_row_of(sequence), sequence.kv_ids)
+        if self._policy.prefix_reuse is not PrefixReuse.OFF:
+            all_of_it = self._policy.prefix_reuse is PrefixReuse.FULL
+            ids = sequence.kv_ids if all_of_it else sequence.prompt_ids[: sequence.kv_length]
+            self._index.extend(_row_of(sequence), ids)
 
     def _move(self, exchange: Exchange | None, moved: Sequence) -> None:
         """Move a sequence's KV, and keep what lies where it goes."""

@@ -6,6 +6,7 @@ import enum
 from dataclasses import dataclass, field
 
 from nsedge.api import FinishReason, Priority, Timings, Usage
+from nsedge.runtime.speculation import PromptLookup
 
 
 class State(enum.Enum):
@@ -46,21 +47,19 @@ class Sequence:
     deadline_s: float | None = None
     """When it must have ended."""
     state: State = State.WAITING
-    fill_ids: tuple[int, ...] = ()
-    """What must be in the KV cache before the next token: the prompt, and any output so far."""
     row: int | None = None
     """The slot it holds."""
     kv_length: int = 0
-    """Tokens in the KV cache. Of a running sequence, all but the newest."""
+    """Tokens in the KV cache. Of a running sequence, all but the newest; fewer where it was
+    interrupted and decodes its output again."""
     cached_tokens: int = 0
     """Prompt tokens that were in the KV cache when it started."""
     output_ids: list[int] = field(default_factory=list)
     started_s: float | None = None
     first_token_s: float | None = None
     last_token_s: float | None = None
-
-    def __post_init__(self) -> None:
-        self.fill_ids = self.prompt_ids
+    lookup: PromptLookup | None = None
+    """Guesses how it goes on, where several tokens may be decoded in a step."""
 
     def move(self, state: State) -> None:
         """Go to `state`.
@@ -77,15 +76,26 @@ class Sequence:
         """The tokens in the KV cache."""
         return (*self.prompt_ids, *self.output_ids)[: self.kv_length]
 
+    @property
+    def length(self) -> int:
+        """Tokens of the prompt, and of the output so far."""
+        return len(self.prompt_ids) + len(self.output_ids)
+
+    @property
+    def input_id(self) -> int:
+        """The output token to decode next: the newest, or one that is decoded again."""
+        return self.output_ids[self.kv_length - len(self.prompt_ids)]
+
     def set_back(self) -> None:
         """Wait for a slot again, to go on after the newest token."""
         self.move(State.WAITING)
-        self.fill_ids = (*self.prompt_ids, *self.output_ids)
         self.row, self.kv_length = None, 0
 
     def accept(self, token_id: int, now_s: float) -> None:
         """Append a sampled token."""
         self.output_ids.append(token_id)
+        if self.lookup is not None:
+            self.lookup.accept(token_id)
         if self.first_token_s is None:
             self.first_token_s = now_s
         self.last_token_s = now_s

@@ -14,6 +14,17 @@ class Device(enum.StrEnum):
     CUDA = "cuda"
 
 
+class PrefixReuse(enum.StrEnum):
+    """What a prompt may go on from, of the KV that earlier requests left in the slots."""
+
+    OFF = "off"
+    EXACT = "exact"
+    """Prompts: the text is the same as without, to the bit where kernels do not round by shape."""
+    FULL = "full"
+    """Output, too, whose KV was rounded another way: the text may differ where two tokens are
+    nearly as likely."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineSettings:
     """The bounds of one model's engine."""
@@ -24,8 +35,7 @@ class EngineSettings:
     """Prompt and output of one request; the bundle's own context length where that is less."""
     prefill_chunk_tokens: int = 128
     """Prompt tokens read at once; fewer while other sequences decode."""
-    prefix_reuse: bool = True
-    """Whether a prompt goes on from the KV that an earlier one left in a slot."""
+    prefix_reuse: PrefixReuse = PrefixReuse.EXACT
     step_stretch: float = 2.0
     """How often its quiet time a token of a running stream may take while prompts are read."""
     burst_s: float = 1.0

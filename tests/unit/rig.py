@@ -8,13 +8,14 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from nsedge.api import Event, Priority
+from nsedge.api import Event, Priority, is_terminal
 from nsedge.runtime.detokenizer import StopFinder, TextStream
 from nsedge.runtime.engine import Engine, Job
 from nsedge.runtime.plan import KvCopy, KvSwap, StepPlan
 from nsedge.runtime.sampler import Sampler, SamplerRow, SamplingParams
 from nsedge.runtime.scheduler import Policy, Scheduler
 from nsedge.runtime.sequence import Limits, Sequence
+from nsedge.runtime.settings import PrefixReuse
 from nsedge.runtime.slots import Slots
 from tests.fakes import FakeClock
 
@@ -47,6 +48,7 @@ class RowModel:
         self.rows: list[list[int]] = [[] for _ in range(slots)]
         self.fail_next = False
         self.chunks: list[int] = []
+        self.copies: list[KvCopy | KvSwap] = []
 
     def run(self, plan: StepPlan) -> NDArray[np.float32]:
         if self.fail_next:
@@ -54,9 +56,10 @@ class RowModel:
             raise RuntimeError("the device is gone")
         for copy in plan.copies:
             self._copy(copy)
+            self.copies.append(copy)
         said = []
         for row, sequence in enumerate(plan.decode):
-            self.rows[row] = [*self.rows[row][: sequence.kv_length], sequence.output_ids[-1]]
+            self.rows[row] = [*self.rows[row][: sequence.kv_length], sequence.input_id]
             said.append(next_token(self.rows[row]))
         for chunk in plan.prefill:
             self.chunks.append(len(chunk.ids))
@@ -93,10 +96,11 @@ class Rig:
     slots: int = 4
     max_waiting: int = 8
     chunk_tokens: int = 5
-    prefix_reuse: bool = True
+    prefix_reuse: PrefixReuse = PrefixReuse.EXACT
     burst_s: float = 0.0
     clock: FakeClock = field(default_factory=FakeClock)
     events: dict[str, list[Event]] = field(default_factory=dict)
+    ended: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.model = RowModel(self.slots)
@@ -146,10 +150,15 @@ class Rig:
             ),
             row=SamplerRow(SamplingParams(temperature=0.0)),
             text=TextStream(Letters(), StopFinder(stop)),
-            emit=self.events[name].append,
+            emit=lambda event: self._see(name, event),
         )
         self.engine.submit(job)
         return job
+
+    def _see(self, name: str, event: Event) -> None:
+        self.events[name].append(event)
+        if is_terminal(event):
+            self.ended.append(name)
 
     def step(self) -> None:
         self.clock.advance(0.01)
