@@ -14,6 +14,8 @@ from pathlib import Path, PurePosixPath
 
 PROC = Path("/proc")
 CGROUPS = Path("/sys/fs/cgroup")
+_NICE, _IDLE, _WAITING = 2, 4, 5
+"""Fields of a processor's line in /proc/stat, its name being 0."""
 _TICKS_PER_S = os.sysconf("SC_CLK_TCK") if hasattr(os, "sysconf") else 100
 
 
@@ -43,7 +45,8 @@ class Usage:
     own_s: float
     """This process."""
     busy_s: float | None
-    """Anybody, on the cores of this process's affinity; time stolen by a host included."""
+    """Anybody, on the cores of this process's affinity; time stolen by a host included. Work at a
+    lower priority gives way by itself, and is left out."""
     group_s: float | None
     """Anybody in the cgroup whose quota binds this process."""
 
@@ -58,12 +61,17 @@ class CpuMeter:
         cgroups: Path = CGROUPS,
         clock: Callable[[], float] = time.monotonic,
         own: Callable[[], float] = time.process_time,
+        own_nice: int | None = None,
     ) -> None:
+        """`own` tells this process's seconds of processor time; `own_nice` stands for its niceness,
+        where it is not to be asked for."""
         self._stat = proc / "stat"
         self._clock = clock
         self._own = own
         self._cpus = frozenset(f"cpu{number}" for number in _affinity())
         self._quota = find_quota(proc, cgroups)
+        gives_way = (os.nice(0) if own_nice is None else own_nice) > 0
+        self._left_out = (_IDLE, _WAITING) if gives_way else (_IDLE, _WAITING, _NICE)
         self._affine = len(self._cpus)
         self._last = self.read()
 
@@ -94,16 +102,14 @@ class CpuMeter:
     def _busy_s(self) -> float | None:
         try:
             lines = self._stat.read_text(encoding="ascii").splitlines()
-            return (
-                sum(
-                    sum(map(int, fields)) - int(fields[3]) - int(fields[4])  # less idle, iowait
-                    for name, fields in ((w[0], w[1:9]) for w in map(str.split, lines) if w)
-                    if name in self._cpus
-                )
-                / _TICKS_PER_S
+            ticks = sum(
+                sum(map(int, words[1:9])) - sum(int(words[field]) for field in self._left_out)
+                for words in map(str.split, lines)
+                if words and words[0] in self._cpus
             )
         except (OSError, ValueError, IndexError):
             return None
+        return ticks / _TICKS_PER_S
 
 
 def _others(before: Usage, after: Usage, first_s: float | None, last_s: float | None) -> float:

@@ -22,9 +22,9 @@ class Machine:
         self.write(self.proc / "self/cgroup", group)
         self.busy(0)
 
-    def busy(self, seconds: float) -> None:
+    def busy(self, seconds: float, *, nice_s: float = 0.0) -> None:
         """Processor time taken by anybody, on the first of our cores."""
-        row = [0, int(seconds * TICKS), 0, 999, 999, 0, 0, 0, 55, 0]
+        row = [int(seconds * TICKS), int(nice_s * TICKS), 0, 999, 999, 0, 0, 0, 55, 0]
         first, other = CPUS[0], max(CPUS) + 1
         text = "cpu  1 2 3 4 5 6 7 8 9 10\n" + "".join(
             f"cpu{cpu} {' '.join(map(str, row))}\n" for cpu in (first, other)
@@ -91,7 +91,9 @@ def test_this_machine_has_a_core() -> None:
 
 
 def meter(machine: Machine, clock: FakeClock, own: list[float]) -> CpuMeter:
-    return CpuMeter(proc=machine.proc, cgroups=machine.cgroups, clock=clock, own=lambda: own[0])
+    return CpuMeter(
+        proc=machine.proc, cgroups=machine.cgroups, clock=clock, own=lambda: own[0], own_nice=0
+    )
 
 
 def test_others_on_our_cores_leave_less(tmp_path: Path) -> None:
@@ -103,6 +105,21 @@ def test_others_on_our_cores_leave_less(tmp_path: Path) -> None:
     assert watched.free() == pytest.approx(len(CPUS) - 0.75)
     clock.advance(1.0)
     assert watched.free() == len(CPUS)
+
+
+@pytest.mark.parametrize(("own_nice", "taken"), [(0, 0.25), (5, 0.75)])
+def test_work_that_gives_way_takes_nothing(tmp_path: Path, own_nice: int, taken: float) -> None:
+    machine, clock = Machine(tmp_path, ""), FakeClock()
+    watched = CpuMeter(
+        proc=machine.proc,
+        cgroups=machine.cgroups,
+        clock=clock,
+        own=lambda: 0.0,
+        own_nice=own_nice,
+    )
+    clock.advance(1.0)
+    machine.busy(0.25, nice_s=0.5)
+    assert watched.free() == pytest.approx(len(CPUS) - taken)
 
 
 def test_others_under_our_quota_leave_less(tmp_path: Path) -> None:

@@ -1,0 +1,144 @@
+"""The engine beside a busy process: tokens/s alone, with competitors, and after they left, with
+threads that stay and with threads that follow the free cores.
+
+    python -m bench.contention --bundle DIR [--rows 1,8] [--seconds 12] [--competitors 1]
+
+A phase is `--seconds` long. Its first half, in which threads may change, is told apart from its
+second.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import enum
+import statistics
+import subprocess
+import sys
+import time
+from collections import defaultdict
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from bench.report import Noise, emit, parser, say
+from nsedge.api import Event, Finished, Request, Sampling, TextPrompt
+from nsedge.runtime.admission import make_job
+from nsedge.runtime.cores import usable_cores
+from nsedge.runtime.engine import Emit
+from nsedge.runtime.residency import Resident, load
+from nsedge.runtime.settings import EngineSettings
+
+CONTEXT = 1024
+PROMPT = TextPrompt(text="The quick brown fox jumps over the lazy dog.")
+
+
+class Phase(enum.StrEnum):
+    """What happens beside the engine."""
+
+    ALONE = "alone"
+    BESIDE = "beside competitors"
+    AFTER = "after they left"
+
+
+class Streams:
+    """An engine that always decodes the same number of rows."""
+
+    def __init__(self, bundle: Path, *, rows: int, threads: int) -> None:
+        """`threads` of 0 follow the free cores."""
+        settings = EngineSettings(slots=rows, context_tokens=CONTEXT, threads=threads)
+        self._resident: Resident = load(
+            bundle, settings=settings, deliver=_deliver, clock=time.monotonic
+        )
+        for _ in range(rows):
+            self._submit()
+
+    def tokens_per_s(self, seconds: float) -> float:
+        """Step for `seconds`."""
+        engine = self._resident.engine
+        before, began = self._made(), time.perf_counter()
+        while time.perf_counter() - began < seconds:
+            engine.drain_inbox(wait=False)
+            engine.step()
+        return (self._made() - before) / (time.perf_counter() - began)
+
+    def _made(self) -> int:
+        return self._resident.stats().completion_tokens
+
+    def _submit(self) -> None:
+        sampling = Sampling(temperature=0.0, ignore_eos=True, max_tokens=CONTEXT // 4)
+        job = make_job(
+            Request(request_id="bench", model="", prompt=PROMPT, sampling=sampling),
+            self._resident,
+            prompt_ids=self._resident.prompts.read(PROMPT),
+            submitted_s=time.monotonic(),
+            emit=self._see,
+        )
+        self._resident.engine.submit(job)
+
+    def _see(self, event: Event) -> None:
+        if isinstance(event, Finished):
+            self._submit()
+
+
+def _deliver(batch: list[tuple[Emit, Event]]) -> None:
+    for emit_event, event in batch:
+        emit_event(event)
+
+
+@contextlib.contextmanager
+def competitors(count: int) -> Iterator[None]:
+    """Processes that take all the processor time they get."""
+    command = (sys.executable, "-c", "while True: pass")
+    running = [subprocess.Popen(command) for _ in range(count)]
+    try:
+        yield
+    finally:
+        for process in running:
+            process.kill()
+            process.wait()
+
+
+def measure(streams: Streams, seconds: float, count: int) -> list[dict[str, Any]]:
+    """The phases in their order."""
+    found = []
+    for phase in Phase:
+        watch = Noise()
+        with competitors(count if phase is Phase.BESIDE else 0):
+            halves = [streams.tokens_per_s(seconds / 2) for _ in range(2)]
+        found.append({"phase": phase, "halves": halves, "others_cores": watch.others()})
+    return found
+
+
+def main() -> None:
+    """Measure and print."""
+    arguments = parser(__doc__)
+    arguments.add_argument("--rows", default="1,8")
+    arguments.add_argument("--seconds", type=float, default=12.0)
+    arguments.add_argument("--competitors", type=int, default=1)
+    options = arguments.parse_args()
+    modes = {"stay": usable_cores(), "follow": 0}
+    result: dict[str, Any] = defaultdict(lambda: defaultdict(list))
+    for rows in map(int, options.rows.split(",")):
+        streams = {
+            mode: Streams(options.bundle, rows=rows, threads=threads)
+            for mode, threads in modes.items()
+        }
+        for _ in range(options.rounds):
+            for mode, stream in streams.items():
+                phases = measure(stream, options.seconds, options.competitors)
+                result[str(rows)][mode].append(phases)
+        for mode in modes:
+            _say(rows, mode, result[str(rows)][mode])
+    chosen = {key: str(value) for key, value in vars(options).items()}
+    emit({"bench": "contention", "options": chosen, "rows": result}, options.json)
+
+
+def _say(rows: int, mode: str, rounds: list[list[dict[str, Any]]]) -> None:
+    for number, phase in enumerate(Phase):
+        halves = [phases[number]["halves"] for phases in rounds]
+        first, second = (statistics.median(half) for half in zip(*halves, strict=True))
+        say(f"{rows:3} rows, threads {mode:6}  {phase:18}  {first:7.1f} {second:7.1f} tokens/s")
+
+
+if __name__ == "__main__":
+    main()
