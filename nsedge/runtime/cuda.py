@@ -8,7 +8,7 @@ two runs, each of which ends synchronised.
 from __future__ import annotations
 
 import ctypes
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import onnxruntime as ort
@@ -50,7 +50,19 @@ def provider_settings(*, captures: bool) -> dict[str, str]:
     }
 
 
-class Copier:
+class Copier(Protocol):
+    """Copies between places of one memory."""
+
+    def copy(self, target: int, source: int, *, pitch: int, width: int, height: int) -> None:
+        """Begin to copy `height` pieces of `width` bytes, each `pitch` bytes after the last."""
+        ...
+
+    def wait(self) -> None:
+        """Return when every copy is done."""
+        ...
+
+
+class CudaCopier:
     """Copies between places of the GPU's memory."""
 
     def __init__(self) -> None:
@@ -59,7 +71,7 @@ class Copier:
         self._library.cudaGetErrorString.restype = ctypes.c_char_p
 
     def copy(self, target: int, source: int, *, pitch: int, width: int, height: int) -> None:
-        """Copy `height` pieces of `width` bytes, each `pitch` bytes after the one before."""
+        """Begin to copy `height` pieces of `width` bytes, each `pitch` bytes after the last."""
         self._check(
             self._library.cudaMemcpy2D(
                 ctypes.c_void_p(target),
@@ -92,54 +104,47 @@ def _open_runtime() -> Any:
 
 
 class Rows:
-    """Where the rows of one tensor `[rows, heads, capacity, head_dim]` lie, from an address on."""
+    """Where each row of one tensor `[rows, heads, capacity, head_dim]` lies."""
 
-    def __init__(
-        self, address: int, *, heads: int, capacity: int, head_dim: int, dtype: str
-    ) -> None:
-        self._address = address
-        self._shape = (heads, capacity, head_dim)
-        self._dtype = np.dtype(dtype)
-        self._head_bytes = capacity * head_dim * self._dtype.itemsize
+    def __init__(self, whole: View) -> None:
+        self._whole = whole
+        _, self._heads, capacity, head_dim = whole.shape
+        self._token_bytes = head_dim * np.dtype(whole.dtype).itemsize
+        self._head_bytes = capacity * self._token_bytes
 
     def view(self, first: int, rows: int) -> View:
         """`rows` rows from `first` on."""
-        return View(CUDA, self._dtype.type, (rows, *self._shape), self._at(first))
+        shape = (rows, *self._whole.shape[1:])
+        return View(self._whole.device, self._whole.dtype, shape, self._at(first))
 
     def copy(self, copier: Copier, source: int, target: int, tokens: int) -> None:
         """Begin to copy the first `tokens` tokens of a row."""
-        heads, _, head_dim = self._shape
-        width = tokens * head_dim * self._dtype.itemsize
         copier.copy(
-            self._at(target), self._at(source), pitch=self._head_bytes, width=width, height=heads
+            self._at(target),
+            self._at(source),
+            pitch=self._head_bytes,
+            width=tokens * self._token_bytes,
+            height=self._heads,
         )
 
     def _at(self, row: int) -> int:
-        return self._address + row * self._shape[0] * self._head_bytes
+        return self._whole.address + row * self._heads * self._head_bytes
 
 
 class CudaKv:
     """A cache in the GPU's memory, taken whole when it is made."""
 
-    def __init__(self, layout: KvLayout, *, rows: int, capacity: int, dtype: str) -> None:
-        """Raises DeviceUnavailable where CUDA's library is not to be had."""
-        self._copier = Copier()
+    def __init__(
+        self, layout: KvLayout, *, rows: int, capacity: int, place: str, copier: Copier
+    ) -> None:
+        self._copier = copier
         self._spare = rows
         # Zeros, since what was there before may be no number; a row more to exchange two through.
         shape = (rows + 1, layout.heads, capacity, layout.head_dim)
-        empty = np.zeros(shape, dtype)
-        self._values = [
-            ort.OrtValue.ortvalue_from_numpy(empty, CUDA, 0) for _ in range(2 * layout.layers)
-        ]
+        zeros = np.zeros(shape, layout.dtype)
+        self._values = [_filled(zeros, place) for _ in range(2 * layout.layers)]
         self._tensors = [
-            Rows(
-                value.data_ptr(),
-                heads=layout.heads,
-                capacity=capacity,
-                head_dim=layout.head_dim,
-                dtype=dtype,
-            )
-            for value in self._values
+            Rows(View(place, zeros.dtype.type, shape, value.data_ptr())) for value in self._values
         ]
 
     def views(self, first: int, rows: int) -> list[tuple[View, View]]:
@@ -163,26 +168,38 @@ class CudaKv:
         self._copier.wait()
 
 
+def _filled(array: NDArray[Any], place: str) -> Any:
+    """A tensor of its own in the memory `place`, with what `array` holds."""
+    value = ort.OrtValue.ortvalue_from_shape_and_type(array.shape, array.dtype, place, 0)
+    value.update_inplace(array)
+    return value
+
+
 class CudaDevice:
     """The first GPU."""
 
-    def __init__(self, *, captures: bool) -> None:
-        """`captures` replays decoding runs as CUDA graphs, one for each number of rows."""
-        self._captures = captures
+    def __init__(self, *, captures: bool, place: str = CUDA, copier: Copier | None = None) -> None:
+        """`captures` replays decoding runs as CUDA graphs, one for each number of rows.
 
-    def memory(self, layout: KvLayout, *, rows: int, capacity: int) -> CudaKv:
-        """An empty cache.
+        `place` is the memory that ONNX Runtime takes, `copier` what copies in it.
 
         Raises:
             DeviceUnavailable: where CUDA's library is not to be had.
         """
-        return CudaKv(layout, rows=rows, capacity=capacity, dtype=layout.dtype)
+        self._captures = captures
+        self._place = place
+        self._copier = copier or CudaCopier()
+
+    def memory(self, layout: KvLayout, *, rows: int, capacity: int) -> CudaKv:
+        """An empty cache."""
+        return CudaKv(layout, rows=rows, capacity=capacity, place=self._place, copier=self._copier)
 
     def binding(self, session: Any, *, repeats: int | None = None) -> CudaBinding:
         """A binding to run once, or again and again under a number of its own."""
         if not self._captures:
-            return CudaBinding(session)
-        return CudaBinding(session, graph=NO_GRAPH if repeats is None else repeats)
+            return CudaBinding(session, place=self._place)
+        graph = NO_GRAPH if repeats is None else repeats
+        return CudaBinding(session, place=self._place, graph=graph)
 
 
 class CudaBinding:
@@ -192,8 +209,9 @@ class CudaBinding:
     session was opened without graphs.
     """
 
-    def __init__(self, session: Any, *, graph: int | None = None) -> None:
+    def __init__(self, session: Any, *, place: str, graph: int | None = None) -> None:
         self._session = session
+        self._place = place
         self._binding = session.io_binding()
         self._options = ort.RunOptions()
         if graph is not None:
@@ -203,7 +221,7 @@ class CudaBinding:
 
     def feed(self, name: str, array: NDArray[Any]) -> None:
         """Let the graph read `array`, as it is when the graph is run."""
-        value = ort.OrtValue.ortvalue_from_numpy(array, CUDA, 0)
+        value = _filled(array, self._place)
         self._binding.bind_ortvalue_input(name, value)
         self._fed.append((value, array))
 
@@ -213,7 +231,7 @@ class CudaBinding:
 
     def fetch(self, name: str, array: NDArray[Any]) -> None:
         """Let the graph write to `array`, by way of the GPU's memory."""
-        value = ort.OrtValue.ortvalue_from_shape_and_type(array.shape, array.dtype, CUDA, 0)
+        value = ort.OrtValue.ortvalue_from_shape_and_type(array.shape, array.dtype, self._place, 0)
         self._binding.bind_ortvalue_output(name, value)
         self._fetched.append((value, array))
 

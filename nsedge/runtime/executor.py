@@ -16,7 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nsedge.bundle import Variant
-from nsedge.runtime.binding import Binding, HostBinding, place_cache
+from nsedge.runtime.binding import Binding, Device, HostDevice, place_cache
+from nsedge.runtime.cuda import CUDA, CudaDevice
 from nsedge.runtime.kv import HostKv
 from nsedge.runtime.plan import Chunk, KvCopy, KvSwap, StepPlan
 from nsedge.runtime.prompt_cache import PromptCaches, read_scales
@@ -36,28 +37,35 @@ class Executor:
         capacity: int,
         threads: int,
         scales: Path | None = None,
+        captures: bool = False,
     ) -> None:
         """Open a session and reserve KV memory for `slots` rows of `capacity` tokens.
 
-        `scales` is the file that the variant's layout names, where its cache is int8.
+        `scales` is the file that the variant's layout names, where its cache is int8. `captures`
+        lets a GPU replay decoding as CUDA graphs.
 
         Raises:
             DeviceUnavailable: where the variant's provider is not the one in use.
             BundleInvalid: where the graph or the scales cannot be loaded.
         """
         self._io = variant.io
-        self._open = partial(open_session, graph, variant.device, requires=variant.requires)
+        self._open = partial(
+            open_session, graph, variant.device, requires=variant.requires, captures=captures
+        )
         self._session = self._open(threads)
-        self._kv = HostKv(variant.kv, rows=slots, capacity=capacity, dtype=variant.kv.dtype)
+        self._device = device_of(variant.device, captures=captures)
+        self._kv = self._device.memory(variant.kv, rows=slots, capacity=capacity)
         self._logits = np.zeros((slots + 1, vocab_size), np.float32)
         self._ids = np.zeros((slots, 1), np.int64)
         self._lengths = np.zeros(slots, np.int32)
         self._positions = np.zeros((slots, 1), np.int64)
         self._total = np.zeros((), np.int32)
+        # A captured run keeps the total it was captured with: the greatest there can be.
+        self._fixed_total = capacity if captures else None
         self._first = np.zeros(1, np.int64)
         self._bindings: dict[int, Binding] = {}
         self._prompts: PromptCaches | None = None
-        if scales is not None:
+        if scales is not None and isinstance(self._kv, HostKv):
             read = read_scales(scales, variant.kv)
             self._prompts = PromptCaches(variant.kv, rows=self._kv, scales=read, capacity=capacity)
         self._reads_prompt, self._reads_rows = np.array(True), np.array(False)
@@ -93,15 +101,19 @@ class Executor:
         """Read and decode once, so that the first request finds memory and kernels ready."""
         prompt = None if self._prompts is None else self._prompts.spare()
         self._read([0, 0], row=0, start=0, logits=self._logits[:1], prompt=prompt)
-        self._lengths[0], self._total[...] = 2, 3
-        self._decoding(1).run()
+        self._lengths[0] = 2
+        self._run_rows(1)
 
     def _decode(self, plan: StepPlan) -> None:
         rows = len(plan.decode)
         self._ids[:rows, 0] = [sequence.output_ids[-1] for sequence in plan.decode]
         self._lengths[:rows] = [sequence.kv_length for sequence in plan.decode]
         self._positions[:rows, 0] = self._lengths[:rows]
-        self._total[...] = self._lengths[:rows].max() + 1
+        self._run_rows(rows)
+
+    def _run_rows(self, rows: int) -> None:
+        """Decode rows 0..rows-1, which hold `_lengths` tokens."""
+        self._total[...] = self._fixed_total or self._lengths[:rows].max() + 1
         self._decoding(rows).run()
 
     def _prefill(self, chunk: Chunk, logits: NDArray[np.float32]) -> None:
@@ -133,8 +145,10 @@ class Executor:
         }
         if self._io.position_ids is not None:
             inputs[self._io.position_ids] = np.arange(start, end, dtype=np.int64)[None]
-        total = np.array(end, np.int32)
-        binding = self._bind(inputs, total, logits[None], first=row, rows=1, prompt=prompt)
+        binding = self._device.binding(self._session)
+        self._bind(binding, inputs, logits[None], total=np.array(end, np.int32))
+        place_cache(binding, self._io, self._kv, first=row, rows=1)
+        self._place_prompt(binding, prompt)
         binding.run()
 
     def _decoding(self, rows: int) -> Binding:
@@ -148,34 +162,33 @@ class Executor:
             }
             if self._io.position_ids is not None:
                 inputs[self._io.position_ids] = self._positions[:rows]
-            logits = self._logits[:rows, None]
-            binding = self._bind(inputs, self._total, logits, first=0, rows=rows)
+            binding = self._device.binding(self._session, repeats=rows)
+            self._bind(binding, inputs, self._logits[:rows, None], total=self._total)
+            place_cache(binding, self._io, self._kv, first=0, rows=rows)
+            self._place_prompt(binding, None)
             self._bindings[rows] = binding
         return binding
 
     def _bind(
         self,
+        binding: Binding,
         inputs: dict[str, NDArray[Any]],
-        total: NDArray[np.int32],
         logits: NDArray[np.float32],
         *,
-        first: int,
-        rows: int,
-        prompt: HostKv | None = None,
-    ) -> Binding:
-        """Bind the arrays and `rows` rows of the cache; the arrays must outlive the run."""
-        binding = HostBinding(self._session)
+        total: NDArray[np.int32],
+    ) -> None:
         for name, array in inputs.items():
             binding.feed(name, array)
         binding.feed_host(self._io.total_sequence_length, total)
         binding.fetch(self._io.logits, logits)
-        place_cache(binding, self._io, self._kv, first=first, rows=rows)
+
+    def _place_prompt(self, binding: Binding, prompt: HostKv | None) -> None:
+        """Let the graph read `prompt`, or the rows where that is None."""
         if self._io.prompt is not None and self._prompts is not None:
             flag = self._reads_rows if prompt is None else self._reads_prompt
             binding.feed_host(self._io.prompt.flag, flag)
             own = self._prompts.spare() if prompt is None else prompt
             place_cache(binding, self._io.prompt, own, first=0, rows=1)
-        return binding
 
     def _copy(self, copy: KvCopy | KvSwap) -> None:
         match copy:
@@ -183,3 +196,8 @@ class Executor:
                 self._kv.copy(source, target, tokens)
             case KvSwap(first=first, second=second, tokens=tokens):
                 self._kv.swap(first, second, tokens)
+
+
+def device_of(name: str, *, captures: bool) -> Device:
+    """Where a variant for the device `name` runs."""
+    return CudaDevice(captures=captures) if name == CUDA else HostDevice()
