@@ -30,7 +30,7 @@ from nsedge.runtime.plan import StepPlan
 from nsedge.runtime.residency import Resident, load
 from nsedge.runtime.sampler import Sampler
 from nsedge.runtime.scheduler import Policy, Scheduler
-from nsedge.runtime.settings import EngineSettings
+from nsedge.runtime.settings import EngineSettings, PrefixReuse
 from nsedge.runtime.slots import Slots
 
 GREEDY = Sampling(temperature=0.0, ignore_eos=True)
@@ -74,7 +74,7 @@ class Bench:
                 policy=Policy(
                     max_waiting=rows if waiting is None else waiting,
                     chunk_tokens=chunk,
-                    prefix_reuse=False,
+                    prefix_reuse=PrefixReuse.OFF,
                 ),
             ),
             sampler=Sampler(end_ids=resident.manifest.eos_token_ids),
@@ -82,12 +82,15 @@ class Bench:
             clock=time.perf_counter,
         )
 
-    def submit(self, ids: tuple[int, ...], max_tokens: int) -> Job:
+    def submit(self, ids: tuple[int, ...], max_tokens: int, *, lookup: bool = False) -> Job:
+        """Put a prompt into the inbox; `lookup` lets its answer be guessed from it."""
         request = Request(
             request_id="bench",
             model=self.resident.manifest.name,
             prompt=TextPrompt(text=""),
-            sampling=dataclasses.replace(self.sampling, max_tokens=max_tokens),
+            sampling=dataclasses.replace(
+                self.sampling, max_tokens=max_tokens, prompt_lookup=lookup
+            ),
         )
         job = make_job(
             request, self.resident, prompt_ids=ids, submitted_s=time.perf_counter(), emit=_drop

@@ -74,6 +74,9 @@ class Sampling:
     - max_tokens: None is as many as the context holds. clip_max_tokens lowers a max_tokens that
       does not fit instead of refusing the request; `Finished.clipped_max_tokens` tells the value.
     - min_tokens: end-of-sequence and stop strings are ignored before it.
+    - prompt_lookup: guess tokens from what followed the same ones before, and check several in a
+      step, where that is faster: extraction and editing gain by it. The text stays the same but for
+      rounding.
     """
 
     temperature: float | None = None
@@ -90,6 +93,7 @@ class Sampling:
     min_tokens: int = 0
     ignore_eos: bool = False
     clip_max_tokens: bool = False
+    prompt_lookup: bool = False
 
     def check(self) -> None:
         """Refuse values out of range.

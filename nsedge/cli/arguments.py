@@ -94,6 +94,7 @@ def sampling_of(options: argparse.Namespace) -> Sampling:
         logit_bias=dict(options.logit_bias),
         ignore_eos=options.ignore_eos,
         clip_max_tokens=options.clip_max_tokens,
+        prompt_lookup=options.prompt_lookup,
         **said,
     )
     sampling.check()
@@ -241,6 +242,9 @@ def _sampling_flags(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--ignore-eos", action="store_true", help="go on past the end of sequence")
     group.add_argument(
         "--clip-max-tokens", action="store_true", help="lower a --max-tokens that does not fit"
+    )
+    group.add_argument(
+        "--prompt-lookup", action="store_true", help="guess words that were there before: faster"
     )
 
 

@@ -9,6 +9,7 @@ from nsedge.runtime.engine import Emit, Job
 from nsedge.runtime.residency import Resident
 from nsedge.runtime.sampler import SamplerRow, SamplingParams
 from nsedge.runtime.sequence import Limits, Sequence
+from nsedge.runtime.speculation import PromptLookup
 
 
 def make_job(
@@ -39,6 +40,7 @@ def make_job(
                 end_ids=frozenset(() if sampling.ignore_eos else manifest.eos_token_ids),
             ),
             submitted_s=submitted_s,
+            lookup=PromptLookup(prompt_ids) if sampling.prompt_lookup else None,
             priority=request.priority,
             deadline_s=None if request.deadline_s is None else submitted_s + request.deadline_s,
         ),

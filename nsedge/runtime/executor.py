@@ -22,6 +22,7 @@ from nsedge.runtime.kv import HostKv
 from nsedge.runtime.plan import Chunk, KvCopy, KvSwap, StepPlan
 from nsedge.runtime.prompt_cache import PromptCaches, read_scales
 from nsedge.runtime.session import open_session
+from nsedge.runtime.speculation import MOST_DRAFTED
 
 
 class Executor:
@@ -55,7 +56,7 @@ class Executor:
         self._session = self._open(threads)
         self._device = device_of(variant.device, captures=captures)
         self._kv = self._device.memory(variant.kv, rows=slots, capacity=capacity)
-        self._logits = np.zeros((slots + 1, vocab_size), np.float32)
+        self._logits = np.zeros((max(slots, MOST_DRAFTED) + 1, vocab_size), np.float32)
         self._ids = np.zeros((slots, 1), np.int64)
         self._lengths = np.zeros(slots, np.int32)
         self._positions = np.zeros((slots, 1), np.int64)
@@ -76,9 +77,14 @@ class Executor:
         return str(self._session.get_providers()[0])
 
     def run(self, plan: StepPlan) -> NDArray[np.float32]:
-        """Run a step; float32 [len(plan.sampled), V], valid and writable until the next."""
+        """Run a step; float32 [len(plan.answered), V], valid and writable until the next.
+
+        With a draft there is one row more for each of its guesses.
+        """
         for copy in plan.copies:
             self._copy(copy)
+        if plan.draft:
+            return self._check(plan)
         row = len(plan.decode)
         if row:
             self._decode(plan)
@@ -106,10 +112,18 @@ class Executor:
 
     def _decode(self, plan: StepPlan) -> None:
         rows = len(plan.decode)
-        self._ids[:rows, 0] = [sequence.output_ids[-1] for sequence in plan.decode]
+        self._ids[:rows, 0] = [sequence.input_id for sequence in plan.decode]
         self._lengths[:rows] = [sequence.kv_length for sequence in plan.decode]
         self._positions[:rows, 0] = self._lengths[:rows]
         self._run_rows(rows)
+
+    def _check(self, plan: StepPlan) -> NDArray[np.float32]:
+        """Read the newest token and its guesses into the only row, like a piece of a prompt."""
+        sequence = plan.decode[0]
+        logits = self._logits[: 1 + len(plan.draft)]
+        ids = (sequence.input_id, *plan.draft)
+        self._read(ids, row=0, start=sequence.kv_length, logits=logits)
+        return logits
 
     def _run_rows(self, rows: int) -> None:
         """Decode rows 0..rows-1, which hold `_lengths` tokens."""
@@ -135,13 +149,13 @@ class Executor:
     ) -> None:
         """Append `ids` to `row`, which holds `start` tokens, or to `prompt` if there is one.
 
-        `logits` [1, V] are those after the last.
+        `logits` [K, V] are those after the last K.
         """
         end = start + len(ids)
         inputs: dict[str, NDArray[Any]] = {
             self._io.input_ids: np.array([ids], np.int64),
             self._io.seqlens_k: np.array([end - 1], np.int32),
-            self._io.kept_positions: np.array([len(ids) - 1], np.int64),
+            self._io.kept_positions: np.arange(len(ids) - len(logits), len(ids), dtype=np.int64),
         }
         if self._io.position_ids is not None:
             inputs[self._io.position_ids] = np.arange(start, end, dtype=np.int64)[None]

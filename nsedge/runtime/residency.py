@@ -81,6 +81,7 @@ class Resident:
                     prefix_reuse=settings.prefix_reuse,
                     stretch=settings.step_stretch,
                     burst_s=settings.burst_s,
+                    drafts=variant.io.prompt is None,
                 ),
             ),
             sampler=Sampler(end_ids=manifest.eos_token_ids),

@@ -140,6 +140,7 @@ def sampling(body: SamplingFields) -> Sampling:
         min_tokens=body.min_tokens or 0,
         ignore_eos=bool(body.ignore_eos),
         clip_max_tokens=bool(body.clip_max_tokens),
+        prompt_lookup=bool(body.prompt_lookup),
     )
     try:
         wanted.check()

@@ -33,6 +33,7 @@ class SamplingFields(msgspec.Struct, kw_only=True):
     min_tokens: Integer | None = None
     ignore_eos: bool | None = None
     clip_max_tokens: bool | None = None
+    prompt_lookup: bool | None = None
     priority: str | Integer | None = None
     """A class by name; or, as vLLM has it, a number, of which the lower goes first."""
     deadline_s: float | None = None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zlib
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -17,6 +18,7 @@ from nsedge.runtime.scheduler import Policy, Scheduler
 from nsedge.runtime.sequence import Limits, Sequence
 from nsedge.runtime.settings import PrefixReuse
 from nsedge.runtime.slots import Slots
+from nsedge.runtime.speculation import PromptLookup
 from tests.fakes import FakeClock
 
 VOCAB = 97
@@ -45,6 +47,7 @@ class RowModel:
     """Runs plans over rows of tokens; a wrong copy, row or length shows in the output."""
 
     def __init__(self, slots: int) -> None:
+        self.says: Callable[[list[int]], int] = next_token
         self.rows: list[list[int]] = [[] for _ in range(slots)]
         self.fail_next = False
         self.chunks: list[int] = []
@@ -59,13 +62,15 @@ class RowModel:
             self.copies.append(copy)
         said = []
         for row, sequence in enumerate(plan.decode):
-            self.rows[row] = [*self.rows[row][: sequence.kv_length], sequence.input_id]
-            said.append(next_token(self.rows[row]))
+            self.rows[row] = self.rows[row][: sequence.kv_length]
+            for token in (sequence.input_id, *plan.draft):
+                self.rows[row].append(token)
+                said.append(self.says(self.rows[row]))
         for chunk in plan.prefill:
             self.chunks.append(len(chunk.ids))
             self.rows[chunk.row] = [*self.rows[chunk.row][: chunk.start], *chunk.ids]
             if chunk.is_last:
-                said.append(next_token(self.rows[chunk.row]))
+                said.append(self.says(self.rows[chunk.row]))
         logits = np.zeros((len(said), VOCAB), np.float32)
         logits[np.arange(len(said)), said] = 9.0
         return logits
@@ -133,6 +138,7 @@ class Rig:
         ignore_end: bool = False,
         priority: Priority = Priority.NORMAL,
         deadline_s: float | None = None,
+        lookup: bool = False,
     ) -> Job:
         self.events[name] = []
         job = Job(
@@ -147,6 +153,7 @@ class Rig:
                 submitted_s=self.clock(),
                 priority=priority,
                 deadline_s=None if deadline_s is None else self.clock() + deadline_s,
+                lookup=PromptLookup(prompt) if lookup else None,
             ),
             row=SamplerRow(SamplingParams(temperature=0.0)),
             text=TextStream(Letters(), StopFinder(stop)),
