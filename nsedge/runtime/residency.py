@@ -26,7 +26,6 @@ from nsedge.runtime.settings import Device, EngineSettings
 from nsedge.runtime.slots import Slots
 from nsedge.runtime.threads import ThreadChoice
 
-
 log = logging.getLogger(__name__)
 
 
