@@ -76,7 +76,7 @@ def quantise(graph: Graph, scheme: Scheme) -> dict[str, int]:
     """
     if scheme.bits is None or scheme.table_bits is None:
         return kept_fp32(graph)
-    _quantise_tables(graph, scheme)
+    quantise_tables(graph, scheme)
     for projection in list(projections(graph)):
         weight = np.ascontiguousarray(graph.weights.pop(projection.weight).T)
         head = projection.output in graph.output_names()
@@ -84,7 +84,7 @@ def quantise(graph: Graph, scheme: Scheme) -> dict[str, int]:
         block = scheme.table_block if head else scheme.block
         _multiply(graph, projection, weight, bits=bits, block=block)
     graph.prune()
-    _refuse_large(graph)
+    refuse_large(graph)
     return kept_fp32(graph)
 
 
@@ -133,7 +133,7 @@ def _keep(graph: Graph, name: str, blocks: Blocks) -> list[str]:
     return names
 
 
-def _quantise_tables(graph: Graph, scheme: Scheme) -> None:
+def quantise_tables(graph: Graph, scheme: Scheme) -> None:
     """Embedding tables [V, H]: looked up in blocks, and multiplied by if the head is tied."""
     for lookup in [n for n in graph.nodes if n.op_type == "Gather" and n.input[0] in graph.weights]:
         table = graph.weights[lookup.input[0]]
@@ -186,7 +186,12 @@ def _look_up(
     )
 
 
-def _refuse_large(graph: Graph) -> None:
+def refuse_large(graph: Graph) -> None:
+    """Hold that no large matrix is left as it was.
+
+    Raises:
+        Refused: one is; the message names it.
+    """
     for node in graph.nodes:
         if node.op_type not in ("MatMul", "FusedMatMul", "Gemm", "Gather", "Conv"):
             continue
@@ -224,4 +229,8 @@ def _purpose(node: NodeProto, position: int) -> str:
         return "small tables"
     if quantised:
         return "biases" if position == 5 else "scales"
+    if node.op_type == "MatMulIntegerToFloat":
+        return "biases" if position == 6 else "scales"
+    if node.op_type == "QuantizeLinear":
+        return "scales"
     return node.op_type

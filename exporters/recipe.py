@@ -5,7 +5,9 @@ from __future__ import annotations
 import importlib.metadata
 import shutil
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,11 +15,12 @@ import msgspec
 import numpy as np
 
 from exporters.cache import Cache, Inputs, code_digest, folder_digest
+from exporters.errors import Refused
 from exporters.fidelity import GOLDEN_TOKENS, continue_greedily, measure
-from exporters.package import Parts, check_place, variant_digest, write_bundle
-from exporters.records import GRAPH_FILE, ReferenceRecord, VariantRecord
+from exporters.package import Parts, check_place, native_record, variant_digest, write_bundle
+from exporters.records import GRAPH_FILE, NATIVE_FILE, ReferenceRecord, VariantRecord
 from exporters.runner import Runner
-from exporters.schemes import REFERENCE_SCHEME, KvFormat, Scheme
+from exporters.schemes import REFERENCE_SCHEME, KvFormat, Method, Scheme
 from exporters.source import Source
 from exporters.texts import (
     CALIBRATION_FILE,
@@ -27,10 +30,13 @@ from exporters.texts import (
     fidelity_passages,
     golden_texts,
 )
+from nsedge import native
 from nsedge.bundle import Bundle, Fidelity, GoldenPrompt, GraphIo, KvLayout, sha256_of
+from nsedge.native import REQUIREMENT
 
 if TYPE_CHECKING:
     from exporters.graph import Graph
+    from exporters.observe import Calibration
 
 MAX_CONTEXT = 32768
 """Longest context that a graph's rotary tables hold, unless asked otherwise."""
@@ -43,7 +49,10 @@ GRAPH_CODE = (
     *("decoder_export", "decoder_trace", "operators", "reference"),
     *("clean", "fold", "graph", "pack", "runner", "source"),
 )
-VARIANT_CODE = ("graph", "pack", "quantise", "schemes")
+VARIANT_CODE = (
+    *("apply", "graph", "native", "observe", "pack", "quantise"),
+    *("rotate", "rounding", "schemes", "texts", "w8a8"),
+)
 CACHE_CODE = ("graph", "kv_int8", "pack", "runner", "texts")
 MEASURE_CODE = ("fidelity", "runner", "texts")
 
@@ -60,6 +69,20 @@ class Order:
     scheme: Scheme
     kv: KvFormat = KvFormat.FLOAT32
     max_context: int = MAX_CONTEXT
+
+    def check(self) -> None:
+        """Refuse what does not go together, before any work.
+
+        Raises:
+            Refused: with the reason.
+            ExportError: the source is incomplete.
+        """
+        self.source.check()
+        if self.scheme.method is Method.ROTATED and self.kv is KvFormat.INT8:
+            raise Refused(
+                f"--scheme {self.scheme.name} turns the values that --kv int8 has scales for;"
+                " choose one of them"
+            )
 
 
 class Stages:
@@ -79,6 +102,9 @@ class Stages:
             "scheme": order.scheme.name,
             "code": code_digest(*VARIANT_CODE),
         }
+        if order.scheme.calibrated:
+            text = sha256_of(CALIBRATION_FILE)
+            self._variant_inputs = {**self._variant_inputs, "calibration": text}
         if order.kv is KvFormat.INT8:
             scales = cache.key(self._scales_inputs())
             self._variant_inputs = {**self._variant_inputs, "kv_scales": scales}
@@ -102,21 +128,32 @@ class Stages:
         scales = self._kv_scales(reference) if order.kv is KvFormat.INT8 else None
 
         def make(folder: Path) -> None:
+            from exporters.apply import apply_scheme
             from exporters.graph import Graph
-            from exporters.quantise import quantise
+            from exporters.native import write_native
 
             graph = Graph.load(reference / GRAPH_FILE)
-            kept = quantise(graph, order.scheme)
+            kept = apply_scheme(graph, order.scheme, self._calibration(reference))
             io, kv = None, None
             if scales is not None:
                 io, kv = _cache_in_int8(graph, ReferenceRecord.read(reference), scales)
                 shutil.copyfile(scales, folder / scales.name)
             graph.save(folder / GRAPH_FILE)
             nodes = Counter(node.op_type for node in graph.nodes)
-            VariantRecord(nodes=dict(nodes), kept_fp32=kept, io=io, kv=kv).write(folder)
+            native = write_native(folder / GRAPH_FILE, folder / NATIVE_FILE)
+            VariantRecord(nodes=dict(nodes), kept_fp32=kept, io=io, kv=kv, native=native).write(
+                folder
+            )
 
         title = f"Quantising to {order.scheme.name}, cache in {order.kv}"
         return self._cache.get("variant", self._variant_inputs, title=title, make=make)
+
+    def _calibration(self, reference: Path) -> Calibration:
+        from exporters.observe import Calibration
+
+        record = ReferenceRecord.read(reference)
+        passages = calibration_passages(self._order.source.text_reader())
+        return Calibration(passages=passages, io=record.io, kv=record.kv)
 
     def _kv_scales(self, reference: Path) -> Path:
         """The file of the int8 cache's scales."""
@@ -156,15 +193,31 @@ class Stages:
 
     def fidelity(self, reference: Path, variant: Path) -> Fidelity:
         """How near the variant is to fp32."""
+        runner = partial(runner_of, variant, variant_record(reference, variant))
+        inputs = self._measure_inputs(self._variant_inputs, FIDELITY_FILE)
+        return self._fidelity(reference, runner, inputs, "Comparing with fp32")
 
+    def native_fidelity(self, reference: Path, variant: Path) -> Fidelity | None:
+        """How near the native form is; None where there is none, or it does not run here."""
+        is_there = variant != reference and VariantRecord.read(variant).native
+        if not is_there or native.why_not() is not None:
+            return None
+        record = native_record(variant_record(reference, variant))
+        runner = partial(runner_of, variant, record, native=True)
+        inputs: Inputs = {
+            **self._measure_inputs(self._variant_inputs, FIDELITY_FILE),
+            "operators": native.source_digest(),
+        }
+        return self._fidelity(reference, runner, inputs, "Comparing the native form with fp32")
+
+    def _fidelity(
+        self, reference: Path, runner: Callable[[], Runner], inputs: Inputs, title: str
+    ) -> Fidelity:
         def make(folder: Path) -> None:
             passages = fidelity_passages(self._order.source.text_reader())
-            runner = runner_of(variant, variant_record(reference, variant))
-            result = measure(runner_of(reference), runner, passages)
+            result = measure(runner_of(reference), runner(), passages)
             (folder / FIDELITY_NAME).write_bytes(msgspec.json.encode(result))
 
-        inputs = self._measure_inputs(self._variant_inputs, FIDELITY_FILE)
-        title = "Comparing with fp32"
         kept = self._cache.get("fidelity", inputs, title=title, make=make)
         return msgspec.json.decode((kept / FIDELITY_NAME).read_bytes(), type=Fidelity)
 
@@ -186,6 +239,8 @@ class Report:
     kept_fp32: dict[str, int]
     """Bytes that were not quantised, by purpose."""
     fidelity: Fidelity
+    native: Fidelity | None
+    """Of the form on the daemon's own operators, where there is one."""
 
 
 def export_bundle(order: Order, out: Path, *, cache: Cache, replace: bool = False) -> Report:
@@ -197,7 +252,7 @@ def export_bundle(order: Order, out: Path, *, cache: Cache, replace: bool = Fals
         Refused: the model cannot be exported.
         ExportError: something else failed, or `out` is taken.
     """
-    order.source.check()
+    order.check()
     check_place(out, order.name, order.source.origin, replace=replace)
     stages = Stages(order, cache)
     reference = stages.reference()
@@ -212,6 +267,7 @@ def export_bundle(order: Order, out: Path, *, cache: Cache, replace: bool = Fals
         graph=variant,
         golden=stages.golden(reference),
         fidelity=fidelity,
+        native=stages.native_fidelity(reference, variant),
         libraries=library_versions(),
     )
     made = write_bundle(parts, out, replace=replace)
@@ -227,6 +283,7 @@ def export_bundle(order: Order, out: Path, *, cache: Cache, replace: bool = Fals
         difference=record.difference,
         kept_fp32={} if is_reference else VariantRecord.read(variant).kept_fp32,
         fidelity=fidelity,
+        native=parts.native,
     )
 
 
@@ -245,11 +302,18 @@ def _cache_in_int8(graph: Graph, record: ReferenceRecord, scales: Path) -> tuple
     return cache_in_int8(graph, io=record.io, kv=record.kv, scales=np.load(scales))
 
 
-def runner_of(folder: Path, record: ReferenceRecord | None = None) -> Runner:
-    """Open the graph in a stage's directory, with room for the texts."""
+def runner_of(
+    folder: Path, record: ReferenceRecord | None = None, *, native: bool = False
+) -> Runner:
+    """Open the graph in a stage's directory, or its native form, with room for the texts."""
     record = record or ReferenceRecord.read(folder)
-    capacity = min(record.context_length, TEXT_ROOM)
-    return Runner(folder / GRAPH_FILE, io=record.io, kv=record.kv, capacity=capacity)
+    return Runner(
+        folder / (NATIVE_FILE if native else GRAPH_FILE),
+        io=record.io,
+        kv=record.kv,
+        capacity=min(record.context_length, TEXT_ROOM),
+        requires=(REQUIREMENT,) if native else (),
+    )
 
 
 def library_versions() -> dict[str, str]:

@@ -19,6 +19,13 @@ class KvFormat(enum.StrEnum):
     INT8 = "int8"
 
 
+class Method(enum.Enum):
+    """How weights are turned into integers."""
+
+    BLOCKS = "each block by itself"
+    ROTATED = "whole rows and channels, after a rotation"
+
+
 @dataclass(frozen=True, kw_only=True)
 class Promise:
     """How far from fp32 a scheme may be: mean KL in nats at most, top-1 agreement at least."""
@@ -36,8 +43,8 @@ class Promise:
 class Scheme:
     """Bits and block of the layers' weights; the embedding and the head have their own.
 
-    None is fp32. A block shares one fp32 scale; 4-bit blocks have a zero point too. A lossy scheme
-    promises nothing.
+    None is fp32, block 0 a whole channel. A block shares one fp32 scale; 4-bit blocks have a zero
+    point too. A lossy scheme promises nothing.
     """
 
     name: str
@@ -47,6 +54,12 @@ class Scheme:
     table_bits: int | None
     table_block: int
     promise: Promise | None
+    method: Method = Method.BLOCKS
+
+    @property
+    def calibrated(self) -> bool:
+        """Whether it needs a text to calibrate with."""
+        return self.method is not Method.BLOCKS
 
 
 _TABLE = (
@@ -67,6 +80,16 @@ _TABLE = (
         table_bits=8,
         table_block=32,
         promise=Promise(kl=0.010, top1=0.93),
+    ),
+    Scheme(
+        name="w8a8",
+        about="8-bit, rotated, a scale a channel and a row: fastest at many rows and in prefill",
+        bits=8,
+        block=0,
+        table_bits=8,
+        table_block=64,
+        promise=Promise(kl=0.010, top1=0.93),
+        method=Method.ROTATED,
     ),
     Scheme(
         name="int4-b32",

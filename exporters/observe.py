@@ -1,0 +1,88 @@
+"""What flows through a graph while it reads a text: second moments of chosen values."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime as ort
+from numpy.typing import NDArray
+from onnx import TensorProto, helper
+
+from exporters.graph import Graph
+from exporters.records import GRAPH_FILE
+from exporters.runner import ERRORS_ONLY
+from nsedge.bundle import GraphIo, KvLayout
+
+MOST_TOKENS = 512
+"""Of each passage."""
+AT_ONCE = 24
+"""Values fetched in one run: it bounds the memory that they take."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Calibration:
+    """Texts to calibrate with, as token ids, and how a graph is run over them."""
+
+    passages: Sequence[Sequence[int]]
+    io: GraphIo
+    kv: KvLayout
+
+
+def second_moments(
+    graph: Graph, values: Iterable[str], calibration: Calibration
+) -> dict[str, NDArray[np.float32]]:
+    """The mean of x x^T [K, K] over all tokens, for each of `values` [B, S, K] in `graph`."""
+    wanted = sorted(set(values))
+    sums: dict[str, Any] = dict.fromkeys(wanted, 0.0)
+    tokens = 0
+    with tempfile.TemporaryDirectory() as folder:
+        session = _open(graph, wanted, Path(folder))
+        for passage in calibration.passages:
+            ids = np.array([list(passage)[:MOST_TOKENS]], np.int64)
+            tokens += ids.size
+            feeds = _feeds(ids, calibration)
+            for begin in range(0, len(wanted), AT_ONCE):
+                names = wanted[begin : begin + AT_ONCE]
+                for name, rows in zip(names, session.run(names, feeds), strict=True):
+                    flat = rows.reshape(-1, rows.shape[-1])
+                    sums[name] = sums[name] + flat.T @ flat
+    return {name: np.asarray(total / tokens, np.float32) for name, total in sums.items()}
+
+
+def _open(graph: Graph, values: Sequence[str], folder: Path) -> Any:
+    """A session of `graph` that can be asked for `values` too."""
+    shown = [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in values]
+    watched = Graph(
+        nodes=graph.nodes,
+        inputs=graph.inputs,
+        outputs=[*graph.outputs, *shown],
+        weights=graph.weights,
+    )
+    watched.save(folder / GRAPH_FILE)
+    options = ort.SessionOptions()
+    options.log_severity_level = ERRORS_ONLY
+    path = str(folder / GRAPH_FILE)
+    return ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+
+
+def _feeds(ids: NDArray[np.int64], calibration: Calibration) -> dict[str, NDArray[Any]]:
+    """Inputs that read `ids` [1, Q] from empty caches."""
+    io, kv, length = calibration.io, calibration.kv, ids.shape[1]
+    empty = np.zeros((1, kv.heads, length, kv.head_dim), kv.dtype)
+    feeds: dict[str, NDArray[Any]] = {
+        io.input_ids: ids,
+        io.seqlens_k: np.array([length - 1], np.int32),
+        io.total_sequence_length: np.array(length, np.int32),
+        io.kept_positions: np.arange(length),
+    }
+    if io.position_ids is not None:
+        feeds[io.position_ids] = np.arange(length)[None]
+    for layer in range(kv.layers):
+        feeds[io.past_key.format(layer=layer)] = empty
+        feeds[io.past_value.format(layer=layer)] = empty
+    return feeds
