@@ -14,6 +14,8 @@ import asyncio
 import dataclasses
 import datetime
 import enum
+import json
+import signal
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -24,7 +26,8 @@ from bench import engines, scenarios
 from bench.demands import HEAD, Demand, Roles, demands, rows
 from bench.lab import EngineProgram, Lab
 from bench.peers import lineup
-from bench.peers.building import Builder
+from bench.peers.building import Builder, command
+from bench.peers.process import ROOT
 from bench.peers.servers import OurServer
 from bench.report import emit, machine, say
 from bench.rounds import QUIET_CORES, Schedule
@@ -56,14 +59,23 @@ class Scenario(enum.StrEnum):
     MEMORY = "memory"
     READINESS = "readiness"
     ENGINES = "engines"
+    QUEUE = "queue"
+    SHAPE = "shape"
 
 
 def main() -> None:
     """Measure and print."""
     options = _options()
-    result, found = asyncio.run(measure(options))
+    result, found = asyncio.run(_until_told(options))
     say("\n" + aligned(HEAD, rows(found)))
     emit(result, options.json)
+
+
+async def _until_told(options: argparse.Namespace) -> tuple[dict[str, Any], list[Demand]]:
+    """Measure; SIGTERM ends as Ctrl-C does, so that no server is left running."""
+    task = asyncio.ensure_future(measure(options))
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+    return await task
 
 
 def _options() -> argparse.Namespace:
@@ -105,8 +117,9 @@ async def measure(options: argparse.Namespace) -> tuple[dict[str, Any], list[Dem
         if Scenario.FIDELITY in wanted:
             nearness = await _fidelity(builder, cache, lab, bundles, peers)
         await _measure(lab, wanted, options, peers)
+        beside = await _beside(lab, wanted, bundles[0], peers, Path(folder))
     roles = Roles(ours=lab.servers[0].name, peer=lineup.PEER, engine_peer=lineup.ENGINE_PEER)
-    found = demands(lab.cells, roles)
+    found = demands(lab.cells, roles, beside)
     result = {
         "bench": "compare",
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
@@ -115,6 +128,7 @@ async def measure(options: argparse.Namespace) -> tuple[dict[str, Any], list[Dem
         "quiet_cores": QUIET_CORES,
         "fidelity": nearness,
         "cells": lab.cells,
+        "beside": beside,
         "roles": dataclasses.asdict(roles),
         "demands": [{**dataclasses.asdict(d), "reached": d.reached} for d in found],
     }
@@ -174,6 +188,28 @@ async def _measure(
     if Scenario.ENGINES in wanted:
         await engines.rates(lab, rows_list=_numbers(options.rows), bench=peers.bench)
         await engines.memory(few)
+
+
+async def _beside(
+    lab: Lab, wanted: Sequence[Scenario], bundle: Path, peers: lineup.Peers, folder: Path
+) -> dict[str, Any]:
+    """The results of the benchmarks that interleave by themselves, each in a process of its own."""
+    rounds = ["--rounds", str(lab.schedule.rounds)]
+    shape_cache = cache_root() / "shape"
+    shape_cache.mkdir(parents=True, exist_ok=True)
+    commands: dict[Scenario, list[object]] = {
+        Scenario.QUEUE: ["bench.queue", "--bundle", bundle],
+        Scenario.SHAPE: ["bench.shape", "--peer", peers.tools, "--cache", shape_cache],
+    }
+    results = {}
+    for scenario, words in commands.items():
+        if scenario in wanted:
+            say(f"{scenario}: python -m {words[0]}")
+            file = folder / f"{scenario}.json"
+            whole = [sys.executable, "-m", *words, *rounds, "--json", file]
+            await asyncio.to_thread(command, whole, cwd=ROOT)
+            results[str(scenario)] = json.loads(file.read_text(encoding="utf-8"))
+    return results
 
 
 async def _fidelity(

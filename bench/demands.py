@@ -57,8 +57,9 @@ TIMES = "×"
 SECONDS = "s"
 
 
-def demands(cells: Sequence[Cell], roles: Roles) -> list[Demand]:
-    """Every demand, in the order of their list."""
+def demands(cells: Sequence[Cell], roles: Roles, beside: Mapping[str, Any]) -> list[Demand]:
+    """Every demand, in the order of their list; `beside` holds results of `bench.queue` and
+    `bench.shape` by their names."""
     table = _Table(cells, roles)
     return [
         *table.throughput(),
@@ -68,6 +69,8 @@ def demands(cells: Sequence[Cell], roles: Roles) -> list[Demand]:
         *table.prefixes(),
         *table.memory_and_start(),
         table.share_of_bare(),
+        *_queued(beside.get("queue")),
+        *_shape(beside.get("shape")),
     ]
 
 
@@ -189,6 +192,39 @@ def _smaller(what: str, limit: float, ours: float | None, other: float | None) -
         what=what, bound=Bound.AT_MOST, limit=limit, unit=TIMES, ours=ours, other=other,
         value=ours / other if known and ours is not None and other is not None else None,
     )  # fmt: skip
+
+
+def _queued(result: Mapping[str, Any] | None) -> Iterator[Demand]:
+    """The cost at the longest queue against the shortest."""
+    for part, what in (("admission", "admission"), ("step", "a step")):
+        value = None if result is None else float(result["ratio"][part])
+        what = f"{what} at 10,000 queued, to 10 queued"
+        yield Demand(what=what, bound=Bound.AT_MOST, limit=1.1, unit=TIMES, value=value)
+
+
+def _shape(result: Mapping[str, Any] | None) -> Iterator[Demand]:
+    """Random weights in the shape of a larger model, against llama.cpp and the memory's speed."""
+    decode = {} if result is None else result["decode"]
+    for count, limit in (("1", 1.0), ("8", 1.5)):
+        found = decode.get(count, {})
+        yield Demand(
+            what=f"random weights in the shape of Llama-3.2-1B, 4-bit, streams: {count}",
+            bound=Bound.AT_LEAST,
+            limit=limit,
+            unit=TIMES,
+            ours=found.get("tokens_per_s"),
+            other=found.get("llama_tokens_per_s"),
+            value=found.get("ratio"),
+        )
+    bound = {} if result is None else result["bound"]
+    yield Demand(
+        what="the same, one stream, to the memory-bandwidth bound",
+        bound=Bound.AT_LEAST,
+        limit=0.85,
+        unit=TIMES,
+        other=bound.get("tokens_per_s"),
+        value=bound.get("share"),
+    )
 
 
 HEAD = ("demand", "limit", "ours", "other", "value", "reached")

@@ -31,6 +31,8 @@ VERSIONS = {
 class Peers:
     """Everything that was built."""
 
+    tools: Path
+    """The folder of llama.cpp's programs."""
     servers: tuple[LlamaServer, ...]
     engines: tuple[EngineProgram, ...]
     bench: LlamaBench
@@ -50,6 +52,7 @@ def build(builder: Builder, cache: Cache, threads: int) -> Peers:
     files = {PEER: q8, ORIGINAL_PEER: _original(builder, cache)}
     in_process = (_openvino(builder, model), _genai(builder, model))
     return Peers(
+        tools=built.folder / "bin",
         servers=tuple(
             LlamaServer(
                 name=name, program=built.program("llama-server"), weights=file, threads=threads

@@ -16,7 +16,7 @@ from nsedge.bundle import sha256_of
 VERSION = "0.3.36"
 SDIST = f"llama_cpp_python-{VERSION}.tar.gz"
 SDIST_SHA256 = "832db0699007f1be95a7e41ef12e88926b02ba836461e36a36372db2760c1a2e"
-TARGETS = ("llama-server", "llama-bench", "llama-quantize")
+TARGETS = ("llama-server", "llama-bench", "llama-batched-bench", "llama-quantize")
 FLAGS = (
     "-DCMAKE_BUILD_TYPE=Release",
     "-DGGML_NATIVE=ON",
@@ -81,7 +81,7 @@ def build(builder: Builder) -> Llama:
         shutil.rmtree(tree)
         shutil.rmtree(building)
 
-    inputs = {"sha256": SDIST_SHA256, "flags": FLAGS, "machine": builder.machine}
+    inputs = {"sha256": SDIST_SHA256, "flags": FLAGS + TARGETS, "machine": builder.machine}
     return Llama(
         folder=builder.get("llama", inputs, make),
         packages=builder.packages("llama", BINDINGS_NEED),

@@ -19,7 +19,7 @@ def marks(p50: float, p95: float, p99: float) -> dict[str, float]:
 
 
 def by_name(cells: list[dict[str, Any]]) -> dict[str, Demand]:
-    return {demand.what: demand for demand in demands(cells, ROLES)}
+    return {demand.what: demand for demand in demands(cells, ROLES, {})}
 
 
 def streams(contender: str, count: int, tokens: int, *rounds: float, p95: float) -> dict[str, Any]:
@@ -34,8 +34,8 @@ def streams(contender: str, count: int, tokens: int, *rounds: float, p95: float)
 
 
 def test_without_cells_nothing_is_reached_or_missed() -> None:
-    found = demands([], ROLES)
-    assert len(found) == 22
+    found = demands([], ROLES, {})
+    assert len(found) == 27
     assert all(demand.reached is None for demand in found)
     assert {row[-1] for row in rows(found)} == {"not measured"}
 
@@ -91,6 +91,21 @@ def test_start_is_held_to_seconds_and_to_the_peer() -> None:
     )
     assert found["exec to READY"].reached is True
     assert found["exec to READY, to the peer's"].reached is False
+
+
+def test_what_other_benchmarks_measured_is_judged_beside() -> None:
+    shape = {
+        "decode": {"1": {"tokens_per_s": 30.0, "llama_tokens_per_s": 25.0, "ratio": 1.2}},
+        "bound": {"tokens_per_s": 40.0, "share": 0.75},
+    }
+    queue = {"ratio": {"admission": 1.02, "step": 1.3}}
+    found = {d.what: d for d in demands([], ROLES, {"shape": shape, "queue": queue})}
+    assert found["admission at 10,000 queued, to 10 queued"].reached is True
+    assert found["a step at 10,000 queued, to 10 queued"].reached is False
+    name = "random weights in the shape of Llama-3.2-1B, 4-bit, streams: "
+    assert found[f"{name}1"].reached is True
+    assert found[f"{name}8"].reached is None
+    assert found["the same, one stream, to the memory-bandwidth bound"].reached is False
 
 
 def test_a_row_tells_the_limit_and_the_figures() -> None:
