@@ -105,11 +105,11 @@ class Engine(_Section, frozen=True, kw_only=True):
     step_stretch: Annotated[
         float,
         _number("How often its quiet time a token may take while other prompts are read.", 1, 100),
-    ] = 2.0
+    ] = 1.8
     burst_s: Annotated[
         float,
         _number("Seconds that fresh streams wait for prompts that came with theirs.", 0, 3600),
-    ] = 1.0
+    ] = 4.0
     max_queue: Annotated[int, _number("Requests that may wait for a slot.", 0, 10**6)] = 16384
     threads: Annotated[
         int,

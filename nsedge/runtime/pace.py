@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-FLOOR_TOKENS = 16
+FLOOR_TOKENS = 8
 """Read between two decode steps whatever they cost, so that prompts always get on."""
 LEAST_TOKENS = 8
 """What is left of a budget is not worth a piece of its own below this."""

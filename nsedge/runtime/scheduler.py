@@ -33,9 +33,9 @@ class Policy:
     """Prompt tokens read at once while nothing decodes."""
     prefix_reuse: PrefixReuse = PrefixReuse.EXACT
     prefix_block_tokens: int = BLOCK_TOKENS
-    stretch: float = 2.0
+    stretch: float = 1.8
     """How often its quiet time a decode step may take, reading between steps included."""
-    burst_s: float = 1.0
+    burst_s: float = 4.0
     """How long sequences with a first token wait for prompts that came with theirs."""
     drafts: bool = True
     """Whether the model can read tokens after those of a running row, with logits for each."""

@@ -36,9 +36,9 @@ class EngineSettings:
     prefill_chunk_tokens: int = 128
     """Prompt tokens read at once; fewer while other sequences decode."""
     prefix_reuse: PrefixReuse = PrefixReuse.EXACT
-    step_stretch: float = 2.0
+    step_stretch: float = 1.8
     """How often its quiet time a token of a running stream may take while prompts are read."""
-    burst_s: float = 1.0
+    burst_s: float = 4.0
     """Seconds that streams with a first token wait for prompts that came with theirs."""
     max_queue: int = 16384
     """Requests that may wait for a slot."""

@@ -20,7 +20,7 @@ def pace(decode_s: float, token_s: float, *, stretch: float = 2.0) -> Pace:
         (0.040, 0.0005, 2.0, 80),
         (0.040, 0.0005, 1.5, 40),
         (0.0205, 0.0005, 2.0, 40),  # whole grains
-        (0.006, 0.0005, 2.0, FLOOR_TOKENS),  # prompts always get on
+        (0.003, 0.0005, 2.0, FLOOR_TOKENS),  # prompts always get on
         (0.040, 0.0005, 1.0, FLOOR_TOKENS),
         (0.400, 0.0005, 2.0, 128),  # never more than a chunk
     ],
