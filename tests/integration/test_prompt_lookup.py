@@ -1,0 +1,61 @@
+"""Decoding by guesses over the real model: the same text, in fewer steps."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+from pathlib import Path
+
+import pytest
+
+from nsedge.api import Delta, Finished, Request, Sampling, TextPrompt
+from nsedge.runtime.settings import EngineSettings
+from nsedge.service import LocalService, ServiceSettings
+from nsedge.stream import EventStream
+
+pytestmark = pytest.mark.integration
+MODEL = "smollm2-135m-instruct"
+TOKENS = 60
+ENTRY = (
+    "Third of May. The lamp was lit before dusk and three boats came in with nets full of silver"
+    " fish. Anna Petersen wrote down wind and weather: south-west, force four, rain after midnight."
+)
+COPIED = f"{ENTRY}\n\nThe same entry, copied word for word:\n\nThird of May. The lamp was"
+GREEDY = Sampling(temperature=0.0, max_tokens=TOKENS, ignore_eos=True)
+DRAWN = Sampling(temperature=0.7, top_p=0.9, seed=5, max_tokens=TOKENS, ignore_eos=True)
+"""Rounding differs between a check and a decode step, so that near-ties may fall otherwise; in
+these texts there is none."""
+
+
+async def answered(service: LocalService, sampling: Sampling) -> tuple[list[int], int]:
+    """The tokens of the answer, and how many steps the engine made for them."""
+    request = Request(
+        request_id="r", model=MODEL, prompt=TextPrompt(text=COPIED), sampling=sampling
+    )
+    before = (await service.stats()).models[MODEL].steps
+    async with EventStream(service, request) as stream:
+        events = [event async for event in stream]
+    assert isinstance(events[-1], Finished)
+    ids = [i for event in events if isinstance(event, Delta) for i in event.token_ids]
+    return ids, (await service.stats()).models[MODEL].steps - before
+
+
+@pytest.mark.parametrize("sampling", [GREEDY, DRAWN], ids=["greedy", "drawn"])
+def test_guesses_change_the_steps_and_not_the_text(
+    starter_bundle: Path, sampling: Sampling
+) -> None:
+    async def scene() -> None:
+        settings = EngineSettings(slots=2, context_tokens=512)
+        service = LocalService(ServiceSettings(bundles=(starter_bundle,), engine=settings))
+        await service.start()
+        try:
+            plain, plain_steps = await answered(service, sampling)
+            guessing = dataclasses.replace(sampling, prompt_lookup=True)
+            guessed, steps = await answered(service, guessing)
+        finally:
+            await service.stop()
+        assert guessed == plain
+        assert len(plain) == TOKENS
+        assert steps < 0.6 * plain_steps
+
+    asyncio.run(scene())
