@@ -19,9 +19,7 @@ from exporters.runner import ERRORS_ONLY
 from nsedge.bundle import GraphIo, KvLayout
 
 MOST_TOKENS = 512
-"""Of each passage."""
-AT_ONCE = 24
-"""Values fetched in one run: it bounds the memory that they take."""
+"""Of each passage: all values of all of them are held at once."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,12 +43,10 @@ def second_moments(
         for passage in calibration.passages:
             ids = np.array([list(passage)[:MOST_TOKENS]], np.int64)
             tokens += ids.size
-            feeds = _feeds(ids, calibration)
-            for begin in range(0, len(wanted), AT_ONCE):
-                names = wanted[begin : begin + AT_ONCE]
-                for name, rows in zip(names, session.run(names, feeds), strict=True):
-                    flat = rows.reshape(-1, rows.shape[-1])
-                    sums[name] = sums[name] + flat.T @ flat
+            found = session.run(wanted, _feeds(ids, calibration))
+            for name, rows in zip(wanted, found, strict=True):
+                flat = rows.reshape(-1, rows.shape[-1])
+                sums[name] = sums[name] + flat.T @ flat
     return {name: np.asarray(total / tokens, np.float32) for name, total in sums.items()}
 
 
