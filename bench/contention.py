@@ -1,5 +1,5 @@
-"""The engine beside a busy process: tokens/s alone, with competitors, and after they left, with
-threads that stay and with threads that follow the free cores.
+"""The engine beside a busy process: tokens/s alone, with competitors, and after they left, with a
+thread for every core, with one fewer, and with threads that follow the free cores.
 
     python -m bench.contention --bundle DIR [--rows 1,8] [--seconds 12] [--competitors 1]
 
@@ -24,9 +24,12 @@ from bench.report import Noise, emit, parser, say
 from nsedge.api import Event, Finished, Request, Sampling, TextPrompt
 from nsedge.runtime.admission import make_job
 from nsedge.runtime.cores import usable_cores
-from nsedge.runtime.engine import Emit
-from nsedge.runtime.residency import Resident, load
+from nsedge.runtime.engine import Emit, Engine, StepRunner
+from nsedge.runtime.residency import follow_cores, load
+from nsedge.runtime.sampler import Sampler
+from nsedge.runtime.scheduler import Policy, Scheduler
 from nsedge.runtime.settings import EngineSettings
+from nsedge.runtime.slots import Slots
 
 CONTEXT = 1024
 PROMPT = TextPrompt(text="The quick brown fox jumps over the lazy dog.")
@@ -40,29 +43,48 @@ class Phase(enum.StrEnum):
     AFTER = "after they left"
 
 
+class Threads(enum.StrEnum):
+    """How many threads the engine has."""
+
+    ALL = "all"
+    FEWER = "fewer"
+    FOLLOW = "follow"
+
+
 class Streams:
     """An engine that always decodes the same number of rows."""
 
-    def __init__(self, bundle: Path, *, rows: int, threads: int) -> None:
-        """`threads` of 0 follow the free cores."""
-        settings = EngineSettings(slots=rows, context_tokens=CONTEXT, threads=threads)
-        self._resident: Resident = load(
-            bundle, settings=settings, deliver=_deliver, clock=time.monotonic
+    def __init__(self, bundle: Path, *, rows: int, threads: Threads) -> None:
+        cores = usable_cores()
+        count = max(1, cores - 1) if threads is Threads.FEWER else cores
+        settings = EngineSettings(slots=rows, context_tokens=CONTEXT, threads=count)
+        clock = time.monotonic
+        resident = load(bundle, settings=settings, deliver=_deliver, clock=clock)
+        runner: StepRunner = resident.executor
+        if threads is Threads.FOLLOW:
+            graph = bundle / resident.variant.graph
+            runner = follow_cores(resident.executor, graph=graph, threads=count, clock=clock)
+        self._resident = resident
+        self._engine = Engine(
+            runner=runner,
+            scheduler=Scheduler(slots=Slots(count=rows), policy=Policy(max_waiting=rows)),
+            sampler=Sampler(end_ids=resident.manifest.eos_token_ids),
+            deliver=_deliver,
+            clock=clock,
         )
         for _ in range(rows):
             self._submit()
 
     def tokens_per_s(self, seconds: float) -> float:
         """Step for `seconds`."""
-        engine = self._resident.engine
         before, began = self._made(), time.perf_counter()
         while time.perf_counter() - began < seconds:
-            engine.drain_inbox(wait=False)
-            engine.step()
+            self._engine.drain_inbox(wait=False)
+            self._engine.step()
         return (self._made() - before) / (time.perf_counter() - began)
 
     def _made(self) -> int:
-        return self._resident.stats().completion_tokens
+        return self._engine.stats(slots=0, capacity=0).completion_tokens
 
     def _submit(self) -> None:
         sampling = Sampling(temperature=0.0, ignore_eos=True, max_tokens=CONTEXT // 4)
@@ -73,7 +95,7 @@ class Streams:
             submitted_s=time.monotonic(),
             emit=self._see,
         )
-        self._resident.engine.submit(job)
+        self._engine.submit(job)
 
     def _see(self, event: Event) -> None:
         if isinstance(event, Finished):
@@ -116,18 +138,14 @@ def main() -> None:
     arguments.add_argument("--seconds", type=float, default=12.0)
     arguments.add_argument("--competitors", type=int, default=1)
     options = arguments.parse_args()
-    modes = {"stay": usable_cores(), "follow": 0}
     result: dict[str, Any] = defaultdict(lambda: defaultdict(list))
     for rows in map(int, options.rows.split(",")):
-        streams = {
-            mode: Streams(options.bundle, rows=rows, threads=threads)
-            for mode, threads in modes.items()
-        }
+        streams = {mode: Streams(options.bundle, rows=rows, threads=mode) for mode in Threads}
         for _ in range(options.rounds):
             for mode, stream in streams.items():
                 phases = measure(stream, options.seconds, options.competitors)
                 result[str(rows)][mode].append(phases)
-        for mode in modes:
+        for mode in Threads:
             _say(rows, mode, result[str(rows)][mode])
     chosen = {key: str(value) for key, value in vars(options).items()}
     emit({"bench": "contention", "options": chosen, "rows": result}, options.json)

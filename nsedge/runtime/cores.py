@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
-PROC = Path("/proc")
-CGROUPS = Path("/sys/fs/cgroup")
+from nsedge.runtime.cgroups import CGROUPS, PROC, Group, groups
+
 _NICE, _IDLE, _WAITING = 2, 4, 5
 """Fields of a processor's line in /proc/stat, its name being 0."""
 _TICKS_PER_S = os.sysconf("SC_CLK_TCK") if hasattr(os, "sysconf") else 100
@@ -24,17 +24,19 @@ class Quota:
     """A cgroup's bound on processor time."""
 
     cores: float
-    usage: Path
-    per_s: int
-    """What `usage` counts, in units a second; its number is the last word of its first line."""
+    group: Group
 
     def used_s(self) -> float | None:
         """Processor time that the whole group took; None where it cannot be read."""
-        try:
-            first = self.usage.read_text(encoding="ascii").splitlines()[0]
-            return int(first.split()[-1]) / self.per_s
-        except (OSError, ValueError, IndexError):
-            return None
+        if self.group.unified:
+            match self.group.numbers("cpu", "cpu.stat"):
+                case (_, int(used_us)):
+                    return used_us / 1_000_000
+        else:
+            match self.group.numbers("cpuacct", "cpuacct.usage"):
+                case (int(used_ns),):
+                    return used_ns / 1_000_000_000
+        return None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,28 +125,22 @@ def _others(before: Usage, after: Usage, first_s: float | None, last_s: float | 
 def usable_cores() -> int:
     """Cores by affinity, bounded by the cgroup quota to the nearest whole; at least 1."""
     affine = len(_affinity())
-    quota = find_quota(PROC, CGROUPS)
+    quota = find_quota()
     return affine if quota is None else max(1, min(affine, int(quota.cores + 0.5)))
 
 
-def find_quota(proc: Path, cgroups: Path) -> Quota | None:
-    """The tightest CPU quota among this process's cgroups and those above; None without one.
-
-    Both versions are read: version 2's `cpu.max`, version 1's `cpu.cfs_quota_us`.
-    """
-    try:
-        lines = (proc / "self" / "cgroup").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return None
-    found: list[Quota] = []
-    for line in lines:
-        _, names, path = line.split(":", 2)
-        if not names:
-            found += (q for d in _levels(cgroups, path) if (q := _quota_v2(d)) is not None)
-        elif "cpu" in names.split(","):
-            accounts = _levels(cgroups / "cpuacct", path)
-            both = zip(_levels(cgroups / "cpu", path), accounts, strict=True)
-            found += (q for d, a in both if (q := _quota_v1(d, a)) is not None)
+def find_quota(proc: Path = PROC, mount: Path = CGROUPS) -> Quota | None:
+    """The tightest CPU quota among this process's cgroups and those above; None without one."""
+    found = []
+    for group in groups("cpu", proc=proc, mount=mount):
+        if group.unified:
+            words = group.numbers("cpu", "cpu.max")
+        else:
+            files = ("cpu.cfs_quota_us", "cpu.cfs_period_us")
+            words = tuple(word for file in files for word in group.numbers("cpu", file))
+        match words:
+            case (int(quota), int(period)) if quota > 0 and period > 0:
+                found.append(Quota(cores=quota / period, group=group))
     return min(found, key=lambda quota: quota.cores, default=None)
 
 
@@ -153,34 +149,3 @@ def _affinity() -> frozenset[int]:
         return frozenset(os.sched_getaffinity(0))
     except AttributeError:  # not Linux
         return frozenset(range(os.cpu_count() or 1))
-
-
-def _levels(root: Path, path: str) -> Iterator[Path]:
-    """The group's directory and those above, to `root`; `root` alone for one outside this view."""
-    inside = PurePosixPath(path).relative_to("/")
-    if ".." not in inside.parts:
-        while inside != PurePosixPath("."):
-            yield root / inside
-            inside = inside.parent
-    yield root
-
-
-def _quota_v2(folder: Path) -> Quota | None:
-    try:
-        quota, period = (folder / "cpu.max").read_text(encoding="ascii").split()
-        if quota == "max":
-            return None
-        return Quota(cores=int(quota) / int(period), usage=folder / "cpu.stat", per_s=1_000_000)
-    except (OSError, ValueError):
-        return None
-
-
-def _quota_v1(folder: Path, account: Path) -> Quota | None:
-    try:
-        quota = int((folder / "cpu.cfs_quota_us").read_text(encoding="ascii"))
-        period = int((folder / "cpu.cfs_period_us").read_text(encoding="ascii"))
-    except (OSError, ValueError):
-        return None
-    if quota <= 0:
-        return None
-    return Quota(cores=quota / period, usage=account / "cpuacct.usage", per_s=1_000_000_000)

@@ -51,14 +51,17 @@ class Elastic:
         choice: ThreadChoice,
         free: Callable[[], float],
         clock: Callable[[], float],
+        affordable: Callable[[], bool],
         opener: futures.Executor | None = None,
     ) -> None:
         """`executor` runs with `choice.threads` threads. `free` gives the cores that others left
-        since it was last called; `opener` opens sessions, on a thread of its own if not given."""
+        since it was last called, `affordable` whether there is memory for a second session;
+        `opener` opens sessions, on a thread of its own if not given."""
         self._executor = executor
         self._choice = choice
         self._free = free
         self._clock = clock
+        self._affordable = affordable
         self._next_s = clock() + READ_EVERY_S
         self._threads = choice.threads
         self._opening: tuple[int, futures.Future[Any]] | None = None
@@ -70,7 +73,7 @@ class Elastic:
         return self._threads
 
     def run(self, plan: StepPlan) -> NDArray[np.float32]:
-        """Run a step; float32 [len(plan.sampled), V], valid and writable until the next."""
+        """Run a step; float32 [len(plan.answered), V], valid and writable until the next."""
         now_s = self._clock()
         if now_s >= self._next_s:
             self._next_s = now_s + READ_EVERY_S
@@ -84,7 +87,7 @@ class Elastic:
             case (threads, opened) if opened.done():
                 self._opening = None
                 self._take_over(threads, opened)
-            case None if wanted != self._threads:
+            case None if wanted != self._threads and self._affordable():
                 log.info("%.1f cores are free: %d threads from now on", free, wanted)
                 self._opening = wanted, self._opener.submit(self._executor.reopen, wanted)
 

@@ -13,6 +13,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
+from nsedge.runtime.cgroups import CGROUPS, PROC, groups
+
 _SMAPS = Path("/proc/self/smaps")
 _libc = ctypes.CDLL(None)
 
@@ -52,6 +54,21 @@ def drop_mapped(folder: Path) -> int:
                 if _libc.madvise(start, size, mmap.MADV_DONTNEED) == 0:
                     dropped += mapping.resident
     return dropped
+
+
+def available(proc: Path = PROC, mount: Path = CGROUPS) -> int | None:
+    """Bytes that the machine and this process's cgroups still allow; None where nothing tells."""
+    rooms = []
+    with contextlib.suppress(OSError):  # no /proc
+        lines = (proc / "meminfo").read_text(encoding="ascii").splitlines()
+        rooms += [int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:")]
+    for group in groups("memory", proc=proc, mount=mount):
+        v1 = ("memory.limit_in_bytes", "memory.usage_in_bytes")
+        files = ("memory.max", "memory.current") if group.unified else v1
+        match tuple(word for file in files for word in group.numbers("memory", file)):
+            case (int(limit), int(used)):
+                rooms.append(max(0, limit - used))
+    return min(rooms, default=None)
 
 
 @dataclass(slots=True)

@@ -13,6 +13,7 @@ from nsedge import native
 from nsedge.api import ModelInfo, ModelState, ModelStats
 from nsedge.bundle import Bundle, Variant
 from nsedge.errors import BundleInvalid, DeviceUnavailable
+from nsedge.runtime import memory
 from nsedge.runtime.cores import CpuMeter, usable_cores
 from nsedge.runtime.detokenizer import Detokenizer
 from nsedge.runtime.elastic import Elastic
@@ -22,9 +23,9 @@ from nsedge.runtime.prompt import PromptReader
 from nsedge.runtime.sampler import Sampler
 from nsedge.runtime.scheduler import Policy, Scheduler
 from nsedge.runtime.session import can_run
-from nsedge.runtime.settings import Device, EngineSettings
+from nsedge.runtime.settings import Device, EngineSettings, PrefixReuse
 from nsedge.runtime.slots import Slots
-from nsedge.runtime.threads import ThreadChoice
+from nsedge.runtime.threads import FOLLOW_FROM, ThreadChoice
 
 log = logging.getLogger(__name__)
 
@@ -67,9 +68,10 @@ class Resident:
         )
         self.executor.warm_up()
         runner: StepRunner = self.executor
-        if variant.device == "cpu" and threads > 1 and not settings.threads:
-            choice = ThreadChoice(most=threads)
-            runner = Elastic(self.executor, choice=choice, free=CpuMeter().free, clock=clock)
+        if variant.device == "cpu" and threads >= FOLLOW_FROM and not settings.threads:
+            runner = follow_cores(
+                self.executor, graph=bundle.file(variant.graph), threads=threads, clock=clock
+            )
         self.engine = Engine(
             runner=runner,
             scheduler=Scheduler(
@@ -77,7 +79,7 @@ class Resident:
                 policy=Policy(
                     max_waiting=settings.max_queue,
                     chunk_tokens=settings.prefill_chunk_tokens,
-                    prefix_reuse=settings.prefix_reuse,
+                    prefix_reuse=reuse_of(variant, settings.prefix_reuse),
                     stretch=settings.step_stretch,
                     burst_s=settings.burst_s,
                     drafts=variant.io.prompt is None,
@@ -109,6 +111,25 @@ class Resident:
         return self.engine.stats(slots=self._slots, capacity=self.capacity)
 
 
+def follow_cores(
+    executor: Executor, *, graph: Path, threads: int, clock: Callable[[], float]
+) -> Elastic:
+    """`executor`, which runs `graph` with `threads` threads, with fewer where cores are taken."""
+    weights = sum(file.stat().st_size for file in graph.parent.iterdir())
+
+    def affordable() -> bool:
+        room = memory.available()
+        return room is None or room > 2 * weights
+
+    return Elastic(
+        executor,
+        choice=ThreadChoice(most=threads),
+        free=CpuMeter().free,
+        clock=clock,
+        affordable=affordable,
+    )
+
+
 def load(
     path: Path, *, settings: EngineSettings, deliver: Deliver, clock: Callable[[], float]
 ) -> Resident:
@@ -121,6 +142,14 @@ def load(
     bundle = Bundle.open(path)
     variant = choose_variant(bundle.manifest.variants, settings.device, bundle.manifest.name)
     return Resident(bundle=bundle, variant=variant, settings=settings, deliver=deliver, clock=clock)
+
+
+def reuse_of(variant: Variant, wanted: PrefixReuse) -> PrefixReuse:
+    """What may be reused. Our own operators compute a token alike, whether it is read or decoded,
+    so that with them output is as exact as prompts are."""
+    if wanted is PrefixReuse.EXACT and native.REQUIREMENT in variant.requires:
+        return PrefixReuse.FULL
+    return wanted
 
 
 def choose_variant(variants: tuple[Variant, ...], device: Device, name: str) -> Variant:

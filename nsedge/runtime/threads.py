@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import math
 
+FOLLOW_FROM = 3
+"""Threads from which following the free cores is worth a second session for a moment. Two threads
+of which one shares its core do as much as one."""
 SHRINK_AT = 0.6
 """Cores missing under the threads in use before fewer are worth it: two threads on one and a half
 cores still do more than one."""

@@ -71,6 +71,7 @@ class Rig:
     def __init__(self) -> None:
         self.clock, self.model, self.free = FakeClock(), Model(2), 2.0
         self.opener = Opener()
+        self.affordable = True
         self.elastic = self.build(lambda: self.free)
 
     def build(self, free: Callable[[], float]) -> Elastic:
@@ -79,6 +80,7 @@ class Rig:
             choice=ThreadChoice(most=2),
             free=free,
             clock=self.clock,
+            affordable=lambda: self.affordable,
             opener=self.opener,
         )
 
@@ -125,6 +127,15 @@ def test_a_session_that_nobody_wants_any_more_is_left() -> None:
     rig.opener.release()
     assert rig.steps(10) == rig.elastic.threads == 2
     assert rig.model.opened == [1]
+
+
+def test_without_memory_for_a_second_session_it_waits() -> None:
+    rig = Rig()
+    rig.free, rig.affordable = 1.0, False
+    assert rig.steps(10) == 2
+    assert not rig.model.opened
+    rig.affordable = True
+    assert rig.steps(READ_EVERY_S) == 1
 
 
 def test_where_none_can_be_opened_it_stays_and_says_so(caplog: pytest.LogCaptureFixture) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from nsedge.runtime.memory import drop_mapped, reserve, trim
+from nsedge.runtime.memory import available, drop_mapped, reserve, trim
 
 SHAPE = (4, 3, 1024, 64)
 
@@ -78,6 +78,36 @@ def test_trimming_keeps_what_is_in_use() -> None:
     kept = bytearray(range(256)) * 4096
     trim()
     assert kept[255] == 255
+
+
+MIB = 2**20
+V1_LIMITS = {"memory.limit_in_bytes": 300 * MIB, "memory.usage_in_bytes": 100 * MIB}
+V2_LIMITS = {"memory.max": 300 * MIB, "memory.current": 250 * MIB}
+
+
+@pytest.mark.parametrize(
+    ("groups", "folder", "limits", "mib"),
+    [
+        ("0::/box\n", "box", V2_LIMITS, 50),
+        ("4:memory:/box\n", "memory/box", V1_LIMITS, 200),
+        ("0::/box\n", "box", {"memory.max": "max", "memory.current": 5}, 400),
+        ("0::/box\n", "box", {"memory.max": MIB, "memory.current": 2 * MIB}, 0),
+    ],
+)
+def test_the_tightest_bound_on_memory_counts(
+    tmp_path: Path, groups: str, folder: str, limits: dict[str, object], mib: int
+) -> None:
+    (tmp_path / "self").mkdir()
+    (tmp_path / "self/cgroup").write_text(groups)
+    (tmp_path / "meminfo").write_text(f"MemTotal: 9 kB\nMemAvailable: {400 * 1024} kB\n")
+    (tmp_path / folder).mkdir(parents=True)
+    for name, value in limits.items():
+        (tmp_path / folder / name).write_text(f"{value}\n")
+    assert available(tmp_path, tmp_path) == mib * MIB
+
+
+def test_where_nothing_tells_of_memory_nothing_is_known(tmp_path: Path) -> None:
+    assert available(tmp_path, tmp_path) is None
 
 
 @contextlib.contextmanager
