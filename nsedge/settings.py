@@ -98,8 +98,8 @@ class Engine(_Section, frozen=True, kw_only=True):
         Literal["off", "exact", "full"],
         Meta(
             description="Let prompts go on from what earlier ones with the same beginning left:"
-            " exact, so that no text changes; or full, from their output too, which is faster in"
-            " long conversations, and rounds another way."
+            " exact, where that changes no text; or full, from their output always, which may be"
+            " rounded another way."
         ),
     ] = "exact"
     step_stretch: Annotated[

@@ -25,7 +25,14 @@ from nsedge.api import (
     Usage,
     is_terminal,
 )
-from nsedge.errors import EmptyPrompt, NsedgeError, QueueFull, SlowConsumer, UnknownModel
+from nsedge.errors import (
+    DeadlineExceeded,
+    EmptyPrompt,
+    NsedgeError,
+    QueueFull,
+    SlowConsumer,
+    UnknownModel,
+)
 
 MODEL = "echo"
 
@@ -64,6 +71,11 @@ class FakeTicket:
             asyncio.get_running_loop().call_soon(
                 self.service.end_cancelled, self, Usage(prompt_tokens=0, completion_tokens=0)
             )
+
+    def expire(self) -> None:
+        late = DeadlineExceeded("the fake took too long", param="deadline_s")
+        self.emit(Failed.of(self.request.request_id, late))
+        self.cancel()
 
     def took(self, event: Event) -> None:
         self.untaken -= 1
@@ -104,7 +116,10 @@ class FakeService:
 
     def submit(self, request: Request, sink: Sink) -> FakeTicket:
         ticket = FakeTicket(self, request, sink)
-        ticket.task = asyncio.get_running_loop().create_task(self._run(ticket))
+        loop = asyncio.get_running_loop()
+        ticket.task = loop.create_task(self._run(ticket))
+        if request.deadline_s is not None:
+            loop.call_later(request.deadline_s, ticket.expire)
         return ticket
 
     async def models(self) -> tuple[ModelInfo, ...]:

@@ -19,10 +19,10 @@ class PrefixReuse(enum.StrEnum):
 
     OFF = "off"
     EXACT = "exact"
-    """Prompts: the text is the same as without, to the bit where kernels do not round by shape."""
+    """What gives the same text as without: prompts, and output where it is computed alike."""
     FULL = "full"
-    """Output, too, whose KV was rounded another way: the text may differ where two tokens are
-    nearly as likely."""
+    """Output always, though its KV may be rounded another way than that of prompts: the text may
+    differ where two tokens are nearly as likely."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

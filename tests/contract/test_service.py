@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import functools
 from collections.abc import Callable, Coroutine
 
@@ -203,3 +204,26 @@ async def test_models_health_and_stats(subject: Subject) -> None:
     after = await service.stats()
     assert after.requests_accepted == before.requests_accepted + 1
     assert after.models[subject.model].slots == model.slots
+
+
+@over_every_subject
+async def test_a_deadline_ends_what_is_not_done_by_then(subject: Subject) -> None:
+    request = dataclasses.replace(endless(subject), deadline_s=0.05)
+    end = await Record(subject, request).end()
+    assert isinstance(end, api.Failed)
+    assert (end.code, end.retryable, end.param) == ("deadline_exceeded", True, "deadline_s")
+
+
+@over_every_subject
+async def test_a_deadline_that_is_past_already_is_refused(subject: Subject) -> None:
+    request = dataclasses.replace(asking(subject), deadline_s=0.0)
+    end = await Record(subject, request).end()
+    assert isinstance(end, api.Failed)
+    assert (end.code, end.param) == ("invalid_parameter", "deadline_s")
+
+
+@over_every_subject
+async def test_every_class_is_served(subject: Subject) -> None:
+    for priority in api.Priority:
+        request = dataclasses.replace(asking(subject, priority), priority=priority)
+        assert isinstance(await Record(subject, request).end(), api.Finished)

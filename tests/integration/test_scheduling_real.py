@@ -23,7 +23,7 @@ from nsedge.api import (
 from nsedge.runtime.admission import make_job
 from nsedge.runtime.engine import Emit, Engine
 from nsedge.runtime.plan import StepPlan
-from nsedge.runtime.residency import Resident, load
+from nsedge.runtime.residency import Resident, load, reuse_of
 from nsedge.runtime.sampler import Sampler
 from nsedge.runtime.scheduler import Policy, Scheduler
 from nsedge.runtime.settings import EngineSettings, PrefixReuse
@@ -180,6 +180,8 @@ def test_a_conversation_that_grows_goes_on_from_its_prompt(resident: Resident) -
 
 def test_or_from_its_output_with_the_fidelity_of_the_scheme(resident: Resident) -> None:
     cold, warm = played_conversation(resident, PrefixReuse.FULL)
+    if reuse_of(resident.variant, PrefixReuse.EXACT) is PrefixReuse.FULL:
+        same(cold.recorder.first[-1], warm.recorder.first[-1])
     left, right = (
         log_softmax(scene.recorder.first[-1].astype(np.float64)) for scene in (cold, warm)
     )

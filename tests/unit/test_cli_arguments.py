@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from nsedge import config
-from nsedge.api import Sampling
+from nsedge.api import Priority, Sampling
 from nsedge.cli.arguments import parse, sampling_of
 from nsedge.cli.exits import ExitStatus
 from nsedge.errors import InvalidParameter
@@ -139,3 +139,11 @@ def test_flags_reach_the_settings():
     settings = config.load({"HOME": "/h"}, overrides=invocation.overrides).settings
     assert settings.models.load == ("a", "b")
     assert settings.engine.device == "cpu"
+
+
+def test_priority_and_deadline_of_a_request(capsys):
+    options = parse(["run", "m", "hi", "--priority", "batch", "--deadline", "2.5"]).options
+    assert (options.priority, options.deadline) == (Priority.BATCH, 2.5)
+    options = parse(["chat", "m"]).options
+    assert (options.priority, options.deadline) == (Priority.NORMAL, None)
+    assert "--priority" in refusal(capsys, "run", "m", "hi", "--priority", "urgent")

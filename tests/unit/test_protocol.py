@@ -60,6 +60,8 @@ REQUESTS = [
             max_tokens=5,
             ignore_eos=True,
         ),
+        priority=api.Priority.BATCH,
+        deadline_s=2.5,
     ),
 ]
 
@@ -238,6 +240,12 @@ def test_versions() -> None:
                 model="m",
                 prompt=api.TextPrompt(text="x"),
                 sampling=api.Sampling(seed=2**64),
+            ),
+            InvalidParameter,
+        ),
+        (
+            api.Request(
+                request_id="a", model="m", prompt=api.TextPrompt(text="x"), deadline_s=-1.0
             ),
             InvalidParameter,
         ),

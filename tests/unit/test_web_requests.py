@@ -9,7 +9,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nsedge.api import MAX_SEED, ChatPrompt, Message, Request, Role, Sampling, TextPrompt
+from nsedge.api import (
+    MAX_SEED,
+    ChatPrompt,
+    Message,
+    Priority,
+    Request,
+    Role,
+    Sampling,
+    TextPrompt,
+)
 from nsedge.errors import BadMessage, EmptyPrompt, InvalidParameter, MessageTooLarge, NsedgeError
 from nsedge.web import openai, schema
 from nsedge.web.limits import WebLimits
@@ -31,6 +40,42 @@ def completion(**fields: Any) -> tuple[Request, ...]:
 def test_a_bare_chat_leaves_every_choice_to_the_bundle() -> None:
     turn = Message(role=Role.USER, content="Hi")
     assert chat() == (Request(request_id="r", model="m", prompt=ChatPrompt(messages=(turn,))),)
+
+
+@pytest.mark.parametrize(
+    ("said", "meant"),
+    [
+        (None, Priority.NORMAL),
+        ("interactive", Priority.INTERACTIVE),
+        ("batch", Priority.BATCH),
+        (0, Priority.NORMAL),
+        (-3, Priority.INTERACTIVE),
+        (10, Priority.BATCH),
+    ],
+)
+def test_a_priority_is_a_class_or_a_number_as_in_vllm(said: Any, meant: Priority) -> None:
+    for request in (*chat(priority=said, n=2), *completion(priority=said)):
+        assert request.priority is meant
+
+
+def test_a_deadline_is_taken_over() -> None:
+    assert [request.deadline_s for request in chat(deadline_s=2.5, n=2)] == [2.5, 2.5]
+
+
+@pytest.mark.parametrize(
+    ("fields", "param"),
+    [
+        ({"priority": "urgent"}, "priority"),
+        ({"priority": 1.5}, "priority"),
+        ({"deadline_s": 0}, "deadline_s"),
+        ({"deadline_s": -1.0}, "deadline_s"),
+        ({"deadline_s": "soon"}, "deadline_s"),
+    ],
+)
+def test_scheduling_that_cannot_be_is_refused_by_name(fields: dict[str, Any], param: str) -> None:
+    with pytest.raises(InvalidParameter) as caught:
+        chat(**fields)
+    assert caught.value.param == param
 
 
 def test_every_sampling_field_is_taken_over() -> None:
