@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from exporters.cache import Cache, cache_root, home
 from exporters.errors import ExportError
 from exporters.progress import Progress
-from exporters.schemes import DEFAULT_SCHEME, SCHEMES, KvFormat
+from exporters.schemes import DEFAULT_SCHEME, SCHEMES, Device, KvFormat
 from nsedge.errors import NsedgeError
 from nsedge.version import VERSION
 
@@ -95,6 +95,12 @@ def _add_export_options(parser: argparse.ArgumentParser) -> None:
         choices=[kv.value for kv in KvFormat],
         help="the key and value cache: int8 is a quarter of the memory, at a small loss",
     )
+    parser.add_argument(
+        "--device",
+        default=Device.CPU.value,
+        choices=[device.value for device in Device],
+        help="what to make it for: cuda computes in float16 (not run on a GPU yet)",
+    )
     parser.add_argument("--force", action="store_true", help="replace whatever is at --out")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
 
@@ -115,9 +121,15 @@ def _starter(arguments: argparse.Namespace, cache: Cache) -> Answer:
     if arguments.print_model_folder:
         folder = str(starter_source(cache).folder)
         return {"model_folder": folder}, [folder], 0
-    scheme, kv = SCHEMES[arguments.scheme], KvFormat(arguments.kv)
-    out = _place(arguments, NAME)
-    return _answer(export_starter(cache, out, scheme=scheme, kv=kv, replace=arguments.force))
+    report = export_starter(
+        cache,
+        _place(arguments, NAME),
+        scheme=SCHEMES[arguments.scheme],
+        kv=KvFormat(arguments.kv),
+        device=Device(arguments.device),
+        replace=arguments.force,
+    )
+    return _answer(report)
 
 
 def _model(arguments: argparse.Namespace, cache: Cache) -> Answer:
@@ -131,6 +143,7 @@ def _model(arguments: argparse.Namespace, cache: Cache) -> Answer:
         name=name,
         scheme=SCHEMES[arguments.scheme],
         kv=KvFormat(arguments.kv),
+        device=Device(arguments.device),
         max_context=arguments.context or MAX_CONTEXT,
     )
     out = _place(arguments, name)
@@ -152,9 +165,9 @@ def _verify(arguments: argparse.Namespace, cache: Cache) -> Answer:
     from exporters.report import verify_lines, verify_result
     from exporters.verify import verify_bundle
 
-    check = verify_bundle(arguments.bundle.expanduser().absolute(), cache)
-    status = 0 if check.passed else FAILURE
-    return verify_result(check), verify_lines(check), status
+    verdict = verify_bundle(arguments.bundle.expanduser().absolute(), cache)
+    status = 0 if verdict.passed else FAILURE
+    return verify_result(verdict), verify_lines(verdict), status
 
 
 if __name__ == "__main__":

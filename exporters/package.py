@@ -12,7 +12,7 @@ import msgspec
 
 from exporters.cache import new_directory
 from exporters.errors import ExportError
-from exporters.records import DATA_FILE, GRAPH_FILE, ReferenceRecord
+from exporters.records import DATA_FILE, GRAPH_FILE, NATIVE_FILE, ReferenceRecord
 from exporters.source import Source
 from nsedge.bundle import (
     FORMAT,
@@ -30,13 +30,13 @@ from nsedge.bundle import (
     write_manifest,
 )
 from nsedge.errors import BundleInvalid
+from nsedge.native import BLOCK_TOKENS, REQUIREMENT
 from nsedge.version import VERSION
 
 GOLDEN_FILE = "golden.json"
 TOKENIZER_FILE = "tokenizer.json"
 TEMPLATE_FILE = "chat_template.jinja"
 LICENCE_FILE = "LICENSE"
-DEVICE = "cpu"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,12 +51,15 @@ class Parts:
     golden: tuple[GoldenPrompt, ...]
     fidelity: Fidelity
     libraries: dict[str, str]
+    device: str = "cpu"
+    native: Fidelity | None = None
+    """Of the graph's form on the daemon's own operators; None leaves that out of the bundle."""
 
     @property
     def variant(self) -> str:
         """The variant's name, and its directory's."""
-        suffix = "-kv8" if self.record.kv.dtype == "int8" else ""
-        return f"{DEVICE}-{self.scheme}{suffix}"
+        suffix = {"float32": "", "float16": "-fp16", "int8": "-kv8"}[self.record.kv.dtype]
+        return f"{self.device}-{self.scheme}{suffix}"
 
     @property
     def kv(self) -> KvLayout:
@@ -121,7 +124,8 @@ def _contents(parts: Parts) -> dict[str, Path | bytes]:
         TOKENIZER_FILE: parts.source.tokenizer_file,
         GOLDEN_FILE: msgspec.json.format(msgspec.json.encode(parts.golden), indent=1) + b"\n",
     }
-    for name in (GRAPH_FILE, DATA_FILE):
+    native = () if parts.native is None else (NATIVE_FILE,)
+    for name in (GRAPH_FILE, DATA_FILE, *native):
         contents[f"{parts.variant}/{name}"] = parts.graph / name
     if (scales := parts.record.kv.scales) is not None:
         contents[f"{parts.variant}/{scales}"] = parts.graph / scales
@@ -135,15 +139,6 @@ def _contents(parts: Parts) -> dict[str, Path | bytes]:
 
 def _manifest(parts: Parts, contents: dict[str, Path | bytes]) -> Manifest:
     source, record, reader = parts.source, parts.record, parts.source.text_reader()
-    variant = Variant(
-        name=parts.variant,
-        device=DEVICE,
-        scheme=parts.scheme,
-        graph=f"{parts.variant}/{GRAPH_FILE}",
-        io=record.io,
-        kv=parts.kv,
-        fidelity=parts.fidelity,
-    )
     tokenizer = Tokenizer(
         file=TOKENIZER_FILE,
         bos_token=reader.bos_token,
@@ -161,11 +156,41 @@ def _manifest(parts: Parts, contents: dict[str, Path | bytes]) -> Manifest:
         tokenizer=tokenizer,
         chat_template=TEMPLATE_FILE if TEMPLATE_FILE in contents else None,
         generation_defaults=source.defaults(),
-        variants=(variant,),
+        variants=_variants(parts),
         golden=GOLDEN_FILE,
         provenance=_provenance(parts),
         files={name: _entry(content) for name, content in sorted(contents.items())},
     )
+
+
+def _variants(parts: Parts) -> tuple[Variant, ...]:
+    """The faster one first: a daemon takes the first that it can run."""
+    standard = Variant(
+        name=parts.variant,
+        device=parts.device,
+        scheme=parts.scheme,
+        graph=f"{parts.variant}/{GRAPH_FILE}",
+        io=parts.record.io,
+        kv=parts.kv,
+        fidelity=parts.fidelity,
+    )
+    if parts.native is None:
+        return (standard,)
+    native = msgspec.structs.replace(
+        standard,
+        name=f"{standard.name}-native",
+        graph=f"{parts.variant}/{NATIVE_FILE}",
+        requires=(REQUIREMENT,),
+        kv=native_record(parts.record).kv,
+        fidelity=parts.native,
+    )
+    return native, standard
+
+
+def native_record(record: ReferenceRecord) -> ReferenceRecord:
+    """The record of a graph's native form: its cache is in half precision, in blocks of tokens."""
+    kv = msgspec.structs.replace(record.kv, dtype="float16", block_tokens=BLOCK_TOKENS)
+    return msgspec.structs.replace(record, kv=kv)
 
 
 def _provenance(parts: Parts) -> Provenance:

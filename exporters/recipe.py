@@ -20,7 +20,7 @@ from exporters.fidelity import GOLDEN_TOKENS, continue_greedily, measure
 from exporters.package import Parts, check_place, native_record, variant_digest, write_bundle
 from exporters.records import GRAPH_FILE, NATIVE_FILE, ReferenceRecord, VariantRecord
 from exporters.runner import Runner
-from exporters.schemes import REFERENCE_SCHEME, KvFormat, Method, Scheme
+from exporters.schemes import REFERENCE_SCHEME, Device, KvFormat, Method, Scheme
 from exporters.source import Source
 from exporters.texts import (
     CALIBRATION_FILE,
@@ -50,8 +50,8 @@ GRAPH_CODE = (
     *("clean", "fold", "graph", "pack", "runner", "source"),
 )
 VARIANT_CODE = (
-    *("apply", "graph", "native", "observe", "pack", "quantise"),
-    *("rotate", "rounding", "schemes", "texts", "w8a8"),
+    *("apply", "graph", "mixed", "native", "observe", "pack", "quantise"),
+    *("rotate", "rounding", "schemes", "texts", "w8a8", "x4"),
 )
 CACHE_CODE = ("graph", "kv_int8", "pack", "runner", "texts")
 MEASURE_CODE = ("fidelity", "runner", "texts")
@@ -68,6 +68,7 @@ class Order:
     name: str
     scheme: Scheme
     kv: KvFormat = KvFormat.FLOAT32
+    device: Device = Device.CPU
     max_context: int = MAX_CONTEXT
 
     def check(self) -> None:
@@ -83,6 +84,21 @@ class Order:
                 f"--scheme {self.scheme.name} turns the values that --kv int8 has scales for;"
                 " choose one of them"
             )
+        if self.device is Device.CUDA and not self.scheme.runs_on_gpu:
+            raise Refused(f"--scheme {self.scheme.name} is for the CPU; --device cuda takes blocks")
+        if self.device is Device.CUDA and self.kv is KvFormat.INT8:
+            raise Refused("--device cuda keeps its cache in float16; --kv int8 is for the CPU")
+
+    @property
+    def is_reference(self) -> bool:
+        """Whether the fp32 graph itself is wanted."""
+        fp32 = self.scheme.name == REFERENCE_SCHEME and self.kv is KvFormat.FLOAT32
+        return fp32 and self.device is Device.CPU
+
+    @property
+    def has_native_form(self) -> bool:
+        """Whether the daemon's own operators, which are the CPU's, can take the graph's place."""
+        return self.kv is KvFormat.FLOAT32 and self.device is Device.CPU
 
 
 class Stages:
@@ -105,6 +121,9 @@ class Stages:
         if order.scheme.calibrated:
             text = sha256_of(CALIBRATION_FILE)
             self._variant_inputs = {**self._variant_inputs, "calibration": text}
+        if order.device is Device.CUDA:
+            half = {"device": order.device.value, "half": code_digest("half")}
+            self._variant_inputs = {**self._variant_inputs, **half}
         if order.kv is KvFormat.INT8:
             scales = cache.key(self._scales_inputs())
             self._variant_inputs = {**self._variant_inputs, "kv_scales": scales}
@@ -123,24 +142,29 @@ class Stages:
     def variant(self, reference: Path) -> Path:
         """The directory of the quantised graph; `reference` itself, where that is wanted."""
         order = self._order
-        if order.scheme.name == REFERENCE_SCHEME and order.kv is KvFormat.FLOAT32:
+        if order.is_reference:
             return reference
         scales = self._kv_scales(reference) if order.kv is KvFormat.INT8 else None
 
         def make(folder: Path) -> None:
             from exporters.apply import apply_scheme
             from exporters.graph import Graph
+            from exporters.half import halve
             from exporters.native import write_native
 
             graph = Graph.load(reference / GRAPH_FILE)
             kept = apply_scheme(graph, order.scheme, self._calibration(reference))
-            io, kv = None, None
+            io, kv, record = None, None, ReferenceRecord.read(reference)
+            if order.device is Device.CUDA:
+                kv = halve(graph, io=record.io, kv=record.kv)
             if scales is not None:
-                io, kv = _cache_in_int8(graph, ReferenceRecord.read(reference), scales)
+                io, kv = _cache_in_int8(graph, record, scales)
                 shutil.copyfile(scales, folder / scales.name)
             graph.save(folder / GRAPH_FILE)
             nodes = Counter(node.op_type for node in graph.nodes)
-            native = write_native(folder / GRAPH_FILE, folder / NATIVE_FILE)
+            native = order.has_native_form and write_native(
+                folder / GRAPH_FILE, folder / NATIVE_FILE
+            )
             VariantRecord(nodes=dict(nodes), kept_fp32=kept, io=io, kv=kv, native=native).write(
                 folder
             )
@@ -262,6 +286,7 @@ def export_bundle(order: Order, out: Path, *, cache: Cache, replace: bool = Fals
     parts = Parts(
         name=order.name,
         scheme=order.scheme.name,
+        device=order.device.value,
         source=order.source,
         record=record,
         graph=variant,

@@ -6,7 +6,7 @@ import enum
 from dataclasses import dataclass
 
 from exporters.errors import ExportError
-from nsedge.bundle import Fidelity
+from nsedge.bundle import Fidelity, Variant
 
 MIN_POSITIONS = 500
 """Fewer positions say too little of a graph."""
@@ -19,11 +19,20 @@ class KvFormat(enum.StrEnum):
     INT8 = "int8"
 
 
+class Device(enum.StrEnum):
+    """What a graph is made for: a GPU computes in float16."""
+
+    CPU = "cpu"
+    CUDA = "cuda"
+
+
 class Method(enum.Enum):
     """How weights are turned into integers."""
 
     BLOCKS = "each block by itself"
     ROTATED = "whole rows and channels, after a rotation"
+    MIXED = "4 bits where they harm least, 8 elsewhere, within a budget"
+    EXACT = "the 4-bit blocks that the source was made of"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,11 +64,18 @@ class Scheme:
     table_block: int
     promise: Promise | None
     method: Method = Method.BLOCKS
+    budget: float = 0.0
+    """Mean KL to fp32 in nats, over calibration texts, that a mixture may cost."""
 
     @property
     def calibrated(self) -> bool:
         """Whether it needs a text to calibrate with."""
-        return self.method is not Method.BLOCKS
+        return self.method not in (Method.BLOCKS, Method.EXACT)
+
+    @property
+    def runs_on_gpu(self) -> bool:
+        """Whether a GPU has kernels for it: blocks, or no integers at all."""
+        return self.method is Method.BLOCKS
 
 
 _TABLE = (
@@ -92,6 +108,27 @@ _TABLE = (
         method=Method.ROTATED,
     ),
     Scheme(
+        name="x4",
+        about="the source's own 4-bit blocks, exactly: for models that come from a Q4_1 GGUF",
+        bits=4,
+        block=32,
+        table_bits=8,
+        table_block=32,
+        promise=Promise(kl=0.010, top1=0.93),
+        method=Method.EXACT,
+    ),
+    Scheme(
+        name="mixed-4-8",
+        about="4-bit where it harms least, else 8-bit, blocks of 32, within 0.02 nats: smaller",
+        bits=4,
+        block=32,
+        table_bits=8,
+        table_block=32,
+        promise=Promise(kl=0.030, top1=0.89),
+        method=Method.MIXED,
+        budget=0.020,
+    ),
+    Scheme(
         name="int4-b32",
         about="4-bit, blocks of 32, 8-bit embedding and head: lossy, badly so in small models",
         bits=4,
@@ -113,6 +150,20 @@ _TABLE = (
 SCHEMES = {scheme.name: scheme for scheme in _TABLE}
 DEFAULT_SCHEME = "int8-b64"
 REFERENCE_SCHEME = "fp32"
+
+
+ROUNDED_KL = 0.003
+"""What an int8 cache, or float16 throughout, may add to a scheme's own distance from fp32, in nats;
+an int8 cache adds 0.001 to the starter."""
+ROUNDED_TOP1 = 0.02
+
+
+def promise_of(variant: Variant) -> Promise | None:
+    """What is promised of a variant: its scheme's promise, and room for how else it rounds."""
+    promise = scheme_of(variant.scheme).promise
+    if promise is None or (variant.kv.dtype != "int8" and variant.device == Device.CPU):
+        return promise
+    return Promise(kl=promise.kl + ROUNDED_KL, top1=promise.top1 - ROUNDED_TOP1)
 
 
 def scheme_of(name: str) -> Scheme:

@@ -12,7 +12,7 @@ from pathlib import Path
 from exporters.cache import Cache, code_digest
 from exporters.errors import ExportError
 from exporters.recipe import Order, Report, export_bundle
-from exporters.schemes import DEFAULT_SCHEME, SCHEMES, KvFormat, Scheme
+from exporters.schemes import DEFAULT_SCHEME, SCHEMES, Device, KvFormat, Scheme
 from exporters.source import Source
 from nsedge.bundle import sha256_of
 
@@ -63,6 +63,7 @@ def export_starter(
     *,
     scheme: Scheme = SCHEMES[DEFAULT_SCHEME],
     kv: KvFormat = KvFormat.FLOAT32,
+    device: Device = Device.CPU,
     replace: bool = False,
 ) -> Report:
     """Make the starter's bundle at `out`, from the cache as far as that goes.
@@ -70,7 +71,7 @@ def export_starter(
     Raises:
         ExportError: the package cannot be had, or `out` is taken by another thing.
     """
-    order = Order(source=starter_source(cache), name=NAME, scheme=scheme, kv=kv)
+    order = Order(source=starter_source(cache), name=NAME, scheme=scheme, kv=kv, device=device)
     return export_bundle(order, out, cache=cache, replace=replace)
 
 

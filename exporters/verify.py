@@ -10,21 +10,21 @@ from exporters.fidelity import GoldenResult, measure, run_golden
 from exporters.package import variant_digest
 from exporters.recipe import LINKS, TEXT_ROOM, runner_of
 from exporters.runner import Runner
-from exporters.schemes import Promise, scheme_of
+from exporters.schemes import Promise, promise_of
 from exporters.source import read_tokenizer
 from exporters.texts import TextReader, fidelity_passages
-from nsedge.bundle import Bundle, Fidelity
+from nsedge import native
+from nsedge.bundle import Bundle, Fidelity, Variant
 
 
 @dataclass(frozen=True, kw_only=True)
 class Check:
-    """What was found. `measured` is None where the fp32 graph is not in the cache.
+    """What was found of a variant. `measured` is None where the fp32 graph is not in the cache.
 
     A lossy scheme promises nothing, so that its golden prompts and fidelity are told, not judged.
     """
 
-    bundle: Path
-    files: int
+    variant: str
     golden: GoldenResult
     promise: Promise | None
     recorded: Fidelity | None
@@ -39,7 +39,22 @@ class Check:
         return self.golden.passed and fidelity is not None and self.promise.kept_by(fidelity)
 
 
-def verify_bundle(path: Path, cache: Cache) -> Check:
+@dataclass(frozen=True, kw_only=True)
+class Verdict:
+    """What was found of a bundle: each variant that runs here, and why others do not."""
+
+    bundle: Path
+    files: int
+    checks: tuple[Check, ...]
+    skipped: dict[str, str]
+
+    @property
+    def passed(self) -> bool:
+        """Every variant that runs here does, and there is one."""
+        return bool(self.checks) and all(check.passed for check in self.checks)
+
+
+def verify_bundle(path: Path, cache: Cache) -> Verdict:
     """Check the bundle at `path`; fidelity anew if the fp32 graph it came from is in `cache`.
 
     Raises:
@@ -47,20 +62,35 @@ def verify_bundle(path: Path, cache: Cache) -> Check:
     """
     bundle = Bundle.open(path)
     bundle.verify_hashes()
-    variant = bundle.manifest.variants[0]
-    capacity = min(bundle.manifest.context_length, TEXT_ROOM)
-    runner = Runner(bundle.file(variant.graph), io=variant.io, kv=variant.kv, capacity=capacity)
-    golden = run_golden(runner, bundle.golden())
     reference = cache.follow(LINKS, variant_digest(bundle))
+    checks, skipped = [], {}
+    for variant in bundle.manifest.variants:
+        lacking = native.missing(variant.requires)
+        if lacking is None:
+            checks.append(_check(bundle, variant, reference))
+        else:
+            skipped[variant.name] = lacking
+    files = len(bundle.manifest.files)
+    return Verdict(bundle=path, files=files, checks=tuple(checks), skipped=skipped)
+
+
+def _check(bundle: Bundle, variant: Variant, reference: Path | None) -> Check:
+    runner = Runner(
+        bundle.file(variant.graph),
+        io=variant.io,
+        kv=variant.kv,
+        capacity=min(bundle.manifest.context_length, TEXT_ROOM),
+        requires=variant.requires,
+    )
+    golden = run_golden(runner, bundle.golden())
     measured = None
     if reference is not None:
         passages = fidelity_passages(reader_of(bundle))
         measured = measure(runner_of(reference), runner, passages)
     return Check(
-        bundle=path,
-        files=len(bundle.manifest.files),
+        variant=variant.name,
         golden=golden,
-        promise=scheme_of(variant.scheme).promise,
+        promise=promise_of(variant),
         recorded=variant.fidelity,
         measured=measured,
     )
