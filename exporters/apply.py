@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from exporters.graph import Graph
+from exporters.mixed import quantise_mixed
 from exporters.observe import Calibration
 from exporters.quantise import quantise
 from exporters.schemes import Method, Scheme
 from exporters.w8a8 import quantise_w8a8
+from exporters.x4 import quantise_x4
 
 
 def apply_scheme(graph: Graph, scheme: Scheme, calibration: Calibration) -> dict[str, int]:
@@ -17,4 +19,8 @@ def apply_scheme(graph: Graph, scheme: Scheme, calibration: Calibration) -> dict
     """
     if scheme.method is Method.ROTATED:
         return quantise_w8a8(graph, scheme, calibration)
+    if scheme.method is Method.MIXED:
+        return quantise_mixed(graph, scheme, calibration)
+    if scheme.method is Method.EXACT:
+        return quantise_x4(graph, scheme)
     return quantise(graph, scheme)

@@ -8,6 +8,7 @@ reads the same weights from the same file.
 from __future__ import annotations
 
 from collections import defaultdict
+from dataclasses import dataclass
 from pathlib import Path
 
 import onnx
@@ -41,6 +42,14 @@ def write_native(graph: Path, target: Path) -> bool:
     return True
 
 
+@dataclass(frozen=True)
+class _Shift:
+    """The node that adds to a product of blocks their offsets [N, blocks] times x's sums."""
+
+    add: NodeProto
+    offsets: str
+
+
 class _Rewriting:
     """One model, rewritten in place."""
 
@@ -67,8 +76,8 @@ class _Rewriting:
                 readers[name] += 1
         for node in [n for n in self._nodes if _is_block_matmul(n)]:
             gate = _gate_before(node, made, readers)
-            source = node.input[0] if gate is None else gate
-            self._replace(node, _block_matmul(node, source, gated=gate is not None))
+            shift = self._shift_after(node, made)
+            self._replace(shift.add if shift else node, _block_matmul(node, gate, shift))
 
     def finish(self) -> None:
         """Drop what nothing reads, and say what the cache holds now."""
@@ -90,6 +99,20 @@ class _Rewriting:
             if value.name in caches:
                 _make_half(value)
         self._model.opset_import.append(helper.make_opsetid(DOMAIN, 1))
+
+    def _shift_after(self, node: NodeProto, made: dict[str, NodeProto]) -> _Shift | None:
+        """The offsets of `node`'s blocks, where what reads it adds them times the sums of x."""
+        after = [n for n in self._nodes if node.output[0] in n.input]
+        if len(after) != 1 or after[0].op_type != "Add":
+            return None
+        other = next(made.get(name) for name in after[0].input if name != node.output[0])
+        if other is None or other.op_type != "FusedMatMul" or attribute(other, "transB") != 1:
+            return None
+        sums = made.get(other.input[0])
+        cubed = None if sums is None or sums.op_type != "ReduceSum" else made.get(sums.input[0])
+        if cubed is None or cubed.op_type != "Reshape":
+            return None
+        return _Shift(after[0], other.input[1]) if cubed.input[0] == node.input[0] else None
 
     def _is_plain(self, node: NodeProto) -> bool:
         """Packed, rotary, causal over all tokens, and nothing else."""
@@ -139,19 +162,21 @@ def _is_block_matmul(node: NodeProto) -> bool:
     )
 
 
-def _block_matmul(node: NodeProto, source: str, *, gated: bool) -> NodeProto:
+def _block_matmul(node: NodeProto, gate: str | None, shift: _Shift | None) -> NodeProto:
     zeros, _, bias = [*node.input[3:], "", "", ""][:3]
+    source = node.input[0] if gate is None else gate
+    offsets = "" if shift is None else shift.offsets
     return helper.make_node(
         MATMUL,
-        [source, *node.input[1:3], zeros, "", bias],
-        list(node.output),
+        [source, *node.input[1:3], zeros if shift is None else "", offsets, bias],
+        list(node.output if shift is None else shift.add.output),
         name=node.name,
         domain=DOMAIN,
         N=attribute(node, "N"),
         K=attribute(node, "K"),
         bits=attribute(node, "bits"),
         block_size=attribute(node, "block_size"),
-        gated=int(gated),
+        gated=int(gate is not None),
     )
 
 
@@ -160,7 +185,7 @@ def _gate_before(
 ) -> str | None:
     """The joint gate and up value, where `node` reads silu(gate) * up of its two halves."""
     product = made.get(node.input[0])
-    if product is None or product.op_type != "Mul" or readers[node.input[0]] != 1:
+    if product is None or product.op_type != "Mul":
         return None
     for activated, up in (product.input, reversed(product.input)):
         activation, split = made.get(activated), made.get(up)

@@ -6,6 +6,7 @@ A matrix [N, K] becomes q [N, blocks, bytes] and scales [N, blocks]; weight = sc
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import numpy as np
@@ -58,10 +59,10 @@ def _asymmetric_4(blocks: NDArray[np.float32]) -> Blocks:
     scales = np.maximum(high - low, np.finfo(np.float32).tiny * 128) / np.float32(15)
     zeros = np.clip(np.rint(-low / scales), 0, 15).astype(np.uint8)
     q = np.clip(np.rint(blocks / scales[..., None]) + zeros[..., None], 0, 15).astype(np.uint8)
-    return Blocks(_pairs(q), scales.astype(np.float32), _pairs(zeros))
+    return Blocks(pairs(q), scales.astype(np.float32), pairs(zeros))
 
 
-def _pairs(nibbles: NDArray[np.uint8]) -> NDArray[np.uint8]:
+def pairs(nibbles: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """Two 4-bit numbers a byte along the last axis, the earlier one low."""
     odd = nibbles.shape[-1] % 2
     even = np.pad(nibbles, [*[(0, 0)] * (nibbles.ndim - 1), (0, odd)])
@@ -82,33 +83,32 @@ def quantise(graph: Graph, scheme: Scheme) -> dict[str, int]:
         head = projection.output in graph.output_names()
         bits = scheme.table_bits if head else scheme.bits
         block = scheme.table_block if head else scheme.block
-        _multiply(graph, projection, weight, bits=bits, block=block)
+        blocks = quantise_blocks(weight, bits=bits, block=block)
+        put_blocks(graph, projection, blocks, bits=bits, block=block, width=weight.shape[1])
     graph.prune()
     refuse_large(graph)
     return kept_fp32(graph)
 
 
-def _multiply(
-    graph: Graph, projection: Projection, weight: NDArray[np.float32], *, bits: int, block: int
+def put_blocks(
+    graph: Graph, projection: Projection, blocks: Blocks, *, bits: int, block: int, width: int
 ) -> None:
-    """MatMulNBits in the place of a projection, its bias included."""
-    rows, width = weight.shape
+    """MatMulNBits by a matrix [N, width] in the place of a projection, its bias included."""
     name = projection.multiply.name
-    inputs = [
-        projection.source,
-        *_keep(graph, name, quantise_blocks(weight, bits=bits, block=block)),
-    ]
+    inputs = [projection.source, *_keep(graph, name, blocks)]
     if projection.bias is not None:
         inputs += [""] * (5 - len(inputs))  # group indices are not used; the bias is input 5
         inputs.append(projection.bias)
-    node = _matmul_nbits(inputs, projection.output, name, (rows, width), bits, block)
+    shape = (len(blocks.q), width)
+    node = matmul_nbits(inputs, projection.output, name, shape, bits, block)
     graph.replace(projection.multiply, node)
     graph.nodes = [n for n in graph.nodes if n is not projection.add]
 
 
-def _matmul_nbits(
+def matmul_nbits(
     inputs: list[str], output: str, name: str, shape: tuple[int, int], bits: int, block: int
 ) -> NodeProto:
+    """A product with weights [N, K] = shape in blocks, activations rounded to 8 bits."""
     return helper.make_node(
         "MatMulNBits",
         inputs,
@@ -154,7 +154,7 @@ def _quantise_table(
     _look_up(graph, lookup, q, scales, block=block, shape=(rows, width))
     for node in [n for n in graph.nodes if n.op_type == "FusedMatMul" and n.input[1] == source]:
         inputs = [node.input[0], q, scales]
-        tied = _matmul_nbits(inputs, node.output[0], node.name, (rows, width), bits, block)
+        tied = matmul_nbits(inputs, node.output[0], node.name, (rows, width), bits, block)
         graph.replace(node, tied)
 
 
@@ -186,8 +186,8 @@ def _look_up(
     )
 
 
-def refuse_large(graph: Graph) -> None:
-    """Hold that no large matrix is left as it was.
+def refuse_large(graph: Graph, *, meant: Collection[str] = ()) -> None:
+    """Hold that no large matrix is left as it was, but those that are `meant` to be.
 
     Raises:
         Refused: one is; the message names it.
@@ -197,7 +197,9 @@ def refuse_large(graph: Graph) -> None:
             continue
         for name in node.input:
             weight = graph.weights.get(name)
-            if weight is not None and weight.dtype == np.float32 and weight.size >= LARGE:
+            if weight is None or name in meant:
+                continue
+            if weight.dtype == np.float32 and weight.size >= LARGE:
                 raise Refused(
                     f"{node.name} ({node.op_type} by {list(weight.shape)}) cannot be quantised;"
                     " --scheme fp32 exports it as it is"

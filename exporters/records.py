@@ -12,6 +12,7 @@ from nsedge.bundle import GraphIo, KvLayout
 
 GRAPH_FILE = "model.onnx"
 DATA_FILE = "model.onnx.data"
+NATIVE_FILE = "native.onnx"
 RECORD_FILE = "record.json"
 
 
@@ -48,10 +49,12 @@ class ReferenceRecord(_Record, frozen=True, kw_only=True):
 class VariantRecord(_Record, frozen=True, kw_only=True):
     """A quantised graph: its nodes by kind, and the bytes of what stayed fp32, by purpose.
 
-    io and kv are given where they are not those of the fp32 graph.
+    io and kv are given where they are not those of the fp32 graph. `native` says whether the graph
+    is there on the daemon's own operators, too.
     """
 
     nodes: dict[str, int]
     kept_fp32: dict[str, int]
     io: GraphIo | None = None
     kv: KvLayout | None = None
+    native: bool = False

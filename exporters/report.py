@@ -7,7 +7,8 @@ from typing import Any
 import msgspec
 
 from exporters.recipe import Report
-from exporters.verify import Check
+from exporters.verify import Check, Verdict
+from nsedge import native
 from nsedge.bundle import Fidelity
 
 Json = dict[str, Any]
@@ -23,6 +24,7 @@ def export_result(report: Report) -> Json:
         "difference_from_torch": report.difference,
         "kept_fp32_bytes": report.kept_fp32,
         "fidelity": msgspec.to_builtins(report.fidelity),
+        "fidelity_native": msgspec.to_builtins(report.native),
     }
 
 
@@ -35,15 +37,30 @@ def export_lines(report: Report) -> list[str]:
         f"  fp32 graph against PyTorch: {report.difference:.1e} nats at most",
         f"  kept in fp32: {kept or 'everything'}",
         f"  against fp32: {fidelity_text(report.fidelity)}",
+        f"  on native operators: {_native_text(report)}",
     ]
 
 
-def verify_result(check: Check) -> Json:
-    """A check as plain data."""
+def _native_text(report: Report) -> str:
+    if report.native is not None:
+        return fidelity_text(report.native)
+    return native.why_not() or "no form of this graph"
+
+
+def verify_result(verdict: Verdict) -> Json:
+    """A verdict as plain data."""
     return {
-        "bundle": str(check.bundle),
+        "bundle": str(verdict.bundle),
+        "passed": verdict.passed,
+        "files": verdict.files,
+        "variants": {check.variant: _check_result(check) for check in verdict.checks},
+        "skipped": verdict.skipped,
+    }
+
+
+def _check_result(check: Check) -> Json:
+    return {
         "passed": check.passed,
-        "files": check.files,
         "golden": {
             "passed": check.golden.passed,
             "tokens": check.golden.tokens,
@@ -55,22 +72,32 @@ def verify_result(check: Check) -> Json:
     }
 
 
-def verify_lines(check: Check) -> list[str]:
-    """A check for people."""
+def verify_lines(verdict: Verdict) -> list[str]:
+    """A verdict for people."""
+    lines = [
+        f"{verdict.bundle}: {'passed' if verdict.passed else 'FAILED'}",
+        f"  {verdict.files} files, every SHA-256 right",
+    ]
+    for check in verdict.checks:
+        lines += _check_lines(check)
+    lines += [f"  {name} does not run here: {why}" for name, why in verdict.skipped.items()]
+    return lines
+
+
+def _check_lines(check: Check) -> list[str]:
     golden = check.golden
     lines = [
-        f"{check.bundle}: {'passed' if check.passed else 'FAILED'}",
-        f"  {check.files} files, every SHA-256 right",
-        f"  golden prompts: {golden.tokens} tokens, top-1 {golden.top1:.3f}, log-probability"
+        f"  {check.variant}: {'passed' if check.passed else 'FAILED'}",
+        f"    golden prompts: {golden.tokens} tokens, top-1 {golden.top1:.3f}, log-probability"
         f" off by {golden.difference:.4f} nats on average:"
         f" {'within' if golden.passed else 'OUTSIDE'} tolerance",
     ]
     if check.recorded is not None:
-        lines.append(f"  against fp32, as recorded: {fidelity_text(check.recorded)}")
+        lines.append(f"    against fp32, as recorded: {fidelity_text(check.recorded)}")
     if check.measured is not None:
-        lines.append(f"  against fp32, measured now: {fidelity_text(check.measured)}")
+        lines.append(f"    against fp32, measured now: {fidelity_text(check.measured)}")
     else:
-        lines.append("  not measured anew: the fp32 graph it came from is not in the cache")
+        lines.append("    not measured anew: the fp32 graph it came from is not in the cache")
     return lines
 
 

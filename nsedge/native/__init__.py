@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import hashlib
 from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
 
 DOMAIN = "nsedge"
 REQUIREMENT = "nsedge-ops-1"
 """What a variant names that uses the operators of this version."""
+BLOCK_TOKENS = 16
+"""Tokens of a block of CachedAttention's keys."""
 
 
 def library() -> Path | None:
@@ -42,3 +45,11 @@ def missing(requires: tuple[str, ...]) -> str | None:
         if reason is not None:
             return f"it needs the operators {name}, and {reason}"
     return None
+
+
+def source_digest() -> str:
+    """SHA-256 of the operators' source: what they compute depends on nothing else."""
+    digest = hashlib.sha256()
+    for path in sorted(Path(__file__).parent.glob("src/*")):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()

@@ -10,6 +10,7 @@ namespace attention {
 namespace {
 
 constexpr long LANES = 8;
+constexpr long AHEAD = 2048;  // halves, a page
 
 NSEDGE_AVX2 __m256 widen(const half* x) {
   return _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(x)));
@@ -24,23 +25,41 @@ NSEDGE_AVX2 half narrow(float x) {
 template <int R, int W>
 NSEDGE_AVX2 void product(const float* a, long a_stride, const half* b, long b_stride, long beyond,
                          long count, float* out, long out_stride) {
-  __m256 sums[R][W];
+  __m256 sums[R][W];  // in registers, as long as every loop over it is unrolled
+#pragma GCC unroll 6
   for (int r = 0; r < R; r++)
+#pragma GCC unroll 4
     for (int w = 0; w < W; w++) sums[r][w] = _mm256_setzero_ps();
   for (long i = 0; i < count; i++, b += b_stride) {
-    __m256 columns[W];
-    for (int w = 0; w < W; w++) columns[w] = widen(b + w / 2 * beyond + w % 2 * LANES);
+    // A row of values ahead, since pages of 4 KiB stop the processor's own prefetching.
+    _mm_prefetch(reinterpret_cast<const char*>(b + AHEAD), _MM_HINT_T0);
+    if constexpr (R <= 3) {  // few rows: their values stay in registers, columns come one by one
+      __m256 values[R];
+#pragma GCC unroll 3
+      for (int r = 0; r < R; r++) values[r] = _mm256_broadcast_ss(a + r * a_stride + i);
+#pragma GCC unroll 4
+      for (int w = 0; w < W; w++) {
+        const __m256 column = widen(b + w / 2 * beyond + w % 2 * LANES);
+#pragma GCC unroll 3
+        for (int r = 0; r < R; r++) {
+          sums[r][w] = _mm256_fmadd_ps(values[r], column, sums[r][w]);
+          NSEDGE_PIN(sums[r][w], sums[r][w]);
+        }
+      }
+    } else {
+      const __m256 left = widen(b), right = widen(b + LANES);
 #pragma GCC unroll 6
-    for (int r = 0; r < R; r++) {
-      const __m256 value = _mm256_broadcast_ss(a + r * a_stride + i);
-      for (int w = 0; w < W; w += 2) {
-        sums[r][w] = _mm256_fmadd_ps(value, columns[w], sums[r][w]);
-        sums[r][w + 1] = _mm256_fmadd_ps(value, columns[w + 1], sums[r][w + 1]);
-        NSEDGE_PIN(sums[r][w], sums[r][w + 1]);
+      for (int r = 0; r < R; r++) {
+        const __m256 value = _mm256_broadcast_ss(a + r * a_stride + i);
+        sums[r][0] = _mm256_fmadd_ps(value, left, sums[r][0]);
+        sums[r][1] = _mm256_fmadd_ps(value, right, sums[r][1]);
+        NSEDGE_PIN(sums[r][0], sums[r][1]);
       }
     }
   }
+#pragma GCC unroll 6
   for (int r = 0; r < R; r++)
+#pragma GCC unroll 4
     for (int w = 0; w < W; w++)
       _mm256_storeu_ps(out + r * out_stride + w / 2 * BLOCK + w % 2 * LANES, sums[r][w]);
 }

@@ -249,10 +249,8 @@ struct Sides {
 
   // What remains to add once 8-bit values are taken less 128.
   float offset(long column, long b) const {
-    const float moved = bits == 8 ? 128.0f : 0.0f;
-    if (source.offsets != nullptr)
-      return source.offsets[column * blocks + b] + scale(column, b) * moved;
-    return scale(column, b) * (moved - zero(column, b));
+    const float given = source.offsets == nullptr ? 0.0f : source.offsets[column * blocks + b];
+    return given + scale(column, b) * ((bits == 8 ? 128.0f : 0.0f) - zero(column, b));
   }
 
   float zero(long column, long b) const {

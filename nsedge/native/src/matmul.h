@@ -35,8 +35,8 @@ struct Weights {
 };
 
 // As ONNX Runtime's MatMulNBits has them: q [n, blocks, block * bits / 8], the earlier nibble low;
-// scales [n, blocks]. Offsets are `offsets` [n, blocks] where given, else -scale * zero point, with
-// zero points [n, (blocks * bits + 7) / 8] or, where those are null, 8 or 128.
+// scales [n, blocks]; zero points [n, (blocks * bits + 7) / 8] or, where null, 8 or 128. A weight is
+// scale * (q - zero point), and offsets [n, blocks] besides, unless those are null.
 struct Source {
   const uint8_t* q;
   const float* scales;
