@@ -108,7 +108,9 @@ class Engine(_Section, frozen=True, kw_only=True):
     ] = 1.8
     burst_s: Annotated[
         float,
-        _number("Seconds that fresh streams wait for prompts that came with theirs.", 0, 3600),
+        _number(
+            "Seconds for which prompts that meet an engine at rest together go first.", 0, 3600
+        ),
     ] = 4.0
     max_queue: Annotated[int, _number("Requests that may wait for a slot.", 0, 10**6)] = 16384
     threads: Annotated[

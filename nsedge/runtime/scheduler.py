@@ -22,6 +22,8 @@ from nsedge.runtime.speculation import CheckCost
 from nsedge.runtime.waiting import TimeHeap, place_s
 
 RETRY_AFTER_S = 1.0
+BURST_GAP_S = 0.2
+"""Between two tokens of a stream in a burst."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,7 +38,7 @@ class Policy:
     stretch: float = 1.8
     """How often its quiet time a decode step may take, reading between steps included."""
     burst_s: float = 4.0
-    """How long sequences with a first token wait for prompts that came with theirs."""
+    """How long prompts that come together, to an engine at rest, may take most of the time."""
     drafts: bool = True
     """Whether the model can read tokens after those of a running row, with logits for each."""
 
@@ -56,6 +58,7 @@ class Scheduler:
         self._rows: list[Sequence] = []
         self._copies: list[KvCopy | KvSwap] = []
         self._decoded = False
+        self._decoded_s = 0.0
         self._burst_began_s: float | None = None
         self.prefix_query_tokens = 0
         self.prefix_hit_tokens = 0
@@ -114,17 +117,18 @@ class Scheduler:
         """What to do next, None where there is nothing: decode, or read of prompts.
 
         The two take turns, so that each is measured by itself and nobody waits for the other's
-        tokens; while a burst of prompts is read the rows that came of it wait.
+        tokens; in a burst of prompts several pieces are read in a turn.
         """
-        if not self._rows or self._decoded or self._bursting(now_s):
+        if not self._rows or self._reads_next(now_s):
             started: list[Sequence] = []
             chunks = self._read(now_s, started)
             if chunks:
                 self._decoded = False
                 return StepPlan(self._take_copies(), chunks, (), tuple(started))
+            self._burst_began_s = None
         if not self._rows:
             return None
-        self._decoded, self._burst_began_s = True, None
+        self._decoded, self._decoded_s = True, now_s
         return StepPlan(self._take_copies(), (), tuple(self._rows), draft=self._draft())
 
     def commit(self, plan: StepPlan, tokens: Many[Token], now_s: float) -> list[Outcome]:
@@ -186,8 +190,14 @@ class Scheduler:
         copies, self._copies = tuple(self._copies), []
         return copies
 
+    def _reads_next(self, now_s: float) -> bool:
+        """Whether it is the turn of prompts."""
+        if self._bursting(now_s):
+            return now_s - self._decoded_s < BURST_GAP_S
+        return self._decoded
+
     def _bursting(self, now_s: float) -> bool:
-        """Whether no row has got more than its first token, and that not long ago."""
+        """Whether there were prompts to read ever since the first row began to run."""
         began_s = self._burst_began_s
         return began_s is not None and now_s - began_s < self._policy.burst_s
 
@@ -301,7 +311,7 @@ class Scheduler:
         row = _row_of(sequence)
         del self._filling[row]
         if not self._rows:
-            self._burst_began_s = now_s
+            self._burst_began_s = self._decoded_s = now_s
         self._move(self._slots.promote(row), sequence)
         sequence.row = len(self._rows)
         sequence.move(State.RUNNING)

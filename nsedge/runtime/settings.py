@@ -39,7 +39,7 @@ class EngineSettings:
     step_stretch: float = 1.8
     """How often its quiet time a token of a running stream may take while prompts are read."""
     burst_s: float = 4.0
-    """Seconds that streams with a first token wait for prompts that came with theirs."""
+    """Seconds for which prompts that come together, to an engine at rest, take most of the time."""
     max_queue: int = 16384
     """Requests that may wait for a slot."""
     threads: int = 0

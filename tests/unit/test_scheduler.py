@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 
 from nsedge.api import Delta, Event, Failed, Finished, Priority, Started
 from nsedge.runtime.pace import FLOOR_TOKENS
 from nsedge.runtime.plan import KvCopy, KvSwap
+from nsedge.runtime.scheduler import BURST_GAP_S
 from nsedge.runtime.settings import PrefixReuse
 from tests.unit.rig import Rig, continuation
 
@@ -131,6 +134,20 @@ def test_prompts_that_come_together_are_all_read_before_the_first_goes_on() -> N
     assert [len(said(rig.events[f"r{n}"])) for n in range(4)] == [1, 1, 1, 1]
     rig.step()
     assert [len(said(rig.events[f"r{n}"])) for n in range(4)] == [2, 2, 2, 2]
+
+
+def test_in_a_burst_streams_get_a_token_now_and_then() -> None:
+    rig = Rig(chunk_tokens=4, burst_s=60.0)
+    rig.submit("first", (1, 2, 3), 50, ignore_end=True)
+    rig.submit("second", tuple(range(90)) * 2, 2, ignore_end=True)
+    told_at_s = []
+    while not said(rig.events["second"]):
+        before = len(said(rig.events["first"]))
+        rig.step()
+        told_at_s += [rig.clock()] * (len(said(rig.events["first"])) - before)
+    gaps = [late - early for early, late in itertools.pairwise(told_at_s)]
+    assert len(gaps) == 2
+    assert gaps == pytest.approx([BURST_GAP_S] * 2, abs=0.011)
 
 
 def test_a_burst_is_over_after_its_time() -> None:
