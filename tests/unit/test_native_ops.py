@@ -1,0 +1,299 @@
+"""The native operators against plain NumPy, one node at a time, through ONNX Runtime."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import onnxruntime as ort
+import pytest
+from numpy.typing import NDArray
+from onnx import NodeProto, TensorProto, helper, numpy_helper
+
+from exporters.native import ATTENTION, MATMUL
+from nsedge import native
+
+pytestmark = pytest.mark.skipif(native.why_not() is not None, reason=str(native.why_not()))
+
+Floats = NDArray[np.float32]
+HALF_STEP = {4: 0.5 / 127, 8: 0.5 / 32767}
+"""Rounding of x, as a share of its greatest absolute."""
+
+
+def session(node: NodeProto, inputs: dict[str, int], outputs: list[str], **weights: Any) -> Any:
+    half = TensorProto.FLOAT16
+    graph = helper.make_graph(
+        [node],
+        "one",
+        [helper.make_tensor_value_info(name, kind, None) for name, kind in inputs.items()],
+        [
+            helper.make_tensor_value_info(n, half if "present" in n else TensorProto.FLOAT, None)
+            for n in outputs
+        ],
+        [numpy_helper.from_array(array, name) for name, array in weights.items()],
+    )
+    opsets = [helper.make_opsetid("", 18), helper.make_opsetid(native.DOMAIN, 1)]
+    model = helper.make_model(graph, opset_imports=opsets, ir_version=10)
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = 2
+    options.log_severity_level = 4
+    options.register_custom_ops_library(str(native.library()))
+    return ort.InferenceSession(
+        model.SerializeToString(), options, providers=["CPUExecutionProvider"]
+    )
+
+
+class Matrix:
+    """Random weights in blocks, as bytes and as numbers [N, K]."""
+
+    def __init__(self, n: int, k: int, *, bits: int, block: int, sides: str = "") -> None:
+        rng = np.random.default_rng(n * k + bits)
+        self.n, self.k, self.bits, self.block = n, k, bits, block
+        blocks = -(-k // block)
+        q = rng.integers(0, 2**bits, (n, blocks, block), dtype=np.uint8)
+        self.parts: dict[str, NDArray[Any]] = {
+            "q": q if bits == 8 else q[..., 0::2] | q[..., 1::2] << 4,
+            "scales": rng.uniform(0.5, 1.5, (n, blocks)).astype(np.float32),
+        }
+        zeros = np.full((n, blocks), 2 ** (bits - 1))
+        if "zeros" in sides:
+            zeros = rng.integers(0, 2**bits, (n, blocks))
+            packed = np.pad(zeros, [(0, 0), (0, blocks % 2)]).astype(np.uint8)
+            both = packed[:, 0::2] | packed[:, 1::2] << 4
+            self.parts["zeros"] = zeros.astype(np.uint8) if bits == 8 else both
+        offsets = np.zeros((n, blocks), np.float32)
+        if "offsets" in sides:
+            offsets = rng.normal(size=(n, blocks)).astype(np.float32)
+            self.parts["offsets"] = offsets
+        self.bias = np.zeros(n, np.float32)
+        if "bias" in sides:
+            self.bias = rng.normal(size=n).astype(np.float32)
+            self.parts["bias"] = self.bias
+        exact = (q - zeros[..., None].astype(float)) * self.parts["scales"][..., None]
+        self.weight = (exact + offsets[..., None]).reshape(n, -1)[:, :k]
+
+    def open(self, *, gated: bool = False) -> Any:
+        names = ["q", "scales", "zeros", "offsets", "bias"]
+        node = helper.make_node(
+            MATMUL,
+            ["x", *(name if name in self.parts else "" for name in names)],
+            ["y"],
+            domain=native.DOMAIN,
+            N=self.n,
+            K=self.k,
+            bits=self.bits,
+            block_size=self.block,
+            gated=int(gated),
+        )
+        return session(node, {"x": TensorProto.FLOAT}, ["y"], **self.parts)
+
+    def tolerance(self, x: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
+        """What rounding `x` [M, K] may change a sum by, at most; [M, N]."""
+        peak = np.abs(x).max(-1, keepdims=True)
+        worst = peak * HALF_STEP[self.bits] * np.abs(self.weight).sum(-1)
+        return worst + 1e-4 * (np.abs(x) @ np.abs(self.weight).T) + 1e-5
+
+
+def rows_of(count: int, width: int) -> Floats:
+    return np.random.default_rng(width).normal(size=(count, width)).astype(np.float32)
+
+
+@pytest.mark.parametrize("rows", [1, 2, 3, 6, 7, 16, 200])
+@pytest.mark.parametrize("bits", [4, 8])
+def test_products_of_any_number_of_rows(bits: int, rows: int) -> None:
+    matrix = Matrix(48, 192, bits=bits, block=32)
+    x = rows_of(rows, 192)
+    y = matrix.open().run(None, {"x": x})[0]
+    assert y.shape == (rows, 48)
+    assert (np.abs(y - x @ matrix.weight.T) <= matrix.tolerance(x)).all()
+
+
+@pytest.mark.parametrize("sides", ["", "zeros", "offsets", "bias", "zeros offsets bias"])
+@pytest.mark.parametrize(("bits", "block"), [(4, 32), (4, 64), (8, 32), (8, 64), (8, 128)])
+def test_every_side_and_block(bits: int, block: int, sides: str) -> None:
+    matrix = Matrix(21, 200, bits=bits, block=block, sides=sides)  # no multiple of tile or block
+    x = rows_of(5, 200).reshape(1, 5, 200)
+    y = matrix.open().run(None, {"x": x})[0]
+    wanted = x @ matrix.weight.T + matrix.bias
+    assert y.shape == (1, 5, 21)
+    assert (np.abs(y - wanted) <= matrix.tolerance(x[0])).all()
+
+
+@pytest.mark.parametrize("bits", [4, 8])
+def test_a_gate_is_applied_before_rounding(bits: int) -> None:
+    matrix = Matrix(32, 100, bits=bits, block=32)
+    both = rows_of(9, 200)
+    gate, up = both[:, :100].astype(float), both[:, 100:]
+    x = gate / (1 + np.exp(-gate)) * up
+    y = matrix.open(gated=True).run(None, {"x": both})[0]
+    assert (np.abs(y - x @ matrix.weight.T) <= matrix.tolerance(x)).all()
+
+
+@pytest.mark.parametrize("bits", [4, 8])
+def test_a_row_is_the_same_to_the_bit_whatever_is_beside_it(bits: int) -> None:
+    run = Matrix(64, 256, bits=bits, block=32, sides="offsets").open().run
+    x = rows_of(37, 256)
+    together = run(None, {"x": x})[0]
+    alone = np.concatenate([run(None, {"x": row[None]})[0] for row in x])
+    assert (together == alone).all()
+
+
+def test_zeros_and_extremes() -> None:
+    matrix = Matrix(16, 64, bits=8, block=64)
+    x = np.zeros((3, 64), np.float32)
+    x[1] = 1e30
+    x[2, 5] = -1e-30
+    y = matrix.open().run(None, {"x": x})[0]
+    assert (y[0] == 0).all()
+    assert np.isfinite(y).all()
+    assert np.allclose(y[1], 1e30 * matrix.weight.sum(-1), rtol=1e-3, atol=1e28)
+    assert np.allclose(y[2], -1e-30 * matrix.weight[:, 5], rtol=1e-3)
+
+
+def test_shapes_that_do_not_agree_are_refused() -> None:
+    matrix = Matrix(32, 64, bits=8, block=64)
+    with pytest.raises(Exception, match="x has not K columns"):
+        matrix.open().run(None, {"x": rows_of(2, 63)})
+    matrix.k = 128
+    with pytest.raises(Exception, match="has not the size that N, K, bits and block_size say"):
+        matrix.open()
+    matrix.k, matrix.block = 64, 48
+    with pytest.raises(Exception, match="block_size a multiple of 32"):
+        matrix.open()
+
+
+class Attention:
+    """One attention node over rows of a cache, and the same in NumPy."""
+
+    def __init__(
+        self, *, heads: int, kv_heads: int, dim: int = 32, rotary: int = 32, capacity: int = 96
+    ) -> None:
+        self.heads, self.kv_heads, self.dim, self.rotary = heads, kv_heads, dim, rotary
+        self.scale = dim**-0.5
+        angles = np.arange(capacity)[:, None] * 0.7 ** np.arange(rotary // 2)
+        self.cos, self.sin = np.cos(angles).astype(np.float32), np.sin(angles).astype(np.float32)
+        node = helper.make_node(
+            ATTENTION,
+            ["qkv", "past_key", "past_value", "lengths", "cos", "sin"],
+            ["y", "present_key", "present_value"],
+            domain=native.DOMAIN,
+            num_heads=heads,
+            kv_num_heads=kv_heads,
+            scale=self.scale,
+        )
+        half = TensorProto.FLOAT16
+        inputs = {"qkv": TensorProto.FLOAT, "past_key": half, "past_value": half}
+        inputs["lengths"] = TensorProto.INT32
+        outputs = ["y", "present_key", "present_value"]
+        self.session = session(node, inputs, outputs, cos=self.cos, sin=self.sin)
+
+    def cache(self, rows: int, capacity: int = 96) -> tuple[NDArray[Any], NDArray[Any]]:
+        shape = (rows, self.kv_heads, capacity, self.dim)
+        return np.full(shape, np.nan, np.float16), np.full(shape, np.nan, np.float16)
+
+    def run(self, qkv: Floats, cache: Any, past: list[int], *, apart: bool = False) -> Floats:
+        binding = self.session.io_binding()
+        lengths = np.array([p + qkv.shape[1] - 1 for p in past], np.int32)
+        binding.bind_cpu_input("qkv", np.ascontiguousarray(qkv))
+        binding.bind_cpu_input("lengths", lengths)
+        for name, array in zip(("key", "value"), cache, strict=True):
+            place = ("cpu", 0, np.float16, array.shape, array.ctypes.data)
+            binding.bind_input(f"past_{name}", *place)
+            if apart:
+                binding.bind_output(f"present_{name}", "cpu")
+            else:
+                binding.bind_output(f"present_{name}", *place)
+        binding.bind_output("y", "cpu")
+        self.session.run_with_iobinding(binding)
+        return np.array(binding.get_outputs()[-1].numpy())
+
+    def turned(self, x: NDArray[Any], position: int) -> NDArray[Any]:
+        half = self.rotary // 2
+        a, b, rest = x[..., :half], x[..., half : self.rotary], x[..., self.rotary :]
+        c, s = self.cos[position], self.sin[position]
+        return np.concatenate([a * c - b * s, b * c + a * s, rest], -1)
+
+    def reference(self, qkv: Floats) -> NDArray[np.float64]:
+        """[S, heads dim] of one row from an empty cache, keys and values in half precision."""
+        q, k, v = np.split(
+            qkv.reshape(len(qkv), -1, self.dim), [self.heads, self.heads + self.kv_heads], axis=1
+        )
+        q = np.stack([self.turned(row, i) for i, row in enumerate(q)]).astype(float)
+        k = np.stack([self.turned(row, i) for i, row in enumerate(k)]).astype(np.float16)
+        v = v.astype(np.float16)
+        out = np.zeros((len(qkv), self.heads, self.dim))
+        for h in range(self.heads):
+            kv = h // (self.heads // self.kv_heads)
+            for i in range(len(qkv)):
+                scores = k[: i + 1, kv].astype(float) @ q[i, h] * self.scale
+                weights = np.exp(scores - scores.max())
+                out[i, h] = weights @ v[: i + 1, kv].astype(float) / weights.sum()
+        return out.reshape(len(qkv), -1)
+
+    def prompt(self, tokens: int, seed: int = 0) -> Floats:
+        width = (self.heads + 2 * self.kv_heads) * self.dim
+        return np.random.default_rng(seed).normal(size=(tokens, width)).astype(np.float32)
+
+
+@pytest.mark.parametrize(
+    ("heads", "kv_heads", "dim", "rotary"),
+    [(3, 1, 32, 32), (9, 3, 64, 64), (4, 4, 32, 16), (8, 1, 48, 32), (14, 2, 16, 16)],
+)
+def test_attention_is_what_numpy_says(heads: int, kv_heads: int, dim: int, rotary: int) -> None:
+    node = Attention(heads=heads, kv_heads=kv_heads, dim=dim, rotary=rotary)
+    qkv = node.prompt(70)
+    y = node.run(qkv[None], node.cache(1), [0])
+    assert np.allclose(y[0], node.reference(qkv), atol=2e-4)
+
+
+def test_the_way_a_prompt_is_cut_changes_no_bit() -> None:
+    node = Attention(heads=6, kv_heads=2)
+    qkv = node.prompt(80)
+    whole = node.run(qkv[None], node.cache(1), [0])[0]
+    for size in (1, 7, 16, 33):
+        cache = node.cache(1)
+        parts = [node.run(qkv[None, at : at + size], cache, [at])[0] for at in range(0, 80, size)]
+        assert (np.concatenate(parts) == whole).all()
+
+
+def test_rows_of_other_lengths_change_no_bit() -> None:
+    node = Attention(heads=6, kv_heads=2)
+    prompts = [node.prompt(length, seed=length) for length in (1, 15, 16, 17, 50)]
+    together = node.cache(len(prompts))
+    for row, qkv in enumerate(prompts):
+        mine = tuple(array[row : row + 1] for array in together)
+        node.run(qkv[None], mine, [0])
+    new = node.prompt(len(prompts), seed=99)
+    batch = node.run(new[:, None], together, [len(qkv) for qkv in prompts])
+    for row, qkv in enumerate(prompts):
+        alone = node.cache(1)
+        node.run(qkv[None], alone, [0])
+        assert (node.run(new[None, row : row + 1], alone, [len(qkv)])[0] == batch[row]).all()
+
+
+def test_what_an_earlier_sequence_left_is_not_read() -> None:
+    node = Attention(heads=2, kv_heads=1)
+    cache, qkv = node.cache(1), node.prompt(20)  # the cache begins as NaN throughout
+    y = node.run(qkv[None], cache, [0])
+    assert np.isfinite(y).all()
+
+
+def test_a_cache_that_cannot_be_extended_in_place_is_refused() -> None:
+    node = Attention(heads=2, kv_heads=1)
+    qkv = node.prompt(4)[None]
+    with pytest.raises(Exception, match="past and present must be bound to the same memory"):
+        node.run(qkv, node.cache(1), [0], apart=True)
+    with pytest.raises(Exception, match="longer than the cache or the rotary table"):
+        node.run(qkv, node.cache(1), [93])
+    with pytest.raises(Exception, match="longer than the cache or the rotary table"):
+        node.run(qkv, node.cache(1), [-1])
+    with pytest.raises(Exception, match="must be multiples of 16"):
+        node.run(qkv, node.cache(1, capacity=90), [0])
+
+
+def test_a_variant_whose_operators_are_not_there_says_why() -> None:
+    assert native.missing(()) is None
+    assert native.missing((native.REQUIREMENT,)) is None
+    assert "nsedge-ops-99, and this release does not know them" in str(
+        native.missing(("nsedge-ops-99",))
+    )
