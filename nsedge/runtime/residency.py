@@ -146,10 +146,12 @@ def load(
 
 def reuse_of(variant: Variant, wanted: PrefixReuse) -> PrefixReuse:
     """What may be reused. Our own operators compute a token alike, whether it is read or decoded,
-    so that with them output is as exact as prompts are."""
-    if wanted is PrefixReuse.EXACT and native.REQUIREMENT in variant.requires:
-        return PrefixReuse.FULL
-    return wanted
+    so that with them output is as exact as prompts are. An int8 cache keeps nothing exactly."""
+    if wanted is not PrefixReuse.EXACT:
+        return wanted
+    if variant.kv.dtype == "int8":
+        return PrefixReuse.OFF
+    return PrefixReuse.FULL if native.REQUIREMENT in variant.requires else wanted
 
 
 def choose_variant(variants: tuple[Variant, ...], device: Device, name: str) -> Variant:
