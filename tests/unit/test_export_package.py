@@ -6,16 +6,20 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 from safetensors.numpy import save_file
 from tokenizers import Tokenizer, models
 
-from exporters.errors import ExportError
+from exporters.errors import ExportError, Refused
+from exporters.kv_int8 import SCALES_FILE
 from exporters.package import Parts, variant_digest, write_bundle
+from exporters.recipe import Order
 from exporters.records import ReferenceRecord
+from exporters.schemes import Device, KvFormat, Promise, promise_of, scheme_of
 from exporters.source import Source
-from nsedge.bundle import Bundle, Fidelity, GoldenPrompt, GraphIo, KvLayout
+from nsedge.bundle import Bundle, Fidelity, GoldenPrompt, GraphIo, KvLayout, PromptIo
 from nsedge.errors import BundleInvalid
 
 FIDELITY = Fidelity(
@@ -135,3 +139,62 @@ def test_a_variant_is_told_by_its_weights(parts: Parts, tmp_path: Path) -> None:
     (parts.graph / "model.onnx.data").write_bytes(b"tuned weights")
     write_bundle(parts, tmp_path / "three", replace=False)
     assert variant_digest(Bundle.open(tmp_path / "three")) != one
+
+
+def test_an_int8_cache_brings_its_scales_and_a_name_of_its_own(
+    parts: Parts, tmp_path: Path
+) -> None:
+    scales = np.ones((1, 2, 1, 16), np.float32)
+    np.save(parts.graph / SCALES_FILE, scales)
+    kv = KvLayout(layers=1, heads=1, head_dim=16, dtype="int8", scales=SCALES_FILE)
+    record = msgspec.structs.replace(parts.record, io=GraphIo(prompt=PromptIo()), kv=kv)
+    out = tmp_path / "tiny"
+    write_bundle(replace(parts, record=record), out, replace=False)
+    bundle = Bundle.open(out)
+    (variant,) = bundle.manifest.variants
+    assert variant.name == "cpu-int8-b64-kv8"
+    assert variant.kv.scales == f"cpu-int8-b64-kv8/{SCALES_FILE}"
+    assert np.array_equal(np.load(bundle.file(variant.kv.scales)), scales)
+    assert promise_of(variant) == Promise(kl=pytest.approx(0.013), top1=pytest.approx(0.91))
+
+
+def test_a_graph_for_a_gpu_says_so(parts: Parts, tmp_path: Path) -> None:
+    kv = KvLayout(layers=1, heads=1, head_dim=16, dtype="float16")
+    record = msgspec.structs.replace(parts.record, kv=kv)
+    out = tmp_path / "tiny"
+    write_bundle(replace(parts, record=record, device="cuda"), out, replace=False)
+    (variant,) = Bundle.open(out).manifest.variants
+    assert (variant.name, variant.device) == ("cuda-int8-b64-fp16", "cuda")
+    assert promise_of(variant) != scheme_of("int8-b64").promise
+
+
+@pytest.mark.parametrize(
+    ("scheme", "kv", "device", "reason"),
+    [
+        ("w8a8", KvFormat.INT8, Device.CPU, "--kv int8"),
+        ("w8a8", KvFormat.FLOAT32, Device.CUDA, "for the CPU"),
+        ("int8-b64", KvFormat.INT8, Device.CUDA, "float16"),
+    ],
+)
+def test_what_does_not_go_together_is_refused_before_any_work(
+    parts: Parts, scheme: str, kv: KvFormat, device: Device, reason: str
+) -> None:
+    source = parts.source
+    order = Order(source=source, name="tiny", scheme=scheme_of(scheme), kv=kv, device=device)
+    with pytest.raises(Refused, match=reason):
+        order.check()
+
+
+@pytest.mark.parametrize(
+    ("kv", "device", "native"),
+    [
+        (KvFormat.FLOAT32, Device.CPU, True),
+        (KvFormat.INT8, Device.CPU, False),
+        (KvFormat.FLOAT32, Device.CUDA, False),
+    ],
+)
+def test_the_reference_and_the_native_form_are_the_cpus_in_float32(
+    parts: Parts, kv: KvFormat, device: Device, native: bool
+) -> None:
+    order = Order(source=parts.source, name="tiny", scheme=scheme_of("fp32"), kv=kv, device=device)
+    assert (order.is_reference, order.has_native_form) == (native, native)

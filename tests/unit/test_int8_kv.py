@@ -16,7 +16,9 @@ from nsedge.runtime.executor import Executor
 from nsedge.runtime.kv import HostKv, round_to_int8
 from nsedge.runtime.plan import Chunk, KvCopy, KvSwap, StepPlan
 from nsedge.runtime.prompt_cache import PromptCaches, read_scales
+from nsedge.runtime.residency import reuse_of
 from nsedge.runtime.sequence import Limits, Sequence, State
+from nsedge.runtime.settings import PrefixReuse
 from tests.unit.tiny_decoder import (
     IO,
     KV_HEADS,
@@ -229,3 +231,11 @@ def test_a_manifest_names_scales_where_the_cache_is_int8_and_only_there() -> Non
     with pytest.raises(ValueError, match="prompt cache"):
         Variant(name="v", device="cpu", scheme="fp32", graph="g", io=IO, kv=kv)
     assert PromptIo().flag != IO.input_ids
+
+
+def test_prefixes_are_reused_only_where_asked_for_what_is_not_exact(
+    rounded: tuple[Path, Variant],
+) -> None:
+    variant = rounded[1]
+    assert reuse_of(variant, PrefixReuse.EXACT) is PrefixReuse.OFF
+    assert reuse_of(variant, PrefixReuse.FULL) is PrefixReuse.FULL
