@@ -1,10 +1,11 @@
-"""Round a matrix to 8 bits, one scale a column, each row making up for the errors before it.
+"""Round a matrix, each row making up for the errors of those before it.
 
 The order of rows and the feedback are those of GPTQ (arXiv 2210.17323).
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -30,22 +31,38 @@ class Columns:
 def round_columns(weight: NDArray[np.float32], moments: NDArray[np.float32]) -> Columns:
     """Round `weight` [K, N] so that x @ weight changes least; `moments` [K, K] are those of x."""
     scales = _scales(weight)
-    rest = (weight / scales).astype(np.float32)
-    carry = _carry(moments)
     q = np.empty(weight.shape, np.int8)
-    for begin in range(0, len(rest), BLOCK):
-        end = min(begin + BLOCK, len(rest))
-        errors = np.empty((end - begin, rest.shape[1]), np.float32)
-        for row in range(begin, end):
-            most = np.minimum(
-                LEVELS, PAIR_LEVELS - np.abs(q[row - 1].astype(np.float32) * (row % 2))
-            )
-            rounded = np.clip(np.rint(rest[row]), -most, most)
-            q[row] = rounded
-            errors[row - begin] = (rest[row] - rounded) / carry[row, row]
-            rest[row + 1 : end] -= carry[row, row + 1 : end, None] * errors[row - begin]
-        rest[end:] -= carry[begin:end, end:].T @ errors
+
+    def nearest(row: int, values: NDArray[np.float32]) -> NDArray[np.float32]:
+        taken = np.abs(q[row - 1].astype(np.float32)) if row % 2 else np.float32(0)
+        most = np.minimum(LEVELS, PAIR_LEVELS - taken)
+        rounded = np.clip(np.rint(values), -most, most)
+        q[row] = rounded
+        return np.asarray(rounded, np.float32)
+
+    carry_errors((weight / scales).astype(np.float32), moments, nearest)
     return Columns(q, scales)
+
+
+def carry_errors(
+    weight: NDArray[np.float32],
+    moments: NDArray[np.float32],
+    nearest: Callable[[int, NDArray[np.float32]], NDArray[np.float32]],
+) -> None:
+    """Let `nearest` round `weight` [K, N] row by row; `weight` is used up.
+
+    nearest(row, values [N]) gives what stands for the values; the rows that follow make up for the
+    difference, as far as inputs of these moments [K, K] go together.
+    """
+    carry = _carry(moments)
+    for begin in range(0, len(weight), BLOCK):
+        end = min(begin + BLOCK, len(weight))
+        errors = np.empty((end - begin, weight.shape[1]), np.float32)
+        for row in range(begin, end):
+            error = (weight[row] - nearest(row, weight[row])) / carry[row, row]
+            weight[row + 1 : end] -= carry[row, row + 1 : end, None] * error
+            errors[row - begin] = error
+        weight[end:] -= carry[begin:end, end:].T @ errors
 
 
 def _scales(weight: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -149,6 +149,8 @@ _TABLE = (
 )
 SCHEMES = {scheme.name: scheme for scheme in _TABLE}
 DEFAULT_SCHEME = "int8-b64"
+STARTER_SCHEME = "x4"
+"""The starter comes from a Q4_1 GGUF, whose 4-bit weights are kept as they are."""
 REFERENCE_SCHEME = "fp32"
 
 
