@@ -52,8 +52,10 @@ class RowModel:
         self.fail_next = False
         self.chunks: list[int] = []
         self.copies: list[KvCopy | KvSwap] = []
+        self.on_step: Callable[[StepPlan], None] = lambda plan: None
 
     def run(self, plan: StepPlan) -> NDArray[np.float32]:
+        self.on_step(plan)
         if self.fail_next:
             self.fail_next = False
             raise RuntimeError("the device is gone")
@@ -103,6 +105,7 @@ class Rig:
     chunk_tokens: int = 5
     prefix_reuse: PrefixReuse = PrefixReuse.EXACT
     burst_s: float = 0.0
+    step_s: float = 0.01
     clock: FakeClock = field(default_factory=FakeClock)
     events: dict[str, list[Event]] = field(default_factory=dict)
     ended: list[str] = field(default_factory=list)
@@ -168,7 +171,7 @@ class Rig:
             self.ended.append(name)
 
     def step(self) -> None:
-        self.clock.advance(0.01)
+        self.clock.advance(self.step_s)
         self.engine.drain_inbox(wait=False)
         self.engine.step()
         self.scheduler.check()
