@@ -1,4 +1,4 @@
-# `make demo` and `make test` need Python 3.11 or newer, a C compiler and the package registries;
+# `make demo` and `make test` need Python 3.11 or newer, a C++ compiler and the package registries;
 # they make their own environment, and skip whatever an earlier run has made.
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
@@ -50,6 +50,10 @@ bench: bundle ## figures of the engine and of the daemon on this machine
 	bundle=$$($(BIN)/nsedge-export starter --json 2>/dev/null | $(BIN)/python -c '$(BUNDLE_OF)')
 	$(BIN)/python -m bench.step --bundle "$$bundle"
 	$(BIN)/python -m bench.serve --bundle "$$bundle"
+
+.PHONY: compare
+compare: bundle ## nsedge beside llama.cpp, OpenVINO GenAI and onnxruntime-genai; hours, and gigabytes
+	$(BIN)/python -m bench.compare --json compare.json
 
 .PHONY: docs
 docs: $(INSTALLED) ## write the pages that the code generates

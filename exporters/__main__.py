@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from exporters.cache import Cache, cache_root, home
 from exporters.errors import ExportError
 from exporters.progress import Progress
-from exporters.schemes import DEFAULT_SCHEME, SCHEMES, Device, KvFormat
+from exporters.schemes import DEFAULT_SCHEME, SCHEMES, STARTER_SCHEME, Device, KvFormat
 from nsedge.errors import NsedgeError
 from nsedge.version import VERSION
 
@@ -59,7 +59,7 @@ def _parser() -> argparse.ArgumentParser:
         action="store_true",
         help="only make the model folder (for fine-tuning, say) and print where it lies",
     )
-    _add_export_options(starter)
+    _add_export_options(starter, scheme=STARTER_SCHEME)
     starter.set_defaults(run=_starter)
 
     model = commands.add_parser("model", help="make a bundle of a causal LM")
@@ -69,7 +69,7 @@ def _parser() -> argparse.ArgumentParser:
     model.add_argument("--name", help="the bundle's name (default: the folder's or the hub id's)")
     model.add_argument("--revision", help="branch, tag or commit on the hub")
     model.add_argument("--context", type=_positive, help="longest context the bundle shall allow")
-    _add_export_options(model)
+    _add_export_options(model, scheme=DEFAULT_SCHEME)
     model.set_defaults(run=_model)
 
     verify = commands.add_parser("verify", help="check hashes, golden prompts and fidelity")
@@ -79,15 +79,16 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _add_export_options(parser: argparse.ArgumentParser) -> None:
+def _add_export_options(parser: argparse.ArgumentParser, *, scheme: str) -> None:
     parser.add_argument(
         "--out", type=Path, help="where to put the bundle (default: $NSEDGE_HOME/bundles/NAME)"
     )
     parser.add_argument(
         "--scheme",
-        default=DEFAULT_SCHEME,
+        default=scheme,
         choices=SCHEMES,
-        help="; ".join(f"{scheme.name}: {scheme.about}" for scheme in SCHEMES.values()),
+        help="(default: %(default)s) "
+        + "; ".join(f"{scheme.name}: {scheme.about}" for scheme in SCHEMES.values()),
     )
     parser.add_argument(
         "--kv",

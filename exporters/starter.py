@@ -12,7 +12,7 @@ from pathlib import Path
 from exporters.cache import Cache, code_digest
 from exporters.errors import ExportError
 from exporters.recipe import Order, Report, export_bundle
-from exporters.schemes import DEFAULT_SCHEME, SCHEMES, Device, KvFormat, Scheme
+from exporters.schemes import SCHEMES, STARTER_SCHEME, Device, KvFormat, Scheme
 from exporters.source import Source
 from nsedge.bundle import sha256_of
 
@@ -61,7 +61,7 @@ def export_starter(
     cache: Cache,
     out: Path,
     *,
-    scheme: Scheme = SCHEMES[DEFAULT_SCHEME],
+    scheme: Scheme = SCHEMES[STARTER_SCHEME],
     kv: KvFormat = KvFormat.FLOAT32,
     device: Device = Device.CPU,
     replace: bool = False,

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import msgspec
 
+from nsedge import native
 from nsedge.api import HealthStatus, ModelInfo
 from nsedge.bundle import Bundle
 from nsedge.cli import bundles, connect, machine, output
@@ -83,6 +84,8 @@ def _runtime(settings: Settings) -> Iterator[Check]:
     yield Check(
         name="onnxruntime", detail=f"{engine_version()}, providers built in: {_list(providers)}"
     )
+    lacking = native.why_not()
+    yield Check(name="operators", detail=f"native: {lacking or native.library()}")
     both = [name for name in ("onnxruntime", "onnxruntime-gpu") if _installed(name)]
     if len(both) > 1:
         yield Check(
