@@ -27,7 +27,9 @@ from nsedge.runtime.cores import usable_cores
 SOURCE = Path(__file__).with_suffix(".c")
 ROUNDS = 100
 NUMPY_BYTES = 256 << 20
-NO_FULL_READ = ("Gather", "GatherBlockQuantized", "GroupQueryAttention", "Reshape")
+NO_FULL_READ = frozenset(
+    {"CachedAttention", "Gather", "GatherBlockQuantized", "GroupQueryAttention", "Reshape"}
+)
 """Nodes that read a few rows of their constants a step, or a shape."""
 
 

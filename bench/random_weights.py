@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import gguf
+import msgspec
 import numpy as np
 import torch
 import transformers
@@ -19,8 +20,9 @@ from tokenizers.models import WordLevel
 
 from exporters.cache import new_directory
 from exporters.graph import Graph
+from exporters.native import write_native
 from exporters.quantise import quantise
-from exporters.records import DATA_FILE, GRAPH_FILE
+from exporters.records import GRAPH_FILE, NATIVE_FILE
 from exporters.reference import export_clean, kv_layout
 from exporters.schemes import Scheme
 from nsedge.bundle import (
@@ -38,6 +40,7 @@ from nsedge.bundle import (
     sha256_of,
     write_manifest,
 )
+from nsedge.native import BLOCK_TOKENS, REQUIREMENT
 from nsedge.version import VERSION
 
 NAME = "llama-3.2-1b-shape-random"
@@ -102,6 +105,7 @@ def bundle_of(scheme: Scheme, cache: Path) -> Path:
             quantise(graph, scheme)
             (folder / "cpu").mkdir()
             graph.save(folder / "cpu" / GRAPH_FILE)
+            write_native(folder / "cpu" / GRAPH_FILE, folder / "cpu" / NATIVE_FILE)
             _describe(folder, scheme)
     return out
 
@@ -122,17 +126,24 @@ def _describe(folder: Path, scheme: Scheme) -> None:
     words = {f"w{number}": number for number in range(LLAMA_1B["vocab_size"])}
     Vocabulary(WordLevel(words, unk_token="w0")).save(str(folder / "tokenizer.json"))
     (folder / "golden.json").write_text("[]\n", encoding="utf-8")
-    names = ("tokenizer.json", "golden.json", f"cpu/{GRAPH_FILE}", f"cpu/{DATA_FILE}")
-    paths = {name: folder / name for name in names}
+    kept = [path for path in sorted(folder.rglob("*")) if path.is_file()]
+    paths = {str(path.relative_to(folder)): path for path in kept}
     heads, head_dim = LLAMA_1B["num_key_value_heads"], LLAMA_1B["head_dim"]
     layout = KvLayout(layers=LLAMA_1B["num_hidden_layers"], heads=heads, head_dim=head_dim)
-    variant = Variant(
+    standard = Variant(
         name=f"cpu-{scheme.name}",
         device="cpu",
         scheme=scheme.name,
         graph=f"cpu/{GRAPH_FILE}",
         io=GraphIo(),
         kv=layout,
+    )
+    native = msgspec.structs.replace(
+        standard,
+        name=f"{standard.name}-native",
+        graph=f"cpu/{NATIVE_FILE}",
+        requires=(REQUIREMENT,),
+        kv=msgspec.structs.replace(layout, dtype="float16", block_tokens=BLOCK_TOKENS),
     )
     manifest = Manifest(
         format=FORMAT,
@@ -145,7 +156,7 @@ def _describe(folder: Path, scheme: Scheme) -> None:
         tokenizer=Tokenizer(file="tokenizer.json"),
         chat_template=None,
         generation_defaults=GenerationDefaults(),
-        variants=(variant,),
+        variants=(native, standard),
         golden="golden.json",
         provenance=Provenance(
             source="random weights",

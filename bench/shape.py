@@ -69,7 +69,8 @@ def measure(options: argparse.Namespace, bench: Bench, bundle: Path) -> dict[str
     decode = {count: _compared(ours[count], theirs[count]) for count in streams}
     return {
         "decode": decode,
-        "bound": bound(bundle, read, decode),
+        "variant": bench.resident.variant.name,
+        "bound": bound(bench.resident, bundle, read, decode),
         "bytes": {"nsedge": _size(bundle), "llama.cpp": model.stat().st_size},
         "others_cores": noise,
     }
@@ -113,6 +114,7 @@ def main() -> None:
             f"{count:3} streams  {figures['tokens_per_s']:7.1f} tokens/s,"
             f" llama.cpp Q4_0 {figures['llama_tokens_per_s']:7.1f}, ratio {figures['ratio']:.2f}"
         )
+    say(f"variant {result['variant']}")
     say(told_bound(result["bound"]))
     described = {key: str(value) for key, value in vars(options).items()}
     emit({"bench": "shape", "label": LABEL, "options": described, **result}, options.json)

@@ -22,7 +22,6 @@ from bench.bandwidth import Bandwidth, weight_bytes
 from bench.bandwidth import measure as measure_bandwidth
 from bench.report import Noise, emit, parser, percentiles, say
 from nsedge.api import Event, Request, Sampling, TextPrompt
-from nsedge.bundle import Bundle
 from nsedge.runtime.admission import make_job
 from nsedge.runtime.cores import usable_cores
 from nsedge.runtime.engine import Engine, Job, StepRunner
@@ -171,16 +170,17 @@ def measure(bench: Bench, options: argparse.Namespace) -> dict[str, Any]:
     return {
         "decode": decode,
         "prefill_tokens_per_s": statistics.median(prefill),
-        "bound": bound(options.bundle, read, decode),
+        "bound": bound(bench.resident, options.bundle, read, decode),
         "others_cores": noise,
     }
 
 
-def bound(bundle: Path, read: list[Bandwidth], decode: dict[int, dict[str, Any]]) -> dict[str, Any]:
+def bound(
+    resident: Resident, bundle: Path, read: list[Bandwidth], decode: dict[int, dict[str, Any]]
+) -> dict[str, Any]:
     """What one row reaches of the best bandwidth seen."""
     best = max(read, key=lambda found: found.bytes_per_s)
-    opened = Bundle.open(bundle)
-    size = weight_bytes(opened.file(opened.manifest.variants[0].graph))
+    size = weight_bytes(bundle / resident.variant.graph)
     figures = {
         "bytes_per_s": best.bytes_per_s,
         "by": best.by,
