@@ -89,7 +89,7 @@ class Rig:
 
     def steps(self, seconds: float) -> int:
         """Threads after `seconds` of steps."""
-        for _ in range(int(seconds / READ_EVERY_S) + 2):
+        for _ in range(int(seconds / READ_EVERY_S) + 6):
             self.clock.advance(READ_EVERY_S)
             self.step()
         return self.step()
