@@ -43,20 +43,35 @@ NSEDGE_AVX2 inline void fetch(const Operands& o, long b) {
     _mm_prefetch(reinterpret_cast<const char*>(line), _MM_HINT_T0);
 }
 
-// y += scale * sums, and offset times the row's sum of values.
+// Scales and offsets of a block's 16 columns.
+struct Sides16 {
+  __m256 s0, s1, o0, o1;
+};
+
 template <bool HALVES>
-NSEDGE_AVX2 inline void add_block(const Operands& o, long at, __m256 scale, __m256 left,
-                                  __m256 right, const float* x_sum, float* y) {
-  __m256 y0 = _mm256_load_ps(y), y1 = _mm256_load_ps(y + 8);
-  y0 = _mm256_fmadd_ps(left, _mm256_mul_ps(eight<HALVES>(o.scales, at), scale), y0);
-  y1 = _mm256_fmadd_ps(right, _mm256_mul_ps(eight<HALVES>(o.scales, at + 8), scale), y1);
+NSEDGE_AVX2 inline Sides16 sides_at(const Weights& t, const Operands& o, long at) {
+  Sides16 sides{eight<HALVES>(o.scales, at), eight<HALVES>(o.scales, at + 8), _mm256_setzero_ps(),
+                _mm256_setzero_ps()};
   if (o.offsets != nullptr) {
-    const __m256 sum = _mm256_broadcast_ss(x_sum);
-    y0 = _mm256_fmadd_ps(sum, eight<HALVES>(o.offsets, at), y0);
-    y1 = _mm256_fmadd_ps(sum, eight<HALVES>(o.offsets, at + 8), y1);
+    sides.o0 = eight<HALVES>(o.offsets, at), sides.o1 = eight<HALVES>(o.offsets, at + 8);
+    if (t.relative) {
+      sides.o0 = _mm256_mul_ps(sides.o0, sides.s0);
+      sides.o1 = _mm256_mul_ps(sides.o1, sides.s1);
+    }
   }
-  _mm256_store_ps(y, y0);
-  _mm256_store_ps(y + 8, y1);
+  return sides;
+}
+
+// y += scale * (scales * sums), and offsets times the row's sum of values.
+NSEDGE_AVX2 inline void add_block(const Sides16& sides, bool shifted, __m256 scale, __m256 left,
+                                  __m256 right, const float* x_sum, __m256& y0, __m256& y1) {
+  y0 = _mm256_fmadd_ps(_mm256_mul_ps(left, scale), sides.s0, y0);
+  y1 = _mm256_fmadd_ps(_mm256_mul_ps(right, scale), sides.s1, y1);
+  if (shifted) {
+    const __m256 sum = _mm256_broadcast_ss(x_sum);
+    y0 = _mm256_fmadd_ps(sum, sides.o0, y0);
+    y1 = _mm256_fmadd_ps(sum, sides.o1, y1);
+  }
 }
 
 // A tile of R rows by 16 columns of 8-bit weights.
@@ -65,6 +80,9 @@ NSEDGE_AVX2 void tile_8(const Weights& t, const Operands& o, float y[ROWS][COLUM
   const long stride = t.width();
   const auto* x = static_cast<const int16_t*>(o.x);
   const int8_t* q = o.q;
+  __m256 totals[R][2];
+#pragma GCC unroll 6
+  for (int r = 0; r < R; r++) totals[r][0] = totals[r][1] = _mm256_setzero_ps();
   for (long b = 0; b < t.blocks; b++, x += t.block, q += t.block * COLUMNS) {
     fetch(o, b);
     __m256i sums[R][2];
@@ -84,16 +102,17 @@ NSEDGE_AVX2 void tile_8(const Weights& t, const Operands& o, float y[ROWS][COLUM
         NSEDGE_PIN(sums[r][0], sums[r][1]);
       }
     }
-    const __m256 one = _mm256_set1_ps(1.0f);
+    const Sides16 sides = sides_at<HALVES>(t, o, b * COLUMNS);
 #pragma GCC unroll 6
     for (int r = 0; r < R; r++)
-      add_block<HALVES>(o, b * COLUMNS, one, _mm256_cvtepi32_ps(sums[r][0]),
-                        _mm256_cvtepi32_ps(sums[r][1]), o.x_sums + r * t.blocks + b, y[r]);
+      add_block(sides, o.offsets != nullptr, _mm256_set1_ps(1.0f), _mm256_cvtepi32_ps(sums[r][0]),
+                _mm256_cvtepi32_ps(sums[r][1]), o.x_sums + r * t.blocks + b, totals[r][0], totals[r][1]);
   }
+#pragma GCC unroll 6
   for (int r = 0; r < R; r++) {
     const __m256 scale = _mm256_broadcast_ss(o.x_scales + r);
-    _mm256_store_ps(y[r], _mm256_mul_ps(_mm256_load_ps(y[r]), scale));
-    _mm256_store_ps(y[r] + 8, _mm256_mul_ps(_mm256_load_ps(y[r] + 8), scale));
+    _mm256_store_ps(y[r], _mm256_mul_ps(totals[r][0], scale));
+    _mm256_store_ps(y[r] + 8, _mm256_mul_ps(totals[r][1], scale));
   }
 }
 
@@ -104,6 +123,9 @@ NSEDGE_AVX2 void tile_4(const Weights& t, const Operands& o, float y[ROWS][COLUM
   const auto* x = static_cast<const int8_t*>(o.x);
   const int8_t* q = o.q;
   const __m256i ones = _mm256_set1_epi16(1), low = _mm256_set1_epi8(15);
+  __m256 totals[R][2];
+#pragma GCC unroll 6
+  for (int r = 0; r < R; r++) totals[r][0] = totals[r][1] = _mm256_setzero_ps();
   for (long b = 0; b < t.blocks; b++, x += BLOCK_4, q += BLOCK_4 * COLUMNS / 2) {
     fetch(o, b);
     __m256i sums[R][2];
@@ -127,12 +149,18 @@ NSEDGE_AVX2 void tile_4(const Weights& t, const Operands& o, float y[ROWS][COLUM
         }
       }
     }
+    const Sides16 sides = sides_at<HALVES>(t, o, b * COLUMNS);
 #pragma GCC unroll 6
     for (int r = 0; r < R; r++)
-      add_block<HALVES>(o, b * COLUMNS, _mm256_broadcast_ss(o.x_scales + r * t.blocks + b),
-                        _mm256_cvtepi32_ps(_mm256_madd_epi16(sums[r][0], ones)),
-                        _mm256_cvtepi32_ps(_mm256_madd_epi16(sums[r][1], ones)),
-                        o.x_sums + r * t.blocks + b, y[r]);
+      add_block(sides, o.offsets != nullptr, _mm256_broadcast_ss(o.x_scales + r * t.blocks + b),
+                _mm256_cvtepi32_ps(_mm256_madd_epi16(sums[r][0], ones)),
+                _mm256_cvtepi32_ps(_mm256_madd_epi16(sums[r][1], ones)),
+                o.x_sums + r * t.blocks + b, totals[r][0], totals[r][1]);
+  }
+#pragma GCC unroll 6
+  for (int r = 0; r < R; r++) {
+    _mm256_store_ps(y[r], totals[r][0]);
+    _mm256_store_ps(y[r] + 8, totals[r][1]);
   }
 }
 
@@ -247,10 +275,12 @@ struct Sides {
 
   float scale(long column, long b) const { return source.scales[column * blocks + b]; }
 
-  // What remains to add once 8-bit values are taken less 128.
-  float offset(long column, long b) const {
+  // What remains to add once 8-bit values are taken less 128; `relative`: as a multiple of the scale.
+  float offset(long column, long b, bool relative) const {
+    const float zero_moved = (bits == 8 ? 128.0f : 0.0f) - zero(column, b);
+    if (relative) return zero_moved;
     const float given = source.offsets == nullptr ? 0.0f : source.offsets[column * blocks + b];
-    return given + scale(column, b) * ((bits == 8 ? 128.0f : 0.0f) - zero(column, b));
+    return given + scale(column, b) * zero_moved;
   }
 
   float zero(long column, long b) const {
@@ -271,11 +301,12 @@ NSEDGE_AVX2 bool is_half(float x) {
   return _mm_cvtss_f32(back) == x;
 }
 
-// Whether no scale and no offset loses anything as a half.
-bool all_halves(const Sides& sides, long n, bool shifted) {
+// Whether no scale, and no offset in that form, loses anything as a half.
+bool all_halves(const Sides& sides, long n, bool shifted, bool relative) {
   for (long column = 0; column < n; column++)
     for (long b = 0; b < sides.blocks; b++)
-      if (!is_half(sides.scale(column, b)) || (shifted && !is_half(sides.offset(column, b))))
+      if (!is_half(sides.scale(column, b)) ||
+          (shifted && !is_half(sides.offset(column, b, relative))))
         return false;
   return true;
 }
@@ -296,7 +327,8 @@ bool pack(const Source& source, long n, long k, long bits, long block, Weights* 
   Weights t{};
   t.n = n, t.k = k, t.bits = bits, t.block = block / parts, t.blocks = source_blocks * parts;
   t.tiles = (n + COLUMNS - 1) / COLUMNS;
-  t.halves = all_halves(sides, n, shifted);
+  t.relative = shifted && source.offsets == nullptr;
+  t.halves = all_halves(sides, n, shifted, t.relative);
   const size_t side = t.tiles * t.blocks * COLUMNS * (t.halves ? 2 : 4);
   t.q = static_cast<int8_t*>(memory::take(t.tiles * t.tile_bytes()));
   t.scales = memory::take(side);
@@ -313,7 +345,7 @@ bool pack(const Source& source, long n, long k, long bits, long block, Weights* 
     for (long b = 0; b < t.blocks; b++) {
       const long at = (tile * t.blocks + b) * COLUMNS + c;
       put(t.scales, t.halves, at, sides.scale(column, b / parts));
-      if (shifted) put(t.offsets, t.halves, at, sides.offset(column, b / parts));
+      if (shifted) put(t.offsets, t.halves, at, sides.offset(column, b / parts, t.relative));
     }
   }
   return true;
@@ -367,7 +399,6 @@ void multiply(const Weights& t, const Rounded& x, long begin, long end, long fir
           t.offsets == nullptr ? nullptr : static_cast<const char*>(t.offsets) + tile * side,
           q + t.tile_bytes() + group * lines * t.blocks * LINE,
           group < fetching ? lines : 0};
-      std::memset(sums, 0, sizeof sums);
       tiles[count - 1](t, operands, sums);
       for (long r = 0; r < count; r++) {
         float* to = y + (row + r) * t.n + column;

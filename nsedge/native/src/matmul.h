@@ -25,7 +25,7 @@ constexpr long ROWS = 6;      // of a tile at most: twelve sums, two weights and
 //   half of k's byte. scales, offsets: [tiles, blocks, 16], as halves where `halves`, else floats.
 struct Weights {
   long n, k, bits, block, blocks, tiles;
-  bool halves;
+  bool halves, relative;  // relative: offsets are multiples of the scales
   int8_t* q;
   void* scales;
   void* offsets;  // null where all are zero
