@@ -1,0 +1,182 @@
+"""Every scheme of the starter model: size, nearness to fp32, decode and prefill speed.
+
+    python -m bench.schemes [--schemes int8-b64,w8a8] [--rows 1,8,16] [--rounds 5] [--json FILE]
+
+Bundles are made (from the exporter's cache where they were made before), every variant of each is
+loaded, and rounds go over all of them in turn. Speeds are the engine's alone, medians of rounds.
+On a machine that is shared, `--cpu --threads 1` counts processor time instead, and the best round.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import sys
+import tempfile
+import time
+from collections import defaultdict
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from bench.report import Noise, emit, say
+from bench.step import GREEDY, Bench
+from exporters.cache import Cache, cache_root
+from exporters.progress import Progress
+from exporters.schemes import SCHEMES
+from exporters.starter import export_starter
+from nsedge.bundle import Bundle, Variant
+from nsedge.runtime.residency import Resident
+from nsedge.runtime.settings import EngineSettings
+
+Clock = Callable[[], float]
+COLUMNS = ("variant", "MB", "KL, nats", "top-1", "perplexity")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Entry:
+    """A variant in memory, and its bytes on disk."""
+
+    scheme: str
+    variant: Variant
+    size: int
+    bench: Bench
+
+
+def open_entries(folder: Path, schemes: list[str], rows: int, options: Any) -> list[Entry]:
+    """Make the bundle of each scheme below `folder` and load all its variants."""
+    cache = Cache(cache_root(), Progress(sys.stderr))
+    settings = EngineSettings(
+        slots=rows,
+        prefill_chunk_tokens=options.chunk,
+        context_tokens=options.capacity,
+        threads=options.threads,
+    )
+    entries = []
+    for scheme in schemes:
+        path = export_starter(cache, folder / scheme, scheme=SCHEMES[scheme]).bundle
+        bundle = Bundle.open(path)
+        for variant in bundle.manifest.variants:
+            resident = Resident(
+                bundle=bundle,
+                variant=variant,
+                settings=settings,
+                deliver=lambda _: None,
+                clock=time.perf_counter,
+            )
+            bench = Bench(resident, rows=rows, chunk=options.chunk, sampling=GREEDY)
+            size = sum(entry.bytes for entry in bundle.manifest.files.values())
+            entries.append(Entry(scheme=scheme, variant=variant, size=size, bench=bench))
+    return entries
+
+
+def decode(bench: Bench, rows: int, options: Any, clock: Clock) -> float:
+    """Tokens/s of `rows` rows, each after a prompt."""
+    prompt, room = tuple(range(100, 100 + options.context)), options.capacity - options.context
+    jobs = [bench.submit(prompt, room) for _ in range(rows)]
+    while not all(job.sequence.output_ids for job in jobs):
+        bench.step()
+    bench.step()
+    began = clock()
+    for _ in range(options.tokens):
+        bench.step()
+    rate = float(rows * options.tokens / (clock() - began))
+    for job in jobs:
+        bench.engine.cancel(job)
+    bench.step()
+    return rate
+
+
+def prefill(bench: Bench, options: Any, clock: Clock) -> float:
+    """Tokens/s of reading one prompt."""
+    job = bench.submit(tuple(range(100, 100 + options.prefill)), 1)
+    began = clock()
+    while not job.sequence.output_ids:
+        bench.step()
+    return float(options.prefill / (clock() - began))
+
+
+def measure(entries: list[Entry], rows: list[int], options: Any) -> dict[str, Any]:
+    """All rounds, the variants in turn; tokens/s of each round by variant."""
+    clock = time.process_time if options.cpu else time.perf_counter
+    decoded: dict[str, dict[int, list[float]]] = defaultdict(lambda: defaultdict(list))
+    read: dict[str, list[float]] = defaultdict(list)
+    noise = []
+    for _ in range(options.rounds):
+        watch = Noise()
+        for entry in entries:
+            name = entry.variant.name
+            for count in rows:
+                decoded[name][count].append(decode(entry.bench, count, options, clock))
+            read[name].append(prefill(entry.bench, options, clock))
+        noise.append(watch.others())
+    return {"decode": decoded, "prefill": read, "others_cores": noise}
+
+
+def tell(entry: Entry, rounds: dict[str, Any], *, cpu: bool) -> dict[str, Any]:
+    """What is known of one variant; of processor time, which others only add to, the best round."""
+    summary = max if cpu else statistics.median
+    name = entry.variant.name
+    return {
+        "variant": name,
+        "scheme": entry.scheme,
+        "bytes": entry.size,
+        "fidelity": msgspec.to_builtins(entry.variant.fidelity),
+        "decode_tokens_per_s": {
+            rows: summary(rates) for rows, rates in rounds["decode"][name].items()
+        },
+        "prefill_tokens_per_s": summary(rounds["prefill"][name]),
+    }
+
+
+def table(results: list[dict[str, Any]], rows: list[int], prefill: int) -> list[str]:
+    """The results as lines of a Markdown table."""
+    speeds = [*(f"{count} rows" for count in rows), f"prefill {prefill}"]
+    lines = ["| " + " | ".join([*COLUMNS, *speeds]) + " |"]
+    lines.append("|" + "---|" * (len(COLUMNS) + len(speeds)))
+    for result in results:
+        near = result["fidelity"] or {}
+        cells = [
+            f"`{result['variant']}`",
+            f"{result['bytes'] / 1e6:.0f}",
+            f"{near.get('kl', float('nan')):.4f}",
+            f"{near.get('top1', float('nan')):.3f}",
+            f"{near.get('perplexity', float('nan')):.2f}",
+            *(f"{rate:.0f}" for rate in result["decode_tokens_per_s"].values()),
+            f"{result['prefill_tokens_per_s']:.0f}",
+        ]
+        lines.append("| " + " | ".join(cells) + " |")
+    return lines
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--schemes", default=",".join(SCHEMES))
+    parser.add_argument("--rows", default="1,8,16")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--context", type=int, default=128)
+    parser.add_argument("--capacity", type=int, default=1024)
+    parser.add_argument("--tokens", type=int, default=12)
+    parser.add_argument("--prefill", type=int, default=256)
+    parser.add_argument("--chunk", type=int, default=128)
+    parser.add_argument("--threads", type=int, default=0, help="0: one a core")
+    parser.add_argument("--cpu", action="store_true", help="count processor time, best round")
+    parser.add_argument("--json", type=Path, help="write the result there instead of to stdout")
+    options = parser.parse_args()
+    rows = [int(count) for count in options.rows.split(",")]
+    with tempfile.TemporaryDirectory() as folder:
+        entries = open_entries(Path(folder), options.schemes.split(","), max(rows), options)
+        rounds = measure(entries, rows, options)
+    results = [tell(entry, rounds, cpu=options.cpu) for entry in entries]
+    for line in table(results, rows, options.prefill):
+        say(line)
+    told = {key: str(value) for key, value in vars(options).items()}
+    emit({"bench": "schemes", "options": told, "results": results, "rounds": rounds}, options.json)
+
+
+if __name__ == "__main__":
+    main()
