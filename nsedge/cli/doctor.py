@@ -23,7 +23,7 @@ from nsedge.cli.exits import ExitStatus
 from nsedge.config import Loaded
 from nsedge.errors import NsedgeError
 from nsedge.runtime.cores import usable_cores
-from nsedge.runtime.session import available_providers, engine_version
+from nsedge.runtime.session import available_providers, engine_version, why_not
 from nsedge.settings import KEYS, Settings
 from nsedge.version import VERSION
 
@@ -94,12 +94,13 @@ def _runtime(settings: Settings) -> Iterator[Check]:
             state=State.FAULT,
             remedy="pip uninstall onnxruntime onnxruntime-gpu, then install onnxruntime-gpu alone",
         )
-    if settings.engine.device == "cuda" and CUDA_PROVIDER not in providers:
+    if settings.engine.device == "cuda" and (reason := why_not("cuda")) is not None:
         yield Check(
             name="device",
-            detail=f"engine.device is cuda, but {CUDA_PROVIDER} is not available",
+            detail=f"engine.device is cuda, but {reason}",
             state=State.FAULT,
-            remedy="install a build of onnxruntime with CUDA, or set engine.device to auto",
+            remedy="see that nvidia-smi names a GPU and that onnxruntime-gpu is installed, or set"
+            " engine.device to auto",
         )
 
 

@@ -168,6 +168,16 @@ def test_doctor_without_a_daemon_says_so(capsys):
     assert "CPUExecutionProvider" in said
 
 
+def test_doctor_does_not_take_a_provider_for_a_gpu(monkeypatch, capsys):
+    monkeypatch.setenv("NSEDGE_ENGINE_DEVICE", "cuda")
+    monkeypatch.setattr("nsedge.runtime.cuda.device_count", lambda: 0)
+    assert main(["doctor", "--json"]) == ExitStatus.FAILURE
+    (report,) = objects(capsys.readouterr().out)
+    (device,) = [check for check in report["checks"] if check["name"] == "device"]
+    assert device["state"] == "fault"
+    assert "CUDAExecutionProvider" in device["detail"]
+
+
 def spawn(*words: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [sys.executable, "-m", "nsedge", *words],
