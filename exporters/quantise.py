@@ -49,17 +49,23 @@ def quantise_blocks(weight: NDArray[np.float32], *, bits: int, block: int) -> Bl
 
 
 def _symmetric_8(blocks: NDArray[np.float32]) -> Blocks:
-    scales = np.maximum(np.abs(blocks).max(-1), np.finfo(np.float32).tiny * 128) / np.float32(127)
-    q = np.rint(blocks / scales[..., None]) + SYMMETRIC_ZERO
-    return Blocks(q.astype(np.uint8), scales.astype(np.float32), None)
+    scales = _halves(np.abs(blocks).max(-1) / np.float32(127))
+    q = np.clip(np.rint(blocks / scales[..., None]), -127, 127) + SYMMETRIC_ZERO
+    return Blocks(q.astype(np.uint8), scales, None)
 
 
 def _asymmetric_4(blocks: NDArray[np.float32]) -> Blocks:
     low, high = np.minimum(blocks.min(-1), 0), np.maximum(blocks.max(-1), 0)
-    scales = np.maximum(high - low, np.finfo(np.float32).tiny * 128) / np.float32(15)
+    scales = _halves((high - low) / np.float32(15))
     zeros = np.clip(np.rint(-low / scales), 0, 15).astype(np.uint8)
     q = np.clip(np.rint(blocks / scales[..., None]) + zeros[..., None], 0, 15).astype(np.uint8)
-    return Blocks(pairs(q), scales.astype(np.float32), pairs(zeros))
+    return Blocks(pairs(q), scales, pairs(zeros))
+
+
+def _halves(scales: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The nearest half-precision numbers above zero: the native operators keep scales in halves."""
+    least = np.finfo(np.float16).smallest_subnormal
+    return np.maximum(scales.astype(np.float16), least).astype(np.float32)
 
 
 def pairs(nibbles: NDArray[np.uint8]) -> NDArray[np.uint8]:
