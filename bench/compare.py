@@ -229,7 +229,7 @@ async def _fidelity(
             weights,
             _reference(cache, opened),
             passages,
-            key={"model": str(weights.engine.model), "text": fidelity_text_sha256()},
+            text_sha256=fidelity_text_sha256(),
             threads=lab.threads,
             log=lab.log,
         )

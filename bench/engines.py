@@ -17,9 +17,10 @@ from numpy.typing import NDArray
 from bench.lab import EngineProgram, Lab, spread
 from bench.peers.building import Builder, command
 from bench.peers.process import Program, peak_rss_mib, program, program_digest
-from exporters.cache import Inputs
+from exporters.cache import folder_digest
 from exporters.fidelity import divergence
 from exporters.runner import Runner, log_softmax
+from nsedge.bundle import sha256_of
 
 ROWS = (1, 8, 16, 32)
 CAPACITY = 1024
@@ -113,18 +114,23 @@ async def fidelity(
     reference: Runner,
     passages: Sequence[Sequence[int]],
     *,
-    key: Inputs,
+    text_sha256: str,
     threads: int,
     log: Path,
 ) -> dict[str, Any]:
     """Mean KL (nats) to `reference` and top-1 agreement, over every position of the passages.
 
-    Kept under `key`: the same weights are not measured twice.
+    Kept: the same weights are not measured twice over the same text.
     """
-    inputs = {**key, "code": program_digest(weights.engine.program)}
+    model = weights.engine.model
+    inputs = {
+        "model": folder_digest(model) if model.is_dir() else sha256_of(model),
+        "text": text_sha256,
+        "code": program_digest(weights.engine.program),
+    }
     scores = Scores()
     if (kept := builder.kept("fidelity", inputs)) is None:
-        arguments = [weights.engine.model, "1", str(reference.capacity), str(threads)]
+        arguments = [model, "1", str(reference.capacity), str(threads)]
         with tempfile.TemporaryDirectory(prefix="nsedge-bench-") as folder:
             file = Path(folder, "logits.npy")
             async with program(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from bench.peers.building import Builder, command
+from exporters.cache import folder_digest
 
 PACKAGES = (
     "onnxruntime-genai==0.18.0",
@@ -32,5 +33,5 @@ def convert(builder: Builder, python: Path, model: Path) -> Path:
         what = ["-o", folder / FORMAT, "-p", FORMAT, "-e", "cpu", "-c", folder / "cache"]
         command([*maker, *what, "--extra_options", *OPTIONS])
 
-    inputs = {"model": model.name, "packages": PACKAGES, "options": OPTIONS}
+    inputs = {"model": folder_digest(model), "packages": PACKAGES, "options": OPTIONS}
     return builder.get("genai-weights", inputs, make) / FORMAT

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench.peers.building import Builder, BuildFailed, command
-from exporters.cache import code_digest
+from exporters.cache import folder_digest
 from nsedge.bundle import sha256_of
 
 VERSION = "0.3.36"
@@ -101,7 +101,7 @@ def _download(folder: Path) -> None:
 def convert(builder: Builder, llama: Llama, model: Path, kind: str) -> Path:
     """The GGUF file of a model folder, its weights in `kind` ("Q8_0", ...)."""
     float_file = "float.gguf"
-    inputs = {"model": model.name, "sha256": SDIST_SHA256, "code": code_digest("gguf_folder")}
+    inputs = {"model": folder_digest(model), "sha256": SDIST_SHA256}
 
     def write(folder: Path) -> None:
         script = llama.folder / "python" / "convert_hf_to_gguf.py"

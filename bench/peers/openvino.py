@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 from bench.peers.building import Builder, command
+from exporters.cache import folder_digest
 
 PACKAGES = (
     "openvino-genai==2026.4.1.0",
@@ -33,5 +34,5 @@ def convert(builder: Builder, python: Path, model: Path) -> Path:
         offline = {**os.environ, "HF_HUB_OFFLINE": "1"}
         command([*exporter, "--model", model, *task, folder / FORMAT], env=offline)
 
-    inputs = {"model": model.name, "packages": PACKAGES, "format": FORMAT}
+    inputs = {"model": folder_digest(model), "packages": PACKAGES, "format": FORMAT}
     return builder.get("openvino-weights", inputs, make) / FORMAT
