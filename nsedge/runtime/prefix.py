@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence as Many
 from dataclasses import dataclass, field
 
-BLOCK_TOKENS = 32
+BLOCK_TOKENS = 16
 """Prefixes are shared in whole blocks of so many tokens."""
 
 

@@ -80,7 +80,11 @@ def test_node_streams_an_answer_with_credit_granted_on_the_way(script: Path) -> 
             said, end = await node(script, endpoint, MODEL, text)
             assert said == text
             assert (end["type"], end["reason"]) == ("finished", "stop")
-            assert end["usage"] == {"prompt_tokens": 400, "completion_tokens": 400}
+            assert end["usage"] == {
+                "prompt_tokens": 400,
+                "completion_tokens": 400,
+                "cached_tokens": 0,
+            }
 
     run(scenario())
 

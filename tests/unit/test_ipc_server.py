@@ -41,7 +41,11 @@ def test_hello_generate_bye() -> None:
                 "delta",
                 "finished",
             ]
-            assert heard[-1]["usage"] == {"prompt_tokens": 2, "completion_tokens": 2}
+            assert heard[-1]["usage"] == {
+                "prompt_tokens": 2,
+                "completion_tokens": 2,
+                "cached_tokens": 0,
+            }
             service.gate = asyncio.Event()
             await client.generate("b", "three")
             assert (await client.hear())["type"] == "started"
