@@ -157,6 +157,7 @@ class Stages:
             io, kv, record = None, None, ReferenceRecord.read(reference)
             if order.device is Device.CUDA:
                 kv = halve(graph, io=record.io, kv=record.kv)
+                kept = {purpose: size // 2 for purpose, size in kept.items()}
             if scales is not None:
                 io, kv = _cache_in_int8(graph, record, scales)
                 shutil.copyfile(scales, folder / scales.name)

@@ -47,7 +47,7 @@ class ReferenceRecord(_Record, frozen=True, kw_only=True):
 
 
 class VariantRecord(_Record, frozen=True, kw_only=True):
-    """A quantised graph: its nodes by kind, and the bytes of what stayed fp32, by purpose.
+    """A quantised graph: its nodes by kind, and the bytes of what is not quantised, by purpose.
 
     io and kv are given where they are not those of the fp32 graph. `native` says whether the graph
     is there on the daemon's own operators, too.

@@ -35,7 +35,7 @@ def export_lines(report: Report) -> list[str]:
     return [
         f"{report.bundle}: {state}, {report.bytes / 1e6:.0f} MB, {report.nodes} nodes",
         f"  fp32 graph against PyTorch: {report.difference:.1e} nats at most",
-        f"  kept in fp32: {kept or 'everything'}",
+        f"  not quantised: {kept or 'everything'}",
         f"  against fp32: {fidelity_text(report.fidelity)}",
         f"  on native operators: {_native_text(report)}",
     ]
