@@ -1,8 +1,9 @@
 """4-bit blocks where they harm least, 8-bit ones elsewhere, within a budget.
 
 Each matrix is rounded to 4 bits, its rows making up for errors, and its sensitivity is the share of
-its output's energy that is error then, over calibration texts. In that order matrices go to 4 bits,
-as many as the budget allows: mean KL to fp32 over the same texts, of the whole graph.
+its output's energy that is error then, over calibration texts whose tokens all count alike. In that
+order matrices go to 4 bits, as many as the budget allows: mean KL to fp32 over the same texts, of
+the whole graph.
 """
 
 from __future__ import annotations
@@ -58,7 +59,8 @@ def quantise_mixed(graph: Graph, scheme: Scheme, calibration: Calibration) -> di
         Refused: a large matrix is multiplied in a way that has no quantised form.
     """
     judge = _Judge(graph, calibration)
-    moments = second_moments(graph, [p.source for p in projections(graph)], calibration)
+    sources = [projection.source for projection in projections(graph)]
+    moments = second_moments(graph, sources, calibration, alike=True)
     quantise_tables(graph, scheme)
     choices = [
         _choice(graph, projection, moments[projection.source], scheme.block)

@@ -20,6 +20,7 @@ from nsedge.bundle import GraphIo, KvLayout
 
 MOST_TOKENS = 512
 """Of each passage: all values of all of them are held at once."""
+SMALLEST = 1e-12
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,9 +33,12 @@ class Calibration:
 
 
 def second_moments(
-    graph: Graph, values: Iterable[str], calibration: Calibration
+    graph: Graph, values: Iterable[str], calibration: Calibration, *, alike: bool = False
 ) -> dict[str, NDArray[np.float32]]:
-    """The mean of x x^T [K, K] over all tokens, for each of `values` [B, S, K] in `graph`."""
+    """The mean of x x^T [K, K] over all tokens, for each of `values` [B, S, K] in `graph`.
+
+    alike: each x is divided by its root mean square first, so that no token counts for many.
+    """
     wanted = sorted(set(values))
     sums: dict[str, Any] = dict.fromkeys(wanted, 0.0)
     tokens = 0
@@ -46,6 +50,8 @@ def second_moments(
             found = session.run(wanted, _feeds(ids, calibration))
             for name, rows in zip(wanted, found, strict=True):
                 flat = rows.reshape(-1, rows.shape[-1])
+                if alike:
+                    flat = flat / np.sqrt((flat * flat).mean(-1, keepdims=True) + SMALLEST)
                 sums[name] = sums[name] + flat.T @ flat
     return {name: np.asarray(total / tokens, np.float32) for name, total in sums.items()}
 
