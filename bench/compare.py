@@ -72,7 +72,7 @@ def main() -> None:
 
 
 async def _until_told(options: argparse.Namespace) -> tuple[dict[str, Any], list[Demand]]:
-    """Measure; SIGTERM ends as Ctrl-C does, so that no server is left running."""
+    """Measure; SIGTERM, too, ends every server and tells what was measured until then."""
     task = asyncio.ensure_future(measure(options))
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
     return await task
@@ -113,16 +113,23 @@ async def measure(options: argparse.Namespace) -> tuple[dict[str, Any], list[Dem
     wanted = [Scenario(name) for name in options.only.split(",")]
     with tempfile.TemporaryDirectory(prefix="nsedge-compare-") as folder:
         lab = _lab(options, bundles, peers, Path(folder, "programs.log"))
-        nearness = {}
-        if Scenario.FIDELITY in wanted:
-            nearness = await _fidelity(builder, cache, lab, bundles, peers)
-        await _measure(lab, wanted, options, peers)
-        beside = await _beside(lab, wanted, bundles[0], peers, Path(folder))
+        nearness: dict[str, Any] = {}
+        beside: dict[str, Any] = {}
+        interrupted = False
+        try:
+            if Scenario.FIDELITY in wanted:
+                nearness = await _fidelity(builder, cache, lab, bundles, peers)
+            await _measure(lab, wanted, options, peers)
+            beside = await _beside(lab, wanted, bundles[0], peers, Path(folder))
+        except asyncio.CancelledError:
+            say("interrupted: the result holds what was measured until then")
+            interrupted = True
     roles = Roles(ours=lab.servers[0].name, peer=lineup.PEER, engine_peer=lineup.ENGINE_PEER)
     found = demands(lab.cells, roles, beside)
     result = {
         "bench": "compare",
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "interrupted": interrupted,
         "peers": lineup.VERSIONS,
         "options": {key: str(value) for key, value in vars(options).items()},
         "quiet_cores": QUIET_CORES,
@@ -141,7 +148,7 @@ def _lab(
     extra = 2 * options.rounds if options.extra is None else options.extra
     schedule = Schedule(rounds=options.rounds, extra=extra)
     if options.quick:
-        schedule = Schedule(rounds=1, extra=0)
+        schedule = Schedule(rounds=1, extra=0, warm_up=0)
     names = {bundle: name_of(bundle) for bundle in bundles}
     ours = [
         OurServer(name=name, bundle=path, threads=options.threads) for path, name in names.items()
