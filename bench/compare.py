@@ -24,7 +24,7 @@ from typing import Any
 
 from bench import engines, scenarios
 from bench.demands import HEAD, Demand, Roles, demands, rows
-from bench.lab import EngineProgram, Lab
+from bench.lab import EngineProgram, Lab, disturbed
 from bench.peers import lineup
 from bench.peers.building import Builder, command
 from bench.peers.process import ROOT
@@ -68,6 +68,10 @@ def main() -> None:
     options = _options()
     result, found = asyncio.run(_until_told(options))
     say("\n" + aligned(HEAD, rows(found)))
+    if loud := sum(disturbed(cell) for cell in result["cells"]):
+        say(
+            f"{loud} of {len(result['cells'])} rows come from disturbed rounds: not to be relied on"
+        )
     emit(result, options.json)
 
 

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 from bench.doors import Door, Trace
 from bench.peers.servers import OurServer, Running, Server
 from bench.report import Noise, percentiles, say
-from bench.rounds import Rounds, Schedule, interleave
+from bench.rounds import QUIET_CORES, Rounds, Schedule, interleave
 from bench.workload import Writer
 
 T = TypeVar("T")
@@ -96,6 +96,11 @@ def latencies(traces: Sequence[Trace]) -> dict[str, Any]:
         "first_token_s": percentiles(trace.first_s for trace in traces),
         "between_s": percentiles(gap for trace in traces for gap in trace.gaps_s),
     }
+
+
+def disturbed(cell: Cell) -> bool:
+    """Whether rounds count that were not quiet, since too few were."""
+    return any(cell["others_cores"][number] > QUIET_CORES for number in cell["kept_rounds"])
 
 
 def line_of(cell: Cell) -> str:

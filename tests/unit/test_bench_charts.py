@@ -10,7 +10,7 @@ import pytest
 
 from bench.charts import charts, tables
 from bench.demands import Bound, Demand
-from bench.lab import line_of
+from bench.lab import disturbed, line_of
 from bench.svg import COLOURS, Series, bars, ceiling
 from bench.tables import aligned, markdown
 
@@ -104,6 +104,12 @@ def test_a_demand_is_written_as_it_is_read() -> None:
 def test_tables_are_aligned_or_markdown() -> None:
     assert aligned(("a", "bb"), [("ccc", "d")]) == "a    bb\nccc  d"
     assert markdown(("a", "b"), [("c", "d")]) == "| a | b |\n| --- | --- |\n| c | d |"
+
+
+def test_a_row_of_disturbed_rounds_is_known_as_such() -> None:
+    noisy = cell("us", 8, 250.0) | {"others_cores": [0.9, 0.0, 0.1]}
+    assert disturbed(noisy | {"kept_rounds": [0, 1]}) is True
+    assert disturbed(noisy | {"kept_rounds": [1, 2]}) is False
 
 
 def test_a_cell_is_told_in_a_line() -> None:
