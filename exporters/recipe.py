@@ -177,7 +177,8 @@ class Stages:
         from exporters.observe import Calibration
 
         record = ReferenceRecord.read(reference)
-        passages = calibration_passages(self._order.source.text_reader())
+        texts = calibration_passages(self._order.source.text_reader())
+        passages = [ids[: record.context_length] for ids in texts]
         return Calibration(passages=passages, io=record.io, kv=record.kv)
 
     def _kv_scales(self, reference: Path) -> Path:
