@@ -1,9 +1,10 @@
 """Weights that lie on 4-bit grids already, kept exactly.
 
 A Q4_1 block is 32 weights d * q + m, q in 0..15, d and m in half precision. Where a model was
-dequantised from such blocks, they can be found again from the numbers alone: the least weight of a
-block is m, the greatest d * 15 + m. MatMulNBits multiplies by d * (q - 8), and m + 8 d is multiplied
-by the sum of a block of x: the former rounds x, which costs the less the smaller its weights are.
+dequantised from such blocks, they can be found again from the numbers alone: the least weight of
+a block is m, the greatest d * 15 + m. MatMulNBits multiplies by d * (q - 8), and m + 8 d is
+multiplied by the sum of a block of x: the former rounds x, which costs the less the smaller its
+weights are.
 """
 
 from __future__ import annotations
