@@ -104,7 +104,7 @@ def asked(place: Place, *words: str) -> list[dict]:
 
 def test_up_serves_both_doors_and_ends_clean(place):
     with place.up() as (process, url):
-        events = asked(place, "--max-tokens", "12", "What is the capital of France?")
+        events = asked(place, "--max-tokens", "12", "Name the capital of France.")
         assert "Paris" in "".join(event.get("text", "") for event in events)
         assert events[-1]["usage"]["completion_tokens"] <= 12
         assert events[-1]["seen"]["first_token_s"] > 0

@@ -128,7 +128,7 @@ def test_the_synchronous_client_and_leaving_its_loop(starter_bundle: Path) -> No
                         break
                 answer = plain.chat(
                     door.model,
-                    [Message(role=Role.USER, content="What is the capital of France?")],
+                    [Message(role=Role.USER, content="Name the capital of France.")],
                     sampling=Sampling(temperature=0.0),
                 )
                 return "".join(event.text for event in answer if isinstance(event, Delta))
@@ -148,7 +148,7 @@ def test_the_official_openai_client_streams_from_the_real_model(starter_bundle: 
             with OpenAI(base_url=f"{door.url}/v1", api_key="none") as openai:
                 stream = openai.chat.completions.create(
                     model=door.model,
-                    messages=[{"role": "user", "content": "What is the capital of France?"}],
+                    messages=[{"role": "user", "content": "Name the capital of France."}],
                     temperature=0.0,
                     stream=True,
                     stream_options={"include_usage": True},

@@ -77,7 +77,7 @@ def text_of(events: list[Event]) -> str:
 
 def test_it_knows_the_capital_of_france(starter_bundle: Path) -> None:
     async def scene(service: LocalService) -> None:
-        prompt = question("What is the capital of France?")
+        prompt = question("Name the capital of France.")
         events = await events_of(service, asking(prompt, Sampling(temperature=0.0)))
         assert "Paris" in text_of(events)
         assert isinstance(events[0], Started)

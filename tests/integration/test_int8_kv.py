@@ -14,7 +14,7 @@ from exporters.progress import Progress
 from exporters.recipe import Order, Stages, variant_record
 from exporters.records import GRAPH_FILE
 from exporters.runner import log_softmax
-from exporters.schemes import DEFAULT_SCHEME, SCHEMES, KvFormat
+from exporters.schemes import SCHEMES, STARTER_SCHEME, KvFormat
 from exporters.starter import NAME, starter_source
 from nsedge.bundle import Bundle, Variant
 from nsedge.runtime.executor import Executor
@@ -32,7 +32,7 @@ MORE = 24
 def int8() -> Executor:
     """The int8 variant alone: measuring all of its fidelity belongs to exporting it."""
     cache = Cache(cache_root(), Progress(sys.__stderr__))
-    scheme = SCHEMES[DEFAULT_SCHEME]
+    scheme = SCHEMES[STARTER_SCHEME]
     order = Order(source=starter_source(cache), name=NAME, scheme=scheme, kv=KvFormat.INT8)
     stages = Stages(order, cache)
     reference = stages.reference()

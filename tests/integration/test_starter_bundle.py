@@ -135,7 +135,7 @@ def weights_file(bundle: Bundle) -> str:
 def test_it_knows_the_capital_of_france_and_when_to_stop(
     bundle: Bundle, tokenizer: Tokenizer, runner: Runner
 ) -> None:
-    question = Message(role=Role.USER, content="What is the capital of France?")
+    question = Message(role=Role.USER, content="Name the capital of France.")
     ids = list(PromptReader(bundle, tokenizer).read(ChatPrompt(messages=(question,))))
     row = runner.log_probs(ids, len(ids) - 1)[-1]
     said: list[int] = []
