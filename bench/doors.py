@@ -117,9 +117,11 @@ async def _data_lines(stream: aiohttp.StreamReader) -> AsyncIterator[bytes]:
 
 
 def open_session() -> aiohttp.ClientSession:
-    """A client session without limits of its own."""
+    """A client session without limits of its own; a connection a request, as servers differ in how
+    long they keep one."""
     return aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(limit=0), timeout=aiohttp.ClientTimeout(total=None)
+        connector=aiohttp.TCPConnector(limit=0, force_close=True),
+        timeout=aiohttp.ClientTimeout(total=None),
     )
 
 
