@@ -1,7 +1,7 @@
 """The same quantised graph on the daemon's own operators, where they have a form of it.
 
-`nsedge.native` brings two: BlockMatMul for MatMulNBits with 8-bit symmetric weights, and
-CachedAttention for GroupQueryAttention over a cache in half precision. The graph that comes of it
+`nsedge.native` brings two: BlockMatMul for MatMulNBits, and CachedAttention for
+GroupQueryAttention over a cache in half precision. The graph that comes of it
 reads the same weights from the same file.
 """
 
@@ -56,7 +56,6 @@ class _Rewriting:
     def __init__(self, model: ModelProto) -> None:
         self._model = model
         self._nodes = list(model.graph.node)
-        self._shapes = {i.name: tuple(i.dims) for i in model.graph.initializer}
 
     def attention(self) -> bool:
         """Replace every attention node, if each has a form."""
@@ -68,7 +67,7 @@ class _Rewriting:
         return True
 
     def matmuls(self) -> None:
-        """Replace every product of 8-bit symmetric blocks, with the gate before it if there is."""
+        """Replace every product of blocks, with the gate before it and the offsets after it."""
         made = {name: node for node in self._nodes for name in node.output}
         readers: dict[str, int] = defaultdict(int)
         for node in self._nodes:
@@ -125,6 +124,7 @@ class _Rewriting:
             and attribute(node, "do_rotary") == 1
             and not attribute(node, "rotary_interleaved", 0)
             and all(heads)
+            and bool(attribute(node, "scale"))
             and inputs[:9] == wanted
             and not any(inputs[9:])
             and self._head_size(node) % HEAD_MULTIPLE == 0

@@ -12,6 +12,8 @@ namespace {
 constexpr float LARGEST_16 = 32767.0f, LARGEST_8 = 127.0f;
 constexpr long LINE = 64;
 constexpr long AHEAD = 4;      // row groups of a tile among which fetching the next tile is divided
+constexpr long SPAN = 4;       // tiles at most that a group of rows goes through in one go
+constexpr long NEAR = 20 << 10;  // bytes of weights that stay in the first-level cache meanwhile
 constexpr long BLOCK_4 = 32;   // of 4-bit weights: 8 vectors * 2 * 15 * 127 stays below 2^15
 constexpr long HALF_TILE = COLUMNS / 2 * 4;  // bytes of 8 columns, four of k each
 
@@ -311,6 +313,20 @@ bool all_halves(const Sides& sides, long n, bool shifted, bool relative) {
   return true;
 }
 
+// Rows of a tile's sums, to y [rows, n] from `column` on.
+void store(const Weights& t, const float sums[ROWS][COLUMNS], long rows, long column,
+           const float* bias, float* y) {
+  const long columns = t.n - column < COLUMNS ? t.n - column : COLUMNS;
+  for (long r = 0; r < rows; r++) {
+    float* to = y + r * t.n + column;
+    if (bias == nullptr && columns == COLUMNS)
+      std::memcpy(to, sums[r], sizeof sums[r]);
+    else
+      for (long c = 0; c < columns; c++)
+        to[c] = sums[r][c] + (bias == nullptr ? 0.0f : bias[column + c]);
+  }
+}
+
 void put(void* side, bool halves, long at, float value) {
   if (halves)
     static_cast<uint16_t*>(side)[at] = half(value);
@@ -374,6 +390,11 @@ void round_row(const float* x, bool gated, const Weights& t, long row, const Rou
     round_8(room, t, reinterpret_cast<int8_t*>(values), out.scales + row * t.blocks, sums);
 }
 
+long span(const Weights& t) {
+  const long fitting = NEAR / t.tile_bytes();
+  return fitting < 1 ? 1 : fitting < SPAN ? fitting : SPAN;
+}
+
 void multiply(const Weights& t, const Rounded& x, long begin, long end, long first, long last,
               const float* bias, float* y) {
   alignas(32) float sums[ROWS][COLUMNS];
@@ -381,29 +402,26 @@ void multiply(const Weights& t, const Rounded& x, long begin, long end, long fir
   const long rows = end - begin, groups = (rows + ROWS - 1) / ROWS;
   const long fetching = groups < AHEAD ? groups : AHEAD;
   const long lines = t.block * COLUMNS * t.bits / 8 / LINE / fetching;
-  const long side = t.blocks * COLUMNS * (t.halves ? 2 : 4);
-  for (long tile = first; tile < last; tile++) {
-    const int8_t* q = t.q + tile * t.tile_bytes();
-    const long column = tile * COLUMNS;
-    const long columns = t.n - column < COLUMNS ? t.n - column : COLUMNS;
+  const long side = t.blocks * COLUMNS * (t.halves ? 2 : 4), step = groups > 1 ? span(t) : 1;
+  for (long from = first; from < last; from += step) {
+    const long to = from + step < last ? from + step : last;
     for (long group = 0; group < groups; group++) {
       // Groups of equal size, give or take a row: a last one of one row would waste the weights.
       const long row = begin + rows * group / groups;
       const long count = begin + rows * (group + 1) / groups - row;
-      const Operands operands{
-          static_cast<const char*>(x.values) + row * value_bytes(t),
-          x.scales + row * (t.bits == 8 ? 1 : t.blocks),
-          x.sums + row * t.blocks,
-          q,
-          static_cast<const char*>(t.scales) + tile * side,
-          t.offsets == nullptr ? nullptr : static_cast<const char*>(t.offsets) + tile * side,
-          q + t.tile_bytes() + group * lines * t.blocks * LINE,
-          group < fetching ? lines : 0};
-      tiles[count - 1](t, operands, sums);
-      for (long r = 0; r < count; r++) {
-        float* to = y + (row + r) * t.n + column;
-        for (long c = 0; c < columns; c++)
-          to[c] = bias == nullptr ? sums[r][c] : sums[r][c] + bias[column + c];
+      for (long tile = from; tile < to; tile++) {
+        const int8_t* q = t.q + tile * t.tile_bytes();
+        const Operands operands{
+            static_cast<const char*>(x.values) + row * value_bytes(t),
+            x.scales + row * (t.bits == 8 ? 1 : t.blocks),
+            x.sums + row * t.blocks,
+            q,
+            static_cast<const char*>(t.scales) + tile * side,
+            t.offsets == nullptr ? nullptr : static_cast<const char*>(t.offsets) + tile * side,
+            q + (to - from) * t.tile_bytes() + group * lines * t.blocks * LINE,
+            group < fetching ? lines : 0};
+        tiles[count - 1](t, operands, sums);
+        store(t, sums, count, tile * COLUMNS, bias, y + row * t.n);
       }
     }
   }

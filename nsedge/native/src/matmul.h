@@ -68,6 +68,9 @@ size_t sum_bytes(const Weights& weights);
 void round_row(const float* x, bool gated, const Weights& shape, long row, const Rounded& out,
                float* room);
 
+// Tiles that are best multiplied in one call: neighbours, so that a row's results lie together.
+long span(const Weights& weights);
+
 // y [rows, n] of tiles first .. last - 1, of rows begin .. end - 1; bias [n] or null.
 void multiply(const Weights& weights, const Rounded& x, long begin, long end, long first, long last,
               const float* bias, float* y);

@@ -257,7 +257,7 @@ class BlockMatMul {
     constexpr long BAND = 32 * matmul::ROWS;
     const long bands = (rows + BAND - 1) / BAND, tiles = weights_.tiles;
     const long products = rows * weights_.width() * matmul::COLUMNS;
-    const long grain = products >= 2 * ALONE ? 1 : 2 * ALONE / products;
+    const long grain = std::max(matmul::span(weights_), 2 * ALONE / products);
     const auto work = [&](long begin, long end) {
       while (begin < end) {
         const long band = begin / tiles, first = begin % tiles;
