@@ -148,12 +148,12 @@ async def _write_all(
                 await response.write(data)
             choices.taken(batch)
             batch = await choices.batch()
+        await response.write_eof(data)
     except ConnectionError:
-        raise
+        log.debug("the client of a stream went away")
     except Exception:
         log.exception("a stream broke off")
-        data = encoder.error(Refusal.of(NsedgeError("internal error")))
-    await response.write_eof(data)
+        await response.write_eof(encoder.error(Refusal.of(NsedgeError("internal error"))))
 
 
 def _refuse_failed(batch: Batch) -> None:

@@ -139,6 +139,22 @@ def test_a_client_that_vanishes_cancels_at_once(stage: str, stream: bool) -> Non
     served(test)
 
 
+def test_a_write_to_a_client_that_has_just_gone_is_no_error(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def test(shim: Shim, service: PuppetService) -> None:
+        connection, ticket = await asked(shim, service)
+        ticket.start()
+        await connection.head()
+        connection.abort()
+        while not ticket.cancelled:
+            ticket.say("a")
+            await asyncio.sleep(0)
+
+    served(test)
+    assert not [record for record in caplog.records if record.levelname == "ERROR"]
+
+
 def test_what_comes_after_the_client_has_gone_counts_as_taken() -> None:
     async def test(shim: Shim, service: PuppetService) -> None:
         connection, ticket = await asked(shim, service)
