@@ -37,8 +37,7 @@ class Runner:
         options = ort.SessionOptions()
         options.log_severity_level = ERRORS_ONLY
         try:
-            if native.REQUIREMENT in requires:
-                options.register_custom_ops_library(str(native.library()))
+            native.register(options, requires)
             self._session = ort.InferenceSession(
                 str(graph), options, providers=["CPUExecutionProvider"]
             )

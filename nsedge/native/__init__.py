@@ -11,6 +11,7 @@ import functools
 import hashlib
 from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
+from typing import Any
 
 DOMAIN = "nsedge"
 REQUIREMENT = "nsedge-ops-1"
@@ -45,6 +46,12 @@ def missing(requires: tuple[str, ...]) -> str | None:
         if reason is not None:
             return f"it needs the operators {name}, and {reason}"
     return None
+
+
+def register(options: Any, requires: tuple[str, ...]) -> None:
+    """Let a session of these ONNX Runtime options find the operators that a variant requires."""
+    if REQUIREMENT in requires:
+        options.register_custom_ops_library(str(library()))
 
 
 def source_digest() -> str:

@@ -83,8 +83,7 @@ def open_session(
         # A node that would run on the CPU after all is an error, not a slow model.
         options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
     try:
-        if native.REQUIREMENT in requires:
-            options.register_custom_ops_library(str(native.library()))
+        native.register(options, requires)
         session = ort.InferenceSession(str(graph), options, providers=[(provider, settings)])
     except Exception as error:  # ONNX Runtime's errors share no narrower base
         raise BundleInvalid(f"{graph} cannot be loaded: {error}") from error
