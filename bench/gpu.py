@@ -21,7 +21,8 @@ from numpy.typing import NDArray
 from bench.report import emit, parser, say
 from nsedge.bundle import Bundle, Variant
 from nsedge.errors import DeviceUnavailable
-from nsedge.runtime.executor import Executor
+from nsedge.runtime.executor import Source
+from nsedge.runtime.executors import open_executor
 from nsedge.runtime.plan import Chunk, KvCopy, KvSwap, StepPlan
 from nsedge.runtime.sequence import Limits, Sequence, State
 
@@ -38,14 +39,16 @@ class Model:
         self, bundle: Bundle, variant: Variant, *, rows: int, capacity: int, captures: bool
     ) -> None:
         self.capacity = capacity
-        self.executor = Executor(
-            graph=bundle.file(variant.graph),
-            variant=variant,
-            vocab_size=bundle.manifest.vocab_size,
-            slots=rows,
-            capacity=capacity,
-            threads=2,
-            captures=captures,
+        self.executor = open_executor(
+            Source(
+                graph=bundle.file(variant.graph),
+                variant=variant,
+                vocab_size=bundle.manifest.vocab_size,
+                slots=rows,
+                capacity=capacity,
+                threads=2,
+                captures=captures,
+            )
         )
         self.executor.warm_up()
 

@@ -20,7 +20,7 @@ from tokenizers.models import WordLevel
 
 from exporters.cache import new_directory
 from exporters.graph import Graph
-from exporters.native import write_native
+from exporters.native import SEGMENTS, native_layout, write_native
 from exporters.quantise import quantise
 from exporters.records import GRAPH_FILE, NATIVE_FILE
 from exporters.reference import export_clean, kv_layout
@@ -40,7 +40,7 @@ from nsedge.bundle import (
     sha256_of,
     write_manifest,
 )
-from nsedge.native import BLOCK_TOKENS, REQUIREMENT
+from nsedge.native import REQUIREMENT
 from nsedge.version import VERSION
 
 NAME = "llama-3.2-1b-shape-random"
@@ -143,7 +143,8 @@ def _describe(folder: Path, scheme: Scheme) -> None:
         name=f"{standard.name}-native",
         graph=f"cpu/{NATIVE_FILE}",
         requires=(REQUIREMENT,),
-        kv=msgspec.structs.replace(layout, dtype="float16", block_tokens=BLOCK_TOKENS),
+        io=msgspec.structs.replace(standard.io, segments=SEGMENTS),
+        kv=native_layout(layout),
     )
     manifest = Manifest(
         format=FORMAT,

@@ -1,8 +1,8 @@
 """The same quantised graph on the daemon's own operators, where they have a form of it.
 
 `nsedge.native` brings two: BlockMatMul for MatMulNBits, and CachedAttention for
-GroupQueryAttention over a cache in half precision. The graph that comes of it
-reads the same weights from the same file.
+GroupQueryAttention over an int8 cache. The graph that comes of it takes tokens of
+several sequences at once, and reads the same weights from the same file.
 """
 
 from __future__ import annotations
@@ -11,11 +11,13 @@ from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
 
+import msgspec
 import onnx
 from onnx import ModelProto, NodeProto, TensorProto, ValueInfoProto, helper
 
 from exporters.graph import MICROSOFT, attribute, index_of
-from nsedge.native import DOMAIN
+from nsedge.bundle import TOKEN_SCALE_BYTES, KvLayout
+from nsedge.native import BLOCK_TOKENS, DOMAIN
 
 MATMUL = "BlockMatMul"
 ATTENTION = "CachedAttention"
@@ -25,12 +27,16 @@ PLAIN_ATTENTION = frozenset(
 )
 """Attributes of GroupQueryAttention that CachedAttention has a form of."""
 HEAD_MULTIPLE = 16
+WIDEST_HEAD = 512
+SEGMENTS = "segments"
+"""The input that says whose tokens are which; `GraphIo.segments`."""
 
 
 def write_native(graph: Path, target: Path) -> bool:
     """Rewrite the model at `graph` to `target`, beside it; False where it has no native form.
 
-    All attention has to be rewritten or none of the graph is: the cache has one type.
+    All attention has to be rewritten or none of the graph is: the cache has one type, and nothing
+    else may ask for the rows' lengths.
     """
     model = onnx.load(graph, load_external_data=False)
     rewriting = _Rewriting(model)
@@ -40,6 +46,11 @@ def write_native(graph: Path, target: Path) -> bool:
     rewriting.finish()
     target.write_bytes(model.SerializeToString())
     return True
+
+
+def native_layout(kv: KvLayout) -> KvLayout:
+    """The cache of the native form of a graph whose cache is `kv`."""
+    return msgspec.structs.replace(kv, dtype="int8", token_scales=True, block_tokens=BLOCK_TOKENS)
 
 
 @dataclass(frozen=True)
@@ -79,7 +90,7 @@ class _Rewriting:
             self._replace(shift.add if shift else node, _block_matmul(node, gate, shift))
 
     def finish(self) -> None:
-        """Drop what nothing reads, and say what the cache holds now."""
+        """Drop what nothing reads, and say what inputs and caches are now."""
         graph = self._model.graph
         wanted = {output.name for output in graph.output}
         kept = []
@@ -96,7 +107,12 @@ class _Rewriting:
         caches |= {n for node in kept if node.op_type == ATTENTION for n in node.output[1:3]}
         for value in [*graph.input, *graph.output]:
             if value.name in caches:
-                _make_half(value)
+                _make_int8(value)
+        read = wanted | {output.name for output in graph.output}
+        inputs = [value for value in graph.input if value.name in read]
+        segments = helper.make_tensor_value_info(SEGMENTS, TensorProto.INT32, ["segments", 3])
+        del graph.input[:]
+        graph.input.extend([*inputs, segments])
         self._model.opset_import.append(helper.make_opsetid(DOMAIN, 1))
 
     def _shift_after(self, node: NodeProto, made: dict[str, NodeProto]) -> _Shift | None:
@@ -128,6 +144,7 @@ class _Rewriting:
             and inputs[:9] == wanted
             and not any(inputs[9:])
             and self._head_size(node) % HEAD_MULTIPLE == 0
+            and self._head_size(node) <= WIDEST_HEAD
         )
 
     def _head_size(self, node: NodeProto) -> int:
@@ -139,10 +156,10 @@ class _Rewriting:
 
 
 def _cached_attention(node: NodeProto) -> NodeProto:
-    qkv, _, _, past_key, past_value, lengths, _, cos, sin = node.input[:9]
+    qkv, _, _, past_key, past_value, _, _, cos, sin = node.input[:9]
     return helper.make_node(
         ATTENTION,
-        [qkv, past_key, past_value, lengths, cos, sin],
+        [qkv, past_key, past_value, SEGMENTS, cos, sin],
         list(node.output),
         name=node.name,
         domain=DOMAIN,
@@ -203,5 +220,7 @@ def _is_silu(node: NodeProto) -> bool:
     return node.op_type == "QuickGelu" and attribute(node, "alpha") == 1.0
 
 
-def _make_half(value: ValueInfoProto) -> None:
-    value.type.tensor_type.elem_type = TensorProto.FLOAT16
+def _make_int8(value: ValueInfoProto) -> None:
+    tensor = value.type.tensor_type
+    tensor.elem_type = TensorProto.INT8
+    tensor.shape.dim[3].dim_value += TOKEN_SCALE_BYTES

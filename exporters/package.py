@@ -12,6 +12,7 @@ import msgspec
 
 from exporters.cache import new_directory
 from exporters.errors import ExportError
+from exporters.native import SEGMENTS, native_layout
 from exporters.records import DATA_FILE, GRAPH_FILE, NATIVE_FILE, ReferenceRecord
 from exporters.source import Source
 from nsedge.bundle import (
@@ -30,7 +31,7 @@ from nsedge.bundle import (
     write_manifest,
 )
 from nsedge.errors import BundleInvalid
-from nsedge.native import BLOCK_TOKENS, REQUIREMENT
+from nsedge.native import REQUIREMENT
 from nsedge.version import VERSION
 
 GOLDEN_FILE = "golden.json"
@@ -176,21 +177,25 @@ def _variants(parts: Parts) -> tuple[Variant, ...]:
     )
     if parts.native is None:
         return (standard,)
+    record = native_record(parts.record)
     native = msgspec.structs.replace(
         standard,
         name=f"{standard.name}-native",
         graph=f"{parts.variant}/{NATIVE_FILE}",
         requires=(REQUIREMENT,),
-        kv=native_record(parts.record).kv,
+        io=record.io,
+        kv=record.kv,
         fidelity=parts.native,
     )
     return native, standard
 
 
 def native_record(record: ReferenceRecord) -> ReferenceRecord:
-    """The record of a graph's native form: its cache is in half precision, in blocks of tokens."""
-    kv = msgspec.structs.replace(record.kv, dtype="float16", block_tokens=BLOCK_TOKENS)
-    return msgspec.structs.replace(record, kv=kv)
+    """The record of a graph's native form: its cache is int8 in blocks of tokens, and a run takes
+    tokens of several sequences."""
+    kv = native_layout(record.kv)
+    io = msgspec.structs.replace(record.io, segments=SEGMENTS)
+    return msgspec.structs.replace(record, kv=kv, io=io)
 
 
 def _provenance(parts: Parts) -> Provenance:

@@ -45,7 +45,7 @@ class Runner:
             raise ExportError(f"{graph} does not load: {error}") from error
         self._io = io
         whole = -(-capacity // kv.block_tokens) * kv.block_tokens
-        self._cache = _caches(io, kv, (rows, kv.heads, whole, kv.head_dim), kv.dtype)
+        self._cache = _caches(io, kv, (rows, kv.heads, whole, kv.width), kv.dtype)
         # An int8 cache is read throughout, never the prompt's: what is shown is the farthest from
         # fp32 that the graph can be.
         unread = {} if io.prompt is None else _caches(io.prompt, kv, (1, kv.heads, 1, kv.head_dim))
@@ -58,30 +58,57 @@ class Runner:
     ) -> NDArray[np.float32]:
         """Append ids [B, Q] to rows `row`..`row + B`; logits [B, K, V] of the kept positions."""
         rows, queries = ids.shape
-        past = self.lengths[row : row + rows].copy()
-        after = past + queries
-        feeds: dict[str, NDArray[Any]] = {
-            self._io.input_ids: np.ascontiguousarray(ids, np.int64),
-            self._io.seqlens_k: (after - 1).astype(np.int32),
-            self._io.total_sequence_length: np.array(after.max(), np.int32),
-            self._io.kept_positions: np.arange(queries) if keep is None else keep,
-        }
-        if self._io.position_ids is not None:
-            feeds[self._io.position_ids] = past[:, None] + np.arange(queries)[None]
-        if self._io.prompt is not None:
-            feeds[self._io.prompt.flag] = np.array(False)
+        kept = np.arange(queries) if keep is None else keep
+        feeds = self._segments(ids, row, kept) if self._io.segments else self._rows(ids, row, kept)
         binding = self._session.io_binding()
         for name, value in feeds.items():
             binding.bind_cpu_input(name, value)
-        parts = {names: buffer[row : row + rows] for names, buffer in self._cache.items()}
+        bound = slice(None) if self._io.segments else slice(row, row + rows)
+        parts = {names: buffer[bound] for names, buffer in self._cache.items()}
         for (past_name, present_name), part in (parts | self._unread).items():
             place = ("cpu", 0, part.dtype.type, part.shape, part.ctypes.data)
             binding.bind_input(past_name, *place)
             binding.bind_output(present_name, *place)
         binding.bind_output(self._io.logits, "cpu")
         self._session.run_with_iobinding(binding)
-        self.lengths[row : row + rows] = after
-        return binding.get_outputs()[-1].numpy()
+        self.lengths[row : row + rows] += queries
+        logits = binding.get_outputs()[-1].numpy()
+        return logits.reshape(rows, len(kept), -1)
+
+    def _rows(
+        self, ids: NDArray[np.int64], row: int, kept: NDArray[np.int64]
+    ) -> dict[str, NDArray[Any]]:
+        """What a graph reads whose runs are of rows of equally many tokens."""
+        rows, queries = ids.shape
+        past = self.lengths[row : row + rows]
+        after = past + queries
+        feeds: dict[str, NDArray[Any]] = {
+            self._io.input_ids: np.ascontiguousarray(ids, np.int64),
+            self._io.seqlens_k: (after - 1).astype(np.int32),
+            self._io.total_sequence_length: np.array(after.max(), np.int32),
+            self._io.kept_positions: kept,
+        }
+        if self._io.position_ids is not None:
+            feeds[self._io.position_ids] = past[:, None] + np.arange(queries)[None]
+        if self._io.prompt is not None:
+            feeds[self._io.prompt.flag] = np.array(False)
+        return feeds
+
+    def _segments(
+        self, ids: NDArray[np.int64], row: int, kept: NDArray[np.int64]
+    ) -> dict[str, NDArray[Any]]:
+        """What a graph reads whose runs are of segments: here one for each row."""
+        rows, queries = ids.shape
+        past = self.lengths[row : row + rows]
+        segments = np.stack([np.arange(row, row + rows), past, np.full(rows, queries)], axis=1)
+        feeds: dict[str, NDArray[Any]] = {
+            self._io.input_ids: np.ascontiguousarray(ids, np.int64).reshape(1, -1),
+            str(self._io.segments): segments.astype(np.int32),
+            self._io.kept_positions: (np.arange(rows)[:, None] * queries + kept).reshape(-1),
+        }
+        if self._io.position_ids is not None:
+            feeds[self._io.position_ids] = (past[:, None] + np.arange(queries)).reshape(1, -1)
+        return feeds
 
     def cached(self, tokens: int, row: int = 0) -> NDArray[Any]:
         """A copy of what the first `tokens` of a row left: [layers, 2, heads, tokens, head_dim]."""

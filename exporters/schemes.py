@@ -163,7 +163,7 @@ ROUNDED_TOP1 = 0.02
 def promise_of(variant: Variant) -> Promise | None:
     """What is promised of a variant: its scheme's promise, and room for how else it rounds."""
     promise = scheme_of(variant.scheme).promise
-    if promise is None or (variant.kv.dtype != "int8" and variant.device == Device.CPU):
+    if promise is None or (variant.kv.scales is None and variant.device == Device.CPU):
         return promise
     return Promise(kl=promise.kl + ROUNDED_KL, top1=promise.top1 - ROUNDED_TOP1)
 

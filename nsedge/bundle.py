@@ -26,6 +26,8 @@ FORMAT = "nsedge-bundle"
 FORMAT_VERSION = 1
 MANIFEST_FILE = "manifest.json"
 
+TOKEN_SCALE_BYTES = 2
+
 Name = Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9._-]{0,127}$")]
 RelativePath = Annotated[str, Meta(pattern=r"^(?!/)(?!.*(^|/)\.\.(/|$))[A-Za-z0-9._/-]{1,255}$")]
 Sha256 = Annotated[str, Meta(pattern=r"^[0-9a-f]{64}$")]
@@ -45,11 +47,12 @@ class FileEntry(_Strict, frozen=True, kw_only=True):
 
 
 class KvLayout(_Strict, frozen=True, kw_only=True):
-    """The key and value cache of every layer: `[slots, heads, capacity, head_dim]` of `dtype`.
+    """The key and value cache of every layer: `[slots, heads, capacity, width]` of `dtype`.
 
     Tokens lie in blocks of `block_tokens`: capacity is a multiple of it, and a prefix is copied in
-    whole blocks. Where dtype is int8, `scales` names a NumPy file of float32 [layers, 2, heads,
-    head_dim], keys before values: what a cached number is to be multiplied by.
+    whole blocks. Where dtype is int8, cached numbers are to be multiplied by scales: each token has
+    its own among them (`token_scales`, two bytes a head), or `scales` names a NumPy file of float32
+    [layers, 2, heads, head_dim], keys before values.
     """
 
     layers: Positive
@@ -58,10 +61,16 @@ class KvLayout(_Strict, frozen=True, kw_only=True):
     dtype: Annotated[str, Meta(pattern=r"^(float32|float16|int8)$")] = "float32"
     block_tokens: Positive = 1
     scales: RelativePath | None = None
+    token_scales: bool = False
 
     def __post_init__(self) -> None:
-        if (self.dtype == "int8") != (self.scales is not None):
+        if (self.dtype == "int8") != (self.scales is not None or self.token_scales):
             raise ValueError("a cache has scales where it is int8, and only there")
+
+    @property
+    def width(self) -> int:
+        """Elements that a token takes of each head's keys, and of its values."""
+        return self.head_dim + TOKEN_SCALE_BYTES * self.token_scales
 
 
 class PromptIo(_Strict, frozen=True, kw_only=True):
@@ -84,6 +93,8 @@ class GraphIo(_Strict, frozen=True, kw_only=True):
 
     - input_ids: int64 [B, Q]; seqlens_k: int32 [B], the row's length after this call, less one;
       total_sequence_length: int32 scalar, the batch's greatest length after this call.
+    - segments: int32 [S, 3], in place of those two, and B = 1: the Q tokens are of S sequences, one
+      after the other; for each the row of the cache, the tokens in it, and how many are new to it.
     - kept_positions: int64 [K], which of the Q positions to give logits for.
     - position_ids: int64 [B, Q]; None where the graph computes positions itself.
     - logits: float32 [B, K, vocab_size].
@@ -94,6 +105,7 @@ class GraphIo(_Strict, frozen=True, kw_only=True):
     input_ids: str = "input_ids"
     seqlens_k: str = "seqlens_k"
     total_sequence_length: str = "total_sequence_length"
+    segments: str | None = None
     kept_positions: str = "logits_to_keep"
     position_ids: str | None = None
     logits: str = "logits"
@@ -132,8 +144,8 @@ class Variant(_Strict, frozen=True, kw_only=True):
     fidelity: Fidelity | None = None
 
     def __post_init__(self) -> None:
-        if (self.kv.dtype == "int8") != (self.io.prompt is not None):
-            raise ValueError("a graph has a prompt cache where its cache is int8, and only there")
+        if (self.kv.scales is not None) != (self.io.prompt is not None):
+            raise ValueError("a graph has a prompt cache where its cache has fixed scales")
 
 
 class Tokenizer(_Strict, frozen=True, kw_only=True):

@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Any
 
 DOMAIN = "nsedge"
-REQUIREMENT = "nsedge-ops-1"
+REQUIREMENT = "nsedge-ops-2"
 """What a variant names that uses the operators of this version."""
 BLOCK_TOKENS = 16
-"""Tokens of a block of CachedAttention's keys."""
+"""Tokens of a block of CachedAttention's cache."""
 
 
 def library() -> Path | None:

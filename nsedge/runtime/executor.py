@@ -1,13 +1,9 @@
-"""A step plan to logits: the session, what its runs are bound to, and the KV memory.
-
-Decoding binds rows 0..n-1 of the cache; a prompt is read straight into its row by the row's
-address. Where the cache is int8, a prompt is read with a float32 cache of its own instead, and
-rounded into its row.
-"""
+"""What runs the steps of a model: a session, the KV memory, and the logits that a step leaves."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence as Many
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,60 +12,56 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nsedge.bundle import Variant
-from nsedge.runtime.binding import Binding, Device, HostDevice, place_cache
+from nsedge.runtime.binding import Device, HostDevice
 from nsedge.runtime.cuda import CUDA, CudaDevice
-from nsedge.runtime.kv import HostKv
-from nsedge.runtime.plan import Chunk, KvCopy, KvSwap, StepPlan
-from nsedge.runtime.prompt_cache import PromptCaches, read_scales
+from nsedge.runtime.plan import KvCopy, KvSwap, StepPlan
 from nsedge.runtime.session import open_session
 from nsedge.runtime.speculation import MOST_DRAFTED
 
 
-class Executor:
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """What an executor is made of.
+
+    `scales` is the file that the variant's layout names, where there is one. `captures` lets a GPU
+    replay decoding as CUDA graphs.
+    """
+
+    graph: Path
+    variant: Variant
+    vocab_size: int
+    slots: int
+    capacity: int
+    threads: int
+    scales: Path | None = None
+    captures: bool = False
+
+
+class Executor(ABC):
     """Runs the steps of one model. Used by one thread at a time."""
 
-    def __init__(
-        self,
-        *,
-        graph: Path,
-        variant: Variant,
-        vocab_size: int,
-        slots: int,
-        capacity: int,
-        threads: int,
-        scales: Path | None = None,
-        captures: bool = False,
-    ) -> None:
+    def __init__(self, source: Source) -> None:
         """Open a session and reserve KV memory for `slots` rows of `capacity` tokens.
-
-        `scales` is the file that the variant's layout names, where its cache is int8. `captures`
-        lets a GPU replay decoding as CUDA graphs.
 
         Raises:
             DeviceUnavailable: where the variant's provider is not the one in use.
             BundleInvalid: where the graph or the scales cannot be loaded.
         """
+        variant = source.variant
         self._io = variant.io
         self._open = partial(
-            open_session, graph, variant.device, requires=variant.requires, captures=captures
+            open_session,
+            source.graph,
+            variant.device,
+            requires=variant.requires,
+            captures=source.captures,
         )
-        self._session = self._open(threads)
-        self._device = device_of(variant.device, captures=captures)
-        self._kv = self._device.memory(variant.kv, rows=slots, capacity=capacity)
-        self._logits = np.zeros((max(slots, MOST_DRAFTED) + 1, vocab_size), np.float32)
-        self._ids = np.zeros((slots, 1), np.int64)
-        self._lengths = np.zeros(slots, np.int32)
-        self._positions = np.zeros((slots, 1), np.int64)
-        self._total = np.zeros((), np.int32)
-        # A captured run keeps the total it was captured with: the greatest there can be.
-        self._fixed_total = capacity if captures else None
-        self._first = np.zeros(1, np.int64)
-        self._bindings: dict[int, Binding] = {}
-        self._prompts: PromptCaches | None = None
-        if scales is not None and isinstance(self._kv, HostKv):
-            read = read_scales(scales, variant.kv)
-            self._prompts = PromptCaches(variant.kv, rows=self._kv, scales=read, capacity=capacity)
-        self._reads_prompt, self._reads_rows = np.array(True), np.array(False)
+        self._session = self._open(source.threads)
+        self._device = device_of(variant.device, captures=source.captures)
+        self._kv = self._device.memory(variant.kv, rows=source.slots, capacity=source.capacity)
+        self._logits = np.zeros(
+            (max(source.slots, MOST_DRAFTED) + 1, source.vocab_size), np.float32
+        )
 
     @property
     def provider(self) -> str:
@@ -83,16 +75,7 @@ class Executor:
         """
         for copy in plan.copies:
             self._copy(copy)
-        if plan.draft:
-            return self._check(plan)
-        row = len(plan.decode)
-        if row:
-            self._decode(plan)
-        for chunk in plan.prefill:
-            # What comes before a prompt's last chunk leaves logits that the next one overwrites.
-            self._prefill(chunk, self._logits[row : row + 1])
-            row += chunk.is_last
-        return self._logits[:row]
+        return self._run(plan)
 
     def reopen(self, threads: int) -> Any:
         """Another session of the same graph, with `threads` threads, for `use`; from any thread."""
@@ -100,109 +83,20 @@ class Executor:
 
     def use(self, session: Any) -> None:
         """Go on with what `reopen` gave; the caches stay as they are."""
-        self._bindings.clear()
         self._session = session
+        self._unbind()
 
+    @abstractmethod
     def warm_up(self) -> None:
         """Read and decode once, so that the first request finds memory and kernels ready."""
-        prompt = None if self._prompts is None else self._prompts.spare()
-        self._read([0, 0], row=0, start=0, logits=self._logits[:1], prompt=prompt)
-        self._lengths[0] = 2
-        self._run_rows(1)
 
-    def _decode(self, plan: StepPlan) -> None:
-        rows = len(plan.decode)
-        self._ids[:rows, 0] = [sequence.input_id for sequence in plan.decode]
-        self._lengths[:rows] = [sequence.kv_length for sequence in plan.decode]
-        self._positions[:rows, 0] = self._lengths[:rows]
-        self._run_rows(rows)
+    @abstractmethod
+    def _run(self, plan: StepPlan) -> NDArray[np.float32]:
+        """Run a step whose copies are made."""
 
-    def _check(self, plan: StepPlan) -> NDArray[np.float32]:
-        """Read the newest token and its guesses into the only row, like a piece of a prompt."""
-        sequence = plan.decode[0]
-        logits = self._logits[: 1 + len(plan.draft)]
-        ids = (sequence.input_id, *plan.draft)
-        self._read(ids, row=0, start=sequence.kv_length, logits=logits)
-        return logits
-
-    def _run_rows(self, rows: int) -> None:
-        """Decode rows 0..rows-1, which hold `_lengths` tokens."""
-        self._total[...] = self._fixed_total or self._lengths[:rows].max() + 1
-        self._decoding(rows).run()
-
-    def _prefill(self, chunk: Chunk, logits: NDArray[np.float32]) -> None:
-        if self._prompts is None:
-            self._read(chunk.ids, row=chunk.row, start=chunk.start, logits=logits)
-            return
-        prompt = self._prompts.before(chunk)
-        self._read(chunk.ids, row=chunk.row, start=chunk.start, logits=logits, prompt=prompt)
-        self._prompts.after(chunk, prompt)
-
-    def _read(
-        self,
-        ids: Many[int],
-        *,
-        row: int,
-        start: int,
-        logits: NDArray[np.float32],
-        prompt: HostKv | None = None,
-    ) -> None:
-        """Append `ids` to `row`, which holds `start` tokens, or to `prompt` if there is one.
-
-        `logits` [K, V] are those after the last K.
-        """
-        end = start + len(ids)
-        inputs: dict[str, NDArray[Any]] = {
-            self._io.input_ids: np.array([ids], np.int64),
-            self._io.seqlens_k: np.array([end - 1], np.int32),
-            self._io.kept_positions: np.arange(len(ids) - len(logits), len(ids), dtype=np.int64),
-        }
-        if self._io.position_ids is not None:
-            inputs[self._io.position_ids] = np.arange(start, end, dtype=np.int64)[None]
-        binding = self._device.binding(self._session)
-        self._bind(binding, inputs, logits[None], total=np.array(end, np.int32))
-        place_cache(binding, self._io, self._kv, first=row, rows=1)
-        self._place_prompt(binding, prompt)
-        binding.run()
-
-    def _decoding(self, rows: int) -> Binding:
-        """The binding for `rows` decoding rows, made once."""
-        binding = self._bindings.get(rows)
-        if binding is None:
-            inputs: dict[str, NDArray[Any]] = {
-                self._io.input_ids: self._ids[:rows],
-                self._io.seqlens_k: self._lengths[:rows],
-                self._io.kept_positions: self._first,
-            }
-            if self._io.position_ids is not None:
-                inputs[self._io.position_ids] = self._positions[:rows]
-            binding = self._device.binding(self._session, repeats=rows)
-            self._bind(binding, inputs, self._logits[:rows, None], total=self._total)
-            place_cache(binding, self._io, self._kv, first=0, rows=rows)
-            self._place_prompt(binding, None)
-            self._bindings[rows] = binding
-        return binding
-
-    def _bind(
-        self,
-        binding: Binding,
-        inputs: dict[str, NDArray[Any]],
-        logits: NDArray[np.float32],
-        *,
-        total: NDArray[np.int32],
-    ) -> None:
-        for name, array in inputs.items():
-            binding.feed(name, array)
-        binding.feed_host(self._io.total_sequence_length, total)
-        binding.fetch(self._io.logits, logits)
-
-    def _place_prompt(self, binding: Binding, prompt: HostKv | None) -> None:
-        """Let the graph read `prompt`, or the rows where that is None."""
-        if self._io.prompt is not None and self._prompts is not None:
-            flag = self._reads_rows if prompt is None else self._reads_prompt
-            binding.feed_host(self._io.prompt.flag, flag)
-            own = self._prompts.spare() if prompt is None else prompt
-            place_cache(binding, self._io.prompt, own, first=0, rows=1)
+    @abstractmethod
+    def _unbind(self) -> None:
+        """Forget the bindings of the last session."""
 
     def _copy(self, copy: KvCopy | KvSwap) -> None:
         match copy:

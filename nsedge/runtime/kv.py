@@ -1,7 +1,7 @@
 """Key and value memory, and what of it a run is bound to.
 
-Keys and values of a layer are `[rows, heads, capacity, head_dim]`, bound as past and present alike,
-so that GroupQueryAttention appends in place.
+Keys and values of a layer are `[rows, heads, capacity, width]`, bound as past and present alike,
+so that attention appends in place.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class HostKv:
 
     def __init__(self, layout: KvLayout, *, rows: int, capacity: int, dtype: str) -> None:
         self._block = layout.block_tokens
-        shape = (rows, layout.heads, self._whole(capacity), layout.head_dim)
+        shape = (rows, layout.heads, self._whole(capacity), layout.width)
         self.layers: list[tuple[NDArray[Any], NDArray[Any]]] = [
             (reserve(shape, dtype), reserve(shape, dtype)) for _ in range(layout.layers)
         ]

@@ -48,7 +48,7 @@ class Chunk:
 
 @dataclass(frozen=True, slots=True)
 class StepPlan:
-    """One step: make the copies in order, decode a token for every row, read the chunks in order.
+    """One step: make the copies in order, decode a token for every row, and read the chunks.
 
     Rows of chunks are apart from the decoding ones.
     """

@@ -18,7 +18,8 @@ from nsedge.runtime.cores import CpuMeter, usable_cores
 from nsedge.runtime.detokenizer import Detokenizer
 from nsedge.runtime.elastic import Elastic
 from nsedge.runtime.engine import Deliver, Engine, StepRunner
-from nsedge.runtime.executor import Executor
+from nsedge.runtime.executor import Executor, Source
+from nsedge.runtime.executors import open_executor
 from nsedge.runtime.prompt import PromptReader
 from nsedge.runtime.sampler import Sampler
 from nsedge.runtime.scheduler import Policy, Scheduler
@@ -57,14 +58,16 @@ class Resident:
         self.prompts = PromptReader(bundle, tokenizer)
         self.detokenizer = Detokenizer(tokenizer)
         threads = settings.threads or usable_cores()
-        self.executor = Executor(
-            graph=bundle.file(variant.graph),
-            variant=variant,
-            vocab_size=manifest.vocab_size,
-            slots=settings.slots,
-            capacity=self.capacity,
-            threads=threads,
-            scales=None if variant.kv.scales is None else bundle.file(variant.kv.scales),
+        self.executor = open_executor(
+            Source(
+                graph=bundle.file(variant.graph),
+                variant=variant,
+                vocab_size=manifest.vocab_size,
+                slots=settings.slots,
+                capacity=self.capacity,
+                threads=threads,
+                scales=None if variant.kv.scales is None else bundle.file(variant.kv.scales),
+            )
         )
         self.executor.warm_up()
         runner: StepRunner = self.executor
@@ -83,6 +86,7 @@ class Resident:
                     stretch=settings.step_stretch,
                     burst_s=settings.burst_s,
                     drafts=variant.io.prompt is None,
+                    mixed=variant.io.segments is not None,
                 ),
             ),
             sampler=Sampler(end_ids=manifest.eos_token_ids),
@@ -146,10 +150,11 @@ def load(
 
 def reuse_of(variant: Variant, wanted: PrefixReuse) -> PrefixReuse:
     """What may be reused. Our own operators compute a token alike, whether it is read or decoded,
-    so that with them output is as exact as prompts are. An int8 cache keeps nothing exactly."""
+    so that with them output is as exact as prompts are. A cache with fixed scales keeps a prompt
+    less exactly than it was read."""
     if wanted is not PrefixReuse.EXACT:
         return wanted
-    if variant.kv.dtype == "int8":
+    if variant.kv.scales is not None:
         return PrefixReuse.OFF
     return PrefixReuse.FULL if native.REQUIREMENT in variant.requires else wanted
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from nsedge.api import Priority
 from nsedge.errors import QueueFull
-from nsedge.runtime.pace import LEAST_TOKENS, Pace
+from nsedge.runtime.pace import FLOOR_TOKENS, LEAST_TOKENS, MIXED_FLOOR_TOKENS, Pace
 from nsedge.runtime.plan import Chunk, KvCopy, KvSwap, Outcome, StepPlan, Token
 from nsedge.runtime.prefix import BLOCK_TOKENS, PrefixIndex
 from nsedge.runtime.sequence import Sequence, State
@@ -41,15 +41,21 @@ class Policy:
     """How long prompts that come together, to an engine at rest, may take most of the time."""
     drafts: bool = True
     """Whether the model can read tokens after those of a running row, with logits for each."""
+    mixed: bool = False
+    """Whether a run of the model takes tokens of running rows and pieces of prompts alike."""
 
 
 class Scheduler:
-    """Alternates decode steps with pieces of prompts, in the order of `waiting.place_s`."""
+    """Decode steps, and pieces of prompts with or between them, in the order of `waiting.place_s`."""
 
     def __init__(self, *, slots: Slots, policy: Policy) -> None:
         self._slots = slots
         self._policy = policy
-        self._pace = Pace(stretch=policy.stretch, chunk_tokens=policy.chunk_tokens)
+        self._pace = Pace(
+            stretch=policy.stretch,
+            chunk_tokens=policy.chunk_tokens,
+            floor_tokens=MIXED_FLOOR_TOKENS if policy.mixed else FLOOR_TOKENS,
+        )
         self._index = PrefixIndex(rows=slots.count, block_tokens=policy.prefix_block_tokens)
         self._waiting = TimeHeap()
         self._deadlines = TimeHeap()
@@ -114,11 +120,13 @@ class Scheduler:
         return expired
 
     def plan(self, now_s: float) -> StepPlan | None:
-        """What to do next, None where there is nothing: decode, or read of prompts.
+        """What to do next, None where there is nothing: decode, read of prompts, or both.
 
-        The two take turns, so that each is measured by itself and nobody waits for the other's
-        tokens; in a burst of prompts several pieces are read in a turn.
+        Where a run cannot do both, they take turns, so that nobody waits for the other's tokens; in
+        a burst of prompts several pieces are read in a turn.
         """
+        if self._policy.mixed:
+            return self._plan_mixed(now_s)
         if not self._rows or self._reads_next(now_s):
             started: list[Sequence] = []
             chunks = self._read(now_s, started)
@@ -130,6 +138,17 @@ class Scheduler:
             return None
         self._decoded, self._decoded_s = True, now_s
         return StepPlan(self._take_copies(), (), tuple(self._rows), draft=self._draft())
+
+    def _plan_mixed(self, now_s: float) -> StepPlan | None:
+        started: list[Sequence] = []
+        chunks = self._read_mixed(now_s, started)
+        if not self._rows and not chunks:
+            return None
+        if not self._filling and not self._waiting:
+            self._burst_began_s = None
+        draft = () if chunks else self._draft()
+        rows = tuple(self._rows)
+        return StepPlan(self._take_copies(), chunks, rows, tuple(started), draft)
 
     def commit(self, plan: StepPlan, tokens: Many[Token], now_s: float) -> list[Outcome]:
         """Take the tokens of `plan.sampled`, in that order; one outcome each."""
@@ -154,14 +173,15 @@ class Scheduler:
 
     def measured(self, plan: StepPlan, seconds: float) -> None:
         """A step took so long, from its plan to its commit."""
+        rows, read = len(plan.decode), sum(chunk.end - chunk.start for chunk in plan.prefill)
         if plan.draft:
             self._check_cost.checked(len(plan.draft), seconds)
-        elif plan.decode:
-            self._pace.decoded(seconds)
-            if len(plan.decode) == 1:
-                self._check_cost.decoded(seconds)
+        elif read:
+            self._pace.read(read, seconds, rows=rows)
         else:
-            self._pace.read(sum(chunk.end - chunk.start for chunk in plan.prefill), seconds)
+            self._pace.decoded(seconds, rows=rows)
+            if rows == 1:
+                self._check_cost.decoded(seconds)
 
     def abandon(self) -> None:
         """End every sequence that holds a slot, after a step that failed: no KV can be trusted."""
@@ -219,10 +239,27 @@ class Scheduler:
         if not self._rows or self._bursting(now_s):
             sequence = self._next(now_s, started, ())
             return () if sequence is None else (self._whole_chunk(sequence),)
+        return self._divide(self._budget(), LEAST_TOKENS, now_s, started)
+
+    def _read_mixed(self, now_s: float, started: list[Sequence]) -> tuple[Chunk, ...]:
+        """The next pieces of prompts to read along with the rows."""
+        rows = len(self._rows)
+        if not rows or self._bursting(now_s):
+            return self._divide(self._policy.chunk_tokens, 1, now_s, started)
+        if self._pace.wants_quiet(rows):
+            return ()
+        return self._divide(self._budget(), 1, now_s, started)
+
+    def _budget(self) -> int:
         prompts = len(self._filling) + min(len(self._waiting), self._slots.free)
-        budget = self._pace.budget(prompts=prompts, rows=len(self._rows))
+        return self._pace.budget(prompts=prompts, rows=len(self._rows))
+
+    def _divide(
+        self, budget: int, least: int, now_s: float, started: list[Sequence]
+    ) -> tuple[Chunk, ...]:
+        """Pieces of prompts, of `budget` tokens in all; none but the first of under `least`."""
         chunks: list[Chunk] = []
-        while not chunks or budget >= LEAST_TOKENS:
+        while not chunks or budget >= least:
             chosen = tuple(chunk.sequence for chunk in chunks)
             sequence = self._next(now_s, started, chosen)
             if sequence is None:

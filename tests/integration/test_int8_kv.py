@@ -17,7 +17,8 @@ from exporters.runner import log_softmax
 from exporters.schemes import SCHEMES, STARTER_SCHEME, KvFormat
 from exporters.starter import NAME, starter_source
 from nsedge.bundle import Bundle, Variant
-from nsedge.runtime.executor import Executor
+from nsedge.runtime.executor import Executor, Source
+from nsedge.runtime.executors import open_executor
 from nsedge.runtime.plan import Chunk, KvCopy, StepPlan
 from nsedge.runtime.sequence import Limits, Sequence, State
 
@@ -61,14 +62,16 @@ def ids(starter_bundle: Path) -> tuple[int, ...]:
 
 
 def executor(folder: Path, variant: Variant, vocab_size: int) -> Executor:
-    made = Executor(
-        graph=folder / variant.graph,
-        variant=variant,
-        vocab_size=vocab_size,
-        slots=2,
-        capacity=256,
-        threads=2,
-        scales=None if variant.kv.scales is None else folder / variant.kv.scales,
+    made = open_executor(
+        Source(
+            graph=folder / variant.graph,
+            variant=variant,
+            vocab_size=vocab_size,
+            slots=2,
+            capacity=256,
+            threads=2,
+            scales=None if variant.kv.scales is None else folder / variant.kv.scales,
+        )
     )
     made.warm_up()
     return made

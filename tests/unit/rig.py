@@ -106,6 +106,7 @@ class Rig:
     prefix_reuse: PrefixReuse = PrefixReuse.EXACT
     burst_s: float = 0.0
     step_s: float = 0.01
+    mixed: bool = False
     clock: FakeClock = field(default_factory=FakeClock)
     events: dict[str, list[Event]] = field(default_factory=dict)
     ended: list[str] = field(default_factory=list)
@@ -120,6 +121,7 @@ class Rig:
                 prefix_reuse=self.prefix_reuse,
                 prefix_block_tokens=4,
                 burst_s=self.burst_s,
+                mixed=self.mixed,
             ),
         )
         self.engine = Engine(

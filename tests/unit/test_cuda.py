@@ -17,7 +17,8 @@ from nsedge.errors import DeviceUnavailable
 from nsedge.runtime import cuda, executor, session
 from nsedge.runtime.binding import Device, HostDevice
 from nsedge.runtime.cuda import CUDA, CudaDevice
-from nsedge.runtime.executor import Executor
+from nsedge.runtime.executor import Executor, Source
+from nsedge.runtime.executors import open_executor
 from nsedge.runtime.plan import Chunk, KvCopy, KvSwap, StepPlan
 from nsedge.runtime.residency import choose_variant
 from nsedge.runtime.sequence import Limits, Sequence, State
@@ -60,13 +61,15 @@ def half(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, KvLayout]:
 def on(device: Device, half: tuple[Path, KvLayout], monkeypatch: pytest.MonkeyPatch) -> Executor:
     graph, layout = half
     monkeypatch.setattr(executor, "device_of", lambda name, captures: device)
-    made = Executor(
-        graph=graph,
-        variant=Variant(name="v", device="cpu", scheme="fp32", graph="g", io=IO, kv=layout),
-        vocab_size=VOCABULARY,
-        slots=SLOTS,
-        capacity=CAPACITY,
-        threads=1,
+    made = open_executor(
+        Source(
+            graph=graph,
+            variant=Variant(name="v", device="cpu", scheme="fp32", graph="g", io=IO, kv=layout),
+            vocab_size=VOCABULARY,
+            slots=SLOTS,
+            capacity=CAPACITY,
+            threads=1,
+        )
     )
     made.warm_up()
     return made

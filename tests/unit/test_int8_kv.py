@@ -12,7 +12,8 @@ from exporters.kv_int8 import MARGIN, SCALES_FILE, cache_in_int8, calibrate
 from exporters.runner import Runner, log_softmax
 from nsedge.bundle import KvLayout, PromptIo, Variant
 from nsedge.errors import BundleInvalid
-from nsedge.runtime.executor import Executor
+from nsedge.runtime.executor import Executor, Source
+from nsedge.runtime.executors import open_executor
 from nsedge.runtime.kv import HostKv, round_to_int8
 from nsedge.runtime.plan import Chunk, KvCopy, KvSwap, StepPlan
 from nsedge.runtime.prompt_cache import PromptCaches, read_scales
@@ -58,14 +59,16 @@ def rounded(tmp_path_factory: pytest.TempPathFactory, scales: F32) -> tuple[Path
 
 
 def executor(graph: Path, variant: Variant) -> Executor:
-    made = Executor(
-        graph=graph,
-        variant=variant,
-        vocab_size=VOCABULARY,
-        slots=3,
-        capacity=CAPACITY,
-        threads=1,
-        scales=None if variant.kv.scales is None else graph.with_name(variant.kv.scales),
+    made = open_executor(
+        Source(
+            graph=graph,
+            variant=variant,
+            vocab_size=VOCABULARY,
+            slots=3,
+            capacity=CAPACITY,
+            threads=1,
+            scales=None if variant.kv.scales is None else graph.with_name(variant.kv.scales),
+        )
     )
     made.warm_up()
     return made

@@ -1,9 +1,13 @@
-// Causal attention over a key and value cache in half precision, with rotary embedding.
+// Causal attention over a cache of 8-bit keys and values, with rotary embedding.
 //
-// Keys lie in blocks of 16 tokens, [blocks, dim, 16], so that the scores of 16 tokens are one sum
-// over dim without any sum across a register; values lie as they come, [tokens, dim]. A prefix of
-// whole blocks is contiguous in both. Products are in float, each row's in one order whatever rows
-// are beside it: a token's result depends neither on the batch nor on how its prompt was cut.
+// Each token has a scale of its own for its key and for its value in every head, so that nothing has
+// to be calibrated, and a prefix can be copied as bytes. What a head caches of a row lies in blocks
+// of 16 tokens, each [16 (dim + 2)] bytes:
+//   keys    int8 [dim / 2, 16, 2], then bfloat16 [16], what each token's numbers are to be multiplied by;
+//   values  int8 [16, dim], then the same.
+// Scores are sums of integers, queries being rounded to 16 bits; values are mixed in float, each
+// row's in one order whatever rows are beside it. So a token's result depends neither on the batch
+// nor on how its prompt was cut.
 #pragma once
 
 #include <cstddef>
@@ -11,35 +15,45 @@
 
 namespace attention {
 
-constexpr long BLOCK = 16;  // tokens of a block of keys
-constexpr long ROWS = 6;    // query rows of a tile
+constexpr long BLOCK = 16;   // tokens of a block
+constexpr long ROWS = 6;     // query rows of a tile
+constexpr long WIDEST = 512; // dimensions of a head whose score fits in 32 bits: 512 * 127 * 32767
 
-using half = uint16_t;
+// New tokens of one row of the cache, which holds `past` tokens already.
+struct Segment {
+  int32_t row, past, tokens;
+};
 
 struct Shape {
-  long batch, tokens;  // rows, and new tokens of each
   long heads, kv_heads, dim, capacity;
   long rotary;  // rotated dimensions, rotary / 2 columns in the tables
   float scale;
 
   long group() const { return heads / kv_heads; }
-  long tiles() const { return (tokens * group() + ROWS - 1) / ROWS; }
   long packed() const { return (heads + 2 * kv_heads) * dim; }
+  long tiles(const Segment& s) const { return (s.tokens * group() + ROWS - 1) / ROWS; }
+  long cached() const { return dim + 2; }                  // bytes of a token
+  long head_bytes() const { return capacity * cached(); }  // of a row
 };
 
-// Rotates token `token` of row `row`, qkv [packed], at `position`: queries times scale to q [heads,
-// dim], key and value to the cache of the row, [kv_heads, capacity, dim] each. cos, sin
-// [rotary / 2] belong to the position. `room` [dim] is scratch.
-void append(const Shape& shape, const float* qkv, long position, const float* cos, const float* sin,
-            float* q, half* keys, half* values, float* room);
+// Queries, rotated, scaled and rounded: values int16 [tokens, heads, dim], scales [tokens, heads].
+struct Queries {
+  int16_t* values;
+  float* scales;
+};
 
-// Floats of scratch that `attend` needs for rows of at most `length` tokens.
+// Rotates a token, qkv [packed], at `position`: its queries to q, at the token's place there; its key
+// and value to its row of the cache, [kv_heads, head_bytes] each. cos, sin [rotary / 2] belong to the
+// position. `room` [dim] is scratch.
+void append(const Shape& shape, const float* qkv, long position, const float* cos, const float* sin,
+            const Queries& q, int8_t* keys, int8_t* values, float* room);
+
+// Bytes of scratch that `attend` needs for rows of at most `length` tokens.
 size_t room(const Shape& shape, long length);
 
-// Tile `tile` of the queries of one row and kv head: q [tokens, heads, dim] of the row (rotated and
-// scaled), keys and values [capacity, dim] of the head, `past` tokens before the new ones; to
-// y [tokens, heads * dim] of the row.
-void attend(const Shape& shape, long kv_head, long tile, long past, const float* q,
-            const half* keys, const half* values, float* scratch, float* y);
+// Tile `tile` of the queries of one segment and kv head: q at the segment's first token, keys and
+// values [head_bytes] of the head; to y [tokens, heads * dim] of the segment.
+void attend(const Shape& shape, const Segment& segment, long kv_head, long tile, const Queries& q,
+            const int8_t* keys, const int8_t* values, void* scratch, float* y);
 
 }  // namespace attention
