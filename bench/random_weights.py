@@ -20,9 +20,9 @@ from tokenizers.models import WordLevel
 
 from exporters.cache import new_directory
 from exporters.graph import Graph
-from exporters.native import SEGMENTS, native_layout, write_native
+from exporters.native import write_native
 from exporters.quantise import quantise
-from exporters.records import GRAPH_FILE, NATIVE_FILE
+from exporters.records import GRAPH_FILE, NATIVE_FILE, SEGMENTS, native_layout
 from exporters.reference import export_clean, kv_layout
 from exporters.schemes import Scheme
 from nsedge.bundle import (

@@ -11,13 +11,13 @@ from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
 
-import msgspec
 import onnx
 from onnx import ModelProto, NodeProto, TensorProto, ValueInfoProto, helper
 
 from exporters.graph import MICROSOFT, attribute, index_of
-from nsedge.bundle import TOKEN_SCALE_BYTES, KvLayout
-from nsedge.native import BLOCK_TOKENS, DOMAIN
+from exporters.records import SEGMENTS
+from nsedge.bundle import TOKEN_SCALE_BYTES
+from nsedge.native import DOMAIN
 
 MATMUL = "BlockMatMul"
 ATTENTION = "CachedAttention"
@@ -28,8 +28,6 @@ PLAIN_ATTENTION = frozenset(
 """Attributes of GroupQueryAttention that CachedAttention has a form of."""
 HEAD_MULTIPLE = 16
 WIDEST_HEAD = 512
-SEGMENTS = "segments"
-"""The input that says whose tokens are which; `GraphIo.segments`."""
 
 
 def write_native(graph: Path, target: Path) -> bool:
@@ -46,11 +44,6 @@ def write_native(graph: Path, target: Path) -> bool:
     rewriting.finish()
     target.write_bytes(model.SerializeToString())
     return True
-
-
-def native_layout(kv: KvLayout) -> KvLayout:
-    """The cache of the native form of a graph whose cache is `kv`."""
-    return msgspec.structs.replace(kv, dtype="int8", token_scales=True, block_tokens=BLOCK_TOKENS)
 
 
 @dataclass(frozen=True)

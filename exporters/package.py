@@ -12,8 +12,13 @@ import msgspec
 
 from exporters.cache import new_directory
 from exporters.errors import ExportError
-from exporters.native import SEGMENTS, native_layout
-from exporters.records import DATA_FILE, GRAPH_FILE, NATIVE_FILE, ReferenceRecord
+from exporters.records import (
+    DATA_FILE,
+    GRAPH_FILE,
+    NATIVE_FILE,
+    ReferenceRecord,
+    native_record,
+)
 from exporters.source import Source
 from nsedge.bundle import (
     FORMAT,
@@ -188,14 +193,6 @@ def _variants(parts: Parts) -> tuple[Variant, ...]:
         fidelity=parts.native,
     )
     return native, standard
-
-
-def native_record(record: ReferenceRecord) -> ReferenceRecord:
-    """The record of a graph's native form: its cache is int8 in blocks of tokens, and a run takes
-    tokens of several sequences."""
-    kv = native_layout(record.kv)
-    io = msgspec.structs.replace(record.io, segments=SEGMENTS)
-    return msgspec.structs.replace(record, kv=kv, io=io)
 
 
 def _provenance(parts: Parts) -> Provenance:

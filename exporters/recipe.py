@@ -17,8 +17,14 @@ import numpy as np
 from exporters.cache import Cache, Inputs, code_digest, folder_digest
 from exporters.errors import Refused
 from exporters.fidelity import GOLDEN_TOKENS, continue_greedily, measure
-from exporters.package import Parts, check_place, native_record, variant_digest, write_bundle
-from exporters.records import GRAPH_FILE, NATIVE_FILE, ReferenceRecord, VariantRecord
+from exporters.package import Parts, check_place, variant_digest, write_bundle
+from exporters.records import (
+    GRAPH_FILE,
+    NATIVE_FILE,
+    ReferenceRecord,
+    VariantRecord,
+    native_record,
+)
 from exporters.runner import Runner
 from exporters.schemes import REFERENCE_SCHEME, Device, KvFormat, Method, Scheme
 from exporters.source import Source

@@ -9,11 +9,14 @@ import msgspec
 
 from exporters.errors import ExportError
 from nsedge.bundle import GraphIo, KvLayout
+from nsedge.native import BLOCK_TOKENS
 
 GRAPH_FILE = "model.onnx"
 DATA_FILE = "model.onnx.data"
 NATIVE_FILE = "native.onnx"
 RECORD_FILE = "record.json"
+SEGMENTS = "segments"
+"""What `GraphIo.segments` is called in graphs on the daemon's own operators."""
 
 
 class _Record(msgspec.Struct, frozen=True, kw_only=True):
@@ -58,3 +61,14 @@ class VariantRecord(_Record, frozen=True, kw_only=True):
     io: GraphIo | None = None
     kv: KvLayout | None = None
     native: bool = False
+
+
+def native_layout(kv: KvLayout) -> KvLayout:
+    """The cache of the native form of a graph whose cache is `kv`: int8, in blocks of tokens."""
+    return msgspec.structs.replace(kv, dtype="int8", token_scales=True, block_tokens=BLOCK_TOKENS)
+
+
+def native_record(record: ReferenceRecord) -> ReferenceRecord:
+    """The record of the native form of a graph: a run of it takes tokens of several sequences."""
+    io = msgspec.structs.replace(record.io, segments=SEGMENTS)
+    return msgspec.structs.replace(record, io=io, kv=native_layout(record.kv))

@@ -56,7 +56,7 @@ class StepPlan:
     copies: tuple[KvCopy | KvSwap, ...]
     prefill: tuple[Chunk, ...]
     decode: tuple[Sequence, ...]
-    """The sequence of row i at index i."""
+    """Where rows have to be contiguous, the sequence of row i at index i."""
     started: tuple[Sequence, ...] = ()
     """The sequences whose prompts begin to be read in this step."""
     draft: tuple[int, ...] = ()

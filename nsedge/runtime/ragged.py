@@ -30,10 +30,10 @@ class RaggedExecutor(Executor):
         ids: list[int] = []
         segments: list[tuple[int, int, int]] = []
         kept: list[int] = []
-        for row, sequence in enumerate(plan.decode):
+        for sequence in plan.decode:
             tokens = (sequence.input_id, *plan.draft)
             kept.extend(range(len(ids), len(ids) + len(tokens)))
-            segments.append((row, sequence.kv_length, len(tokens)))
+            segments.append((sequence.held_row, sequence.kv_length, len(tokens)))
             ids.extend(tokens)
         for chunk in plan.prefill:
             segments.append((chunk.row, chunk.start, chunk.end - chunk.start))

@@ -78,7 +78,7 @@ class Resident:
         self.engine = Engine(
             runner=runner,
             scheduler=Scheduler(
-                slots=Slots(count=settings.slots),
+                slots=Slots(count=settings.slots, contiguous=variant.io.segments is None),
                 policy=Policy(
                     max_waiting=settings.max_queue,
                     chunk_tokens=settings.prefill_chunk_tokens,

@@ -8,7 +8,7 @@ sequence that was submitted leaves through one `Outcome` with a reason, `cancel`
 from __future__ import annotations
 
 from collections.abc import Sequence as Many
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from nsedge.api import Priority
 from nsedge.errors import QueueFull
@@ -46,16 +46,13 @@ class Policy:
 
 
 class Scheduler:
-    """Decode steps, and pieces of prompts with or between them, in the order of `waiting.place_s`."""
+    """Decode steps, and pieces of prompts with or between them, in order of `waiting.place_s`."""
 
     def __init__(self, *, slots: Slots, policy: Policy) -> None:
         self._slots = slots
         self._policy = policy
-        self._pace = Pace(
-            stretch=policy.stretch,
-            chunk_tokens=policy.chunk_tokens,
-            floor_tokens=MIXED_FLOOR_TOKENS if policy.mixed else FLOOR_TOKENS,
-        )
+        floor, size = MIXED_FLOOR_TOKENS if policy.mixed else FLOOR_TOKENS, policy.chunk_tokens
+        self._pace = Pace(stretch=policy.stretch, chunk_tokens=size, floor_tokens=floor)
         self._index = PrefixIndex(rows=slots.count, block_tokens=policy.prefix_block_tokens)
         self._waiting = TimeHeap()
         self._deadlines = TimeHeap()
@@ -146,9 +143,8 @@ class Scheduler:
             return None
         if not self._filling and not self._waiting:
             self._burst_began_s = None
-        draft = () if chunks else self._draft()
-        rows = tuple(self._rows)
-        return StepPlan(self._take_copies(), chunks, rows, tuple(started), draft)
+        plan = StepPlan(self._take_copies(), chunks, tuple(self._rows), tuple(started))
+        return plan if chunks else replace(plan, draft=self._draft())
 
     def commit(self, plan: StepPlan, tokens: Many[Token], now_s: float) -> list[Outcome]:
         """Take the tokens of `plan.sampled`, in that order; one outcome each."""
@@ -196,9 +192,10 @@ class Scheduler:
         self._index.check()
         if (self._slots.running, self._slots.filling) != (len(self._rows), len(self._filling)):
             raise RuntimeError("slots and sequences differ in number")
-        for row, sequence in [*enumerate(self._rows), *self._filling.items()]:
+        rows = enumerate(self._rows) if self._slots.contiguous else ((s.row, s) for s in self._rows)
+        for row, sequence in [*rows, *self._filling.items()]:
             state = State.PREFILL if row in self._filling else State.RUNNING
-            if (sequence.row, sequence.state) != (row, state):
+            if row is None or (sequence.row, sequence.state) != (row, state):
                 raise RuntimeError(f"row {row} holds a sequence that is elsewhere")
             if self._index.tokens(row) > sequence.kv_length:
                 raise RuntimeError(f"row {row} does not hold all that may be found in it")
@@ -238,15 +235,18 @@ class Scheduler:
         """The next pieces of prompts; adds to `started` those that are begun."""
         if not self._rows or self._bursting(now_s):
             sequence = self._next(now_s, started, ())
-            return () if sequence is None else (self._whole_chunk(sequence),)
+            if sequence is None:
+                return ()
+            # Borders of chunks are the same wherever a prefix was reused.
+            size = self._policy.chunk_tokens
+            return (self._chunk(sequence, (sequence.kv_length // size + 1) * size),)
         return self._divide(self._budget(), LEAST_TOKENS, now_s, started)
 
     def _read_mixed(self, now_s: float, started: list[Sequence]) -> tuple[Chunk, ...]:
         """The next pieces of prompts to read along with the rows."""
-        rows = len(self._rows)
-        if not rows or self._bursting(now_s):
+        if not self._rows or self._bursting(now_s):
             return self._divide(self._policy.chunk_tokens, 1, now_s, started)
-        if self._pace.wants_quiet(rows):
+        if self._pace.wants_quiet(len(self._rows)):
             return ()
         return self._divide(self._budget(), 1, now_s, started)
 
@@ -269,17 +269,12 @@ class Scheduler:
             chunks.append(chunk)
         return tuple(chunks)
 
-    def _whole_chunk(self, sequence: Sequence) -> Chunk:
-        """Up to the next border of chunks, which are the same wherever a prefix was reused."""
-        size = self._policy.chunk_tokens
-        return self._chunk(sequence, (sequence.kv_length // size + 1) * size)
-
     def _chunk(self, sequence: Sequence, end: int) -> Chunk:
         length = len(sequence.prompt_ids)
         if end >= length - 1:
             # A token by itself would go the way of decoding, whose rounding is not that of reading.
             end = length
-        return Chunk(sequence, _row_of(sequence), sequence.kv_length, end)
+        return Chunk(sequence, sequence.held_row, sequence.kv_length, end)
 
     def _next(
         self, now_s: float, started: list[Sequence], chosen: tuple[Sequence, ...]
@@ -345,12 +340,13 @@ class Scheduler:
 
     def _promote(self, sequence: Sequence, now_s: float) -> None:
         """Let a sequence whose tokens are all read decode from the next step on."""
-        row = _row_of(sequence)
+        row = sequence.held_row
         del self._filling[row]
         if not self._rows:
             self._burst_began_s = self._decoded_s = now_s
-        self._move(self._slots.promote(row), sequence)
-        sequence.row = len(self._rows)
+        exchange = self._slots.promote(row)
+        if exchange is not None:
+            self._move(exchange, sequence)
         sequence.move(State.RUNNING)
         self._rows.append(sequence)
 
@@ -367,28 +363,27 @@ class Scheduler:
     def _release(self, sequence: Sequence) -> None:
         """Take the row of a sequence; what it holds stays to be found."""
         self._note(sequence)
-        row = _row_of(sequence)
+        row = sequence.held_row
         if sequence.state is State.PREFILL:
             del self._filling[row]
             self._slots.give_filling(row)
             return
-        last = self._rows.pop()
-        self._move(self._slots.give(row), last)
-        if last is not sequence:
-            last.row = row
-            self._rows[row] = last
+        self._rows.remove(sequence)
+        exchange = self._slots.give(row)
+        if exchange is not None:
+            last = self._rows.pop()
+            self._rows.insert(row, last)
+            self._move(exchange, last)
 
     def _note(self, sequence: Sequence) -> None:
         """Let what the sequence's row holds be found."""
         if self._policy.prefix_reuse is not PrefixReuse.OFF:
             all_of_it = self._policy.prefix_reuse is PrefixReuse.FULL
             ids = sequence.kv_ids if all_of_it else sequence.prompt_ids[: sequence.kv_length]
-            self._index.extend(_row_of(sequence), ids)
+            self._index.extend(sequence.held_row, ids)
 
-    def _move(self, exchange: Exchange | None, moved: Sequence) -> None:
-        """Move a sequence's KV, and keep what lies where it goes."""
-        if exchange is None:
-            return
+    def _move(self, exchange: Exchange, moved: Sequence) -> None:
+        """Move a sequence to another row, and keep what lies there."""
         source, target = exchange.source, exchange.target
         displaced = self._filling.pop(target, None)
         if displaced is not None:
@@ -400,9 +395,4 @@ class Scheduler:
         else:
             self._copies.append(KvCopy(source, target, moved.kv_length))
         self._index.swap(source, target)
-
-
-def _row_of(sequence: Sequence) -> int:
-    if sequence.row is None:
-        raise RuntimeError(f"a sequence that is {sequence.state.value} holds no row")
-    return sequence.row
+        moved.row = target

@@ -91,6 +91,17 @@ class Sequence:
         self.move(State.WAITING)
         self.row, self.kv_length = None, 0
 
+    @property
+    def held_row(self) -> int:
+        """The slot it holds.
+
+        Raises:
+            RuntimeError: where it holds none.
+        """
+        if self.row is None:
+            raise RuntimeError(f"a sequence that is {self.state.value} holds no row")
+        return self.row
+
     def accept(self, token_id: int, now_s: float) -> None:
         """Append a sampled token."""
         self.output_ids.append(token_id)

@@ -1,8 +1,8 @@
 """KV capacity as integers: which rows run, which fill, and which are free.
 
-Rows 0..running-1 decode together. Any further rows fill with prompts; each becomes the last running
-row when its prompt is read. Where a running row ends, the last running row takes its place, so that
-running rows stay contiguous. Every move is an exchange: what lay in the other row is not lost,
+Rows fill with prompts, run when their prompts are read, and are free when that ends. Where running
+rows have to be contiguous, from 0 on, a filled row moves to the end of them, and the last of them
+takes the place of one that ends. Every move is an exchange: what lay in the other row is not lost,
 because a free row may hold a prefix that somebody asks for again.
 """
 
@@ -29,15 +29,21 @@ class Slots:
     1
     """
 
-    def __init__(self, *, count: int) -> None:
+    def __init__(self, *, count: int, contiguous: bool = True) -> None:
         if count < 1:
             raise ValueError(f"at least one slot is needed, not {count}")
         self.count = count
-        self.running = 0
+        self.contiguous = contiguous
+        self._running: set[int] = set()
         self._filling: set[int] = set()
         # When each free row was given back; rows never used come first, from the lowest on.
         self._given = {row: row - count for row in range(count)}
         self._gifts = 0
+
+    @property
+    def running(self) -> int:
+        """Rows that run."""
+        return len(self._running)
 
     @property
     def filling(self) -> int:
@@ -76,14 +82,14 @@ class Slots:
         return row
 
     def promote(self, row: int) -> Exchange | None:
-        """Let a filling row run, as the last one; the exchange that this needs, if any.
+        """Let a filling row run; the exchange that this needs, if any.
 
         Raises:
             RuntimeError: where the row does not fill.
         """
         self._end_filling(row)
-        target = self.running
-        self.running += 1
+        target = self.running if self.contiguous else row
+        self._running.add(target)
         if row == target:
             return None
         if target in self._filling:
@@ -108,20 +114,23 @@ class Slots:
         Raises:
             RuntimeError: where the row does not run.
         """
-        if not 0 <= row < self.running:
+        if row not in self._running:
             raise RuntimeError(f"row {row} is not running")
-        self.running -= 1
-        self._give(self.running)
-        return None if row == self.running else Exchange(self.running, row)
+        last = self.running - 1 if self.contiguous else row
+        self._running.remove(last)
+        self._give(last)
+        return None if row == last else Exchange(last, row)
 
     def check(self) -> None:
         """Raise RuntimeError where rows were lost or used twice."""
-        rows = [*range(self.running), *self._filling, *self._given]
+        rows = [*self._running, *self._filling, *self._given]
         if sorted(rows) != list(range(self.count)):
             raise RuntimeError(
-                f"of {self.count} rows {self.running} run, {sorted(self._filling)} fill"
+                f"of {self.count} rows {sorted(self._running)} run, {sorted(self._filling)} fill"
                 f" and {sorted(self._given)} are free"
             )
+        if self.contiguous and max(self._running, default=-1) >= self.running:
+            raise RuntimeError(f"running rows {sorted(self._running)} are not contiguous")
 
     def _give(self, row: int) -> None:
         self._gifts += 1

@@ -46,7 +46,8 @@ def continuation(
 class RowModel:
     """Runs plans over rows of tokens; a wrong copy, row or length shows in the output."""
 
-    def __init__(self, slots: int) -> None:
+    def __init__(self, slots: int, *, contiguous: bool) -> None:
+        self.contiguous = contiguous
         self.says: Callable[[list[int]], int] = next_token
         self.rows: list[list[int]] = [[] for _ in range(slots)]
         self.fail_next = False
@@ -63,7 +64,8 @@ class RowModel:
             self._copy(copy)
             self.copies.append(copy)
         said = []
-        for row, sequence in enumerate(plan.decode):
+        for index, sequence in enumerate(plan.decode):
+            row = index if self.contiguous else sequence.held_row
             self.rows[row] = self.rows[row][: sequence.kv_length]
             for token in (sequence.input_id, *plan.draft):
                 self.rows[row].append(token)
@@ -112,9 +114,9 @@ class Rig:
     ended: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.model = RowModel(self.slots)
+        self.model = RowModel(self.slots, contiguous=not self.mixed)
         self.scheduler = Scheduler(
-            slots=Slots(count=self.slots),
+            slots=Slots(count=self.slots, contiguous=not self.mixed),
             policy=Policy(
                 max_waiting=self.max_waiting,
                 chunk_tokens=self.chunk_tokens,

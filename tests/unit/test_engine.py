@@ -203,10 +203,11 @@ class EngineMachine(RuleBasedStateMachine):
     """Any order of submissions, cancellations and steps, over copies, holes and chunk borders."""
 
     jobs = Bundle("jobs")
+    mixed = False
 
     def __init__(self) -> None:
         super().__init__()
-        self.rig = Rig(slots=3, max_waiting=6, chunk_tokens=4, burst_s=0.05)
+        self.rig = Rig(slots=3, max_waiting=6, chunk_tokens=4, burst_s=0.05, mixed=self.mixed)
         self.expected: dict[str, list[int]] = {}
         self.submitted_at: dict[str, int] = {}
         self.late_at_s: dict[str, float] = {}
@@ -314,3 +315,13 @@ class EngineMachine(RuleBasedStateMachine):
 
 EngineMachine.TestCase.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
 TestEngineMachine = EngineMachine.TestCase
+
+
+class MixedEngineMachine(EngineMachine):
+    """The same where a run takes rows and pieces of prompts alike."""
+
+    mixed = True
+
+
+MixedEngineMachine.TestCase.settings = EngineMachine.TestCase.settings
+TestMixedEngineMachine = MixedEngineMachine.TestCase

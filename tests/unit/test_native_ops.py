@@ -12,6 +12,7 @@ from onnx import NodeProto, TensorProto, helper, numpy_helper
 
 from exporters.native import ATTENTION, MATMUL
 from nsedge import native
+from nsedge.bundle import TOKEN_SCALE_BYTES
 
 pytestmark = pytest.mark.skipif(native.why_not() is not None, reason=str(native.why_not()))
 
@@ -21,13 +22,14 @@ HALF_STEP = {4: 0.5 / 127, 8: 0.5 / 32767}
 
 
 def session(node: NodeProto, inputs: dict[str, int], outputs: list[str], **weights: Any) -> Any:
-    half = TensorProto.FLOAT16
     graph = helper.make_graph(
         [node],
         "one",
         [helper.make_tensor_value_info(name, kind, None) for name, kind in inputs.items()],
         [
-            helper.make_tensor_value_info(n, half if "present" in n else TensorProto.FLOAT, None)
+            helper.make_tensor_value_info(
+                n, TensorProto.INT8 if "present" in n else TensorProto.FLOAT, None
+            )
             for n in outputs
         ],
         [numpy_helper.from_array(array, name) for name, array in weights.items()],
@@ -174,30 +176,33 @@ class Attention:
         self.cos, self.sin = np.cos(angles).astype(np.float32), np.sin(angles).astype(np.float32)
         node = helper.make_node(
             ATTENTION,
-            ["qkv", "past_key", "past_value", "lengths", "cos", "sin"],
+            ["qkv", "past_key", "past_value", "segments", "cos", "sin"],
             ["y", "present_key", "present_value"],
             domain=native.DOMAIN,
             num_heads=heads,
             kv_num_heads=kv_heads,
             scale=self.scale,
         )
-        half = TensorProto.FLOAT16
-        inputs = {"qkv": TensorProto.FLOAT, "past_key": half, "past_value": half}
-        inputs["lengths"] = TensorProto.INT32
+        inputs = {"qkv": TensorProto.FLOAT}
+        inputs |= {"past_key": TensorProto.INT8, "past_value": TensorProto.INT8}
+        inputs["segments"] = TensorProto.INT32
         outputs = ["y", "present_key", "present_value"]
         self.session = session(node, inputs, outputs, cos=self.cos, sin=self.sin)
 
-    def cache(self, rows: int, capacity: int = 96) -> tuple[NDArray[Any], NDArray[Any]]:
-        shape = (rows, self.kv_heads, capacity, self.dim)
-        return np.full(shape, np.nan, np.float16), np.full(shape, np.nan, np.float16)
+    def cache(self, rows: int = 1, capacity: int = 96) -> tuple[NDArray[Any], NDArray[Any]]:
+        """Full of bytes that are NaN where they are taken for scales."""
+        shape = (rows, self.kv_heads, capacity, self.dim + TOKEN_SCALE_BYTES)
+        return np.full(shape, -1, np.int8), np.full(shape, -1, np.int8)
 
-    def run(self, qkv: Floats, cache: Any, past: list[int], *, apart: bool = False) -> Floats:
+    def run(
+        self, qkv: Floats, cache: Any, segments: list[tuple[int, int, int]], *, apart: bool = False
+    ) -> Floats:
+        """[T, heads dim] of qkv [T, packed]; a segment is a row, its past, and its new tokens."""
         binding = self.session.io_binding()
-        lengths = np.array([p + qkv.shape[1] - 1 for p in past], np.int32)
-        binding.bind_cpu_input("qkv", np.ascontiguousarray(qkv))
-        binding.bind_cpu_input("lengths", lengths)
+        binding.bind_cpu_input("qkv", np.ascontiguousarray(qkv[None]))
+        binding.bind_cpu_input("segments", np.array(segments, np.int32).reshape(-1, 3))
         for name, array in zip(("key", "value"), cache, strict=True):
-            place = ("cpu", 0, np.float16, array.shape, array.ctypes.data)
+            place = ("cpu", 0, np.int8, array.shape, array.ctypes.data)
             binding.bind_input(f"past_{name}", *place)
             if apart:
                 binding.bind_output(f"present_{name}", "cpu")
@@ -205,7 +210,11 @@ class Attention:
                 binding.bind_output(f"present_{name}", *place)
         binding.bind_output("y", "cpu")
         self.session.run_with_iobinding(binding)
-        return np.array(binding.get_outputs()[-1].numpy())
+        return np.array(binding.get_outputs()[-1].numpy())[0]
+
+    def alone(self, qkv: Floats) -> Floats:
+        """All of a prompt at once, in a cache of its own."""
+        return self.run(qkv, self.cache(), [(0, 0, len(qkv))])
 
     def turned(self, x: NDArray[Any], position: int) -> NDArray[Any]:
         half = self.rotary // 2
@@ -214,25 +223,33 @@ class Attention:
         return np.concatenate([a * c - b * s, b * c + a * s, rest], -1)
 
     def reference(self, qkv: Floats) -> NDArray[np.float64]:
-        """[S, heads dim] of one row from an empty cache, keys and values in half precision."""
+        """[S, heads dim] of one row from an empty cache, keys and values in eight bits."""
         q, k, v = np.split(
             qkv.reshape(len(qkv), -1, self.dim), [self.heads, self.heads + self.kv_heads], axis=1
         )
         q = np.stack([self.turned(row, i) for i, row in enumerate(q)]).astype(float)
-        k = np.stack([self.turned(row, i) for i, row in enumerate(k)]).astype(np.float16)
-        v = v.astype(np.float16)
+        k = in_eight_bits(np.stack([self.turned(row, i) for i, row in enumerate(k)]))
+        v = in_eight_bits(v)
         out = np.zeros((len(qkv), self.heads, self.dim))
         for h in range(self.heads):
             kv = h // (self.heads // self.kv_heads)
             for i in range(len(qkv)):
-                scores = k[: i + 1, kv].astype(float) @ q[i, h] * self.scale
+                scores = k[: i + 1, kv] @ q[i, h] * self.scale
                 weights = np.exp(scores - scores.max())
-                out[i, h] = weights @ v[: i + 1, kv].astype(float) / weights.sum()
+                out[i, h] = weights @ v[: i + 1, kv] / weights.sum()
         return out.reshape(len(qkv), -1)
 
     def prompt(self, tokens: int, seed: int = 0) -> Floats:
         width = (self.heads + 2 * self.kv_heads) * self.dim
         return np.random.default_rng(seed).normal(size=(tokens, width)).astype(np.float32)
+
+
+def in_eight_bits(x: NDArray[Any]) -> NDArray[np.float64]:
+    """Rounded with one scale a vector, the least bfloat16 that is no less than a 127th of it."""
+    exact = np.ascontiguousarray(np.abs(x).max(-1, keepdims=True) / np.float32(127), np.float32)
+    bits = (exact.view(np.uint32) + np.uint32(0xFFFF)) & np.uint32(0xFFFF0000)
+    scale = bits.view(np.float32).astype(float)
+    return np.rint(np.divide(x, scale, out=np.zeros(x.shape), where=scale > 0)) * scale
 
 
 @pytest.mark.parametrize(
@@ -242,53 +259,77 @@ class Attention:
 def test_attention_is_what_numpy_says(heads: int, kv_heads: int, dim: int, rotary: int) -> None:
     node = Attention(heads=heads, kv_heads=kv_heads, dim=dim, rotary=rotary)
     qkv = node.prompt(70)
-    y = node.run(qkv[None], node.cache(1), [0])
-    assert np.allclose(y[0], node.reference(qkv), atol=2e-4)
+    # A number halfway between two of the eight bits' may go either way.
+    assert np.allclose(node.alone(qkv), node.reference(qkv), atol=2e-3)
+    assert np.abs(node.alone(qkv) - node.reference(qkv)).mean() < 2e-5
+
+
+def test_keys_and_values_of_any_size_keep_eight_bits() -> None:
+    node = Attention(heads=2, kv_heads=1)
+    qkv = node.prompt(20)
+    wanted = node.reference(qkv)
+    qkv[:, -node.dim :] *= 2.0**-60
+    assert np.allclose(node.alone(qkv) * 2.0**60, wanted, atol=2e-3)
+    qkv[:, node.heads * node.dim :] = 0
+    assert (node.alone(qkv) == 0).all()
 
 
 def test_the_way_a_prompt_is_cut_changes_no_bit() -> None:
     node = Attention(heads=6, kv_heads=2)
     qkv = node.prompt(80)
-    whole = node.run(qkv[None], node.cache(1), [0])[0]
+    whole = node.alone(qkv)
     for size in (1, 7, 16, 33):
-        cache = node.cache(1)
-        parts = [node.run(qkv[None, at : at + size], cache, [at])[0] for at in range(0, 80, size)]
+        cache = node.cache()
+        cuts = [(at, min(80, at + size)) for at in range(0, 80, size)]
+        parts = [node.run(qkv[a:b], cache, [(0, a, b - a)]) for a, b in cuts]
         assert (np.concatenate(parts) == whole).all()
 
 
-def test_rows_of_other_lengths_change_no_bit() -> None:
+def test_tokens_of_other_sequences_in_the_same_run_change_no_bit() -> None:
     node = Attention(heads=6, kv_heads=2)
     prompts = [node.prompt(length, seed=length) for length in (1, 15, 16, 17, 50)]
-    together = node.cache(len(prompts))
-    for row, qkv in enumerate(prompts):
-        mine = tuple(array[row : row + 1] for array in together)
-        node.run(qkv[None], mine, [0])
-    new = node.prompt(len(prompts), seed=99)
-    batch = node.run(new[:, None], together, [len(qkv) for qkv in prompts])
-    for row, qkv in enumerate(prompts):
-        alone = node.cache(1)
-        node.run(qkv[None], alone, [0])
-        assert (node.run(new[None, row : row + 1], alone, [len(qkv)])[0] == batch[row]).all()
+    pasts = [0, 3, 16, 16, 49]  # from a whole prompt, through pieces, to a single token
+    rows = [4, 0, 5, 2, 1]
+    cache = node.cache(6)
+    for row, past, qkv in zip(rows, pasts, prompts, strict=True):
+        if past:
+            node.run(qkv[:past], cache, [(row, 0, past)])
+    fresh = [qkv[past:] for past, qkv in zip(pasts, prompts, strict=True)]
+    segments = [(r, p, len(f)) for r, p, f in zip(rows, pasts, fresh, strict=True) if len(f)]
+    together = node.run(np.concatenate(fresh), cache, segments)
+    alone = [node.alone(q)[past:] for past, q in zip(pasts, prompts, strict=True)]
+    assert (together == np.concatenate(alone)).all()
 
 
 def test_what_an_earlier_sequence_left_is_not_read() -> None:
     node = Attention(heads=2, kv_heads=1)
-    cache, qkv = node.cache(1), node.prompt(20)  # the cache begins as NaN throughout
-    y = node.run(qkv[None], cache, [0])
-    assert np.isfinite(y).all()
+    assert np.isfinite(node.alone(node.prompt(20))).all()
+
+
+@pytest.mark.parametrize(
+    ("segment", "reason"),
+    [
+        ((0, 93, 4), "longer than the cache or the rotary table"),
+        ((0, -1, 4), "longer than the cache or the rotary table"),
+        ((0, 0, 0), "longer than the cache or the rotary table"),
+        ((1, 0, 4), "of no row of the cache"),
+        ((-1, 0, 4), "of no row of the cache"),
+        ((0, 0, 3), "not all of the tokens"),
+        ((0, 0, 5), "not all of the tokens"),
+    ],
+)
+def test_a_segment_that_cannot_be_is_refused(segment: tuple[int, int, int], reason: str) -> None:
+    node = Attention(heads=2, kv_heads=1)
+    with pytest.raises(Exception, match=reason):
+        node.run(node.prompt(4), node.cache(), [segment])
 
 
 def test_a_cache_that_cannot_be_extended_in_place_is_refused() -> None:
     node = Attention(heads=2, kv_heads=1)
-    qkv = node.prompt(4)[None]
     with pytest.raises(Exception, match="past and present must be bound to the same memory"):
-        node.run(qkv, node.cache(1), [0], apart=True)
-    with pytest.raises(Exception, match="longer than the cache or the rotary table"):
-        node.run(qkv, node.cache(1), [93])
-    with pytest.raises(Exception, match="longer than the cache or the rotary table"):
-        node.run(qkv, node.cache(1), [-1])
+        node.run(node.prompt(4), node.cache(), [(0, 0, 4)], apart=True)
     with pytest.raises(Exception, match="must be multiples of 16"):
-        node.run(qkv, node.cache(1, capacity=90), [0])
+        node.run(node.prompt(4), node.cache(capacity=90), [(0, 0, 4)])
 
 
 def test_a_variant_whose_operators_are_not_there_says_why() -> None:

@@ -98,3 +98,15 @@ def test_only_moves_of_the_table_are_made(source: State, target: State) -> None:
         with pytest.raises(RuntimeError, match="cannot go from"):
             sequence.move(target)
         assert sequence.state is source
+
+
+def test_where_rows_need_not_be_contiguous_none_ever_moves() -> None:
+    slots = Slots(count=4, contiguous=False)
+    for row in (0, 1, 2):
+        slots.take(row)
+    assert [slots.promote(row) for row in (2, 0, 1)] == [None] * 3
+    assert slots.give(0) is None
+    assert (slots.running, slots.free, slots.is_free(0)) == (2, 2, True)
+    slots.check()
+    with pytest.raises(RuntimeError, match="row 0 is not running"):
+        slots.give(0)
