@@ -105,7 +105,7 @@ class Engine(_Section, frozen=True, kw_only=True):
     step_stretch: Annotated[
         float,
         _number("How often its quiet time a token may take while other prompts are read.", 1, 100),
-    ] = 1.8
+    ] = 1.5
     burst_s: Annotated[
         float,
         _number(

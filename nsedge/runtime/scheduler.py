@@ -35,7 +35,7 @@ class Policy:
     """Prompt tokens read at once while nothing decodes."""
     prefix_reuse: PrefixReuse = PrefixReuse.EXACT
     prefix_block_tokens: int = BLOCK_TOKENS
-    stretch: float = 1.8
+    stretch: float = 1.5
     """How often its quiet time a decode step may take, reading between steps included."""
     burst_s: float = 4.0
     """How long prompts that come together, to an engine at rest, may take most of the time."""

@@ -36,7 +36,7 @@ class EngineSettings:
     prefill_chunk_tokens: int = 128
     """Prompt tokens read at once; fewer while other sequences decode."""
     prefix_reuse: PrefixReuse = PrefixReuse.EXACT
-    step_stretch: float = 1.8
+    step_stretch: float = 1.5
     """How often its quiet time a token of a running stream may take while prompts are read."""
     burst_s: float = 4.0
     """Seconds for which prompts that come together, to an engine at rest, take most of the time."""

@@ -92,8 +92,8 @@ def test_long_prompts_at_most_double_the_time_between_tokens(rows: int, mixed: b
         scene.until_told(f"long {number}")
         gaps = scene.gaps_s(running, asked_s, scene.rig.clock())
         assert statistics.quantiles(gaps, n=100)[98] <= 2.0 * quiet_s
-        # Nearly half of the time is theirs, in small pieces, which cost more.
-        assert scene.first_s(f"long {number}") <= 5.0 * 900 * 0.5e-3
+        # A third of the time is theirs; as runs of their own, small pieces cost more.
+        assert scene.first_s(f"long {number}") <= (5.0 if mixed else 5.5) * 900 * 0.5e-3
 
 
 @pytest.mark.parametrize("mixed", [False, True])
