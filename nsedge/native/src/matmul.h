@@ -19,19 +19,23 @@ namespace matmul {
 
 constexpr long COLUMNS = 16;  // of a tile
 constexpr long ROWS = 6;      // of a tile at most: twelve sums, two weights and x fill 16 registers
+constexpr long BLOCK_4 = 32;  // of 4-bit weights: a sum of products stays below 2^15
 
 // Weights [n, k] as tiles of 16 columns; columns past n, and k past the last whole block, are zero.
-//   q: 8 bits [tiles, width / 2, 16, 2]; 4 bits [tiles, width / 8, 2, 8, 4] with k + 4 in the high
-//   half of k's byte. scales, offsets: [tiles, blocks, 16], as halves where `halves`, else floats.
+// Each block has its scales beside it, so that a core reads one run of memory: data [tiles, blocks],
+// each of them
+//   q: 8 bits [block / 2, 16, 2]; 4 bits [block / 8, 2, 8, 4] with k + 4 in the high half of k's byte;
+//   scales [16], and where `shifted` offsets [16]: as halves where `halves`, else floats.
 struct Weights {
   long n, k, bits, block, blocks, tiles;
-  bool halves, relative;  // relative: offsets are multiples of the scales
-  int8_t* q;
-  void* scales;
-  void* offsets;  // null where all are zero
+  bool halves, shifted, relative;  // relative: offsets are multiples of the scales
+  int8_t* data;
 
   long width() const { return blocks * block; }
-  long tile_bytes() const { return width() * COLUMNS * bits / 8; }
+  long q_bytes() const { return block * COLUMNS * bits / 8; }
+  long side_bytes() const { return COLUMNS * (halves ? 2 : 4); }
+  long block_bytes() const { return q_bytes() + side_bytes() * (shifted ? 2 : 1); }
+  long tile_bytes() const { return blocks * block_bytes(); }
 };
 
 // As ONNX Runtime's MatMulNBits has them: q [n, blocks, block * bits / 8], the earlier nibble low;
@@ -51,7 +55,8 @@ void release(Weights* weights);
 
 // Rows of x, rounded. 8-bit weights: values int16 [rows, width], scales [rows]. 4-bit weights: values
 // int8 [rows, width], scales [rows, blocks]. sums [rows, blocks]: a block's values added up, times
-// their scale where that is the block's.
+// their scale where that is the block's; 4-bit weights: each followed by what the block's products
+// are added to, two int16.
 struct Rounded {
   void* values;
   float* scales;

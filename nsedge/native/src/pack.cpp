@@ -1,0 +1,121 @@
+#include <cstring>
+
+#include "matmul.h"
+#include "memory.h"
+#include "vector.h"
+
+namespace matmul {
+namespace {
+
+constexpr long HALF_TILE = COLUMNS / 2 * 4;  // bytes of 8 columns, four of k each
+
+// Column c of a block of 8-bit weights: q [block] two by two, its zero moved from 128 to 0.
+void place_8(const uint8_t* q, long block, long c, int8_t* data) {
+  for (long k = 0; k < block; k += 2) {
+    uint16_t pair;
+    std::memcpy(&pair, q + k, sizeof pair);
+    pair ^= 0x8080;
+    std::memcpy(data + k * COLUMNS + 2 * c, &pair, sizeof pair);
+  }
+}
+
+// Column c of a block of 4-bit weights: q [block / 2], eight of k at a time.
+void place_4(const uint8_t* q, long block, long c, int8_t* data) {
+  for (long k = 0; k < block; k += 8, q += 4) {
+    auto* to = reinterpret_cast<uint8_t*>(data) + k * COLUMNS / 2 + c / 8 * HALF_TILE + c % 8 * 4;
+    to[0] = static_cast<uint8_t>((q[0] & 15) | (q[2] & 15) << 4);
+    to[1] = static_cast<uint8_t>(q[0] >> 4 | (q[2] & 240));
+    to[2] = static_cast<uint8_t>((q[1] & 15) | (q[3] & 15) << 4);
+    to[3] = static_cast<uint8_t>(q[1] >> 4 | (q[3] & 240));
+  }
+}
+
+// The side of a matrix: scales and offsets of its blocks, as the source has them.
+struct Sides {
+  const Source& source;
+  long bits, blocks;
+
+  float scale(long column, long b) const { return source.scales[column * blocks + b]; }
+
+  // What remains to add once values are taken less 8 or 128; `relative`: as a multiple of the scale.
+  float offset(long column, long b, bool relative) const {
+    const float zero_moved = middle() - zero(column, b);
+    if (relative) return zero_moved;
+    const float given = source.offsets == nullptr ? 0.0f : source.offsets[column * blocks + b];
+    return given + scale(column, b) * zero_moved;
+  }
+
+  float middle() const { return bits == 4 ? 8.0f : 128.0f; }
+
+  float zero(long column, long b) const {
+    if (source.zeros == nullptr) return middle();
+    if (bits == 8) return source.zeros[column * blocks + b];
+    const uint8_t pair = source.zeros[column * ((blocks + 1) / 2) + b / 2];
+    return static_cast<float>(b % 2 == 0 ? pair & 15 : pair >> 4);
+  }
+};
+
+NSEDGE_AVX2 uint16_t half(float x) {
+  return static_cast<uint16_t>(
+      _mm_extract_epi16(_mm_cvtps_ph(_mm_set_ss(x), _MM_FROUND_TO_NEAREST_INT), 0));
+}
+
+NSEDGE_AVX2 bool is_half(float x) {
+  const __m128 back = _mm_cvtph_ps(_mm_cvtsi32_si128(half(x)));
+  return _mm_cvtss_f32(back) == x;
+}
+
+// Whether no scale, and no offset in that form, loses anything as a half.
+bool all_halves(const Sides& sides, long n, bool shifted, bool relative) {
+  for (long column = 0; column < n; column++)
+    for (long b = 0; b < sides.blocks; b++)
+      if (!is_half(sides.scale(column, b)) ||
+          (shifted && !is_half(sides.offset(column, b, relative))))
+        return false;
+  return true;
+}
+
+void put(int8_t* side, bool halves, long column, float value) {
+  const uint16_t narrow = half(value);
+  if (halves)
+    std::memcpy(side + column * sizeof narrow, &narrow, sizeof narrow);
+  else
+    std::memcpy(side + column * sizeof value, &value, sizeof value);
+}
+
+}  // namespace
+
+bool pack(const Source& source, long n, long k, long bits, long block, Weights* out) {
+  const long source_blocks = (k + block - 1) / block, parts = bits == 4 ? block / BLOCK_4 : 1;
+  const Sides sides{source, bits, source_blocks};
+  Weights t{};
+  t.n = n, t.k = k, t.bits = bits, t.block = block / parts, t.blocks = source_blocks * parts;
+  t.tiles = (n + COLUMNS - 1) / COLUMNS;
+  t.shifted = source.zeros != nullptr || source.offsets != nullptr;
+  t.relative = t.shifted && source.offsets == nullptr;
+  t.halves = all_halves(sides, n, t.shifted, t.relative);
+  t.data = static_cast<int8_t*>(memory::take(t.tiles * t.tile_bytes()));
+  *out = t;
+  if (t.data == nullptr) return false;
+  const auto place = bits == 4 ? place_4 : place_8;
+  for (long column = 0; column < n; column++) {
+    const long c = column % COLUMNS;
+    int8_t* data = t.data + column / COLUMNS * t.tile_bytes();
+    const uint8_t* q = source.q + column * t.width() * bits / 8;
+    for (long b = 0; b < t.blocks; b++, q += t.block * bits / 8, data += t.block_bytes()) {
+      int8_t* side = data + t.q_bytes();
+      place(q, t.block, c, data);
+      put(side, t.halves, c, sides.scale(column, b / parts));
+      if (t.shifted)
+        put(side + t.side_bytes(), t.halves, c, sides.offset(column, b / parts, t.relative));
+    }
+  }
+  return true;
+}
+
+void release(Weights* weights) {
+  memory::give_back(weights->data);
+  weights->data = nullptr;
+}
+
+}  // namespace matmul
