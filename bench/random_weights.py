@@ -97,7 +97,7 @@ def bundle_of(scheme: Scheme, cache: Path) -> Path:
 
     It takes about 15 GB of memory, and 12 GB of disk until it is made.
     """
-    out = cache / f"{NAME}-{scheme.name}"
+    out = cache / f"{NAME}-{scheme.name}-{REQUIREMENT}"
     if not out.exists():
         reference = _reference(cache)
         with new_directory(out) as folder:
