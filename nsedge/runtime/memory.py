@@ -33,6 +33,12 @@ def reserve(shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[np.generic]:
     return np.frombuffer(block, wanted, math.prod(shape)).reshape(shape)
 
 
+def release(array: NDArray[np.generic]) -> None:
+    """Give the pages of an array from `reserve` back; it is all zeros again, where that can be."""
+    address, size = ctypes.c_void_p(array.ctypes.data), ctypes.c_size_t(array.nbytes)
+    _libc.madvise(address, size, mmap.MADV_DONTNEED)
+
+
 def trim() -> None:
     """Give back what the C allocator keeps of memory that was freed; glibc only."""
     if hasattr(_libc, "malloc_trim"):

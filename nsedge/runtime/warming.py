@@ -1,0 +1,31 @@
+"""The largest steps that a model will be asked for, so that its arenas are as large as they get
+before it is measured, and the first request finds memory and kernels ready.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from nsedge.runtime.plan import Chunk, StepPlan
+from nsedge.runtime.sequence import Limits, Sequence
+
+
+def largest_steps(*, slots: int, capacity: int, chunk_tokens: int) -> Iterator[StepPlan]:
+    """A piece of a prompt that ends a full context beside a token for all other rows; then a token
+    for every row."""
+    tokens = min(chunk_tokens, capacity)
+    reader = _sequence(prompt_tokens=capacity)
+    last = Chunk(reader, slots - 1, capacity - tokens, capacity)
+    yield StepPlan(copies=(), prefill=(last,), decode=tuple(map(_running, range(slots - 1))))
+    yield StepPlan(copies=(), prefill=(), decode=tuple(map(_running, range(slots))))
+
+
+def _running(row: int) -> Sequence:
+    sequence = _sequence(prompt_tokens=1)
+    sequence.row, sequence.kv_length = row, 1
+    sequence.output_ids.append(0)
+    return sequence
+
+
+def _sequence(*, prompt_tokens: int) -> Sequence:
+    return Sequence(prompt_ids=(0,) * prompt_tokens, limits=Limits(max_tokens=1), submitted_s=0.0)
