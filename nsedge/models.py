@@ -113,8 +113,6 @@ class ModelStats:
 class ResidencyStats:
     """Memory in all, and what came and went since the daemon started."""
 
-    budget_bytes: int | None
-    """None where nothing bounds it."""
     used_bytes: int
     """What the budget is held to: weights, arena and KV, at least one full context of it, of every
     resident model."""
@@ -129,6 +127,8 @@ class ResidencyStats:
     """Of those, the ones that somebody then asked for."""
     guesses_wasted: int
     """And the ones that left unused."""
+    budget_bytes: int | None = None
+    """None where nothing bounds it."""
     device_budget_bytes: int | None = None
     device_used_bytes: int = 0
 
