@@ -9,13 +9,16 @@ from collections.abc import Iterator
 from nsedge.runtime.plan import Chunk, StepPlan
 from nsedge.runtime.sequence import Limits, Sequence
 
+CONTEXT_TOKENS = 512
+"""What precedes the piece of a prompt, and itself. Attention over much longer ones would take
+seconds, for arenas that are hardly larger."""
+
 
 def largest_steps(*, slots: int, capacity: int, chunk_tokens: int) -> Iterator[StepPlan]:
-    """A piece of a prompt that ends a full context beside a token for all other rows; then a token
-    for every row."""
-    tokens = min(chunk_tokens, capacity)
-    reader = _sequence(prompt_tokens=capacity)
-    last = Chunk(reader, slots - 1, capacity - tokens, capacity)
+    """A piece of a prompt beside a token for all other rows; then a token for every row."""
+    end = min(capacity, max(chunk_tokens, CONTEXT_TOKENS))
+    reader = _sequence(prompt_tokens=end)
+    last = Chunk(reader, slots - 1, end - min(chunk_tokens, end), end)
     yield StepPlan(copies=(), prefill=(last,), decode=tuple(map(_running, range(slots - 1))))
     yield StepPlan(copies=(), prefill=(), decode=tuple(map(_running, range(slots))))
 
