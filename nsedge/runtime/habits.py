@@ -53,6 +53,11 @@ class Habits:
         uses = sum(record.count for record in self._history.models.values())
         return uses, self._hour(self._now())
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Every model that is known."""
+        return tuple(self._history.models)
+
     def began(self, name: str) -> None:
         """A request for `name` begins."""
         now_s = self._now()
