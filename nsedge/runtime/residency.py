@@ -251,15 +251,16 @@ def load(
     """
     bundle = Bundle.open(path)
     variant = choose_variant(bundle.manifest.variants, settings.device, bundle.manifest.name)
-    return Resident(
-        bundle=bundle,
-        variant=variant,
-        settings=settings,
-        deliver=deliver,
-        clock=clock,
-        told=told,
-        elsewhere=elsewhere,
-    )
+    with memory.blocks_of_their_own():
+        return Resident(
+            bundle=bundle,
+            variant=variant,
+            settings=settings,
+            deliver=deliver,
+            clock=clock,
+            told=told,
+            elsewhere=elsewhere,
+        )
 
 
 def reuse_of(variant: Variant, wanted: PrefixReuse) -> PrefixReuse:
