@@ -7,7 +7,6 @@ raises `ConfigInvalid`, naming where it was said and the key.
 from __future__ import annotations
 
 import difflib
-import math
 import os
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping
@@ -17,8 +16,9 @@ from typing import Any
 
 import msgspec
 
-from nsedge.errors import ConfigInvalid
+from nsedge.errors import ConfigInvalid, InvalidParameter
 from nsedge.ipc import endpoints
+from nsedge.models import keep_alive_of
 from nsedge.settings import KEYS, PREFIX, SECTIONS, Core, Key, Models, Settings
 
 FILE_VARIABLE = "NSEDGE_CONFIG"
@@ -291,13 +291,10 @@ def named(pairs: Iterable[str]) -> dict[str, str]:
 
 def keep_alives(models: Models) -> dict[str, float]:
     """Models with a keep-alive of their own, in seconds. Raises ValueError for one that is none."""
-    found = {}
-    for name, text in named(models.keep_alives).items():
-        seconds = math.inf if text == "forever" else float(text)
-        if not seconds >= 0.0:
-            raise ValueError(f"{name}={text}: must be at least 0 s")
-        found[name] = seconds
-    return found
+    try:
+        return {name: keep_alive_of(text) for name, text in named(models.keep_alives).items()}
+    except InvalidParameter as error:
+        raise ValueError(error.message) from error
 
 
 def _value(settings: Settings, path: str) -> float:

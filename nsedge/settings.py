@@ -112,7 +112,7 @@ class Models(_Section, frozen=True, kw_only=True):
     ] = "forever"
     keep_alives: Annotated[
         tuple[str, ...],
-        _text("Models with a keep-alive of their own.", "list of NAME=SECONDS or NAME=forever"),
+        _text("Models with a keep-alive of their own.", "list of NAME=TIME: 300, 5m, now, forever"),
     ] = ()
     aliases: Annotated[
         tuple[str, ...], _text("Further names for models.", "list of ALIAS=NAME")
