@@ -7,6 +7,7 @@ Everything here runs on the event loop's thread, except `_open`, which has the k
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import functools
 import logging
 import time
@@ -172,14 +173,18 @@ class LocalService:
 
     async def stats(self) -> Stats:
         """Counters and gauges."""
-        stays = [stay for stay in self._keeper.stays if stay.model is not None]
-        stays.sort(key=lambda stay: stay.leaving is None)  # of two by one name, the newer counts
+        residency = self._keeper.stays.stats()
+        stays = sorted(self._keeper.stays, key=lambda stay: stay.leaving is None)
         return Stats(
             uptime_s=self._clock() - self._began_s,
             rss_bytes=footprint.rss_bytes(),
             requests_accepted=self._intake.accepted,
-            models={stay.entry.name: stay.model.stats() for stay in stays if stay.model},
-            residency=self._keeper.stays.stats(),
+            models={  # of two by one name, that which is not leaving
+                stay.entry.name: dataclasses.replace(stay.model.stats(), memory=stay.memory)
+                for stay in stays
+                if stay.model is not None
+            },
+            residency=residency,
         )
 
     async def load(self, wish: LoadWish) -> LoadResult:

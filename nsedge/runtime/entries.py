@@ -29,11 +29,11 @@ class Kept(Protocol):
     def info(self) -> ModelInfo:
         """What it is."""
 
-    def memory(self) -> ModelMemory:
-        """What it holds."""
+    def measure(self) -> tuple[ModelMemory, Amount]:
+        """What it holds, and what of that the budget is held to."""
 
-    def claim(self) -> Amount:
-        """What the budget is held to."""
+    def kv_bytes(self) -> int:
+        """What its caches hold of the host's memory."""
 
 
 K = TypeVar("K", bound=Kept)
@@ -72,6 +72,8 @@ class Stay(Generic[K]):
     guessed: bool
     used_s: float
     """When it was last begun or ended to be used; when it came, before that."""
+    memory: ModelMemory
+    """As last measured; so is what the budget is held to."""
     claimed: Amount
     users: set[User] = field(default_factory=set)
     leaving: asyncio.Task[None] | None = None
@@ -106,8 +108,8 @@ class Load(Generic[K]):
     replaces: bool = False
     """Read it anew though it is in memory."""
     begun: bool = False
-    dropped: bool = False
-    """Nobody wants it any more."""
+    dropped: NsedgeError | None = None
+    """Why it is not wanted any more."""
     state: ModelState = ModelState.LOADING
     progress: float = 0.0
     position: int = 0
@@ -123,6 +125,7 @@ class Load(Generic[K]):
 
     def join(self, wish: LoadWish, origin: Origin) -> None:
         """Somebody else wants it too: the most urgent wish and the strongest origin count."""
+        self.dropped = None
         first = min(wish.priority, self.wish.priority, key=lambda one: _RANKS[one])
         given = wish.keep_alive_s
         self.wish = dataclasses.replace(
@@ -194,7 +197,7 @@ class Entry(Generic[K]):
             pinned=self.pinned,
             in_use=len(stay.users) if stay is not None else 0,
             keep_alive_s=stay.keep_alive_s if stay is not None and resident else None,
-            memory=stay.model.memory() if stay is not None and stay.model is not None else None,
+            memory=stay.memory if stay is not None and resident else None,
             load_s=self.load_s,
         )
 

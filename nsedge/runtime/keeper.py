@@ -65,6 +65,7 @@ class Keeper(Generic[K]):
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="load")
         self._tasks: list[asyncio.Task[None]] = []
         self._stopping = False
+        self._measured_s = clock()
         self.stays = Stays[K](
             budget=settings.budget,
             thread=self._thread,
@@ -179,7 +180,7 @@ class Keeper(Generic[K]):
 
     def _drop(self, load: Load[K], error: NsedgeError) -> None:
         """End a load that is not wanted, at once where it has not begun."""
-        load.dropped = True
+        load.dropped = error
         if load in self._queue:
             self._end(load, error)
         self.stays.changed.set()
@@ -241,7 +242,7 @@ class Keeper(Generic[K]):
 
     def _fail(self, load: Load[K], error: NsedgeError) -> None:
         entry = load.entry
-        if not load.dropped:
+        if load.dropped is None:
             self.stays.counts["failure"] += 1
             level = logging.INFO if load.origin is Origin.GUESS else logging.WARNING
             log.log(level, "%s was not loaded: %s", entry.name, error.message)
@@ -272,13 +273,15 @@ class Keeper(Generic[K]):
             self._thread, self._open, entry.path, told, self.stays.caches
         )
         now_s = self._clock()
+        held, claimed = model.measure()
         stay = Stay(
             entry=entry,
             model=model,
             keep_alive_s=self._settings.keep_alives.get(entry.name, self._settings.keep_alive_s),
             guessed=load.origin is Origin.GUESS,
             used_s=now_s,
-            claimed=model.claim(),
+            memory=held,
+            claimed=claimed,
         )
         model.start()
         del model  # the stay alone holds it
@@ -312,7 +315,7 @@ class Keeper(Generic[K]):
         """
         entry, old, since_s = load.entry, load.entry.stay, self._clock()
         need = self.habits.expected(entry.name, entry.path) or self._expect(entry.path)
-        while not load.dropped:
+        while load.dropped is None:
             self.stays.measure()
             free = self.stays.free()
             verdict = self.stays.verdict(need, free, besides=old if load.replaces else None)
@@ -332,7 +335,7 @@ class Keeper(Generic[K]):
                     raise self.stays.refusal(entry, need, largest)
                 case _:
                     raise self.stays.refusal(entry, need, free)
-        raise Unavailable("nobody waits for it any more")
+        raise load.dropped
 
     async def _pause(self) -> None:
         """Until something has changed, or it is time to look again."""
@@ -354,7 +357,9 @@ class Keeper(Generic[K]):
     def sweep(self) -> None:
         """Unload what is idle, hold caches to the budget, load what is likely to be asked for."""
         self.stays.retire_idle()
-        self.stays.hold_to_budget()
+        if self._clock() - self._measured_s >= self._settings.measure_s:
+            self._measured_s = self._clock()
+            self.stays.hold_to_budget()
         self._guess()
         self.habits.save_soon(self._thread)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import datetime
 import logging
 from collections.abc import Callable
@@ -148,24 +147,25 @@ class Resident:
         """End the engine, once nobody uses it; what it held is free when nobody holds this."""
         self.engine.stop()
 
-    def memory(self) -> ModelMemory:
-        """What it holds now, measured; from any thread."""
+    def measure(self) -> tuple[ModelMemory, Amount]:
+        """What it holds now, and what of that the budget is held to: weights, arena, and KV, at
+        least one full context of it. From any thread; a few milliseconds where the cache is large.
+        """
         kv = self.executor.kv_bytes()
-        return ModelMemory(
+        held = ModelMemory(
             weights_bytes=self._weights_bytes,
             kv_bytes=kv.resident,
             arena_bytes=self._arena_bytes,
             kv_reserved_bytes=kv.reserved,
             device_bytes=kv.device,
         )
+        least = 0 if kv.device else context_bytes(self.variant, self.capacity)
+        host = held.weights_bytes + held.arena_bytes + max(kv.resident, least)
+        return held, Amount(host, held.device_bytes)
 
-    def claim(self) -> Amount:
-        """What the budget is held to: what it holds, and at least one full context of KV."""
-        held = self.memory()
-        kv = max(held.kv_bytes, context_bytes(self.variant, self.capacity))
-        if held.device_bytes:
-            kv = 0
-        return Amount(held.weights_bytes + held.arena_bytes + kv, held.device_bytes)
+    def kv_bytes(self) -> int:
+        """What its caches hold of the host's memory; from any thread."""
+        return self.executor.kv_bytes().resident
 
     def info(self) -> ModelInfo:
         """What clients are told."""
@@ -184,8 +184,7 @@ class Resident:
 
     def stats(self) -> ModelStats:
         """What the engine did and does."""
-        counted = self.engine.stats(slots=self._slots, capacity=self.capacity)
-        return dataclasses.replace(counted, memory=self.memory())
+        return self.engine.stats(slots=self._slots, capacity=self.capacity)
 
 
 def context_bytes(variant: Variant, capacity: int) -> int:

@@ -66,7 +66,9 @@ class KeeperSettings:
     retry_s: float = 5.0
     """How long the error of a failed load stands before a request tries again."""
     sweep_s: float = 0.5
-    """How often is looked who has been idle for too long, and what all hold."""
+    """How often is looked who has been idle for too long."""
+    measure_s: float = 5.0
+    """How often all are measured, and held to the budget, while nothing is loaded."""
     preload_top: int = 0
     """How many of the likeliest models to have in memory before they are asked for."""
     preload_idle_s: float = 2.0

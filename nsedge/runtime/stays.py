@@ -149,13 +149,13 @@ class Stays(Generic[K]):
     def caches(self) -> int:
         """Bytes that caches hold now; on the thread that closes models, so none goes meanwhile."""
         models = [stay.model for stay in list(self._stays)]
-        return sum(model.memory().kv_bytes for model in models if model is not None)
+        return sum(model.kv_bytes() for model in models if model is not None)
 
     def measure(self) -> None:
         """See what each claims now."""
         for stay in self:
             if stay.model is not None:
-                stay.claimed = stay.model.claim()
+                stay.memory, stay.claimed = stay.model.measure()
 
     def used(self) -> Amount:
         """What all claim together."""

@@ -19,8 +19,8 @@ from nsedge.web.openai import priority_of
 async def list_models(request: web.Request) -> web.Response:
     """`GET /api/models`: every model with its state and what it holds."""
     desk = request.app[DESK]
-    models = await desk.ask(desk.service.models())
     stats = await desk.ask(desk.service.stats())
+    models = await desk.ask(desk.service.models())
     return json_answer({"models": models, "residency": stats.residency})
 
 

@@ -43,13 +43,14 @@ class FakeModel:
     def info(self) -> ModelInfo:
         return ModelInfo(name=self.name, kind="causal-lm", state=ModelState.READY, created=0)
 
-    def memory(self) -> ModelMemory:
-        return ModelMemory(
+    def measure(self) -> tuple[ModelMemory, Amount]:
+        held = ModelMemory(
             weights_bytes=self.amount.host, kv_bytes=0, arena_bytes=0, kv_reserved_bytes=0
         )
+        return held, self.amount
 
-    def claim(self) -> Amount:
-        return self.amount
+    def kv_bytes(self) -> int:
+        return 0
 
 
 @dataclass(eq=False)
@@ -99,7 +100,9 @@ class Shelf:
         return path
 
     async def __aenter__(self) -> Shelf:
-        settings = dataclasses.replace(self.settings, budget=Room(self.budget), sweep_s=0.001)
+        settings = dataclasses.replace(
+            self.settings, budget=Room(self.budget), sweep_s=0.001, measure_s=0.0
+        )
         self.keeper = Keeper[FakeModel](
             settings=settings,
             catalogue=Catalogue(
