@@ -77,6 +77,7 @@ class Resident:
         self._slots = settings.slots
         graph = bundle.file(variant.graph)
         read_ahead(sorted(graph.parent.iterdir()), lambda share: told(ModelState.LOADING, share))
+        memory.trim()  # what others freed must not go while this one is measured
         growth = Growth(elsewhere)
         tokenizer = _open_tokenizer(bundle)
         self.prompts = PromptReader(bundle, tokenizer)

@@ -129,7 +129,7 @@ class Shelf:
         for gate in self.gates.values():
             gate.set()
         await self.keeper.stop()
-        assert all(model.closed for model in self.models)
+        assert all(model.closed for model in self.models if model.started)
 
     def entry(self, name: str) -> Entry[FakeModel]:
         return self.keeper.catalogue.find(name)
