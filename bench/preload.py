@@ -124,12 +124,11 @@ class Replay:
 
     def _guess(self) -> bool:
         """Whether a model was loaded before it was asked for."""
-        known = self._habits.likeliest(self._habits.names)
-        for name in known[: self._memory.top]:
+        for name in self._habits.worthwhile(self._habits.names, self._memory.top):
             if name in self._held or self._declined.get(name) == self._habits.mark:
                 continue
-            self._declined[name] = self._habits.mark
             if self._load(name, guessed=True):
+                self._declined[name] = self._habits.mark
                 return True
         return False
 

@@ -120,8 +120,8 @@ class Models(_Section, frozen=True, kw_only=True):
     preload_top: Annotated[
         int,
         _number(
-            "How many of the models likeliest to be asked for next are held ready, where they fit"
-            " without any other leaving; 0 is none.",
+            "How many of the models likeliest to be asked for next are loaded while nothing runs,"
+            " where they fit without any other leaving; 0 is none.",
             0,
             1024,
         ),

@@ -93,6 +93,12 @@ class Habits:
         used = (name for name in ranked(self._likelihoods()) if self._history.of(name).count)
         return [name for name in used if name in asked]
 
+    def worthwhile(self, names: Iterable[str], top: int) -> list[str]:
+        """Of the `top` likeliest of `names`, those worth loading before they are asked for."""
+        likely = self._likelihoods()
+        first = self.likeliest(names)[:top]
+        return [name for name in first if likely[name] >= self._predictor.least]
+
     def report(self, *, preload_top: int, names: Iterable[str]) -> UsageReport:
         """What clients are told; `names` are the models there are."""
         now_s, likely = self._now(), self._likelihoods()

@@ -314,7 +314,7 @@ class Keeper(Generic[K]):
             InsufficientMemory: it cannot fit, or not without what must stay.
         """
         entry, old, since_s = load.entry, load.entry.stay, self._clock()
-        need = self.habits.expected(entry.name, entry.path) or self._expect(entry.path)
+        need = self._need(entry)
         while load.dropped is None:
             self.stays.measure()
             free = self.stays.free()
@@ -336,6 +336,10 @@ class Keeper(Generic[K]):
                 case _:
                     raise self.stays.refusal(entry, need, free)
         raise load.dropped
+
+    def _need(self, entry: Entry[K]) -> Amount:
+        """What a model will claim: what it did the last time, or what its files suggest."""
+        return self.habits.expected(entry.name, entry.path) or self._expect(entry.path)
 
     async def _pause(self) -> None:
         """Until something has changed, or it is time to look again."""
@@ -374,9 +378,11 @@ class Keeper(Generic[K]):
         if busy or self._queue or self._current is not None:
             return
         names = {entry.name: entry for entry in self.catalogue}
-        for name in self.habits.likeliest(names)[: self._settings.preload_top]:
+        for name in self.habits.worthwhile(names, self._settings.preload_top):
             entry = names[name]
-            if entry.state is ModelState.ABSENT and entry.declined != self.habits.mark:
+            if entry.state is not ModelState.ABSENT or entry.declined == self.habits.mark:
+                continue
+            if self.stays.verdict(self._need(entry), self.stays.free()) == Fits():
                 entry.declined = self.habits.mark  # a guess is made once, until habits change
                 wish = LoadWish(model=name, priority=Priority.BATCH)
                 self._enqueue(entry, wish, Origin.GUESS)

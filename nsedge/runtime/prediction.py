@@ -25,7 +25,12 @@ Shares = dict[str, float]
 
 
 class Predictor(Protocol):
-    """Foretells from a history."""
+    """Foretells from a history.
+
+    least: the likelihood from which on a model is worth loading before it is asked for.
+    """
+
+    least: float
 
     def likelihoods(self, history: History, *, now_s: float, hour: int) -> Shares:
         """How likely each known model is the next other than the one used last."""
@@ -39,6 +44,8 @@ class Predictor(Protocol):
 class ByScore:
     """usage_count * max(0.1, 1 - idle / 3600), and nothing else."""
 
+    least = 0.0
+
     def likelihoods(self, history: History, *, now_s: float, hour: int) -> Shares:
         """The scores, scaled to sum to 1."""
         return _scaled(_by_score(history, now_s, hour))
@@ -49,6 +56,8 @@ class ByScore:
 
 class ByPatterns:
     """A mixture of experts, trusted by what they foretold."""
+
+    least = 0.25
 
     def likelihoods(self, history: History, *, now_s: float, hour: int) -> Shares:
         """The experts' words, each weighed by its trust."""

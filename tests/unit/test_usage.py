@@ -184,6 +184,17 @@ def test_a_report_recommends_what_there_is(tmp_path: Path) -> None:
     assert (report.predictor, report.preload_top) == ("score", 2)
 
 
+def test_what_is_unlikely_is_not_worth_a_guess() -> None:
+    names = list("abcdefgh")
+    by_kind = {}
+    for kind in PREDICTORS:
+        habits = Habits(file=UsageFile(None), predictor=kind, now=lambda: 0.0, hour=lambda now_s: 3)
+        for name in names:
+            habits.began(name)
+        by_kind[kind] = habits.worthwhile(names, 2)
+    assert by_kind == {"score": ["a", "b"], "patterns": []}
+
+
 def test_a_footprint_is_true_of_one_bundle_and_one_setting(tmp_path: Path) -> None:
     (tmp_path / "manifest.json").write_text("{}")
     path = tmp_path / "usage.json"
