@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import math
+import os
 from collections.abc import Callable, Coroutine
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from nsedge.api import ModelState, Priority
 from nsedge.errors import BundleInvalid, InsufficientMemory, NsedgeError, Unavailable, UnknownModel
 from nsedge.runtime.entries import Origin
 from nsedge.runtime.settings import KeeperSettings
+from nsedge.runtime.warming import largest_steps
 from tests.ipc import until
 from tests.unit.shelf import FakeUser, Shelf
 
@@ -374,3 +376,53 @@ async def test_stopping_ends_loads_and_users(tmp_path: Path) -> None:
         assert user.error is not None
         with pytest.raises(NsedgeError, match="stopping"):
             await shelf.load("b")
+
+
+@play
+async def test_at_the_start_nobody_leaves_for_another(tmp_path: Path) -> None:
+    async with Shelf(tmp_path, {"a": 60, "b": 60}, budget=100) as shelf:
+        await shelf.load("a", origin=Origin.START)
+        with pytest.raises(InsufficientMemory):
+            await shelf.load("b", origin=Origin.START)
+        assert shelf.state("a") is ModelState.READY
+
+
+@play
+async def test_what_is_leaving_can_be_wanted_again(tmp_path: Path) -> None:
+    async with Shelf(tmp_path, {"a": 60}, budget=100) as shelf:
+        user = shelf.use(old := await shelf.load("a"))
+        leaving = asyncio.create_task(shelf.keeper.unload(shelf.entry("a")))
+        await until(lambda: shelf.state("a") is ModelState.DRAINING)
+        again = asyncio.create_task(shelf.load("a", origin=Origin.REQUEST))
+        await until(lambda: shelf.entry("a").load is not None)
+        shelf.keeper.stays.give_back(old, user)
+        assert await leaving
+        assert await again is not old
+        assert [model.closed for model in shelf.models] == [True, False]
+        assert shelf.state("a") is ModelState.READY
+
+
+@play
+async def test_bundles_that_changed_under_a_model_are_known(tmp_path: Path) -> None:
+    async with Shelf(tmp_path, {"a": 1, "b": 1}) as shelf:
+        await shelf.load("a")
+        manifest = tmp_path / "a" / "manifest.json"
+        os.utime(manifest, ns=(1, 1))
+        os.utime(tmp_path / "b" / "manifest.json", ns=(1, 1))
+        shelf.keeper.catalogue.look()
+        assert [entry.name for entry in shelf.keeper.catalogue.changed()] == ["a"]
+        await shelf.keeper.reload(shelf.entry("a")).done
+        assert shelf.keeper.catalogue.changed() == []
+
+
+def test_the_largest_steps_are_within_the_bounds() -> None:
+    for slots, capacity, chunk in ((1, 16, 128), (4, 4096, 128), (16, 64, 32)):
+        mixed, decoding = largest_steps(slots=slots, capacity=capacity, chunk_tokens=chunk)
+        (piece,) = mixed.prefill
+        assert piece.is_last
+        assert len(piece.ids) == min(chunk, capacity)
+        assert piece.end <= capacity
+        rows = [sequence.held_row for sequence in decoding.decode]
+        assert rows == list(range(slots))
+        assert [one.held_row for one in mixed.decode] == rows[:-1]
+        assert piece.row == slots - 1

@@ -105,5 +105,5 @@ def test_loading_does_not_open_a_stream_and_is_told_in_its_silences() -> None:
     service = FakeService(load_steps=4, pace_s=0.1)
     answer = answered("POST", "/api/generate/stream", {"text": "hi"}, service=service, limits=quick)
     text = b"".join(answer.chunks).decode()
-    assert f": loading {MODEL}, 0 before it, 25% read" in text
+    assert f": loading {MODEL}, 0 before it, " in text
     assert '"done":true' in text
