@@ -14,6 +14,7 @@ from nsedge.priority import Priority
 
 FOREVER_S = math.inf
 """A keep-alive that never ends."""
+MAX_DRAIN_S = 1e9
 
 
 class ModelState(enum.StrEnum):
@@ -223,6 +224,19 @@ def check_keep_alive(seconds: float | None) -> None:
     if seconds is not None and not seconds >= 0.0:  # false for NaN, too
         raise InvalidParameter(
             f"keep_alive_s must be at least 0, or infinite, not {seconds}", param="keep_alive_s"
+        )
+
+
+def check_drain(seconds: float | None) -> None:
+    """Refuse a time to drain that is negative, endless or no number.
+
+    Raises:
+        InvalidParameter: naming the value.
+    """
+    if seconds is not None and not 0.0 <= seconds <= MAX_DRAIN_S:  # false for NaN, too
+        raise InvalidParameter(
+            f"drain_s must be at least 0 and at most {MAX_DRAIN_S:g}, not {seconds}",
+            param="drain_s",
         )
 
 

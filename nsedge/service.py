@@ -36,6 +36,7 @@ from nsedge.errors import (
 )
 from nsedge.intake import Intake
 from nsedge.live import LiveRequest
+from nsedge.models import check_drain
 from nsedge.runtime import footprint
 from nsedge.runtime.catalogue import Catalogue
 from nsedge.runtime.engine import Emit
@@ -212,7 +213,13 @@ class LocalService:
     async def unload(
         self, model: str | None, *, drain_s: float | None = None
     ) -> tuple[ModelInfo, ...]:
-        """Let a model leave memory, or all of them; those that left."""
+        """Let a model leave memory, or all of them; those that left.
+
+        Raises:
+            UnknownModel: there is none of that name.
+            InvalidParameter: `drain_s` is no time to wait.
+        """
+        check_drain(drain_s)
         entries = list(self._catalogue) if model is None else [self._catalogue.find(model)]
         left = await asyncio.gather(
             *(self._keeper.unload(entry, drain_s=drain_s) for entry in entries)

@@ -41,6 +41,7 @@ from nsedge.errors import (
     SlowConsumer,
     UnknownModel,
 )
+from nsedge.models import check_drain
 
 MODEL = "echo"
 
@@ -167,6 +168,7 @@ class FakeService:
     async def unload(
         self, model: str | None, *, drain_s: float | None = None
     ) -> tuple[ModelInfo, ...]:
+        check_drain(drain_s)
         if model not in (None, MODEL, *self.aliases):
             raise UnknownModel(f"no model {model!r} here", param="model")
         was, self.loaded = self.loaded, False

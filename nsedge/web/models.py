@@ -10,7 +10,7 @@ from aiohttp import web
 
 from nsedge.api import LoadWish
 from nsedge.errors import InvalidParameter, NsedgeError
-from nsedge.models import check_keep_alive, keep_alive_of
+from nsedge.models import keep_alive_of
 from nsedge.web import gate, schema
 from nsedge.web.answers import DESK, json_answer
 from nsedge.web.openai import priority_of
@@ -67,7 +67,6 @@ async def unload(request: web.Request) -> web.Response:
     body = await _body(request, schema.UnloadBody)
     if (body.model is None) != body.all:
         raise InvalidParameter("name a model, or say all: true", param="model")
-    check_keep_alive(body.drain_s)
     gone = await request.app[DESK].service.unload(body.model, drain_s=body.drain_s)
     return json_answer({"unloaded": [model.name for model in gone]})
 

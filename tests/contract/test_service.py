@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import functools
+import math
 from collections.abc import Callable, Coroutine
 
 import pytest
@@ -248,6 +249,9 @@ async def test_models_are_loaded_and_unloaded(subject: Subject) -> None:
             await call
     with pytest.raises(InvalidParameter):
         await service.load(api.LoadWish(model=subject.model, keep_alive_s=-1.0))
+    for drain_s in (-1.0, math.nan, math.inf):
+        with pytest.raises(InvalidParameter):
+            await service.unload(subject.model, drain_s=drain_s)
 
 
 @over_every_subject
