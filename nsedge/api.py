@@ -1,7 +1,8 @@
 """The vocabulary every room shares: what a client asks, what it sees, and who answers.
 
-A client sends a `Request`; it sees `Event`s: at most one `Started`, any number of `Delta`s, and
-exactly one terminal event, `Finished` or `Failed`.
+A client sends a `Request`; it sees `Event`s: any number of `Loading`s, at most one `Started`, any
+number of `Delta`s, and exactly one terminal event, `Finished` or `Failed`. What concerns models
+rather than requests is in `nsedge.models`, and can be had from here.
 """
 
 from __future__ import annotations
@@ -12,6 +13,19 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from nsedge.errors import InvalidParameter, NsedgeError
+from nsedge.models import LoadOutcome as LoadOutcome
+from nsedge.models import LoadResult as LoadResult
+from nsedge.models import LoadWish as LoadWish
+from nsedge.models import ModelInfo as ModelInfo
+from nsedge.models import ModelMemory as ModelMemory
+from nsedge.models import ModelState as ModelState
+from nsedge.models import ModelStats as ModelStats
+from nsedge.models import ModelUsage as ModelUsage
+from nsedge.models import Recommendation as Recommendation
+from nsedge.models import ResidencyStats as ResidencyStats
+from nsedge.models import UsageReport as UsageReport
+from nsedge.models import check_keep_alive
+from nsedge.priority import Priority as Priority
 
 MAX_STOP_STRINGS = 16
 MAX_STOP_LENGTH = 256
@@ -141,22 +155,13 @@ def _within(
         raise InvalidParameter(f"{name} must be {bounds}, not {value}", param=param or name)
 
 
-class Priority(enum.StrEnum):
-    """Who goes first where not all can run. Each gives way for a while only: nobody starves."""
-
-    INTERACTIVE = "interactive"
-    """Somebody is looking on. Takes the slot of a batch request where none is free."""
-    NORMAL = "normal"
-    BATCH = "batch"
-    """Runs when there is room; may be interrupted, and goes on where it was."""
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
     """One thing to generate. `request_id` is the client's own label, echoed in every event.
 
     `deadline_s`: seconds from admission after which the request fails (deadline_exceeded), wherever
-    it stands; None is no deadline.
+    it stands; None is no deadline. `keep_alive_s`: idle seconds after which its model leaves memory
+    from then on; infinite is never, 0 at once, None changes nothing.
     """
 
     request_id: str
@@ -165,6 +170,7 @@ class Request:
     sampling: Sampling = Sampling()
     priority: Priority = Priority.NORMAL
     deadline_s: float | None = None
+    keep_alive_s: float | None = None
 
     def check(self) -> None:
         """Refuse values out of range.
@@ -178,6 +184,7 @@ class Request:
                 f"deadline_s must be above 0 and at most {MAX_DEADLINE_S:g}, not {self.deadline_s}",
                 param="deadline_s",
             )
+        check_keep_alive(self.keep_alive_s)
 
 
 class FinishReason(enum.StrEnum):
@@ -211,6 +218,20 @@ class Timings:
     """From there to the first token."""
     decode_s: float
     """From the first token to the last."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Loading:
+    """The model is not in memory yet. Comes when the load is queued, moves up, and goes on.
+
+    position: loads that come before; 0 is this model's turn. progress: 0 to 1, of reading it.
+    """
+
+    request_id: str
+    model: str
+    state: ModelState
+    position: int
+    progress: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -271,7 +292,7 @@ class Failed:
         )
 
 
-Event = Started | Delta | Finished | Failed
+Event = Loading | Started | Delta | Finished | Failed
 Sink = Callable[[Event], None]
 """Takes the events of one request, in order, on the event loop's thread. It never blocks."""
 
@@ -279,33 +300,6 @@ Sink = Callable[[Event], None]
 def is_terminal(event: Event) -> bool:
     """Whether nothing follows `event`."""
     return isinstance(event, Finished | Failed)
-
-
-class ModelState(enum.StrEnum):
-    """Where a model stands."""
-
-    LOADING = "loading"
-    READY = "ready"
-    FAILED = "failed"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ModelInfo:
-    """A model this daemon serves. `provider` is the execution provider really in use."""
-
-    name: str
-    kind: str
-    state: ModelState
-    created: int
-    """When its bundle was made, in seconds since the Unix epoch."""
-    variant: str | None = None
-    provider: str | None = None
-    context_tokens: int = 0
-    """Prompt and output of one request together."""
-    slots: int = 0
-    """Requests that run at once."""
-    has_chat_template: bool = False
-    error: str | None = None
 
 
 class HealthStatus(enum.StrEnum):
@@ -328,30 +322,6 @@ class Health:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ModelStats:
-    """Counters since the model was loaded, and what runs now."""
-
-    running: int
-    waiting: int
-    slots: int
-    kv_tokens_used: int
-    kv_tokens_capacity: int
-    steps: int
-    step_s: float
-    """Seconds spent in steps."""
-    prompt_tokens: int
-    completion_tokens: int
-    finished: dict[str, int]
-    """Requests ended, by finish reason, or by error code."""
-    prefix_query_tokens: int = 0
-    """Prompt tokens for which a prefix was looked up."""
-    prefix_hit_tokens: int = 0
-    """Of those, tokens whose KV was there."""
-    preemptions: int = 0
-    """Times that a batch request gave its slot to an interactive one."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Stats:
     """What the daemon is doing."""
 
@@ -359,6 +329,7 @@ class Stats:
     rss_bytes: int
     requests_accepted: int
     models: dict[str, ModelStats]
+    residency: ResidencyStats | None = None
 
 
 class Ticket(Protocol):
@@ -379,10 +350,29 @@ class Service(Protocol):
         """Take a request. Refusals come as `Failed` too: `sink` sees one terminal event, always."""
 
     async def models(self) -> tuple[ModelInfo, ...]:
-        """Every model served here."""
+        """Every model served here, in memory or on disk."""
 
     async def health(self) -> Health:
         """Whether requests are taken."""
 
     async def stats(self) -> Stats:
         """Counters and gauges."""
+
+    async def load(self, wish: LoadWish) -> LoadResult:
+        """Have a model in memory. Raises UnknownModel, InsufficientMemory, BundleInvalid, ..."""
+
+    async def unload(
+        self, model: str | None, *, drain_s: float | None = None
+    ) -> tuple[ModelInfo, ...]:
+        """Let a model leave memory, all where None, pinned or not, when what runs has ended; what
+        still runs after `drain_s` seconds fails. The models that left. Raises UnknownModel."""
+
+    async def reload(self, model: str) -> ModelInfo:
+        """Read a model's bundle anew; what runs ends on the old one. Raises as `load`."""
+
+    async def alias(self, alias: str, model: str | None) -> ModelInfo | None:
+        """Give `model` a further name until the daemon ends, or take the name away where None.
+        Raises UnknownModel, InvalidParameter."""
+
+    async def usage(self) -> UsageReport:
+        """How models have been used, and which are worth loading."""

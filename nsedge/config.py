@@ -16,9 +16,10 @@ from typing import Any
 
 import msgspec
 
-from nsedge.errors import ConfigInvalid
+from nsedge.errors import ConfigInvalid, InvalidParameter
 from nsedge.ipc import endpoints
-from nsedge.settings import KEYS, PREFIX, SECTIONS, Core, Key, Settings
+from nsedge.models import keep_alive_of
+from nsedge.settings import KEYS, PREFIX, SECTIONS, Core, Key, Models, Settings
 
 FILE_VARIABLE = "NSEDGE_CONFIG"
 TOLERATED = frozenset({FILE_VARIABLE, "NSEDGE_CACHE"})
@@ -261,6 +262,39 @@ def _faults(settings: Settings) -> _Faults:
     for name in settings.models.load:
         if "/" in name and not name.startswith("/"):
             yield ("models.load",), f"a path must be absolute, not {name!r}"
+    yield from _models_faults(settings.models)
+
+
+def _models_faults(models: Models) -> _Faults:
+    if models.keep_alive != "forever" and not models.keep_alive >= 0.0:
+        yield ("models.keep_alive",), f"must be at least 0 s, not {models.keep_alive:g}"
+    try:
+        named(models.aliases)
+    except ValueError as error:
+        yield ("models.aliases",), str(error)
+    try:
+        keep_alives(models)
+    except ValueError as error:
+        yield ("models.keep_alives",), str(error)
+
+
+def named(pairs: Iterable[str]) -> dict[str, str]:
+    """NAME=VALUE entries as a map. Raises ValueError for one without both."""
+    found = {}
+    for pair in pairs:
+        name, _, value = (part.strip() for part in pair.partition("="))
+        if not name or not value:
+            raise ValueError(f"{pair!r} is not NAME=VALUE")
+        found[name] = value
+    return found
+
+
+def keep_alives(models: Models) -> dict[str, float]:
+    """Models with a keep-alive of their own, in seconds. Raises ValueError for one that is none."""
+    try:
+        return {name: keep_alive_of(text) for name, text in named(models.keep_alives).items()}
+    except InvalidParameter as error:
+        raise ValueError(error.message) from error
 
 
 def _value(settings: Settings, path: str) -> float:

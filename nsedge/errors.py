@@ -13,6 +13,8 @@
     ├── Unavailable              unavailable (retry)
     │   ├── QueueFull            queue_full (retry)
     │   ├── NotReady             not_ready (retry)
+    │   ├── NotLoaded            not_loaded (retry)
+    │   ├── InsufficientMemory   insufficient_memory (retry)
     │   ├── Draining             draining (retry)
     │   └── ConnectionLost       connection_lost (retry)
     ├── DeadlineExceeded         deadline_exceeded (retry)
@@ -120,6 +122,18 @@ class NotReady(Unavailable):
     """The daemon, or the model, is still starting."""
 
     code = "not_ready"
+
+
+class NotLoaded(Unavailable):
+    """The model is on disk, is not in memory, and may not be loaded by a request."""
+
+    code = "not_loaded"
+
+
+class InsufficientMemory(Unavailable):
+    """The model does not fit the memory that the budget, or what is in use, leaves."""
+
+    code = "insufficient_memory"
 
 
 class Draining(Unavailable):

@@ -1,47 +1,51 @@
-"""The core in process: admit, tokenise, route to an engine, fan events out.
+"""The core in process: requests through the intake to engines, models in and out of memory.
 
-Everything here runs on the event loop's thread, except loading and tokenising, which have threads
-of their own, and `_deliver`, which engines call on theirs.
+Everything here runs on the event loop's thread, except `_open`, which has the keeper's, and
+`_deliver`, which engines call on theirs.
 """
 
 from __future__ import annotations
 
 import asyncio
+import dataclasses
+import functools
 import logging
-import os
 import time
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from nsedge.api import (
     Event,
-    Failed,
-    Finished,
-    FinishReason,
     Health,
     HealthStatus,
+    LoadOutcome,
+    LoadResult,
+    LoadWish,
     ModelInfo,
     Request,
     Sink,
     Stats,
-    Timings,
-    Usage,
-    is_terminal,
+    UsageReport,
 )
 from nsedge.errors import (
-    BundleInvalid,
     Draining,
+    InsufficientMemory,
     NotReady,
     NsedgeError,
-    SlowConsumer,
-    UnknownModel,
 )
-from nsedge.runtime.admission import make_job
-from nsedge.runtime.engine import Emit, Job
-from nsedge.runtime.residency import Resident, load
-from nsedge.runtime.settings import EngineSettings
+from nsedge.intake import Intake
+from nsedge.live import LiveRequest
+from nsedge.models import check_drain
+from nsedge.runtime import footprint
+from nsedge.runtime.catalogue import Catalogue
+from nsedge.runtime.engine import Emit
+from nsedge.runtime.entries import Origin
+from nsedge.runtime.habits import Habits
+from nsedge.runtime.keeper import Keeper, Told
+from nsedge.runtime.residency import Resident, expected, load
+from nsedge.runtime.settings import EngineSettings, KeeperSettings
+from nsedge.runtime.usage_file import UsageFile
 from nsedge.version import VERSION
 
 log = logging.getLogger(__name__)
@@ -52,13 +56,26 @@ class ServiceSettings:
     """What the core serves, and within which bounds."""
 
     bundles: tuple[Path, ...]
+    """Loaded at the start; one that is not among `required` may fail, or find no room."""
+    required: frozenset[Path] | None = None
+    """None is all of them."""
+    folder: Path | None = None
+    """Where further bundles are, served from disk."""
+    on_demand: bool = True
+    """Whether a request may load a model."""
+    pinned: frozenset[str] = frozenset()
+    aliases: Mapping[str, str] = field(default_factory=dict)
     engine: EngineSettings = field(default_factory=EngineSettings)
+    keeper: KeeperSettings = field(default_factory=KeeperSettings)
+    predictor: str = "patterns"
+    usage_file: Path | None = None
+    """Where usage is kept over restarts; None keeps none."""
     max_untaken_events: int = 1024
     """Events a stream may hold that its reader has not taken."""
 
 
 class LocalService:
-    """Implements `nsedge.api.Service` over resident models."""
+    """Implements `nsedge.api.Service` over the models that it keeps."""
 
     def __init__(
         self, settings: ServiceSettings, *, clock: Callable[[], float] = time.monotonic
@@ -66,66 +83,90 @@ class LocalService:
         self._settings = settings
         self._clock = clock
         self._began_s = clock()
-        self._residents: dict[str, Resident] = {}
         self._status = HealthStatus.STARTING
-        self._live: set[LiveRequest] = set()
-        self._quiet = asyncio.Event()
-        self._quiet.set()
-        self._accepted = 0
-        self._reader = ThreadPoolExecutor(1, thread_name_prefix="tokenise")
+        self._catalogue = Catalogue[Resident](
+            paths=settings.bundles,
+            folder=settings.folder,
+            aliases=settings.aliases,
+            pinned=settings.pinned,
+            clock=clock,
+        )
+        self._keeper = Keeper[Resident](
+            settings=settings.keeper,
+            catalogue=self._catalogue,
+            load=self._open,
+            expect=functools.partial(expected, settings=settings.engine),
+            habits=Habits(
+                file=UsageFile(settings.usage_file),
+                predictor=settings.predictor,
+                setting=f"{VERSION} {settings.engine}",
+            ),
+            clock=clock,
+        )
+        self._intake = Intake(
+            keeper=self._keeper,
+            check_open=self._check_open,
+            on_demand=settings.on_demand,
+            max_waiting=settings.engine.max_queue + settings.engine.slots,
+            max_untaken=settings.max_untaken_events,
+            clock=clock,
+        )
 
     async def start(self) -> None:
-        """Load every bundle; then requests are taken.
+        """Load what is to be loaded at the start; then requests are taken.
 
         Raises:
-            NsedgeError: the first bundle's that does not load; nothing stays loaded.
+            NsedgeError: the first required bundle's that does not load, or, where none at all
+                loads, the first one's; nothing stays loaded.
         """
         self._loop = asyncio.get_running_loop()
+        await self._keeper.start()
         try:
-            for path in self._settings.bundles:
-                await self._load(path)
+            await self._load_first()
         except NsedgeError:
             self._status = HealthStatus.FAILED
             await self.stop()
             raise
         self._status = HealthStatus.READY
 
+    async def _load_first(self) -> None:
+        first: NsedgeError | None = None
+        required = self._settings.required
+        for path in self._settings.bundles:
+            try:
+                entry = self._catalogue.at(path)
+                wish = LoadWish(model=entry.name)
+                await asyncio.shield(self._keeper.want(entry, wish, Origin.START).done)
+            except NsedgeError as error:
+                if required is None or path in required:
+                    raise
+                first = first or error
+        if first is not None and not isinstance(first, InsufficientMemory) and not self._any():
+            raise first
+
+    def _any(self) -> bool:
+        return any(True for _ in self._keeper.stays)
+
     async def drain(self, timeout_s: float) -> None:
         """Take no new requests, wait for those at work, then cancel what is left."""
         self._status = HealthStatus.DRAINING
-        try:
-            await asyncio.wait_for(self._quiet.wait(), timeout_s)
-        except TimeoutError:
-            for live in list(self._live):
-                live.cancel()
-            await self._quiet.wait()
+        await self._intake.drain(timeout_s)
 
     async def stop(self) -> None:
-        """End the engines; requests still at work end as cancelled, and new ones are refused."""
+        """Let every model leave; requests still at work end as cancelled, new ones are refused."""
         if self._status is not HealthStatus.FAILED:
             self._status = HealthStatus.DRAINING
-        for resident in self._residents.values():
-            await asyncio.to_thread(resident.engine.stop)
-        self._residents.clear()
-        await asyncio.to_thread(self._reader.shutdown)
-        # What was tokenised meanwhile reached an engine that had ended.
-        for live in list(self._live):
-            live.end_unqueued()
+        await self._intake.stop()
+        await self._keeper.stop()
 
     def submit(self, request: Request, sink: Sink) -> LiveRequest:
         """Take a request; `sink` is not called before this has returned."""
-        live = LiveRequest(
-            request=request, sink=sink, max_untaken=self._settings.max_untaken_events
-        )
-        live.on_end = self._forget
-        self._live.add(live)
-        self._quiet.clear()
-        asyncio.get_running_loop().call_soon(self._admit, live, self._status)
-        return live
+        return self._intake.submit(request, sink)
 
     async def models(self) -> tuple[ModelInfo, ...]:
-        """Every resident model."""
-        return tuple(resident.info() for resident in self._residents.values())
+        """Every model there is, in memory or on disk."""
+        self._catalogue.refresh()
+        return tuple(entry.info() for entry in self._catalogue)
 
     async def health(self) -> Health:
         """Whether requests are taken."""
@@ -133,161 +174,109 @@ class LocalService:
 
     async def stats(self) -> Stats:
         """Counters and gauges."""
+        residency = self._keeper.stays.stats()
+        stays = sorted(self._keeper.stays, key=lambda stay: stay.leaving is None)
         return Stats(
             uptime_s=self._clock() - self._began_s,
-            rss_bytes=_rss_bytes(),
-            requests_accepted=self._accepted,
-            models={name: resident.stats() for name, resident in self._residents.items()},
+            rss_bytes=footprint.rss_bytes(),
+            requests_accepted=self._intake.accepted,
+            models={  # of two by one name, that which is not leaving
+                stay.entry.name: dataclasses.replace(stay.model.stats(), memory=stay.memory)
+                for stay in stays
+                if stay.model is not None
+            },
+            residency=residency,
         )
 
-    async def _load(self, path: Path) -> None:
-        began_s = self._clock()
-        resident = await asyncio.to_thread(
-            load,
+    async def load(self, wish: LoadWish) -> LoadResult:
+        """Have a model in memory.
+
+        Raises:
+            UnknownModel: there is none of that name.
+            InsufficientMemory: it does not fit; the message has the figures.
+            NsedgeError: what it failed to load with.
+        """
+        wish.check()
+        self._check_open()
+        entry = self._catalogue.find(wish.model)
+        if wish.exclusive and entry.ready is not None:
+            await self._keeper.clear(besides=entry)
+        if entry.ready is not None:
+            self._keeper.adjust(entry, wish)
+            return LoadResult(outcome=LoadOutcome.ALREADY_LOADED, model=entry.info())
+        coming = self._keeper.want(entry, wish, Origin.COMMAND)
+        if not wish.wait:
+            return LoadResult(outcome=LoadOutcome.QUEUED, model=entry.info())
+        await asyncio.shield(coming.done)
+        return LoadResult(outcome=LoadOutcome.LOADED, model=entry.info())
+
+    async def unload(
+        self, model: str | None, *, drain_s: float | None = None
+    ) -> tuple[ModelInfo, ...]:
+        """Let a model leave memory, or all of them; those that left.
+
+        Raises:
+            UnknownModel: there is none of that name.
+            InvalidParameter: `drain_s` is no time to wait.
+        """
+        check_drain(drain_s)
+        entries = list(self._catalogue) if model is None else [self._catalogue.find(model)]
+        left = await asyncio.gather(
+            *(self._keeper.unload(entry, drain_s=drain_s) for entry in entries)
+        )
+        return tuple(entry.info() for entry, gone in zip(entries, left, strict=True) if gone)
+
+    async def reload(self, model: str) -> ModelInfo:
+        """Read a model's bundle anew; what runs ends on the old one."""
+        self._check_open()
+        entry = self._catalogue.find(model)
+        await asyncio.shield(self._keeper.reload(entry).done)
+        return entry.info()
+
+    async def refresh(self) -> tuple[ModelInfo, ...]:
+        """Look for bundles that came, went or changed, and reload those in memory that changed;
+        what was reloaded. One that cannot be reloaded stays as it is, and is logged."""
+        self._catalogue.look()
+        done = []
+        for entry in self._catalogue.changed():
+            try:
+                done.append(await self.reload(entry.name))
+            except NsedgeError as error:
+                log.warning("%s stays as it was: %s", entry.name, error)
+        return tuple(done)
+
+    async def alias(self, alias: str, model: str | None) -> ModelInfo | None:
+        """Give a model a further name, or take it away."""
+        entry = self._catalogue.alias(alias, model)
+        return None if entry is None else entry.info()
+
+    async def usage(self) -> UsageReport:
+        """How models have been used, and which are worth loading."""
+        self._catalogue.refresh()
+        return self._keeper.habits.report(
+            preload_top=self._settings.keeper.preload_top,
+            names=[entry.name for entry in self._catalogue],
+        )
+
+    def _open(self, path: Path, told: Told, elsewhere: Callable[[], int]) -> Resident:
+        """Open a bundle; on the keeper's thread."""
+        return load(
             path,
             settings=self._settings.engine,
             deliver=self._deliver,
             clock=self._clock,
-        )
-        name = resident.manifest.name
-        if name in self._residents:
-            raise BundleInvalid(f"{path}: a model named {name!r} is loaded already")
-        resident.engine.start()
-        self._residents[name] = resident
-        log.info(
-            "loaded %s: %s on %s, %d slots of %d tokens, %.2f s",
-            name,
-            resident.variant.name,
-            resident.executor.provider,
-            self._settings.engine.slots,
-            resident.capacity,
-            self._clock() - began_s,
+            told=told,
+            elsewhere=elsewhere,
         )
 
     def _deliver(self, batch: list[tuple[Emit, Event]]) -> None:
         self._loop.call_soon_threadsafe(_fan_out, batch)
 
-    def _admit(self, live: LiveRequest, status: HealthStatus) -> None:
-        """Refuse at once what can never run; tokenise the rest. `status` is as of submission."""
-        if live.cancelled:
-            live.end_unqueued()
-            return
-        try:
-            resident = self._resident_for(live.request, status)
-        except NsedgeError as error:
-            live.fail(error)
-            return
-        reading = self._loop.run_in_executor(
-            self._reader, resident.prompts.read, live.request.prompt
-        )
-        submitted_s = self._clock()
-        reading.add_done_callback(lambda read: self._enqueue(live, resident, read, submitted_s))
-
-    def _resident_for(self, request: Request, status: HealthStatus) -> Resident:
-        if status is HealthStatus.DRAINING:
+    def _check_open(self) -> None:
+        if self._status is HealthStatus.DRAINING:
             raise Draining("the daemon is stopping and takes no new requests", retry_after_s=1.0)
-        if status is not HealthStatus.READY:
+        if self._status is not HealthStatus.READY:
             raise NotReady("the daemon is still loading its models", retry_after_s=1.0)
-        request.check()
-        resident = self._residents.get(request.model)
-        if resident is None:
-            served = ", ".join(sorted(self._residents)) or "none"
-            raise UnknownModel(f"no model {request.model!r} here; served: {served}", param="model")
-        return resident
-
-    def _enqueue(
-        self,
-        live: LiveRequest,
-        resident: Resident,
-        reading: asyncio.Future[tuple[int, ...]],
-        submitted_s: float,
-    ) -> None:
-        if live.cancelled:
-            live.end_unqueued()
-            return
-        try:
-            job = make_job(
-                live.request,
-                resident,
-                prompt_ids=reading.result(),
-                submitted_s=submitted_s,
-                emit=live.emit,
-            )
-        except NsedgeError as error:
-            live.fail(error)
-            return
-        except Exception:
-            log.exception("a prompt could not be read")
-            live.fail(NsedgeError("the prompt could not be read"))
-            return
-        self._accepted += 1
-        live.queue(resident, job)
-
-    def _forget(self, live: LiveRequest) -> None:
-        self._live.discard(live)
-        if not self._live:
-            self._quiet.set()
-
-
-class LiveRequest:
-    """A request between its submission and its terminal event; its submitter's `Ticket`."""
-
-    def __init__(self, *, request: Request, sink: Sink, max_untaken: int) -> None:
-        self.request = request
-        self.cancelled = False
-        self.on_end: Callable[[LiveRequest], None] | None = None
-        self._sink = sink
-        self._max_untaken = max_untaken
-        self._untaken = 0
-        self._ended = False
-        self._queued: tuple[Resident, Job] | None = None
-
-    def cancel(self) -> None:
-        """End the request wherever it stands. Its terminal event still comes; idempotent."""
-        self.cancelled = True
-        if self._queued is not None and not self._ended:
-            resident, job = self._queued
-            resident.engine.cancel(job)
-
-    def took(self, event: Event) -> None:
-        """The reader has taken `event`."""
-        self._untaken -= 1
-
-    def queue(self, resident: Resident, job: Job) -> None:
-        """Hand the job to its engine."""
-        self._queued = (resident, job)
-        resident.engine.submit(job)
-
-    def emit(self, event: Event) -> None:
-        """Give `event` to the reader; nothing follows a terminal one."""
-        if self._ended:
-            return
-        self._untaken += 1
-        if self._untaken > self._max_untaken and not is_terminal(event):
-            self.cancel()
-            event = Failed.of(
-                self.request.request_id,
-                SlowConsumer(f"the reader left {self._max_untaken} events untaken"),
-            )
-        self._ended = is_terminal(event)
-        if self._ended and self.on_end is not None:
-            self.on_end(self)
-        self._sink(event)
-
-    def fail(self, error: NsedgeError) -> None:
-        """End with an error."""
-        self.emit(Failed.of(self.request.request_id, error))
-
-    def end_unqueued(self) -> None:
-        """End as cancelled, before any engine saw the request."""
-        self.emit(
-            Finished(
-                request_id=self.request.request_id,
-                reason=FinishReason.CANCELLED,
-                usage=Usage(prompt_tokens=0, completion_tokens=0),
-                timings=Timings(queue_s=0.0, prefill_s=0.0, decode_s=0.0),
-            )
-        )
 
 
 def _fan_out(batch: list[tuple[Emit, Event]]) -> None:
@@ -296,12 +285,3 @@ def _fan_out(batch: list[tuple[Emit, Event]]) -> None:
             emit(event)
         except Exception:
             log.exception("a sink failed on %s", type(event).__name__)
-
-
-def _rss_bytes() -> int:
-    """Resident memory of this process; 0 where /proc does not tell."""
-    try:
-        pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
-    except (OSError, IndexError, ValueError):
-        return 0
-    return pages * os.sysconf("SC_PAGE_SIZE")

@@ -72,15 +72,70 @@ class Core(_Section, frozen=True, kw_only=True):
 
 
 class Models(_Section, frozen=True, kw_only=True):
-    """What is served."""
+    """What is served, and what of it is held in memory."""
 
     load: Annotated[
         tuple[str, ...],
         _text(
-            "Bundles to serve, by name in HOME/bundles or by path; empty is every one there.",
+            "Bundles to load at the start, by name in HOME/bundles or by path; empty is every one"
+            " there, as far as they fit.",
             "list of names or absolute paths",
         ),
     ] = ()
+    pin: Annotated[
+        tuple[str, ...],
+        _text(
+            "Models to load at the start and to keep: neither evicted nor unloaded for being idle.",
+            "list of names",
+        ),
+    ] = ()
+    on_demand: Annotated[
+        bool,
+        Meta(description="Let a request load a model of HOME/bundles that is not in memory."),
+    ] = True
+    memory_bytes: Annotated[
+        int,
+        _number(
+            "Memory for all models together; 0 is nine tenths of what is free at the start.",
+            0,
+            2**50,
+        ),
+    ] = 0
+    device_memory_bytes: Annotated[
+        int, _number("Memory of a GPU for all models together; 0 is all there is.", 0, 2**50)
+    ] = 0
+    keep_alive: Annotated[
+        float | Literal["forever"],
+        _text(
+            "Seconds without a request after which a model leaves memory.", 'seconds, or "forever"'
+        ),
+    ] = "forever"
+    keep_alives: Annotated[
+        tuple[str, ...],
+        _text("Models with a keep-alive of their own.", "list of NAME=TIME: 300, 5m, now, forever"),
+    ] = ()
+    aliases: Annotated[
+        tuple[str, ...], _text("Further names for models.", "list of ALIAS=NAME")
+    ] = ()
+    preload_top: Annotated[
+        int,
+        _number(
+            "How many of the models likeliest to be asked for next are loaded while nothing runs,"
+            " where they fit without any other leaving; 0 is none.",
+            0,
+            1024,
+        ),
+    ] = 2
+    preload_idle_s: Annotated[
+        float, _number("Seconds without a request before one of them is loaded.", 0, 86400)
+    ] = 2.0
+    predictor: Annotated[
+        Literal["patterns", "score"],
+        Meta(
+            description="What foretells: patterns of hour, order and frequency, or the score of"
+            " use and recency alone."
+        ),
+    ] = "patterns"
 
 
 class Engine(_Section, frozen=True, kw_only=True):
@@ -178,6 +233,11 @@ class Settings(_Section, frozen=True, kw_only=True):
     def bundles(self) -> Path:
         """Where bundles live."""
         return self.home / "bundles"
+
+    @property
+    def usage_file(self) -> Path:
+        """Where the use of models is kept over restarts."""
+        return self.home / "state" / "usage.json"
 
 
 SECTIONS: dict[str, type[_Section]] = {

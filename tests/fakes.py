@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 from dataclasses import dataclass, field
 
 from nsedge.api import (
@@ -14,15 +15,22 @@ from nsedge.api import (
     FinishReason,
     Health,
     HealthStatus,
+    Loading,
+    LoadOutcome,
+    LoadResult,
+    LoadWish,
     ModelInfo,
     ModelState,
     ModelStats,
+    ModelUsage,
+    Recommendation,
     Request,
     Sink,
     Started,
     Stats,
     Timings,
     Usage,
+    UsageReport,
     is_terminal,
 )
 from nsedge.errors import (
@@ -33,6 +41,7 @@ from nsedge.errors import (
     SlowConsumer,
     UnknownModel,
 )
+from nsedge.models import check_drain
 
 MODEL = "echo"
 
@@ -109,6 +118,11 @@ class FakeService:
     fail_after: int | None = None
     """Break off with an error after so many deltas."""
     gate: asyncio.Event | None = None
+    load_steps: int = 0
+    """Tell so many steps of loading before a request starts."""
+    loaded: bool = True
+    aliases: set[str] = field(default_factory=set)
+    wishes: list[LoadWish] = field(default_factory=list)
     live: set[FakeTicket] = field(default_factory=set)
     cancelled: int = 0
     accepted: int = 0
@@ -127,8 +141,9 @@ class FakeService:
             ModelInfo(
                 name=MODEL,
                 kind="causal-lm",
-                state=ModelState.READY,
+                state=ModelState.READY if self.loaded else ModelState.ABSENT,
                 created=1_700_000_000,
+                aliases=tuple(sorted(self.aliases)),
                 variant="fake",
                 provider="none",
                 context_tokens=4096,
@@ -139,6 +154,52 @@ class FakeService:
 
     async def health(self) -> Health:
         return Health(status=self.status, version="0", uptime_s=1.0)
+
+    async def load(self, wish: LoadWish) -> LoadResult:
+        wish.check()
+        (model,) = await self.models()
+        if wish.model != MODEL:
+            raise UnknownModel(f"no model {wish.model!r} here", param="model")
+        was = LoadOutcome.ALREADY_LOADED if self.loaded else LoadOutcome.LOADED
+        self.loaded = True
+        self.wishes.append(wish)
+        return LoadResult(outcome=was, model=dataclasses.replace(model, state=ModelState.READY))
+
+    async def unload(
+        self, model: str | None, *, drain_s: float | None = None
+    ) -> tuple[ModelInfo, ...]:
+        check_drain(drain_s)
+        if model not in (None, MODEL, *self.aliases):
+            raise UnknownModel(f"no model {model!r} here", param="model")
+        was, self.loaded = self.loaded, False
+        return await self.models() if was else ()
+
+    async def reload(self, model: str) -> ModelInfo:
+        return (await self.load(LoadWish(model=model))).model
+
+    async def alias(self, alias: str, model: str | None) -> ModelInfo | None:
+        if model not in (None, MODEL):
+            raise UnknownModel(f"no model {model!r} here", param="model")
+        self.aliases.discard(alias)
+        if model is None:
+            return None
+        self.aliases.add(alias)
+        return (await self.models())[0]
+
+    async def usage(self) -> UsageReport:
+        used = ModelUsage(
+            usage_count=self.accepted,
+            total_s=1.0,
+            last_used_s=1_700_000_000.0,
+            priority_score=0.5,
+            likelihood=1.0,
+            hours=(0,) * 24,
+            followed_by={},
+        )
+        first = Recommendation(model=MODEL, likelihood=1.0, priority_score=0.5)
+        return UsageReport(
+            predictor="score", preload_top=1, models={MODEL: used}, recommendations=(first,)
+        )
 
     async def stats(self) -> Stats:
         model = ModelStats(
@@ -169,6 +230,9 @@ class FakeService:
             words = self._words(request)
             self.accepted += 1
             self.live.add(ticket)
+            for step in range(self.load_steps):
+                ticket.emit(self._loading(request, step))
+                await asyncio.sleep(self.pace_s)
             ticket.emit(
                 Started(request_id=request.request_id, prompt_tokens=len(words), queue_s=0.0)
             )
@@ -195,6 +259,15 @@ class FakeService:
         usage = Usage(prompt_tokens=len(words), completion_tokens=said)
         self._finish(ticket, reason, usage)
 
+    def _loading(self, request: Request, step: int) -> Loading:
+        return Loading(
+            request_id=request.request_id,
+            model=MODEL,
+            state=ModelState.LOADING,
+            position=0,
+            progress=step / self.load_steps,
+        )
+
     def _finish(self, ticket: FakeTicket, reason: FinishReason, usage: Usage) -> None:
         timings = Timings(queue_s=0.0, prefill_s=0.0, decode_s=0.0)
         label = ticket.request.request_id
@@ -207,7 +280,7 @@ class FakeService:
 
     def _words(self, request: Request) -> list[str]:
         request.check()
-        if request.model != MODEL:
+        if request.model not in (MODEL, *self.aliases):
             raise UnknownModel(f"no model {request.model!r} here", param="model")
         if len(self.live) >= self.max_requests:
             self.refused += 1

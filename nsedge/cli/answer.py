@@ -6,7 +6,7 @@ import sys
 import time
 from dataclasses import dataclass
 
-from nsedge.api import Delta, Failed, Finished, FinishReason
+from nsedge.api import Delta, Failed, Finished, FinishReason, Loading
 from nsedge.cli import output
 from nsedge.cli.exits import ExitStatus
 from nsedge.cli.pace import Pace
@@ -35,7 +35,7 @@ def show(events: Events, *, as_json: bool, quiet: bool) -> Answer:
         NsedgeError: what the service refused the request or broke off with.
         KeyboardInterrupt: at the second Ctrl-C.
     """
-    stream = _Stream(events, as_json=as_json)
+    stream = _Stream(events, as_json=as_json, quiet=quiet)
     try:
         end = stream.until_end()
     except KeyboardInterrupt:
@@ -53,11 +53,13 @@ def show(events: Events, *, as_json: bool, quiet: bool) -> Answer:
 class _Stream:
     """Shows events as they come, and remembers where it was interrupted."""
 
-    def __init__(self, events: Events, *, as_json: bool) -> None:
+    def __init__(self, events: Events, *, as_json: bool, quiet: bool) -> None:
         self.pace = Pace(time.monotonic)
         self.text = ""
         self._events = events
         self._as_json = as_json
+        self._quiet = quiet or as_json
+        self._told_loading = False
 
     def until_end(self) -> Finished:
         for event in self._events:
@@ -67,6 +69,8 @@ class _Stream:
             if isinstance(event, Failed):
                 self._end_line()
                 raise of_code(event.code)(event.message, param=event.param)
+            if isinstance(event, Loading):
+                self._tell_loading(event)
             if isinstance(event, Delta):
                 self.text += event.text
             if self._as_json:
@@ -74,6 +78,12 @@ class _Stream:
             elif isinstance(event, Delta):
                 output.say(event.text)
         raise ConnectionLost("the stream ended without its last event")
+
+    def _tell_loading(self, event: Loading) -> None:
+        if not self._quiet and not self._told_loading:
+            before = f", {event.position} before it" if event.position else ""
+            print(f"loading {event.model}{before} ...", file=sys.stderr)
+            self._told_loading = True
 
     def _end_line(self) -> None:
         if self.text and not self._as_json and not self.text.endswith("\n"):

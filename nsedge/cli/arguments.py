@@ -11,6 +11,8 @@ from typing import Any, NoReturn
 from nsedge.api import Priority, Sampling
 from nsedge.cli.exits import ExitStatus
 from nsedge.config import Override
+from nsedge.errors import InvalidParameter
+from nsedge.models import keep_alive_of
 from nsedge.version import VERSION
 
 
@@ -29,7 +31,7 @@ SERVERS = ("up", "serve", "web")
 """Commands that run until stopped; their JSON is the log's."""
 
 _CORE_FLAGS = {
-    "--models": ("models.load", "NAMES", "bundles to serve, by name or path, between commas"),
+    "--models": ("models.load", "NAMES", "bundles to load, by name or path, between commas"),
     "--slots": ("engine.slots", "N", "requests that run at once"),
     "--context-tokens": ("engine.context_tokens", "N", "prompt and output of one request"),
     "--threads": ("engine.threads", "N", "threads of the model; 0 is every usable core"),
@@ -151,9 +153,11 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     _servers(commands)
     _talkers(commands)
+    _keepers(commands)
     for name, meaning in (
-        ("models", "the models served"),
-        ("stats", "what the daemon is doing"),
+        ("models", "the models served, in memory or on disk"),
+        ("stats", "what the daemon is doing, and what its models hold"),
+        ("usage", "how models have been used, and which are worth loading"),
         ("doctor", "check this installation and say what to do about each fault"),
     ):
         _command(commands, name, meaning, _COMMON_FLAGS)
@@ -228,6 +232,35 @@ def _talkers(commands: _Commands) -> None:
         _scheduling_flags(parser)
 
 
+def _keepers(commands: _Commands) -> None:
+    """Commands that bring models into memory and out of it."""
+    load = _command(commands, "load", "load models into memory", _COMMON_FLAGS)
+    load.add_argument("models", metavar="MODEL", nargs="+")
+    load.add_argument(
+        "--keep-alive",
+        type=_keep_alive,
+        metavar="TIME",
+        help="unload when unused so long: 300, 5m, now, forever",
+    )
+    pins = load.add_mutually_exclusive_group()
+    pins.add_argument("--pin", action="store_true", default=None, help="never unload or evict it")
+    pins.add_argument("--unpin", action="store_false", dest="pin", help="take a pin away")
+    load.add_argument("--exclusive", action="store_true", help="unload all others first")
+    load.add_argument("--no-wait", action="store_true", help="return once the load is queued")
+    _priority_flag(load)
+    unload = _command(commands, "unload", "let models leave memory", _COMMON_FLAGS)
+    unload.add_argument("models", metavar="MODEL", nargs="*")
+    unload.add_argument("--all", action="store_true", help="every model")
+    unload.add_argument(
+        "--drain", type=float, metavar="SECONDS", help="end what still runs after so long"
+    )
+    reload = _command(commands, "reload", "read models anew from disk", _COMMON_FLAGS)
+    reload.add_argument("models", metavar="MODEL", nargs="+")
+    alias = _command(commands, "alias", "give a model a further name", _COMMON_FLAGS)
+    alias.add_argument("name", metavar="NAME")
+    alias.add_argument("model", metavar="MODEL", nargs="?", help="without it the name goes away")
+
+
 def _sampling_flags(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("sampling (the model's own defaults where absent)")
     for flag, (kind, text) in _SAMPLING.items():
@@ -250,13 +283,28 @@ def _sampling_flags(parser: argparse.ArgumentParser) -> None:
 
 def _scheduling_flags(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("scheduling")
+    _priority_flag(group)
+    group.add_argument(
+        "--deadline", type=float, metavar="SECONDS", help="fail where it is not done by then"
+    )
+    group.add_argument(
+        "--keep-alive", type=_keep_alive, metavar="TIME",
+        help="unload the model when unused so long from then on: 300, 5m, now, forever",
+    )  # fmt: skip
+
+
+def _priority_flag(group: argparse._ActionsContainer) -> None:
     group.add_argument(
         "--priority", choices=[*Priority], type=Priority, default=Priority.NORMAL,
         metavar="CLASS", help="interactive, normal or batch",
     )  # fmt: skip
-    group.add_argument(
-        "--deadline", type=float, metavar="SECONDS", help="fail where it is not done by then"
-    )
+
+
+def _keep_alive(text: str) -> float:
+    try:
+        return keep_alive_of(text)
+    except InvalidParameter as error:
+        raise argparse.ArgumentTypeError(error.message) from error
 
 
 def _bias(text: str) -> tuple[int, float]:

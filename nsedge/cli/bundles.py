@@ -12,22 +12,33 @@ MAKE_ONE = "`nsedge-export starter` makes one"
 
 
 def chosen(settings: Settings) -> tuple[Path, ...]:
-    """The directories of the bundles to serve.
+    """The directories of the bundles to load at the start: those named and pinned, or every one.
 
     Raises:
         BundleInvalid: a name that is not there, or none there at all; what is, and what to do.
     """
     found = find_bundles(settings.bundles)
-    if settings.models.load:
-        return tuple(_named(name, settings.bundles, found) for name in settings.models.load)
-    if not found:
+    if not found and not settings.models.load:
         raise BundleInvalid(f"no bundle in {settings.bundles}: {MAKE_ONE}")
-    return tuple(found)
+    wanted = named(settings)
+    return wanted if settings.models.load else tuple(dict.fromkeys((*wanted, *found)))
 
 
-def _named(name: str, folder: Path, found: list[Path]) -> Path:
+def named(settings: Settings) -> tuple[Path, ...]:
+    """The directories of the bundles that the settings name: without these it does not start.
+
+    Raises:
+        BundleInvalid: a name that is not there; what is, and what to do.
+    """
+    found, models = find_bundles(settings.bundles), settings.models
+    pinned = [_named("models.pin", name, settings.bundles, found) for name in models.pin]
+    loaded = [_named("models.load", name, settings.bundles, found) for name in models.load]
+    return tuple(dict.fromkeys((*pinned, *loaded)))
+
+
+def _named(key: str, name: str, folder: Path, found: list[Path]) -> Path:
     path = folder / name  # an absolute path stays itself
     if (path / MANIFEST_FILE).is_file():
         return path
     names = ", ".join(one.name for one in found) or f"none; {MAKE_ONE}"
-    raise BundleInvalid(f"models.load: no bundle at {path}; in {folder}: {names}")
+    raise BundleInvalid(f"{key}: no bundle at {path}; in {folder}: {names}")

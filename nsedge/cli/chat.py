@@ -68,6 +68,7 @@ class Conversation:
                 sampling=self._sampling,
                 priority=options.priority,
                 deadline_s=options.deadline,
+                keep_alive_s=options.keep_alive,
             ) as events:
                 shown = answer.show(events, as_json=options.json, quiet=options.quiet)
         except ConnectionLost:
@@ -85,7 +86,7 @@ class Conversation:
 
 
 def _check_model(client: Client, name: str) -> None:
-    served = [model.name for model in client.models()]
+    served = [known for model in client.models() for known in (model.name, *model.aliases)]
     if name not in served:
         raise UnknownModel(f"no model {name!r} here; served: {', '.join(served) or 'none'}")
 

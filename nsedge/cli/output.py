@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
 from collections.abc import Sequence
 from typing import TextIO
@@ -28,7 +29,17 @@ def say(text: str, *, to: TextIO | None = None) -> None:
 
 def say_json(value: object) -> None:
     """Write one JSON object a line; dataclasses, enums and structs are told as they are."""
-    print(json.dumps(msgspec.to_builtins(value), ensure_ascii=False), flush=True)
+    plain = msgspec.to_builtins(value)
+    print(json.dumps(_finite(plain), ensure_ascii=False, allow_nan=False), flush=True)
+
+
+def _finite(value: object) -> object:
+    """`value` with null for what JSON has no number for: a time without end."""
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def event_object(event: Event) -> dict[str, object]:
@@ -50,6 +61,13 @@ def table(heads: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
         for line in [list(heads), *cells]
     ]
     return "\n".join(lines)
+
+
+def seconds_text(seconds: float | None) -> str:
+    """A duration that may be without end, or not known: "300 s", "forever", "-"."""
+    if seconds is None:
+        return "-"
+    return "forever" if math.isinf(seconds) else f"{seconds:.3g} s"
 
 
 def bytes_text(count: int) -> str:

@@ -22,6 +22,7 @@ def run(loaded: Loaded, options: argparse.Namespace) -> int:
         "sampling": sampling,
         "priority": options.priority,
         "deadline_s": options.deadline,
+        "keep_alive_s": options.keep_alive,
     }
     with connect.to_core(loaded.settings) as client:
         events = (

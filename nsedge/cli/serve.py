@@ -6,16 +6,19 @@ import argparse
 import asyncio
 import contextlib
 import logging
+import math
 import os
 
 from nsedge import config
-from nsedge.api import Stats
+from nsedge.api import ModelState, Stats
 from nsedge.cli import bundles, logs
 from nsedge.cli.exits import ExitStatus
 from nsedge.cli.signals import StopRequests
 from nsedge.ipc.limits import Limits
 from nsedge.ipc.server import Server
-from nsedge.runtime.settings import Device, EngineSettings, PrefixReuse
+from nsedge.runtime import memory
+from nsedge.runtime.budget import Room
+from nsedge.runtime.settings import Device, EngineSettings, KeeperSettings, PrefixReuse
 from nsedge.sdnotify import Notifier
 from nsedge.service import LocalService, ServiceSettings
 from nsedge.settings import Settings
@@ -88,7 +91,8 @@ class Core:
         return not starting.cancelled()
 
     async def _serve(self, stop: StopRequests) -> None:
-        names = ", ".join(model.name for model in await self._service.models())
+        models = await self._service.models()
+        names = ", ".join(one.name for one in models if one.state is ModelState.READY) or "none yet"
         doors = ", ".join(endpoints(self._settings))
         log.info("ready", extra={"models": names, "endpoints": doors})
         self._notifier.ready(f"{doors}: {names}")
@@ -164,9 +168,25 @@ def service_settings(settings: Settings) -> ServiceSettings:
     Raises:
         BundleInvalid: where a bundle to serve is not there.
     """
-    engine = settings.engine
+    engine, models = settings.engine, settings.models
+    named = bundles.named(settings)
+    keep_alive_s = math.inf if models.keep_alive == "forever" else models.keep_alive
     return ServiceSettings(
         bundles=bundles.chosen(settings),
+        required=frozenset(named),
+        folder=settings.bundles,
+        on_demand=models.on_demand,
+        pinned=frozenset(models.pin),
+        aliases=config.named(models.aliases),
+        predictor=models.predictor,
+        usage_file=settings.usage_file,
+        keeper=KeeperSettings(
+            budget=Room(_budget(models.memory_bytes), models.device_memory_bytes or None),
+            keep_alive_s=keep_alive_s,
+            keep_alives=config.keep_alives(models),
+            preload_top=models.preload_top,
+            preload_idle_s=models.preload_idle_s,
+        ),
         engine=EngineSettings(
             slots=engine.slots,
             context_tokens=engine.context_tokens,
@@ -179,3 +199,11 @@ def service_settings(settings: Settings) -> ServiceSettings:
             device=Device(engine.device),
         ),
     )
+
+
+def _budget(wanted: int) -> int | None:
+    """The budget in bytes; None where nothing is wanted, and nothing tells what is there."""
+    if wanted:
+        return wanted
+    there = memory.available()
+    return None if there is None else there * 9 // 10

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from nsedge.api import ModelStats, Stats
+from nsedge.api import ModelMemory, ModelStats, ResidencyStats, Stats
 from nsedge.cli import connect, output
 from nsedge.config import Loaded
 
@@ -19,6 +19,9 @@ HEADS = (
     "READ",
     "REUSED",
     "WRITTEN",
+    "WEIGHTS",
+    "KV",
+    "ARENA",
 )
 
 
@@ -44,7 +47,25 @@ def _text(stats: Stats) -> str:
         for name, model in stats.models.items()
         if model.finished
     ]
-    return "\n".join([head, output.table(HEADS, rows), *ends])
+    return "\n".join([head, *_residency(stats.residency), output.table(HEADS, rows), *ends])
+
+
+def _residency(held: ResidencyStats | None) -> list[str]:
+    if held is None:
+        return []
+    budget = "no budget" if held.budget_bytes is None else output.bytes_text(held.budget_bytes)
+    lines = [
+        f"models claim {output.bytes_text(held.used_bytes)} of {budget}; {held.loads} loads,"
+        f" {held.load_failures} failed, {held.evictions} evicted, {held.idle_unloads} left idle"
+    ]
+    if held.guesses:
+        lines.append(
+            f"{held.guesses} loaded before anybody asked: {held.guesses_used} were then used,"
+            f" {held.guesses_wasted} left unused"
+        )
+    if held.device_used_bytes:
+        lines.append(f"and {output.bytes_text(held.device_used_bytes)} of the device's memory")
+    return lines
 
 
 def _row(name: str, model: ModelStats) -> tuple[object, ...]:
@@ -60,4 +81,13 @@ def _row(name: str, model: ModelStats) -> tuple[object, ...]:
         model.prompt_tokens,
         model.prefix_hit_tokens,
         model.completion_tokens,
+        *_memory(model.memory),
     )
+
+
+def _memory(held: ModelMemory | None) -> tuple[str, str, str]:
+    if held is None:
+        return ("-", "-", "-")
+    text = output.bytes_text
+    kv_bytes = held.kv_bytes + held.device_bytes
+    return (text(held.weights_bytes), text(kv_bytes), text(held.arena_bytes))

@@ -14,7 +14,7 @@ import zmq
 
 from nsedge import api
 from nsedge.errors import ConnectionLost, MessageTooLarge, NsedgeError, OutOfOrder
-from nsedge.ipc import endpoints, protocol
+from nsedge.ipc import endpoints, protocol, queries
 from nsedge.ipc import messages as wire
 from nsedge.ipc.connection import Connection
 from nsedge.ipc.ticket import RemoteTicket
@@ -23,8 +23,6 @@ from nsedge.stream import EventStream
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
-
-Query = wire.ModelsQuery | wire.StatsQuery | wire.HealthQuery
 
 
 class AsyncClient:
@@ -131,6 +129,7 @@ class AsyncClient:
         sampling: api.Sampling | None = None,
         priority: api.Priority = api.Priority.NORMAL,
         deadline_s: float | None = None,
+        keep_alive_s: float | None = None,
         request_id: str | None = None,
     ) -> EventStream:
         """The events of continuing `text`; leaving their `async with` or loop cancels."""
@@ -141,6 +140,7 @@ class AsyncClient:
             sampling=sampling or api.Sampling(),
             priority=priority,
             deadline_s=deadline_s,
+            keep_alive_s=keep_alive_s,
         )
 
     def chat(
@@ -151,6 +151,7 @@ class AsyncClient:
         sampling: api.Sampling | None = None,
         priority: api.Priority = api.Priority.NORMAL,
         deadline_s: float | None = None,
+        keep_alive_s: float | None = None,
         request_id: str | None = None,
     ) -> EventStream:
         """The events of the assistant's next turn; leaving their `async with` or loop cancels."""
@@ -161,6 +162,7 @@ class AsyncClient:
             sampling=sampling or api.Sampling(),
             priority=priority,
             deadline_s=deadline_s,
+            keep_alive_s=keep_alive_s,
         )
 
     def submit(self, request: api.Request, sink: api.Sink) -> RemoteTicket:
@@ -190,6 +192,36 @@ class AsyncClient:
         """Counters and gauges. Raises ConnectionLost, or what the daemon answers."""
         reply = await self._ask(wire.StatsQuery(id=self.new_id()))
         return _present(reply.stats)
+
+    async def load(self, wish: api.LoadWish) -> api.LoadResult:
+        """Have a model in memory. Raises ConnectionLost, or what the daemon answers."""
+        wish.check()
+        reply = await self._ask(queries.load_of(wish, self.new_id()))
+        return _present(reply.loaded)
+
+    async def unload(
+        self, model: str | None, *, drain_s: float | None = None
+    ) -> tuple[api.ModelInfo, ...]:
+        """Let a model leave memory, all where None; those that left. Raises ConnectionLost, or
+        what the daemon answers."""
+        reply = await self._ask(wire.Unload(id=self.new_id(), model=model, drain_s=drain_s))
+        return reply.models or ()
+
+    async def reload(self, model: str) -> api.ModelInfo:
+        """Have a bundle read anew. Raises ConnectionLost, or what the daemon answers."""
+        reply = await self._ask(wire.Reload(id=self.new_id(), model=model))
+        return _present(reply.models)[0]
+
+    async def alias(self, alias: str, model: str | None) -> api.ModelInfo | None:
+        """Give a model a further name, or take it away where None. Raises ConnectionLost, or what
+        the daemon answers."""
+        reply = await self._ask(wire.Alias(id=self.new_id(), alias=alias, model=model))
+        return next(iter(reply.models or ()), None)
+
+    async def usage(self) -> api.UsageReport:
+        """How models have been used. Raises ConnectionLost, or what the daemon answers."""
+        reply = await self._ask(wire.UsageQuery(id=self.new_id()))
+        return _present(reply.usage)
 
     def cancel(self, ticket: RemoteTicket) -> None:
         """Ask for the end of a request: on the control socket, since it is fast, and on the data
@@ -232,7 +264,7 @@ class AsyncClient:
         connection.send_frames(frame)
         return ticket
 
-    async def _ask(self, query: Query) -> wire.Reply:
+    async def _ask(self, query: wire.Query) -> wire.Reply:
         if self._connection is None:
             raise self._missing()
         future: asyncio.Future[wire.Reply] = asyncio.get_running_loop().create_future()
@@ -326,7 +358,7 @@ class AsyncClient:
                 if ticket is not None:
                     ticket.arrived(size)
                     self._deliver(ticket, protocol.event_of(message))
-            case wire.Started():
+            case wire.Started() | wire.Loading():
                 ticket = self._tickets.get(message.id)
                 if ticket is not None:
                     self._deliver(ticket, protocol.event_of(message))

@@ -14,13 +14,16 @@ from msgspec import Meta, Struct
 from nsedge.api import (
     FinishReason,
     Health,
+    LoadResult,
     Message,
     ModelInfo,
+    ModelState,
     Priority,
     Sampling,
     Stats,
     Timings,
     Usage,
+    UsageReport,
 )
 
 SESSION_BYTES = 16
@@ -58,6 +61,7 @@ class Generate(_Wire, frozen=True, kw_only=True, tag="generate"):
     traceparent: Label | None = None
     priority: Priority = Priority.NORMAL
     deadline_s: float | None = None
+    keep_alive_s: float | None = None
 
 
 class Chat(_Wire, frozen=True, kw_only=True, tag="chat"):
@@ -71,6 +75,7 @@ class Chat(_Wire, frozen=True, kw_only=True, tag="chat"):
     traceparent: Label | None = None
     priority: Priority = Priority.NORMAL
     deadline_s: float | None = None
+    keep_alive_s: float | None = None
 
 
 class Credit(_Wire, frozen=True, kw_only=True, tag="credit"):
@@ -98,6 +103,47 @@ class HealthQuery(_Wire, frozen=True, kw_only=True, tag="health"):
     id: Id
 
 
+class Load(_Wire, frozen=True, kw_only=True, tag="load"):
+    """Asks for a model to be in memory."""
+
+    id: Id
+    model: Name
+    priority: Priority = Priority.NORMAL
+    keep_alive_s: float | None = None
+    pin: bool | None = None
+    exclusive: bool = False
+    wait: bool = True
+
+
+class Unload(_Wire, frozen=True, kw_only=True, tag="unload"):
+    """Lets a model leave memory, or all of them."""
+
+    id: Id
+    model: Name | None = None
+    drain_s: float | None = None
+
+
+class Reload(_Wire, frozen=True, kw_only=True, tag="reload"):
+    """Has a model's bundle read anew."""
+
+    id: Id
+    model: Name
+
+
+class Alias(_Wire, frozen=True, kw_only=True, tag="alias"):
+    """Gives a model a further name, or takes it away."""
+
+    id: Id
+    alias: Name
+    model: Name | None = None
+
+
+class UsageQuery(_Wire, frozen=True, kw_only=True, tag="usage"):
+    """Asks how models have been used, and which are worth loading."""
+
+    id: Id
+
+
 class Bye(_Wire, frozen=True, kw_only=True, tag="bye"):
     """Closes the session and cancels what it holds."""
 
@@ -118,9 +164,9 @@ class Ping(_Wire, frozen=True, kw_only=True, tag="ping"):
     session: SessionKey
 
 
-DataMessage = (
-    Hello | Generate | Chat | Credit | ModelsQuery | StatsQuery | HealthQuery | Cancel | Bye
-)
+Command = Load | Unload | Reload | Alias
+Query = ModelsQuery | StatsQuery | HealthQuery | UsageQuery | Command
+DataMessage = Hello | Generate | Chat | Credit | Query | Cancel | Bye
 ControlMessage = Cancel | Ping | HealthQuery
 ClientMessage = DataMessage | Ping
 
@@ -142,6 +188,16 @@ class Welcome(_Wire, frozen=True, kw_only=True, tag="welcome"):
     max_credit_bytes: int
     control_suffix: str
     control_port_offset: int
+
+
+class Loading(_Wire, frozen=True, kw_only=True, tag="loading"):
+    """The request waits for its model; since 1.2, to clients that say so in `hello`."""
+
+    id: str
+    model: str
+    state: ModelState
+    position: int
+    progress: float
 
 
 class Started(_Wire, frozen=True, kw_only=True, tag="started"):
@@ -190,6 +246,8 @@ class Reply(_Wire, frozen=True, kw_only=True, tag="reply"):
     models: tuple[ModelInfo, ...] | None = None
     health: Health | None = None
     stats: Stats | None = None
+    loaded: LoadResult | None = None
+    usage: UsageReport | None = None
     error: Failed | None = None
 
 
@@ -197,4 +255,4 @@ class Pong(_Wire, frozen=True, kw_only=True, tag="pong"):
     """The session of the ping lives."""
 
 
-ServerMessage = Welcome | Started | Delta | Finished | Failed | Reply | Pong
+ServerMessage = Welcome | Loading | Started | Delta | Finished | Failed | Reply | Pong

@@ -24,7 +24,8 @@ from nsedge.errors import (
 )
 from nsedge.ipc import messages as wire
 
-VERSION = "1.1"
+VERSION = "1.2"
+MINOR = 2
 MAJOR = 1
 MAGIC = b"nsedge/1"
 
@@ -103,6 +104,11 @@ def check_version(protocol: str) -> None:
         )
 
 
+def minor_of(protocol: str) -> int:
+    """The minor version that a peer says it speaks."""
+    return int(protocol.split(".")[1])
+
+
 def request_of(message: wire.Generate | wire.Chat) -> api.Request:
     """The request that a message asks for."""
     prompt: api.Prompt
@@ -117,6 +123,7 @@ def request_of(message: wire.Generate | wire.Chat) -> api.Request:
         sampling=message.sampling,
         priority=message.priority,
         deadline_s=message.deadline_s,
+        keep_alive_s=message.keep_alive_s,
     )
 
 
@@ -141,6 +148,7 @@ def encode_request(request: api.Request, *, credit: int | None = None) -> bytes:
             credit=credit,
             priority=request.priority,
             deadline_s=request.deadline_s,
+            keep_alive_s=request.keep_alive_s,
         )
     else:
         message = wire.Chat(
@@ -151,6 +159,7 @@ def encode_request(request: api.Request, *, credit: int | None = None) -> bytes:
             credit=credit,
             priority=request.priority,
             deadline_s=request.deadline_s,
+            keep_alive_s=request.keep_alive_s,
         )
     try:
         return encode(message)
@@ -176,6 +185,16 @@ def encode_event(event: api.Event) -> bytes:
     match event:
         case api.Delta():
             return encode_delta(event)
+        case api.Loading():
+            return encode(
+                wire.Loading(
+                    id=event.request_id,
+                    model=event.model,
+                    state=event.state,
+                    position=event.position,
+                    progress=event.progress,
+                )
+            )
         case api.Started():
             return encode(
                 wire.Started(
@@ -209,11 +228,21 @@ def failed_of(event: api.Failed) -> wire.Failed:
     )
 
 
-def event_of(message: wire.Started | wire.Delta | wire.Finished | wire.Failed) -> api.Event:
+def event_of(
+    message: wire.Loading | wire.Started | wire.Delta | wire.Finished | wire.Failed,
+) -> api.Event:
     """The event that a message carries."""
     match message:
         case wire.Delta(id=label, seq=seq, text=text, token_ids=token_ids):
             return api.Delta(request_id=label, seq=seq, text=text, token_ids=token_ids)
+        case wire.Loading():
+            return api.Loading(
+                request_id=message.id,
+                model=message.model,
+                state=message.state,
+                position=message.position,
+                progress=message.progress,
+            )
         case wire.Started():
             return api.Started(
                 request_id=message.id, prompt_tokens=message.prompt_tokens, queue_s=message.queue_s

@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 from nsedge.api import Event, Failed, Service
 from nsedge.errors import Draining, NsedgeError, OutOfOrder, Unavailable
 from nsedge.ipc import messages as wire
-from nsedge.ipc import protocol
+from nsedge.ipc import protocol, queries
 from nsedge.ipc.endpoints import CONTROL_PORT_OFFSET, CONTROL_SUFFIX
 from nsedge.ipc.limits import Limits
 from nsedge.ipc.loopsocket import Frames
@@ -30,7 +30,6 @@ PROBE_DELAY_S = 0.05
 """From the end of a connection to the look for sessions it took with it: long enough for ZeroMQ to
 have forgotten its route."""
 
-Query = wire.ModelsQuery | wire.StatsQuery | wire.HealthQuery
 Send = Callable[[Peer, Sequence[bytes]], bool]
 
 _PONG = protocol.encode(wire.Pong())
@@ -161,7 +160,7 @@ class Server:
                 self._cancel(message)
             case wire.Bye():
                 self._sessions.close(session)
-            case wire.ModelsQuery() | wire.StatsQuery() | wire.HealthQuery():
+            case _:
                 self._ask_for(session, message)
 
     def _hear_control(self, peer: Peer, frame: bytes) -> None:
@@ -189,7 +188,7 @@ class Server:
         before = self._sessions.of_peer(peer)
         if before is not None:
             self._sessions.close(before)
-        session = self._sessions.open(peer, self._clock())
+        session = self._sessions.open(peer, self._clock(), minor=protocol.minor_of(hello.protocol))
         log.info("a session opens for %r", hello.client)
         limits = self._limits
         welcome = wire.Welcome(
@@ -272,7 +271,7 @@ class Server:
 
     # Queries.
 
-    def _ask_for(self, session: Session, query: Query) -> None:
+    def _ask_for(self, session: Session, query: wire.Query) -> None:
         if session.queries >= self._limits.max_queries:
             raise Unavailable(f"{session.queries} queries are unanswered, the most allowed")
         session.queries += 1
@@ -280,9 +279,11 @@ class Server:
         def done(_: asyncio.Task[None]) -> None:
             session.queries -= 1
 
-        self._answer_soon(session.peer, query, self._routers.send_data).add_done_callback(done)
+        self._answer_soon(
+            session.peer, query, self._routers.send_data, minor=session.minor
+        ).add_done_callback(done)
 
-    def _ask_on_control(self, peer: Peer, query: Query) -> None:
+    def _ask_on_control(self, peer: Peer, query: wire.Query) -> None:
         if self._control_queries >= self._limits.max_queries:
             raise Unavailable(f"{self._control_queries} queries are unanswered, the most allowed")
         self._control_queries += 1
@@ -292,15 +293,17 @@ class Server:
 
         self._answer_soon(peer, query, self._routers.send_control).add_done_callback(done)
 
-    def _answer_soon(self, peer: Peer, query: Query, send: Send) -> asyncio.Task[None]:
-        task = self._loop.create_task(self._answer(peer, query, send))
+    def _answer_soon(
+        self, peer: Peer, query: wire.Query, send: Send, *, minor: int = protocol.MINOR
+    ) -> asyncio.Task[None]:
+        task = self._loop.create_task(self._answer(peer, query, send, minor))
         self._queries.add(task)
         task.add_done_callback(self._queries.discard)
         return task
 
-    async def _answer(self, peer: Peer, query: Query, send: Send) -> None:
+    async def _answer(self, peer: Peer, query: wire.Query, send: Send, minor: int) -> None:
         try:
-            reply = await self._reply(query)
+            reply = await queries.answer(self._service, query, minor=minor)
         except NsedgeError as error:
             reply = _error_reply(query, error)
         except Exception:
@@ -308,17 +311,8 @@ class Server:
             reply = _error_reply(query, _internal())
         send(peer, [protocol.encode(reply)])
 
-    async def _reply(self, query: Query) -> wire.Reply:
-        match query:
-            case wire.ModelsQuery():
-                return wire.Reply(id=query.id, models=await self._service.models())
-            case wire.StatsQuery():
-                return wire.Reply(id=query.id, stats=await self._service.stats())
-            case wire.HealthQuery():
-                return wire.Reply(id=query.id, health=await self._service.health())
 
-
-def _error_reply(query: Query, error: NsedgeError) -> wire.Reply:
+def _error_reply(query: wire.Query, error: NsedgeError) -> wire.Reply:
     return wire.Reply(id=query.id, error=protocol.failed_of(Failed.of(query.id, error)))
 
 

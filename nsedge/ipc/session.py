@@ -18,7 +18,8 @@ from nsedge.api import Delta, Event, Failed, Finished, Ticket
 from nsedge.errors import OutOfOrder, SlowConsumer, Unavailable
 from nsedge.ipc.limits import Limits
 from nsedge.ipc.messages import SESSION_BYTES
-from nsedge.ipc.protocol import encode_delta, encode_event, merge
+from nsedge.ipc.protocol import MINOR, encode_delta, encode_event, merge
+from nsedge.ipc.queries import is_known
 
 Peer = bytes
 """The routing id that the data socket gives a connection."""
@@ -65,6 +66,8 @@ class Session:
     outbox: list[bytes] = field(default_factory=list)
     taken: list[tuple[Stream, Event]] = field(default_factory=list)
     """Events to tell the service of once the outbox is sent."""
+    minor: int = MINOR
+    """Of the protocol that the client speaks."""
     flushing: bool = False
     """A flush is due this loop turn."""
     suspect: bool = False
@@ -87,7 +90,9 @@ class Session:
         """Take the service's next event of `stream`: send it, hold it, or let it go."""
         if stream.closed:
             return
-        if isinstance(event, Delta):
+        if not is_known(event, self.minor):
+            self.taken.append((stream, event))
+        elif isinstance(event, Delta):
             self._offer_delta(stream, event)
         elif isinstance(event, Failed):
             self._forget_pending(stream)
@@ -221,8 +226,8 @@ class Sessions:
         """The session that knows this key."""
         return self._by_key.get(key)
 
-    def open(self, peer: Peer, now_s: float) -> Session:
-        """A new session; one that the connection had must be closed first.
+    def open(self, peer: Peer, now_s: float, *, minor: int = MINOR) -> Session:
+        """A new session, of protocol 1.`minor`; one that the connection had must be closed first.
 
         Raises:
             Unavailable: as many are open as may be.
@@ -237,6 +242,7 @@ class Sessions:
             key=secrets.token_bytes(SESSION_BYTES),
             limits=self._limits,
             last_seen_s=now_s,
+            minor=minor,
         )
         self._by_peer[peer] = self._by_key[session.key] = session
         return session

@@ -138,6 +138,7 @@ class Client:
         sampling: api.Sampling | None = None,
         priority: api.Priority = api.Priority.NORMAL,
         deadline_s: float | None = None,
+        keep_alive_s: float | None = None,
         request_id: str | None = None,
     ) -> Events:
         """The events of continuing `text`; leaving their `with` or loop cancels."""
@@ -148,6 +149,7 @@ class Client:
             sampling=sampling or api.Sampling(),
             priority=priority,
             deadline_s=deadline_s,
+            keep_alive_s=keep_alive_s,
         )
 
     def chat(
@@ -158,6 +160,7 @@ class Client:
         sampling: api.Sampling | None = None,
         priority: api.Priority = api.Priority.NORMAL,
         deadline_s: float | None = None,
+        keep_alive_s: float | None = None,
         request_id: str | None = None,
     ) -> Events:
         """The events of the assistant's next turn; leaving their `with` or loop cancels."""
@@ -168,6 +171,7 @@ class Client:
             sampling=sampling or api.Sampling(),
             priority=priority,
             deadline_s=deadline_s,
+            keep_alive_s=keep_alive_s,
         )
 
     def models(self) -> tuple[api.ModelInfo, ...]:
@@ -181,6 +185,30 @@ class Client:
     def stats(self) -> api.Stats:
         """Counters and gauges. Raises ConnectionLost, or what the daemon answers."""
         return self._run(self._client.stats())
+
+    def load(self, wish: api.LoadWish) -> api.LoadResult:
+        """Have a model in memory. Raises ConnectionLost, or what the daemon answers."""
+        return self._run(self._client.load(wish))
+
+    def unload(
+        self, model: str | None, *, drain_s: float | None = None
+    ) -> tuple[api.ModelInfo, ...]:
+        """Let a model leave memory, all where None; those that left. Raises ConnectionLost, or
+        what the daemon answers."""
+        return self._run(self._client.unload(model, drain_s=drain_s))
+
+    def reload(self, model: str) -> api.ModelInfo:
+        """Have a bundle read anew. Raises ConnectionLost, or what the daemon answers."""
+        return self._run(self._client.reload(model))
+
+    def alias(self, alias: str, model: str | None) -> api.ModelInfo | None:
+        """Give a model a further name, or take it away where None. Raises ConnectionLost, or what
+        the daemon answers."""
+        return self._run(self._client.alias(alias, model))
+
+    def usage(self) -> api.UsageReport:
+        """How models have been used. Raises ConnectionLost, or what the daemon answers."""
+        return self._run(self._client.usage())
 
     def close(self) -> None:
         """End what is live, say goodbye, and close for good. Idempotent."""

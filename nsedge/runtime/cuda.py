@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from nsedge.bundle import KvLayout
 from nsedge.errors import DeviceUnavailable
 from nsedge.runtime.binding import bind
-from nsedge.runtime.kv import View, host_view
+from nsedge.runtime.kv import KvBytes, View, host_view
 
 CUDA = "cuda"
 DRIVER = "libcuda.so.1"
@@ -112,6 +112,11 @@ class Rows:
         self._token_bytes = head_dim * np.dtype(whole.dtype).itemsize
         self._head_bytes = capacity * self._token_bytes
 
+    @property
+    def bytes(self) -> int:
+        """The whole tensor's size."""
+        return self._whole.shape[0] * self._heads * self._head_bytes
+
     def view(self, first: int, rows: int) -> View:
         """`rows` rows from `first` on."""
         shape = (rows, *self._whole.shape[1:])
@@ -160,6 +165,14 @@ class CudaKv:
         """Exchange the first `tokens` tokens of two rows."""
         moves = (first, self._spare), (second, first), (self._spare, second)
         self._copy(*moves, tokens=tokens)
+
+    def held(self) -> KvBytes:
+        """All of it, from the beginning."""
+        size = sum(tensor.bytes for tensor in self._tensors)
+        return KvBytes(resident=0, reserved=size, device=size)
+
+    def forget(self) -> None:
+        """Nothing: a GPU's memory is not taken page by page."""
 
     def _copy(self, *moves: tuple[int, int], tokens: int) -> None:
         for source, target in moves:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from nsedge.bundle import Variant
 from nsedge.runtime.binding import Device, HostDevice
 from nsedge.runtime.cuda import CUDA, CudaDevice
+from nsedge.runtime.kv import KvBytes, KvMemory
 from nsedge.runtime.plan import KvCopy, KvSwap, StepPlan
 from nsedge.runtime.session import open_session
 from nsedge.runtime.speculation import MOST_DRAFTED
@@ -93,6 +94,23 @@ class Executor(ABC):
     @abstractmethod
     def _run(self, plan: StepPlan) -> NDArray[np.float32]:
         """Run a step whose copies are made."""
+
+    def kv_bytes(self) -> KvBytes:
+        """What the caches take; from any thread."""
+        held = [memory.held() for memory in self._caches()]
+        return KvBytes(
+            resident=sum(one.resident for one in held),
+            reserved=sum(one.reserved for one in held),
+            device=sum(one.device for one in held),
+        )
+
+    def forget_caches(self) -> None:
+        """Give the caches' memory back, with all that is in them."""
+        for memory in self._caches():
+            memory.forget()
+
+    def _caches(self) -> list[KvMemory]:
+        return [self._kv]
 
     @abstractmethod
     def _unbind(self) -> None:

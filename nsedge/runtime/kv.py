@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nsedge.bundle import KvLayout
-from nsedge.runtime.memory import reserve
+from nsedge.runtime.footprint import resident_bytes
+from nsedge.runtime.memory import release, reserve
 
 HOST = "cpu"
 
@@ -48,6 +49,23 @@ class KvMemory(Protocol):
         """Exchange the first `tokens` tokens of two rows."""
         ...
 
+    def held(self) -> KvBytes:
+        """What it takes."""
+        ...
+
+    def forget(self) -> None:
+        """Give back what can be; nothing that was written is kept."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KvBytes:
+    """What a cache takes of host memory now, what it takes when full, and what of a GPU's."""
+
+    resident: int
+    reserved: int
+    device: int = 0
+
 
 class HostKv:
     """A cache in host memory, taken page by page as it is written; `layers` are its arrays.
@@ -80,6 +98,18 @@ class HostKv:
             kept = memory[first, :, :end].copy()
             memory[first, :, :end] = memory[second, :, :end]
             memory[second, :, :end] = kept
+
+    def held(self) -> KvBytes:
+        """The pages written so far, and all there are."""
+        each = self._each()
+        return KvBytes(
+            resident=sum(map(resident_bytes, each)), reserved=sum(one.nbytes for one in each)
+        )
+
+    def forget(self) -> None:
+        """Give every page back."""
+        for memory in self._each():
+            release(memory)
 
     def _whole(self, tokens: int) -> int:
         return -(-tokens // self._block) * self._block

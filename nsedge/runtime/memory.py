@@ -18,6 +18,11 @@ from nsedge.runtime.cgroups import CGROUPS, PROC, groups
 _SMAPS = Path("/proc/self/smaps")
 _libc = ctypes.CDLL(None)
 
+OWN_BLOCK_BYTES = 256 * 1024
+# malloc.h, and DEFAULT_MMAP_THRESHOLD_MAX on 64 bits.
+_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
+_LARGEST_THRESHOLD = 32 * 2**20
+
 
 def reserve(shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[np.generic]:
     """A writable array of zeros whose pages are the kernel's until they are first written.
@@ -33,10 +38,38 @@ def reserve(shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[np.generic]:
     return np.frombuffer(block, wanted, math.prod(shape)).reshape(shape)
 
 
+def release(array: NDArray[np.generic]) -> None:
+    """Give the pages of an array from `reserve` back; it is all zeros again, where that can be."""
+    address, size = ctypes.c_void_p(array.ctypes.data), ctypes.c_size_t(array.nbytes)
+    _libc.madvise(address, size, mmap.MADV_DONTNEED)
+
+
 def trim() -> None:
     """Give back what the C allocator keeps of memory that was freed; glibc only."""
     if hasattr(_libc, "malloc_trim"):
         _libc.malloc_trim(0)
+
+
+@contextlib.contextmanager
+def blocks_of_their_own() -> Iterator[None]:
+    """Have what is allocated meanwhile, from OWN_BLOCK_BYTES on, go back to the kernel whole when
+    it is freed; glibc only.
+
+    glibc learns from large blocks that are freed to take the next ones from its heaps, where what a
+    model leaves behind is kept in pieces. Afterwards blocks come from the heaps, as those that a
+    step frees at once should, up to the size that glibc would learn at most.
+    """
+    _mallopt(_MMAP_THRESHOLD, OWN_BLOCK_BYTES)
+    try:
+        yield
+    finally:
+        _mallopt(_MMAP_THRESHOLD, _LARGEST_THRESHOLD)
+        _mallopt(_TRIM_THRESHOLD, 2 * _LARGEST_THRESHOLD)
+
+
+def _mallopt(option: int, value: int) -> None:
+    if hasattr(_libc, "mallopt"):
+        _libc.mallopt(option, value)
 
 
 def drop_mapped(folder: Path) -> int:

@@ -64,6 +64,10 @@ class PromptCaches:
         """Some memory to try the graph with."""
         return self._caches[0].memory
 
+    def each(self) -> list[HostKv]:
+        """The memory of every cache."""
+        return [cache.memory for cache in list(self._caches)]
+
     def _take(self) -> PromptCache:
         free = next((cache for cache in self._caches if cache.is_free), None)
         if free is None:

@@ -1,34 +1,51 @@
-"""Which bundles are resident, and where they run."""
+"""A bundle in memory: the variant that runs here, its engine, and what it holds."""
 
 from __future__ import annotations
 
 import datetime
 import logging
 from collections.abc import Callable
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
+import numpy as np
 from tokenizers import Tokenizer
 
 from nsedge import native
-from nsedge.api import ModelInfo, ModelState, ModelStats
+from nsedge.api import ModelInfo, ModelMemory, ModelState, ModelStats
 from nsedge.bundle import Bundle, Variant
 from nsedge.errors import BundleInvalid, DeviceUnavailable
 from nsedge.runtime import memory
+from nsedge.runtime.budget import Amount
 from nsedge.runtime.cores import CpuMeter, usable_cores
 from nsedge.runtime.detokenizer import Detokenizer
 from nsedge.runtime.elastic import Elastic
 from nsedge.runtime.engine import Deliver, Engine, StepRunner
 from nsedge.runtime.executor import Executor, Source
 from nsedge.runtime.executors import open_executor
+from nsedge.runtime.footprint import Growth
 from nsedge.runtime.prompt import PromptReader
+from nsedge.runtime.reading import read_ahead
 from nsedge.runtime.sampler import Sampler
 from nsedge.runtime.scheduler import Policy, Scheduler
 from nsedge.runtime.session import can_run
 from nsedge.runtime.settings import Device, EngineSettings, PrefixReuse
 from nsedge.runtime.slots import Slots
 from nsedge.runtime.threads import FOLLOW_FROM, ThreadChoice
+from nsedge.runtime.warming import largest_steps
 
 log = logging.getLogger(__name__)
+
+
+Told = Callable[[ModelState, float], None]
+"""Hears how far a load is: LOADING with the share read, 0 to 1, then WARMING. Any thread."""
+
+
+def _to_nobody(state: ModelState, progress: float) -> None:
+    pass
+
+
+def _nothing() -> int:
+    return 0
 
 
 class Resident:
@@ -42,8 +59,12 @@ class Resident:
         settings: EngineSettings,
         deliver: Deliver,
         clock: Callable[[], float],
+        told: Told = _to_nobody,
+        elsewhere: Callable[[], int] = _nothing,
     ) -> None:
         """Load `variant` and warm it up; the engine does not run yet.
+
+        `elsewhere` gives the bytes that others may grow by meanwhile.
 
         Raises:
             BundleInvalid: where a file cannot be loaded.
@@ -54,13 +75,17 @@ class Resident:
         self.variant = variant
         self.capacity = min(manifest.context_length, settings.context_tokens)
         self._slots = settings.slots
+        graph = bundle.file(variant.graph)
+        read_ahead(sorted(graph.parent.iterdir()), lambda share: told(ModelState.LOADING, share))
+        memory.trim()  # what others freed must not go while this one is measured
+        growth = Growth(elsewhere)
         tokenizer = _open_tokenizer(bundle)
         self.prompts = PromptReader(bundle, tokenizer)
         self.detokenizer = Detokenizer(tokenizer)
         threads = settings.threads or usable_cores()
         self.executor = open_executor(
             Source(
-                graph=bundle.file(variant.graph),
+                graph=graph,
                 variant=variant,
                 vocab_size=manifest.vocab_size,
                 slots=settings.slots,
@@ -69,31 +94,79 @@ class Resident:
                 scales=None if variant.kv.scales is None else bundle.file(variant.kv.scales),
             )
         )
-        self.executor.warm_up()
+        told(ModelState.WARMING, 1.0)
+        self._weights_bytes = growth.take()
+        self._warm_up(settings)
+        self._arena_bytes = growth.take()
         runner: StepRunner = self.executor
         if variant.device == "cpu" and threads >= FOLLOW_FROM and not settings.threads:
-            runner = follow_cores(
-                self.executor, graph=bundle.file(variant.graph), threads=threads, clock=clock
-            )
-        self.engine = Engine(
+            runner = follow_cores(self.executor, graph=graph, threads=threads, clock=clock)
+        self.engine = self._engine(runner, settings, deliver, clock)
+
+    def _warm_up(self, settings: EngineSettings) -> None:
+        """Run the largest steps, then give back the cache's pages that they wrote."""
+        self.executor.warm_up()
+        for plan in largest_steps(
+            slots=settings.slots,
+            capacity=self.capacity,
+            chunk_tokens=settings.prefill_chunk_tokens,
+        ):
+            self.executor.run(plan)
+        self.executor.forget_caches()
+
+    def _engine(
+        self,
+        runner: StepRunner,
+        settings: EngineSettings,
+        deliver: Deliver,
+        clock: Callable[[], float],
+    ) -> Engine:
+        policy = Policy(
+            max_waiting=settings.max_queue,
+            chunk_tokens=settings.prefill_chunk_tokens,
+            prefix_reuse=reuse_of(self.variant, settings.prefix_reuse),
+            stretch=settings.step_stretch,
+            burst_s=settings.burst_s,
+            drafts=self.variant.io.prompt is None,
+            mixed=self.variant.io.segments is not None,
+        )
+        slots = Slots(count=settings.slots, contiguous=self.variant.io.segments is None)
+        return Engine(
             runner=runner,
-            scheduler=Scheduler(
-                slots=Slots(count=settings.slots, contiguous=variant.io.segments is None),
-                policy=Policy(
-                    max_waiting=settings.max_queue,
-                    chunk_tokens=settings.prefill_chunk_tokens,
-                    prefix_reuse=reuse_of(variant, settings.prefix_reuse),
-                    stretch=settings.step_stretch,
-                    burst_s=settings.burst_s,
-                    drafts=variant.io.prompt is None,
-                    mixed=variant.io.segments is not None,
-                ),
-            ),
-            sampler=Sampler(end_ids=manifest.eos_token_ids),
+            scheduler=Scheduler(slots=slots, policy=policy),
+            sampler=Sampler(end_ids=self.manifest.eos_token_ids),
             deliver=deliver,
             clock=clock,
-            name=f"engine-{manifest.name}",
+            name=f"engine-{self.manifest.name}",
         )
+
+    def start(self) -> None:
+        """Let the engine run."""
+        self.engine.start()
+
+    def close(self) -> None:
+        """End the engine, once nobody uses it; what it held is free when nobody holds this."""
+        self.engine.stop()
+
+    def measure(self) -> tuple[ModelMemory, Amount]:
+        """What it holds now, and what of that the budget is held to: weights, arena, and KV, at
+        least one full context of it. From any thread; a few milliseconds where the cache is large.
+        """
+        kv = self.executor.kv_bytes()
+        held = ModelMemory(
+            weights_bytes=self._weights_bytes,
+            kv_bytes=kv.resident,
+            arena_bytes=self._arena_bytes,
+            kv_reserved_bytes=kv.reserved,
+            device_bytes=kv.device,
+        )
+        least = 0 if kv.device else context_bytes(self.variant, self.capacity)
+        host = held.weights_bytes + held.arena_bytes + max(kv.resident, least)
+        return held, Amount(host, held.device_bytes)
+
+    def kv_bytes(self) -> int:
+        """What its caches hold of the host's memory; from any thread."""
+        return self.executor.kv_bytes().resident
 
     def info(self) -> ModelInfo:
         """What clients are told."""
@@ -113,6 +186,33 @@ class Resident:
     def stats(self) -> ModelStats:
         """What the engine did and does."""
         return self.engine.stats(slots=self._slots, capacity=self.capacity)
+
+
+def context_bytes(variant: Variant, capacity: int) -> int:
+    """Keys and values of one full context."""
+    kv = variant.kv
+    tokens = -(-capacity // kv.block_tokens) * kv.block_tokens
+    return 2 * kv.layers * kv.heads * kv.width * tokens * np.dtype(kv.dtype).itemsize
+
+
+def expected(path: Path, settings: EngineSettings) -> Amount:
+    """What the bundle at `path` can be expected to claim, before it was ever loaded: its files as
+    they lie on disk, and one full context of KV.
+
+    Raises:
+        BundleInvalid: where the bundle is damaged.
+        DeviceUnavailable: where none of its variants runs on the wanted device.
+    """
+    bundle = Bundle.open(path)
+    manifest = bundle.manifest
+    variant = choose_variant(manifest.variants, settings.device, manifest.name)
+    folder = PurePosixPath(variant.graph).parent
+    files = manifest.files.items()
+    weights = sum(entry.bytes for name, entry in files if PurePosixPath(name).parent == folder)
+    capacity = min(manifest.context_length, settings.context_tokens)
+    if variant.device == "cpu":
+        return Amount(weights + context_bytes(variant, capacity))
+    return Amount(0, weights + settings.slots * context_bytes(variant, capacity))
 
 
 def follow_cores(
@@ -135,7 +235,13 @@ def follow_cores(
 
 
 def load(
-    path: Path, *, settings: EngineSettings, deliver: Deliver, clock: Callable[[], float]
+    path: Path,
+    *,
+    settings: EngineSettings,
+    deliver: Deliver,
+    clock: Callable[[], float],
+    told: Told = _to_nobody,
+    elsewhere: Callable[[], int] = _nothing,
 ) -> Resident:
     """Open the bundle at `path` and make it resident.
 
@@ -145,7 +251,16 @@ def load(
     """
     bundle = Bundle.open(path)
     variant = choose_variant(bundle.manifest.variants, settings.device, bundle.manifest.name)
-    return Resident(bundle=bundle, variant=variant, settings=settings, deliver=deliver, clock=clock)
+    with memory.blocks_of_their_own():
+        return Resident(
+            bundle=bundle,
+            variant=variant,
+            settings=settings,
+            deliver=deliver,
+            clock=clock,
+            told=told,
+            elsewhere=elsewhere,
+        )
 
 
 def reuse_of(variant: Variant, wanted: PrefixReuse) -> PrefixReuse:

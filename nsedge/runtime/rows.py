@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from nsedge.runtime.binding import Binding, place_cache
 from nsedge.runtime.executor import Executor, Source
-from nsedge.runtime.kv import HostKv
+from nsedge.runtime.kv import HostKv, KvMemory
 from nsedge.runtime.plan import Chunk, StepPlan
 from nsedge.runtime.prompt_cache import PromptCaches, read_scales
 
@@ -62,6 +62,9 @@ class RowExecutor(Executor):
 
     def _unbind(self) -> None:
         self._bindings.clear()
+
+    def _caches(self) -> list[KvMemory]:
+        return [self._kv, *([] if self._prompts is None else self._prompts.each())]
 
     def _decode(self, plan: StepPlan) -> None:
         rows = len(plan.decode)

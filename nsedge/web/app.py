@@ -10,7 +10,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
-import msgspec
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.typedefs import Handler
@@ -18,7 +17,8 @@ from aiohttp.typedefs import Handler
 from nsedge.api import ChatPrompt, HealthStatus, Message, Request, Role, Service, TextPrompt
 from nsedge.errors import ConfigInvalid, Draining, EmptyPrompt, NsedgeError, UnknownModel
 from nsedge.version import VERSION
-from nsedge.web import gate, openai, schema
+from nsedge.web import gate, models, openai, schema
+from nsedge.web.answers import DESK, json_answer
 from nsedge.web.desk import Desk
 from nsedge.web.errors import Refusal, Refused
 from nsedge.web.limits import WebLimits
@@ -31,7 +31,6 @@ from nsedge.web.sse import (
 )
 
 log = logging.getLogger(__name__)
-DESK = web.AppKey("desk", Desk)
 CLOSING_S = 2.0
 """What handlers get to write their last bytes, once told to end."""
 LINGER_S = 1.0
@@ -58,6 +57,7 @@ def create_app(service: Service, limits: WebLimits | None = None) -> web.Applica
             web.get("/health", health),
             web.get("/v1/models", list_models),
             web.get("/v1/models/{name}", show_model),
+            *models.ROUTES,
             web.post("/v1/chat/completions", chat_completions),
             web.post("/v1/completions", completions),
             web.post("/api/generate", generate),
@@ -116,37 +116,39 @@ async def index(request: web.Request) -> web.Response:
     resources = request.app.router.resources()
     routes = [f"{route.method} {each.canonical}" for each in resources for route in each]
     shown = [route for route in routes if not route.startswith("HEAD")]
-    return _json({"name": "nsedge", "version": VERSION, "routes": shown})
+    return json_answer({"name": "nsedge", "version": VERSION, "routes": shown})
 
 
 async def live(request: web.Request) -> web.Response:
     """`GET /live`: the shim itself runs."""
-    return _json({"status": "live", "version": VERSION})
+    return json_answer({"status": "live", "version": VERSION})
 
 
 async def health(request: web.Request) -> web.Response:
     """`GET /health`: 200 when requests are taken, else 503 and why not."""
     desk = request.app[DESK]
     if desk.draining:
-        return _json({"status": "draining", "reason": "the web shim is stopping"}, 503)
+        return json_answer({"status": "draining", "reason": "the web shim is stopping"}, 503)
     try:
         found = await desk.ask(desk.service.health())
     except NsedgeError as error:
-        return _json({"status": "unreachable", "reason": error.message, "code": error.code}, 503)
+        return json_answer(
+            {"status": "unreachable", "reason": error.message, "code": error.code}, 503
+        )
     body = {
         "status": found.status.value,
         "reason": found.reason,
         "version": found.version,
         "uptime_s": found.uptime_s,
     }
-    return _json(body, 200 if found.status is HealthStatus.READY else 503)
+    return json_answer(body, 200 if found.status is HealthStatus.READY else 503)
 
 
 async def list_models(request: web.Request) -> web.Response:
     """`GET /v1/models`."""
     desk = request.app[DESK]
-    models = await desk.ask(desk.service.models())
-    return _json({"object": "list", "data": [openai.model_object(model) for model in models]})
+    served = await desk.ask(desk.service.models())
+    return json_answer({"object": "list", "data": [openai.model_object(one) for one in served]})
 
 
 async def show_model(request: web.Request) -> web.Response:
@@ -155,7 +157,7 @@ async def show_model(request: web.Request) -> web.Response:
     model = await request.app[DESK].model(name)
     if model is None:
         raise UnknownModel(f"no model {name!r} is served here", param="model")
-    return _json(openai.model_object(model))
+    return json_answer(openai.model_object(model))
 
 
 async def chat_completions(request: web.Request) -> web.StreamResponse:
@@ -174,7 +176,9 @@ async def generate(request: web.Request) -> web.StreamResponse:
     with desk.label(request[gate.REQUEST_ID]) as label:
         wanted = await _generate_request(request, label)
         (choice,) = await desk.whole([wanted])
-    return _json({"text": choice.text, "model": wanted.model, **generate_end(choice.finished)})
+    return json_answer(
+        {"text": choice.text, "model": wanted.model, **generate_end(choice.finished)}
+    )
 
 
 async def generate_stream(request: web.Request) -> web.StreamResponse:
@@ -225,7 +229,7 @@ async def _complete(request: web.Request, shape: _Shape[AnyOpenAiBody]) -> web.S
         )
         if not body.stream:
             choices = await desk.whole(requests)
-            return _json(shape.whole(head, choices, per_prompt))
+            return json_answer(shape.whole(head, choices, per_prompt))
         encoder = shape.stream(
             head, choices=len(requests), per_prompt=per_prompt, usage=_wants_usage(body)
         )
@@ -303,12 +307,6 @@ def _refusal_answer(request: web.Request, refusal: Refusal) -> web.Response:
     if not request.content.is_eof():
         answer.force_close()
     return answer
-
-
-def _json(body: dict[str, Any], status: int = 200) -> web.Response:
-    return web.Response(
-        status=status, body=msgspec.json.encode(body), content_type="application/json"
-    )
 
 
 def _wants_usage(body: schema.OpenAiBody) -> bool:

@@ -7,7 +7,18 @@ from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Self
 
-from nsedge.api import Delta, Event, Failed, Finished, Request, Service, Sink, Ticket, is_terminal
+from nsedge.api import (
+    Delta,
+    Event,
+    Failed,
+    Finished,
+    Loading,
+    Request,
+    Service,
+    Sink,
+    Ticket,
+    is_terminal,
+)
 from nsedge.errors import NsedgeError
 from nsedge.web.errors import Refusal, Refused
 from nsedge.web.openai import Choice
@@ -22,6 +33,8 @@ class Choices:
     """
 
     def __init__(self, service: Service, requests: Sequence[Request]) -> None:
+        self.loading: Loading | None = None
+        """How far the model is from being there, while it is waited for."""
         self._service = service
         self._requests = requests
         self._tickets: list[Ticket] = []
@@ -130,7 +143,8 @@ class Choices:
         def sink(event: Event) -> None:
             if is_terminal(event):
                 self._running.discard(index)
-            if self._left:
+            self.loading = event if isinstance(event, Loading) else None
+            if self._left or self.loading is not None:
                 self._tickets[index].took(event)
                 return
             self._ready.append((index, event))

@@ -17,10 +17,11 @@ from nsedge.web.choices import Choices
 from nsedge.web.errors import Refusal, Refused
 from nsedge.web.limits import WebLimits
 from nsedge.web.openai import Choice
-from nsedge.web.sse import PING, AnswerStream, Batch, settled
+from nsedge.web.sse import AnswerStream, Batch, ping, settled
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
+_COMING = {ModelState.WARMING, ModelState.LOADING}
 _STREAM_HEADERS = {
     "Content-Type": "text/event-stream; charset=utf-8",
     "Cache-Control": "no-store",
@@ -67,17 +68,19 @@ class Desk:
             ) from error
 
     async def model(self, name: str | None) -> ModelInfo | None:
-        """The model of that name, None if there is none; unnamed, the first that is ready.
+        """The model of that name or alias, None if there is none; unnamed, the first that is
+        ready, or else the first that a request can bring into memory.
 
         Raises:
-            NotReady: where none is ready.
+            NotReady: where there is none.
         """
         models = await self.ask(self.service.models())
         if name is not None:
-            return next((model for model in models if model.name == name), None)
-        for model in models:
-            if model.state is ModelState.READY:
-                return model
+            return next((one for one in models if name == one.name or name in one.aliases), None)
+        for states in ({ModelState.READY}, _COMING, {ModelState.ABSENT}):
+            for model in models:
+                if model.state in states:
+                    return model
         raise NotReady("no model is ready")
 
     async def whole(self, requests: Sequence[Request]) -> list[Choice]:
@@ -141,7 +144,7 @@ async def _write_all(
 ) -> None:
     try:
         while True:
-            data = encoder.encode(batch) if batch else PING
+            data = encoder.encode(batch) if batch else ping(choices.loading)
             if encoder.ended:
                 break
             if data:

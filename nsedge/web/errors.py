@@ -40,6 +40,8 @@ VERDICTS: dict[str, Verdict] = {
     "unavailable": Verdict(503, SERVER),
     "queue_full": Verdict(429, RATE),
     "not_ready": Verdict(503, SERVER),
+    "not_loaded": Verdict(503, SERVER),
+    "insufficient_memory": Verdict(503, SERVER),
     "draining": Verdict(503, SERVER),
     "connection_lost": Verdict(503, SERVER),
     "deadline_exceeded": Verdict(504, SERVER),

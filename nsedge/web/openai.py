@@ -20,6 +20,7 @@ from nsedge.api import (
     TextPrompt,
 )
 from nsedge.errors import EmptyPrompt, InvalidParameter, MessageTooLarge
+from nsedge.models import keep_alive_of
 from nsedge.web.limits import WebLimits
 from nsedge.web.schema import (
     ChatBody,
@@ -153,12 +154,18 @@ def sampling(body: SamplingFields) -> Sampling:
 
 
 def scheduling(body: SamplingFields) -> dict[str, Any]:
-    """The request's `priority` and `deadline_s`, as a body asks for them.
+    """The request's `priority`, `deadline_s` and `keep_alive_s`, as a body asks for them.
 
     Raises:
-        InvalidParameter: where the priority is neither a number nor the name of a class.
+        InvalidParameter: where the priority is neither a number nor the name of a class, or the
+            keep-alive no duration.
     """
-    return {"priority": _priority(body.priority), "deadline_s": body.deadline_s}
+    kept = body.keep_alive
+    return {
+        "priority": priority_of(body.priority),
+        "deadline_s": body.deadline_s,
+        "keep_alive_s": None if kept is None else keep_alive_of(kept),
+    }
 
 
 def check_length(chars: int, limits: WebLimits, param: str) -> None:
@@ -247,6 +254,7 @@ def model_object(model: ModelInfo) -> dict[str, Any]:
         "context_tokens": model.context_tokens,
         "provider": model.provider,
         "variant": model.variant,
+        "aliases": model.aliases,
     }
 
 
@@ -325,7 +333,7 @@ def _refuse_unsupported(body: OpenAiBody, neutral: dict[str, tuple[Any, ...]]) -
             raise InvalidParameter(f"{field} is not supported here", param=field)
 
 
-def _priority(value: str | int | None) -> Priority:
+def priority_of(value: str | int | None) -> Priority:
     """vLLM's default, 0, is the normal class."""
     if value is None or value == 0:
         return Priority.NORMAL

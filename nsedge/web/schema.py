@@ -37,6 +37,8 @@ class SamplingFields(msgspec.Struct, kw_only=True):
     priority: str | Integer | None = None
     """A class by name; or, as vLLM has it, a number, of which the lower goes first."""
     deadline_s: float | None = None
+    keep_alive: str | float | None = None
+    """How long the model stays in memory unused from then on: seconds, `5m`, `forever`, `now`."""
 
 
 class StreamOptions(msgspec.Struct):
@@ -105,7 +107,46 @@ class GenerateBody(SamplingFields, kw_only=True):
     """Continue the text as it stands, without the chat template."""
 
 
-Body = TypeVar("Body", bound=SamplingFields)
+class LoadBody(msgspec.Struct, kw_only=True):
+    """`POST /api/models/load`."""
+
+    model: ModelName
+    priority: str | Integer | None = None
+    keep_alive: str | float | None = None
+    pin: bool | None = None
+    exclusive: bool = False
+    wait: bool = True
+
+
+class PreloadBody(msgspec.Struct, kw_only=True):
+    """`POST /api/models/preload`."""
+
+    models: Annotated[list[ModelName], Meta(min_length=1, max_length=64)]
+    priority: str | Integer | None = None
+
+
+class UnloadBody(msgspec.Struct, kw_only=True):
+    """`POST /api/models/unload`: one model, or all."""
+
+    model: ModelName | None = None
+    all: bool = False
+    drain_s: float | None = None
+
+
+class ReloadBody(msgspec.Struct, kw_only=True):
+    """`POST /api/models/reload`."""
+
+    model: ModelName
+
+
+class AliasBody(msgspec.Struct, kw_only=True):
+    """`POST /api/models/alias`; without a model the alias is taken away."""
+
+    alias: ModelName
+    model: ModelName | None = None
+
+
+Body = TypeVar("Body", bound=msgspec.Struct)
 
 
 def decode(raw: bytes, kind: type[Body]) -> Body:

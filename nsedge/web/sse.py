@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from nsedge.api import Delta, Event, Failed, Finished, FinishReason, Started
+from nsedge.api import Delta, Event, Failed, Finished, FinishReason, Loading
 from nsedge.errors import Unavailable
 from nsedge.web.errors import Refusal
 from nsedge.web.openai import Head, clipped, usage
@@ -204,7 +204,16 @@ def generate_end(finished: Finished) -> dict[str, Any]:
     }
 
 
-def settled(event: Event) -> Started | Delta | Finished | Failed:
+def ping(loading: Loading | None) -> bytes:
+    """The comment for a silence: the stream lives; or how far its model is from being there."""
+    if loading is None:
+        return PING
+    return (
+        f": loading {loading.model}, {loading.position} before it, {loading.progress:.0%} read\n\n"
+    ).encode()
+
+
+def settled(event: Event) -> Event:
     """`event`, but a cancellation that the client did not ask for is a failure to it."""
     if isinstance(event, Finished) and event.reason is FinishReason.CANCELLED:
         error = Unavailable("the request was cancelled before it ended")

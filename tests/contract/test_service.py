@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import functools
+import math
 from collections.abc import Callable, Coroutine
 
 import pytest
 
 from nsedge import api
+from nsedge.errors import InvalidParameter, UnknownModel
 from nsedge.stream import EventStream
 from tests.contract.subjects import SUBJECTS, Subject
 from tests.ipc import PATIENCE_S, gathered, text_of, until
@@ -227,3 +229,50 @@ async def test_every_class_is_served(subject: Subject) -> None:
     for priority in api.Priority:
         request = dataclasses.replace(asking(subject, priority), priority=priority)
         assert isinstance(await Record(subject, request).end(), api.Finished)
+
+
+@over_every_subject
+async def test_models_are_loaded_and_unloaded(subject: Subject) -> None:
+    service = subject.service
+    await service.unload(subject.model)
+    assert await service.unload(subject.model) == ()
+    wish = api.LoadWish(model=subject.model, keep_alive_s=600.0)
+    first, second = await service.load(wish), await service.load(wish)
+    assert first.outcome is api.LoadOutcome.LOADED
+    assert second.outcome is api.LoadOutcome.ALREADY_LOADED
+    assert second.model.state is api.ModelState.READY
+    (gone,) = await service.unload(None)
+    assert gone.name == subject.model
+    assert (await service.reload(subject.model)).state is api.ModelState.READY
+    for call in (service.load(api.LoadWish(model="no")), service.unload("no")):
+        with pytest.raises(UnknownModel):
+            await call
+    with pytest.raises(InvalidParameter):
+        await service.load(api.LoadWish(model=subject.model, keep_alive_s=-1.0))
+    for drain_s in (-1.0, math.nan, math.inf):
+        with pytest.raises(InvalidParameter):
+            await service.unload(subject.model, drain_s=drain_s)
+
+
+@over_every_subject
+async def test_an_alias_is_a_name(subject: Subject) -> None:
+    service = subject.service
+    named = await service.alias("nickname", subject.model)
+    assert named is not None
+    assert named.aliases == ("nickname",)
+    end = await Record(subject, asking(subject, model="nickname")).end()
+    assert isinstance(end, api.Finished)
+    assert await service.alias("nickname", None) is None
+    end = await Record(subject, asking(subject, "b", model="nickname")).end()
+    assert isinstance(end, api.Failed)
+    with pytest.raises(UnknownModel):
+        await service.alias("nickname", "no-such-model")
+
+
+@over_every_subject
+async def test_use_is_counted(subject: Subject) -> None:
+    await Record(subject, asking(subject)).end()
+    report = await subject.service.usage()
+    assert report.models[subject.model].usage_count >= 1
+    assert len(report.models[subject.model].hours) == 24
+    assert [one.model for one in report.recommendations] == [subject.model]

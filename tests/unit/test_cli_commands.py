@@ -98,12 +98,50 @@ def test_a_system_message_and_raw_exclude_each_other(daemon, capsys):
 def test_models_and_stats(daemon, capsys):
     assert main(["models"]) == main(["stats"]) == 0
     said = capsys.readouterr().out
-    assert "echo   ready  none" in said
+    assert said.splitlines()[1].split()[:5] == ["echo", "ready", "-", "-", "0"]
     assert "0 requests accepted" in said
     assert main(["models", "--json"]) == main(["stats", "--json"]) == 0
     models, stats = objects(capsys.readouterr().out)
     assert models["models"][0]["name"] == MODEL
     assert stats["models"][MODEL]["waiting"] == 0
+
+
+def test_models_are_loaded_and_unloaded(daemon, capsys):
+    daemon.loaded = False
+    words = ["load", MODEL, "--keep-alive", "5m", "--pin", "--exclusive", "--no-wait"]
+    assert main([*words, "--priority", "interactive"]) == 0
+    assert capsys.readouterr().out == f"{MODEL}: loaded\n"
+    (wish,) = daemon.wishes
+    assert (wish.keep_alive_s, wish.pin, wish.exclusive, wish.wait) == (300.0, True, True, False)
+    assert main(["load", MODEL]) == main(["reload", MODEL]) == 0
+    assert "already loaded" in capsys.readouterr().out
+    assert main(["unload", MODEL]) == main(["unload", "--all"]) == 0
+    assert capsys.readouterr().out == f"{MODEL}\nnothing was in memory\n"
+    assert main(["unload"]) == ExitStatus.USAGE
+    with pytest.raises(SystemExit, match="2"):
+        main(["load", MODEL, "--keep-alive", "soon"])
+    assert main(["load", "no-such-model"]) == ExitStatus.FAILURE
+
+
+def test_aliases_and_usage(daemon, capsys):
+    assert main(["alias", "nick", MODEL]) == main(["run", "--quiet", "nick", "x"]) == 0
+    assert capsys.readouterr().out == f"nick -> {MODEL}\nx\n"
+    assert main(["usage"]) == 0
+    told = capsys.readouterr().out
+    assert f"worth having in memory, by score: {MODEL} (100%)" in told
+    assert main(["usage", "--json"]) == main(["alias", "nick", "--json"]) == 0
+    usage, alias = objects(capsys.readouterr().out)
+    assert usage["models"][MODEL]["priority_score"] == 0.5
+    assert alias == {"alias": "nick", "model": None}
+
+
+def test_run_says_that_its_model_is_loading(daemon, capsys):
+    daemon.load_steps = 3
+    assert main(["run", MODEL, "x"]) == 0
+    assert capsys.readouterr().err.startswith(f"loading {MODEL} ...\n")
+    assert main(["run", "--json", MODEL, "x"]) == 0
+    events = objects(capsys.readouterr().out)
+    assert [event["type"] for event in events][:4] == ["loading"] * 3 + ["started"]
 
 
 @pytest.mark.parametrize("words", [["models"], ["stats"], ["run", MODEL, "x"], ["chat", MODEL]])

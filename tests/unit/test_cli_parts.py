@@ -160,6 +160,10 @@ def test_bundles_are_those_named_or_all(tmp_path):
     assert bundles.chosen(settings_of(home)) == (one, two)
     named = ("models.load", f"two,{elsewhere}")
     assert bundles.chosen(settings_of(home, named)) == (two, elsewhere)
+    pinned = ("models.pin", "two")
+    assert bundles.chosen(settings_of(home, pinned)) == (two, one), "pinned ones come first"
+    assert bundles.named(settings_of(home, pinned)) == (two,)
+    assert bundles.named(settings_of(home)) == ()
 
 
 def test_a_bundle_that_is_not_there_is_told_with_those_that_are(tmp_path):

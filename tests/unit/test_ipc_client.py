@@ -39,19 +39,29 @@ def test_the_public_surface() -> None:
         "Finished",
         "Health",
         "HealthStatus",
+        "LoadOutcome",
+        "LoadResult",
+        "LoadWish",
+        "Loading",
         "Message",
         "ModelInfo",
+        "ModelMemory",
         "ModelState",
         "ModelStats",
+        "ModelUsage",
         "NsedgeError",
+        "Recommendation",
+        "ResidencyStats",
         "Role",
         "Sampling",
         "Started",
         "Stats",
         "Timings",
         "Usage",
+        "UsageReport",
     ]
-    both = {"chat", "close", "connected", "generate", "health", "models", "stats"}
+    asking = {"chat", "close", "connected", "generate", "health", "models", "stats"}
+    both = asking | {"load", "unload", "reload", "alias", "usage"}
     assert {name for name in vars(Client) if not name.startswith("_")} == both
     assert both < set(vars(AsyncClient))
 

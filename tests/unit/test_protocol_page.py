@@ -27,8 +27,21 @@ TYPES = [
     api.Health,
     api.Stats,
     api.ModelStats,
+    api.ModelMemory,
+    api.ResidencyStats,
+    api.LoadResult,
+    api.UsageReport,
+    api.ModelUsage,
+    api.Recommendation,
 ]
-ENUMS = [api.Role, api.Priority, api.FinishReason, api.ModelState, api.HealthStatus]
+ENUMS = [
+    api.Role,
+    api.Priority,
+    api.FinishReason,
+    api.ModelState,
+    api.LoadOutcome,
+    api.HealthStatus,
+]
 WORDS = {str: "string", int: "integer", float: "float", bool: "boolean", bytes: "binary"}
 UNITS = {"_s": "seconds", "_bytes": "bytes", "_tokens": "tokens"}
 

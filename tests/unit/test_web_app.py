@@ -115,13 +115,13 @@ def test_generate_refusals(body: object, status: int, code: str) -> None:
     assert error["message"]
 
 
-class Loading(FakeService):
+class AllFailed(FakeService):
     async def models(self) -> tuple[ModelInfo, ...]:
-        return (ModelInfo(name="m", kind="causal-lm", state=ModelState.LOADING, created=0),)
+        return (ModelInfo(name="m", kind="causal-lm", state=ModelState.FAILED, created=0),)
 
 
 def test_generate_without_a_ready_model() -> None:
-    answer = answered("POST", "/api/generate", {"text": "x"}, service=Loading())
+    answer = answered("POST", "/api/generate", {"text": "x"}, service=AllFailed())
     assert answer.status == 503
     assert answer.headers["x-should-retry"] == "true"
 
@@ -214,7 +214,8 @@ def test_the_index_names_every_route() -> None:
     routes: Any = answered("GET", "/").json["routes"]
     assert "POST /v1/chat/completions" in routes
     assert "GET /v1/models/{name}" in routes
-    assert len(routes) == 9
+    assert "POST /api/models/load" in routes
+    assert len(routes) == 16
 
 
 def test_a_port_in_use_is_a_configuration_error() -> None:

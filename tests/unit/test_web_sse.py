@@ -7,7 +7,17 @@ from typing import Any
 import msgspec
 import pytest
 
-from nsedge.api import Delta, Failed, Finished, FinishReason, Started, Timings, Usage
+from nsedge.api import (
+    Delta,
+    Failed,
+    Finished,
+    FinishReason,
+    Loading,
+    ModelState,
+    Started,
+    Timings,
+    Usage,
+)
 from nsedge.web import sse
 from nsedge.web.openai import Choice, Head, chat_answer, completion_answer
 
@@ -195,3 +205,11 @@ def test_the_answers_in_one_piece() -> None:
         "finish_reason": "stop",
     }
     assert completion_answer(HEAD, choices, 1)["usage"]["prompt_tokens"] == 6
+
+
+def test_a_silence_tells_how_the_model_comes() -> None:
+    loading = Loading(
+        request_id="r", model="m", state=ModelState.LOADING, position=2, progress=0.25
+    )
+    assert sse.ping(None) == sse.PING
+    assert sse.ping(loading) == b": loading m, 2 before it, 25% read\n\n"

@@ -1,0 +1,19 @@
+"""`nsedge alias NAME [MODEL]`: a further name for a model."""
+
+from __future__ import annotations
+
+import argparse
+
+from nsedge.cli import connect, output
+from nsedge.config import Loaded
+
+
+def run(loaded: Loaded, options: argparse.Namespace) -> int:
+    """Give the name, or without a model take it away, until the core ends."""
+    with connect.to_core(loaded.settings) as client:
+        named = client.alias(options.name, options.model)
+    if options.json:
+        output.say_json({"alias": options.name, "model": None if named is None else named.name})
+    else:
+        print(f"{options.name} -> {'nothing' if named is None else named.name}")
+    return 0

@@ -1,0 +1,25 @@
+"""`nsedge unload MODEL ...`: let models leave memory."""
+
+from __future__ import annotations
+
+import argparse
+
+from nsedge.api import ModelInfo
+from nsedge.cli import connect, output
+from nsedge.config import Loaded
+from nsedge.errors import InvalidParameter
+
+
+def run(loaded: Loaded, options: argparse.Namespace) -> int:
+    """Unload when what runs has ended, and say what left."""
+    if bool(options.models) == options.all:
+        raise InvalidParameter("name models, or say --all")
+    gone: list[ModelInfo] = []
+    with connect.to_core(loaded.settings) as client:
+        for name in [None] if options.all else options.models:
+            gone += client.unload(name, drain_s=options.drain)
+    if options.json:
+        output.say_json({"unloaded": [model.name for model in gone]})
+    else:
+        print(", ".join(model.name for model in gone) or "nothing was in memory")
+    return 0

@@ -1,0 +1,217 @@
+"""The way of a request to an engine: admit, wait for the model, tokenise, queue.
+
+All on the event loop's thread, except tokenising, which has a thread of its own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import logging
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+from nsedge.api import Loading, LoadWish, Request, Sink
+from nsedge.errors import DeadlineExceeded, NotLoaded, NsedgeError, QueueFull
+from nsedge.live import LiveRequest
+from nsedge.runtime.admission import make_job
+from nsedge.runtime.entries import Entry, Load, Origin, Stay
+from nsedge.runtime.keeper import Keeper
+from nsedge.runtime.residency import Resident
+
+log = logging.getLogger(__name__)
+
+
+class Intake:
+    """Takes requests, and knows which are live."""
+
+    def __init__(
+        self,
+        *,
+        keeper: Keeper[Resident],
+        check_open: Callable[[], None],
+        on_demand: bool,
+        max_waiting: int,
+        max_untaken: int,
+        clock: Callable[[], float],
+    ) -> None:
+        """`check_open` raises why no requests are taken now; `max_waiting` bounds those that wait
+        for one model to be loaded, `max_untaken` the events that a stream may hold."""
+        self.accepted = 0
+        self._keeper = keeper
+        self._check_open = check_open
+        self._on_demand = on_demand
+        self._max_waiting = max_waiting
+        self._max_untaken = max_untaken
+        self._clock = clock
+        self._live: set[LiveRequest] = set()
+        self._quiet = asyncio.Event()
+        self._quiet.set()
+        self._reader = ThreadPoolExecutor(1, thread_name_prefix="tokenise")
+
+    async def drain(self, timeout_s: float) -> None:
+        """Wait for what is live, then cancel what is left."""
+        try:
+            await asyncio.wait_for(self._quiet.wait(), timeout_s)
+        except TimeoutError:
+            self._cancel_all()
+            await self._quiet.wait()
+
+    async def stop(self) -> None:
+        """Cancel what is live, and wait for its end."""
+        self._cancel_all()
+        await self._quiet.wait()
+        await asyncio.to_thread(self._reader.shutdown)
+
+    def _cancel_all(self) -> None:
+        for live in list(self._live):
+            live.cancel()
+
+    def submit(self, request: Request, sink: Sink) -> LiveRequest:
+        """Take a request; `sink` is not called before this has returned."""
+        live = LiveRequest(request=request, sink=sink, max_untaken=self._max_untaken)
+        live.at_end(functools.partial(self._forget, live))
+        self._live.add(live)
+        self._quiet.clear()
+        self._loop = asyncio.get_running_loop()
+        self._loop.call_soon(self._admit, live, self._refusal())
+        return live
+
+    def _refusal(self) -> NsedgeError | None:
+        try:
+            self._check_open()
+        except NsedgeError as error:
+            return error
+        return None
+
+    def _admit(self, live: LiveRequest, refusal: NsedgeError | None) -> None:
+        """Refuse at once what can never run, have its model loaded where that is not there, and
+        tokenise the rest. `refusal` is as of submission."""
+        if live.cancelled:
+            live.end_unqueued()
+            return
+        request, submitted_s = live.request, self._clock()
+        try:
+            if refusal is not None:
+                raise refusal
+            request.check()
+            entry = self._keeper.catalogue.find(request.model)
+            stay = entry.ready
+            coming = None if stay is not None else self._wanted(entry, request)
+        except NsedgeError as error:
+            live.fail(error)
+            return
+        if stay is not None:
+            self._read(live, stay, submitted_s)
+        elif coming is not None:
+            live.waiting = self._loop.create_task(self._wait_for(live, coming, submitted_s))
+
+    def _wanted(self, entry: Entry[Resident], request: Request) -> Load[Resident]:
+        """The load that `request` waits for.
+
+        Raises:
+            NotLoaded: requests may not load models.
+            QueueFull: too many wait for it.
+            NsedgeError: what it failed with a moment ago.
+        """
+        if entry.load is None and not self._on_demand:
+            raise NotLoaded(
+                f"{entry.name} is not in memory, and requests may not load it", param="model"
+            )
+        wish = LoadWish(model=entry.name, priority=request.priority)
+        coming = self._keeper.want(entry, wish, Origin.REQUEST)
+        if coming.waiting >= self._max_waiting:
+            raise QueueFull(f"{coming.waiting} requests wait for {entry.name}", retry_after_s=1.0)
+        coming.waiting += 1
+        return coming
+
+    async def _wait_for(
+        self, live: LiveRequest, coming: Load[Resident], submitted_s: float
+    ) -> None:
+        """Tell how the load goes; then go on with the request."""
+        tell = functools.partial(_tell_of, live, coming)
+        tell()
+        coming.watchers.add(tell)
+        try:
+            async with asyncio.timeout(live.request.deadline_s):
+                stay = await asyncio.shield(coming.done)
+        except TimeoutError:
+            waited_s = self._clock() - submitted_s
+            late = f"{live.request.model} was not loaded {waited_s:.3g} s after admission"
+            live.fail(DeadlineExceeded(late, param="deadline_s"))
+        except NsedgeError as error:
+            live.fail(error)
+        except asyncio.CancelledError:
+            live.end_unqueued()
+        else:
+            live.waiting = None
+            self._read(live, stay, submitted_s)
+        finally:
+            coming.watchers.discard(tell)
+            self._keeper.forgo(coming)
+
+    def _read(self, live: LiveRequest, stay: Stay[Resident], submitted_s: float) -> None:
+        """Hold the model for the request, and have its prompt tokenised."""
+        resident = stay.model
+        if resident is None or stay.leaving is not None:  # gone again already
+            self._loop.call_soon(self._admit, live, self._refusal())
+            return
+        name, habits = stay.entry.name, self._keeper.habits
+        self._keeper.stays.take(stay, live)
+        habits.began(name)
+
+        def ended() -> None:
+            habits.ended(name, self._clock() - submitted_s)
+            self._keeper.stays.give_back(stay, live, live.request.keep_alive_s)
+
+        live.at_end(ended)
+        reading = self._loop.run_in_executor(
+            self._reader, resident.prompts.read, live.request.prompt
+        )
+        reading.add_done_callback(lambda read: self._enqueue(live, stay, read, submitted_s))
+
+    def _enqueue(
+        self,
+        live: LiveRequest,
+        stay: Stay[Resident],
+        reading: asyncio.Future[tuple[int, ...]],
+        submitted_s: float,
+    ) -> None:
+        resident = stay.model
+        if live.cancelled or resident is None:
+            live.end_unqueued()
+            return
+        try:
+            job = make_job(
+                live.request,
+                resident,
+                prompt_ids=reading.result(),
+                submitted_s=submitted_s,
+                emit=live.emit,
+            )
+        except NsedgeError as error:
+            live.fail(error)
+            return
+        except Exception:
+            log.exception("a prompt could not be read")
+            live.fail(NsedgeError("the prompt could not be read"))
+            return
+        self.accepted += 1
+        live.queue(resident, job)
+
+    def _forget(self, live: LiveRequest) -> None:
+        self._live.discard(live)
+        if not self._live:
+            self._quiet.set()
+
+
+def _tell_of(live: LiveRequest, coming: Load[Resident]) -> None:
+    live.emit(
+        Loading(
+            request_id=live.request.request_id,
+            model=coming.entry.name,
+            state=coming.entry.state,
+            position=coming.position,
+            progress=coming.progress,
+        )
+    )

@@ -1,0 +1,395 @@
+"""Holds the right models in the memory there is: takes wishes, loads in turn, makes room.
+
+Lives on the event loop's thread. Models are opened and closed on a thread of their own, one at a
+time, so that what each takes can be measured.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import itertools
+import logging
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Generic
+
+from nsedge.api import LoadWish, ModelState, Priority
+from nsedge.errors import Draining, NsedgeError, Unavailable
+from nsedge.runtime import memory
+from nsedge.runtime.budget import Amount, Fits, FitsLater, NeverFits
+from nsedge.runtime.catalogue import Catalogue
+from nsedge.runtime.entries import MAY_EVICT, Entry, K, Load, Origin, Stay
+from nsedge.runtime.habits import Habits
+from nsedge.runtime.settings import KeeperSettings
+from nsedge.runtime.stays import MIB, Stays
+
+log = logging.getLogger(__name__)
+
+Told = Callable[[ModelState, float], None]
+Loader = Callable[[Path, Told, Callable[[], int]], K]
+"""Opens the bundle at a path, tells how far it is, and may ask for the bytes that the caches of
+others hold. Called on the thread that models are opened on."""
+
+PROGRESS_STEP = 0.05
+"""The least progress that is told."""
+
+
+class Keeper(Generic[K]):
+    """Which models are in memory, and which come next."""
+
+    def __init__(
+        self,
+        *,
+        settings: KeeperSettings,
+        catalogue: Catalogue[K],
+        load: Loader[K],
+        expect: Callable[[Path], Amount],
+        habits: Habits,
+        clock: Callable[[], float] = time.monotonic,
+        available: Callable[[], int | None] = memory.available,
+    ) -> None:
+        """`load` opens a bundle, `expect` says what one will claim that was never loaded,
+        `available` what the machine has left."""
+        self.catalogue = catalogue
+        self.habits = habits
+        self._settings = settings
+        self._open = load
+        self._expect = expect
+        self._clock = clock
+        self._queue: list[Load[K]] = []
+        self._current: Load[K] | None = None
+        self._numbers = itertools.count()
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="load")
+        self._tasks: list[asyncio.Task[None]] = []
+        self._stopping = False
+        self._measured_s = clock()
+        self.stays = Stays[K](
+            budget=settings.budget,
+            thread=self._thread,
+            clock=clock,
+            available=available,
+            on_retire=self._note,
+        )
+
+    async def start(self) -> None:
+        """Begin to take wishes."""
+        self._loop = asyncio.get_running_loop()
+        self.catalogue.look()
+        self._tasks = [
+            self._loop.create_task(self._work(), name="loads"),
+            self._loop.create_task(self._keep_sweeping(), name="sweep"),
+        ]
+
+    async def stop(self) -> None:
+        """Let every model leave, and end its users where there are any. Idempotent."""
+        self._stopping = True
+        stopping = Draining("the daemon is stopping")
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._tasks = []
+        for load in list(self._queue):
+            self._end(load, stopping)
+        for stay in self.stays:
+            await self.stays.dismiss(stay, drain_s=0.0, error=stopping)
+        await asyncio.to_thread(self._thread.shutdown)
+        self.habits.save()
+
+    # Wishes.
+
+    def want(self, entry: Entry[K], wish: LoadWish, origin: Origin) -> Load[K]:
+        """Queue a load, or join the one that is queued.
+
+        Raises:
+            NsedgeError: what its last load failed with, a moment ago, where only a request asks.
+        """
+        recent = entry.failed_s is not None and (
+            self._clock() - entry.failed_s < self._settings.retry_s
+        )
+        if origin is Origin.REQUEST and recent and entry.error is not None:
+            raise entry.error
+        if entry.load is None:
+            return self._enqueue(entry, wish, origin)
+        entry.load.join(wish, origin)
+        self._order()
+        return entry.load
+
+    def forgo(self, load: Load[K]) -> None:
+        """A request that waited for `load` is gone; what nobody wants is not loaded."""
+        load.waiting -= 1
+        if load.waiting == 0 and load.origin is Origin.REQUEST:
+            self._drop(load, Unavailable("nobody waits for it any more"))
+
+    def adjust(self, entry: Entry[K], wish: LoadWish) -> None:
+        """Take over a wish's pin and keep-alive."""
+        if wish.pin is not None:
+            entry.pinned = wish.pin
+        stay = entry.ready
+        if stay is not None:
+            stay.used_s = self._clock()
+            if wish.keep_alive_s is not None:
+                stay.keep_alive_s = wish.keep_alive_s
+
+    async def unload(self, entry: Entry[K], *, drain_s: float | None = None) -> bool:
+        """Let a model leave when what runs has ended, or `drain_s` later; whether it was there."""
+        gone = Unavailable(f"{entry.name} was unloaded", retry_after_s=1.0)
+        load = entry.load
+        if load is not None:
+            self._drop(load, gone)
+            await asyncio.wait([load.done])
+        stay = entry.stay
+        if stay is None:
+            return False
+        await self.stays.dismiss(stay, drain_s=drain_s, error=gone)
+        return True
+
+    async def clear(self, *, besides: Entry[K]) -> None:
+        """Let all others leave that are not pinned, and wait until they have."""
+        others = [stay for stay in self.stays if stay.entry is not besides]
+        going = [one for one in others if one.leaving is not None or not one.entry.pinned]
+        await asyncio.gather(*(self.stays.dismiss(stay) for stay in going))
+
+    def reload(self, entry: Entry[K]) -> Load[K]:
+        """Queue reading a bundle anew. What uses the old one ends on it.
+
+        Raises:
+            BundleInvalid: where the bundle is damaged now; what is in memory stays.
+        """
+        self.catalogue.reopen(entry)
+        if entry.load is not None and not entry.load.begun:
+            entry.load.replaces = True
+            return entry.load
+        load = self._enqueue(entry, LoadWish(model=entry.name), Origin.COMMAND)
+        load.replaces = True
+        return load
+
+    def _enqueue(self, entry: Entry[K], wish: LoadWish, origin: Origin) -> Load[K]:
+        if self._stopping:
+            raise Draining("the daemon is stopping")
+        done: asyncio.Future[Stay[K]] = self._loop.create_future()
+        done.add_done_callback(_seen)
+        load = Load(entry=entry, wish=wish, origin=origin, number=next(self._numbers), done=done)
+        entry.load = load
+        self._queue.append(load)
+        self._order()
+        self.stays.changed.set()
+        return load
+
+    def _drop(self, load: Load[K], error: NsedgeError) -> None:
+        """End a load that is not wanted, at once where it has not begun."""
+        load.dropped = error
+        if load in self._queue:
+            self._end(load, error)
+        self.stays.changed.set()
+
+    # Loading.
+
+    async def _work(self) -> None:
+        while True:
+            while self._queue:
+                self._current = load = self._queue.pop(0)
+                load.begun = True
+                await self._perform(load)
+                self._current = None
+                self._order()
+            self.stays.changed.clear()
+            await self.stays.changed.wait()
+
+    def _order(self) -> None:
+        """Sort the queue, and tell those whose place has changed."""
+        self._queue.sort(key=lambda load: load.rank)
+        first = 0 if self._current is None else 1
+        for position, load in enumerate(self._queue, first):
+            if load.position != position:
+                load.position = position
+                load.tell()
+
+    def _end(self, load: Load[K], error: NsedgeError) -> None:
+        """End a load without a model."""
+        if load in self._queue:
+            self._queue.remove(load)
+        if load.entry.load is load:
+            load.entry.load = None
+        if not load.done.done():
+            load.done.set_exception(error)
+        self._order()
+
+    async def _perform(self, load: Load[K]) -> None:
+        entry, began_s = load.entry, self._clock()
+        load.position = 0
+        load.tell()
+        try:
+            if entry.manifest is None:
+                self.catalogue.reopen(entry)
+            if load.wish.exclusive:
+                await self.clear(besides=entry)
+            await self._make_room(load)
+            stay = await self._bring(load)
+        except asyncio.CancelledError:
+            self._end(load, Draining("the daemon is stopping"))
+            raise
+        except NsedgeError as error:
+            self._fail(load, error)
+        except Exception:
+            log.exception("%s could not be loaded", entry.name)
+            self._fail(load, NsedgeError(f"{entry.name} could not be loaded; the log says why"))
+        else:
+            entry.load_s = self._clock() - began_s
+            self._settle(load, stay)
+
+    def _fail(self, load: Load[K], error: NsedgeError) -> None:
+        entry = load.entry
+        if load.dropped is None:
+            self.stays.counts["failure"] += 1
+            level = logging.INFO if load.origin is Origin.GUESS else logging.WARNING
+            log.log(level, "%s was not loaded: %s", entry.name, error.message)
+        if load.origin is Origin.GUESS:
+            entry.declined = self.habits.mark
+        if not isinstance(error, Unavailable):
+            entry.error, entry.failed_s = error, self._clock()
+        self._end(load, error)
+
+    def _settle(self, load: Load[K], stay: Stay[K]) -> None:
+        """The model is there: the old one, if any, leaves, and all that wait go on."""
+        entry, old = load.entry, load.entry.stay
+        entry.stay, entry.load, entry.error, entry.failed_s = stay, None, None, None
+        if old is not None:
+            self.stays.retire(old)
+        self.stays.counts["load"] += 1
+        self.stays.counts["guess"] += stay.guessed
+        self.adjust(entry, load.wish)
+        size = stay.claimed.host / MIB
+        log.info("loaded %s, %.2f s, %.0f MiB", entry.name, entry.load_s or 0.0, size)
+        load.done.set_result(stay)
+
+    async def _bring(self, load: Load[K]) -> Stay[K]:
+        """Open the model, measure it, and hold it to the budget."""
+        entry = load.entry
+        told = functools.partial(self._hear, load)
+        model = await self._loop.run_in_executor(
+            self._thread, self._open, entry.path, told, self.stays.caches
+        )
+        now_s = self._clock()
+        held, claimed = model.measure()
+        stay = Stay(
+            entry=entry,
+            model=model,
+            keep_alive_s=self._settings.keep_alives.get(entry.name, self._settings.keep_alive_s),
+            guessed=load.origin is Origin.GUESS,
+            used_s=now_s,
+            memory=held,
+            claimed=claimed,
+        )
+        model.start()
+        del model  # the stay alone holds it
+        self.stays.add(stay)
+        self.habits.took(entry.name, entry.path, stay.claimed)
+        await self._hold_to_budget(stay, load)
+        return stay
+
+    async def _hold_to_budget(self, stay: Stay[K], load: Load[K]) -> None:
+        """Where it took more than was expected, others leave, or it goes again."""
+        verdict = self.stays.verdict(Amount(), self.stays.room(), besides=stay)
+        if isinstance(verdict, Fits) and (load.origin in MAY_EVICT or not verdict.victims):
+            await self.stays.evict(verdict.victims)
+            return
+        room = self.stays.room().grown(stay.claimed)
+        error = self.stays.refusal(stay.entry, stay.claimed, room)
+        await self.stays.dismiss(stay)
+        raise error
+
+    def _hear(self, load: Load[K], state: ModelState, progress: float) -> None:
+        """How far a load is; on the thread that loads."""
+        if state is not load.state or progress - load.progress >= PROGRESS_STEP:
+            load.state, load.progress = state, progress
+            self._loop.call_soon_threadsafe(load.tell)
+
+    async def _make_room(self, load: Load[K]) -> None:
+        """Have others leave until the model fits.
+
+        Raises:
+            InsufficientMemory: it cannot fit, or not without what must stay.
+        """
+        entry, old, since_s = load.entry, load.entry.stay, self._clock()
+        need = self._need(entry)
+        while load.dropped is None:
+            self.stays.measure()
+            free = self.stays.free()
+            verdict = self.stays.verdict(need, free, besides=old if load.replaces else None)
+            if verdict == Fits():
+                return
+            if load.replaces and old is not None and old.model is not None:
+                await self.stays.dismiss(old)  # no room for both at once
+                continue
+            match verdict:
+                case Fits(victims=victims) if load.origin in MAY_EVICT:
+                    await self.stays.evict(victims)
+                case FitsLater(victims=victims) if load.origin in MAY_EVICT:
+                    if self._clock() - since_s >= self._settings.patience_s:
+                        self.stays.retire_named(victims)
+                    await self._pause()
+                case NeverFits(largest=largest):
+                    raise self.stays.refusal(entry, need, largest)
+                case _:
+                    raise self.stays.refusal(entry, need, free)
+        raise load.dropped
+
+    def _need(self, entry: Entry[K]) -> Amount:
+        """What a model will claim: what it did the last time, or what its files suggest."""
+        return self.habits.expected(entry.name, entry.path) or self._expect(entry.path)
+
+    async def _pause(self) -> None:
+        """Until something has changed, or it is time to look again."""
+        self.stays.changed.clear()
+        waiting = asyncio.create_task(self.stays.changed.wait())
+        await asyncio.wait([waiting], timeout=self._settings.sweep_s)
+        waiting.cancel()
+
+    # Looking after what is there.
+
+    async def _keep_sweeping(self) -> None:
+        while True:
+            await asyncio.sleep(self._settings.sweep_s)
+            try:
+                self.sweep()
+            except Exception:
+                log.exception("looking after the models failed")
+
+    def sweep(self) -> None:
+        """Unload what is idle, hold caches to the budget, load what is likely to be asked for."""
+        self.stays.retire_idle()
+        if self._clock() - self._measured_s >= self._settings.measure_s:
+            self._measured_s = self._clock()
+            self.stays.hold_to_budget()
+        self._guess()
+        self.habits.save_soon(self._thread)
+
+    def _note(self, stay: Stay[K]) -> None:
+        """What leaves is not loaded for a guess at once."""
+        stay.entry.declined = self.habits.mark
+
+    def _guess(self) -> None:
+        """Load one of the likeliest models, where the daemon is idle."""
+        quiet_s = self._clock() - self._settings.preload_idle_s
+        busy = any(stay.users or stay.used_s > quiet_s for stay in self.stays)
+        if busy or self._queue or self._current is not None:
+            return
+        names = {entry.name: entry for entry in self.catalogue}
+        for name in self.habits.worthwhile(names, self._settings.preload_top):
+            entry = names[name]
+            if entry.state is not ModelState.ABSENT or entry.declined == self.habits.mark:
+                continue
+            if self.stays.verdict(self._need(entry), self.stays.free()) == Fits():
+                entry.declined = self.habits.mark  # a guess is made once, until habits change
+                wish = LoadWish(model=name, priority=Priority.BATCH)
+                self._enqueue(entry, wish, Origin.GUESS)
+                return
+
+
+def _seen(done: asyncio.Future[Stay[K]]) -> None:
+    """Nobody may be waiting for a load that fails."""
+    if not done.cancelled():
+        done.exception()

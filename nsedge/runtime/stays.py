@@ -1,0 +1,235 @@
+"""The models in memory: who uses them, what they hold, and how they leave.
+
+Lives on the event loop's thread; only closing a model is left to the thread that models are loaded
+on, so that no two are measured at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Generic
+
+from nsedge.api import ResidencyStats
+from nsedge.errors import InsufficientMemory, NsedgeError
+from nsedge.runtime import memory
+from nsedge.runtime.budget import Amount, Fits, Room, Verdict, decide
+from nsedge.runtime.entries import Entry, K, Stay, User
+
+log = logging.getLogger(__name__)
+
+MIB = 2**20
+
+
+class Stays(Generic[K]):
+    """What is in memory, within a budget."""
+
+    def __init__(
+        self,
+        *,
+        budget: Room,
+        thread: ThreadPoolExecutor,
+        clock: Callable[[], float],
+        available: Callable[[], int | None],
+        on_retire: Callable[[Stay[K]], None],
+    ) -> None:
+        self.counts: Counter[str] = Counter()
+        self.changed = asyncio.Event()
+        """Memory, or a model in use, became free; or somebody else says that something did."""
+        self._budget = budget
+        self._thread = thread
+        self._clock = clock
+        self._available = available
+        self._on_retire = on_retire
+        self._stays: set[Stay[K]] = set()
+        self._over = False
+
+    def __iter__(self) -> Iterator[Stay[K]]:
+        return iter(list(self._stays))
+
+    # Using.
+
+    def add(self, stay: Stay[K]) -> None:
+        """A model has come."""
+        self._stays.add(stay)
+
+    def take(self, stay: Stay[K], user: User) -> None:
+        """`user` holds the model from now on."""
+        stay.users.add(user)
+        stay.quiet.clear()
+        stay.used_s = self._clock()
+        if stay.guessed:
+            stay.guessed = False
+            self.counts["guess used"] += 1
+
+    def give_back(self, stay: Stay[K], user: User, keep_alive_s: float | None = None) -> None:
+        """`user` has ended; `keep_alive_s` is the model's from now on, None changes nothing."""
+        stay.users.discard(user)
+        stay.used_s = self._clock()
+        if keep_alive_s is not None:
+            stay.keep_alive_s = keep_alive_s
+        if stay.users:
+            return
+        stay.quiet.set()
+        self.changed.set()
+        self._retire_idle(stay)
+
+    # Leaving.
+
+    def retire_idle(self) -> None:
+        """Let those leave that nobody has used for their keep-alive."""
+        for stay in self:
+            self._retire_idle(stay)
+
+    def retire(self, stay: Stay[K]) -> asyncio.Task[None]:
+        """Let a model leave: it takes no new users, and goes when the last has ended."""
+        if stay.leaving is None:
+            stay.leaving = asyncio.get_running_loop().create_task(self._leave(stay))
+            self._on_retire(stay)
+            if stay.guessed:
+                self.counts["guess wasted"] += 1
+        return stay.leaving
+
+    async def dismiss(
+        self, stay: Stay[K], *, drain_s: float | None = None, error: NsedgeError | None = None
+    ) -> None:
+        """Let a model leave and wait until it has; users left after `drain_s` end with `error`."""
+        leaving = self.retire(stay)
+        if error is not None and drain_s is not None:
+            await asyncio.wait([leaving], timeout=drain_s if stay.users else None)
+            for user in list(stay.users):
+                user.break_off(error)
+        await asyncio.shield(leaving)
+
+    async def evict(self, names: Iterable[str]) -> None:
+        """Let models leave that nobody uses, for another."""
+        for stay in self._named(names):
+            if stay.leaving is None:
+                self.counts["eviction"] += 1
+                log.info("%s leaves memory for another", stay.entry.name)
+            await asyncio.shield(self.retire(stay))
+
+    def retire_named(self, names: Iterable[str]) -> None:
+        """Let models leave as soon as those that use them have ended."""
+        for stay in self._named(names):
+            if stay.leaving is None:
+                self.counts["eviction"] += 1
+                log.info("%s takes no new requests: another waits for its memory", stay.entry.name)
+            self.retire(stay)
+
+    def _named(self, names: Iterable[str]) -> list[Stay[K]]:
+        wanted = set(names)
+        return [stay for stay in self if stay.entry.name in wanted]
+
+    def _retire_idle(self, stay: Stay[K]) -> None:
+        if stay.users or stay.leaving is not None or stay.entry.pinned:
+            return
+        if self._clock() - stay.used_s >= stay.keep_alive_s:
+            self.counts["idle"] += 1
+            log.info("%s leaves memory: unused for %g s", stay.entry.name, stay.keep_alive_s)
+            self.retire(stay)
+
+    async def _leave(self, stay: Stay[K]) -> None:
+        await stay.quiet.wait()
+        model, stay.model = stay.model, None
+        loop = asyncio.get_running_loop()
+        closing = loop.run_in_executor(self._thread, _close, [model])
+        del model
+        await closing
+        self._stays.discard(stay)
+        if stay.entry.stay is stay:
+            stay.entry.stay = None
+        self.changed.set()
+
+    # Measuring.
+
+    def caches(self) -> int:
+        """Bytes that caches hold now; on the thread that closes models, so none goes meanwhile."""
+        models = [stay.model for stay in list(self._stays)]
+        return sum(model.kv_bytes() for model in models if model is not None)
+
+    def measure(self) -> None:
+        """See what each claims now."""
+        for stay in self:
+            if stay.model is not None:
+                stay.memory, stay.claimed = stay.model.measure()
+
+    def used(self) -> Amount:
+        """What all claim together."""
+        return sum((stay.claimed for stay in self), Amount())
+
+    def room(self) -> Room:
+        """What the budget leaves; below zero where more is taken."""
+        return self._budget.grown(Amount() - self.used())
+
+    def free(self) -> Room:
+        """What the budget and the machine leave."""
+        room, there = self.room(), self._available()
+        known = [size for size in (room.host, there) if size is not None]
+        return Room(min(known, default=None), room.device)
+
+    def verdict(self, need: Amount, room: Room, *, besides: Stay[K] | None = None) -> Verdict:
+        """How `need` comes to fit `room`; `besides` need not leave."""
+        return decide(need, room, [stay.holder() for stay in self if stay is not besides])
+
+    def hold_to_budget(self) -> None:
+        """Caches grow: let unused models leave where the budget is exceeded."""
+        self.measure()
+        match self.verdict(Amount(), self.room()):
+            case Fits(victims=()):
+                self._over = False
+            case Fits(victims=victims):
+                self.counts["eviction"] += len(victims)
+                log.info("%s leaves memory: the budget is exceeded", ", ".join(victims))
+                for stay in self._named(victims):
+                    self.retire(stay)
+            case _:
+                if not self._over:
+                    log.warning("the memory budget is exceeded, and all models are in use")
+                self._over = True
+
+    def refusal(self, entry: Entry[K], need: Amount, room: Room) -> InsufficientMemory:
+        """Why a model does not fit, in figures."""
+        told = [f"{entry.name} needs {_mib(need.host)} of memory"]
+        if need.device:
+            told.append(f"and {_mib(need.device)} of the device's")
+        told.append(f"; {_mib(room.host)} can be had")
+        if need.device:
+            told.append(f", {_mib(room.device)} of the device's")
+        if self._budget.host is not None:
+            told.append(f", of a budget of {_mib(self._budget.host)}")
+        return InsufficientMemory(" ".join(told).replace(" ;", ";").replace(" ,", ","))
+
+    def stats(self) -> ResidencyStats:
+        """Memory in all, and what came and went."""
+        self.measure()
+        used, counts = self.used(), self.counts
+        return ResidencyStats(
+            budget_bytes=self._budget.host,
+            used_bytes=used.host,
+            loads=counts["load"],
+            load_failures=counts["failure"],
+            evictions=counts["eviction"],
+            idle_unloads=counts["idle"],
+            guesses=counts["guess"],
+            guesses_used=counts["guess used"],
+            guesses_wasted=counts["guess wasted"],
+            device_budget_bytes=self._budget.device,
+            device_used_bytes=used.device,
+        )
+
+
+def _close(held: list[K | None]) -> None:
+    """Close a model and give its memory back. The list is the last that holds it."""
+    model = held.pop()
+    if model is not None:
+        model.close()
+    del model
+    memory.trim()
+
+
+def _mib(size: int | None) -> str:
+    return "any amount" if size is None else f"{max(0, size) / MIB:.0f} MiB"

@@ -1,0 +1,104 @@
+"""Routes for the models in memory: what is there, what should be, and how all are used."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import msgspec
+from aiohttp import web
+
+from nsedge.api import LoadWish
+from nsedge.errors import InvalidParameter, NsedgeError
+from nsedge.models import keep_alive_of
+from nsedge.web import gate, schema
+from nsedge.web.answers import DESK, json_answer
+from nsedge.web.openai import priority_of
+
+
+async def list_models(request: web.Request) -> web.Response:
+    """`GET /api/models`: every model with its state and what it holds."""
+    desk = request.app[DESK]
+    stats = await desk.ask(desk.service.stats())
+    models = await desk.ask(desk.service.models())
+    return json_answer({"models": models, "residency": stats.residency})
+
+
+async def usage(request: web.Request) -> web.Response:
+    """`GET /api/models/usage`: how models have been used, and which are worth loading."""
+    desk = request.app[DESK]
+    return json_answer(_plain(await desk.ask(desk.service.usage())))
+
+
+async def load(request: web.Request) -> web.Response:
+    """`POST /api/models/load`: answers when the model is ready, or with `wait: false` at once."""
+    body = await _body(request, schema.LoadBody)
+    wish = LoadWish(
+        model=body.model,
+        priority=priority_of(body.priority),
+        keep_alive_s=None if body.keep_alive is None else keep_alive_of(body.keep_alive),
+        pin=body.pin,
+        exclusive=body.exclusive,
+        wait=body.wait,
+    )
+    # A load takes as long as it takes: no limit of the shim's own.
+    return json_answer(_plain(await request.app[DESK].service.load(wish)))
+
+
+async def preload(request: web.Request) -> web.Response:
+    """`POST /api/models/preload`: several, each with its own result."""
+    body = await _body(request, schema.PreloadBody)
+    priority = priority_of(body.priority)
+    service = request.app[DESK].service
+
+    async def one(name: str) -> dict[str, Any]:
+        try:
+            result = await service.load(LoadWish(model=name, priority=priority))
+        except NsedgeError as error:
+            return {"model": name, "outcome": "failed", "code": error.code, "error": error.message}
+        return {"model": name, "outcome": result.outcome.value}
+
+    results = await asyncio.gather(*map(one, body.models))
+    return json_answer({"results": results, "priority": priority.value})
+
+
+async def unload(request: web.Request) -> web.Response:
+    """`POST /api/models/unload`: one model, or all; answers when they have left."""
+    body = await _body(request, schema.UnloadBody)
+    if (body.model is None) != body.all:
+        raise InvalidParameter("name a model, or say all: true", param="model")
+    gone = await request.app[DESK].service.unload(body.model, drain_s=body.drain_s)
+    return json_answer({"unloaded": [model.name for model in gone]})
+
+
+async def reload(request: web.Request) -> web.Response:
+    """`POST /api/models/reload`: reads a bundle anew; what runs ends on the old one."""
+    body = await _body(request, schema.ReloadBody)
+    return json_answer({"model": await request.app[DESK].service.reload(body.model)})
+
+
+async def alias(request: web.Request) -> web.Response:
+    """`POST /api/models/alias`: a further name for a model, until the core ends."""
+    body = await _body(request, schema.AliasBody)
+    named = await request.app[DESK].service.alias(body.alias, body.model)
+    return json_answer({"alias": body.alias, "model": None if named is None else named.name})
+
+
+ROUTES = (
+    web.get("/api/models", list_models),
+    web.get("/api/models/usage", usage),
+    web.post("/api/models/load", load),
+    web.post("/api/models/preload", preload),
+    web.post("/api/models/unload", unload),
+    web.post("/api/models/reload", reload),
+    web.post("/api/models/alias", alias),
+)
+
+
+async def _body(request: web.Request, kind: type[schema.Body]) -> schema.Body:
+    return schema.decode(await gate.read_json(request, request.app[DESK].limits), kind)
+
+
+def _plain(value: object) -> dict[str, Any]:
+    fields: dict[str, Any] = msgspec.to_builtins(value)
+    return fields

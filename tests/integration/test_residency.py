@@ -1,0 +1,189 @@
+"""Models in and out of memory: the real service and model, over ZeroMQ."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import shutil
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from nsedge.api import (
+    Event,
+    Failed,
+    Finished,
+    Loading,
+    LoadOutcome,
+    LoadWish,
+    ModelState,
+    Request,
+    Sampling,
+    Started,
+    TextPrompt,
+)
+from nsedge.bundle import MANIFEST_FILE
+from nsedge.errors import InsufficientMemory
+from nsedge.ipc.client import AsyncClient
+from nsedge.runtime.budget import Room
+from nsedge.runtime.footprint import rss_bytes
+from nsedge.runtime.settings import EngineSettings, KeeperSettings
+from nsedge.service import LocalService, ServiceSettings
+from nsedge.stream import EventStream
+from tests.ipc import serving
+
+pytestmark = pytest.mark.integration
+PATIENCE_S = 240.0
+MIB = 2**20
+ENGINE = EngineSettings(slots=4, context_tokens=512)
+
+
+@pytest.fixture
+def shelf(starter_bundle: Path, tmp_path: Path) -> Path:
+    """A folder with the starter under two names."""
+    for name in ("one", "two"):
+        path = tmp_path / name
+        shutil.copytree(starter_bundle, path, copy_function=os.link)
+        manifest = json.loads((path / MANIFEST_FILE).read_text(encoding="utf-8"))
+        (path / MANIFEST_FILE).unlink()  # it is the starter's own, by another name
+        text = json.dumps({**manifest, "name": name})
+        (path / MANIFEST_FILE).write_text(text, encoding="utf-8")
+    return tmp_path
+
+
+@contextlib.asynccontextmanager
+async def core(
+    shelf: Path, *, keeper: KeeperSettings | None = None, first: tuple[str, ...] = ()
+) -> AsyncIterator[AsyncClient]:
+    """A client of a core that serves `shelf`, with `first` in memory."""
+    service = LocalService(
+        ServiceSettings(
+            bundles=tuple(shelf / name for name in first),
+            folder=shelf,
+            engine=ENGINE,
+            keeper=keeper or KeeperSettings(),
+            usage_file=shelf / "state" / "usage.json",
+        )
+    )
+    async with asyncio.timeout(PATIENCE_S), serving(service) as endpoint:
+        await service.start()
+        try:
+            async with AsyncClient(endpoint) as client:
+                yield client
+        finally:
+            await service.stop()
+
+
+async def ask(client: AsyncClient, model: str, **wish: float) -> list[Event]:
+    sampling = Sampling(temperature=0.0, max_tokens=8, ignore_eos=True)
+    prompt = TextPrompt(text="Once upon a time")
+    request = Request(
+        request_id=client.new_id(), model=model, prompt=prompt, sampling=sampling, **wish
+    )
+    async with EventStream(client, request) as events:
+        return [event async for event in events]
+
+
+async def states(client: AsyncClient) -> dict[str, ModelState]:
+    return {model.name: model.state for model in await client.models()}
+
+
+async def until_absent(client: AsyncClient, name: str) -> None:
+    while (await states(client))[name] is not ModelState.ABSENT:  # noqa: ASYNC110 - only the daemon can tell
+        await asyncio.sleep(0.02)
+
+
+def test_two_models_at_once_the_second_loaded_by_its_first_request(shelf: Path) -> None:
+    async def scene() -> None:
+        async with core(shelf, first=("one",)) as client:
+            assert await states(client) == {"one": ModelState.READY, "two": ModelState.ABSENT}
+            both = await asyncio.gather(ask(client, "one"), ask(client, "two"))
+            assert all(isinstance(events[-1], Finished) for events in both)
+            loading = [event for event in both[1] if isinstance(event, Loading)]
+            assert loading[0].position == 0
+            assert {event.state for event in loading} >= {ModelState.LOADING, ModelState.WARMING}
+            started = next(event for event in both[1] if isinstance(event, Started))
+            assert started.queue_s > 0.05, "the wait for the model counts"
+            assert not any(isinstance(event, Loading) for event in both[0])
+            stats = await client.stats()
+            held = {name: model.memory for name, model in stats.models.items()}
+            assert set(held) == {"one", "two"}
+            for memory in held.values():
+                assert memory is not None
+                assert memory.weights_bytes > 50 * MIB
+                assert 0 < memory.kv_bytes < memory.kv_reserved_bytes
+            assert (await client.usage()).models["two"].usage_count == 1
+
+    asyncio.run(scene())
+
+
+def test_memory_comes_back_over_and_over(shelf: Path) -> None:
+    async def scene() -> None:
+        async with core(shelf) as client:
+            for _ in range(2):  # libraries and allocators reach their size
+                await ask(client, "one", keep_alive_s=0.0)
+                await until_absent(client, "one")
+            before = rss_bytes()
+            for _ in range(4):
+                await ask(client, "one")
+                grown = rss_bytes() - before
+                memory = (await client.stats()).models["one"].memory
+                assert memory is not None
+                told = memory.weights_bytes + memory.kv_bytes + memory.arena_bytes
+                assert told == pytest.approx(grown, rel=0.15)
+                await client.unload("one")
+                assert rss_bytes() < 1.1 * before
+
+    asyncio.run(scene())
+
+
+def test_a_budget_for_one_has_them_take_turns(shelf: Path) -> None:
+    async def scene() -> None:
+        keeper = KeeperSettings(budget=Room(230 * MIB), sweep_s=0.05)
+        async with core(shelf, keeper=keeper) as client:
+            for name in ("one", "two", "one"):
+                assert isinstance((await ask(client, name))[-1], Finished)
+            told = (await client.stats()).residency
+            assert told is not None
+            assert (told.loads, told.evictions) == (3, 2)
+            assert told.used_bytes <= 230 * MIB
+            # Both at once: the second waits for the first to be done, neither is cut off.
+            both = await asyncio.gather(ask(client, "one"), ask(client, "two"))
+            assert all(isinstance(events[-1], Finished) for events in both)
+
+    asyncio.run(scene())
+
+
+def test_what_never_fits_is_refused_and_the_daemon_goes_on(shelf: Path) -> None:
+    async def scene() -> None:
+        keeper = KeeperSettings(budget=Room(230 * MIB))
+        async with core(shelf, keeper=keeper) as client:
+            result = await client.load(LoadWish(model="one", pin=True))
+            assert result.outcome is LoadOutcome.LOADED
+            with pytest.raises(InsufficientMemory, match="of a budget of 230 MiB"):
+                await client.load(LoadWish(model="two"))
+            end = (await ask(client, "two"))[-1]
+            assert isinstance(end, Failed)
+            assert (end.code, end.retryable) == ("insufficient_memory", True)
+            assert isinstance((await ask(client, "one"))[-1], Finished)
+
+    asyncio.run(scene())
+
+
+def test_a_model_is_reloaded_under_a_running_request(shelf: Path) -> None:
+    async def scene() -> None:
+        async with core(shelf, first=("one",)) as client:
+            sampling = Sampling(temperature=0.0, max_tokens=200, ignore_eos=True)
+            async with client.generate("one", "Once upon a time", sampling=sampling) as events:
+                await anext(events)
+                reloaded = await client.reload("one")
+                assert reloaded.state is ModelState.READY
+                seen = [event async for event in events]
+            assert isinstance(seen[-1], Finished)
+            assert seen[-1].usage.completion_tokens == 200
+            assert isinstance((await ask(client, "one"))[-1], Finished)
+
+    asyncio.run(scene())

@@ -1,0 +1,171 @@
+"""A keeper over models without weights: bundles of a few files, and a loader that opens nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import json
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from nsedge.api import LoadWish, ModelInfo, ModelMemory, ModelState
+from nsedge.errors import NsedgeError
+from nsedge.runtime.budget import Amount, Room
+from nsedge.runtime.catalogue import Catalogue
+from nsedge.runtime.entries import Entry, Origin, Stay
+from nsedge.runtime.habits import Habits
+from nsedge.runtime.keeper import Keeper
+from nsedge.runtime.settings import KeeperSettings
+from nsedge.runtime.usage_file import UsageFile
+from tests.fakes import FakeClock
+from tests.ipc import PATIENCE_S
+from tests.unit.bundles import write_bundle
+
+
+@dataclass(eq=False)
+class FakeModel:
+    """Claims what it is told to."""
+
+    name: str
+    amount: Amount
+    started: bool = False
+    closed: bool = False
+
+    def start(self) -> None:
+        self.started = True
+
+    def close(self) -> None:
+        assert self.started
+        self.closed = True
+
+    def info(self) -> ModelInfo:
+        return ModelInfo(name=self.name, kind="causal-lm", state=ModelState.READY, created=0)
+
+    def measure(self) -> tuple[ModelMemory, Amount]:
+        held = ModelMemory(
+            weights_bytes=self.amount.host, kv_bytes=0, arena_bytes=0, kv_reserved_bytes=0
+        )
+        return held, self.amount
+
+    def kv_bytes(self) -> int:
+        return 0
+
+
+@dataclass(eq=False)
+class FakeUser:
+    """Holds a model until it gives it back, or is broken off."""
+
+    error: NsedgeError | None = None
+    on_break: Callable[[], None] = lambda: None
+
+    def break_off(self, error: NsedgeError) -> None:
+        self.error = error
+        self.on_break()
+
+
+@dataclass
+class Shelf:
+    """Bundles below `folder`, by name with what each claims, and a keeper of them."""
+
+    folder: Path
+    sizes: dict[str, int]
+    budget: int | None = None
+    settings: KeeperSettings = field(default_factory=KeeperSettings)
+    pinned: frozenset[str] = frozenset()
+    aliases: dict[str, str] = field(default_factory=dict)
+    available: int | None = None
+    usage_file: Path | None = None
+    now_s: float = 1_000_000.0
+    """Seconds since the Unix epoch."""
+
+    def __post_init__(self) -> None:
+        self.clock = FakeClock()
+        self.opened: list[str] = []
+        self.models: list[FakeModel] = []
+        self.gates: dict[str, threading.Event] = {}
+        self.errors: dict[str, Exception] = {}
+        self.expected: dict[str, int] = {}
+        for name in self.sizes:
+            self.add(name)
+
+    def add(self, name: str, size: int | None = None) -> Path:
+        """Another bundle."""
+        path = write_bundle(self.folder / name)
+        manifest = json.loads((path / "manifest.json").read_text())
+        (path / "manifest.json").write_text(json.dumps({**manifest, "name": name}))
+        if size is not None:
+            self.sizes[name] = size
+        return path
+
+    async def __aenter__(self) -> Shelf:
+        settings = dataclasses.replace(
+            self.settings, budget=Room(self.budget), sweep_s=0.001, measure_s=0.0
+        )
+        self.keeper = Keeper[FakeModel](
+            settings=settings,
+            catalogue=Catalogue(
+                paths=(),
+                folder=self.folder,
+                aliases=self.aliases,
+                pinned=self.pinned,
+                clock=self.clock,
+            ),
+            load=self._open,
+            expect=self._expect,
+            habits=Habits(
+                file=UsageFile(self.usage_file),
+                now=lambda: self.now_s + self.clock.now_s,
+                hour=lambda now_s: 12,
+            ),
+            clock=self.clock,
+            available=lambda: self.available,
+        )
+        await self.keeper.start()
+        return self
+
+    async def __aexit__(self, *error: object) -> None:
+        for gate in self.gates.values():
+            gate.set()
+        await self.keeper.stop()
+        assert all(model.closed for model in self.models if model.started)
+
+    def entry(self, name: str) -> Entry[FakeModel]:
+        return self.keeper.catalogue.find(name)
+
+    def state(self, name: str) -> ModelState:
+        return self.entry(name).state
+
+    async def load(self, name: str, *, origin: Origin = Origin.COMMAND, **wish) -> Stay[FakeModel]:
+        entry = self.entry(name)
+        coming = self.keeper.want(entry, LoadWish(model=name, **wish), origin)
+        async with asyncio.timeout(PATIENCE_S):
+            return await asyncio.shield(coming.done)
+
+    def use(self, stay: Stay[FakeModel]) -> FakeUser:
+        user = FakeUser()
+        user.on_break = lambda: self.keeper.stays.give_back(stay, user)
+        self.keeper.stays.take(stay, user)
+        return user
+
+    def held_back(self, name: str) -> threading.Event:
+        """Let the model be opened only once this is set."""
+        self.gates[name] = threading.Event()
+        return self.gates[name]
+
+    def _open(self, path: Path, told, elsewhere) -> FakeModel:
+        name = path.name
+        self.opened.append(name)
+        told(ModelState.LOADING, 0.5)
+        if name in self.gates:
+            assert self.gates[name].wait(PATIENCE_S)
+        if name in self.errors:
+            raise self.errors[name]
+        told(ModelState.WARMING, 1.0)
+        model = FakeModel(name, Amount(self.sizes[name]))
+        self.models.append(model)
+        return model
+
+    def _expect(self, path: Path) -> Amount:
+        return Amount(self.expected.get(path.name, self.sizes[path.name]))
