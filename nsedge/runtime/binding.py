@@ -11,7 +11,7 @@ from nsedge.runtime.kv import HostKv, KvMemory, View, host_view
 
 
 class Binding(Protocol):
-    """Inputs and outputs of a graph. The arrays must outlive it; each run reads them anew."""
+    """Inputs and outputs of a graph, which it keeps alive; each run reads them anew."""
 
     def feed(self, name: str, array: NDArray[Any]) -> None:
         """Let the graph read `array`."""
@@ -64,9 +64,11 @@ class HostBinding:
     def __init__(self, session: Any) -> None:
         self._session = session
         self._binding = session.io_binding()
+        self._arrays: dict[str, NDArray[Any]] = {}
 
     def feed(self, name: str, array: NDArray[Any]) -> None:
         """Let the graph read `array`."""
+        self._arrays[name] = array
         bind(self._binding.bind_input, name, host_view(array))
 
     def feed_host(self, name: str, array: NDArray[Any]) -> None:
@@ -75,6 +77,7 @@ class HostBinding:
 
     def fetch(self, name: str, array: NDArray[Any]) -> None:
         """Let the graph write to `array`."""
+        self._arrays[name] = array
         bind(self._binding.bind_output, name, host_view(array))
 
     def place(self, past: str, present: str, view: View) -> None:

@@ -231,6 +231,7 @@ class CudaBinding:
             self._options.add_run_config_entry("gpu_graph_id", str(graph))
         self._fed: list[tuple[Any, NDArray[Any]]] = []
         self._fetched: list[tuple[Any, NDArray[Any]]] = []
+        self._hosted: list[NDArray[Any]] = []
 
     def feed(self, name: str, array: NDArray[Any]) -> None:
         """Let the graph read `array`, as it is when the graph is run."""
@@ -240,6 +241,7 @@ class CudaBinding:
 
     def feed_host(self, name: str, array: NDArray[Any]) -> None:
         """Let the graph read `array` where it is, in host memory."""
+        self._hosted.append(array)
         bind(self._binding.bind_input, name, host_view(array))
 
     def fetch(self, name: str, array: NDArray[Any]) -> None:

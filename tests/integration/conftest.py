@@ -5,11 +5,13 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from exporters.cache import Cache, cache_root
 from exporters.progress import Progress
 from exporters.starter import NAME, export_starter
+from nsedge.bundle import Bundle, write_manifest
 
 
 @pytest.fixture(scope="session")
@@ -18,3 +20,16 @@ def starter_bundle() -> Path:
     root = cache_root()
     cache = Cache(root, Progress(sys.__stderr__))
     return export_starter(cache, root / "tests" / NAME).bundle
+
+
+@pytest.fixture(scope="session")
+def standard_bundle(starter_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The starter as a machine sees it on which the daemon's own operators were not built."""
+    manifest = Bundle.open(starter_bundle).manifest
+    folder = tmp_path_factory.mktemp("standard") / NAME
+    for name in manifest.files:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).symlink_to(starter_bundle / name)
+    variants = tuple(variant for variant in manifest.variants if not variant.requires)
+    write_manifest(folder, msgspec.structs.replace(manifest, variants=variants))
+    return folder
