@@ -7,6 +7,7 @@ of their own, and `_deliver`, which engines call on theirs.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import time
@@ -39,7 +40,7 @@ from nsedge.errors import (
     UnknownModel,
 )
 from nsedge.runtime.admission import make_job
-from nsedge.runtime.engine import Emit, Job
+from nsedge.runtime.engine import Emit, Engine, Job
 from nsedge.runtime.residency import Resident, load
 from nsedge.runtime.settings import EngineSettings
 from nsedge.version import VERSION
@@ -91,14 +92,25 @@ class LocalService:
         self._status = HealthStatus.READY
 
     async def drain(self, timeout_s: float) -> None:
-        """Take no new requests, wait for those at work, then cancel what is left."""
+        """Take no new requests, wait for those at work, then end what is left as `draining`."""
         self._status = HealthStatus.DRAINING
         try:
             await asyncio.wait_for(self._quiet.wait(), timeout_s)
         except TimeoutError:
             for live in list(self._live):
                 live.cancel()
+                live.fail(Draining(f"the daemon stops, and waited {timeout_s:g} s for this"))
             await self._quiet.wait()
+
+    async def came_round(self, timeout_s: float) -> bool:
+        """Whether every engine's step loop comes round within `timeout_s`, busy or idle."""
+        asked = [self._ask(resident.engine) for resident in self._residents.values()]
+        if not asked:
+            return True
+        _, missing = await asyncio.wait(asked, timeout=timeout_s)
+        for answer in missing:
+            answer.cancel()
+        return not missing
 
     async def stop(self) -> None:
         """End the engines; requests still at work end as cancelled, and new ones are refused."""
@@ -163,6 +175,20 @@ class LocalService:
             resident.capacity,
             self._clock() - began_s,
         )
+
+    def _ask(self, engine: Engine) -> asyncio.Future[None]:
+        answer = self._loop.create_future()
+
+        def came() -> None:
+            if not answer.done():
+                answer.set_result(None)
+
+        def tell() -> None:
+            with contextlib.suppress(RuntimeError):  # a closed loop has nobody left to tell
+                self._loop.call_soon_threadsafe(came)
+
+        engine.ask(tell)
+        return answer
 
     def _deliver(self, batch: list[tuple[Emit, Event]]) -> None:
         self._loop.call_soon_threadsafe(_fan_out, batch)

@@ -13,7 +13,7 @@ from nsedge import native
 from nsedge.api import ModelInfo, ModelState, ModelStats
 from nsedge.bundle import Bundle, Variant
 from nsedge.errors import BundleInvalid, DeviceUnavailable
-from nsedge.runtime import memory
+from nsedge.runtime import golden, memory
 from nsedge.runtime.cores import CpuMeter, usable_cores
 from nsedge.runtime.detokenizer import Detokenizer
 from nsedge.runtime.elastic import Elastic
@@ -43,10 +43,10 @@ class Resident:
         deliver: Deliver,
         clock: Callable[[], float],
     ) -> None:
-        """Load `variant` and warm it up; the engine does not run yet.
+        """Load `variant`, warm it up and check it; the engine does not run yet.
 
         Raises:
-            BundleInvalid: where a file cannot be loaded.
+            BundleInvalid: where a file cannot be loaded, or the golden prompts are not answered.
             DeviceUnavailable: where the variant's provider is not the one in use.
         """
         manifest = bundle.manifest
@@ -70,6 +70,13 @@ class Resident:
             )
         )
         self.executor.warm_up()
+        golden.check(
+            bundle.golden(),
+            self.executor,
+            variant=variant,
+            slots=settings.slots,
+            capacity=self.capacity,
+        )
         runner: StepRunner = self.executor
         if variant.device == "cpu" and threads >= FOLLOW_FROM and not settings.threads:
             runner = follow_cores(
