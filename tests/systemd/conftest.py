@@ -59,6 +59,7 @@ def machine(
         Path(sysconfig.get_paths()["purelib"]): LIBRARIES,
         wheel.parent: "/opt/wheel",
         CHECKOUT / "systemd": "/opt/systemd",
+        Path(__file__).parent: "/opt/tests",
         bundle: f"/var/lib/nsedge/bundles/{bundle.name}",
     }
     system = Path(f"/usr/bin/{VERSION}")
@@ -85,6 +86,11 @@ def _install(machine: Machine, python: str, wheel: str) -> None:
         PIP_NO_DEPS="1",
         PIP_FORCE_REINSTALL="1",
     )
+    machine.write(
+        "/etc/systemd/system/nsedge-web.service.d/libraries.conf",
+        f"[Service]\nBindReadOnlyPaths={LIBRARIES}\n",
+    )
+    machine.run("systemctl", "daemon-reload")
     machine.run("useradd", "--groups", "nsedge", "friend")
     machine.run("useradd", "stranger")
 
