@@ -6,6 +6,7 @@ usage: hang.py PID
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import sys
@@ -13,6 +14,7 @@ import time
 from pathlib import Path
 
 PTRACE_SEIZE, PTRACE_INTERRUPT = 0x4206, 0x4207
+WAIT_ALL = 0x40000000
 LOOK_S = 1.0
 
 
@@ -42,8 +44,10 @@ def main() -> None:
         if libc.ptrace(request, thread, None, None):
             raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
     print(f"thread {thread} is stopped", flush=True)
-    while Path(f"/proc/{pid}").exists():
-        time.sleep(0.1)
+    # Whoever traces a thread has to bury it, too.
+    with contextlib.suppress(ChildProcessError):
+        while True:
+            os.waitpid(thread, WAIT_ALL)
 
 
 if __name__ == "__main__":
