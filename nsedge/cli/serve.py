@@ -12,7 +12,7 @@ from functools import partial
 from nsedge import config
 from nsedge.cli import bundles, logs, supervised
 from nsedge.cli.exits import ExitStatus
-from nsedge.cli.reload import Reloader, Reread
+from nsedge.cli.rereading import Reloader, Reread
 from nsedge.cli.signals import ReloadRequests, StopRequests
 from nsedge.ipc.inherited import by_endpoint
 from nsedge.ipc.limits import Limits

@@ -13,7 +13,7 @@ from functools import partial
 from nsedge import config
 from nsedge.cli import logs, supervised
 from nsedge.cli.exits import ExitStatus
-from nsedge.cli.reload import Reloader, Reread
+from nsedge.cli.rereading import Reloader, Reread
 from nsedge.cli.signals import ReloadRequests, StopRequests
 from nsedge.errors import ConfigInvalid, NsedgeError
 from nsedge.ipc.client import AsyncClient

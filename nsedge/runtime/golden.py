@@ -73,7 +73,7 @@ def check(
 def _continue(prompts: Many[GoldenPrompt], runner: StepRunner) -> list[bool]:
     """Whether each recorded token was the most probable after those before it."""
     hits: list[bool] = []
-    rows = [_sequence(prompt) for prompt in prompts]
+    rows = [_sequence(prompt, row) for row, prompt in enumerate(prompts)]
     for row, sequence in enumerate(rows):
         end = len(sequence.prompt_ids)
         chunk = Chunk(sequence=sequence, row=row, start=0, end=end)
@@ -89,12 +89,13 @@ def _continue(prompts: Many[GoldenPrompt], runner: StepRunner) -> list[bool]:
     return hits
 
 
-def _sequence(prompt: GoldenPrompt) -> Sequence:
+def _sequence(prompt: GoldenPrompt, row: int) -> Sequence:
     """The prompt and the beginning of its recorded continuation, of which nothing is read yet."""
     recorded = list(prompt.continuation_ids[:TOKENS])
     return Sequence(
         prompt_ids=prompt.prompt_ids,
         limits=Limits(max_tokens=len(recorded)),
         submitted_s=0.0,
+        row=row,
         output_ids=recorded,
     )
