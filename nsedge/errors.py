@@ -123,7 +123,7 @@ class NotReady(Unavailable):
 
 
 class Draining(Unavailable):
-    """The daemon is stopping and takes no new requests."""
+    """The daemon is stopping: it takes no new requests, and does not wait for all old ones."""
 
     code = "draining"
 
