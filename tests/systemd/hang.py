@@ -44,10 +44,10 @@ def main() -> None:
         if libc.ptrace(request, thread, None, None):
             raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
     print(f"thread {thread} is stopped", flush=True)
-    # Whoever traces a thread has to bury it, too.
-    with contextlib.suppress(ChildProcessError):
-        while True:
-            os.waitpid(thread, WAIT_ALL)
+    while Path(f"/proc/{pid}").exists():
+        with contextlib.suppress(ChildProcessError):  # whoever traces a thread has to bury it, too
+            os.waitpid(thread, WAIT_ALL | os.WNOHANG)
+        time.sleep(0.1)
 
 
 if __name__ == "__main__":
