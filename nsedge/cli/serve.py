@@ -131,7 +131,9 @@ class Core:
             self._notifier.extend_timeout(min(EXTENSION_S, left_s))
 
     async def _serve(self, stop: StopRequests, reload: ReloadRequests) -> None:
-        log.info("ready", extra={"status": await self._words()})
+        names = ", ".join((await self._service.stats()).models)
+        doors = ", ".join(endpoints(self._reloader.settings))
+        log.info("ready", extra={"models": names, "endpoints": doors})
         self._notifier.ready(await self._words())
         reporting = asyncio.create_task(
             supervised.report(

@@ -251,6 +251,19 @@ def test_draining_waits_for_what_ends_and_fails_what_does_not(starter_bundle: Pa
     play(starter_bundle, impatient)
 
 
+def test_every_engine_shows_life_at_rest_and_at_work(starter_bundle: Path) -> None:
+    async def scene(service: LocalService) -> None:
+        assert await service.came_round(60.0)
+        endless = asking(TextPrompt(text="Once"), Sampling(ignore_eos=True, max_tokens=200))
+        busy = asyncio.create_task(events_of(service, endless))
+        await asyncio.sleep(0)
+        assert await service.came_round(60.0)
+        assert not busy.done()
+        await busy
+
+    play(starter_bundle, scene)
+
+
 def test_stopping_at_once_ends_everything_once(starter_bundle: Path) -> None:
     """Whether decoding, in prefill, queued, being tokenised, or not yet looked at."""
 
