@@ -215,7 +215,7 @@ def _install_units(commands: _Commands) -> None:
         "--root", type=Path, default=Path("/"), metavar="DIR",
         help="write below DIR and leave the running system alone, as packages are made",
     )  # fmt: skip
-    parser.add_argument("--now", action="store_true", help="enable them, and start them now")
+    parser.add_argument("--now", action="store_true", help="enable them, and start them anew")
 
 
 def _talkers(commands: _Commands) -> None:

@@ -25,7 +25,8 @@ PLACES = {
     ".tmpfiles": "etc/tmpfiles.d",
     ".toml": "etc/nsedge",
 }
-STARTED = ("nsedge.socket", "nsedge.service", "nsedge-web.socket", "nsedge-web.service")
+SOCKETS = ("nsedge.socket", "nsedge-web.socket")
+SERVICES = ("nsedge.service", "nsedge-web.service")
 HIDDEN = ("/home", "/root", "/run/user", "/tmp", "/var/tmp")
 """What the units' processes do not see, or see another of."""
 WAITS_FOR_RELOAD = 253
@@ -59,13 +60,14 @@ def run(loaded: config.Loaded, options: argparse.Namespace) -> int:
         _call("systemd-tmpfiles", "--create", "nsedge.conf")
         _call("systemctl", "daemon-reload")
         if options.now:
-            _call("systemctl", "enable", "--now", *STARTED)
+            _call("systemctl", "enable", *SOCKETS, *SERVICES)
+            _call("systemctl", "restart", *SERVICES)
     if options.json:
         output.say_json({"files": [{"path": str(w.path), "state": w.state} for w in written]})
     else:
         print("\n".join(f"{one.state:9} {one.path}" for one in written))
         if live and not options.now:
-            print(f"next: systemctl enable --now {' '.join(STARTED)}")
+            print(f"next: systemctl enable --now {' '.join((*SOCKETS, *SERVICES))}")
     return ExitStatus.OK
 
 
@@ -151,7 +153,7 @@ def _call(*words: str) -> str:
         done = subprocess.run(words, capture_output=True, text=True, timeout=ANSWER_S, check=True)
     except subprocess.CalledProcessError as error:
         said = error.stderr.strip() or f"status {error.returncode}"
-        raise NsedgeError(f"`{' '.join(words)}` failed: {said}") from error
+        raise NsedgeError(f"`{' '.join(words)}` failed: {' '.join(said.split())}") from error
     except (OSError, subprocess.TimeoutExpired) as error:
         raise NsedgeError(f"`{' '.join(words)}` failed: {error}") from error
     return done.stdout

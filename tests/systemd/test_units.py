@@ -266,12 +266,14 @@ def test_the_exposure_is_small(daemon: Machine, unit: str, most: float) -> None:
     assert float(found[1]) <= most
 
 
-def test_installing_again_keeps_settings_and_changes_nothing(machine: Machine) -> None:
-    said = json.loads(machine.run(NSEDGE, "install-units", "--json").stdout)
+def test_installing_again_keeps_settings_and_starts_what_is_new(daemon: Machine) -> None:
+    before = daemon.show(CORE, "MainPID")
+    said = json.loads(daemon.run(NSEDGE, "install-units", "--now", "--json").stdout)
     states = {one["path"].rpartition("/")[2]: one["state"] for one in said["files"]}
     assert states.pop("nsedge.toml") == "kept"
     assert set(states.values()) == {"unchanged"}
-    machine.run("systemctl", "enable", CORE, WEB)
-    enabled = machine.run("systemctl", "is-enabled", CORE, WEB, "nsedge.socket").stdout.split()
-    assert enabled == ["enabled"] * 3
-    assert not machine.run("systemd-analyze", "verify", CORE, WEB).stderr
+    assert daemon.show(CORE, "MainPID") not in (before, "0")
+    assert daemon.show(CORE, "ActiveState") == "active"
+    units = (CORE, WEB, "nsedge.socket", "nsedge-web.socket")
+    assert daemon.run("systemctl", "is-enabled", *units).stdout.split() == ["enabled"] * 4
+    assert not daemon.run("systemd-analyze", "verify", CORE, WEB).stderr

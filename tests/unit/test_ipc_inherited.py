@@ -89,3 +89,31 @@ def test_a_socket_that_nobody_asked_for_is_refused() -> None:
             Server(FakeService(), endpoints=[f"ipc://{ours}"], inherited=by_endpoint(doors))
         with listening(ours) as doors, pytest.raises(ConfigInvalid, match="only one socket"):
             Server(FakeService(), endpoints=[f"ipc://{ours}"], inherited=by_endpoint(doors))
+
+
+def test_a_tcp_endpoint_may_be_passed_too() -> None:
+    async def scenario(port: int, doors: list[int]) -> None:
+        endpoint = f"tcp://127.0.0.1:{port}"
+        server = Server(FakeService(), endpoints=[endpoint], inherited=by_endpoint(doors))
+        await server.start()
+        async with RawClient(endpoint) as client:
+            await client.hello()
+        await server.stop()
+
+    with neighbours() as (data, control):
+        asyncio.run(scenario(data.getsockname()[1], [data.fileno(), control.fileno()]))
+
+
+@contextmanager
+def neighbours() -> Iterator[tuple[socket.socket, socket.socket]]:
+    """Two sockets that listen at a port and at the next."""
+    while True:
+        with socket.create_server(("127.0.0.1", 0)) as data:
+            port = data.getsockname()[1]
+            try:
+                control = socket.create_server(("127.0.0.1", port + 1))
+            except (OSError, OverflowError):
+                continue
+            with control:
+                yield data, control
+                return
