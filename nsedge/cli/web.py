@@ -74,7 +74,7 @@ async def _serve(
     shim = Shim(settings, desk=app[DESK], notifier=notifier, reread=reread)
     tasks = [
         asyncio.create_task(_connect(client, settings.core.endpoint)),
-        asyncio.create_task(_announce_stop(stop, notifier, settings.web.drain_s)),
+        asyncio.create_task(_announce_stop(stop, notifier, app[DESK])),
         asyncio.create_task(shim.report(supervisor.watchdog_s)),
         asyncio.create_task(shim.follow(reload)),
     ]
@@ -149,6 +149,8 @@ class Shim:
 
     async def _words(self) -> str:
         count = self._desk.under_way
+        if self._desk.draining:
+            return f"draining: {count} under way"
         return f"{self._address}: {count} under way" if count else self._address
 
 
@@ -168,8 +170,9 @@ async def _connect(client: AsyncClient, endpoint: str) -> None:
             return
 
 
-async def _announce_stop(stop: StopRequests, notifier: Notifier, limit_s: float) -> None:
+async def _announce_stop(stop: StopRequests, notifier: Notifier, desk: Desk) -> None:
     await stop.wanted.wait()
+    limit_s = desk.limits.drain_s
     log.info("draining", extra={"limit_s": limit_s})
     notifier.stopping(f"draining: open answers get {limit_s:g} s")
     notifier.extend_timeout(limit_s + STOPPING_S)

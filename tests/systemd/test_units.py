@@ -234,6 +234,22 @@ def journal(machine: Machine) -> str:
     return machine.journal(CORE)
 
 
+def test_the_shim_reads_settings_that_an_editor_put_in_place(
+    daemon: Machine, settings: str
+) -> None:
+    before = daemon.show(WEB, "MainPID")
+    asked = ("curl", "-s", "-H", "Host: edge.local", "http://127.0.0.1:3009/live")
+    assert "host_not_allowed" in daemon.run(*asked).stdout
+    daemon.write(f"{SETTINGS_FILE}.new", f'{settings}[web]\nallowed_hosts = ["edge.local"]\n')
+    daemon.run("mv", f"{SETTINGS_FILE}.new", SETTINGS_FILE)
+    daemon.run("systemctl", "reload", WEB)
+    daemon.until(
+        lambda: '"live"' in daemon.run(*asked).stdout, within_s=PATIENCE_S, what="an allowed host"
+    )
+    assert "changed web.allowed_hosts" in daemon.journal(WEB)
+    assert daemon.show(WEB, "MainPID") == before
+
+
 def test_the_shim_reaches_its_socket_and_nothing_else(daemon: Machine) -> None:
     core, web = daemon.show(CORE, "MainPID"), daemon.show(WEB, "MainPID")
     owners = daemon.run("stat", "-c", "%U", f"/proc/{core}", f"/proc/{web}").stdout.split()
