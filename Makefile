@@ -20,7 +20,7 @@ demo: bundle ## stream an answer over ZeroMQ and over SSE (PROMPT="..." chooses 
 	@.ci/demo
 
 .PHONY: test
-test: lint unit exporters integration ## lint, types, import contracts and every test
+test: lint unit exporters integration systemd ## lint, types, import contracts and every test
 
 .PHONY: lint
 lint: $(INSTALLED) ## style, types and import contracts
@@ -31,7 +31,7 @@ lint: $(INSTALLED) ## style, types and import contracts
 
 .PHONY: unit
 unit: $(INSTALLED) ## the tests that need no model
-	$(PYTEST) --ignore=tests/export --ignore=tests/integration
+	$(PYTEST) --ignore=tests/export --ignore=tests/integration --ignore=tests/systemd
 
 .PHONY: exporters
 exporters: $(INSTALLED) ## export small models through torch and Optimum
@@ -40,6 +40,10 @@ exporters: $(INSTALLED) ## export small models through torch and Optimum
 .PHONY: integration
 integration: bundle ## the real model through every door
 	$(PYTEST) tests/integration
+
+.PHONY: systemd
+systemd: bundle ## the installed units under a real systemd (root and systemd-nspawn; else skipped)
+	$(PYTEST) tests/systemd
 
 .PHONY: bundle
 bundle: $(INSTALLED) ## the starter model's bundle, built once and kept in the cache

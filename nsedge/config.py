@@ -25,6 +25,9 @@ FILE_VARIABLE = "NSEDGE_CONFIG"
 TOLERATED = frozenset({FILE_VARIABLE, "NSEDGE_CACHE"})
 """Variables with the prefix that are no settings: this file's own, and the exporters' cache."""
 
+_FIRST_PASSED = 3
+"""The descriptor after standard error: SD_LISTEN_FDS_START."""
+
 _ORDERED = (
     ("engine.prefill_chunk_tokens", "engine.context_tokens", 1),
     ("core.heartbeat_s", "core.liveness_s", 2),
@@ -55,11 +58,14 @@ class Loaded:
 
 @dataclass(frozen=True, kw_only=True)
 class Supervisor:
-    """What a service supervisor told this process (sd_notify(3), sd_watchdog_enabled(3))."""
+    """What a service supervisor told this process: sd_notify(3), sd_watchdog_enabled(3),
+    sd_listen_fds(3)."""
 
     notify_socket: str | None
     watchdog_s: float | None
     """Longest silence the supervisor bears, in seconds."""
+    sockets: tuple[int, ...] = ()
+    """Descriptors of the sockets that it listens on for this process."""
 
 
 def environment() -> dict[str, str]:
@@ -68,13 +74,16 @@ def environment() -> dict[str, str]:
 
 
 def supervisor(environ: Mapping[str, str], pid: int) -> Supervisor:
-    """Read the supervisor's variables; a watchdog meant for another process is none."""
+    """Read the supervisor's variables; what is meant for another process is left out."""
     microseconds = environ.get("WATCHDOG_USEC", "")
+    count = environ.get("LISTEN_FDS", "")
+    passed = environ.get("LISTEN_PID") == str(pid) and count.isdigit()
     meant = environ.get("WATCHDOG_PID", str(pid)) == str(pid)
     watched = meant and microseconds.isdigit() and int(microseconds) > 0
     return Supervisor(
         notify_socket=environ.get("NOTIFY_SOCKET") or None,
         watchdog_s=int(microseconds) / 1e6 if watched else None,
+        sockets=tuple(range(_FIRST_PASSED, _FIRST_PASSED + int(count))) if passed else (),
     )
 
 

@@ -137,7 +137,7 @@ class InsufficientMemory(Unavailable):
 
 
 class Draining(Unavailable):
-    """The daemon is stopping and takes no new requests."""
+    """The daemon is stopping: it takes no new requests, and does not wait for all old ones."""
 
     code = "draining"
 

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 from nsedge.api import Loading, LoadWish, Request, Sink
-from nsedge.errors import DeadlineExceeded, NotLoaded, NsedgeError, QueueFull
+from nsedge.errors import DeadlineExceeded, Draining, NotLoaded, NsedgeError, QueueFull
 from nsedge.live import LiveRequest
 from nsedge.runtime.admission import make_job
 from nsedge.runtime.entries import Entry, Load, Origin, Stay
@@ -50,11 +50,12 @@ class Intake:
         self._reader = ThreadPoolExecutor(1, thread_name_prefix="tokenise")
 
     async def drain(self, timeout_s: float) -> None:
-        """Wait for what is live, then cancel what is left."""
+        """Wait for what is live, then end what is left as `draining`."""
         try:
             await asyncio.wait_for(self._quiet.wait(), timeout_s)
         except TimeoutError:
-            self._cancel_all()
+            for live in list(self._live):
+                live.break_off(Draining(f"the daemon stops, and waited {timeout_s:g} s for this"))
             await self._quiet.wait()
 
     async def stop(self) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import socket
+import time
 
 _log = logging.getLogger(__name__)
 
@@ -22,9 +23,14 @@ class Notifier:
         """Start-up is over; `status` is the line a person sees."""
         self._send("READY=1", f"STATUS={_line(status)}")
 
-    def stopping(self) -> None:
+    def reloading(self, status: str) -> None:
+        """The configuration is read anew; `ready` says when that is over."""
+        stamp_us = time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000
+        self._send("RELOADING=1", f"MONOTONIC_USEC={stamp_us}", f"STATUS={_line(status)}")
+
+    def stopping(self, status: str = "draining") -> None:
         """Shut-down has begun."""
-        self._send("STOPPING=1", "STATUS=draining")
+        self._send("STOPPING=1", f"STATUS={_line(status)}")
 
     def status(self, text: str) -> None:
         """A line for people about what goes on."""

@@ -7,6 +7,7 @@ Everything here runs on the event loop's thread, except `_open`, which has the k
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
 import functools
 import logging
@@ -39,7 +40,7 @@ from nsedge.live import LiveRequest
 from nsedge.models import check_drain
 from nsedge.runtime import footprint
 from nsedge.runtime.catalogue import Catalogue
-from nsedge.runtime.engine import Emit
+from nsedge.runtime.engine import Emit, Engine
 from nsedge.runtime.entries import Origin
 from nsedge.runtime.habits import Habits
 from nsedge.runtime.keeper import Keeper, Told
@@ -148,9 +149,20 @@ class LocalService:
         return any(True for _ in self._keeper.stays)
 
     async def drain(self, timeout_s: float) -> None:
-        """Take no new requests, wait for those at work, then cancel what is left."""
+        """Take no new requests, wait for those at work, then end what is left as `draining`."""
         self._status = HealthStatus.DRAINING
         await self._intake.drain(timeout_s)
+
+    async def came_round(self, timeout_s: float) -> bool:
+        """Whether every engine's step loop comes round within `timeout_s`, busy or idle."""
+        models = [stay.model for stay in self._keeper.stays if stay.model is not None]
+        asked = [self._ask(model.engine) for model in models]
+        if not asked:
+            return True
+        _, missing = await asyncio.wait(asked, timeout=timeout_s)
+        for answer in missing:
+            answer.cancel()
+        return not missing
 
     async def stop(self) -> None:
         """Let every model leave; requests still at work end as cancelled, new ones are refused."""
@@ -268,6 +280,20 @@ class LocalService:
             told=told,
             elsewhere=elsewhere,
         )
+
+    def _ask(self, engine: Engine) -> asyncio.Future[None]:
+        answer = self._loop.create_future()
+
+        def came() -> None:
+            if not answer.done():
+                answer.set_result(None)
+
+        def tell() -> None:
+            with contextlib.suppress(RuntimeError):  # a closed loop has nobody left to tell
+                self._loop.call_soon_threadsafe(came)
+
+        engine.ask(tell)
+        return answer
 
     def _deliver(self, batch: list[tuple[Emit, Event]]) -> None:
         self._loop.call_soon_threadsafe(_fan_out, batch)

@@ -66,6 +66,9 @@ class Core(_Section, frozen=True, kw_only=True):
         int, _number("The largest message taken from a client.", 1024, 2**30)
     ] = 2**20
     max_sessions: Annotated[int, _number("Clients connected at once.", 1, 65536)] = 1024
+    start_s: Annotated[
+        float, _number("Seconds for which a supervisor is asked to wait for the models.", 1, 86400)
+    ] = 900.0
     drain_s: Annotated[
         float, _number("Seconds that running requests get to end when the core stops.", 0, 3600)
     ] = 20.0

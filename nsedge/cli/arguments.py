@@ -161,6 +161,7 @@ def _parser() -> argparse.ArgumentParser:
         ("doctor", "check this installation and say what to do about each fault"),
     ):
         _command(commands, name, meaning, _COMMON_FLAGS)
+    _install_units(commands)
     return parser
 
 
@@ -210,6 +211,15 @@ def _servers(commands: _Commands) -> None:
         parser.add_argument(
             "--until-eof", action="store_true", help="stop when standard input ends, too"
         )
+
+
+def _install_units(commands: _Commands) -> None:
+    parser = _command(commands, "install-units", "install the systemd units that run the daemon")
+    parser.add_argument(
+        "--root", type=Path, default=Path("/"), metavar="DIR",
+        help="write below DIR and leave the running system alone, as packages are made",
+    )  # fmt: skip
+    parser.add_argument("--now", action="store_true", help="enable them, and start them anew")
 
 
 def _talkers(commands: _Commands) -> None:

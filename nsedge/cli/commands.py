@@ -24,7 +24,7 @@ def find(name: str) -> Command:
         ConfigInvalid: where an extra that it needs is not installed.
     """
     try:
-        command: Command = importlib.import_module(f"nsedge.cli.{name}").run
+        command: Command = importlib.import_module(f"nsedge.cli.{name.replace('-', '_')}").run
     except ModuleNotFoundError as error:
         extra = _EXTRAS.get(error.name or "")
         if extra is None:

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import contextlib
+import faulthandler
 import logging
 import math
 import os
+from functools import partial
 
 from nsedge import config
-from nsedge.api import ModelState, Stats
-from nsedge.cli import bundles, logs
+from nsedge.api import ModelState
+from nsedge.cli import bundles, logs, supervised
 from nsedge.cli.exits import ExitStatus
-from nsedge.cli.signals import StopRequests
+from nsedge.cli.rereading import Reloader, Reread
+from nsedge.cli.signals import ReloadRequests, StopRequests
+from nsedge.ipc.inherited import by_endpoint
 from nsedge.ipc.limits import Limits
 from nsedge.ipc.server import Server
 from nsedge.runtime import memory
@@ -27,14 +30,26 @@ log = logging.getLogger("nsedge.core")
 
 EXTENSION_S = 15.0
 """What the supervisor is asked for, again and again, while models load."""
+STATUS_S = 5.0
+"""Between two looks for what the status line says."""
+STOPPING_S = 10.0
+"""What ending takes, beyond the time that requests get to end."""
+OURS = frozenset({"home", "core", "models", "engine", "log"})
+LIVE = frozenset({"core.drain_s", "log.level", "log.json"})
+"""What SIGHUP changes; the rest of what is ours needs a restart."""
 
 
 def run(loaded: config.Loaded, options: argparse.Namespace) -> int:
     """Serve until asked to stop, then drain."""
-    settings = loaded.settings
+    settings, environ = loaded.settings, config.environment()
     logs.configure(settings.log.level, as_json=settings.log.json)
-    supervisor = config.supervisor(config.environment(), os.getpid())
-    core = Core(settings, Notifier(supervisor.notify_socket), watchdog_s=supervisor.watchdog_s)
+    # A watchdog ends a process that hangs with SIGABRT: the log then says where each thread was.
+    faulthandler.enable()
+    core = Core(
+        settings,
+        supervisor=config.supervisor(environ, os.getpid()),
+        reread=partial(config.load, environ, file=options.config, overrides=options.overrides),
+    )
     asyncio.run(core.run(until_eof=options.until_eof))
     return ExitStatus.OK
 
@@ -42,10 +57,28 @@ def run(loaded: config.Loaded, options: argparse.Namespace) -> int:
 class Core:
     """The service and its ZeroMQ door, started and stopped in order."""
 
-    def __init__(self, settings: Settings, notifier: Notifier, *, watchdog_s: float | None) -> None:
-        self._settings = settings
-        self._notifier = notifier
-        self._watchdog_s = watchdog_s
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        supervisor: config.Supervisor,
+        reread: Reread,
+    ) -> None:
+        """`reread` reads the configuration anew, from where `settings` came.
+
+        Raises:
+            ConfigInvalid: where a setting and a socket of the supervisor's contradict each other.
+        """
+        self._notifier = Notifier(supervisor.notify_socket)
+        self._reloader = Reloader(
+            settings,
+            reread=reread,
+            notifier=self._notifier,
+            ours=OURS,
+            live=LIVE,
+            apply=self._apply,
+        )
+        self._watchdog_s = supervisor.watchdog_s
         self._service = LocalService(service_settings(settings))
         self._server = Server(
             self._service,
@@ -53,6 +86,7 @@ class Core:
             limits=limits(settings),
             allow_remote=settings.core.allow_remote,
             socket_mode=int(settings.core.socket_mode, 8),
+            inherited=by_endpoint(supervisor.sockets),
         )
 
     async def run(self, *, until_eof: bool) -> None:
@@ -61,11 +95,11 @@ class Core:
         Raises:
             NsedgeError: where the door or a model cannot be opened.
         """
-        stop = StopRequests(until_eof=until_eof)
+        stop, reload = StopRequests(until_eof=until_eof), ReloadRequests()
         await self._server.start()
         try:
             if await self._load(stop):
-                await self._serve(stop)
+                await self._serve(stop, reload)
             await self._drain(stop)
         finally:
             await self._server.stop()
@@ -76,9 +110,13 @@ class Core:
         """Whether the models are there; False where a stop came first."""
         starting = asyncio.create_task(self._service.start())
         asked = asyncio.create_task(stop.wanted.wait())
+        wanted = len(bundles.chosen(self._reloader.settings))
+        began_s = asyncio.get_running_loop().time()
         try:
             while not starting.done() and not asked.done():
-                self._notifier.extend_timeout(EXTENSION_S)
+                self._extend(began_s)
+                loaded = len(await self._ready())
+                self._notifier.status(f"loading models: {loaded} of {wanted} checked and ready")
                 await asyncio.wait(
                     (starting, asked), timeout=EXTENSION_S / 3, return_when="FIRST_COMPLETED"
                 )
@@ -90,24 +128,60 @@ class Core:
             await asyncio.wait((starting, asked))
         return not starting.cancelled()
 
-    async def _serve(self, stop: StopRequests) -> None:
+    def _extend(self, began_s: float) -> None:
+        """Ask for more time to start, as long as `core.start_s` have not gone by."""
+        left_s = began_s + self._reloader.settings.core.start_s - asyncio.get_running_loop().time()
+        if left_s > 0:
+            self._notifier.extend_timeout(min(EXTENSION_S, left_s))
+
+    async def _ready(self) -> list[str]:
+        """The models in memory."""
         models = await self._service.models()
-        names = ", ".join(one.name for one in models if one.state is ModelState.READY) or "none yet"
-        doors = ", ".join(endpoints(self._settings))
+        return [one.name for one in models if one.state is ModelState.READY]
+
+    async def _serve(self, stop: StopRequests, reload: ReloadRequests) -> None:
+        names = ", ".join(await self._ready()) or "none yet"
+        doors = ", ".join(endpoints(self._reloader.settings))
         log.info("ready", extra={"models": names, "endpoints": doors})
-        self._notifier.ready(f"{doors}: {names}")
-        pulse = asyncio.create_task(self._feed_watchdog())
+        self._notifier.ready(await self._words())
+        reporting = asyncio.create_task(
+            supervised.report(
+                self._notifier,
+                watchdog_s=self._watchdog_s,
+                alive=self._service.came_round,
+                words=self._words,
+                every_s=STATUS_S,
+            )
+        )
+        reloading = asyncio.create_task(self._reloader.follow(reload))
         try:
             await stop.wanted.wait()
         finally:
-            pulse.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await pulse
+            for task in (reporting, reloading):
+                task.cancel()
+            await asyncio.gather(reporting, reloading, return_exceptions=True)
+
+    async def _words(self) -> str:
+        """`ipc:///run/nsedge/nsedge.sock: smollm2 (2 running, 1 waiting)`."""
+        stats = await self._service.stats()
+        models = ", ".join(
+            f"{name} ({model.running} running, {model.waiting} waiting)"
+            if model.running or model.waiting
+            else name
+            for name, model in stats.models.items()
+        )
+        return f"{', '.join(endpoints(self._reloader.settings))}: {models or 'no model in memory'}"
+
+    async def _apply(self, settings: Settings) -> str:
+        logs.configure(settings.log.level, as_json=settings.log.json)
+        reloaded = await self._service.refresh()
+        return f"read {', '.join(one.name for one in reloaded)} anew" if reloaded else ""
 
     async def _drain(self, stop: StopRequests) -> None:
-        limit_s = self._settings.core.drain_s
+        limit_s = self._reloader.settings.core.drain_s
         log.info("draining", extra={"limit_s": limit_s})
-        self._notifier.stopping()
+        self._notifier.stopping(f"draining: running requests get {limit_s:g} s")
+        self._notifier.extend_timeout(limit_s + STOPPING_S)
         draining = asyncio.create_task(self._service.drain(limit_s))
         hurried = asyncio.create_task(stop.hurried.wait())
         await asyncio.wait((draining, hurried), return_when="FIRST_COMPLETED")
@@ -115,33 +189,6 @@ class Core:
         if not draining.done():
             draining.cancel()
             await self._service.drain(0.0)
-
-    async def _feed_watchdog(self) -> None:
-        """Tell the supervisor of life for as long as the engines' steps go on."""
-        if self._watchdog_s is None:
-            return
-        progress = Progress()
-        while True:
-            if progress.seen(await self._service.stats()):
-                self._notifier.watchdog()
-            await asyncio.sleep(self._watchdog_s / 3)
-
-
-class Progress:
-    """Whether every engine that has work has made a step since it was last asked."""
-
-    def __init__(self) -> None:
-        self._steps: dict[str, int] = {}
-
-    def seen(self, stats: Stats) -> bool:
-        """Compare with the call before; an engine without work is well."""
-        stuck = [
-            name
-            for name, model in stats.models.items()
-            if model.running and self._steps.get(name) == model.steps
-        ]
-        self._steps = {name: model.steps for name, model in stats.models.items()}
-        return not stuck
 
 
 def endpoints(settings: Settings) -> tuple[str, ...]:

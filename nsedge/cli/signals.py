@@ -1,4 +1,4 @@
-"""Being asked to stop: by a signal, again by a second one, or by the end of standard input."""
+"""Being asked to stop, by signals or by the end of standard input; and to read settings anew."""
 
 from __future__ import annotations
 
@@ -30,3 +30,24 @@ class StopRequests:
         if not os.read(sys.stdin.fileno(), 4096):
             self._loop.remove_reader(sys.stdin.fileno())
             self.wanted.set()
+
+
+class ReloadRequests:
+    """Sets `wanted` at SIGHUP; needs a running loop.
+
+    At a terminal the signal says that it was closed, and ends the process as it always does.
+    """
+
+    def __init__(self, *, terminal: bool | None = None) -> None:
+        self.wanted = asyncio.Event()
+        if not (_has_terminal() if terminal is None else terminal):
+            loop = asyncio.get_running_loop()
+            loop.add_signal_handler(signal.SIGHUP, self.wanted.set)
+
+
+def _has_terminal() -> bool:
+    try:
+        os.close(os.open("/dev/tty", os.O_RDONLY | os.O_NOCTTY | os.O_CLOEXEC))
+    except OSError:
+        return False
+    return True

@@ -5,21 +5,43 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import faulthandler
 import logging
 import os
+from functools import partial
 
 from nsedge import config
-from nsedge.cli import logs
+from nsedge.cli import logs, supervised
 from nsedge.cli.exits import ExitStatus
-from nsedge.cli.signals import StopRequests
+from nsedge.cli.rereading import Reloader, Reread
+from nsedge.cli.signals import ReloadRequests, StopRequests
 from nsedge.errors import ConfigInvalid, NsedgeError
 from nsedge.ipc.client import AsyncClient
+from nsedge.ipc.inherited import by_endpoint
 from nsedge.sdnotify import Notifier
 from nsedge.settings import Settings
-from nsedge.web.app import create_app, serve
+from nsedge.web.app import DESK, create_app, serve
+from nsedge.web.desk import Desk
 from nsedge.web.limits import WebLimits
 
 log = logging.getLogger("nsedge.web")
+
+STATUS_S = 5.0
+"""Between two looks for what the status line says."""
+STOPPING_S = 10.0
+"""What ending takes, beyond the time that open answers get."""
+OURS = frozenset({"web", "log"})
+LIVE = frozenset(
+    {
+        "web.allowed_hosts",
+        "web.cors_origins",
+        "web.drain_s",
+        "web.keepalive_s",
+        "log.level",
+        "log.json",
+    }
+)
+"""What SIGHUP changes; the rest of what is ours needs a restart."""
 
 RETRY_S = 1.0
 """Between two looks for a core that has not been there yet."""
@@ -29,30 +51,42 @@ BACKOFF_S = (0.5, 4.0)
 
 def run(loaded: config.Loaded, options: argparse.Namespace) -> int:
     """Serve until asked to stop, then drain."""
-    settings = loaded.settings
+    settings, environ = loaded.settings, config.environment()
     logs.configure(settings.log.level, as_json=settings.log.json)
-    supervisor = config.supervisor(config.environment(), os.getpid())
-    notifier = Notifier(supervisor.notify_socket)
-    asyncio.run(_serve(settings, notifier, until_eof=options.until_eof))
+    faulthandler.enable()
+    supervisor = config.supervisor(environ, os.getpid())
+    reread = partial(config.load, environ, file=options.config, overrides=options.overrides)
+    asyncio.run(_serve(settings, supervisor, reread=reread, until_eof=options.until_eof))
     return ExitStatus.OK
 
 
-async def _serve(settings: Settings, notifier: Notifier, *, until_eof: bool) -> None:
-    stop = StopRequests(until_eof=until_eof)
+async def _serve(
+    settings: Settings,
+    supervisor: config.Supervisor,
+    *,
+    reread: Reread,
+    until_eof: bool,
+) -> None:
+    stop, reload = StopRequests(until_eof=until_eof), ReloadRequests()
+    notifier = Notifier(supervisor.notify_socket)
     client = AsyncClient(settings.core.endpoint, backoff_s=BACKOFF_S, name="nsedge-web")
     app = create_app(client, limits(settings))
-
-    def listening(host: str, port: int) -> None:
-        address = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
-        log.info("listening", extra={"address": address})
-        notifier.ready(address)
-
+    shim = Shim(settings, desk=app[DESK], notifier=notifier, reread=reread)
     tasks = [
         asyncio.create_task(_connect(client, settings.core.endpoint)),
-        asyncio.create_task(_announce_stop(stop, notifier)),
+        asyncio.create_task(_announce_stop(stop, notifier, app[DESK])),
+        asyncio.create_task(shim.report(supervisor.watchdog_s)),
+        asyncio.create_task(shim.follow(reload)),
     ]
     serving = asyncio.create_task(
-        serve(app, settings.web.host, settings.web.port, stop=stop.wanted, on_listening=listening)
+        serve(
+            app,
+            settings.web.host,
+            settings.web.port,
+            stop=stop.wanted,
+            inherited=tuple(by_endpoint(supervisor.sockets).values()),
+            on_listening=shim.listening,
+        )
     )
     tasks.append(asyncio.create_task(_hurry(stop, serving)))
     try:
@@ -66,6 +100,58 @@ async def _serve(settings: Settings, notifier: Notifier, *, until_eof: bool) -> 
         await asyncio.gather(*tasks, return_exceptions=True)
         await client.close()
     log.info("stopped")
+
+
+class Shim:
+    """What the supervisor is told, and told to do."""
+
+    def __init__(
+        self, settings: Settings, *, desk: Desk, notifier: Notifier, reread: Reread
+    ) -> None:
+        self._desk = desk
+        self._notifier = notifier
+        self._reloader = Reloader(
+            settings, reread=reread, notifier=notifier, ours=OURS, live=LIVE, apply=self._apply
+        )
+        self._listening = asyncio.Event()
+        self._address = ""
+
+    def listening(self, host: str, port: int) -> None:
+        """Requests can come."""
+        self._address = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+        log.info("listening", extra={"address": self._address})
+        self._notifier.ready(self._address)
+        self._listening.set()
+
+    async def report(self, watchdog_s: float | None) -> None:
+        """Feed the watchdog from the event loop, and say how many answers are under way."""
+        await self._listening.wait()
+        await supervised.report(
+            self._notifier,
+            watchdog_s=watchdog_s,
+            alive=self._alive,
+            words=self._words,
+            every_s=STATUS_S,
+        )
+
+    async def follow(self, reload: ReloadRequests) -> None:
+        """Read the configuration anew whenever asked to."""
+        await self._listening.wait()
+        await self._reloader.follow(reload)
+
+    async def _apply(self, settings: Settings) -> str:
+        logs.configure(settings.log.level, as_json=settings.log.json)
+        self._desk.limits = limits(settings)
+        return ""
+
+    async def _alive(self, within_s: float) -> bool:
+        return True  # the event loop came here
+
+    async def _words(self) -> str:
+        count = self._desk.under_way
+        if self._desk.draining:
+            return f"draining: {count} under way"
+        return f"{self._address}: {count} under way" if count else self._address
 
 
 async def _connect(client: AsyncClient, endpoint: str) -> None:
@@ -84,10 +170,12 @@ async def _connect(client: AsyncClient, endpoint: str) -> None:
             return
 
 
-async def _announce_stop(stop: StopRequests, notifier: Notifier) -> None:
+async def _announce_stop(stop: StopRequests, notifier: Notifier, desk: Desk) -> None:
     await stop.wanted.wait()
-    log.info("draining")
-    notifier.stopping()
+    limit_s = desk.limits.drain_s
+    log.info("draining", extra={"limit_s": limit_s})
+    notifier.stopping(f"draining: open answers get {limit_s:g} s")
+    notifier.extend_timeout(limit_s + STOPPING_S)
 
 
 async def _hurry(stop: StopRequests, serving: asyncio.Task[None]) -> None:

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import errno
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import zmq
 
@@ -21,15 +21,21 @@ LINGER_MS = 200
 HARD_LIMIT = 4
 """ZeroMQ disconnects who sends a frame this many times beyond the limit; up to it, we answer."""
 
+_OWN_SOCKET = -1
+"""ZMQ_USE_FD's value for opening one's own."""
+
 Receive = Callable[[Frames], None]
 
 
 class Routers:
     """A data and a control socket, each bound to every endpoint.
 
+    `inherited` are listening sockets that somebody else opened, and owns: data and control of an
+    endpoint, or neither.
+
     Raises:
         ConfigInvalid: an endpoint is malformed, given twice, or remote without leave; or there is
-            none, or `socket_mode` lets others in.
+            none, or `socket_mode` lets others in; or a socket was inherited that none listens at.
     """
 
     def __init__(
@@ -39,6 +45,7 @@ class Routers:
         limits: Limits,
         allow_remote: bool,
         socket_mode: int,
+        inherited: Mapping[places.Endpoint, int] | None = None,
     ) -> None:
         if socket_mode not in (0o600, 0o660):
             raise ConfigInvalid(
@@ -54,6 +61,8 @@ class Routers:
         if not allow_remote:
             for place in self._places:
                 places.refuse_remote(place)
+        self._inherited = dict(inherited or {})
+        _check_inherited(self._inherited, self._places)
         self._limits = limits
         self._mode = socket_mode
         self._files: list[places.SocketFile] = []
@@ -74,7 +83,7 @@ class Routers:
         data, control = self._router(self._context), self._router(self._context)
         try:
             for place in self._places:
-                if isinstance(place, places.IpcEndpoint):
+                if isinstance(place, places.IpcEndpoint) and place not in self._inherited:
                     self._files.append(places.SocketFile.claim(place.path, mode=self._mode))
                 self._bind(data, place)
                 self._bind(control, place.control())
@@ -120,8 +129,14 @@ class Routers:
         return socket
 
     def _bind(self, socket: zmq.Socket[bytes], place: places.Endpoint) -> None:
+        given = self._inherited.get(place)
         try:
-            if isinstance(place, places.IpcEndpoint):
+            if given is not None:
+                # ZeroMQ closes its copy at the end, and leaves the file alone.
+                socket.setsockopt(zmq.USE_FD, os.dup(given))
+                socket.bind(str(place))
+                socket.setsockopt(zmq.USE_FD, _OWN_SOCKET)
+            elif isinstance(place, places.IpcEndpoint):
                 with _umask(0o777 & ~self._mode):
                     socket.bind(str(place))
             else:
@@ -133,6 +148,24 @@ class Routers:
                 f"{remedy if error.errno == errno.EADDRINUSE else ''}",
                 param="endpoint",
             ) from error
+
+
+def _check_inherited(
+    inherited: Mapping[places.Endpoint, int], wanted: Sequence[places.Endpoint]
+) -> None:
+    """ZeroMQ would take any descriptor for any endpoint."""
+    for place in inherited:
+        if place not in wanted and place not in [each.control() for each in wanted]:
+            raise ConfigInvalid(
+                f"a socket was passed that listens at {place}, which is none of the endpoints"
+                f" {', '.join(map(str, wanted))} or their control sockets",
+                param="endpoint",
+            )
+    for place in wanted:
+        if (place in inherited) != (place.control() in inherited):
+            raise ConfigInvalid(
+                f"of {place} and {place.control()} only one socket was passed", param="endpoint"
+            )
 
 
 def _send(socket: LoopSocket | None, peer: bytes, payloads: Sequence[bytes]) -> bool:

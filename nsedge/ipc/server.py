@@ -11,13 +11,13 @@ import asyncio
 import functools
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from nsedge.api import Event, Failed, Service
 from nsedge.errors import Draining, NsedgeError, OutOfOrder, Unavailable
 from nsedge.ipc import messages as wire
 from nsedge.ipc import protocol, queries
-from nsedge.ipc.endpoints import CONTROL_PORT_OFFSET, CONTROL_SUFFIX
+from nsedge.ipc.endpoints import CONTROL_PORT_OFFSET, CONTROL_SUFFIX, Endpoint
 from nsedge.ipc.limits import Limits
 from nsedge.ipc.loopsocket import Frames
 from nsedge.ipc.routers import Routers
@@ -42,6 +42,7 @@ class Server:
       the path with `.control` appended, or at the next port.
     - allow_remote: bind tcp addresses other than loopback. Nothing there is authenticated.
     - socket_mode: of socket files, 0o600 or 0o660.
+    - inherited: descriptors of sockets that a supervisor listens on, by where.
     - clock: monotonic, in seconds.
 
     Raises:
@@ -56,13 +57,18 @@ class Server:
         limits: Limits | None = None,
         allow_remote: bool = False,
         socket_mode: int = 0o600,
+        inherited: Mapping[Endpoint, int] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._service = service
         self._limits = limits or Limits()
         self._clock = clock
         self._routers = Routers(
-            endpoints, limits=self._limits, allow_remote=allow_remote, socket_mode=socket_mode
+            endpoints,
+            limits=self._limits,
+            allow_remote=allow_remote,
+            socket_mode=socket_mode,
+            inherited=inherited,
         )
         self._sessions = Sessions(self._limits)
         self._queries: set[asyncio.Task[None]] = set()

@@ -69,6 +69,11 @@ class _Cancel:
 
 
 @dataclass(frozen=True, slots=True)
+class _Ask:
+    answer: Callable[[], None]
+
+
+@dataclass(frozen=True, slots=True)
 class _Stop:
     pass
 
@@ -91,7 +96,7 @@ class Engine:
         self._sampler = sampler
         self._deliver = deliver
         self._clock = clock
-        self._inbox: SimpleQueue[_Submit | _Cancel | _Stop] = SimpleQueue()
+        self._inbox: SimpleQueue[_Submit | _Cancel | _Ask | _Stop] = SimpleQueue()
         self._jobs: dict[Sequence, Job] = {}
         self._events: list[tuple[Emit, Event]] = []
         self._thread = threading.Thread(target=self._loop, name=name, daemon=True)
@@ -118,6 +123,11 @@ class Engine:
     def cancel(self, job: Job) -> None:
         """End a job before the next step, from any thread. Idempotent."""
         self._inbox.put(_Cancel(job))
+
+    def ask(self, answer: Callable[[], None]) -> None:
+        """Have `answer` called by the step loop when it next comes round, from any thread. One that
+        hangs never calls it."""
+        self._inbox.put(_Ask(answer))
 
     def stats(self, *, slots: int, capacity: int) -> ModelStats:
         """Counters, read from any thread: each is true, together they may be a step apart."""
@@ -146,6 +156,8 @@ class Engine:
                     self._take(job)
                 case _Cancel(job):
                     self._end_early(job)
+                case _Ask(answer):
+                    answer()
                 case _Stop():
                     self._stopping = True
 

@@ -12,9 +12,9 @@ from tokenizers import Tokenizer
 
 from nsedge import native
 from nsedge.api import ModelInfo, ModelMemory, ModelState, ModelStats
-from nsedge.bundle import Bundle, Variant
+from nsedge.bundle import Bundle, GoldenPrompt, Variant
 from nsedge.errors import BundleInvalid, DeviceUnavailable
-from nsedge.runtime import memory
+from nsedge.runtime import golden, memory
 from nsedge.runtime.budget import Amount
 from nsedge.runtime.cores import CpuMeter, usable_cores
 from nsedge.runtime.detokenizer import Detokenizer
@@ -62,12 +62,12 @@ class Resident:
         told: Told = _to_nobody,
         elsewhere: Callable[[], int] = _nothing,
     ) -> None:
-        """Load `variant` and warm it up; the engine does not run yet.
+        """Load `variant`, warm it up and check it; the engine does not run yet.
 
         `elsewhere` gives the bytes that others may grow by meanwhile.
 
         Raises:
-            BundleInvalid: where a file cannot be loaded.
+            BundleInvalid: where a file cannot be loaded, or the golden prompts are not answered.
             DeviceUnavailable: where the variant's provider is not the one in use.
         """
         manifest = bundle.manifest
@@ -96,15 +96,16 @@ class Resident:
         )
         told(ModelState.WARMING, 1.0)
         self._weights_bytes = growth.take()
-        self._warm_up(settings)
+        self._warm_up(settings, bundle.golden()[: golden.PROMPTS])
         self._arena_bytes = growth.take()
         runner: StepRunner = self.executor
         if variant.device == "cpu" and threads >= FOLLOW_FROM and not settings.threads:
             runner = follow_cores(self.executor, graph=graph, threads=threads, clock=clock)
         self.engine = self._engine(runner, settings, deliver, clock)
 
-    def _warm_up(self, settings: EngineSettings) -> None:
-        """Run the largest steps, then give back the cache's pages that they wrote."""
+    def _warm_up(self, settings: EngineSettings, prompts: tuple[GoldenPrompt, ...]) -> None:
+        """Run the largest steps and the golden prompts; give back the pages of the cache that they
+        wrote."""
         self.executor.warm_up()
         for plan in largest_steps(
             slots=settings.slots,
@@ -112,6 +113,13 @@ class Resident:
             chunk_tokens=settings.prefill_chunk_tokens,
         ):
             self.executor.run(plan)
+        golden.check(
+            prompts,
+            self.executor,
+            variant=self.variant,
+            slots=settings.slots,
+            capacity=self.capacity,
+        )
         self.executor.forget_caches()
 
     def _engine(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
+import socket
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -73,11 +74,13 @@ async def serve(
     port: int,
     *,
     stop: asyncio.Event,
+    inherited: Sequence[int] = (),
     on_listening: Callable[[str, int], None] | None = None,
 ) -> None:
     """Serve until `stop` is set, then drain: no new connections, and running answers get drain_s.
 
-    `on_listening` gets the address really bound, so port 0 takes any free one.
+    `inherited` are descriptors of sockets that listen already, and are taken instead of host and
+    port. `on_listening` gets the address really bound, so port 0 takes any free one.
 
     Raises:
         ConfigInvalid: where the address cannot be bound.
@@ -97,18 +100,28 @@ async def serve(
     )
     await runner.setup()
     try:
-        site = web.TCPSite(runner, host, port)
+        sites = _sites(runner, host, port, inherited)
         try:
-            await site.start()
+            for site in sites:
+                await site.start()
         except OSError as error:
             raise ConfigInvalid(f"cannot listen on {host}:{port}: {error.strerror}") from error
         if on_listening is not None:
             on_listening(*runner.addresses[0][:2])
         await stop.wait()
-        await site.stop()
+        for site in sites:
+            await site.stop()
         await desk.drain()
     finally:
         await runner.cleanup()
+
+
+def _sites(
+    runner: web.AppRunner, host: str, port: int, inherited: Sequence[int]
+) -> list[web.BaseSite]:
+    if not inherited:
+        return [web.TCPSite(runner, host, port)]
+    return [web.SockSite(runner, socket.socket(fileno=descriptor)) for descriptor in inherited]
 
 
 async def index(request: web.Request) -> web.Response:

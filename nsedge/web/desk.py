@@ -117,6 +117,11 @@ class Desk:
                 await _write_all(response, choices, encoder, batch)
                 return response
 
+    @property
+    def under_way(self) -> int:
+        """Answers that are being given."""
+        return len(self._open)
+
     async def drain(self) -> None:
         """Take nothing new; let what runs end within drain_s, then end it with an error."""
         self.draining = True

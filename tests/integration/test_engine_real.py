@@ -221,7 +221,7 @@ def test_a_reader_that_takes_nothing_is_cut_off(starter_bundle: Path) -> None:
     asyncio.run(run())
 
 
-def test_draining_waits_for_what_ends_and_cancels_what_does_not(starter_bundle: Path) -> None:
+def test_draining_waits_for_what_ends_and_fails_what_does_not(starter_bundle: Path) -> None:
     async def scene(service: LocalService) -> None:
         short = asking(TextPrompt(text="Once"), Sampling(ignore_eos=True, max_tokens=3))
         patient = asyncio.create_task(events_of(service, short))
@@ -241,11 +241,27 @@ def test_draining_waits_for_what_ends_and_cancels_what_does_not(starter_bundle: 
         await asyncio.sleep(0)
         await service.drain(0.1)
         end = (await cut)[-1]
-        assert isinstance(end, Finished)
-        assert end.reason is FinishReason.CANCELLED
+        assert isinstance(end, Failed)
+        assert (end.code, end.message) == (
+            "draining",
+            "the daemon stops, and waited 0.1 s for this",
+        )
 
     play(starter_bundle, scene)
     play(starter_bundle, impatient)
+
+
+def test_every_engine_shows_life_at_rest_and_at_work(starter_bundle: Path) -> None:
+    async def scene(service: LocalService) -> None:
+        assert await service.came_round(60.0)
+        endless = asking(TextPrompt(text="Once"), Sampling(ignore_eos=True, max_tokens=200))
+        busy = asyncio.create_task(events_of(service, endless))
+        await asyncio.sleep(0)
+        assert await service.came_round(60.0)
+        assert not busy.done()
+        await busy
+
+    play(starter_bundle, scene)
 
 
 def test_stopping_at_once_ends_everything_once(starter_bundle: Path) -> None:

@@ -10,11 +10,11 @@ import sys
 import pytest
 
 from nsedge import errors
-from nsedge.api import Delta, Finished, FinishReason, ModelStats, Started, Stats, Timings, Usage
+from nsedge.api import Delta, Finished, FinishReason, Started, Timings, Usage
 from nsedge.cli import bundles, commands, logs, machine, output
 from nsedge.cli.exits import ExitStatus, status_of
 from nsedge.cli.pace import Pace
-from nsedge.cli.serve import Progress, endpoints, limits, service_settings
+from nsedge.cli.serve import endpoints, limits, service_settings
 from nsedge.cli.web import limits as web_limits
 from nsedge.config import Override, load
 from nsedge.errors import BundleInvalid, ConfigInvalid
@@ -192,31 +192,6 @@ def test_settings_reach_the_parts(tmp_path):
     assert endpoints(settings)[1:] == ("tcp://127.0.0.1:5000",)
     assert limits(settings).liveness_s == 60
     assert web_limits(settings).allowed_hosts == ("edge.local",)
-
-
-def stats(*, running: int, steps: int) -> Stats:
-    model = ModelStats(
-        running=running,
-        waiting=0,
-        slots=4,
-        kv_tokens_used=0,
-        kv_tokens_capacity=1,
-        steps=steps,
-        step_s=0.0,
-        prompt_tokens=0,
-        completion_tokens=0,
-        finished={},
-    )
-    return Stats(uptime_s=1.0, rss_bytes=1, requests_accepted=1, models={"m": model})
-
-
-def test_the_watchdog_is_fed_by_steps_and_by_rest_alone():
-    progress = Progress()
-    assert progress.seen(stats(running=0, steps=5))
-    assert progress.seen(stats(running=1, steps=6))
-    assert not progress.seen(stats(running=1, steps=6))
-    assert progress.seen(stats(running=1, steps=7))
-    assert progress.seen(stats(running=0, steps=7))
 
 
 def test_a_command_whose_extra_is_missing_says_what_to_install(monkeypatch):

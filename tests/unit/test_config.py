@@ -240,3 +240,11 @@ def test_the_supervisor_is_read_from_its_own_variables():
     assert config.supervisor(environ, 8).watchdog_s is None
     assert config.supervisor({"WATCHDOG_USEC": "nonsense"}, 7).watchdog_s is None
     assert config.supervisor({}, 7).notify_socket is None
+
+
+def test_passed_sockets_are_those_of_this_process():
+    environ = {"LISTEN_FDS": "2", "LISTEN_PID": "7"}
+    assert config.supervisor(environ, 7).sockets == (3, 4)
+    assert config.supervisor(environ, 8).sockets == ()
+    assert config.supervisor({"LISTEN_FDS": "nonsense", "LISTEN_PID": "7"}, 7).sockets == ()
+    assert config.supervisor({}, 7).sockets == ()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -325,3 +327,36 @@ class MixedEngineMachine(EngineMachine):
 
 MixedEngineMachine.TestCase.settings = EngineMachine.TestCase.settings
 TestMixedEngineMachine = MixedEngineMachine.TestCase
+
+
+def test_the_loop_answers_between_steps_busy_or_idle():
+    rig = Rig()
+    heard = []
+    rig.engine.ask(lambda: heard.append("idle"))
+    rig.step()
+    assert heard == ["idle"]
+    rig.submit("a", (1, 2), 5, ignore_end=True)
+    rig.step()
+    rig.engine.ask(lambda: heard.append("busy"))
+    rig.step()
+    assert heard == ["idle", "busy"]
+    assert "a" not in rig.ended
+
+
+def test_a_loop_that_hangs_in_a_step_answers_nobody():
+    rig = Rig()
+    held, let_go, asked = threading.Event(), threading.Event(), threading.Event()
+
+    def hang(plan):
+        held.set()
+        let_go.wait(60)
+
+    rig.model.on_step = hang
+    rig.submit("a", (1, 2), 1)
+    rig.engine.start()
+    assert held.wait(60)
+    rig.engine.ask(asked.set)
+    assert not asked.wait(0.05)
+    let_go.set()
+    assert asked.wait(60)
+    rig.engine.stop()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import socket
+import time
 
 import pytest
 
@@ -25,13 +26,25 @@ def test_each_call_is_one_datagram(inbox):
     notifier.status("busy")
     notifier.watchdog()
     notifier.stopping()
-    assert [inbox.recv(4096).decode() for _ in range(5)] == [
+    notifier.stopping("draining: 20 s")
+    assert [inbox.recv(4096).decode() for _ in range(6)] == [
         "EXTEND_TIMEOUT_USEC=1500000",
         "READY=1\nSTATUS=serving smollm2",
         "STATUS=busy",
         "WATCHDOG=1",
         "STOPPING=1\nSTATUS=draining",
+        "STOPPING=1\nSTATUS=draining: 20 s",
     ]
+
+
+def test_a_reload_carries_the_moment_that_it_began(inbox):
+    before_us = time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000
+    Notifier(inbox.getsockname()).reloading("reading")
+    first, stamp, status = inbox.recv(4096).decode().splitlines()
+    assert (first, status) == ("RELOADING=1", "STATUS=reading")
+    name, _, at_us = stamp.partition("=")
+    assert name == "MONOTONIC_USEC"
+    assert before_us <= int(at_us) <= time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000
 
 
 def test_an_abstract_address(tmp_path):
