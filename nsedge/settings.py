@@ -16,6 +16,9 @@ from msgspec import Meta
 PREFIX = "NSEDGE_"
 SHORT_VARIABLES = {"core.endpoint": "NSEDGE_ENDPOINT"}
 ENDPOINT_KIND = "ipc:///absolute/path or tcp://HOST:PORT"
+FILE_KIND = "absolute path, credential:NAME, or empty"
+CREDENTIAL = "credential:"
+"""Begins the name of a file that the service supervisor passes (systemd's LoadCredential)."""
 
 
 def _text(meaning: str, kind: str, default: str | None = None) -> Meta:
@@ -49,9 +52,27 @@ class Core(_Section, frozen=True, kw_only=True):
         Literal["0600", "0660"],
         Meta(description="Who may connect to an ipc socket: its owner, or its group too."),
     ] = "0600"
-    allow_remote: Annotated[
+    socket_group: Annotated[
+        str, _text("Group that owns an ipc socket; empty is the process's own.", "name of a group")
+    ] = ""
+    curve_secret: Annotated[
+        str,
+        _text(
+            "This core's CURVE key: with it, TCP is encrypted and asks clients for theirs."
+            " `nsedge keys server` makes one.",
+            FILE_KIND,
+        ),
+    ] = ""
+    curve_clients: Annotated[
+        str,
+        _text("Key file with the CURVE clients let in; `nsedge keys client` adds one.", FILE_KIND),
+    ] = ""
+    allow_cleartext: Annotated[
         bool,
-        Meta(description="Allow TCP addresses beyond loopback. Nothing is encrypted or asked for."),
+        Meta(
+            description="Allow TCP addresses beyond loopback without CURVE: whoever reaches them"
+            " may use the daemon, and read what others say."
+        ),
     ] = False
     heartbeat_s: Annotated[
         float, _number("Seconds of silence after which a client is pinged.", 0.1, 600)
@@ -71,6 +92,19 @@ class Core(_Section, frozen=True, kw_only=True):
     ] = 20.0
 
 
+class Client(_Section, frozen=True, kw_only=True):
+    """How commands and the shim reach a core over TCP with CURVE."""
+
+    curve_secret: Annotated[
+        str,
+        _text("The client's own CURVE key, for a core.endpoint over TCP.", FILE_KIND),
+    ] = ""
+    server_key: Annotated[
+        str,
+        _text("The core's public CURVE key: 40 characters of Z85.", "40 characters, or empty"),
+    ] = ""
+
+
 class Models(_Section, frozen=True, kw_only=True):
     """What is served."""
 
@@ -79,6 +113,14 @@ class Models(_Section, frozen=True, kw_only=True):
         _text(
             "Bundles to serve, by name in HOME/bundles or by path; empty is every one there.",
             "list of names or absolute paths",
+        ),
+    ] = ()
+    signers: Annotated[
+        tuple[str, ...],
+        _text(
+            "Public keys (minisign's) of which one must have signed each bundle; empty asks for no"
+            " signature.",
+            "list of public keys",
         ),
     ] = ()
 
@@ -131,6 +173,48 @@ class Web(_Section, frozen=True, kw_only=True):
     keepalive_s: Annotated[
         float, _number("Seconds between comments on a silent stream.", 0.1, 3600)
     ] = 10.0
+    keys: Annotated[
+        str,
+        _text(
+            "Key file: with it, every route but /live asks for an API key of it. `nsedge keys add`"
+            " adds one.",
+            FILE_KIND,
+        ),
+    ] = ""
+    allow_anonymous: Annotated[
+        bool, Meta(description="Listen beyond loopback without asking anybody for a key.")
+    ] = False
+    tls_cert: Annotated[
+        str,
+        _text("Certificate chain, PEM: with it, HTTPS. Read anew when it changes.", FILE_KIND),
+    ] = ""
+    tls_key: Annotated[str, _text("The certificate's private key, PEM.", FILE_KIND)] = ""
+    allow_cleartext: Annotated[
+        bool, Meta(description="Listen beyond loopback without TLS: keys can be read on the way.")
+    ] = False
+    requests_per_minute: Annotated[
+        int, _number("Requests of one key, where the key says nothing else; 0 is no limit.", 0, 1e9)
+    ] = 0
+    tokens_per_minute: Annotated[
+        int,
+        _number(
+            "Tokens of one key, read and written, where the key says nothing else; 0 is no limit.",
+            0,
+            1e12,
+        ),
+    ] = 0
+    max_in_flight: Annotated[
+        int,
+        _number(
+            "Requests of one model that the core has at once; further ones take turns by key. Best"
+            " a little above engine.slots.",
+            1,
+            65536,
+        ),
+    ] = 32
+    max_waiting: Annotated[
+        int, _number("Requests of one key that may wait for their turn.", 0, 10**6)
+    ] = 1024
     max_body_bytes: Annotated[int, _number("The largest request body.", 1024, 2**30)] = 4 * 2**20
     drain_s: Annotated[
         float, _number("Seconds that open streams get to end when the shim stops.", 0, 3600)
@@ -169,6 +253,7 @@ class Settings(_Section, frozen=True, kw_only=True):
         ),
     ]
     core: Core
+    client: Client = Client()
     models: Models = Models()
     engine: Engine = Engine()
     web: Web = Web()
@@ -182,6 +267,7 @@ class Settings(_Section, frozen=True, kw_only=True):
 
 SECTIONS: dict[str, type[_Section]] = {
     "core": Core,
+    "client": Client,
     "models": Models,
     "engine": Engine,
     "web": Web,
@@ -205,6 +291,11 @@ class Key:
         plain = PREFIX + self.path.replace(".", "_").upper()
         short = SHORT_VARIABLES.get(self.path)
         return (plain,) if short is None else (short, plain)
+
+    @property
+    def is_file(self) -> bool:
+        """Whether it names a file."""
+        return self.meta.title == FILE_KIND
 
     @property
     def is_list(self) -> bool:

@@ -7,18 +7,23 @@ import asyncio
 import contextlib
 import logging
 import os
+from pathlib import Path
 
-from nsedge import config
+from nsedge import config, keyring
 from nsedge.api import Stats
 from nsedge.cli import bundles, logs
 from nsedge.cli.exits import ExitStatus
 from nsedge.cli.signals import StopRequests
+from nsedge.ipc.access import Access
+from nsedge.ipc.curve import KeyPair, ServerCurve
+from nsedge.ipc.endpoints import Permit
 from nsedge.ipc.limits import Limits
 from nsedge.ipc.server import Server
 from nsedge.runtime.settings import Device, EngineSettings, PrefixReuse
 from nsedge.sdnotify import Notifier
 from nsedge.service import LocalService, ServiceSettings
 from nsedge.settings import Settings
+from nsedge.watched import WatchedFile
 
 log = logging.getLogger("nsedge.core")
 
@@ -48,8 +53,7 @@ class Core:
             self._service,
             endpoints=endpoints(settings),
             limits=limits(settings),
-            allow_remote=settings.core.allow_remote,
-            socket_mode=int(settings.core.socket_mode, 8),
+            access=access(settings),
         )
 
     async def run(self, *, until_eof: bool) -> None:
@@ -144,6 +148,23 @@ def endpoints(settings: Settings) -> tuple[str, ...]:
     """Where the core listens."""
     core = settings.core
     return (core.endpoint, core.tcp_endpoint) if core.tcp_endpoint else (core.endpoint,)
+
+
+def access(settings: Settings) -> Access:
+    """Who may reach the core, as configured.
+
+    Raises:
+        ConfigInvalid: where a key file cannot be read.
+    """
+    core = settings.core
+    curve = None
+    if core.curve_secret:
+        curve = ServerCurve(
+            pair=KeyPair.read(Path(core.curve_secret)),
+            clients=WatchedFile(Path(core.curve_clients), keyring.read),
+        )
+    permit = Permit(mode=int(core.socket_mode, 8), group=core.socket_group)
+    return Access(permit=permit, curve=curve, allow_cleartext=core.allow_cleartext)
 
 
 def limits(settings: Settings) -> Limits:

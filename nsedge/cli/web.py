@@ -7,17 +7,23 @@ import asyncio
 import contextlib
 import logging
 import os
+import ssl
+from pathlib import Path
 
-from nsedge import config
-from nsedge.cli import logs
+from nsedge import config, keyring
+from nsedge.cli import connect, logs
 from nsedge.cli.exits import ExitStatus
 from nsedge.cli.signals import StopRequests
 from nsedge.errors import ConfigInvalid, NsedgeError
 from nsedge.ipc.client import AsyncClient
+from nsedge.keyring import KeyRing
 from nsedge.sdnotify import Notifier
 from nsedge.settings import Settings
+from nsedge.watched import WatchedFile
+from nsedge.web.access import refuse_exposure
 from nsedge.web.app import create_app, serve
 from nsedge.web.limits import WebLimits
+from nsedge.web.tls import server_context
 
 log = logging.getLogger("nsedge.web")
 
@@ -39,11 +45,16 @@ def run(loaded: config.Loaded, options: argparse.Namespace) -> int:
 
 async def _serve(settings: Settings, notifier: Notifier, *, until_eof: bool) -> None:
     stop = StopRequests(until_eof=until_eof)
-    client = AsyncClient(settings.core.endpoint, backoff_s=BACKOFF_S, name="nsedge-web")
-    app = create_app(client, limits(settings))
+    curve = connect.curve(settings)
+    client = AsyncClient(
+        settings.core.endpoint, backoff_s=BACKOFF_S, name="nsedge-web", curve=curve
+    )
+    app = create_app(client, limits(settings), keys=keys(settings))
+    tls = tls_context(settings)
 
     def listening(host: str, port: int) -> None:
-        address = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+        scheme = "http" if tls is None else "https"
+        address = f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
         log.info("listening", extra={"address": address})
         notifier.ready(address)
 
@@ -52,7 +63,14 @@ async def _serve(settings: Settings, notifier: Notifier, *, until_eof: bool) -> 
         asyncio.create_task(_announce_stop(stop, notifier)),
     ]
     serving = asyncio.create_task(
-        serve(app, settings.web.host, settings.web.port, stop=stop.wanted, on_listening=listening)
+        serve(
+            app,
+            settings.web.host,
+            settings.web.port,
+            stop=stop.wanted,
+            tls=tls,
+            on_listening=listening,
+        )
     )
     tasks.append(asyncio.create_task(_hurry(stop, serving)))
     try:
@@ -93,6 +111,33 @@ async def _announce_stop(stop: StopRequests, notifier: Notifier) -> None:
 async def _hurry(stop: StopRequests, serving: asyncio.Task[None]) -> None:
     await stop.hurried.wait()
     serving.cancel()
+
+
+def keys(settings: Settings) -> WatchedFile[KeyRing] | None:
+    """The API keys, as configured; None where nobody is asked for one.
+
+    Raises:
+        ConfigInvalid: where they cannot be read.
+    """
+    return WatchedFile(Path(settings.web.keys), keyring.read) if settings.web.keys else None
+
+
+def tls_context(settings: Settings) -> ssl.SSLContext | None:
+    """What HTTPS needs, as configured; None for clear text.
+
+    Raises:
+        ConfigInvalid: where it cannot be read, or the address may not be served in clear text or
+            without keys.
+    """
+    web = settings.web
+    refuse_exposure(
+        web.host,
+        keys=bool(web.keys),
+        tls=bool(web.tls_cert),
+        anonymous=web.allow_anonymous,
+        cleartext=web.allow_cleartext,
+    )
+    return server_context(Path(web.tls_cert), Path(web.tls_key)) if web.tls_cert else None
 
 
 def limits(settings: Settings) -> WebLimits:

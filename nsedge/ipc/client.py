@@ -21,12 +21,14 @@ from nsedge.api import (
 )
 from nsedge.errors import NsedgeError
 from nsedge.ipc.aio import AsyncClient
+from nsedge.ipc.curve import ClientCurve, KeyPair
 from nsedge.ipc.sync import Client, Events
 from nsedge.stream import EventStream
 
 __all__ = [
     "AsyncClient",
     "Client",
+    "ClientCurve",
     "Delta",
     "Event",
     "EventStream",
@@ -36,6 +38,7 @@ __all__ = [
     "Finished",
     "Health",
     "HealthStatus",
+    "KeyPair",
     "Message",
     "ModelInfo",
     "ModelState",

@@ -17,11 +17,13 @@ from nsedge.api import Event, Failed, Service
 from nsedge.errors import Draining, NsedgeError, OutOfOrder, Unavailable
 from nsedge.ipc import messages as wire
 from nsedge.ipc import protocol
+from nsedge.ipc.access import Access
 from nsedge.ipc.endpoints import CONTROL_PORT_OFFSET, CONTROL_SUFFIX
 from nsedge.ipc.limits import Limits
 from nsedge.ipc.loopsocket import Frames
 from nsedge.ipc.routers import Routers
 from nsedge.ipc.session import Peer, Session, Sessions, Stream
+from nsedge.keyring import Scope
 from nsedge.version import VERSION
 
 log = logging.getLogger(__name__)
@@ -41,12 +43,12 @@ class Server:
 
     - endpoints: `ipc:///path` and `tcp://host:port`, any number; the control socket of each lies at
       the path with `.control` appended, or at the next port.
-    - allow_remote: bind tcp addresses other than loopback. Nothing there is authenticated.
-    - socket_mode: of socket files, 0o600 or 0o660.
+    - access: who may reach them; by default the owner's processes, and whoever is on this machine
+      for a tcp endpoint.
     - clock: monotonic, in seconds.
 
     Raises:
-        ConfigInvalid: no endpoint, one that is malformed or remote without leave, or another mode.
+        ConfigInvalid: no endpoint, or one that is malformed or remote without leave.
     """
 
     def __init__(
@@ -55,16 +57,13 @@ class Server:
         *,
         endpoints: Sequence[str],
         limits: Limits | None = None,
-        allow_remote: bool = False,
-        socket_mode: int = 0o600,
+        access: Access | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._service = service
         self._limits = limits or Limits()
         self._clock = clock
-        self._routers = Routers(
-            endpoints, limits=self._limits, allow_remote=allow_remote, socket_mode=socket_mode
-        )
+        self._routers = Routers(endpoints, limits=self._limits, access=access or Access())
         self._sessions = Sessions(self._limits)
         self._queries: set[asyncio.Task[None]] = set()
         self._control_queries = 0
@@ -156,12 +155,14 @@ class Server:
                 session.grant(message.id, message.bytes)
                 self._flush_soon(session)
             case wire.Generate() | wire.Chat():
+                self._routers.caller().require(Scope.INFER)
                 self._submit(session, message)
             case wire.Cancel():
                 self._cancel(message)
             case wire.Bye():
                 self._sessions.close(session)
             case wire.ModelsQuery() | wire.StatsQuery() | wire.HealthQuery():
+                self._routers.caller().require(Scope.READ)
                 self._ask_for(session, message)
 
     def _hear_control(self, peer: Peer, frame: bytes) -> None:
@@ -173,6 +174,7 @@ class Server:
             case wire.Cancel():
                 self._cancel(message)
             case wire.HealthQuery():
+                self._routers.caller().require(Scope.READ)
                 self._ask_on_control(peer, message)
 
     def _session_of(self, key: bytes) -> Session:
@@ -190,7 +192,8 @@ class Server:
         if before is not None:
             self._sessions.close(before)
         session = self._sessions.open(peer, self._clock())
-        log.info("a session opens for %r", hello.client)
+        origin = str(self._routers.origin())
+        log.info("a session opens for %r", hello.client, extra={"from": origin})
         limits = self._limits
         welcome = wire.Welcome(
             protocol=protocol.VERSION,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
+import ssl
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -17,8 +18,11 @@ from aiohttp.typedefs import Handler
 
 from nsedge.api import ChatPrompt, HealthStatus, Message, Request, Role, Service, TextPrompt
 from nsedge.errors import ConfigInvalid, Draining, EmptyPrompt, NsedgeError, UnknownModel
+from nsedge.keyring import KeyRing, Scope
 from nsedge.version import VERSION
-from nsedge.web import gate, openai, schema
+from nsedge.watched import WatchedFile
+from nsedge.web import access, gate, openai, schema
+from nsedge.web.access import needs, open_to_all
 from nsedge.web.desk import Desk
 from nsedge.web.errors import Refusal, Refused
 from nsedge.web.limits import WebLimits
@@ -32,6 +36,7 @@ from nsedge.web.sse import (
 
 log = logging.getLogger(__name__)
 DESK = web.AppKey("desk", Desk)
+KEYS: web.AppKey[WatchedFile[KeyRing] | None] = web.AppKey("keys")
 CLOSING_S = 2.0
 """What handlers get to write their last bytes, once told to end."""
 LINGER_S = 1.0
@@ -40,8 +45,15 @@ _HTTP_CODES = {404: "unknown_route", 405: "method_not_allowed", 413: "message_to
 AnyOpenAiBody = TypeVar("AnyOpenAiBody", bound=schema.OpenAiBody)
 
 
-def create_app(service: Service, limits: WebLimits | None = None) -> web.Application:
+def create_app(
+    service: Service,
+    limits: WebLimits | None = None,
+    *,
+    keys: WatchedFile[KeyRing] | None = None,
+) -> web.Application:
     """The shim as an application in front of `service`, which the caller keeps and closes.
+
+    keys: who may call; None asks nobody for a key.
 
     Raises:
         ConfigInvalid: where a limit is impossible.
@@ -50,6 +62,7 @@ def create_app(service: Service, limits: WebLimits | None = None) -> web.Applica
     limits.check()
     app = web.Application(middlewares=[_guard], client_max_size=limits.max_body_bytes)
     app[DESK] = Desk(service, limits)
+    app[KEYS] = keys
     app.on_response_prepare.append(_mark)
     app.add_routes(
         [
@@ -73,6 +86,7 @@ async def serve(
     port: int,
     *,
     stop: asyncio.Event,
+    tls: ssl.SSLContext | None = None,
     on_listening: Callable[[str, int], None] | None = None,
 ) -> None:
     """Serve until `stop` is set, then drain: no new connections, and running answers get drain_s.
@@ -97,7 +111,7 @@ async def serve(
     )
     await runner.setup()
     try:
-        site = web.TCPSite(runner, host, port)
+        site = web.TCPSite(runner, host, port, ssl_context=tls)
         try:
             await site.start()
         except OSError as error:
@@ -111,6 +125,7 @@ async def serve(
         await runner.cleanup()
 
 
+@needs(Scope.READ)
 async def index(request: web.Request) -> web.Response:
     """`GET /`: what is here."""
     resources = request.app.router.resources()
@@ -119,11 +134,13 @@ async def index(request: web.Request) -> web.Response:
     return _json({"name": "nsedge", "version": VERSION, "routes": shown})
 
 
+@open_to_all
 async def live(request: web.Request) -> web.Response:
     """`GET /live`: the shim itself runs."""
     return _json({"status": "live", "version": VERSION})
 
 
+@needs(Scope.READ)
 async def health(request: web.Request) -> web.Response:
     """`GET /health`: 200 when requests are taken, else 503 and why not."""
     desk = request.app[DESK]
@@ -142,6 +159,7 @@ async def health(request: web.Request) -> web.Response:
     return _json(body, 200 if found.status is HealthStatus.READY else 503)
 
 
+@needs(Scope.READ)
 async def list_models(request: web.Request) -> web.Response:
     """`GET /v1/models`."""
     desk = request.app[DESK]
@@ -149,6 +167,7 @@ async def list_models(request: web.Request) -> web.Response:
     return _json({"object": "list", "data": [openai.model_object(model) for model in models]})
 
 
+@needs(Scope.READ)
 async def show_model(request: web.Request) -> web.Response:
     """`GET /v1/models/{name}`."""
     name = request.match_info["name"]
@@ -158,16 +177,19 @@ async def show_model(request: web.Request) -> web.Response:
     return _json(openai.model_object(model))
 
 
+@needs(Scope.INFER)
 async def chat_completions(request: web.Request) -> web.StreamResponse:
     """`POST /v1/chat/completions`."""
     return await _complete(request, _CHAT)
 
 
+@needs(Scope.INFER)
 async def completions(request: web.Request) -> web.StreamResponse:
     """`POST /v1/completions`."""
     return await _complete(request, _COMPLETION)
 
 
+@needs(Scope.INFER)
 async def generate(request: web.Request) -> web.StreamResponse:
     """`POST /api/generate`: the answer in one piece."""
     desk = request.app[DESK]
@@ -177,6 +199,7 @@ async def generate(request: web.Request) -> web.StreamResponse:
     return _json({"text": choice.text, "model": wanted.model, **generate_end(choice.finished)})
 
 
+@needs(Scope.INFER)
 async def generate_stream(request: web.Request) -> web.StreamResponse:
     """`POST /api/generate/stream`: the answer as a stream, whatever `stream` says."""
     desk = request.app[DESK]
@@ -266,6 +289,7 @@ async def _guard(request: web.Request, handler: Handler) -> web.StreamResponse:
         gate.check_host(request, desk.limits)
         if gate.is_preflight(request) and gate.allowed_origin(request, desk.limits):
             return gate.preflight_answer()
+        access.admit(request, request.app[KEYS])
         if desk.draining and request.method == "POST":
             raise Draining("the server is stopping")
         return await handler(request)

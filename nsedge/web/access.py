@@ -1,0 +1,117 @@
+"""Who calls: the API key of a request, and the scope that each route wants."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Callable
+from typing import TypeVar
+
+from aiohttp import web
+from aiohttp.typedefs import Handler
+
+from nsedge.errors import ConfigInvalid
+from nsedge.keyring import ANONYMOUS, ApiKey, KeyRing, Scope
+from nsedge.watched import WatchedFile
+from nsedge.web.errors import Refusal, Refused
+
+AnyRoute = TypeVar("AnyRoute", bound=Handler)
+CALLER = web.RequestKey("caller", str)
+API_KEY = web.RequestKey("api_key", ApiKey)
+_wanted: dict[Handler, Scope | None] = {}
+
+
+def needs(scope: Scope) -> Callable[[AnyRoute], AnyRoute]:
+    """Declare what a route wants of its caller. One that declares nothing wants `manage`."""
+
+    def declare(route: AnyRoute) -> AnyRoute:
+        _wanted[route] = scope
+        return route
+
+    return declare
+
+
+def open_to_all(route: AnyRoute) -> AnyRoute:
+    """Declare a route that asks for no key."""
+    _wanted[route] = None
+    return route
+
+
+def scope_of(route: Handler) -> Scope | None:
+    """What `route` wants; None where it is open to all."""
+    return _wanted.get(route, Scope.MANAGE)
+
+
+def admit(request: web.Request, keys: WatchedFile[KeyRing] | None) -> None:
+    """Let the request in, under its key's name; without keys, everybody.
+
+    A path that is no route is let in with any key, to be told so; nobody else learns what is here.
+
+    Raises:
+        Refused: no key where one is needed, or not one of ours.
+        Forbidden: a key without the route's scope.
+    """
+    match = request.match_info
+    missing = match.http_exception is not None
+    scope = Scope.READ if missing else scope_of(match.handler)
+    if keys is None or scope is None:
+        request[CALLER] = ANONYMOUS.name
+        return
+    key = keys.value().find_api(_secret_of(request))
+    if key is None:
+        raise _stranger()
+    request[CALLER] = key.name
+    request[API_KEY] = key
+    if not missing:
+        key.caller.require(scope)
+
+
+def refuse_exposure(host: str, *, keys: bool, tls: bool, anonymous: bool, cleartext: bool) -> None:
+    """Refuse to listen where others reach us, without keys or TLS, unless told to in so many words.
+
+    Raises:
+        ConfigInvalid: naming what to set.
+    """
+    if is_loopback(host):
+        return
+    if not (keys or anonymous):
+        raise ConfigInvalid(
+            f"{host} is reachable from other machines, and no key is asked for: set web.keys"
+            " (`nsedge keys add` makes them), or web.allow_anonymous = true",
+            param="web.host",
+        )
+    if not (tls or cleartext):
+        raise ConfigInvalid(
+            f"{host} is reachable from other machines, and nothing is encrypted: set web.tls_cert"
+            " and web.tls_key, or web.allow_cleartext = true",
+            param="web.host",
+        )
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine reaches `host`; brackets of IPv6 may stand around it."""
+    if host == "localhost":
+        return True
+    try:
+        address = ipaddress.ip_address(host.removeprefix("[").removesuffix("]"))
+    except ValueError:
+        return False
+    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
+    return (mapped or address).is_loopback
+
+
+def _secret_of(request: web.Request) -> str:
+    given = request.headers.getall("Authorization", [])
+    scheme, _, secret = given[0].partition(" ") if len(given) == 1 else ("", "", "")
+    if scheme.lower() != "bearer" or not secret.strip():
+        raise _stranger()
+    return secret.strip()
+
+
+def _stranger() -> Refused:
+    return Refused(
+        Refusal(
+            code="invalid_api_key",
+            message="an API key is needed: Authorization: Bearer KEY",
+            challenge='Bearer realm="nsedge"',
+        )
+    )
