@@ -219,6 +219,11 @@ def _keys(commands: _Commands) -> None:
         )
     client.add_argument("--public", metavar="KEY", help="let in a public key made elsewhere")
     _command(actions, "server", "make the core's own key, for TCP", _COMMON_FLAGS)
+    signer = _command(actions, "signer", "make a key to sign bundles with", _COMMON_FLAGS)
+    sign = _command(actions, "sign", "sign a bundle", _COMMON_FLAGS)
+    sign.add_argument("bundle", metavar="BUNDLE", type=Path)
+    for parser in (signer, sign):
+        parser.add_argument("--key", metavar="FILE", type=Path, help="the secret key's file")
 
 
 def _servers(commands: _Commands) -> None:

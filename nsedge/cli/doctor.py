@@ -17,11 +17,11 @@ import msgspec
 
 from nsedge import native
 from nsedge.api import HealthStatus, ModelInfo
-from nsedge.bundle import Bundle
 from nsedge.cli import bundles, connect, machine, output
 from nsedge.cli.exits import ExitStatus
 from nsedge.config import Loaded
 from nsedge.errors import NsedgeError
+from nsedge.runtime import trust
 from nsedge.runtime.cores import usable_cores
 from nsedge.runtime.session import available_providers, engine_version, why_not
 from nsedge.settings import KEYS, Settings
@@ -139,12 +139,12 @@ def _bundles(settings: Settings) -> Iterator[Check]:
             remedy=f"set home or models.load to where bundles are; {bundles.MAKE_ONE}",
         )
         return
-    yield from (_bundle(path) for path in paths)
+    yield from (_bundle(path, settings) for path in paths)
 
 
-def _bundle(path: Path) -> Check:
+def _bundle(path: Path, settings: Settings) -> Check:
     try:
-        bundle = Bundle.open(path)
+        bundle = trust.open_signed(path, settings.models.signers)
         bundle.verify_hashes()
     except NsedgeError as error:
         return Check(

@@ -1,4 +1,4 @@
-"""`nsedge keys`: API keys of the shim, CURVE keys of the core and its clients."""
+"""`nsedge keys`: API keys of the shim, CURVE keys of the core and its clients, and signatures."""
 
 from __future__ import annotations
 
@@ -11,16 +11,19 @@ from typing import TypeVar
 import msgspec
 
 from nsedge import keyring
+from nsedge.bundle import Bundle
 from nsedge.cli import output
 from nsedge.cli.exits import ExitStatus
 from nsedge.config import Loaded
 from nsedge.errors import InvalidParameter
 from nsedge.ipc.curve import SECRET_SUFFIX, KeyPair, check_key
 from nsedge.keyring import ApiKey, CurveClient, KeyRing, Scope
+from nsedge.runtime import trust
 from nsedge.settings import Settings
 
 Entry = TypeVar("Entry", ApiKey, CurveClient)
 RING_FILE = "keys.json"
+SIGNER_FILE = "signer.key"
 CORE_FILE = f"core{SECRET_SUFFIX}"
 
 
@@ -129,17 +132,44 @@ def _client(settings: Settings, options: argparse.Namespace) -> None:
         _hint(f"the pair is in {own}: move it to the client, and set client.curve_secret to it")
 
 
+def _signer(settings: Settings, options: argparse.Namespace) -> None:
+    path = _signer_file(settings, options)
+    public = str(trust.signatures().SecretKey.make(path).public)
+    if options.json:
+        output.say_json({"public_key": public, "file": str(path)})
+        return
+    print(public)
+    _hint(f"the secret half is in {path}; machines that ask for it set models.signers = [KEY]")
+
+
+def _sign(settings: Settings, options: argparse.Namespace) -> None:
+    key = trust.signatures().SecretKey.read(_signer_file(settings, options))
+    Bundle.open(options.bundle).verify_hashes()
+    target = key.sign(options.bundle)
+    if options.json:
+        output.say_json({"file": str(target), "public_key": str(key.public)})
+    else:
+        print(target)
+
+
 _ACTIONS: dict[str, Callable[[Settings, argparse.Namespace], None]] = {
     "list": _list,
     "add": _add,
     "remove": _remove,
     "server": _server,
     "client": _client,
+    "signer": _signer,
+    "sign": _sign,
 }
 
 
 def _folder(settings: Settings) -> Path:
     return settings.home / "keys"
+
+
+def _signer_file(settings: Settings, options: argparse.Namespace) -> Path:
+    said: Path | None = options.key
+    return said or _folder(settings) / SIGNER_FILE
 
 
 def _api_file(settings: Settings) -> Path:

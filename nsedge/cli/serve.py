@@ -198,5 +198,6 @@ def service_settings(settings: Settings) -> ServiceSettings:
             max_queue=engine.max_queue,
             threads=engine.threads,
             device=Device(engine.device),
+            signers=settings.models.signers,
         ),
     )

@@ -13,7 +13,7 @@ from nsedge import native
 from nsedge.api import ModelInfo, ModelState, ModelStats
 from nsedge.bundle import Bundle, Variant
 from nsedge.errors import BundleInvalid, DeviceUnavailable
-from nsedge.runtime import memory
+from nsedge.runtime import memory, trust
 from nsedge.runtime.cores import CpuMeter, usable_cores
 from nsedge.runtime.detokenizer import Detokenizer
 from nsedge.runtime.elastic import Elastic
@@ -140,11 +140,12 @@ def load(
     """Open the bundle at `path` and make it resident.
 
     Raises:
-        BundleInvalid: where the bundle is damaged.
+        BundleInvalid: where the bundle is damaged, altered, or not signed as it must be.
         DeviceUnavailable: where none of its variants runs on the wanted device.
     """
-    bundle = Bundle.open(path)
+    bundle = trust.open_signed(path, settings.signers)
     variant = choose_variant(bundle.manifest.variants, settings.device, bundle.manifest.name)
+    trust.verify(bundle, variant)
     return Resident(bundle=bundle, variant=variant, settings=settings, deliver=deliver, clock=clock)
 
 

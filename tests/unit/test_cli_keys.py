@@ -10,8 +10,11 @@ import pytest
 from nsedge import keyring
 from nsedge.__main__ import main
 from nsedge.cli.exits import ExitStatus
+from nsedge.errors import BundleInvalid
 from nsedge.ipc.curve import KeyPair
 from nsedge.keyring import Scope
+from nsedge.runtime import trust
+from tests.unit.bundles import write_bundle
 
 PUBLIC = "rq:rM>}U?@Lns47E1%kR.o@n%FcmmsL/@{H8]yf7"
 
@@ -100,6 +103,26 @@ def test_a_client_is_let_in_with_a_pair_of_its_own(home, capsys):
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     client = ring_of(home).find_curve(public)
     assert (client.name, client.scopes) == ("tablet", (Scope.READ,))
+
+
+def test_a_bundle_is_signed_and_taken(home, capsys):
+    bundle = write_bundle(home / "tiny")
+    assert main(["keys", "signer"]) == 0
+    public = capsys.readouterr().out.strip()
+    with pytest.raises(BundleInvalid, match="is not signed"):
+        trust.open_signed(bundle, (public,))
+    assert main(["keys", "sign", str(bundle)]) == 0
+    assert trust.open_signed(bundle, (public,)).manifest.name == "tiny"
+    assert main(["keys", "signer"]) == ExitStatus.USAGE
+
+
+def test_an_altered_bundle_is_not_signed(home, capsys):
+    bundle = write_bundle(home / "tiny")
+    (bundle / "cpu/model.onnx").write_bytes(b"not a grapH")
+    assert main(["keys", "signer"]) == 0
+    assert main(["keys", "sign", str(bundle)]) == ExitStatus.FAILURE
+    assert "was altered" in capsys.readouterr().err
+    assert not (bundle / "manifest.json.minisig").exists()
 
 
 def test_a_client_is_let_in_with_a_key_made_elsewhere(home, capsys):
