@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -52,10 +53,11 @@ async def running(
     *,
     keys: WatchedFile[KeyRing] | None = None,
     tls: ssl.SSLContext | None = None,
+    clock: Callable[[], float] = time.monotonic,
 ) -> AsyncIterator[Shim]:
     """`serve` in this loop, until the block is left."""
     stop, bound = asyncio.Event(), asyncio.get_running_loop().create_future()
-    app = create_app(service, limits, keys=keys)
+    app = create_app(service, limits, keys=keys, clock=clock)
     task = asyncio.create_task(
         serve(
             app,

@@ -149,4 +149,8 @@ def limits(settings: Settings) -> WebLimits:
         drain_s=web.drain_s,
         allowed_hosts=web.allowed_hosts,
         cors_origins=web.cors_origins,
+        max_in_flight=web.max_in_flight,
+        max_waiting=web.max_waiting,
+        requests_per_minute=web.requests_per_minute,
+        tokens_per_minute=web.tokens_per_minute,
     )

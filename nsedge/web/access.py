@@ -41,8 +41,9 @@ def scope_of(route: Handler) -> Scope | None:
     return _wanted.get(route, Scope.MANAGE)
 
 
-def admit(request: web.Request, keys: WatchedFile[KeyRing] | None) -> None:
-    """Let the request in, under its key's name; without keys, everybody.
+def admit(request: web.Request, keys: WatchedFile[KeyRing] | None) -> bool:
+    """Let the request in, under its key's name; without keys, everybody. False where the route is
+    open to all, and nobody's account is to be opened.
 
     A path that is no route is let in with any key, to be told so; nobody else learns what is here.
 
@@ -55,7 +56,7 @@ def admit(request: web.Request, keys: WatchedFile[KeyRing] | None) -> None:
     scope = Scope.READ if missing else scope_of(match.handler)
     if keys is None or scope is None:
         request[CALLER] = ANONYMOUS.name
-        return
+        return scope is not None
     key = keys.value().find_api(_secret_of(request))
     if key is None:
         raise _stranger()
@@ -63,6 +64,7 @@ def admit(request: web.Request, keys: WatchedFile[KeyRing] | None) -> None:
     request[API_KEY] = key
     if not missing:
         key.caller.require(scope)
+    return True
 
 
 def refuse_exposure(host: str, *, keys: bool, tls: bool, anonymous: bool, cleartext: bool) -> None:

@@ -36,7 +36,6 @@ from nsedge.web.sse import (
 
 log = logging.getLogger(__name__)
 DESK = web.AppKey("desk", Desk)
-KEYS: web.AppKey[WatchedFile[KeyRing] | None] = web.AppKey("keys")
 CLOSING_S = 2.0
 """What handlers get to write their last bytes, once told to end."""
 LINGER_S = 1.0
@@ -50,10 +49,11 @@ def create_app(
     limits: WebLimits | None = None,
     *,
     keys: WatchedFile[KeyRing] | None = None,
+    clock: Callable[[], float] = time.monotonic,
 ) -> web.Application:
     """The shim as an application in front of `service`, which the caller keeps and closes.
 
-    keys: who may call; None asks nobody for a key.
+    keys: who may call; None asks nobody for a key. clock: monotonic, in seconds.
 
     Raises:
         ConfigInvalid: where a limit is impossible.
@@ -61,8 +61,7 @@ def create_app(
     limits = limits or WebLimits()
     limits.check()
     app = web.Application(middlewares=[_guard], client_max_size=limits.max_body_bytes)
-    app[DESK] = Desk(service, limits)
-    app[KEYS] = keys
+    app[DESK] = Desk(service, limits, keys=keys, clock=clock)
     app.on_response_prepare.append(_mark)
     app.add_routes(
         [
@@ -195,7 +194,7 @@ async def generate(request: web.Request) -> web.StreamResponse:
     desk = request.app[DESK]
     with desk.label(request[gate.REQUEST_ID]) as label:
         wanted = await _generate_request(request, label)
-        (choice,) = await desk.whole([wanted])
+        (choice,) = await desk.whole(request, [wanted])
     return _json({"text": choice.text, "model": wanted.model, **generate_end(choice.finished)})
 
 
@@ -247,7 +246,7 @@ async def _complete(request: web.Request, shape: _Shape[AnyOpenAiBody]) -> web.S
             model=body.model,
         )
         if not body.stream:
-            choices = await desk.whole(requests)
+            choices = await desk.whole(request, requests)
             return _json(shape.whole(head, choices, per_prompt))
         encoder = shape.stream(
             head, choices=len(requests), per_prompt=per_prompt, usage=_wants_usage(body)
@@ -289,7 +288,8 @@ async def _guard(request: web.Request, handler: Handler) -> web.StreamResponse:
         gate.check_host(request, desk.limits)
         if gate.is_preflight(request) and gate.allowed_origin(request, desk.limits):
             return gate.preflight_answer()
-        access.admit(request, request.app[KEYS])
+        if access.admit(request, desk.keys):
+            desk.open_account(request)
         if desk.draining and request.method == "POST":
             raise Draining("the server is stopping")
         return await handler(request)
@@ -340,7 +340,9 @@ def _wants_usage(body: schema.OpenAiBody) -> bool:
 
 
 async def _mark(request: web.Request, response: web.StreamResponse) -> None:
-    gate.mark(request, response, request.app[DESK].limits)
+    desk = request.app[DESK]
+    gate.mark(request, response, desk.limits)
+    response.headers.update(desk.rate_headers(request))
 
 
 class _NoTrace(logging.Filter):

@@ -7,11 +7,14 @@ from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Self
 
-from nsedge.api import Delta, Event, Failed, Finished, Request, Service, Sink, Ticket, is_terminal
+from nsedge.api import Delta, Event, Failed, Finished, Request, Sink, Ticket, is_terminal
 from nsedge.errors import NsedgeError
 from nsedge.web.errors import Refusal, Refused
 from nsedge.web.openai import Choice
 from nsedge.web.sse import Batch, settled
+
+Submit = Callable[[Request, Sink], Ticket]
+"""Takes a request as `Service.submit` does."""
 
 
 class Choices:
@@ -21,8 +24,8 @@ class Choices:
     have been written, so a slow reader is the service's to bound.
     """
 
-    def __init__(self, service: Service, requests: Sequence[Request]) -> None:
-        self._service = service
+    def __init__(self, submit: Submit, requests: Sequence[Request]) -> None:
+        self._submit = submit
         self._requests = requests
         self._tickets: list[Ticket] = []
         self._running: set[int] = set()
@@ -38,7 +41,7 @@ class Choices:
     async def __aenter__(self) -> Self:
         for index, request in enumerate(self._requests):
             self._running.add(index)
-            self._tickets.append(self._service.submit(request, self._sink(index)))
+            self._tickets.append(self._submit(request, self._sink(index)))
         return self
 
     async def __aexit__(

@@ -19,7 +19,16 @@ from nsedge.web.limits import WebLimits
 
 REQUEST_ID = web.RequestKey("request_id", str)
 _SANE_ID = re.compile(r"[A-Za-z0-9._:-]{1,100}")
-_EXPOSED = "x-request-id, retry-after, retry-after-ms, x-should-retry"
+_EXPOSED = ", ".join(
+    (
+        "x-request-id, retry-after, retry-after-ms, x-should-retry",
+        *(
+            f"x-ratelimit-{which}-{what}"
+            for which in ("limit", "remaining", "reset")
+            for what in ("requests", "tokens")
+        ),
+    )
+)
 
 
 def label(request: web.Request) -> str:
