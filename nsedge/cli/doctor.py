@@ -6,6 +6,7 @@ import argparse
 import enum
 import importlib.metadata
 import platform
+import ssl
 import sys
 import urllib.error
 import urllib.request
@@ -198,9 +199,13 @@ def _model(model: ModelInfo, settings: Settings) -> Check:
 
 def _web(settings: Settings) -> Check:
     host = f"[{settings.web.host}]" if ":" in settings.web.host else settings.web.host
-    address = f"http://{host}:{settings.web.port}"
+    scheme = "https" if settings.web.tls_cert else "http"
+    address = f"{scheme}://{host}:{settings.web.port}"
+    anybody = ssl.create_default_context()  # its name is for its clients to check
+    anybody.check_hostname, anybody.verify_mode = False, ssl.CERT_NONE
     try:
-        with urllib.request.urlopen(f"{address}/live", timeout=ANSWER_TIMEOUT_S):
+        live = f"{address}/live"
+        with urllib.request.urlopen(live, timeout=ANSWER_TIMEOUT_S, context=anybody):
             return Check(name="web", detail=f"listening at {address}")
     except (OSError, ValueError, urllib.error.HTTPError) as error:
         reason = getattr(error, "reason", error)

@@ -20,7 +20,6 @@ from nsedge.keyring import KeyRing
 from nsedge.sdnotify import Notifier
 from nsedge.settings import Settings
 from nsedge.watched import WatchedFile
-from nsedge.web.access import refuse_exposure
 from nsedge.web.app import create_app, serve
 from nsedge.web.limits import WebLimits
 from nsedge.web.tls import server_context
@@ -126,17 +125,9 @@ def tls_context(settings: Settings) -> ssl.SSLContext | None:
     """What HTTPS needs, as configured; None for clear text.
 
     Raises:
-        ConfigInvalid: where it cannot be read, or the address may not be served in clear text or
-            without keys.
+        ConfigInvalid: where it cannot be read.
     """
     web = settings.web
-    refuse_exposure(
-        web.host,
-        keys=bool(web.keys),
-        tls=bool(web.tls_cert),
-        anonymous=web.allow_anonymous,
-        cleartext=web.allow_cleartext,
-    )
     return server_context(Path(web.tls_cert), Path(web.tls_key)) if web.tls_cert else None
 
 
@@ -147,6 +138,8 @@ def limits(settings: Settings) -> WebLimits:
         max_body_bytes=web.max_body_bytes,
         keepalive_s=web.keepalive_s,
         drain_s=web.drain_s,
+        allow_anonymous=web.allow_anonymous,
+        allow_cleartext=web.allow_cleartext,
         allowed_hosts=web.allowed_hosts,
         cors_origins=web.cors_origins,
         max_in_flight=web.max_in_flight,

@@ -93,9 +93,10 @@ async def serve(
     `on_listening` gets the address really bound, so port 0 takes any free one.
 
     Raises:
-        ConfigInvalid: where the address cannot be bound.
+        ConfigInvalid: where the address cannot be bound, or others reach it and may not.
     """
     desk = app[DESK]
+    desk.refuse_exposure(host, tls=tls is not None)
     runner = web.AppRunner(
         app,
         handler_cancellation=True,

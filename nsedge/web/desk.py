@@ -28,7 +28,7 @@ from nsedge.api import (
 from nsedge.errors import ConnectionLost, Draining, NotReady, NsedgeError
 from nsedge.keyring import KeyRing
 from nsedge.watched import WatchedFile
-from nsedge.web.access import API_KEY, CALLER
+from nsedge.web.access import API_KEY, CALLER, refuse_exposure
 from nsedge.web.choices import Choices, Submit
 from nsedge.web.errors import Refusal, Refused
 from nsedge.web.limits import WebLimits
@@ -117,6 +117,16 @@ class Desk:
             if model.state is ModelState.READY:
                 return model
         raise NotReady("no model is ready")
+
+    def refuse_exposure(self, host: str, *, tls: bool) -> None:
+        """Raises ConfigInvalid where we may not listen at `host` as we are set up."""
+        refuse_exposure(
+            host,
+            keys=self.keys is not None,
+            tls=tls,
+            anonymous=self.limits.allow_anonymous,
+            cleartext=self.limits.allow_cleartext,
+        )
 
     def open_account(self, http: web.Request) -> None:
         """Have the request's key pay for it.

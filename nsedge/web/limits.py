@@ -26,6 +26,7 @@ class WebLimits:
     - max_in_flight: requests of one model that the core has at once, where keys are asked for;
       max_waiting: of one key that wait for their turn (may be zero).
     - requests_per_minute, tokens_per_minute: of one key; zero is no limit.
+    - allow_anonymous, allow_cleartext: listen beyond loopback without keys, or without TLS.
     - allowed_hosts: names, beyond loopback's own, that a Host header may carry on loopback.
     - cors_origins: origins whose pages may call the shim, compared exactly.
     """
@@ -45,6 +46,8 @@ class WebLimits:
     max_waiting: int = 1024
     requests_per_minute: int = 0
     tokens_per_minute: int = 0
+    allow_anonymous: bool = False
+    allow_cleartext: bool = False
     allowed_hosts: tuple[str, ...] = ()
     cors_origins: tuple[str, ...] = ()
 
@@ -56,7 +59,7 @@ class WebLimits:
         """
         for setting in fields(self):
             value = getattr(self, setting.name)
-            if isinstance(value, tuple):
+            if isinstance(value, tuple | bool):
                 continue
             enough = value >= 0 if setting.name in MAY_BE_ZERO else value > 0
             if not (enough and math.isfinite(value)):

@@ -99,6 +99,19 @@ def test_both_doors_ask_for_what_nsedge_keys_made(starter_bundle: Path, tmp_path
             Client(tcp, curve=ClientCurve(pair=pair, server_key=server_key))
 
 
+def test_no_path_of_a_client_is_a_model(starter_bundle: Path, tmp_path: Path) -> None:
+    bundle, port = starter_bundle.resolve(), free_port()
+    served = {"NSEDGE_MODELS_LOAD": str(bundle), "NSEDGE_WEB_PORT": str(port)}
+    paths = (str(bundle), f"../{bundle.name}", "/etc/passwd", "../../../../etc/passwd", "%2e%2e")
+    with (
+        up(tmp_path, **served),
+        openai.OpenAI(base_url=f"http://127.0.0.1:{port}/v1", api_key="none") as client,
+    ):
+        for path in paths:
+            with pytest.raises(openai.NotFoundError, match="model"):
+                client.completions.create(model=path, prompt="x", max_tokens=1)
+
+
 def test_an_open_door_needs_to_be_asked_for_in_so_many_words(tmp_path: Path) -> None:
     for words, told in (
         (["web", "--host", "0.0.0.0"], "no key is asked for"),
