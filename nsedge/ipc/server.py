@@ -35,6 +35,17 @@ have forgotten its route."""
 Query = wire.ModelsQuery | wire.StatsQuery | wire.HealthQuery
 Send = Callable[[Peer, Sequence[bytes]], bool]
 
+_OWN_SESSION = wire.Credit | wire.Cancel | wire.Ping | wire.Bye
+"""What only touches the sender's own session, and needs no scope."""
+_WANTS: dict[type, Scope] = {
+    wire.Generate: Scope.INFER,
+    wire.Chat: Scope.INFER,
+    wire.ModelsQuery: Scope.READ,
+    wire.StatsQuery: Scope.READ,
+    wire.HealthQuery: Scope.READ,
+}
+"""The scope that a message wants; one that is not here wants `manage`."""
+
 _PONG = protocol.encode(wire.Pong())
 
 
@@ -150,23 +161,23 @@ class Server:
         session = self._sessions.of_peer(peer)
         if session is None:
             raise OutOfOrder("the session is not open: say hello first")
+        self._require_scope(message)
         match message:
             case wire.Credit():
                 session.grant(message.id, message.bytes)
                 self._flush_soon(session)
             case wire.Generate() | wire.Chat():
-                self._routers.caller().require(Scope.INFER)
                 self._submit(session, message)
             case wire.Cancel():
                 self._cancel(message)
             case wire.Bye():
                 self._sessions.close(session)
             case wire.ModelsQuery() | wire.StatsQuery() | wire.HealthQuery():
-                self._routers.caller().require(Scope.READ)
                 self._ask_for(session, message)
 
     def _hear_control(self, peer: Peer, frame: bytes) -> None:
         message = protocol.decode_control(frame)
+        self._require_scope(message)
         match message:
             case wire.Ping():
                 self._session_of(message.session)
@@ -174,8 +185,11 @@ class Server:
             case wire.Cancel():
                 self._cancel(message)
             case wire.HealthQuery():
-                self._routers.caller().require(Scope.READ)
                 self._ask_on_control(peer, message)
+
+    def _require_scope(self, message: object) -> None:
+        if not isinstance(message, _OWN_SESSION):
+            self._routers.caller().require(_WANTS.get(type(message), Scope.MANAGE))
 
     def _session_of(self, key: bytes) -> Session:
         session = self._sessions.of_key(key)
