@@ -16,9 +16,10 @@ from typing import Any
 
 import msgspec
 
+from nsedge.declared import KEYS, PREFIX, Key
 from nsedge.errors import ConfigInvalid
 from nsedge.ipc import endpoints
-from nsedge.settings import CREDENTIAL, KEYS, PREFIX, SECTIONS, Key, Settings
+from nsedge.settings import CREDENTIAL, SECTIONS, Settings
 
 FILE_VARIABLE = "NSEDGE_CONFIG"
 TOLERATED = frozenset({FILE_VARIABLE, "NSEDGE_CACHE"})

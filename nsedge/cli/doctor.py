@@ -16,16 +16,18 @@ from pathlib import Path
 
 import msgspec
 
-from nsedge import native
+from nsedge import keyring, native
 from nsedge.api import HealthStatus, ModelInfo
 from nsedge.cli import bundles, connect, machine, output
 from nsedge.cli.exits import ExitStatus
 from nsedge.config import Loaded
+from nsedge.declared import KEYS
 from nsedge.errors import NsedgeError
+from nsedge.ipc.curve import KeyPair
 from nsedge.runtime import trust
 from nsedge.runtime.cores import usable_cores
 from nsedge.runtime.session import available_providers, engine_version, why_not
-from nsedge.settings import KEYS, Settings
+from nsedge.settings import Settings
 from nsedge.version import VERSION
 
 CUDA_PROVIDER = "CUDAExecutionProvider"
@@ -72,6 +74,7 @@ def _checks(settings: Settings) -> Iterator[Check]:
     yield from _runtime(settings)
     yield from _device()
     yield from _bundles(settings)
+    yield from _access(settings)
     yield from _core(settings)
     yield _web(settings)
 
@@ -156,6 +159,32 @@ def _bundle(path: Path, settings: Settings) -> Check:
         )
     variants = _list(f"{each.name} ({each.device})" for each in bundle.manifest.variants)
     return Check(name="bundle", detail=f"{bundle.manifest.name}: whole; {variants}; {path}")
+
+
+def _access(settings: Settings) -> Iterator[Check]:
+    core, web = settings.core, settings.web
+    curve = "CURVE keys" if core.curve_secret else "nothing"
+    tcp = f"; {core.tcp_endpoint} asks for {curve}" if core.tcp_endpoint else ""
+    asked = "an API key" if web.keys else "nothing"
+    over = "HTTPS" if web.tls_cert else "clear text"
+    detail = f"socket mode {core.socket_mode}{tcp}; HTTP at {web.host} asks for {asked}, in {over}"
+    yield Check(name="access", detail=detail)
+    for name, file, read in (
+        ("web.keys", web.keys, keyring.read),
+        ("core.curve_clients", core.curve_clients, keyring.read),
+        ("core.curve_secret", core.curve_secret, KeyPair.read),
+        ("client.curve_secret", settings.client.curve_secret, KeyPair.read),
+    ):
+        try:
+            if file:
+                read(Path(file))
+        except NsedgeError as error:
+            yield Check(
+                name="access",
+                detail=f"{name}: {error.message}",
+                state=State.FAULT,
+                remedy="`nsedge keys` makes and lists keys; docs/security.md says which",
+            )
 
 
 def _core(settings: Settings) -> Iterator[Check]:

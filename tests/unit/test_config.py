@@ -8,10 +8,11 @@ import pytest
 
 from nsedge import config
 from nsedge.config import Override
+from nsedge.declared import KEYS, page
 from nsedge.errors import ConfigInvalid
 from nsedge.ipc.limits import Limits
 from nsedge.runtime.settings import Device, EngineSettings
-from nsedge.settings import KEYS, Settings, page
+from nsedge.settings import Settings
 from nsedge.web.limits import WebLimits
 
 ROOT = Path(__file__).parents[2]
