@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import logging
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -14,6 +15,7 @@ from nsedge.keyring import ANONYMOUS, ApiKey, KeyRing, Scope
 from nsedge.watched import WatchedFile
 from nsedge.web.errors import Refusal, Refused
 
+log = logging.getLogger(__name__)
 AnyRoute = TypeVar("AnyRoute", bound=Handler)
 CALLER = web.RequestKey("caller", str)
 API_KEY = web.RequestKey("api_key", ApiKey)
@@ -57,9 +59,17 @@ def admit(request: web.Request, keys: WatchedFile[KeyRing] | None) -> bool:
     if keys is None or scope is None:
         request[CALLER] = ANONYMOUS.name
         return scope is not None
-    key = keys.value().find_api(_secret_of(request))
+    secret = _secret_of(request)
+    key = None if secret is None else keys.value().find_api(secret)
     if key is None:
-        raise _stranger()
+        log.info("a request without a known key was refused", extra={"from": request.remote})
+        raise Refused(
+            Refusal(
+                code="invalid_api_key",
+                message="an API key is needed: Authorization: Bearer KEY",
+                challenge='Bearer realm="nsedge"',
+            )
+        )
     request[CALLER] = key.name
     request[API_KEY] = key
     if not missing:
@@ -101,19 +111,7 @@ def is_loopback(host: str) -> bool:
     return (mapped or address).is_loopback
 
 
-def _secret_of(request: web.Request) -> str:
+def _secret_of(request: web.Request) -> str | None:
     given = request.headers.getall("Authorization", [])
     scheme, _, secret = given[0].partition(" ") if len(given) == 1 else ("", "", "")
-    if scheme.lower() != "bearer" or not secret.strip():
-        raise _stranger()
-    return secret.strip()
-
-
-def _stranger() -> Refused:
-    return Refused(
-        Refusal(
-            code="invalid_api_key",
-            message="an API key is needed: Authorization: Bearer KEY",
-            challenge='Bearer realm="nsedge"',
-        )
-    )
+    return secret.strip() if scheme.lower() == "bearer" else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 import pytest
@@ -102,11 +103,15 @@ def test_a_missing_scope_is_told(keys: WatchedFile[KeyRing]) -> None:
 @pytest.mark.parametrize(
     "header", ["Bearer none", "Bearer ", "Bearer", "Basic all", "all", "Bearer all all", ""]
 )
-def test_what_is_no_key_is_refused(header: str, keys: WatchedFile[KeyRing]) -> None:
+def test_what_is_no_key_is_refused(
+    header: str, keys: WatchedFile[KeyRing], caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "nsedge.web")
     answer = answered("GET", "/v1/models", keys=keys, authorization=header)
     assert answer.status == 401
     assert error_of(answer)["code"] == "invalid_api_key"
     assert "key-all" not in answer.body.decode()
+    assert [vars(record)["from"] for record in caplog.records] == ["127.0.0.1"]
 
 
 def test_the_scheme_is_read_in_any_case(keys: WatchedFile[KeyRing]) -> None:
