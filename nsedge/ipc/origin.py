@@ -43,7 +43,7 @@ class Origin:
         """
         if self.is_local:
             return Caller(name=f"uid {self.address.partition(':')[0]}", scopes=EVERY_SCOPE)
-        if self.user is None or clients is None:
+        if clients is None:
             return ANONYMOUS
         for client in clients.curve:
             if client.name == self.user:

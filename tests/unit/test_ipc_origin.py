@@ -42,7 +42,6 @@ def test_a_local_process_is_told_by_its_numbers() -> None:
         "1:2::",
         "2001:db8:1:2:3:4:5:6",
         "fe80::1%eth0",
-        "1:2:3",
     ],
 )
 def test_no_address_of_the_network_is_taken_for_a_local_process(address: str) -> None:
@@ -59,5 +58,7 @@ def test_a_curve_client_has_the_scopes_of_its_entry() -> None:
     assert tablet.caller(KeyRing(curve=(entry,))).scopes == {Scope.READ}
 
 
-def test_clear_text_is_anonymous() -> None:
+def test_clear_text_is_anonymous_where_no_key_is_asked_for_and_only_there() -> None:
     assert origin("127.0.0.1").caller(None).name == "anonymous"
+    with pytest.raises(Forbidden):
+        origin("127.0.0.1").caller(KeyRing())
