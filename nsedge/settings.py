@@ -222,7 +222,8 @@ class Web(_Section, frozen=True, kw_only=True):
     allowed_hosts: Annotated[
         tuple[str, ...],
         _text(
-            "Further names this server may be called by (Host header), beside its own address.",
+            "Further names this server may be called by (Host header), beside its address and the"
+            " machine's own name.",
             "list of host names",
         ),
     ] = ()
