@@ -16,10 +16,11 @@ from typing import Any
 
 import msgspec
 
+from nsedge.declared import KEYS, PREFIX, Key
 from nsedge.errors import ConfigInvalid, InvalidParameter
 from nsedge.ipc import endpoints
 from nsedge.models import keep_alive_of
-from nsedge.settings import KEYS, PREFIX, SECTIONS, Core, Key, Models, Settings
+from nsedge.settings import CREDENTIAL, SECTIONS, Models, Settings
 
 FILE_VARIABLE = "NSEDGE_CONFIG"
 TOLERATED = frozenset({FILE_VARIABLE, "NSEDGE_CACHE"})
@@ -33,6 +34,11 @@ _ORDERED = (
     ("core.heartbeat_s", "core.liveness_s", 2),
 )
 """Pairs where the first, so many times, may not be above the second."""
+_TOGETHER = (
+    ("core.curve_secret", "core.curve_clients"),
+    ("client.curve_secret", "client.server_key"),
+    ("web.tls_cert", "web.tls_key"),
+)
 _VARIABLES = {variable: key for key in KEYS.values() for variable in key.variables}
 _Said = Iterator[tuple[str, Any, str]]
 """Key, value and origin of everything one source says."""
@@ -115,6 +121,8 @@ def load(
     if "home" not in values:
         values["home"] = default_home(environ)
     values["home"] = _absolute(values["home"], environ, origins["home"])
+    for named in (key.path for key in KEYS.values() if key.is_file and values[key.path]):
+        values[named] = _named_file(values[named], environ, f"{origins[named]}: {named}")
     if "core.endpoint" not in values:
         values["core.endpoint"] = _default_endpoint(environ, values["home"])
     sections = {name: table(**_of(values, name)) for name, table in SECTIONS.items()}
@@ -147,6 +155,22 @@ def _absolute(path: Path, environ: Mapping[str, str], origin: str) -> Path:
         path = Path(environ["HOME"], *path.parts[1:])
     if not path.is_absolute():
         raise ConfigInvalid(f"{origin}: home must be an absolute path, not {str(path)!r}")
+    return path
+
+
+def _named_file(said: str, environ: Mapping[str, str], where: str) -> str:
+    name = said.removeprefix(CREDENTIAL)
+    if name != said:
+        folder = environ.get("CREDENTIALS_DIRECTORY", "")
+        if not folder:
+            raise ConfigInvalid(f"{where}: {said}, but no supervisor passes credentials here")
+        if not name or "/" in name:
+            raise ConfigInvalid(f"{where}: a credential has a plain name, not {name!r}")
+        return f"{folder}/{name}"
+    home = environ.get("HOME", "")
+    path = f"{home}{said[1:]}" if said.startswith("~/") and home else said
+    if not path.startswith("/"):
+        raise ConfigInvalid(f"{where} must be an absolute path or credential:NAME, not {said!r}")
     return path
 
 
@@ -255,11 +279,11 @@ _Faults = Iterator[tuple[tuple[str, ...], str]]
 
 def _faults(settings: Settings) -> _Faults:
     core = settings.core
-    yield from _endpoint_faults("core.endpoint", core.endpoint, core)
+    yield from _endpoint_faults("core.endpoint", core.endpoint, settings)
     if core.tcp_endpoint:
         if not core.tcp_endpoint.startswith("tcp://"):
             yield ("core.tcp_endpoint",), f"must be tcp://HOST:PORT, not {core.tcp_endpoint!r}"
-        yield from _endpoint_faults("core.tcp_endpoint", core.tcp_endpoint, core)
+        yield from _endpoint_faults("core.tcp_endpoint", core.tcp_endpoint, settings)
     yield from _port_faults(settings)
     for low, high, factor in _ORDERED:
         below, above = _value(settings, low), _value(settings, high)
@@ -268,6 +292,9 @@ def _faults(settings: Settings) -> _Faults:
             yield (low, high), f"{times}{below:g} is above {high} {above:g}"
     if not settings.web.host:
         yield ("web.host",), "must not be empty"
+    for one, other in _TOGETHER:
+        if bool(_text(settings, one)) != bool(_text(settings, other)):
+            yield (one, other), f"it and {other} go together: set both or none"
     for name in settings.models.load:
         if "/" in name and not name.startswith("/"):
             yield ("models.load",), f"a path must be absolute, not {name!r}"
@@ -306,21 +333,33 @@ def keep_alives(models: Models) -> dict[str, float]:
         raise ValueError(error.message) from error
 
 
+def _text(settings: Settings, path: str) -> str:
+    section, _, name = path.partition(".")
+    value: str = getattr(getattr(settings, section), name)
+    return value
+
+
 def _value(settings: Settings, path: str) -> float:
     section, _, name = path.partition(".")
     value: float = getattr(getattr(settings, section), name)
     return value
 
 
-def _endpoint_faults(key: str, endpoint: str, core: Core) -> _Faults:
+def _endpoint_faults(key: str, endpoint: str, settings: Settings) -> _Faults:
     try:
         parsed = endpoints.parse(endpoint)
     except ConfigInvalid as error:
         yield (key, "home"), error.message
         return
     remote = isinstance(parsed, endpoints.TcpEndpoint) and not parsed.is_loopback
-    if remote and not core.allow_remote:
-        yield (key,), f"{endpoint} is not loopback; core.allow_remote = true allows that"
+    secured = settings.core.curve_secret or settings.client.curve_secret
+    if remote and not (secured or settings.core.allow_cleartext):
+        yield (
+            (key,),
+            f"{endpoint} is reachable from other machines, and nothing is encrypted: set"
+            " core.curve_secret and core.curve_clients (`nsedge keys server` makes a key), or"
+            " core.allow_cleartext = true",
+        )
 
 
 def _port_faults(settings: Settings) -> _Faults:

@@ -9,6 +9,7 @@
     │   ├── InvalidParameter     invalid_parameter
     │   ├── EmptyPrompt          empty_prompt
     │   └── ContextExceeded      context_exceeded
+    ├── Forbidden                forbidden
     ├── UnknownModel             unknown_model
     ├── Unavailable              unavailable (retry)
     │   ├── QueueFull            queue_full (retry)
@@ -97,6 +98,12 @@ class ContextExceeded(InvalidRequest):
     """Prompt, or prompt and max_tokens, do not fit the context."""
 
     code = "context_exceeded"
+
+
+class Forbidden(NsedgeError):
+    """The caller is known, and this is not open to them."""
+
+    code = "forbidden"
 
 
 class UnknownModel(NsedgeError):

@@ -5,17 +5,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args, get_origin
+from typing import Annotated, Literal
 
 import msgspec
 from msgspec import Meta
 
-PREFIX = "NSEDGE_"
-SHORT_VARIABLES = {"core.endpoint": "NSEDGE_ENDPOINT"}
 ENDPOINT_KIND = "ipc:///absolute/path or tcp://HOST:PORT"
+FILE_KIND = "absolute path, credential:NAME, or empty"
+CREDENTIAL = "credential:"
+"""Begins the name of a file that the service supervisor passes (systemd's LoadCredential)."""
 
 
 def _text(meaning: str, kind: str, default: str | None = None) -> Meta:
@@ -49,9 +48,27 @@ class Core(_Section, frozen=True, kw_only=True):
         Literal["0600", "0660"],
         Meta(description="Who may connect to an ipc socket: its owner, or its group too."),
     ] = "0600"
-    allow_remote: Annotated[
+    socket_group: Annotated[
+        str, _text("Group that owns an ipc socket; empty is the process's own.", "name of a group")
+    ] = ""
+    curve_secret: Annotated[
+        str,
+        _text(
+            "This core's CURVE key: with it, TCP is encrypted and asks clients for theirs."
+            " `nsedge keys server` makes one.",
+            FILE_KIND,
+        ),
+    ] = ""
+    curve_clients: Annotated[
+        str,
+        _text("Key file with the CURVE clients let in; `nsedge keys client` adds one.", FILE_KIND),
+    ] = ""
+    allow_cleartext: Annotated[
         bool,
-        Meta(description="Allow TCP addresses beyond loopback. Nothing is encrypted or asked for."),
+        Meta(
+            description="Allow TCP addresses beyond loopback without CURVE: whoever reaches them"
+            " may use the daemon, and read what others say."
+        ),
     ] = False
     heartbeat_s: Annotated[
         float, _number("Seconds of silence after which a client is pinged.", 0.1, 600)
@@ -72,6 +89,19 @@ class Core(_Section, frozen=True, kw_only=True):
     drain_s: Annotated[
         float, _number("Seconds that running requests get to end when the core stops.", 0, 3600)
     ] = 20.0
+
+
+class Client(_Section, frozen=True, kw_only=True):
+    """How commands and the shim reach a core over TCP with CURVE."""
+
+    curve_secret: Annotated[
+        str,
+        _text("The client's own CURVE key, for a core.endpoint over TCP.", FILE_KIND),
+    ] = ""
+    server_key: Annotated[
+        str,
+        _text("The core's public CURVE key: 40 characters of Z85.", "40 characters, or empty"),
+    ] = ""
 
 
 class Models(_Section, frozen=True, kw_only=True):
@@ -139,6 +169,14 @@ class Models(_Section, frozen=True, kw_only=True):
             " use and recency alone."
         ),
     ] = "patterns"
+    signers: Annotated[
+        tuple[str, ...],
+        _text(
+            "Public keys (minisign's) of which one must have signed each bundle; empty asks for no"
+            " signature.",
+            "list of public keys",
+        ),
+    ] = ()
 
 
 class Engine(_Section, frozen=True, kw_only=True):
@@ -189,6 +227,48 @@ class Web(_Section, frozen=True, kw_only=True):
     keepalive_s: Annotated[
         float, _number("Seconds between comments on a silent stream.", 0.1, 3600)
     ] = 10.0
+    keys: Annotated[
+        str,
+        _text(
+            "Key file: with it, every route but /live asks for an API key of it. `nsedge keys add`"
+            " adds one.",
+            FILE_KIND,
+        ),
+    ] = ""
+    allow_anonymous: Annotated[
+        bool, Meta(description="Listen beyond loopback without asking anybody for a key.")
+    ] = False
+    tls_cert: Annotated[
+        str,
+        _text("Certificate chain, PEM: with it, HTTPS. Read anew when it changes.", FILE_KIND),
+    ] = ""
+    tls_key: Annotated[str, _text("The certificate's private key, PEM.", FILE_KIND)] = ""
+    allow_cleartext: Annotated[
+        bool, Meta(description="Listen beyond loopback without TLS: keys can be read on the way.")
+    ] = False
+    requests_per_minute: Annotated[
+        int, _number("Requests of one key, where the key says nothing else; 0 is no limit.", 0, 1e9)
+    ] = 0
+    tokens_per_minute: Annotated[
+        int,
+        _number(
+            "Tokens of one key, read and written, where the key says nothing else; 0 is no limit.",
+            0,
+            1e12,
+        ),
+    ] = 0
+    max_in_flight: Annotated[
+        int,
+        _number(
+            "Requests of one model that the core has at once; further ones take turns by key. Best"
+            " a little above engine.slots.",
+            1,
+            65536,
+        ),
+    ] = 32
+    max_waiting: Annotated[
+        int, _number("Requests of one key that may wait for their turn.", 0, 10**6)
+    ] = 1024
     max_body_bytes: Annotated[int, _number("The largest request body.", 1024, 2**30)] = 4 * 2**20
     drain_s: Annotated[
         float, _number("Seconds that open streams get to end when the shim stops.", 0, 3600)
@@ -200,7 +280,8 @@ class Web(_Section, frozen=True, kw_only=True):
     allowed_hosts: Annotated[
         tuple[str, ...],
         _text(
-            "Further names this server may be called by (Host header), beside its own address.",
+            "Further names this server may be called by (Host header), beside its address and the"
+            " machine's own name.",
             "list of host names",
         ),
     ] = ()
@@ -227,6 +308,7 @@ class Settings(_Section, frozen=True, kw_only=True):
         ),
     ]
     core: Core
+    client: Client = Client()
     models: Models = Models()
     engine: Engine = Engine()
     web: Web = Web()
@@ -245,121 +327,14 @@ class Settings(_Section, frozen=True, kw_only=True):
 
 SECTIONS: dict[str, type[_Section]] = {
     "core": Core,
+    "client": Client,
     "models": Models,
     "engine": Engine,
     "web": Web,
     "log": Log,
 }
 
-
-@dataclass(frozen=True, kw_only=True)
-class Key:
-    """One setting, as the code declares it."""
-
-    path: str
-    type: Any
-    meta: Meta
-    default: Any
-    """`msgspec.NODEFAULT` where it depends on the environment."""
-
-    @property
-    def variables(self) -> tuple[str, ...]:
-        """The environment's names for it, the short one first."""
-        plain = PREFIX + self.path.replace(".", "_").upper()
-        short = SHORT_VARIABLES.get(self.path)
-        return (plain,) if short is None else (short, plain)
-
-    @property
-    def is_list(self) -> bool:
-        """Whether the environment and flags give it as words between commas."""
-        return get_origin(get_args(self.type)[0]) is tuple
-
-    @property
-    def kind(self) -> str:
-        """What a value must be, in words."""
-        if self.meta.title is not None:
-            return self.meta.title
-        bare = get_args(self.type)[0]
-        if bare is bool:
-            return "true or false"
-        if get_origin(bare) is Literal:
-            return " or ".join(f'"{choice}"' for choice in get_args(bare))
-        number = "a whole number" if bare is int else "a number"
-        return f"{number} from {self.meta.ge:g} to {_plain(self.meta.le)}"
-
-
-def _plain(number: float | None) -> str:
-    return str(int(number)) if number is not None else ""
-
-
-def _keys() -> Iterator[Key]:
-    tables: list[tuple[str, type[_Section]]] = [("", Settings), *SECTIONS.items()]
-    for section, table in tables:
-        for field in msgspec.structs.fields(table):
-            if get_origin(field.type) is Annotated:
-                path = f"{section}.{field.name}".removeprefix(".")
-                meta = get_args(field.type)[1]
-                yield Key(path=path, type=field.type, meta=meta, default=field.default)
-
-
-KEYS: dict[str, Key] = {key.path: key for key in _keys()}
-
-
-def _shown(key: Key) -> str:
-    if key.meta.extra is not None:
-        return str(key.meta.extra["as"])
-    if isinstance(key.default, tuple):
-        return f"`[{', '.join(key.default)}]`"
-    return f"`{msgspec.json.encode(key.default).decode()}`"
-
-
-def page() -> str:
-    """docs/settings.md, from the declarations above."""
-    rows = [
-        "| "
-        + " | ".join(
-            (
-                f"`{key.path}`",
-                key.kind,
-                _shown(key),
-                "<br>".join(f"`{variable}`" for variable in key.variables),
-                key.meta.description or "",
-            )
-        )
-        + " |"
-        for key in KEYS.values()
-    ]
-    return _PAGE.format(rows="\n".join(rows))
-
-
-_PAGE = """# Settings
-
-Written by `make docs` from `nsedge/settings.py`; a test holds this page to the code.
-
-A setting is taken from the command line, else from the environment, else from the file, else it
-is the default. The file is TOML: the one that `--config` or `NSEDGE_CONFIG` names, else
-`$XDG_CONFIG_HOME/nsedge/nsedge.toml` (`~/.config/nsedge/nsedge.toml`) where there is one. Any
-setting can be given on the command line as `--set KEY=VALUE`; lists are words between commas there
-and in the environment. An unknown name, a value of the wrong kind or a pair that cannot be ends
-the program at once with status 2 and one line that says which. `nsedge doctor` shows what is in
-force and where it was said.
-
-```toml
-home = "/srv/nsedge"
-
-[core]
-tcp_endpoint = "tcp://127.0.0.1:5555"
-
-[engine]
-slots = 8
-```
-
-| key | value | default | environment | meaning |
-|---|---|---|---|---|
-{rows}
-
-`NSEDGE_CACHE` names the exporters' cache and is no setting of the daemon.
-"""
-
 if __name__ == "__main__":
+    from nsedge.declared import page
+
     print(page(), end="")

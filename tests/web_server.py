@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -24,6 +26,8 @@ from nsedge.api import (
     Usage,
 )
 from nsedge.errors import NsedgeError
+from nsedge.keyring import KeyRing
+from nsedge.watched import WatchedFile
 from nsedge.web.app import create_app, serve
 from nsedge.web.limits import WebLimits
 from tests.fakes import FakeService
@@ -43,12 +47,26 @@ class Shim:
 
 
 @asynccontextmanager
-async def running(service: Service, limits: WebLimits | None = None) -> AsyncIterator[Shim]:
+async def running(
+    service: Service,
+    limits: WebLimits | None = None,
+    *,
+    keys: WatchedFile[KeyRing] | None = None,
+    tls: ssl.SSLContext | None = None,
+    clock: Callable[[], float] = time.monotonic,
+) -> AsyncIterator[Shim]:
     """`serve` in this loop, until the block is left."""
     stop, bound = asyncio.Event(), asyncio.get_running_loop().create_future()
-    app = create_app(service, limits)
+    app = create_app(service, limits, keys=keys, clock=clock)
     task = asyncio.create_task(
-        serve(app, "127.0.0.1", 0, stop=stop, on_listening=lambda _, port: bound.set_result(port))
+        serve(
+            app,
+            "127.0.0.1",
+            0,
+            stop=stop,
+            tls=tls,
+            on_listening=lambda _, port: bound.set_result(port),
+        )
     )
     await asyncio.wait({task, bound}, return_when=asyncio.FIRST_COMPLETED)
     if task.done():
@@ -225,9 +243,10 @@ def served(
     test: Callable[[Shim], Awaitable[None]],
     service: FakeService | None = None,
     limits: WebLimits | None = None,
+    **options: Any,
 ) -> None:
     async def main() -> None:
-        async with running(service or FakeService(), limits) as shim:
+        async with running(service or FakeService(), limits, **options) as shim:
             await asyncio.wait_for(test(shim), 10)
 
     asyncio.run(main())
@@ -237,11 +256,12 @@ def answered(method: str, path: str, body: object = None, **options: Any) -> Ans
     """One request against a shim of its own."""
     answers: list[Answer] = []
     service, limits = options.pop("service", None), options.pop("limits", None)
+    keys = options.pop("keys", None)
 
     async def test(shim: Shim) -> None:
         answers.append(await ask(shim.port, method, path, body, **options))
 
-    served(test, service, limits)
+    served(test, service, limits, keys=keys)
     return answers[0]
 
 

@@ -162,6 +162,7 @@ def _parser() -> argparse.ArgumentParser:
     ):
         _command(commands, name, meaning, _COMMON_FLAGS)
     _install_units(commands)
+    _keys(commands)
     return parser
 
 
@@ -198,6 +199,36 @@ def _settings_flags(
         group.add_argument(
             flag, action=_Setting, key=key, metavar=metavar, dest=dest, default=(), help=text
         )
+
+
+def _keys(commands: _Commands) -> None:
+    keys = commands.add_parser(
+        "keys", help="make and list keys", description="Make and list keys.", allow_abbrev=False
+    )
+    actions = keys.add_subparsers(dest="action", required=True, metavar="ACTION")
+    _command(actions, "list", "the keys there are; never the secrets", _COMMON_FLAGS)
+    add = _command(actions, "add", "make an API key for the HTTP shim, and show it", _COMMON_FLAGS)
+    client = _command(
+        actions, "client", "make a key for a client of the core over TCP", _COMMON_FLAGS
+    )
+    remove = _command(actions, "remove", "let a key in no more", _COMMON_FLAGS)
+    for parser in (add, client, remove):
+        parser.add_argument("name", metavar="NAME")
+    for parser in (add, client):
+        parser.add_argument(
+            "--scopes", default="infer,read", metavar="WORDS", help="of infer, manage and read"
+        )
+    for what in ("requests", "tokens"):
+        add.add_argument(
+            f"--{what}-per-minute", type=int, metavar="N", help="0 is no limit; else web's setting"
+        )
+    client.add_argument("--public", metavar="KEY", help="let in a public key made elsewhere")
+    _command(actions, "server", "make the core's own key, for TCP", _COMMON_FLAGS)
+    signer = _command(actions, "signer", "make a key to sign bundles with", _COMMON_FLAGS)
+    sign = _command(actions, "sign", "sign a bundle", _COMMON_FLAGS)
+    sign.add_argument("bundle", metavar="BUNDLE", type=Path)
+    for parser in (signer, sign):
+        parser.add_argument("--key", metavar="FILE", type=Path, help="the secret key's file")
 
 
 def _servers(commands: _Commands) -> None:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from nsedge.errors import ConnectionLost
 from nsedge.ipc import endpoints
 from nsedge.ipc.client import Client
+from nsedge.ipc.curve import ClientCurve, KeyPair, check_key
 from nsedge.settings import Settings
 
 ANSWER_S = 5.0
@@ -19,4 +22,19 @@ def to_core(settings: Settings, *, timeout_s: float = ANSWER_S) -> Client:
     endpoint = endpoints.parse(settings.core.endpoint)
     if isinstance(endpoint, endpoints.IpcEndpoint) and not endpoint.path.is_socket():
         raise ConnectionLost(f"no daemon at {endpoint}: start one with `nsedge up`")
-    return Client(str(endpoint), connect_timeout_s=timeout_s, name="nsedge-cli")
+    return Client(
+        str(endpoint), connect_timeout_s=timeout_s, name="nsedge-cli", curve=curve(settings)
+    )
+
+
+def curve(settings: Settings) -> ClientCurve | None:
+    """The keys for a core over TCP; None where none are set.
+
+    Raises:
+        ConfigInvalid: where they cannot be read.
+    """
+    said = settings.client
+    if not said.curve_secret:
+        return None
+    pair = KeyPair.read(Path(said.curve_secret))
+    return ClientCurve(pair=pair, server_key=check_key(said.server_key))

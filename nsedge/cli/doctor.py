@@ -6,6 +6,7 @@ import argparse
 import enum
 import importlib.metadata
 import platform
+import ssl
 import sys
 import urllib.error
 import urllib.request
@@ -15,16 +16,18 @@ from pathlib import Path
 
 import msgspec
 
-from nsedge import native
+from nsedge import keyring, native
 from nsedge.api import HealthStatus, ModelInfo
-from nsedge.bundle import Bundle
 from nsedge.cli import bundles, connect, machine, output
 from nsedge.cli.exits import ExitStatus
 from nsedge.config import Loaded
+from nsedge.declared import KEYS
 from nsedge.errors import NsedgeError
+from nsedge.ipc.curve import KeyPair
+from nsedge.runtime import trust
 from nsedge.runtime.cores import usable_cores
 from nsedge.runtime.session import available_providers, engine_version, why_not
-from nsedge.settings import KEYS, Settings
+from nsedge.settings import Settings
 from nsedge.version import VERSION
 
 CUDA_PROVIDER = "CUDAExecutionProvider"
@@ -71,6 +74,7 @@ def _checks(settings: Settings) -> Iterator[Check]:
     yield from _runtime(settings)
     yield from _device()
     yield from _bundles(settings)
+    yield from _access(settings)
     yield from _core(settings)
     yield _web(settings)
 
@@ -139,12 +143,12 @@ def _bundles(settings: Settings) -> Iterator[Check]:
             remedy=f"set home or models.load to where bundles are; {bundles.MAKE_ONE}",
         )
         return
-    yield from (_bundle(path) for path in paths)
+    yield from (_bundle(path, settings) for path in paths)
 
 
-def _bundle(path: Path) -> Check:
+def _bundle(path: Path, settings: Settings) -> Check:
     try:
-        bundle = Bundle.open(path)
+        bundle = trust.open_signed(path, settings.models.signers)
         bundle.verify_hashes()
     except NsedgeError as error:
         return Check(
@@ -155,6 +159,32 @@ def _bundle(path: Path) -> Check:
         )
     variants = _list(f"{each.name} ({each.device})" for each in bundle.manifest.variants)
     return Check(name="bundle", detail=f"{bundle.manifest.name}: whole; {variants}; {path}")
+
+
+def _access(settings: Settings) -> Iterator[Check]:
+    core, web = settings.core, settings.web
+    curve = "CURVE keys" if core.curve_secret else "nothing"
+    tcp = f"; {core.tcp_endpoint} asks for {curve}" if core.tcp_endpoint else ""
+    asked = "an API key" if web.keys else "nothing"
+    over = "HTTPS" if web.tls_cert else "clear text"
+    detail = f"socket mode {core.socket_mode}{tcp}; HTTP at {web.host} asks for {asked}, in {over}"
+    yield Check(name="access", detail=detail)
+    for name, file, read in (
+        ("web.keys", web.keys, keyring.read),
+        ("core.curve_clients", core.curve_clients, keyring.read),
+        ("core.curve_secret", core.curve_secret, KeyPair.read),
+        ("client.curve_secret", settings.client.curve_secret, KeyPair.read),
+    ):
+        try:
+            if file:
+                read(Path(file))
+        except NsedgeError as error:
+            yield Check(
+                name="access",
+                detail=f"{name}: {error.message}",
+                state=State.FAULT,
+                remedy="`nsedge keys` makes and lists keys; docs/security.md says which",
+            )
 
 
 def _core(settings: Settings) -> Iterator[Check]:
@@ -198,9 +228,13 @@ def _model(model: ModelInfo, settings: Settings) -> Check:
 
 def _web(settings: Settings) -> Check:
     host = f"[{settings.web.host}]" if ":" in settings.web.host else settings.web.host
-    address = f"http://{host}:{settings.web.port}"
+    scheme = "https" if settings.web.tls_cert else "http"
+    address = f"{scheme}://{host}:{settings.web.port}"
+    anybody = ssl.create_default_context()  # its name is for its clients to check
+    anybody.check_hostname, anybody.verify_mode = False, ssl.CERT_NONE
     try:
-        with urllib.request.urlopen(f"{address}/live", timeout=ANSWER_TIMEOUT_S):
+        live = f"{address}/live"
+        with urllib.request.urlopen(live, timeout=ANSWER_TIMEOUT_S, context=anybody):
             return Check(name="web", detail=f"listening at {address}")
     except (OSError, ValueError, urllib.error.HTTPError) as error:
         reason = getattr(error, "reason", error)

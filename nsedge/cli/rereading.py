@@ -11,9 +11,10 @@ from msgspec.structs import replace
 
 from nsedge.cli.signals import ReloadRequests
 from nsedge.config import Loaded
+from nsedge.declared import KEYS
 from nsedge.errors import NsedgeError
 from nsedge.sdnotify import Notifier
-from nsedge.settings import KEYS, Settings
+from nsedge.settings import Settings
 
 log = logging.getLogger(__name__)
 

@@ -9,13 +9,17 @@ import logging
 import math
 import os
 from functools import partial
+from pathlib import Path
 
-from nsedge import config
+from nsedge import config, keyring
 from nsedge.api import ModelState
 from nsedge.cli import bundles, logs, supervised
 from nsedge.cli.exits import ExitStatus
 from nsedge.cli.rereading import Reloader, Reread
 from nsedge.cli.signals import ReloadRequests, StopRequests
+from nsedge.ipc.access import Access
+from nsedge.ipc.curve import KeyPair, ServerCurve
+from nsedge.ipc.endpoints import Permit
 from nsedge.ipc.inherited import by_endpoint
 from nsedge.ipc.limits import Limits
 from nsedge.ipc.server import Server
@@ -25,6 +29,7 @@ from nsedge.runtime.settings import Device, EngineSettings, KeeperSettings, Pref
 from nsedge.sdnotify import Notifier
 from nsedge.service import LocalService, ServiceSettings
 from nsedge.settings import Settings
+from nsedge.watched import WatchedFile
 
 log = logging.getLogger("nsedge.core")
 
@@ -84,8 +89,7 @@ class Core:
             self._service,
             endpoints=endpoints(settings),
             limits=limits(settings),
-            allow_remote=settings.core.allow_remote,
-            socket_mode=int(settings.core.socket_mode, 8),
+            access=access(settings),
             inherited=by_endpoint(supervisor.sockets),
         )
 
@@ -197,6 +201,23 @@ def endpoints(settings: Settings) -> tuple[str, ...]:
     return (core.endpoint, core.tcp_endpoint) if core.tcp_endpoint else (core.endpoint,)
 
 
+def access(settings: Settings) -> Access:
+    """Who may reach the core, as configured.
+
+    Raises:
+        ConfigInvalid: where a key file cannot be read.
+    """
+    core = settings.core
+    curve = None
+    if core.curve_secret:
+        curve = ServerCurve(
+            pair=KeyPair.read(Path(core.curve_secret)),
+            clients=WatchedFile(Path(core.curve_clients), keyring.read),
+        )
+    permit = Permit(mode=int(core.socket_mode, 8), group=core.socket_group)
+    return Access(permit=permit, curve=curve, allow_cleartext=core.allow_cleartext)
+
+
 def limits(settings: Settings) -> Limits:
     """The door's limits, as configured."""
     core = settings.core
@@ -244,6 +265,7 @@ def service_settings(settings: Settings) -> ServiceSettings:
             max_queue=engine.max_queue,
             threads=engine.threads,
             device=Device(engine.device),
+            signers=settings.models.signers,
         ),
     )
 

@@ -8,21 +8,27 @@ import contextlib
 import faulthandler
 import logging
 import os
+import ssl
 from functools import partial
+from pathlib import Path
 
-from nsedge import config
-from nsedge.cli import logs, supervised
+from nsedge import config, keyring
+from nsedge.cli import connect, logs, supervised
 from nsedge.cli.exits import ExitStatus
 from nsedge.cli.rereading import Reloader, Reread
 from nsedge.cli.signals import ReloadRequests, StopRequests
 from nsedge.errors import ConfigInvalid, NsedgeError
 from nsedge.ipc.client import AsyncClient
 from nsedge.ipc.inherited import by_endpoint
+from nsedge.keyring import KeyRing
 from nsedge.sdnotify import Notifier
 from nsedge.settings import Settings
-from nsedge.web.app import DESK, create_app, serve
+from nsedge.watched import WatchedFile
+from nsedge.web.answers import DESK
+from nsedge.web.app import create_app, serve
 from nsedge.web.desk import Desk
 from nsedge.web.limits import WebLimits
+from nsedge.web.tls import server_context
 
 log = logging.getLogger("nsedge.web")
 
@@ -69,8 +75,11 @@ async def _serve(
 ) -> None:
     stop, reload = StopRequests(until_eof=until_eof), ReloadRequests()
     notifier = Notifier(supervisor.notify_socket)
-    client = AsyncClient(settings.core.endpoint, backoff_s=BACKOFF_S, name="nsedge-web")
-    app = create_app(client, limits(settings))
+    curve = connect.curve(settings)
+    client = AsyncClient(
+        settings.core.endpoint, backoff_s=BACKOFF_S, name="nsedge-web", curve=curve
+    )
+    app = create_app(client, limits(settings), keys=keys(settings))
     shim = Shim(settings, desk=app[DESK], notifier=notifier, reread=reread)
     tasks = [
         asyncio.create_task(_connect(client, settings.core.endpoint)),
@@ -85,6 +94,7 @@ async def _serve(
             settings.web.port,
             stop=stop.wanted,
             inherited=tuple(by_endpoint(supervisor.sockets).values()),
+            tls=tls_context(settings),
             on_listening=shim.listening,
         )
     )
@@ -113,12 +123,14 @@ class Shim:
         self._reloader = Reloader(
             settings, reread=reread, notifier=notifier, ours=OURS, live=LIVE, apply=self._apply
         )
+        self._scheme = "https" if settings.web.tls_cert else "http"
         self._listening = asyncio.Event()
         self._address = ""
 
     def listening(self, host: str, port: int) -> None:
         """Requests can come."""
-        self._address = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+        where = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        self._address = f"{self._scheme}://{where}"
         log.info("listening", extra={"address": self._address})
         self._notifier.ready(self._address)
         self._listening.set()
@@ -183,6 +195,25 @@ async def _hurry(stop: StopRequests, serving: asyncio.Task[None]) -> None:
     serving.cancel()
 
 
+def keys(settings: Settings) -> WatchedFile[KeyRing] | None:
+    """The API keys, as configured; None where nobody is asked for one.
+
+    Raises:
+        ConfigInvalid: where they cannot be read.
+    """
+    return WatchedFile(Path(settings.web.keys), keyring.read) if settings.web.keys else None
+
+
+def tls_context(settings: Settings) -> ssl.SSLContext | None:
+    """What HTTPS needs, as configured; None for clear text.
+
+    Raises:
+        ConfigInvalid: where it cannot be read.
+    """
+    web = settings.web
+    return server_context(Path(web.tls_cert), Path(web.tls_key)) if web.tls_cert else None
+
+
 def limits(settings: Settings) -> WebLimits:
     """The shim's limits, as configured."""
     web = settings.web
@@ -190,6 +221,12 @@ def limits(settings: Settings) -> WebLimits:
         max_body_bytes=web.max_body_bytes,
         keepalive_s=web.keepalive_s,
         drain_s=web.drain_s,
+        allow_anonymous=web.allow_anonymous,
+        allow_cleartext=web.allow_cleartext,
         allowed_hosts=web.allowed_hosts,
         cors_origins=web.cors_origins,
+        max_in_flight=web.max_in_flight,
+        max_waiting=web.max_waiting,
+        requests_per_minute=web.requests_per_minute,
+        tokens_per_minute=web.tokens_per_minute,
     )

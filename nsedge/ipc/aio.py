@@ -17,6 +17,7 @@ from nsedge.errors import ConnectionLost, MessageTooLarge, NsedgeError, OutOfOrd
 from nsedge.ipc import endpoints, protocol, queries
 from nsedge.ipc import messages as wire
 from nsedge.ipc.connection import Connection
+from nsedge.ipc.curve import ClientCurve
 from nsedge.ipc.ticket import RemoteTicket
 from nsedge.stream import EventStream
 
@@ -40,6 +41,7 @@ class AsyncClient:
 
     - credit_bytes: the window of each stream; None is the daemon's choice.
     - name: told to the daemon, for its log.
+    - curve: keys for a daemon that is reached over tcp and asks for them.
 
     Raises:
         ConfigInvalid: `endpoint` is malformed.
@@ -54,8 +56,10 @@ class AsyncClient:
         backoff_s: tuple[float, float] = (1.0, 32.0),
         jitter: Callable[[], float] = random.random,
         name: str = "nsedge-python",
+        curve: ClientCurve | None = None,
     ) -> None:
         self._endpoint = endpoints.parse(endpoint)
+        self._curve = curve
         self._connect_timeout_s = connect_timeout_s
         self._credit_bytes = credit_bytes
         self._backoff_s = backoff_s
@@ -83,6 +87,7 @@ class AsyncClient:
             ConnectionLost: nobody answered in time; the message says what to do.
             UnsupportedVersion: the daemon speaks another version of the protocol.
             Unavailable: the daemon has as many clients as it takes.
+            Forbidden: it does not let our CURVE key in.
         """
         if self._context is not None:
             return
@@ -296,7 +301,11 @@ class AsyncClient:
 
     async def _open(self, context: zmq.Context[zmq.Socket[bytes]]) -> None:
         connection = Connection(
-            self._endpoint, context=context, on_message=self._hear, on_lost=self._lost
+            self._endpoint,
+            context=context,
+            on_message=self._hear,
+            on_lost=self._lost,
+            curve=self._curve,
         )
         try:
             self._welcome = await connection.open(

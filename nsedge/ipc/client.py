@@ -30,12 +30,14 @@ from nsedge.api import (
 )
 from nsedge.errors import NsedgeError
 from nsedge.ipc.aio import AsyncClient
+from nsedge.ipc.curve import ClientCurve, KeyPair
 from nsedge.ipc.sync import Client, Events
 from nsedge.stream import EventStream
 
 __all__ = [
     "AsyncClient",
     "Client",
+    "ClientCurve",
     "Delta",
     "Event",
     "EventStream",
@@ -45,6 +47,7 @@ __all__ = [
     "Finished",
     "Health",
     "HealthStatus",
+    "KeyPair",
     "LoadOutcome",
     "LoadResult",
     "LoadWish",

@@ -9,10 +9,12 @@ from collections.abc import Callable
 from typing import NoReturn
 
 import zmq
+from zmq.utils.monitor import parse_monitor_message
 
-from nsedge.errors import BadMessage, ConnectionLost, NsedgeError, OutOfOrder
+from nsedge.errors import BadMessage, ConnectionLost, Forbidden, NsedgeError, OutOfOrder
 from nsedge.ipc import messages as wire
 from nsedge.ipc import protocol
+from nsedge.ipc.curve import ClientCurve
 from nsedge.ipc.endpoints import Endpoint, TcpEndpoint
 from nsedge.ipc.loopsocket import Frames, LoopSocket
 
@@ -22,6 +24,8 @@ LINGER_MS = 100
 """What a closing client gives its last messages to leave."""
 MAX_UNSENT_MESSAGES = 16384
 MAX_FRAMES = 2**20
+
+REFUSED = zmq.EVENT_HANDSHAKE_FAILED_AUTH
 
 OnMessage = Callable[[wire.ServerMessage, int], None]
 """Takes a message and the length of its payload frame in bytes."""
@@ -38,8 +42,10 @@ class Connection:
         context: zmq.Context[zmq.Socket[bytes]],
         on_message: OnMessage,
         on_lost: OnLost,
+        curve: ClientCurve | None = None,
     ) -> None:
         self._endpoint = endpoint
+        self._curve = curve if isinstance(endpoint, TcpEndpoint) else None
         self._on_message = on_message
         self._on_lost = on_lost
         self._loop = asyncio.get_running_loop()
@@ -48,7 +54,7 @@ class Connection:
         self._beat: asyncio.TimerHandle | None = None
         self._closed = False
         data = self._dealer(context, endpoint)
-        monitor = data.get_monitor_socket(zmq.EVENT_DISCONNECTED)
+        monitor = data.get_monitor_socket(zmq.EVENT_DISCONNECTED | REFUSED)
         data.connect(str(endpoint))
         control = self._dealer(context, endpoint)
         control.connect(str(endpoint.control()))
@@ -63,14 +69,15 @@ class Connection:
             ConnectionLost: nobody answered in time; the message says what to do.
             UnsupportedVersion: the daemon speaks another version.
             Unavailable: the daemon has as many clients as it takes.
+            Forbidden: it does not let our CURVE key in.
         """
         self.send(wire.Hello(protocol=protocol.VERSION, client=client))
         try:
             welcome = await asyncio.wait_for(self._welcome, timeout_s)
         except TimeoutError:
+            remedy = "start one with `nsedge serve`, or give the endpoint of one that runs"
             raise ConnectionLost(
-                f"no daemon answered at {self._endpoint} within {timeout_s:g} s: start one with "
-                "`nsedge serve`, or give the endpoint of one that runs"
+                f"no daemon answered at {self._endpoint} within {timeout_s:g} s: {remedy}"
             ) from None
         self._heartbeat_s = welcome.heartbeat_s
         self._patience = max(2, math.ceil(welcome.liveness_s / welcome.heartbeat_s))
@@ -108,6 +115,8 @@ class Connection:
         socket.SNDHWM = MAX_UNSENT_MESSAGES
         socket.RCVHWM = 0
         socket.IPV6 = isinstance(endpoint, TcpEndpoint) and endpoint.is_ipv6
+        if self._curve is not None:
+            self._curve.apply(socket)
         return socket
 
     def _put(self, socket: LoopSocket, *payloads: bytes) -> None:
@@ -143,10 +152,16 @@ class Connection:
             raise ConnectionLost(f"the daemon at {self._endpoint} ended the session: {error}")
         raise error
 
-    def _hung_up(self, _: Frames) -> None:
+    def _hung_up(self, event: Frames) -> None:
+        if parse_monitor_message(event)["event"] == REFUSED:
+            self._lose(Forbidden(f"the daemon at {self._endpoint} does not let this CURVE key in"))
+            return
         while self._data.read_one():
             pass
-        self._lose(ConnectionLost(f"the daemon at {self._endpoint} closed the connection"))
+        told = f"the daemon at {self._endpoint} closed the connection"
+        if isinstance(self._endpoint, TcpEndpoint) and not self._welcome.done():
+            told += " unheard: do both sides use CURVE, and is its key the one we know?"
+        self._lose(ConnectionLost(told))
 
     def _heartbeat(self) -> None:
         if self._unanswered >= self._patience:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import ipaddress
 import os
+import shutil
 import socket
 import stat
 from dataclasses import dataclass
@@ -114,10 +115,54 @@ def refuse_remote(endpoint: Endpoint) -> None:
     """Raises ConfigInvalid for an endpoint that other machines reach."""
     if isinstance(endpoint, TcpEndpoint) and not endpoint.is_loopback:
         raise ConfigInvalid(
-            f"{endpoint} is reachable from other machines, and nothing there is authenticated: "
-            "bind 127.0.0.1, or allow remote clients explicitly",
+            f"{endpoint} is reachable from other machines, and nothing there is encrypted: "
+            "use CURVE, bind 127.0.0.1, or allow clear text explicitly",
             param="endpoint",
         )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Permit:
+    """Who may connect to a socket file: its owner, and at mode 0o660 its group too.
+
+    Raises:
+        ConfigInvalid: another mode, or a group where the mode lets none in.
+    """
+
+    mode: int = 0o600
+    group: str = ""
+    """Its name; empty is the process's own."""
+
+    def __post_init__(self) -> None:
+        if self.mode not in (0o600, 0o660):
+            raise ConfigInvalid(
+                f"socket_mode must be 0600 or 0660, not {self.mode:04o}", param="socket_mode"
+            )
+        if self.group and self.mode != 0o660:
+            raise ConfigInvalid(
+                f"socket_group {self.group!r} needs socket_mode 0660", param="socket_group"
+            )
+
+    def apply(self, path: Path) -> None:
+        """Open a socket file, made private, to whom it is meant for.
+
+        Raises:
+            ConfigInvalid: no such group, or one that this process may not give it to.
+        """
+        self.give(path)
+        path.chmod(self.mode)
+
+    def give(self, path: Path) -> None:
+        """Give `path` to the group. Raises as `apply` does."""
+        if not self.group:
+            return
+        try:
+            shutil.chown(path, group=self.group)
+        except (LookupError, PermissionError) as error:
+            raise ConfigInvalid(
+                f"socket_group {self.group!r}: {path} cannot be given to it: {error}",
+                param="socket_group",
+            ) from error
 
 
 class SocketFile:
@@ -128,8 +173,8 @@ class SocketFile:
         self._lock = lock
 
     @classmethod
-    def claim(cls, path: Path, *, mode: int) -> Self:
-        """Make the parent directory (private to the owner, and to the group where `mode` lets it
+    def claim(cls, path: Path, *, permit: Permit) -> Self:
+        """Make the parent directory (private to the owner, and to the group that `permit` lets
         in), and clear away what a dead daemon left.
 
         Raises:
@@ -137,7 +182,7 @@ class SocketFile:
                 directory cannot be used.
         """
         try:
-            path.parent.mkdir(parents=True, exist_ok=True, mode=0o750 if mode & 0o070 else 0o700)
+            _make_folder(path.parent, permit)
             lock = os.open(f"{path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as error:
             raise ConfigInvalid(f"cannot listen at {path}: {error}", param="endpoint") from error
@@ -154,6 +199,18 @@ class SocketFile:
         for path in (self._path, Path(f"{self._path}{CONTROL_SUFFIX}")):
             path.unlink(missing_ok=True)
         os.close(self._lock)
+
+
+def _make_folder(path: Path, permit: Permit) -> None:
+    """One that is there already is left as it is."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        path.mkdir(mode=0o700)
+    except FileExistsError:
+        return
+    if permit.mode & 0o070:
+        permit.give(path)
+        path.chmod(0o750)
 
 
 def _take_over(path: Path, lock: int) -> None:

@@ -84,3 +84,32 @@ class LoopSocket:
             return False
         self._receive(frames)
         return True
+
+
+class RouterSocket(LoopSocket):
+    """A ROUTER; `on_sender` gets the first frame of each message before `receive` gets them all.
+
+    That frame carries what libzmq knows of the connection.
+    """
+
+    def __init__(
+        self,
+        socket: zmq.Socket[bytes],
+        receive: Callable[[Frames], None],
+        *,
+        on_sender: Callable[[zmq.Frame], None],
+    ) -> None:
+        super().__init__(socket, receive)
+        self._on_sender = on_sender
+
+    def read_one(self) -> bool:
+        """As for any socket."""
+        if self._closed:
+            return False
+        try:
+            sender = self._socket.recv(zmq.NOBLOCK, copy=False)
+        except zmq.Again:
+            return False
+        self._on_sender(sender)
+        self._receive([sender.bytes, *self._socket.recv_multipart()])
+        return True

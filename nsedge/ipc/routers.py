@@ -10,11 +10,15 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import zmq
 
-from nsedge.errors import ConfigInvalid
+from nsedge.errors import ConfigInvalid, NsedgeError
 from nsedge.ipc import endpoints as places
+from nsedge.ipc.access import Access
 from nsedge.ipc.limits import Limits
-from nsedge.ipc.loopsocket import Frames, LoopSocket
+from nsedge.ipc.loopsocket import Frames, LoopSocket, RouterSocket
+from nsedge.ipc.origin import Origin
 from nsedge.ipc.protocol import MAGIC
+from nsedge.ipc.zap import Doorkeeper
+from nsedge.keyring import Caller
 
 LINGER_MS = 200
 """What a stopping server gives its last messages to leave."""
@@ -23,6 +27,8 @@ HARD_LIMIT = 4
 
 _OWN_SOCKET = -1
 """ZMQ_USE_FD's value for opening one's own."""
+HANDSHAKE_MS = 5000
+"""What a connection has to prove who it is, or is closed."""
 
 Receive = Callable[[Frames], None]
 
@@ -35,7 +41,7 @@ class Routers:
 
     Raises:
         ConfigInvalid: an endpoint is malformed, given twice, or remote without leave; or there is
-            none, or `socket_mode` lets others in; or a socket was inherited that none listens at.
+            none; or a socket was inherited that none listens at.
     """
 
     def __init__(
@@ -43,14 +49,9 @@ class Routers:
         endpoints: Sequence[str],
         *,
         limits: Limits,
-        allow_remote: bool,
-        socket_mode: int,
+        access: Access,
         inherited: Mapping[places.Endpoint, int] | None = None,
     ) -> None:
-        if socket_mode not in (0o600, 0o660):
-            raise ConfigInvalid(
-                f"socket_mode must be 0o600 or 0o660, not {socket_mode:#o}", param="socket_mode"
-            )
         self._places = [places.parse(endpoint) for endpoint in endpoints]
         taken = [*self._places, *(place.control() for place in self._places)]
         if not endpoints or len(set(taken)) != len(taken):
@@ -58,13 +59,15 @@ class Routers:
                 "endpoints must be at least one, and leave each its control socket's path or port",
                 param="endpoint",
             )
-        if not allow_remote:
+        if access.curve is None and not access.allow_cleartext:
             for place in self._places:
                 places.refuse_remote(place)
         self._inherited = dict(inherited or {})
         _check_inherited(self._inherited, self._places)
         self._limits = limits
-        self._mode = socket_mode
+        self._access = access
+        self._sender: zmq.Frame | None = None
+        self._doorkeeper: Doorkeeper | None = None
         self._files: list[places.SocketFile] = []
         self._context: zmq.Context[zmq.Socket[bytes]] | None = None
         self._data: LoopSocket | None = None
@@ -82,11 +85,9 @@ class Routers:
         self._context = zmq.Context()
         data, control = self._router(self._context), self._router(self._context)
         try:
-            for place in self._places:
-                if isinstance(place, places.IpcEndpoint) and place not in self._inherited:
-                    self._files.append(places.SocketFile.claim(place.path, mode=self._mode))
-                self._bind(data, place)
-                self._bind(control, place.control())
+            if self._access.curve is not None:
+                self._doorkeeper = Doorkeeper(self._context, self._access.curve.clients)
+            self._bind_all(data, control)
         except BaseException:
             data.close(linger=0)
             control.close(linger=0)
@@ -95,14 +96,16 @@ class Routers:
         self._monitor = LoopSocket(
             data.get_monitor_socket(zmq.EVENT_DISCONNECTED), lambda _: on_hang_up()
         )
-        self._data = LoopSocket(data, on_data)
-        self._control = LoopSocket(control, on_control)
+        self._data = RouterSocket(data, on_data, on_sender=self._remember)
+        self._control = RouterSocket(control, on_control, on_sender=self._remember)
 
     async def close(self) -> None:
         """Close, and remove the socket files. Idempotent."""
         for socket in (self._control, self._data, self._monitor):
             if socket is not None:
                 socket.close(linger_ms=LINGER_MS)
+        if self._doorkeeper is not None:
+            self._doorkeeper.close()
         if self._context is not None:
             await asyncio.to_thread(self._context.term)
             self._context = None
@@ -117,11 +120,43 @@ class Routers:
         """As `send_data`, on the control socket."""
         return _send(self._control, peer, payloads)
 
+    def origin(self) -> Origin:
+        """Where the message that is being heard came from."""
+        if self._sender is None:
+            raise NsedgeError("no message is being heard")
+        return Origin.of(self._sender)
+
+    def caller(self) -> Caller:
+        """Who sent the message that is being heard.
+
+        Raises:
+            Forbidden: a client that has been taken off the list since it connected.
+        """
+        curve = self._access.curve
+        return self.origin().caller(None if curve is None else curve.clients.value())
+
+    def _remember(self, sender: zmq.Frame) -> None:
+        self._sender = sender
+
+    def _bind_all(self, data: zmq.Socket[bytes], control: zmq.Socket[bytes]) -> None:
+        """ipc before tcp: what a socket is told of CURVE holds for what it binds afterwards."""
+        for place in sorted(self._places, key=lambda one: isinstance(one, places.TcpEndpoint)):
+            if isinstance(place, places.IpcEndpoint):
+                if place not in self._inherited:
+                    permit = self._access.permit
+                    self._files.append(places.SocketFile.claim(place.path, permit=permit))
+            elif self._access.curve is not None:
+                self._access.curve.apply(data)
+                self._access.curve.apply(control)
+            self._bind(data, place)
+            self._bind(control, place.control())
+
     def _router(self, context: zmq.Context[zmq.Socket[bytes]]) -> zmq.Socket[bytes]:
         socket = context.socket(zmq.ROUTER)
         socket.ROUTER_MANDATORY = 1
         socket.SNDHWM = self._limits.max_unsent_messages
         socket.RCVHWM = 1024
+        socket.HANDSHAKE_IVL = HANDSHAKE_MS
         socket.MAXMSGSIZE = HARD_LIMIT * self._limits.max_message_bytes
         socket.IPV6 = any(
             isinstance(place, places.TcpEndpoint) and place.is_ipv6 for place in self._places
@@ -136,11 +171,11 @@ class Routers:
                 socket.setsockopt(zmq.USE_FD, os.dup(given))
                 socket.bind(str(place))
                 socket.setsockopt(zmq.USE_FD, _OWN_SOCKET)
-            elif isinstance(place, places.IpcEndpoint):
-                with _umask(0o777 & ~self._mode):
-                    socket.bind(str(place))
-            else:
+                return
+            with _umask(0o177):
                 socket.bind(str(place))
+            if isinstance(place, places.IpcEndpoint):
+                self._access.permit.apply(place.path)
         except zmq.ZMQError as error:
             remedy = ": stop what listens there, or choose another endpoint"
             raise ConfigInvalid(

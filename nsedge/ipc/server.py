@@ -17,11 +17,13 @@ from nsedge.api import Event, Failed, Service
 from nsedge.errors import Draining, NsedgeError, OutOfOrder, Unavailable
 from nsedge.ipc import messages as wire
 from nsedge.ipc import protocol, queries
+from nsedge.ipc.access import Access
 from nsedge.ipc.endpoints import CONTROL_PORT_OFFSET, CONTROL_SUFFIX, Endpoint
 from nsedge.ipc.limits import Limits
 from nsedge.ipc.loopsocket import Frames
 from nsedge.ipc.routers import Routers
 from nsedge.ipc.session import Peer, Session, Sessions, Stream
+from nsedge.keyring import Scope
 from nsedge.version import VERSION
 
 log = logging.getLogger(__name__)
@@ -32,6 +34,18 @@ have forgotten its route."""
 
 Send = Callable[[Peer, Sequence[bytes]], bool]
 
+_OWN_SESSION = wire.Credit | wire.Cancel | wire.Ping | wire.Bye
+"""What only touches the sender's own session, and needs no scope."""
+_WANTS: dict[type, Scope] = {
+    wire.Generate: Scope.INFER,
+    wire.Chat: Scope.INFER,
+    wire.ModelsQuery: Scope.READ,
+    wire.StatsQuery: Scope.READ,
+    wire.HealthQuery: Scope.READ,
+    wire.UsageQuery: Scope.READ,
+}
+"""The scope that a message wants; one that is not here wants `manage`."""
+
 _PONG = protocol.encode(wire.Pong())
 
 
@@ -40,13 +54,13 @@ class Server:
 
     - endpoints: `ipc:///path` and `tcp://host:port`, any number; the control socket of each lies at
       the path with `.control` appended, or at the next port.
-    - allow_remote: bind tcp addresses other than loopback. Nothing there is authenticated.
-    - socket_mode: of socket files, 0o600 or 0o660.
+    - access: who may reach them; by default the owner's processes, and whoever is on this machine
+      for a tcp endpoint.
     - inherited: descriptors of sockets that a supervisor listens on, by where.
     - clock: monotonic, in seconds.
 
     Raises:
-        ConfigInvalid: no endpoint, one that is malformed or remote without leave, or another mode.
+        ConfigInvalid: no endpoint, or one that is malformed or remote without leave.
     """
 
     def __init__(
@@ -55,8 +69,7 @@ class Server:
         *,
         endpoints: Sequence[str],
         limits: Limits | None = None,
-        allow_remote: bool = False,
-        socket_mode: int = 0o600,
+        access: Access | None = None,
         inherited: Mapping[Endpoint, int] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -64,11 +77,7 @@ class Server:
         self._limits = limits or Limits()
         self._clock = clock
         self._routers = Routers(
-            endpoints,
-            limits=self._limits,
-            allow_remote=allow_remote,
-            socket_mode=socket_mode,
-            inherited=inherited,
+            endpoints, limits=self._limits, access=access or Access(), inherited=inherited
         )
         self._sessions = Sessions(self._limits)
         self._queries: set[asyncio.Task[None]] = set()
@@ -156,6 +165,7 @@ class Server:
         session = self._sessions.of_peer(peer)
         if session is None:
             raise OutOfOrder("the session is not open: say hello first")
+        self._require_scope(message)
         match message:
             case wire.Credit():
                 session.grant(message.id, message.bytes)
@@ -171,6 +181,7 @@ class Server:
 
     def _hear_control(self, peer: Peer, frame: bytes) -> None:
         message = protocol.decode_control(frame)
+        self._require_scope(message)
         match message:
             case wire.Ping():
                 self._session_of(message.session)
@@ -179,6 +190,10 @@ class Server:
                 self._cancel(message)
             case wire.HealthQuery():
                 self._ask_on_control(peer, message)
+
+    def _require_scope(self, message: object) -> None:
+        if not isinstance(message, _OWN_SESSION):
+            self._routers.caller().require(_WANTS.get(type(message), Scope.MANAGE))
 
     def _session_of(self, key: bytes) -> Session:
         session = self._sessions.of_key(key)
@@ -195,7 +210,8 @@ class Server:
         if before is not None:
             self._sessions.close(before)
         session = self._sessions.open(peer, self._clock(), minor=protocol.minor_of(hello.protocol))
-        log.info("a session opens for %r", hello.client)
+        origin = str(self._routers.origin())
+        log.info("a session opens for %r", hello.client, extra={"from": origin})
         limits = self._limits
         welcome = wire.Welcome(
             protocol=protocol.VERSION,

@@ -14,6 +14,7 @@ from typing import Any, Self, TypeVar
 from nsedge import api
 from nsedge.errors import ConnectionLost
 from nsedge.ipc.aio import AsyncClient
+from nsedge.ipc.curve import ClientCurve
 from nsedge.ipc.ticket import RemoteTicket
 
 T = TypeVar("T")
@@ -94,6 +95,7 @@ class Client:
         ConnectionLost: nobody answered in time; the message says what to do.
         UnsupportedVersion: the daemon speaks another version of the protocol.
         Unavailable: the daemon has as many clients as it takes.
+        Forbidden: it does not let our CURVE key in.
     """
 
     def __init__(
@@ -105,6 +107,7 @@ class Client:
         backoff_s: tuple[float, float] = (1.0, 32.0),
         jitter: Callable[[], float] = random.random,
         name: str = "nsedge-python",
+        curve: ClientCurve | None = None,
     ) -> None:
         self._client = AsyncClient(
             endpoint,
@@ -113,6 +116,7 @@ class Client:
             backoff_s=backoff_s,
             jitter=jitter,
             name=name,
+            curve=curve,
         )
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(

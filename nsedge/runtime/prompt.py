@@ -1,7 +1,8 @@
 """Prompts to token ids: the chat template, the tokenizer, and the bounds of the context.
 
 Templates are rendered as Hugging Face's `apply_chat_template` does (Jinja in a sandbox, with
-trim_blocks and lstrip_blocks, raise_exception and strftime_now), so that both give the same ids.
+trim_blocks and lstrip_blocks, raise_exception and strftime_now), so that both give the same ids;
+`runtime.template` bounds what they may take.
 """
 
 from __future__ import annotations
@@ -11,15 +12,12 @@ import json
 from typing import Any, NoReturn
 
 import jinja2
-from jinja2 import nodes
-from jinja2.ext import Extension, loopcontrols
-from jinja2.parser import Parser
-from jinja2.sandbox import ImmutableSandboxedEnvironment
 from tokenizers import Tokenizer
 
 from nsedge.api import ChatPrompt, Message, Prompt
 from nsedge.bundle import Bundle
 from nsedge.errors import BundleInvalid, EmptyPrompt, InvalidParameter, InvalidRequest
+from nsedge.runtime.template import ChatEnvironment, check_format
 
 
 class PromptReader:
@@ -39,7 +37,8 @@ class PromptReader:
         }
         bos = settings.bos_token if settings.add_bos else None
         self._bos_id = None if bos is None else tokenizer.token_to_id(bos)
-        self._template = _compile(bundle)
+        self._environment = template_environment()
+        self._template = _compile(bundle, self._environment)
 
     def read(self, prompt: Prompt) -> tuple[int, ...]:
         """The ids of a prompt.
@@ -79,40 +78,28 @@ class PromptReader:
             raise EmptyPrompt("messages is empty", param="messages")
         turns = [{"role": str(m.role), "content": m.content} for m in messages]
         try:
-            return self._template.render(
-                messages=turns, add_generation_prompt=True, **self._specials
+            return self._environment.render_bounded(
+                self._template,
+                {"messages": turns, "add_generation_prompt": True, **self._specials},
             )
         except jinja2.TemplateError as error:
             raise InvalidRequest(f"the chat template: {error}", param="messages") from error
 
 
-class _GenerationTag(Extension):
-    """`{% generation %}` marks the assistant's words for training; here it changes nothing."""
-
-    tags = {"generation"}  # noqa: RUF012 - the base declares it so
-
-    def parse(self, parser: Parser) -> list[nodes.Node]:
-        """The tag's contents."""
-        next(parser.stream)
-        return parser.parse_statements(("name:endgeneration",), drop_needle=True)
-
-
-def template_environment() -> jinja2.Environment:
+def template_environment() -> ChatEnvironment:
     """What chat templates are rendered in."""
-    environment = ImmutableSandboxedEnvironment(
-        trim_blocks=True, lstrip_blocks=True, extensions=[loopcontrols, _GenerationTag]
-    )
-    environment.filters["tojson"] = _to_json
+    environment = ChatEnvironment()
+    environment.add_filter("tojson", _to_json)
     environment.globals["raise_exception"] = _refuse
     environment.globals["strftime_now"] = _strftime_now
     return environment
 
 
-def _compile(bundle: Bundle) -> jinja2.Template | None:
+def _compile(bundle: Bundle, environment: jinja2.Environment) -> jinja2.Template | None:
     text = bundle.chat_template()
     try:
-        return None if text is None else template_environment().from_string(text)
-    except jinja2.TemplateError as error:
+        return None if text is None else environment.from_string(text)
+    except (jinja2.TemplateError, RecursionError) as error:
         raise BundleInvalid(f"{bundle.path}: the chat template cannot be read: {error}") from error
 
 
@@ -126,4 +113,5 @@ def _refuse(message: str) -> NoReturn:
 
 
 def _strftime_now(form: str) -> str:
+    check_format(form)
     return datetime.datetime.now().strftime(form)

@@ -14,7 +14,7 @@ from nsedge import native
 from nsedge.api import ModelInfo, ModelMemory, ModelState, ModelStats
 from nsedge.bundle import Bundle, GoldenPrompt, Variant
 from nsedge.errors import BundleInvalid, DeviceUnavailable
-from nsedge.runtime import golden, memory
+from nsedge.runtime import golden, memory, trust
 from nsedge.runtime.budget import Amount
 from nsedge.runtime.cores import CpuMeter, usable_cores
 from nsedge.runtime.detokenizer import Detokenizer
@@ -254,11 +254,12 @@ def load(
     """Open the bundle at `path` and make it resident.
 
     Raises:
-        BundleInvalid: where the bundle is damaged.
+        BundleInvalid: where the bundle is damaged, altered, or not signed as it must be.
         DeviceUnavailable: where none of its variants runs on the wanted device.
     """
-    bundle = Bundle.open(path)
+    bundle = trust.open_signed(path, settings.signers)
     variant = choose_variant(bundle.manifest.variants, settings.device, bundle.manifest.name)
+    trust.verify(bundle, variant)
     with memory.blocks_of_their_own():
         return Resident(
             bundle=bundle,

@@ -50,6 +50,8 @@ class EngineSettings:
     threads: int = 0
     """Threads of a matrix product; 0 follows the cores that affinity, quota and others leave."""
     device: Device = Device.AUTO
+    signers: tuple[str, ...] = ()
+    """Public keys, of minisign's, of which one must have signed the bundle; none asks for none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import secrets
 import socket
+import ssl
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -17,8 +18,11 @@ from aiohttp.typedefs import Handler
 
 from nsedge.api import ChatPrompt, HealthStatus, Message, Request, Role, Service, TextPrompt
 from nsedge.errors import ConfigInvalid, Draining, EmptyPrompt, NsedgeError, UnknownModel
+from nsedge.keyring import KeyRing, Scope
 from nsedge.version import VERSION
-from nsedge.web import gate, models, openai, schema
+from nsedge.watched import WatchedFile
+from nsedge.web import access, gate, models, openai, schema
+from nsedge.web.access import needs, open_to_all
 from nsedge.web.answers import DESK, json_answer
 from nsedge.web.desk import Desk
 from nsedge.web.errors import Refusal, Refused
@@ -40,8 +44,16 @@ _HTTP_CODES = {404: "unknown_route", 405: "method_not_allowed", 413: "message_to
 AnyOpenAiBody = TypeVar("AnyOpenAiBody", bound=schema.OpenAiBody)
 
 
-def create_app(service: Service, limits: WebLimits | None = None) -> web.Application:
+def create_app(
+    service: Service,
+    limits: WebLimits | None = None,
+    *,
+    keys: WatchedFile[KeyRing] | None = None,
+    clock: Callable[[], float] = time.monotonic,
+) -> web.Application:
     """The shim as an application in front of `service`, which the caller keeps and closes.
+
+    keys: who may call; None asks nobody for a key. clock: monotonic, in seconds.
 
     Raises:
         ConfigInvalid: where a limit is impossible.
@@ -49,7 +61,7 @@ def create_app(service: Service, limits: WebLimits | None = None) -> web.Applica
     limits = limits or WebLimits()
     limits.check()
     app = web.Application(middlewares=[_guard], client_max_size=limits.max_body_bytes)
-    app[DESK] = Desk(service, limits)
+    app[DESK] = Desk(service, limits, keys=keys, clock=clock)
     app.on_response_prepare.append(_mark)
     app.add_routes(
         [
@@ -75,6 +87,7 @@ async def serve(
     *,
     stop: asyncio.Event,
     inherited: Sequence[int] = (),
+    tls: ssl.SSLContext | None = None,
     on_listening: Callable[[str, int], None] | None = None,
 ) -> None:
     """Serve until `stop` is set, then drain: no new connections, and running answers get drain_s.
@@ -83,9 +96,12 @@ async def serve(
     port. `on_listening` gets the address really bound, so port 0 takes any free one.
 
     Raises:
-        ConfigInvalid: where the address cannot be bound.
+        ConfigInvalid: where the address cannot be bound, or others reach it and may not.
     """
     desk = app[DESK]
+    passed = [socket.socket(fileno=descriptor) for descriptor in inherited]
+    for where in [str(one.getsockname()[0]) for one in passed] or [host]:
+        desk.refuse_exposure(where, tls=tls is not None)
     runner = web.AppRunner(
         app,
         handler_cancellation=True,
@@ -100,7 +116,7 @@ async def serve(
     )
     await runner.setup()
     try:
-        sites = _sites(runner, host, port, inherited)
+        sites = _sites(runner, host, port, passed, tls)
         try:
             for site in sites:
                 await site.start()
@@ -117,13 +133,18 @@ async def serve(
 
 
 def _sites(
-    runner: web.AppRunner, host: str, port: int, inherited: Sequence[int]
+    runner: web.AppRunner,
+    host: str,
+    port: int,
+    passed: Sequence[socket.socket],
+    tls: ssl.SSLContext | None,
 ) -> list[web.BaseSite]:
-    if not inherited:
-        return [web.TCPSite(runner, host, port)]
-    return [web.SockSite(runner, socket.socket(fileno=descriptor)) for descriptor in inherited]
+    if not passed:
+        return [web.TCPSite(runner, host, port, ssl_context=tls)]
+    return [web.SockSite(runner, one, ssl_context=tls) for one in passed]
 
 
+@needs(Scope.READ)
 async def index(request: web.Request) -> web.Response:
     """`GET /`: what is here."""
     resources = request.app.router.resources()
@@ -132,11 +153,13 @@ async def index(request: web.Request) -> web.Response:
     return json_answer({"name": "nsedge", "version": VERSION, "routes": shown})
 
 
+@open_to_all
 async def live(request: web.Request) -> web.Response:
     """`GET /live`: the shim itself runs."""
     return json_answer({"status": "live", "version": VERSION})
 
 
+@needs(Scope.READ)
 async def health(request: web.Request) -> web.Response:
     """`GET /health`: 200 when requests are taken, else 503 and why not."""
     desk = request.app[DESK]
@@ -157,6 +180,7 @@ async def health(request: web.Request) -> web.Response:
     return json_answer(body, 200 if found.status is HealthStatus.READY else 503)
 
 
+@needs(Scope.READ)
 async def list_models(request: web.Request) -> web.Response:
     """`GET /v1/models`."""
     desk = request.app[DESK]
@@ -164,6 +188,7 @@ async def list_models(request: web.Request) -> web.Response:
     return json_answer({"object": "list", "data": [openai.model_object(one) for one in served]})
 
 
+@needs(Scope.READ)
 async def show_model(request: web.Request) -> web.Response:
     """`GET /v1/models/{name}`."""
     name = request.match_info["name"]
@@ -173,27 +198,31 @@ async def show_model(request: web.Request) -> web.Response:
     return json_answer(openai.model_object(model))
 
 
+@needs(Scope.INFER)
 async def chat_completions(request: web.Request) -> web.StreamResponse:
     """`POST /v1/chat/completions`."""
     return await _complete(request, _CHAT)
 
 
+@needs(Scope.INFER)
 async def completions(request: web.Request) -> web.StreamResponse:
     """`POST /v1/completions`."""
     return await _complete(request, _COMPLETION)
 
 
+@needs(Scope.INFER)
 async def generate(request: web.Request) -> web.StreamResponse:
     """`POST /api/generate`: the answer in one piece."""
     desk = request.app[DESK]
     with desk.label(request[gate.REQUEST_ID]) as label:
         wanted = await _generate_request(request, label)
-        (choice,) = await desk.whole([wanted])
+        (choice,) = await desk.whole(request, [wanted])
     return json_answer(
         {"text": choice.text, "model": wanted.model, **generate_end(choice.finished)}
     )
 
 
+@needs(Scope.INFER)
 async def generate_stream(request: web.Request) -> web.StreamResponse:
     """`POST /api/generate/stream`: the answer as a stream, whatever `stream` says."""
     desk = request.app[DESK]
@@ -241,7 +270,7 @@ async def _complete(request: web.Request, shape: _Shape[AnyOpenAiBody]) -> web.S
             model=body.model,
         )
         if not body.stream:
-            choices = await desk.whole(requests)
+            choices = await desk.whole(request, requests)
             return json_answer(shape.whole(head, choices, per_prompt))
         encoder = shape.stream(
             head, choices=len(requests), per_prompt=per_prompt, usage=_wants_usage(body)
@@ -283,6 +312,8 @@ async def _guard(request: web.Request, handler: Handler) -> web.StreamResponse:
         gate.check_host(request, desk.limits)
         if gate.is_preflight(request) and gate.allowed_origin(request, desk.limits):
             return gate.preflight_answer()
+        if access.admit(request, desk.keys):
+            desk.open_account(request)
         if desk.draining and request.method == "POST":
             raise Draining("the server is stopping")
         return await handler(request)
@@ -327,7 +358,9 @@ def _wants_usage(body: schema.OpenAiBody) -> bool:
 
 
 async def _mark(request: web.Request, response: web.StreamResponse) -> None:
-    gate.mark(request, response, request.app[DESK].limits)
+    desk = request.app[DESK]
+    gate.mark(request, response, desk.limits)
+    response.headers.update(desk.rate_headers(request))
 
 
 class _NoTrace(logging.Filter):

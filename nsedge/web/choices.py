@@ -14,7 +14,6 @@ from nsedge.api import (
     Finished,
     Loading,
     Request,
-    Service,
     Sink,
     Ticket,
     is_terminal,
@@ -24,6 +23,9 @@ from nsedge.web.errors import Refusal, Refused
 from nsedge.web.openai import Choice
 from nsedge.web.sse import Batch, settled
 
+Submit = Callable[[Request, Sink], Ticket]
+"""Takes a request as `Service.submit` does."""
+
 
 class Choices:
     """Submits requests, a choice each, and hands out their events in batches.
@@ -32,10 +34,10 @@ class Choices:
     have been written, so a slow reader is the service's to bound.
     """
 
-    def __init__(self, service: Service, requests: Sequence[Request]) -> None:
+    def __init__(self, submit: Submit, requests: Sequence[Request]) -> None:
         self.loading: Loading | None = None
         """How far the model is from being there, while it is waited for."""
-        self._service = service
+        self._submit = submit
         self._requests = requests
         self._tickets: list[Ticket] = []
         self._running: set[int] = set()
@@ -51,7 +53,7 @@ class Choices:
     async def __aenter__(self) -> Self:
         for index, request in enumerate(self._requests):
             self._running.add(index)
-            self._tickets.append(self._service.submit(request, self._sink(index)))
+            self._tickets.append(self._submit(request, self._sink(index)))
         return self
 
     async def __aexit__(

@@ -3,22 +3,41 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 import secrets
-from collections.abc import Awaitable, Iterator, Sequence
+import time
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TypeVar
 
 from aiohttp import web
 
-from nsedge.api import Failed, ModelInfo, ModelState, Request, Service
+from nsedge.api import (
+    Delta,
+    Event,
+    Failed,
+    ModelInfo,
+    ModelState,
+    Request,
+    Service,
+    Sink,
+    Started,
+    Ticket,
+)
 from nsedge.errors import ConnectionLost, Draining, NotReady, NsedgeError
-from nsedge.web.choices import Choices
+from nsedge.keyring import KeyRing
+from nsedge.watched import WatchedFile
+from nsedge.web.access import API_KEY, CALLER, refuse_exposure
+from nsedge.web.choices import Choices, Submit
 from nsedge.web.errors import Refusal, Refused
 from nsedge.web.limits import WebLimits
 from nsedge.web.openai import Choice
+from nsedge.web.rates import Account, Accounts, Rate
 from nsedge.web.sse import AnswerStream, Batch, ping, settled
+from nsedge.web.turns import Turns
 
+ACCOUNT = web.RequestKey("account", Account)
 log = logging.getLogger(__name__)
 T = TypeVar("T")
 _COMING = {ModelState.WARMING, ModelState.LOADING}
@@ -32,9 +51,28 @@ _STREAM_HEADERS = {
 class Desk:
     """Asks the core, gives answers, and knows which are under way."""
 
-    def __init__(self, service: Service, limits: WebLimits) -> None:
+    def __init__(
+        self,
+        service: Service,
+        limits: WebLimits,
+        *,
+        keys: WatchedFile[KeyRing] | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self.service = service
         self.limits = limits
+        self.keys = keys
+        self._clock = clock
+        rate = Rate(requests=limits.requests_per_minute, tokens=limits.tokens_per_minute)
+        self._accounts = Accounts(rate, clock)
+        self._turns: Turns | None = None
+        if keys is not None:
+            self._turns = Turns(
+                service,
+                max_at_core=limits.max_in_flight,
+                max_waiting=limits.max_waiting,
+                clock=clock,
+            )
         self.draining = False
         self._labels: set[str] = set()
         self._open: set[Choices] = set()
@@ -83,13 +121,59 @@ class Desk:
                     return model
         raise NotReady("no model is ready")
 
-    async def whole(self, requests: Sequence[Request]) -> list[Choice]:
+    def refuse_exposure(self, host: str, *, tls: bool) -> None:
+        """Raises ConfigInvalid where we may not listen at `host` as we are set up."""
+        refuse_exposure(
+            host,
+            keys=self.keys is not None,
+            tls=tls,
+            anonymous=self.limits.allow_anonymous,
+            cleartext=self.limits.allow_cleartext,
+        )
+
+    def open_account(self, http: web.Request) -> None:
+        """Have the request's key pay for it.
+
+        Raises:
+            Refused: where it has had as much as it may.
+        """
+        account = self._accounts.of(http[CALLER], http.get(API_KEY))
+        http[ACCOUNT] = account
+        account.open(self._clock())
+
+    def rate_headers(self, http: web.Request) -> dict[str, str]:
+        """What the request's key has left; nothing where it has no limit."""
+        account = http.get(ACCOUNT)
+        return {} if account is None else account.headers(self._clock())
+
+    def _submitter(self, http: web.Request) -> Submit:
+        """Submits in the name of the request's key: in its turn, and on its account."""
+        turns, account = self._turns, http[ACCOUNT]
+        submit: Submit = self.service.submit
+        if turns is not None:
+            submit = functools.partial(turns.submit, caller=http[CALLER])
+        if not account.rate.tokens:
+            return submit
+
+        def metered(request: Request, sink: Sink) -> Ticket:
+            def pay(event: Event) -> None:
+                if isinstance(event, Started):
+                    account.charge(event.prompt_tokens, self._clock())
+                elif isinstance(event, Delta):
+                    account.charge(len(event.token_ids), self._clock())
+                sink(event)
+
+            return submit(request, pay)
+
+        return metered
+
+    async def whole(self, http: web.Request, requests: Sequence[Request]) -> list[Choice]:
         """The answer in one piece.
 
         Raises:
             Refused: where a request failed.
         """
-        choices = Choices(self.service, requests)
+        choices = Choices(self._submitter(http), requests)
         with self._under_way(choices):
             async with choices:
                 return await choices.collect()
@@ -102,7 +186,7 @@ class Desk:
         Raises:
             Refused: where a request failed before any byte was written.
         """
-        choices = Choices(self.service, requests)
+        choices = Choices(self._submitter(http), requests)
         with self._under_way(choices):
             async with choices:
                 choices.watch(

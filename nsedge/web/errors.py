@@ -36,6 +36,7 @@ VERDICTS: dict[str, Verdict] = {
     "invalid_parameter": Verdict(400, INVALID),
     "empty_prompt": Verdict(400, INVALID),
     "context_exceeded": Verdict(400, INVALID, "context_length_exceeded"),
+    "forbidden": Verdict(403, INVALID),
     "unknown_model": Verdict(404, INVALID, "model_not_found"),
     "unavailable": Verdict(503, SERVER),
     "queue_full": Verdict(429, RATE),
@@ -56,6 +57,8 @@ VERDICTS: dict[str, Verdict] = {
     "request_timeout": Verdict(408, INVALID),
     "unsupported_media_type": Verdict(415, INVALID),
     "host_not_allowed": Verdict(403, INVALID),
+    "invalid_api_key": Verdict(401, INVALID),
+    "rate_limited": Verdict(429, RATE, "rate_limit_exceeded"),
 }
 
 
@@ -68,6 +71,8 @@ class Refusal:
     param: str | None = None
     retryable: bool = False
     retry_after_s: float | None = None
+    challenge: str | None = None
+    """How to come in, for a 401."""
 
     @classmethod
     def of(cls, failed: Failed | NsedgeError) -> Refusal:
@@ -110,7 +115,8 @@ class Refusal:
     def headers(self) -> dict[str, str]:
         """Whether and when to come back. Without it clients would repeat every 5xx."""
         if not self.retryable:
-            return {"X-Should-Retry": "false"}
+            challenge = {} if self.challenge is None else {"WWW-Authenticate": self.challenge}
+            return {"X-Should-Retry": "false", **challenge}
         after_s = DEFAULT_RETRY_S if self.retry_after_s is None else max(self.retry_after_s, 0.0)
         return {
             "X-Should-Retry": "true",

@@ -3,20 +3,32 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import ipaddress
 import re
 import secrets
+import socket
 
 from aiohttp import web
 
 from nsedge.errors import BadMessage, MessageTooLarge
 from nsedge.version import VERSION
+from nsedge.web.access import is_loopback
 from nsedge.web.errors import Refusal, Refused
 from nsedge.web.limits import WebLimits
 
 REQUEST_ID = web.RequestKey("request_id", str)
 _SANE_ID = re.compile(r"[A-Za-z0-9._:-]{1,100}")
-_EXPOSED = "x-request-id, retry-after, retry-after-ms, x-should-retry"
+_EXPOSED = ", ".join(
+    (
+        "x-request-id, retry-after, retry-after-ms, x-should-retry",
+        *(
+            f"x-ratelimit-{which}-{what}"
+            for which in ("limit", "remaining", "reset")
+            for what in ("requests", "tokens")
+        ),
+    )
+)
 
 
 def label(request: web.Request) -> str:
@@ -26,23 +38,32 @@ def label(request: web.Request) -> str:
 
 
 def check_host(request: web.Request, limits: WebLimits) -> None:
-    """Refuse a page that reached loopback under a name of its own (DNS rebinding).
+    """Refuse a page that reached us under a name of its own (DNS rebinding).
 
     Raises:
-        Refused: where the connection came in on loopback and Host names another machine.
+        Refused: where Host is neither an address nor one of our names; on loopback, where it is an
+            address of another machine.
     """
-    if not _on_loopback(request):
-        return
     host = request.headers.get("Host", "")
     name = re.sub(r":\d*$", "", host).lower().rstrip(".")
-    if name in ("localhost", *map(str.lower, limits.allowed_hosts)) or _is_loopback(name):
+    if is_loopback(name) or name in map(str.lower, limits.allowed_hosts):
+        return
+    if not _on_loopback(request) and (_is_address(name) or name in own_names()):
         return
     raise Refused(
         Refusal(
             code="host_not_allowed",
-            message=f"the host {host!r} is not served on loopback; allowed_hosts can name it",
+            message=f"the host {host!r} is not served here; web.allowed_hosts can name it",
         )
     )
+
+
+@functools.cache
+def own_names() -> frozenset[str]:
+    """What other machines call this one without being told: its host name, bare and by mDNS."""
+    name = socket.gethostname().lower()
+    bare = name.partition(".")[0]
+    return frozenset({name, bare, f"{bare}.local"})
 
 
 def allowed_origin(request: web.Request, limits: WebLimits) -> str | None:
@@ -116,13 +137,12 @@ def _on_loopback(request: web.Request) -> bool:
     if request.transport is None:
         return False
     address = request.transport.get_extra_info("sockname")
-    return isinstance(address, tuple) and _is_loopback(address[0])
+    return isinstance(address, tuple) and is_loopback(address[0])
 
 
-def _is_loopback(host: str) -> bool:
+def _is_address(name: str) -> bool:
     try:
-        address = ipaddress.ip_address(host.removeprefix("[").removesuffix("]"))
+        ipaddress.ip_address(name.removeprefix("[").removesuffix("]"))
     except ValueError:
         return False
-    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
-    return (mapped or address).is_loopback
+    return True

@@ -7,10 +7,12 @@ from dataclasses import dataclass, fields
 
 from nsedge.errors import ConfigInvalid
 
+MAY_BE_ZERO = frozenset({"drain_s", "max_waiting", "requests_per_minute", "tokens_per_minute"})
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WebLimits:
-    """The shim's settings; every number must be above zero (drain_s may be zero).
+    """The shim's settings; every number must be above zero, but for those that `MAY_BE_ZERO`.
 
     - max_body_bytes: of a request's body; max_header_bytes: of its first line, and of each header.
     - body_timeout_s: for the whole body to arrive.
@@ -21,6 +23,10 @@ class WebLimits:
     - idle_timeout_s: a connection without a complete request head is closed after so long.
     - drain_s: what running answers get to end by themselves at shutdown.
     - core_timeout_s: for the core to answer for its health or its models.
+    - max_in_flight: requests of one model that the core has at once, where keys are asked for;
+      max_waiting: of one key that wait for their turn (may be zero).
+    - requests_per_minute, tokens_per_minute: of one key; zero is no limit.
+    - allow_anonymous, allow_cleartext: listen beyond loopback without keys, or without TLS.
     - allowed_hosts: names, beyond loopback's own, that a Host header may carry on loopback.
     - cors_origins: origins whose pages may call the shim, compared exactly.
     """
@@ -36,6 +42,12 @@ class WebLimits:
     idle_timeout_s: float = 75.0
     drain_s: float = 20.0
     core_timeout_s: float = 2.0
+    max_in_flight: int = 32
+    max_waiting: int = 1024
+    requests_per_minute: int = 0
+    tokens_per_minute: int = 0
+    allow_anonymous: bool = False
+    allow_cleartext: bool = False
     allowed_hosts: tuple[str, ...] = ()
     cors_origins: tuple[str, ...] = ()
 
@@ -47,9 +59,9 @@ class WebLimits:
         """
         for setting in fields(self):
             value = getattr(self, setting.name)
-            if isinstance(value, tuple):
+            if isinstance(value, tuple | bool):
                 continue
-            enough = value >= 0 if setting.name == "drain_s" else value > 0
+            enough = value >= 0 if setting.name in MAY_BE_ZERO else value > 0
             if not (enough and math.isfinite(value)):
                 raise ConfigInvalid(
                     f"{setting.name} must be above 0, not {value}", param=setting.name

@@ -10,12 +10,15 @@ from aiohttp import web
 
 from nsedge.api import LoadWish
 from nsedge.errors import InvalidParameter, NsedgeError
+from nsedge.keyring import Scope
 from nsedge.models import keep_alive_of
 from nsedge.web import gate, schema
+from nsedge.web.access import needs
 from nsedge.web.answers import DESK, json_answer
 from nsedge.web.openai import priority_of
 
 
+@needs(Scope.READ)
 async def list_models(request: web.Request) -> web.Response:
     """`GET /api/models`: every model with its state and what it holds."""
     desk = request.app[DESK]
@@ -24,12 +27,14 @@ async def list_models(request: web.Request) -> web.Response:
     return json_answer({"models": models, "residency": stats.residency})
 
 
+@needs(Scope.READ)
 async def usage(request: web.Request) -> web.Response:
     """`GET /api/models/usage`: how models have been used, and which are worth loading."""
     desk = request.app[DESK]
     return json_answer(_plain(await desk.ask(desk.service.usage())))
 
 
+@needs(Scope.MANAGE)
 async def load(request: web.Request) -> web.Response:
     """`POST /api/models/load`: answers when the model is ready, or with `wait: false` at once."""
     body = await _body(request, schema.LoadBody)
@@ -45,6 +50,7 @@ async def load(request: web.Request) -> web.Response:
     return json_answer(_plain(await request.app[DESK].service.load(wish)))
 
 
+@needs(Scope.MANAGE)
 async def preload(request: web.Request) -> web.Response:
     """`POST /api/models/preload`: several, each with its own result."""
     body = await _body(request, schema.PreloadBody)
@@ -62,6 +68,7 @@ async def preload(request: web.Request) -> web.Response:
     return json_answer({"results": results, "priority": priority.value})
 
 
+@needs(Scope.MANAGE)
 async def unload(request: web.Request) -> web.Response:
     """`POST /api/models/unload`: one model, or all; answers when they have left."""
     body = await _body(request, schema.UnloadBody)
@@ -71,12 +78,14 @@ async def unload(request: web.Request) -> web.Response:
     return json_answer({"unloaded": [model.name for model in gone]})
 
 
+@needs(Scope.MANAGE)
 async def reload(request: web.Request) -> web.Response:
     """`POST /api/models/reload`: reads a bundle anew; what runs ends on the old one."""
     body = await _body(request, schema.ReloadBody)
     return json_answer({"model": await request.app[DESK].service.reload(body.model)})
 
 
+@needs(Scope.MANAGE)
 async def alias(request: web.Request) -> web.Response:
     """`POST /api/models/alias`: a further name for a model, until the core ends."""
     body = await _body(request, schema.AliasBody)

@@ -8,8 +8,8 @@ from nsedge import config
 from nsedge.api import Priority, Sampling
 from nsedge.cli.arguments import parse, sampling_of
 from nsedge.cli.exits import ExitStatus
+from nsedge.declared import KEYS
 from nsedge.errors import InvalidParameter
-from nsedge.settings import KEYS
 from nsedge.version import VERSION
 
 

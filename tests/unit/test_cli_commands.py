@@ -198,6 +198,22 @@ def test_doctor_tells_each_fault_and_what_to_do(daemon, capsys):
     assert settings["web.port"] == "default"
 
 
+def test_doctor_says_what_each_door_asks_for(home, monkeypatch, capsys):
+    main(["doctor", "--json"])
+    (report,) = objects(capsys.readouterr().out)
+    (access,) = [check for check in report["checks"] if check["name"] == "access"]
+    assert access["detail"] == (
+        "socket mode 0600; HTTP at 127.0.0.1 asks for nothing, in clear text"
+    )
+    monkeypatch.setenv("NSEDGE_WEB_KEYS", str(home / "none.json"))
+    main(["doctor", "--json"])
+    (report,) = objects(capsys.readouterr().out)
+    told, fault = [check for check in report["checks"] if check["name"] == "access"]
+    assert "asks for an API key" in told["detail"]
+    assert fault["state"] == "fault"
+    assert "none.json: No such file" in fault["detail"]
+
+
 def test_doctor_without_a_daemon_says_so(capsys):
     assert main(["doctor"]) == ExitStatus.FAILURE
     said = capsys.readouterr().out

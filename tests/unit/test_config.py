@@ -8,10 +8,11 @@ import pytest
 
 from nsedge import config
 from nsedge.config import Override
+from nsedge.declared import KEYS, page
 from nsedge.errors import ConfigInvalid
 from nsedge.ipc.limits import Limits
 from nsedge.runtime.settings import Device, EngineSettings
-from nsedge.settings import KEYS, Settings, page
+from nsedge.settings import Settings
 from nsedge.web.limits import WebLimits
 
 ROOT = Path(__file__).parents[2]
@@ -147,7 +148,7 @@ def test_a_file_that_is_not_text_is_told(tmp_path):
         ("NSEDGE_ENDPOINT", "http://127.0.0.1:1", "core.endpoint: "),
         ("NSEDGE_ENDPOINT", f"ipc:///{'x' * 107}", "core.endpoint: "),
         ("NSEDGE_HOME", f"/{'x' * 107}", "core.endpoint: "),
-        ("NSEDGE_CORE_TCP_ENDPOINT", "tcp://0.0.0.0:5555", "core.allow_remote = true allows"),
+        ("NSEDGE_CORE_TCP_ENDPOINT", "tcp://0.0.0.0:5555", "core.allow_cleartext = true"),
         ("NSEDGE_CORE_TCP_ENDPOINT", "ipc:///tmp/x", "must be tcp://HOST:PORT"),
         ("NSEDGE_CORE_TCP_ENDPOINT", "tcp://127.0.0.1:3008", "needs port 3009, which web.port has"),
         ("NSEDGE_ENGINE_CONTEXT_TOKENS", "64", "128 is above engine.context_tokens 64"),
@@ -193,9 +194,35 @@ def test_a_flag_at_fault_is_named():
 
 
 def test_remote_doors_need_leave():
-    allowed = {**ENVIRON, "NSEDGE_CORE_ALLOW_REMOTE": "true"}
+    allowed = {**ENVIRON, "NSEDGE_CORE_ALLOW_CLEARTEXT": "true"}
     remote = {**allowed, "NSEDGE_CORE_TCP_ENDPOINT": "tcp://0.0.0.0:5555"}
     assert load(remote).core.tcp_endpoint == "tcp://0.0.0.0:5555"
+
+
+def test_curve_opens_remote_doors_too():
+    curve = {"NSEDGE_CORE_CURVE_SECRET": "/k/core.key_secret", "NSEDGE_CORE_CURVE_CLIENTS": "/k/c"}
+    remote = {**ENVIRON, **curve, "NSEDGE_CORE_TCP_ENDPOINT": "tcp://0.0.0.0:5555"}
+    assert load(remote).core.curve_secret == "/k/core.key_secret"
+    elsewhere = {"NSEDGE_CLIENT_CURVE_SECRET": "/k/me", "NSEDGE_CLIENT_SERVER_KEY": "x" * 40}
+    assert load({**ENVIRON, **elsewhere, "NSEDGE_ENDPOINT": "tcp://jetson:5555"})
+
+
+@pytest.mark.parametrize(
+    "variable",
+    ["CORE_CURVE_SECRET", "CORE_CURVE_CLIENTS", "CLIENT_CURVE_SECRET", "WEB_TLS_CERT"],
+)
+def test_halves_of_a_pair_are_refused(variable):
+    assert "go together" in refusal({**ENVIRON, f"NSEDGE_{variable}": "/k"})
+
+
+def test_files_are_paths_or_what_a_supervisor_passes():
+    passed = {**ENVIRON, "CREDENTIALS_DIRECTORY": "/run/credentials/web"}
+    named = load({**passed, "NSEDGE_WEB_KEYS": "credential:keys"})
+    assert named.web.keys == "/run/credentials/web/keys"
+    assert load({**ENVIRON, "NSEDGE_WEB_KEYS": "~/keys"}).web.keys == "/home/u/keys"
+    assert "no supervisor" in refusal({**ENVIRON, "NSEDGE_WEB_KEYS": "credential:keys"})
+    assert "plain name" in refusal({**passed, "NSEDGE_WEB_KEYS": "credential:../keys"})
+    assert "absolute path" in refusal({**ENVIRON, "NSEDGE_WEB_KEYS": "keys"})
 
 
 def test_settings_are_frozen():

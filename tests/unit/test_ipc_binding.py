@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import grp
 import os
 import socket
 import stat
@@ -12,6 +13,8 @@ from typing import Any
 import pytest
 
 from nsedge.errors import ConfigInvalid
+from nsedge.ipc.access import Access
+from nsedge.ipc.endpoints import Permit
 from nsedge.ipc.server import Server
 from tests.fakes import FakeService
 from tests.ipc import RawClient, serving, short_directory, until
@@ -48,7 +51,9 @@ def test_socket_files_have_their_mode_whatever_the_umask(mode: int) -> None:
     async def scenario() -> None:
         with short_directory() as directory:
             path = directory / "core.sock"
-            server = Server(FakeService(), endpoints=[f"ipc://{path}"], socket_mode=mode)
+            server = Server(
+                FakeService(), endpoints=[f"ipc://{path}"], access=Access(permit=Permit(mode=mode))
+            )
             await server.start()
             for name in ("core.sock", "core.sock.control"):
                 assert stat.S_IMODE(path.with_name(name).stat().st_mode) == mode
@@ -94,7 +99,6 @@ def test_a_taken_port_is_refused_and_nothing_stays_bound() -> None:
         {"endpoints": []},
         {"endpoints": ["tcp://0.0.0.0:3010"]},
         {"endpoints": ["tcp://127.0.0.1:3010", "tcp://127.0.0.1:3011"]},
-        {"endpoints": ["ipc:///tmp/x"], "socket_mode": 0o666},
     ],
 )
 def test_impossible_servers_are_refused(options: dict[str, Any]) -> None:
@@ -103,4 +107,46 @@ def test_impossible_servers_are_refused(options: dict[str, Any]) -> None:
 
 
 def test_remote_endpoints_with_leave() -> None:
-    Server(FakeService(), endpoints=["tcp://0.0.0.0:3010"], allow_remote=True)
+    Server(FakeService(), endpoints=["tcp://0.0.0.0:3010"], access=Access(allow_cleartext=True))
+
+
+@pytest.mark.parametrize(
+    ("permit", "fault"),
+    [({"mode": 0o666}, "socket_mode"), ({"group": "root"}, "needs socket_mode 0660")],
+)
+def test_a_socket_is_never_open_to_all(permit: dict[str, Any], fault: str) -> None:
+    with pytest.raises(ConfigInvalid, match=fault):
+        Permit(**permit)
+
+
+def test_a_group_gets_its_socket_and_the_folder_made_for_it() -> None:
+    group = grp.getgrgid(os.getgid())
+
+    async def scenario() -> None:
+        with short_directory() as directory:
+            path = directory / "run" / "core.sock"
+            permit = Permit(mode=0o660, group=group.gr_name)
+            server = Server(
+                FakeService(), endpoints=[f"ipc://{path}"], access=Access(permit=permit)
+            )
+            await server.start()
+            assert path.stat().st_gid == path.parent.stat().st_gid == group.gr_gid
+            assert stat.S_IMODE(path.parent.stat().st_mode) == 0o750
+            await server.stop()
+
+    run(scenario())
+
+
+def test_a_group_that_is_not_there_is_told_and_nothing_stays_bound() -> None:
+    async def scenario() -> None:
+        with short_directory() as directory:
+            path = directory / "core.sock"
+            permit = Permit(mode=0o660, group="nobody-has-this-group")
+            server = Server(
+                FakeService(), endpoints=[f"ipc://{path}"], access=Access(permit=permit)
+            )
+            with pytest.raises(ConfigInvalid, match="socket_group"):
+                await server.start()
+            assert not path.exists()
+
+    run(scenario())

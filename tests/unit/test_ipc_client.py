@@ -30,6 +30,7 @@ def test_the_public_surface() -> None:
     assert sorted(door.__all__) == [
         "AsyncClient",
         "Client",
+        "ClientCurve",
         "Delta",
         "Event",
         "EventStream",
@@ -39,6 +40,7 @@ def test_the_public_surface() -> None:
         "Finished",
         "Health",
         "HealthStatus",
+        "KeyPair",
         "LoadOutcome",
         "LoadResult",
         "LoadWish",

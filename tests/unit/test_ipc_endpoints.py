@@ -59,7 +59,7 @@ def test_remote_endpoints_need_leave(host: str) -> None:
 
 def test_a_claim_makes_a_private_directory(tmp_path: Path) -> None:
     path = tmp_path / "run" / "core.sock"
-    claim = endpoints.SocketFile.claim(path, mode=0o600)
+    claim = endpoints.SocketFile.claim(path, permit=endpoints.Permit())
     assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
     claim.release()
 
@@ -69,7 +69,7 @@ def test_a_dead_daemons_socket_is_cleared_away(tmp_path: Path) -> None:
     with socket.socket(socket.AF_UNIX) as dead:
         dead.bind(str(path))
     assert path.exists()
-    claim = endpoints.SocketFile.claim(path, mode=0o600)
+    claim = endpoints.SocketFile.claim(path, permit=endpoints.Permit())
     assert not path.exists()
     claim.release()
 
@@ -80,31 +80,31 @@ def test_a_live_socket_is_refused(tmp_path: Path) -> None:
         live.bind(str(path))
         live.listen()
         with pytest.raises(ConfigInvalid, match="another daemon listens"):
-            endpoints.SocketFile.claim(path, mode=0o600)
+            endpoints.SocketFile.claim(path, permit=endpoints.Permit())
     assert path.exists()
 
 
 def test_a_claim_excludes_another_until_released(tmp_path: Path) -> None:
     path = tmp_path / "core.sock"
-    first = endpoints.SocketFile.claim(path, mode=0o600)
+    first = endpoints.SocketFile.claim(path, permit=endpoints.Permit())
     with pytest.raises(ConfigInvalid, match="another daemon listens"):
-        endpoints.SocketFile.claim(path, mode=0o600)
+        endpoints.SocketFile.claim(path, permit=endpoints.Permit())
     first.release()
-    endpoints.SocketFile.claim(path, mode=0o600).release()
+    endpoints.SocketFile.claim(path, permit=endpoints.Permit()).release()
 
 
 def test_a_file_is_never_taken_for_a_socket(tmp_path: Path) -> None:
     path = tmp_path / "precious"
     path.write_text("data")
     with pytest.raises(ConfigInvalid, match="not a socket"):
-        endpoints.SocketFile.claim(path, mode=0o600)
+        endpoints.SocketFile.claim(path, permit=endpoints.Permit())
     assert path.read_text() == "data"
 
 
 def test_an_unusable_directory_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(ConfigInvalid, match="cannot listen"):
-        endpoints.SocketFile.claim(tmp_path / "file" / "core.sock", mode=0o600)
+        endpoints.SocketFile.claim(tmp_path / "file" / "core.sock", permit=endpoints.Permit())
 
 
 @pytest.mark.parametrize(

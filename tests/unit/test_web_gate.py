@@ -7,6 +7,7 @@ import logging
 
 import pytest
 
+from nsedge.web import gate
 from nsedge.web.limits import WebLimits
 from tests.fakes import MODEL
 from tests.web_server import Connection, Shim, answered, error_of, served
@@ -109,6 +110,41 @@ def test_hosts_of_loopback_are_served(host: str) -> None:
 def test_other_hosts_are_refused_on_loopback(host: str) -> None:
     answer = answered("GET", "/v1/models", host=host)
     assert (answer.status, error_of(answer)["code"]) == (403, "host_not_allowed")
+
+
+@pytest.mark.parametrize(
+    ("host", "status"),
+    [
+        ("192.168.1.4:3009", 200),
+        ("[fe80::1]", 200),
+        ("edge", 200),
+        ("EDGE.local:3009", 200),
+        ("edge.lan.example", 200),
+        ("box.lan", 200),
+        ("evil.example", 403),
+        ("edge.evil.example", 403),
+    ],
+)
+def test_beyond_loopback_foreign_names_are_refused(
+    host: str, status: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = frozenset({"edge.lan.example", "edge", "edge.local"})
+    monkeypatch.setattr(gate, "own_names", lambda: names)
+    monkeypatch.setattr(gate, "_on_loopback", lambda request: False)
+    limits = WebLimits(allowed_hosts=("box.lan",))
+    assert answered("GET", "/live", host=host, limits=limits).status == status
+
+
+def test_a_machine_is_called_by_its_name_bare_and_by_mdns(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("socket.gethostname", lambda: "Edge.lan.example")
+    gate.own_names.cache_clear()
+    assert gate.own_names() == {"edge.lan.example", "edge", "edge.local"}
+    gate.own_names.cache_clear()
+
+
+def test_a_head_of_many_fields_is_refused() -> None:
+    many = {f"x_{number}": "1" for number in range(200)}
+    assert answered("GET", "/live", **many).status == 400
 
 
 def test_no_page_may_call_by_default() -> None:

@@ -1,0 +1,57 @@
+"""What is looked at before a bundle's bytes reach the engine: its signature, then its hashes.
+
+The manifest is what a signature signs, and it names the hash of every other file. Whoever may write
+to a bundle's folder while it is being loaded is trusted: see docs/security.md.
+"""
+
+from __future__ import annotations
+
+import importlib
+from pathlib import Path, PurePosixPath
+from types import ModuleType
+
+from nsedge.bundle import Bundle, Variant, sha256_of
+from nsedge.errors import BundleInvalid, ConfigInvalid
+
+
+def open_signed(path: Path, signers: tuple[str, ...]) -> Bundle:
+    """Open the bundle at `path`, which one of `signers` must have signed; none asks for none.
+
+    Raises:
+        BundleInvalid: a damaged bundle, no signature, or one that does not fit.
+        ConfigInvalid: a signer that is no key, or the extra that checks signatures is missing.
+    """
+    if signers:
+        signatures().check(path, signers)
+    return Bundle.open(path)
+
+
+def signatures() -> ModuleType:
+    """`nsedge.signature`, whose library comes with an extra only.
+
+    Raises:
+        ConfigInvalid: where that is not installed.
+    """
+    try:
+        return importlib.import_module("nsedge.signature")
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] != "cryptography":
+            raise
+        extra = "pip install 'nsedge[signatures]'"
+        raise ConfigInvalid(f"signatures need cryptography: {extra}") from error
+
+
+def verify(bundle: Bundle, variant: Variant) -> None:
+    """Compare the SHA-256 of all that `variant` is run from; other variants' folders are not read.
+
+    Raises:
+        BundleInvalid: naming the file that was altered, or cannot be read.
+    """
+    own = PurePosixPath(variant.graph).parent
+    others = {PurePosixPath(each.graph).parent for each in bundle.manifest.variants} - {own}
+    for name, entry in bundle.manifest.files.items():
+        if PurePosixPath(name).parent in others:
+            continue
+        path = bundle.file(name)
+        if sha256_of(path) != entry.sha256:
+            raise BundleInvalid(f"{path} was altered: its SHA-256 does not match")
