@@ -1,9 +1,10 @@
-"""Reading a model's files ahead of opening them, so that progress can be told and a disk is read
-from end to end instead of page by page."""
+"""Reading a model's files ahead of opening them: held to their hashes, with progress told, and from
+end to end, which a disk likes better than page by page."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import hashlib
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from nsedge.errors import BundleInvalid
@@ -11,23 +12,26 @@ from nsedge.errors import BundleInvalid
 BLOCK_BYTES = 4 << 20
 
 
-def read_ahead(files: Iterable[Path], told: Callable[[float], None]) -> None:
-    """Bring `files` into the page cache; `told` hears the share done, 0 to 1.
+def read_ahead(files: Mapping[Path, str], told: Callable[[float], None]) -> None:
+    """Bring `files`, each with its SHA-256, into the page cache; `told` hears the share, 0 to 1.
 
     Raises:
-        BundleInvalid: naming the file that cannot be read.
+        BundleInvalid: naming the file that was altered, or cannot be read.
     """
-    sizes = {path: _size(path) for path in files}
-    total, done = sum(sizes.values()) or 1, 0
+    total, done = sum(map(_size, files)) or 1, 0
     block = memoryview(bytearray(BLOCK_BYTES))
-    for path in sizes:
+    for path, wanted in files.items():
+        digest = hashlib.sha256()
         try:
             with path.open("rb", buffering=0) as file:
                 while count := file.readinto(block):
+                    digest.update(block[:count])
                     done += count
                     told(min(1.0, done / total))
         except OSError as error:
             raise BundleInvalid(f"{path}: {error.strerror}") from error
+        if digest.hexdigest() != wanted:
+            raise BundleInvalid(f"{path} was altered: its SHA-256 does not match")
 
 
 def _size(path: Path) -> int:

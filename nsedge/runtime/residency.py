@@ -24,7 +24,6 @@ from nsedge.runtime.executor import Executor, Source
 from nsedge.runtime.executors import open_executor
 from nsedge.runtime.footprint import Growth
 from nsedge.runtime.prompt import PromptReader
-from nsedge.runtime.reading import read_ahead
 from nsedge.runtime.sampler import Sampler
 from nsedge.runtime.scheduler import Policy, Scheduler
 from nsedge.runtime.session import can_run
@@ -76,7 +75,6 @@ class Resident:
         self.capacity = min(manifest.context_length, settings.context_tokens)
         self._slots = settings.slots
         graph = bundle.file(variant.graph)
-        read_ahead(sorted(graph.parent.iterdir()), lambda share: told(ModelState.LOADING, share))
         memory.trim()  # what others freed must not go while this one is measured
         growth = Growth(elsewhere)
         tokenizer = _open_tokenizer(bundle)
@@ -259,7 +257,7 @@ def load(
     """
     bundle = trust.open_signed(path, settings.signers)
     variant = choose_variant(bundle.manifest.variants, settings.device, bundle.manifest.name)
-    trust.verify(bundle, variant)
+    trust.verify(bundle, variant, lambda share: told(ModelState.LOADING, share))
     with memory.blocks_of_their_own():
         return Resident(
             bundle=bundle,

@@ -7,11 +7,13 @@ to a bundle's folder while it is being loaded is trusted: see docs/security.md.
 from __future__ import annotations
 
 import importlib
+from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 from types import ModuleType
 
-from nsedge.bundle import Bundle, Variant, sha256_of
-from nsedge.errors import BundleInvalid, ConfigInvalid
+from nsedge.bundle import Bundle, Variant
+from nsedge.errors import ConfigInvalid
+from nsedge.runtime.reading import read_ahead
 
 
 def open_signed(path: Path, signers: tuple[str, ...]) -> Bundle:
@@ -41,17 +43,21 @@ def signatures() -> ModuleType:
         raise ConfigInvalid(f"signatures need cryptography: {extra}") from error
 
 
-def verify(bundle: Bundle, variant: Variant) -> None:
+def verify(
+    bundle: Bundle, variant: Variant, told: Callable[[float], None] = lambda share: None
+) -> None:
     """Compare the SHA-256 of all that `variant` is run from; other variants' folders are not read.
+
+    `told` hears the share that was read, 0 to 1.
 
     Raises:
         BundleInvalid: naming the file that was altered, or cannot be read.
     """
     own = PurePosixPath(variant.graph).parent
     others = {PurePosixPath(each.graph).parent for each in bundle.manifest.variants} - {own}
-    for name, entry in bundle.manifest.files.items():
-        if PurePosixPath(name).parent in others:
-            continue
-        path = bundle.file(name)
-        if sha256_of(path) != entry.sha256:
-            raise BundleInvalid(f"{path} was altered: its SHA-256 does not match")
+    files = {
+        bundle.file(name): entry.sha256
+        for name, entry in bundle.manifest.files.items()
+        if PurePosixPath(name).parent not in others
+    }
+    read_ahead(files, told)

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from nsedge.bundle import KvLayout
+from nsedge.bundle import KvLayout, sha256_of
 from nsedge.errors import BundleInvalid
 from nsedge.runtime import footprint
 from nsedge.runtime.footprint import Growth, resident_bytes
@@ -57,7 +57,11 @@ def test_reading_ahead_tells_how_far_it_is(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(b"x" * 30)
     (tmp_path / "b").write_bytes(b"x" * 10)
     told: list[float] = []
-    read_ahead([tmp_path / "a", tmp_path / "b"], told.append)
+    wanted = {path: sha256_of(path) for path in (tmp_path / "a", tmp_path / "b")}
+    read_ahead(wanted, told.append)
     assert told == [0.75, 1.0]
     with pytest.raises(BundleInvalid, match="gone"):
-        read_ahead([tmp_path / "gone"], told.append)
+        read_ahead({tmp_path / "gone": ""}, told.append)
+    (tmp_path / "b").write_bytes(b"y" * 10)
+    with pytest.raises(BundleInvalid, match="b was altered"):
+        read_ahead(wanted, told.append)
