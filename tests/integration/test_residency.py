@@ -187,3 +187,26 @@ def test_a_model_is_reloaded_under_a_running_request(shelf: Path) -> None:
             assert isinstance((await ask(client, "one"))[-1], Finished)
 
     asyncio.run(scene())
+
+
+def test_bundles_that_changed_are_read_anew_and_no_other(shelf: Path) -> None:
+    async def scene() -> None:
+        service = LocalService(
+            ServiceSettings(bundles=(shelf / "one", shelf / "two"), folder=shelf, engine=ENGINE)
+        )
+        try:
+            await service.start()
+            assert await service.refresh() == ()
+            path = shelf / "one" / MANIFEST_FILE
+            manifest = json.loads(path.read_text(encoding="utf-8"))
+            path.write_text(json.dumps({**manifest, "context_length": 128}), encoding="utf-8")
+            (again,) = await service.refresh()
+            assert (again.name, again.context_tokens) == ("one", 128)
+            assert {one.name: one.context_tokens for one in await service.models()} == {
+                "one": 128,
+                "two": 512,
+            }
+        finally:
+            await service.stop()
+
+    asyncio.run(asyncio.wait_for(scene(), PATIENCE_S))
