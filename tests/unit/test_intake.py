@@ -153,4 +153,5 @@ async def test_so_many_may_wait_for_a_model(tmp_path: Path) -> None:
         assert end.code == "queue_full"
         assert isinstance(one.last("x"), Loading)
         await one.intake.drain(0.0)
-        assert all(isinstance(one.last(label), Finished) for label in "xy")
+        ends = [one.last(label) for label in "xy"]
+        assert [isinstance(end, Failed) and end.code for end in ends] == ["draining"] * 2
