@@ -30,7 +30,7 @@ from nsedge.runtime.session import can_run
 from nsedge.runtime.settings import Device, EngineSettings, PrefixReuse
 from nsedge.runtime.slots import Slots
 from nsedge.runtime.threads import FOLLOW_FROM, ThreadChoice
-from nsedge.runtime.warming import largest_steps
+from nsedge.runtime.warming import CONTEXT_TOKENS, largest_steps
 
 log = logging.getLogger(__name__)
 
@@ -109,6 +109,8 @@ class Resident:
             slots=settings.slots,
             capacity=self.capacity,
             chunk_tokens=settings.prefill_chunk_tokens,
+            # Attention of our own keeps its scratch for itself, and little of it.
+            context_tokens=CONTEXT_TOKENS if self.variant.io.segments is None else 0,
         ):
             self.executor.run(plan)
         golden.check(

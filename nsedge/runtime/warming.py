@@ -10,13 +10,16 @@ from nsedge.runtime.plan import Chunk, StepPlan
 from nsedge.runtime.sequence import Limits, Sequence
 
 CONTEXT_TOKENS = 512
-"""What precedes the piece of a prompt, and itself. Attention over much longer ones would take
-seconds, for arenas that are hardly larger."""
+"""A piece of a prompt and what precedes it, where attention takes its memory from the arenas. Much
+longer ones would take seconds, for arenas that are hardly larger."""
 
 
-def largest_steps(*, slots: int, capacity: int, chunk_tokens: int) -> Iterator[StepPlan]:
-    """A piece of a prompt beside a token for all other rows; then a token for every row."""
-    end = min(capacity, max(chunk_tokens, CONTEXT_TOKENS))
+def largest_steps(
+    *, slots: int, capacity: int, chunk_tokens: int, context_tokens: int = CONTEXT_TOKENS
+) -> Iterator[StepPlan]:
+    """A piece of a prompt, the last of `context_tokens`, beside a token for all other rows; then a
+    token for every row."""
+    end = min(capacity, max(chunk_tokens, context_tokens))
     reader = _sequence(prompt_tokens=end)
     last = Chunk(reader, slots - 1, end - min(chunk_tokens, end), end)
     yield StepPlan(copies=(), prefill=(last,), decode=tuple(map(_running, range(slots - 1))))

@@ -92,12 +92,15 @@ def test_only_the_group_may_connect(daemon: Machine) -> None:
 def test_a_model_that_answers_otherwise_is_never_ready(machine: Machine, settings: str) -> None:
     broken = "/var/lib/nsedge/broken"
     machine.run("cp", "-r", f"/var/lib/nsedge/bundles/{MODEL}", broken)
-    # Other tokens in as many bytes: sizes still match.
+    # Other tokens in as many bytes, and their hash: only the model itself can tell.
     forge = (
-        "import json, pathlib; p = pathlib.Path('/var/lib/nsedge/broken/golden.json');"
+        "import hashlib, json, pathlib; b = pathlib.Path('/var/lib/nsedge/broken');"
+        "p, m = b / 'golden.json', b / 'manifest.json';"
         "g = json.loads(p.read_text()); size = p.stat().st_size;"
         "[one.update(continuation_ids=[7] * len(one['continuation_ids'])) for one in g];"
-        "p.write_text(json.dumps(g).ljust(size))"
+        "p.write_text(json.dumps(g).ljust(size)); said = json.loads(m.read_text());"
+        "said['files'][p.name]['sha256'] = hashlib.sha256(p.read_bytes()).hexdigest();"
+        "m.write_text(json.dumps(said))"
     )
     machine.run("/usr/bin/python3", "-c", forge)
     machine.write(SETTINGS_FILE, f'{settings}[models]\nload = ["{broken}"]\n')
