@@ -117,8 +117,10 @@ def _asked_to_leave(within_s: float) -> bool:
 
 def view(before: Stats | None, now: Stats, models: tuple[ModelInfo, ...]) -> list[str]:
     """The lines of a view: rates and percentiles of what came after `before`."""
-    span_s = now.uptime_s if before is None else now.uptime_s - before.uptime_s
-    earlier = {} if before is None or span_s < 0 else before.models
+    if before is not None and before.uptime_s > now.uptime_s:
+        before = None  # the core started anew
+    span_s = 0.0 if before is None else now.uptime_s - before.uptime_s
+    earlier = {} if before is None else before.models
     here = [one for one in models if one.state is not ModelState.ABSENT or one.name in now.models]
     rows = [_row(one, now.models.get(one.name), earlier.get(one.name), span_s) for one in here]
     asleep = len(models) - len(here)

@@ -37,7 +37,7 @@ class Family:
 
     def spread(self, seen: Histogram, **labels: str) -> None:
         """A sample of a histogram: cumulative buckets, sum and count."""
-        ends = [*map(_number, seen.bounds_s), "+Inf"]
+        ends = [*map(repr, seen.bounds_s), "+Inf"]
         totals = list(itertools.accumulate(seen.counts))
         for end, total in zip(ends, totals, strict=True):
             self._sample("_bucket", total, {**labels, "le": end})
