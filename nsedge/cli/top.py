@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import math
+import os
 import select
 import shutil
 import sys
@@ -104,14 +105,16 @@ def _screen() -> Iterator[None]:
 
 
 def _asked_to_leave(within_s: float) -> bool:
-    """Whether q is pressed `within_s`."""
+    """Whether q is pressed `within_s`, or the terminal is gone."""
     if not sys.stdin.isatty():
         time.sleep(within_s)
         return False
     end_s = time.monotonic() + within_s
     while (left_s := end_s - time.monotonic()) > 0:
-        if select.select([sys.stdin], [], [], left_s)[0] and sys.stdin.read(1) in "qQ":
-            return True
+        if select.select([sys.stdin], [], [], left_s)[0]:
+            pressed = os.read(sys.stdin.fileno(), 64)
+            if not pressed or b"q" in pressed.lower():
+                return True
     return False
 
 

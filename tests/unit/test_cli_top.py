@@ -40,7 +40,8 @@ def test_the_first_look_has_no_rates() -> None:
 def test_memory_and_failures_have_a_line_each() -> None:
     lines = top.view(None, stats(), MODELS)
     assert lines[1] == (
-        "memory 125.0 MiB of 500.0 MiB [#####...............] · 3 loads, 1 failed, 1 evicted, 1 idle"
+        "memory 125.0 MiB of 500.0 MiB [#####...............]"
+        " · 3 loads, 1 failed, 1 evicted, 1 idle"
     )
     assert lines[-1] == "failed: 2 queue_full, 1 unknown_model"
 
