@@ -43,6 +43,7 @@ class Traffic:
 
     def _log(self, http: web.Request, status: int, took_s: float) -> None:
         """What only looks is told at a lower level: probes and scrapes come every few seconds."""
+        trace = gate.traceparent(http)
         looks = http.method in ("GET", "HEAD") and status < HTTPStatus.BAD_REQUEST
         log.log(
             logging.DEBUG if looks else logging.INFO,
@@ -55,6 +56,7 @@ class Traffic:
                 "seconds": round(took_s, 6),
                 "from": http.remote,
                 "caller": http.get(CALLER),
+                **({} if trace is None else {"traceparent": trace}),
             },
         )
 

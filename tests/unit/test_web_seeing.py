@@ -153,12 +153,13 @@ def test_an_answer_is_logged_with_its_request_and_without_its_text(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     caplog.set_level(logging.INFO, "nsedge.web.requests")
-    answered("POST", "/v1/chat/completions", CHAT, x_request_id="mine-1")
+    answered("POST", "/v1/chat/completions", CHAT, x_request_id="mine-1", traceparent=TRACE)
     (record,) = caplog.records
     told = vars(record)
     assert (told["request_id"], told["route"], told["status"], told["caller"]) == (
         "mine-1", "/v1/chat/completions", 200, "anonymous",
     )  # fmt: skip
+    assert told["traceparent"] == TRACE
     assert "one two" not in json.dumps(told, default=str)
 
 
