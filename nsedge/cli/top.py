@@ -199,9 +199,11 @@ def _times(now: ModelStats, before: ModelStats | None) -> tuple[str, ...]:
     if now.times is None:
         return ("-",) * 5
     then = None if before is None else before.times
-    first = now.times.first_token.since(then and then.first_token)
-    token = now.times.inter_token.since(then and then.inter_token)
-    step = now.times.step.since(then and then.step)
+    first, token, step = now.times.first_token, now.times.inter_token, now.times.step
+    if then is not None:
+        first = first.since(then.first_token)
+        token = token.since(then.inter_token)
+        step = step.since(then.step)
     return (*_middle_and_tail(first), *_middle_and_tail(token), _ms(step.mean_s))
 
 
