@@ -230,8 +230,8 @@ class Web(_Section, frozen=True, kw_only=True):
     keys: Annotated[
         str,
         _text(
-            "Key file: with it, every route but /live and the page /dashboard asks for an API key of"
-            " it. `nsedge keys add` adds one.",
+            "Key file: with it, every route but /live and the page /dashboard asks for an API key"
+            " of it. `nsedge keys add` adds one.",
             FILE_KIND,
         ),
     ] = ""
