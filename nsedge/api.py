@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from nsedge.errors import InvalidParameter, NsedgeError
+from nsedge.histogram import Histogram as Histogram
 from nsedge.models import LoadOutcome as LoadOutcome
 from nsedge.models import LoadResult as LoadResult
 from nsedge.models import LoadWish as LoadWish
@@ -20,6 +21,7 @@ from nsedge.models import ModelInfo as ModelInfo
 from nsedge.models import ModelMemory as ModelMemory
 from nsedge.models import ModelState as ModelState
 from nsedge.models import ModelStats as ModelStats
+from nsedge.models import ModelTimes as ModelTimes
 from nsedge.models import ModelUsage as ModelUsage
 from nsedge.models import Recommendation as Recommendation
 from nsedge.models import ResidencyStats as ResidencyStats
@@ -161,7 +163,8 @@ class Request:
 
     `deadline_s`: seconds from admission after which the request fails (deadline_exceeded), wherever
     it stands; None is no deadline. `keep_alive_s`: idle seconds after which its model leaves memory
-    from then on; infinite is never, 0 at once, None changes nothing.
+    from then on; infinite is never, 0 at once, None changes nothing. `traceparent`: the
+    caller's W3C trace context, for the log.
     """
 
     request_id: str
@@ -171,6 +174,7 @@ class Request:
     priority: Priority = Priority.NORMAL
     deadline_s: float | None = None
     keep_alive_s: float | None = None
+    traceparent: str | None = None
 
     def check(self) -> None:
         """Refuse values out of range.
@@ -330,6 +334,10 @@ class Stats:
     requests_accepted: int
     models: dict[str, ModelStats]
     residency: ResidencyStats | None = None
+    failures: dict[str, int] = field(default_factory=dict)
+    """Requests that failed, by error code, whether or not they came as far as a model."""
+    loop_lag: Histogram | None = None
+    """How late the core's event loop came round."""
 
 
 class Ticket(Protocol):

@@ -13,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from nsedge.api import Loading, LoadWish, Request, Sink
 from nsedge.errors import DeadlineExceeded, Draining, NotLoaded, NsedgeError, QueueFull
+from nsedge.journal import Journal
 from nsedge.live import LiveRequest
 from nsedge.runtime.admission import make_job
 from nsedge.runtime.entries import Entry, Load, Origin, Stay
@@ -29,6 +30,7 @@ class Intake:
         self,
         *,
         keeper: Keeper[Resident],
+        journal: Journal,
         check_open: Callable[[], None],
         on_demand: bool,
         max_waiting: int,
@@ -39,6 +41,7 @@ class Intake:
         for one model to be loaded, `max_untaken` the events that a stream may hold."""
         self.accepted = 0
         self._keeper = keeper
+        self._journal = journal
         self._check_open = check_open
         self._on_demand = on_demand
         self._max_waiting = max_waiting
@@ -71,6 +74,7 @@ class Intake:
     def submit(self, request: Request, sink: Sink) -> LiveRequest:
         """Take a request; `sink` is not called before this has returned."""
         live = LiveRequest(request=request, sink=sink, max_untaken=self._max_untaken)
+        self._journal.began(request)
         live.at_end(functools.partial(self._forget, live))
         self._live.add(live)
         self._quiet.clear()
@@ -194,7 +198,8 @@ class Intake:
             live.fail(error)
             return
         except Exception:
-            log.exception("a prompt could not be read")
+            label = {"request_id": live.request.request_id}
+            log.exception("a prompt could not be read", extra=label)
             live.fail(NsedgeError("the prompt could not be read"))
             return
         self.accepted += 1
@@ -202,6 +207,8 @@ class Intake:
 
     def _forget(self, live: LiveRequest) -> None:
         self._live.discard(live)
+        if live.end is not None:
+            self._journal.ended(live.request, live.end)
         if not self._live:
             self._quiet.set()
 

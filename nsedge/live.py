@@ -33,7 +33,8 @@ class LiveRequest:
         self._sink = sink
         self._max_untaken = max_untaken
         self._untaken = 0
-        self._ended = False
+        self.end: Finished | Failed | None = None
+        """Its terminal event."""
         self._queued: tuple[Resident, Job] | None = None
 
     def cancel(self) -> None:
@@ -60,7 +61,7 @@ class LiveRequest:
 
     def emit(self, event: Event) -> None:
         """Give `event` to the reader; nothing follows a terminal one."""
-        if self._ended:
+        if self.end is not None:
             return
         self._untaken += 1
         if self._untaken > self._max_untaken and not is_terminal(event):
@@ -69,8 +70,8 @@ class LiveRequest:
                 self.request.request_id,
                 SlowConsumer(f"the reader left {self._max_untaken} events untaken"),
             )
-        if is_terminal(event):
-            self._ended = True
+        if isinstance(event, Finished | Failed):
+            self.end = event
             self._queued = None  # a ticket that is kept must not keep a model
             for call in self._on_end:
                 call()

@@ -10,6 +10,7 @@ import re
 from dataclasses import dataclass
 
 from nsedge.errors import InvalidParameter
+from nsedge.histogram import Histogram
 from nsedge.priority import Priority
 
 FOREVER_S = math.inf
@@ -86,6 +87,26 @@ class ModelInfo:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ModelTimes:
+    """How long things took, since the model was loaded. Each counts requests that got so far.
+
+    - queue: from admission to the first piece of the prompt.
+    - prefill: from there to the first token.
+    - first_token: from admission to the first token.
+    - inter_token: between two tokens of a request.
+    - request: from admission to the end, of those that ended well and were not cancelled.
+    - step: a step of the engine, whatever it did.
+    """
+
+    queue: Histogram
+    prefill: Histogram
+    first_token: Histogram
+    inter_token: Histogram
+    request: Histogram
+    step: Histogram
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ModelStats:
     """Counters since the model was loaded, and what runs now."""
 
@@ -108,6 +129,7 @@ class ModelStats:
     preemptions: int = 0
     """Times that a batch request gave its slot to an interactive one."""
     memory: ModelMemory | None = None
+    times: ModelTimes | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -132,6 +154,8 @@ class ResidencyStats:
     """None where nothing bounds it."""
     device_budget_bytes: int | None = None
     device_used_bytes: int = 0
+    load_times: Histogram | None = None
+    """Of loads that went well."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -36,7 +36,9 @@ from nsedge.errors import (
     NsedgeError,
 )
 from nsedge.intake import Intake
+from nsedge.journal import Journal
 from nsedge.live import LiveRequest
+from nsedge.looplag import LoopLag
 from nsedge.models import check_drain
 from nsedge.runtime import footprint
 from nsedge.runtime.catalogue import Catalogue
@@ -73,6 +75,7 @@ class ServiceSettings:
     """Where usage is kept over restarts; None keeps none."""
     max_untaken_events: int = 1024
     """Events a stream may hold that its reader has not taken."""
+    log_prompts: bool = False
 
 
 class LocalService:
@@ -104,8 +107,11 @@ class LocalService:
             ),
             clock=clock,
         )
+        self._journal = Journal(prompts=settings.log_prompts)
+        self._lag = LoopLag(clock=clock)
         self._intake = Intake(
             keeper=self._keeper,
+            journal=self._journal,
             check_open=self._check_open,
             on_demand=settings.on_demand,
             max_waiting=settings.engine.max_queue + settings.engine.slots,
@@ -121,6 +127,7 @@ class LocalService:
                 loads, the first one's; nothing stays loaded.
         """
         self._loop = asyncio.get_running_loop()
+        self._lag.start()
         await self._keeper.start()
         try:
             await self._load_first()
@@ -170,6 +177,7 @@ class LocalService:
             self._status = HealthStatus.DRAINING
         await self._intake.stop()
         await self._keeper.stop()
+        self._lag.stop()
 
     def submit(self, request: Request, sink: Sink) -> LiveRequest:
         """Take a request; `sink` is not called before this has returned."""
@@ -198,6 +206,8 @@ class LocalService:
                 if stay.model is not None
             },
             residency=residency,
+            failures=dict(self._journal.failures),
+            loop_lag=self._lag.read(),
         )
 
     async def load(self, wish: LoadWish) -> LoadResult:

@@ -230,8 +230,8 @@ class Web(_Section, frozen=True, kw_only=True):
     keys: Annotated[
         str,
         _text(
-            "Key file: with it, every route but /live asks for an API key of it. `nsedge keys add`"
-            " adds one.",
+            "Key file: with it, every route but /live and the page /dashboard asks for an API key"
+            " of it. `nsedge keys add` adds one.",
             FILE_KIND,
         ),
     ] = ""
@@ -294,6 +294,9 @@ class Log(_Section, frozen=True, kw_only=True):
         Literal["debug", "info", "warning", "error"], Meta(description="The least that is told.")
     ] = "info"
     json: Annotated[bool, Meta(description="One JSON object a line instead of text.")] = False
+    prompts: Annotated[
+        bool, Meta(description="The text of prompts, too; without it no text is ever told.")
+    ] = False
 
 
 class Settings(_Section, frozen=True, kw_only=True):

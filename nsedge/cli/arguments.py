@@ -161,6 +161,7 @@ def _parser() -> argparse.ArgumentParser:
         ("doctor", "check this installation and say what to do about each fault"),
     ):
         _command(commands, name, meaning, _COMMON_FLAGS)
+    _top(commands)
     _install_units(commands)
     _keys(commands)
     return parser
@@ -242,6 +243,13 @@ def _servers(commands: _Commands) -> None:
         parser.add_argument(
             "--until-eof", action="store_true", help="stop when standard input ends, too"
         )
+
+
+def _top(commands: _Commands) -> None:
+    top = _command(commands, "top", "what the daemon is doing, as it does it", _COMMON_FLAGS)
+    top.add_argument("--interval", type=_interval, default=2.0, metavar="SECONDS",
+        help="between two looks; 2")  # fmt: skip
+    top.add_argument("--once", action="store_true", help="one look, over one interval, and end")
 
 
 def _install_units(commands: _Commands) -> None:
@@ -346,6 +354,13 @@ def _keep_alive(text: str) -> float:
         return keep_alive_of(text)
     except InvalidParameter as error:
         raise argparse.ArgumentTypeError(error.message) from error
+
+
+def _interval(text: str) -> float:
+    seconds = float(text)
+    if not 0.1 <= seconds <= 3600.0:  # false for NaN, too
+        raise argparse.ArgumentTypeError(f"{text} is not 0.1 to 3600 seconds")
+    return seconds
 
 
 def _bias(text: str) -> tuple[int, float]:

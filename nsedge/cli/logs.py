@@ -1,4 +1,4 @@
-"""The log on standard error: an event a line, as text or as JSON. No prompt ever goes there."""
+"""The log on standard error: an event a line, as text or as JSON."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class TextLines(logging.Formatter):
     """`2026-01-31T12:00:00.000Z INFO nsedge.service: message key=value`."""
 
     def format(self, record: logging.LogRecord) -> str:
-        fields = "".join(f" {key}={value}" for key, value in _fields(record).items())
+        fields = "".join(f" {key}={_word(value)}" for key, value in _fields(record).items())
         head = f"{_time(record)} {record.levelname} {record.name}: {record.getMessage()}{fields}"
         return head if not record.exc_info else f"{head}\n{self.formatException(record.exc_info)}"
 
@@ -40,6 +40,13 @@ class JsonLines(logging.Formatter):
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
         return json.dumps(line, default=str, ensure_ascii=False)
+
+
+def _word(value: object) -> str:
+    """A value on a line of text: what a client chose must not make up fields, or lines."""
+    text = str(value)
+    plain = not isinstance(value, str) or (text.isprintable() and " " not in text)
+    return text if plain else json.dumps(text, ensure_ascii=True)
 
 
 def _fields(record: logging.LogRecord) -> dict[str, object]:

@@ -248,6 +248,7 @@ def service_settings(settings: Settings) -> ServiceSettings:
         aliases=config.named(models.aliases),
         predictor=models.predictor,
         usage_file=settings.usage_file,
+        log_prompts=settings.log.prompts,
         keeper=KeeperSettings(
             budget=Room(_budget(models.memory_bytes), models.device_memory_bytes or None),
             keep_alive_s=keep_alive_s,

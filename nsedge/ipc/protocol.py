@@ -124,6 +124,7 @@ def request_of(message: wire.Generate | wire.Chat) -> api.Request:
         priority=message.priority,
         deadline_s=message.deadline_s,
         keep_alive_s=message.keep_alive_s,
+        traceparent=message.traceparent,
     )
 
 
@@ -149,6 +150,7 @@ def encode_request(request: api.Request, *, credit: int | None = None) -> bytes:
             priority=request.priority,
             deadline_s=request.deadline_s,
             keep_alive_s=request.keep_alive_s,
+            traceparent=request.traceparent,
         )
     else:
         message = wire.Chat(
@@ -160,6 +162,7 @@ def encode_request(request: api.Request, *, credit: int | None = None) -> bytes:
             priority=request.priority,
             deadline_s=request.deadline_s,
             keep_alive_s=request.keep_alive_s,
+            traceparent=request.traceparent,
         )
     try:
         return encode(message)

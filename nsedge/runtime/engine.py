@@ -25,6 +25,7 @@ from nsedge.runtime.plan import Outcome, StepPlan, Token
 from nsedge.runtime.sampler import Sampler, SamplerRow
 from nsedge.runtime.scheduler import Scheduler
 from nsedge.runtime.sequence import Sequence, State
+from nsedge.runtime.timing import Times
 
 log = logging.getLogger(__name__)
 
@@ -106,6 +107,7 @@ class Engine:
         self._prompt_tokens = 0
         self._completion_tokens = 0
         self._ended: Counter[str] = Counter()
+        self._times = Times()
 
     def start(self) -> None:
         """Begin to work."""
@@ -145,6 +147,7 @@ class Engine:
             prefix_query_tokens=self._scheduler.prefix_query_tokens,
             prefix_hit_tokens=self._scheduler.prefix_hit_tokens,
             preemptions=self._scheduler.preemptions,
+            times=self._times.read(),
         )
 
     def drain_inbox(self, *, wait: bool) -> None:
@@ -171,10 +174,13 @@ class Engine:
                 self._take_step(plan)
                 self._scheduler.measured(plan, self._clock() - began_s)
             except Exception as error:
-                log.exception("a step failed")
+                held = [self._jobs[one].request_id for one in self._jobs if one.row is not None]
+                log.exception("a step failed", extra={"request_ids": held})
                 self._abandon(error)
+            took_s = self._clock() - began_s
             self._steps += 1
-            self._step_s += self._clock() - began_s
+            self._step_s += took_s
+            self._times.step.add(took_s)
         self._hand_over()
 
     def _loop(self) -> None:
@@ -235,9 +241,12 @@ class Engine:
             self._start(sequence)
         self._prompt_tokens += sum(chunk.end - chunk.start for chunk in plan.prefill)
         self._completion_tokens += len(chosen)
-        pieces = [self._piece(s, i) for s, i in zip(plan.sampled, chosen, strict=True)]
+        sampled, now_s = plan.sampled, self._clock()
+        for sequence in sampled:
+            self._times.token(sequence, now_s)
+        pieces = [self._piece(s, i) for s, i in zip(sampled, chosen, strict=True)]
         tokens = [Token(i, piece.stop) for i, piece in zip(chosen, pieces, strict=True)]
-        outcomes = self._scheduler.commit(plan, tokens, self._clock())
+        outcomes = self._scheduler.commit(plan, tokens, now_s)
         for outcome, piece in zip(outcomes, pieces, strict=True):
             self._tell(outcome, piece)
 
@@ -248,6 +257,7 @@ class Engine:
             prompt_tokens=len(sequence.prompt_ids),
             queue_s=(sequence.started_s or 0.0) - sequence.submitted_s,
         )
+        self._times.queue.add(event.queue_s)
         self._events.append((job.emit, event))
 
     def _piece(self, sequence: Sequence, token_id: int) -> Piece:
@@ -282,11 +292,14 @@ class Engine:
         self._events.append((job.emit, event))
 
     def _finish(self, job: Job, reason: FinishReason, *, stop: str | None) -> None:
+        now_s = self._clock()
+        if reason is not FinishReason.CANCELLED:
+            self._times.request.add(now_s - job.sequence.submitted_s)
         event = Finished(
             request_id=job.request_id,
             reason=reason,
             usage=job.sequence.usage(),
-            timings=job.sequence.timings(self._clock()),
+            timings=job.sequence.timings(now_s),
             stop=stop,
             clipped_max_tokens=job.clipped_max_tokens,
         )

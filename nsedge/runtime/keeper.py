@@ -259,6 +259,7 @@ class Keeper(Generic[K]):
         if old is not None:
             self.stays.retire(old)
         self.stays.counts["load"] += 1
+        self.stays.load_times.add(entry.load_s or 0.0)
         self.stays.counts["guess"] += stay.guessed
         self.adjust(entry, load.wish)
         size = stay.claimed.host / MIB

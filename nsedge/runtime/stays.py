@@ -15,6 +15,7 @@ from typing import Generic
 
 from nsedge.api import ResidencyStats
 from nsedge.errors import InsufficientMemory, NsedgeError
+from nsedge.histogram import WAIT_BOUNDS_S, Stopwatch
 from nsedge.runtime import memory
 from nsedge.runtime.budget import Amount, Fits, Room, Verdict, decide
 from nsedge.runtime.entries import Entry, K, Stay, User
@@ -37,6 +38,7 @@ class Stays(Generic[K]):
         on_retire: Callable[[Stay[K]], None],
     ) -> None:
         self.counts: Counter[str] = Counter()
+        self.load_times = Stopwatch(WAIT_BOUNDS_S)
         self.changed = asyncio.Event()
         """Memory, or a model in use, became free; or somebody else says that something did."""
         self._budget = budget
@@ -219,6 +221,7 @@ class Stays(Generic[K]):
             guesses_wasted=counts["guess wasted"],
             device_budget_bytes=self._budget.device,
             device_used_bytes=used.device,
+            load_times=self.load_times.read(),
         )
 
 

@@ -8,7 +8,7 @@ import secrets
 import socket
 import ssl
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
@@ -21,7 +21,7 @@ from nsedge.errors import ConfigInvalid, Draining, EmptyPrompt, NsedgeError, Unk
 from nsedge.keyring import KeyRing, Scope
 from nsedge.version import VERSION
 from nsedge.watched import WatchedFile
-from nsedge.web import access, gate, models, openai, schema
+from nsedge.web import access, gate, models, openai, schema, seeing
 from nsedge.web.access import needs, open_to_all
 from nsedge.web.answers import DESK, json_answer
 from nsedge.web.desk import Desk
@@ -60,9 +60,10 @@ def create_app(
     """
     limits = limits or WebLimits()
     limits.check()
-    app = web.Application(middlewares=[_guard], client_max_size=limits.max_body_bytes)
+    app = web.Application(middlewares=[_count, _guard], client_max_size=limits.max_body_bytes)
     app[DESK] = Desk(service, limits, keys=keys, clock=clock)
     app.on_response_prepare.append(_mark)
+    app.cleanup_ctx.append(_measure)
     app.add_routes(
         [
             web.get("/", index),
@@ -71,6 +72,7 @@ def create_app(
             web.get("/v1/models", list_models),
             web.get("/v1/models/{name}", show_model),
             *models.ROUTES,
+            *seeing.ROUTES,
             web.post("/v1/chat/completions", chat_completions),
             web.post("/v1/completions", completions),
             web.post("/api/generate", generate),
@@ -304,9 +306,21 @@ async def _generate_request(request: web.Request, label: str) -> Request:
 
 
 @web.middleware
-async def _guard(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Name the request, keep strangers out, and turn every error into an answer."""
+async def _count(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Name the request, and keep count of what becomes of it."""
     request[gate.REQUEST_ID] = gate.label(request)
+    return await request.app[DESK].traffic.count(request, handler)
+
+
+async def _measure(app: web.Application) -> AsyncIterator[None]:
+    app[DESK].lag.start()
+    yield
+    app[DESK].lag.stop()
+
+
+@web.middleware
+async def _guard(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Keep strangers out, and turn every error into an answer."""
     desk = request.app[DESK]
     try:
         gate.check_host(request, desk.limits)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import functools
 import logging
 import secrets
@@ -27,7 +28,9 @@ from nsedge.api import (
 )
 from nsedge.errors import ConnectionLost, Draining, NotReady, NsedgeError
 from nsedge.keyring import KeyRing
+from nsedge.looplag import LoopLag
 from nsedge.watched import WatchedFile
+from nsedge.web import gate
 from nsedge.web.access import API_KEY, CALLER, refuse_exposure
 from nsedge.web.choices import Choices, Submit
 from nsedge.web.errors import Refusal, Refused
@@ -35,6 +38,7 @@ from nsedge.web.limits import WebLimits
 from nsedge.web.openai import Choice
 from nsedge.web.rates import Account, Accounts, Rate
 from nsedge.web.sse import AnswerStream, Batch, ping, settled
+from nsedge.web.traffic import Traffic
 from nsedge.web.turns import Turns
 
 ACCOUNT = web.RequestKey("account", Account)
@@ -62,6 +66,8 @@ class Desk:
         self.service = service
         self.limits = limits
         self.keys = keys
+        self.traffic = Traffic(clock=clock)
+        self.lag = LoopLag(clock=clock)
         self._clock = clock
         rate = Rate(requests=limits.requests_per_minute, tokens=limits.tokens_per_minute)
         self._accounts = Accounts(rate, clock)
@@ -173,7 +179,7 @@ class Desk:
         Raises:
             Refused: where a request failed.
         """
-        choices = Choices(self._submitter(http), requests)
+        choices = self._choices(http, requests)
         with self._under_way(choices):
             async with choices:
                 return await choices.collect()
@@ -186,7 +192,7 @@ class Desk:
         Raises:
             Refused: where a request failed before any byte was written.
         """
-        choices = Choices(self._submitter(http), requests)
+        choices = self._choices(http, requests)
         with self._under_way(choices):
             async with choices:
                 choices.watch(
@@ -200,6 +206,11 @@ class Desk:
                 await response.prepare(http)
                 await _write_all(response, choices, encoder, batch)
                 return response
+
+    def _choices(self, http: web.Request, requests: Sequence[Request]) -> Choices:
+        trace = gate.traceparent(http)
+        traced = [dataclasses.replace(request, traceparent=trace) for request in requests]
+        return Choices(self._submitter(http), traced)
 
     @property
     def under_way(self) -> int:

@@ -18,6 +18,9 @@ from nsedge.web.errors import Refusal, Refused
 from nsedge.web.limits import WebLimits
 
 REQUEST_ID = web.RequestKey("request_id", str)
+_TRACEPARENT = re.compile(
+    r"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}"
+)
 _SANE_ID = re.compile(r"[A-Za-z0-9._:-]{1,100}")
 _EXPOSED = ", ".join(
     (
@@ -35,6 +38,12 @@ def label(request: web.Request) -> str:
     """The client's own X-Request-Id where it is sane, else a new one."""
     given = request.headers.get("X-Request-Id", "")
     return given if _SANE_ID.fullmatch(given) else f"req-{secrets.token_hex(12)}"
+
+
+def traceparent(request: web.Request) -> str | None:
+    """The caller's W3C trace context, where there is one and it is well formed."""
+    given = request.headers.getall("traceparent", [])
+    return given[0] if len(given) == 1 and _TRACEPARENT.fullmatch(given[0]) else None
 
 
 def check_host(request: web.Request, limits: WebLimits) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 from nsedge.api import Event, Failed, Finished, FinishReason, Loading, Request, TextPrompt
 from nsedge.errors import BundleInvalid
 from nsedge.intake import Intake
+from nsedge.journal import Journal
 from tests.ipc import until
 from tests.unit.shelf import Shelf
 
@@ -41,6 +42,7 @@ async def door(shelf: Shelf, **options: Any) -> AsyncIterator[Door]:
     async with shelf:
         intake = Intake(
             keeper=shelf.keeper,  # type: ignore[arg-type]  # its models are never run here
+            journal=Journal(),
             check_open=lambda: None,
             clock=shelf.clock,
             **bounds,

@@ -41,7 +41,7 @@ EVENTS = [
     api.Failed.of(None, BadMessage("what?", param="type")),
 ]
 REQUESTS = [
-    api.Request(request_id="a", model="m", prompt=api.TextPrompt(text="Once")),
+    api.Request(request_id="a", model="m", prompt=api.TextPrompt(text="Once"), traceparent="t"),
     api.Request(
         request_id="b",
         model="m",
@@ -62,6 +62,7 @@ REQUESTS = [
         ),
         priority=api.Priority.BATCH,
         deadline_s=2.5,
+        traceparent="00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
     ),
 ]
 

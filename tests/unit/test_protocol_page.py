@@ -27,6 +27,8 @@ TYPES = [
     api.Health,
     api.Stats,
     api.ModelStats,
+    api.ModelTimes,
+    api.Histogram,
     api.ModelMemory,
     api.ResidencyStats,
     api.LoadResult,

@@ -1,4 +1,5 @@
-"""API keys at the shim: every route but liveness asks, and each scope opens its own."""
+"""API keys at the shim: every route that tells or does anything asks, and each scope opens its
+own."""
 
 from __future__ import annotations
 
@@ -21,6 +22,7 @@ CHAT = "/v1/chat/completions"
 HI = {"model": MODEL, "messages": [{"role": "user", "content": "one two"}]}
 ALL = (Scope.INFER, Scope.MANAGE, Scope.READ)
 LIVE = ("GET", "/live")
+KEYLESS = ("/live", "/dashboard")
 
 
 def api_key(secret: str, *scopes: Scope) -> ApiKey:
@@ -42,9 +44,7 @@ def routes() -> list[tuple[str, str]]:
 
 
 @pytest.mark.parametrize(("method", "path"), [*routes(), ("GET", "/none"), ("PUT", "/live")])
-def test_nothing_but_liveness_answers_without_a_key(
-    method: str, path: str, keys: WatchedFile[KeyRing]
-) -> None:
+def test_nothing_is_told_without_a_key(method: str, path: str, keys: WatchedFile[KeyRing]) -> None:
     heads: list[tuple[int, dict[str, str]]] = []
 
     async def test(shim: Shim) -> None:
@@ -55,7 +55,7 @@ def test_nothing_but_liveness_answers_without_a_key(
 
     served(test, keys=keys)
     ((status, headers),) = heads
-    if path == "/live" and method != "PUT":
+    if path in KEYLESS and method != "PUT":
         assert status == 200
         return
     assert status == 401
@@ -70,7 +70,7 @@ def test_every_route_says_what_it_wants() -> None:
         for resource in router.resources()
         for route in resource
     }
-    assert [path for path, scope in wanted.items() if scope is None] == ["/live"]
+    assert [path for path, scope in wanted.items() if scope is None] == [*KEYLESS]
     assert wanted[CHAT] is wanted["/api/generate"] is Scope.INFER
     assert wanted["/v1/models"] is wanted["/health"] is wanted["/"] is Scope.READ
 
@@ -106,7 +106,7 @@ def test_a_missing_scope_is_told(keys: WatchedFile[KeyRing]) -> None:
 def test_what_is_no_key_is_refused(
     header: str, keys: WatchedFile[KeyRing], caplog: pytest.LogCaptureFixture
 ) -> None:
-    caplog.set_level(logging.INFO, "nsedge.web")
+    caplog.set_level(logging.INFO, "nsedge.web.access")
     answer = answered("GET", "/v1/models", keys=keys, authorization=header)
     assert answer.status == 401
     assert error_of(answer)["code"] == "invalid_api_key"

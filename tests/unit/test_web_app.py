@@ -215,7 +215,7 @@ def test_the_index_names_every_route() -> None:
     assert "POST /v1/chat/completions" in routes
     assert "GET /v1/models/{name}" in routes
     assert "POST /api/models/load" in routes
-    assert len(routes) == 16
+    assert len(routes) == 19
 
 
 def test_a_port_in_use_is_a_configuration_error() -> None:
