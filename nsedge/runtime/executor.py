@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -20,12 +21,17 @@ from nsedge.runtime.session import open_session
 from nsedge.runtime.speculation import MOST_DRAFTED
 
 
+def _unchanged() -> None:
+    pass
+
+
 @dataclass(frozen=True, kw_only=True)
 class Source:
     """What an executor is made of.
 
     `scales` is the file that the variant's layout names, where there is one. `captures` lets a GPU
-    replay decoding as CUDA graphs.
+    replay decoding as CUDA graphs. `check` raises an NsedgeError where the files are no longer what
+    they were, or there is no memory for another session: it is called before one is opened.
     """
 
     graph: Path
@@ -36,6 +42,7 @@ class Source:
     threads: int
     scales: Path | None = None
     captures: bool = False
+    check: Callable[[], None] = _unchanged
 
 
 class Executor(ABC):
@@ -57,6 +64,8 @@ class Executor(ABC):
             requires=variant.requires,
             captures=source.captures,
         )
+        self._check = source.check
+        self._threads = source.threads
         self._session = self._open(source.threads)
         self._device = device_of(variant.device, captures=source.captures)
         self._kv = self._device.memory(variant.kv, rows=source.slots, capacity=source.capacity)
@@ -79,13 +88,25 @@ class Executor(ABC):
         return self._run(plan)
 
     def reopen(self, threads: int) -> Any:
-        """Another session of the same graph, with `threads` threads, for `use`; from any thread."""
+        """Another session of the same graph, with `threads` threads, for `use`; from any thread.
+
+        Raises:
+            BundleInvalid: the files are no longer those that were loaded.
+            InsufficientMemory: there is no room for a second session.
+        """
+        self._check()
         return self._open(threads)
 
-    def use(self, session: Any) -> None:
+    def use(self, session: Any, threads: int) -> None:
         """Go on with what `reopen` gave; the caches stay as they are."""
-        self._session = session
+        self._session, self._threads = session, threads
         self._unbind()
+
+    def recover(self) -> None:
+        """Leave nothing of a run that failed: empty caches, and another session where one can be
+        had; raises what `reopen` does."""
+        self.forget_caches()
+        self.use(self.reopen(self._threads), self._threads)
 
     @abstractmethod
     def warm_up(self) -> None:
