@@ -33,8 +33,10 @@ ROUTES = (
     "/nowhere",
 )
 METHODS = ("GET", "POST", "POST", "POST", "POST", "HEAD", "OPTIONS", "PUT", "DELETE", "BREW")
-HEADERS = ("content-type", "content-length", "transfer-encoding", "host", "origin", "expect")
-HEADERS += ("authorization", "content-encoding", "x-request-id", "upgrade", "cookie", "x")
+HEADERS = (
+    *("content-type", "content-length", "transfer-encoding", "host", "origin", "expect"),
+    *("authorization", "content-encoding", "x-request-id", "upgrade", "cookie", "x"),
+)
 VALUES = (
     *("application/json", "text/plain", "0", "1", "-1", "99999999999999999999", "chunked"),
     *("gzip", "127.0.0.1", "evil.example", "100-continue", "websocket", "Bearer x", "", "\x7f"),
@@ -106,16 +108,11 @@ class Mutants:
     def _bomb(self) -> bytes:
         """Nested deep, or claiming to be long."""
         deep = self._below(5000)
-        return self._chance.choice(
-            (
-                b"\x91" * deep,
-                b"\x81\xa1a" * deep,
-                b"\xdf\xff\xff\xff\xff",
-                b"\xdd\x7f\xff\xff\xff",
-                b"\xc6\xff\xff\xff\xff" + self._bytes(20),
-                b"\xc9\x00\xff\xff\xff\x01",
-            )
+        bombs = (
+            *(b"\x91" * deep, b"\x81\xa1a" * deep, b"\xdf\xff\xff\xff\xff"),
+            *(b"\xdd\x7f\xff\xff\xff", b"\xc6\xff\xff\xff\xff", b"\xc9\x00\xff\xff\xff\x01"),
         )
+        return self._chance.choice(bombs) + self._bytes(20)
 
     def _packed(self, *, mutated: bool = False) -> bytes:
         payload = self._message()

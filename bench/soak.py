@@ -4,8 +4,9 @@
 
 Each stream asks over ZeroMQ or over SSE for texts of many lengths, one after the other; a third of
 the requests are given up somewhere on the way, a few at once. Demanded: every request ends in one
-terminal event, nothing runs or holds cache in the end, core and shim grow by less than 2 % after the
-warm-up, and neither the time to the first token nor that between tokens drifts by more than a fifth.
+terminal event, nothing runs or holds cache in the end, core and shim grow by less than 2 % after
+the warm-up, and neither the time to the first token nor that between tokens drifts by more than a
+fifth.
 Ends with status 1 where that is not so.
 """
 
@@ -32,6 +33,7 @@ from bench.report import Noise, emit, parser, percentiles, say
 from nsedge.api import (
     Delta,
     Event,
+    Finished,
     Request,
     Sampling,
     TextPrompt,
@@ -78,6 +80,8 @@ class Tally:
 
     requests: int = 0
     cancels: int = 0
+    unqueued: int = 0
+    """Given up before any engine saw them."""
     ends: Counter[str] = field(default_factory=Counter)
     terminals: Counter[int] = field(default_factory=Counter)
     """How many requests ended with so many terminal events: all with one."""
@@ -120,7 +124,8 @@ async def over_zeromq(client: AsyncClient, model: str, wish: Wish, tally: Tally)
             if pieces.count == wish.pieces:
                 ticket.cancel()
         elif is_terminal(event):
-            kinds.append(str(getattr(event, "reason", None) or getattr(event, "code", "?")))
+            kinds.append(event.reason if isinstance(event, Finished) else "failed")
+            tally.unqueued += isinstance(event, Finished) and event.usage.prompt_tokens == 0
             ended.set()
 
     request = Request(
@@ -230,7 +235,7 @@ async def measure(options: argparse.Namespace) -> dict[str, Any]:
         "cancels": tally.cancels,
         "ends": dict(tally.ends),
         "finished_at_core": stats.finished,
-        "lost": tally.requests - sum(stats.finished.values()),
+        "lost": tally.requests - tally.unqueued - sum(stats.finished.values()),
         "terminal_events": {str(count): many for count, many in tally.terminals.items()},
         "left_behind": behind,
         "kv_tokens_left": stats.kv_tokens_used,

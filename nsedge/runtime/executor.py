@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nsedge.bundle import Variant
+from nsedge.runtime import memory
 from nsedge.runtime.binding import Device, HostDevice
 from nsedge.runtime.cuda import CUDA, CudaDevice
 from nsedge.runtime.kv import KvBytes, KvMemory
@@ -65,6 +66,8 @@ class Executor(ABC):
             captures=source.captures,
         )
         self._check = source.check
+        self._folder = source.graph.parent
+        self._ranges: frozenset[memory.Range] = frozenset()
         self._threads = source.threads
         self._session = self._open(source.threads)
         self._device = device_of(variant.device, captures=source.captures)
@@ -95,7 +98,9 @@ class Executor(ABC):
             InsufficientMemory: there is no room for a second session.
         """
         self._check()
-        return self._open(threads)
+        session = self._open(threads)
+        memory.detach(self._folder, self._ranges)
+        return session
 
     def use(self, session: Any, threads: int) -> None:
         """Go on with what `reopen` gave; the caches stay as they are."""
@@ -108,6 +113,15 @@ class Executor(ABC):
         self.forget_caches()
         self.use(self.reopen(self._threads), self._threads)
 
+    def detach(self) -> None:
+        """Hold in memory of its own what a step reads of the model's files, once steps of every
+        kind have been run: nothing that is done to the files reaches it then.
+
+        Raises:
+            MemoryError: there is none for it.
+        """
+        self._ranges = memory.detach(self._folder)
+
     @abstractmethod
     def warm_up(self) -> None:
         """Read and decode once, so that the first request finds memory and kernels ready."""
@@ -118,7 +132,7 @@ class Executor(ABC):
 
     def kv_bytes(self) -> KvBytes:
         """What the caches take; from any thread."""
-        held = [memory.held() for memory in self._caches()]
+        held = [cache.held() for cache in self._caches()]
         return KvBytes(
             resident=sum(one.resident for one in held),
             reserved=sum(one.reserved for one in held),
@@ -127,8 +141,8 @@ class Executor(ABC):
 
     def forget_caches(self) -> None:
         """Give the caches' memory back, with all that is in them."""
-        for memory in self._caches():
-            memory.forget()
+        for cache in self._caches():
+            cache.forget()
 
     def _caches(self) -> list[KvMemory]:
         return [self._kv]

@@ -98,6 +98,8 @@ class Resident:
         self._weights_bytes = growth.take()
         self._warm_up(settings, bundle.golden()[: golden.PROMPTS])
         self._arena_bytes = growth.take()
+        self.executor.detach()
+        self._weights_bytes += growth.take()
         runner: StepRunner = self.executor
         if variant.device == "cpu" and threads >= FOLLOW_FROM and not settings.threads:
             runner = follow_cores(self.executor, graph=graph, threads=threads, clock=clock)

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from nsedge.runtime.memory import available, drop_mapped, reserve, trim
+from nsedge.runtime.memory import available, detach, drop_mapped, reserve, trim
 
 SHAPE = (4, 3, 1024, 64)
 
@@ -66,6 +66,28 @@ def test_a_mapping_that_was_written_to_is_left_alone(tmp_path: Path) -> None:
         weights[5] = 77
         assert drop_mapped(tmp_path) == 0
         assert weights[5] == 77
+
+
+@pytest.mark.skipif(not Path("/proc/self/smaps").exists(), reason="reads Linux's page counts")
+def test_what_was_read_is_held_whatever_becomes_of_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "weights"
+    with _mapped(path, mmap.ACCESS_COPY) as weights:
+        assert detach(tmp_path) == frozenset()
+        assert weights[5] == 5
+        assert detach(tmp_path) == {(str(path), 0)}
+        path.write_bytes(b"")
+        assert weights[:] == bytes(range(256)) * 1024
+        assert detach(tmp_path) == frozenset()
+
+
+@pytest.mark.skipif(not Path("/proc/self/smaps").exists(), reason="reads Linux's page counts")
+def test_what_an_earlier_mapping_needed_is_held_of_a_later_one(tmp_path: Path) -> None:
+    path = tmp_path / "weights"
+    with _mapped(path, mmap.ACCESS_COPY) as weights:
+        drop_mapped(tmp_path)
+        assert detach(tmp_path, {(str(path), 0)}) == {(str(path), 0)}
+        path.write_bytes(b"")
+        assert weights[-1] == 255
 
 
 def test_other_folders_are_left_alone(tmp_path: Path) -> None:
