@@ -100,8 +100,9 @@ def drop_mapped(folder: Path) -> int:
 
 
 def detach(folder: Path, only: Collection[Range] | None = None) -> frozenset[Range]:
-    """Give mappings of files below `folder` memory of their own in place, with what they hold: those
-    of which something was read since `drop_mapped`, or those of the ranges `only`. Which they were.
+    """Give mappings of files below `folder` memory of their own, in place and with what they hold:
+    those of which something was read since `drop_mapped`, or those of the ranges `only`. Which they
+    were.
 
     Whoever reads a mapping of a file that is cut short is killed (SIGBUS), and what is written to
     the file shows in it. What was detached no longer follows the file.

@@ -28,6 +28,8 @@ from tests.faults.site import (
 )
 from tests.ipc import RawClient
 
+pytestmark = pytest.mark.integration
+
 DAY_S = 86400.0
 
 

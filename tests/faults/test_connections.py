@@ -18,6 +18,8 @@ from tests.fakes import FakeService
 from tests.faults.site import Process, Site, answer, play, until
 from tests.web_server import Connection, running
 
+pytestmark = pytest.mark.integration
+
 IDLE = 1000
 Connect = Callable[[Site], socket.socket]
 HEAD = b"POST /v1/completions HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-type: application/json\r\n"

@@ -17,6 +17,8 @@ from nsedge.runtime.usage import History
 from tests.faults.clock import Clock
 from tests.faults.site import answer, play, site, until, until_idle
 
+pytestmark = pytest.mark.integration
+
 FILES = ("cpu-x4/model.onnx.data", "cpu-x4/native.onnx", "cpu-x4/model.onnx", "tokenizer.json")
 
 

@@ -11,6 +11,8 @@ from bench.mutants import Mutants
 from nsedge.ipc.client import AsyncClient
 from tests.faults.site import Process, Site, answer, play, until, until_idle
 
+pytestmark = pytest.mark.integration
+
 FRAMES, REQUESTS = 3000, 1500
 LEAK_BYTES = 24 * 2**20
 SEEDS = [1, 2]

@@ -5,10 +5,14 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
+import pytest
+
 from nsedge.api import Delta, Failed, Sampling
 from nsedge.ipc.client import AsyncClient
 from tests.faults.poison import WORD, poisoned
 from tests.faults.site import PROMPT, answer, gather, play, site, streaming, text_of, until_idle
+
+pytestmark = pytest.mark.integration
 
 
 def test_a_step_that_raises_fails_its_batch_and_the_engine_is_rebuilt(

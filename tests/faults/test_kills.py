@@ -8,6 +8,7 @@ import threading
 from pathlib import Path
 
 import aiohttp
+import pytest
 
 from nsedge.api import Delta, Failed
 from nsedge.ipc.client import AsyncClient, Client
@@ -23,6 +24,8 @@ from tests.faults.site import (
     streaming,
     until_idle,
 )
+
+pytestmark = pytest.mark.integration
 
 BACKOFF_S = (0.1, 0.5)
 

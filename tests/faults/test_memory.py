@@ -19,6 +19,8 @@ from nsedge.ipc.client import AsyncClient
 from nsedge.runtime.cgroups import groups
 from tests.faults.site import Site, answer, play, site
 
+pytestmark = pytest.mark.integration
+
 MIB = 2**20
 FIGURES = r"other needs \d+ MiB of memory; \d+ MiB can be had"
 
