@@ -6,6 +6,7 @@ import contextlib
 import ctypes
 import math
 import mmap
+import resource
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -140,11 +141,17 @@ def _replace(mapping: _Mapping) -> None:
 
 
 def available(proc: Path = PROC, mount: Path = CGROUPS) -> int | None:
-    """Bytes that the machine and this process's cgroups still allow; None where nothing tells."""
+    """Bytes that the machine, this process's cgroups and the limit of its address space still allow;
+    None where nothing tells."""
     rooms = []
     with contextlib.suppress(OSError):  # no /proc
         lines = (proc / "meminfo").read_text(encoding="ascii").splitlines()
         rooms += [int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:")]
+    limit, _ = resource.getrlimit(resource.RLIMIT_AS)
+    if limit != resource.RLIM_INFINITY:
+        with contextlib.suppress(OSError):
+            pages = int((proc / "self" / "statm").read_text(encoding="ascii").split()[0])
+            rooms.append(max(0, limit - pages * mmap.PAGESIZE))
     for group in groups("memory", proc=proc, mount=mount):
         v1 = ("memory.limit_in_bytes", "memory.usage_in_bytes")
         files = ("memory.max", "memory.current") if group.unified else v1

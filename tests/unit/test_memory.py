@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import mmap
+import resource
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -126,6 +127,17 @@ def test_the_tightest_bound_on_memory_counts(
     for name, value in limits.items():
         (tmp_path / folder / name).write_text(f"{value}\n")
     assert available(tmp_path, tmp_path) == mib * MIB
+
+
+def test_the_limit_of_the_address_space_counts(tmp_path: Path) -> None:
+    (tmp_path / "self").mkdir()
+    (tmp_path / "self/statm").write_text("3 2 1 0 0 0 0\n")
+    soft, hard = resource.getrlimit(resource.RLIMIT_AS)
+    resource.setrlimit(resource.RLIMIT_AS, (2**50, hard))
+    try:
+        assert available(tmp_path, tmp_path) == 2**50 - 3 * mmap.PAGESIZE
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
 
 
 def test_where_nothing_tells_of_memory_nothing_is_known(tmp_path: Path) -> None:
