@@ -141,7 +141,7 @@ def _replace(mapping: _Mapping) -> None:
 
 
 def available(proc: Path = PROC, mount: Path = CGROUPS) -> int | None:
-    """Bytes that the machine, this process's cgroups and the limit of its address space still allow;
+    """Bytes that the machine, this process's cgroups and its address space still allow;
     None where nothing tells."""
     rooms = []
     with contextlib.suppress(OSError):  # no /proc
