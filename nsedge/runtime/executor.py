@@ -65,7 +65,7 @@ class Executor(ABC):
             requires=variant.requires,
             captures=source.captures,
         )
-        self._check = source.check
+        self._check_files = source.check
         self._folder = source.graph.parent
         self._ranges: frozenset[memory.Range] = frozenset()
         self._threads = source.threads
@@ -97,7 +97,7 @@ class Executor(ABC):
             BundleInvalid: the files are no longer those that were loaded.
             InsufficientMemory: there is no room for a second session.
         """
-        self._check()
+        self._check_files()
         session = self._open(threads)
         memory.detach(self._folder, self._ranges)
         return session
