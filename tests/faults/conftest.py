@@ -18,6 +18,5 @@ def standing(starter_bundle: Path) -> Iterator[Site]:
     """A core and a shim that outlive what is done to them: shared by the tests of clients that
     misbehave, each of which leaves them as they were."""
     with site(starter_bundle, core="heartbeat_s = 0.3\nliveness_s = 1.0\n") as made:
-        made.core.start()
-        made.shim.start()
+        made.start()
         yield made

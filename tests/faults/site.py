@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bench.daemon import free_port
+from bench.daemon import free_port, healthy
 from nsedge.api import Delta, Event, Finished, ModelStats, Sampling
 from nsedge.ipc.client import AsyncClient
 from nsedge.stream import EventStream
@@ -139,6 +139,12 @@ class Site:
     @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}"
+
+    def start(self) -> None:
+        """Start both, and wait until the shim has found the core."""
+        self.core.start()
+        self.shim.start()
+        asyncio.run(asyncio.wait_for(healthy(self.url), PATIENCE_S))
 
     @property
     def socket(self) -> str:

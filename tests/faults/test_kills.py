@@ -42,8 +42,7 @@ def sse_body(where: Site) -> dict[str, object]:
 def test_killing_the_core_ends_every_stream_and_clients_come_back(starter_bundle: Path) -> None:
     """Over ZeroMQ, with and without asyncio, and over HTTP."""
     with site(starter_bundle) as where:
-        where.core.start()
-        where.shim.start()
+        where.start()
         begun, last = threading.Event(), []
 
         def plain() -> None:

@@ -8,14 +8,16 @@ import signal
 import sys
 from collections.abc import AsyncIterator
 
+import pytest
+
 from nsedge.ipc.client import AsyncClient
 from tests.faults.site import REPOSITORY, Site, answer, play, until_idle
+
+pytestmark = pytest.mark.integration
 
 READER = """
 import sys
 from nsedge.ipc.client import Client, Delta, Sampling
-
-pytestmark = pytest.mark.integration
 endpoint, model, tokens = sys.argv[1:]
 sampling = Sampling(temperature=0.0, max_tokens=int(tokens), ignore_eos=True)
 with Client(endpoint) as client:
