@@ -31,7 +31,7 @@ lint: $(INSTALLED) ## style, types and import contracts
 
 .PHONY: unit
 unit: $(INSTALLED) ## the tests that need no model
-	$(PYTEST) --ignore=tests/export --ignore=tests/integration --ignore=tests/systemd
+	$(PYTEST) --ignore=tests/export --ignore=tests/integration --ignore=tests/systemd --ignore=tests/faults
 
 .PHONY: exporters
 exporters: $(INSTALLED) ## export small models through torch and Optimum
@@ -44,6 +44,10 @@ integration: bundle ## the real model through every door
 .PHONY: systemd
 systemd: bundle ## the installed units under a real systemd (root and systemd-nspawn; else skipped)
 	$(PYTEST) tests/systemd
+
+.PHONY: faults
+faults: bundle ## kill, starve, stop and flood the real daemon
+	$(PYTEST) tests/faults
 
 .PHONY: bundle
 bundle: $(INSTALLED) ## the starter model's bundle, built once and kept in the cache

@@ -49,6 +49,9 @@ class TimedRunner:
         self.model_s += time.perf_counter() - began
         return logits
 
+    def recover(self) -> None:
+        self._runner.recover()
+
 
 class Bench:
     """An engine that is stepped from here."""

@@ -36,8 +36,12 @@ class Reopening(Protocol):
         """A session with `threads` threads. Slow; called beside `run`."""
         ...
 
-    def use(self, session: Any) -> None:
-        """Go on with what `reopen` gave."""
+    def use(self, session: Any, threads: int) -> None:
+        """Go on with what `reopen` gave for as many threads."""
+        ...
+
+    def recover(self) -> None:
+        """Go on as if newly opened."""
         ...
 
 
@@ -80,6 +84,10 @@ class Elastic:
             self._follow(now_s)
         return self._executor.run(plan)
 
+    def recover(self) -> None:
+        """Go on as if newly opened, with as many threads."""
+        self._executor.recover()
+
     def _follow(self, now_s: float) -> None:
         free = self._free()
         wanted = self._choice.take(now_s, free)
@@ -96,6 +104,6 @@ class Elastic:
             log.warning("stays at %d threads from now on", self._threads, exc_info=error)
             self._next_s = math.inf
         elif threads == self._choice.threads:
-            self._executor.use(opened.result())
+            self._executor.use(opened.result(), threads)
             self._threads = threads
             memory.trim()

@@ -43,6 +43,10 @@ class StepRunner(Protocol):
         With a draft there is one row more for each of its guesses.
         """
 
+    def recover(self) -> None:
+        """Go on as if newly opened, after a run that failed. Where that raises, what is there is
+        run again."""
+
 
 @dataclass(eq=False, slots=True, kw_only=True)
 class Job:
@@ -320,6 +324,11 @@ class Engine:
         for job in list(self._jobs.values()):
             if job.sequence.state is State.ENDED:
                 self._fail(job, failure)
+        self._hand_over()  # before what may take seconds
+        try:
+            self._runner.recover()
+        except Exception:
+            log.exception("the model goes on with the session in which a step failed")
 
     def _hand_over(self) -> None:
         if self._events:

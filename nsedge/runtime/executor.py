@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -12,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nsedge.bundle import Variant
+from nsedge.runtime import memory
 from nsedge.runtime.binding import Device, HostDevice
 from nsedge.runtime.cuda import CUDA, CudaDevice
 from nsedge.runtime.kv import KvBytes, KvMemory
@@ -20,12 +22,17 @@ from nsedge.runtime.session import open_session
 from nsedge.runtime.speculation import MOST_DRAFTED
 
 
+def _unchanged() -> None:
+    pass
+
+
 @dataclass(frozen=True, kw_only=True)
 class Source:
     """What an executor is made of.
 
     `scales` is the file that the variant's layout names, where there is one. `captures` lets a GPU
-    replay decoding as CUDA graphs.
+    replay decoding as CUDA graphs. `check` raises an NsedgeError where the files are no longer what
+    they were, or there is no memory for another session: it is called before one is opened.
     """
 
     graph: Path
@@ -36,6 +43,7 @@ class Source:
     threads: int
     scales: Path | None = None
     captures: bool = False
+    check: Callable[[], None] = _unchanged
 
 
 class Executor(ABC):
@@ -57,6 +65,10 @@ class Executor(ABC):
             requires=variant.requires,
             captures=source.captures,
         )
+        self._check_files = source.check
+        self._folder = source.graph.parent
+        self._ranges: frozenset[memory.Range] = frozenset()
+        self._threads = source.threads
         self._session = self._open(source.threads)
         self._device = device_of(variant.device, captures=source.captures)
         self._kv = self._device.memory(variant.kv, rows=source.slots, capacity=source.capacity)
@@ -79,13 +91,36 @@ class Executor(ABC):
         return self._run(plan)
 
     def reopen(self, threads: int) -> Any:
-        """Another session of the same graph, with `threads` threads, for `use`; from any thread."""
-        return self._open(threads)
+        """Another session of the same graph, with `threads` threads, for `use`; from any thread.
 
-    def use(self, session: Any) -> None:
+        Raises:
+            BundleInvalid: the files are no longer those that were loaded.
+            InsufficientMemory: there is no room for a second session.
+        """
+        self._check_files()
+        session = self._open(threads)
+        memory.detach(self._folder, self._ranges)
+        return session
+
+    def use(self, session: Any, threads: int) -> None:
         """Go on with what `reopen` gave; the caches stay as they are."""
-        self._session = session
+        self._session, self._threads = session, threads
         self._unbind()
+
+    def recover(self) -> None:
+        """Leave nothing of a run that failed: empty caches, and another session where one can be
+        had; raises what `reopen` does."""
+        self.forget_caches()
+        self.use(self.reopen(self._threads), self._threads)
+
+    def detach(self) -> None:
+        """Hold in memory of its own what a step reads of the model's files, once steps of every
+        kind have been run: nothing that is done to the files reaches it then.
+
+        Raises:
+            MemoryError: there is none for it.
+        """
+        self._ranges = memory.detach(self._folder)
 
     @abstractmethod
     def warm_up(self) -> None:
@@ -97,7 +132,7 @@ class Executor(ABC):
 
     def kv_bytes(self) -> KvBytes:
         """What the caches take; from any thread."""
-        held = [memory.held() for memory in self._caches()]
+        held = [cache.held() for cache in self._caches()]
         return KvBytes(
             resident=sum(one.resident for one in held),
             reserved=sum(one.reserved for one in held),
@@ -106,8 +141,8 @@ class Executor(ABC):
 
     def forget_caches(self) -> None:
         """Give the caches' memory back, with all that is in them."""
-        for memory in self._caches():
-            memory.forget()
+        for cache in self._caches():
+            cache.forget()
 
     def _caches(self) -> list[KvMemory]:
         return [self._kv]

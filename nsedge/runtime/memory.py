@@ -6,7 +6,8 @@ import contextlib
 import ctypes
 import math
 import mmap
-from collections.abc import Iterator
+import resource
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,11 +18,21 @@ from nsedge.runtime.cgroups import CGROUPS, PROC, groups
 
 _SMAPS = Path("/proc/self/smaps")
 _libc = ctypes.CDLL(None)
+for _name in ("mmap", "mremap"):
+    if hasattr(_libc, _name):
+        getattr(_libc, _name).restype = ctypes.c_void_p
 
 OWN_BLOCK_BYTES = 256 * 1024
 # malloc.h, and DEFAULT_MMAP_THRESHOLD_MAX on 64 bits.
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
 _LARGEST_THRESHOLD = 32 * 2**20
+# sys/mman.h, on Linux.
+_MREMAP_MAYMOVE, _MREMAP_FIXED = 1, 2
+_MAP_FAILED = 2 ** (8 * ctypes.sizeof(ctypes.c_void_p)) - 1
+_DELETED = " (deleted)"
+
+Range = tuple[str, int]
+"""A mapped file, and where in it a mapping begins."""
 
 
 def reserve(shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[np.generic]:
@@ -89,12 +100,58 @@ def drop_mapped(folder: Path) -> int:
     return dropped
 
 
+def detach(folder: Path, only: Collection[Range] | None = None) -> frozenset[Range]:
+    """Give mappings of files below `folder` memory of their own, in place and with what they hold:
+    those of which something was read since `drop_mapped`, or those of the ranges `only`. Which they
+    were.
+
+    Whoever reads a mapping of a file that is cut short is killed (SIGBUS), and what is written to
+    the file shows in it. What was detached no longer follows the file.
+    """
+    prefix = f"{folder.resolve()}/"
+    ranges = set()
+    with contextlib.suppress(OSError):  # no /proc: nothing is known of the mappings
+        for mapping in list(_mappings()):
+            range_ = mapping.path.removesuffix(_DELETED), mapping.offset
+            wanted = mapping.resident > 0 if only is None else range_ in only
+            if mapping.path.startswith(prefix) and wanted:
+                _replace(mapping)
+                ranges.add(range_)
+    return frozenset(ranges)
+
+
+def _replace(mapping: _Mapping) -> None:
+    """Move a copy to where `mapping` is, in one go: it can be read all the while.
+
+    Raises:
+        MemoryError: there is none for the copy; the mapping is as it was.
+    """
+    size = ctypes.c_size_t(mapping.size)
+    none = ctypes.c_void_p(None)
+    access, kind = mmap.PROT_READ | mmap.PROT_WRITE, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
+    copy = _libc.mmap(none, size, access, kind, -1, ctypes.c_long(0))
+    if copy in (None, _MAP_FAILED):
+        raise MemoryError(f"{mapping.size} bytes of {mapping.path} cannot be held in memory")
+    ctypes.memmove(copy, mapping.start, mapping.size)
+    how = _MREMAP_MAYMOVE | _MREMAP_FIXED
+    place = ctypes.c_void_p(mapping.start)
+    moved = _libc.mremap(ctypes.c_void_p(copy), size, size, how, place)
+    if moved != mapping.start:
+        raise MemoryError(f"{mapping.path} cannot be replaced in memory")
+
+
 def available(proc: Path = PROC, mount: Path = CGROUPS) -> int | None:
-    """Bytes that the machine and this process's cgroups still allow; None where nothing tells."""
+    """Bytes that the machine, this process's cgroups and its address space still allow;
+    None where nothing tells."""
     rooms = []
     with contextlib.suppress(OSError):  # no /proc
         lines = (proc / "meminfo").read_text(encoding="ascii").splitlines()
         rooms += [int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:")]
+    limit, _ = resource.getrlimit(resource.RLIMIT_AS)
+    if limit != resource.RLIM_INFINITY:
+        with contextlib.suppress(OSError):
+            pages = int((proc / "self" / "statm").read_text(encoding="ascii").split()[0])
+            rooms.append(max(0, limit - pages * mmap.PAGESIZE))
     for group in groups("memory", proc=proc, mount=mount):
         v1 = ("memory.limit_in_bytes", "memory.usage_in_bytes")
         files = ("memory.max", "memory.current") if group.unified else v1
@@ -111,6 +168,8 @@ class _Mapping:
     start: int
     size: int
     path: str
+    offset: int
+    """In the file."""
     resident: int = 0
     written: bool = False
 
@@ -124,10 +183,15 @@ def _mappings() -> Iterator[_Mapping]:
             if current is not None:
                 yield current
             start, end = (int(address, 16) for address in words[0].split("-"))
-            current = _Mapping(start, end - start, words[5] if len(words) == 6 else "")
+            current = _Mapping(start, end - start, _path(words), int(words[2], 16))
         elif current is not None and words[0] == "Rss:":
             current.resident = int(words[1]) * 1024
         elif current is not None and words[0] == "Anonymous:":
             current.written |= words[1] != "0"
     if current is not None:
         yield current
+
+
+def _path(words: list[str]) -> str:
+    """The file of a mapping's first line; empty for one of none."""
+    return words[5] if len(words) == 6 else ""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import functools
 import logging
 from collections.abc import Callable
 from pathlib import Path, PurePosixPath
@@ -13,7 +14,7 @@ from tokenizers import Tokenizer
 from nsedge import native
 from nsedge.api import ModelInfo, ModelMemory, ModelState, ModelStats
 from nsedge.bundle import Bundle, GoldenPrompt, Variant
-from nsedge.errors import BundleInvalid, DeviceUnavailable
+from nsedge.errors import BundleInvalid, DeviceUnavailable, InsufficientMemory
 from nsedge.runtime import golden, memory, trust
 from nsedge.runtime.budget import Amount
 from nsedge.runtime.cores import CpuMeter, usable_cores
@@ -90,12 +91,15 @@ class Resident:
                 capacity=self.capacity,
                 threads=threads,
                 scales=None if variant.kv.scales is None else bundle.file(variant.kv.scales),
+                check=functools.partial(check_reopening, bundle, variant),
             )
         )
         told(ModelState.WARMING, 1.0)
         self._weights_bytes = growth.take()
         self._warm_up(settings, bundle.golden()[: golden.PROMPTS])
         self._arena_bytes = growth.take()
+        self.executor.detach()
+        self._weights_bytes += growth.take()
         runner: StepRunner = self.executor
         if variant.device == "cpu" and threads >= FOLLOW_FROM and not settings.threads:
             runner = follow_cores(self.executor, graph=graph, threads=threads, clock=clock)
@@ -227,19 +231,36 @@ def follow_cores(
     executor: Executor, *, graph: Path, threads: int, clock: Callable[[], float]
 ) -> Elastic:
     """`executor`, which runs `graph` with `threads` threads, with fewer where cores are taken."""
-    weights = sum(file.stat().st_size for file in graph.parent.iterdir())
-
-    def affordable() -> bool:
-        room = memory.available()
-        return room is None or room > 2 * weights
-
     return Elastic(
         executor,
         choice=ThreadChoice(most=threads),
         free=CpuMeter().free,
         clock=clock,
-        affordable=affordable,
+        affordable=lambda: lacking(graph) is None,
     )
+
+
+def lacking(graph: Path) -> InsufficientMemory | None:
+    """Why there is no room for a second session of `graph`; None where there is."""
+    need = 2 * sum(file.stat().st_size for file in graph.parent.iterdir())
+    room = memory.available()
+    if room is None or room > need:
+        return None
+    return InsufficientMemory(
+        f"another session of {graph} needs {need >> 20} MiB; {room >> 20} MiB can be had"
+    )
+
+
+def check_reopening(bundle: Bundle, variant: Variant) -> None:
+    """Whether a second session may be opened of what was loaded once.
+
+    Raises:
+        InsufficientMemory: there is no room for it.
+        BundleInvalid: a file was altered since, or cannot be read.
+    """
+    if (error := lacking(bundle.file(variant.graph))) is not None:
+        raise error
+    trust.verify(bundle, variant)
 
 
 def load(

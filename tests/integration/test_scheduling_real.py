@@ -49,6 +49,9 @@ class Recorder:
         self.first += [row.copy() for row in logits[len(plan.decode) :]]
         return logits
 
+    def recover(self) -> None:
+        self._executor.recover()
+
 
 class Scene:
     """The real model under an engine that is stepped from here."""

@@ -38,7 +38,8 @@ def answers(resident: Resident, *, switches: dict[int, int]) -> list[tuple[int, 
     outputs = [_submit(resident, text, seed) for seed, text in enumerate(texts)]
     for step in range(STEPS):
         if step in switches:
-            resident.executor.use(resident.executor.reopen(switches[step]))
+            threads = switches[step]
+            resident.executor.use(resident.executor.reopen(threads), threads)
         resident.engine.drain_inbox(wait=False)
         resident.engine.step()
     return [tuple(ids) for ids in outputs]

@@ -51,9 +51,11 @@ class RowModel:
         self.says: Callable[[list[int]], int] = next_token
         self.rows: list[list[int]] = [[] for _ in range(slots)]
         self.fail_next = False
+        self.recovered = 0
         self.chunks: list[int] = []
         self.copies: list[KvCopy | KvSwap] = []
         self.on_step: Callable[[StepPlan], None] = lambda plan: None
+        self.on_recover: Callable[[], None] = lambda: None
 
     def run(self, plan: StepPlan) -> NDArray[np.float32]:
         self.on_step(plan)
@@ -78,6 +80,11 @@ class RowModel:
         logits = np.zeros((len(said), VOCAB), np.float32)
         logits[np.arange(len(said)), said] = 9.0
         return logits
+
+    def recover(self) -> None:
+        self.recovered += 1
+        self.on_recover()
+        self.rows = [[] for _ in self.rows]
 
     def _copy(self, copy: KvCopy | KvSwap) -> None:
         if isinstance(copy, KvCopy):

@@ -23,6 +23,7 @@ class Model:
     def __init__(self, threads: int) -> None:
         self.threads = threads
         self.opened: list[int] = []
+        self.recovered = 0
         self.error: Exception | None = None
 
     def run(self, plan: StepPlan) -> NDArray[np.float32]:
@@ -34,8 +35,12 @@ class Model:
             raise self.error
         return threads
 
-    def use(self, session: int) -> None:
-        self.threads = session
+    def use(self, session: int, threads: int) -> None:
+        assert session == threads
+        self.threads = threads
+
+    def recover(self) -> None:
+        self.recovered += 1
 
 
 class Opener(futures.Executor):
@@ -147,6 +152,13 @@ def test_where_none_can_be_opened_it_stays_and_says_so(caplog: pytest.LogCapture
     assert rig.model.opened == [1]
     assert "stays at 2 threads" in caplog.text
     assert "the bundle is gone" in caplog.text
+
+
+def test_after_a_failed_step_the_model_goes_on_with_as_many_threads() -> None:
+    rig = Rig()
+    rig.elastic.recover()
+    assert rig.model.recovered == 1
+    assert rig.elastic.threads == 2
 
 
 def test_the_cores_are_looked_at_now_and_then_only() -> None:

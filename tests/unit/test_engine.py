@@ -19,6 +19,7 @@ from nsedge.api import (
     Started,
     is_terminal,
 )
+from nsedge.errors import BundleInvalid
 from tests.unit.rig import END, VOCAB, Rig, continuation
 
 PROMPT = tuple(range(1, 13))
@@ -170,6 +171,36 @@ def test_a_failed_step_fails_those_at_work_and_nobody_else() -> None:
         assert isinstance(end, Failed)
         assert (end.code, end.retryable) == ("engine_failure", True)
     assert said(rig.events["c"]) == continuation(PROMPT, 4, ignore_end=True)
+    assert rig.model.recovered == 1
+
+
+def test_those_of_a_failed_step_hear_of_it_before_the_model_is_opened_anew() -> None:
+    rig = Rig()
+    rig.submit("a", PROMPT, 4)
+    told: list[bool] = []
+    rig.model.on_recover = lambda: told.append(_failed(rig.events["a"]))
+    rig.model.fail_next = True
+    rig.run()
+    assert told == [True]
+
+
+def test_a_model_that_cannot_be_opened_anew_goes_on_as_it_is(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    rig = Rig()
+
+    def damaged() -> None:
+        raise BundleInvalid("the graph was altered")
+
+    rig.model.on_recover = damaged
+    rig.submit("a", PROMPT, 4)
+    rig.model.fail_next = True
+    rig.run()
+    assert _failed(rig.events["a"])
+    assert "the graph was altered" in caplog.text
+    rig.submit("b", PROMPT, 4, ignore_end=True)
+    rig.run()
+    assert said(rig.events["b"]) == continuation(PROMPT, 4, ignore_end=True)
 
 
 def test_a_step_that_fails_while_it_is_told_leaves_nobody_waiting(

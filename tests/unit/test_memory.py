@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import mmap
+import resource
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from nsedge.runtime.memory import available, drop_mapped, reserve, trim
+from nsedge.runtime.memory import available, detach, drop_mapped, reserve, trim
 
 SHAPE = (4, 3, 1024, 64)
 
@@ -68,6 +69,28 @@ def test_a_mapping_that_was_written_to_is_left_alone(tmp_path: Path) -> None:
         assert weights[5] == 77
 
 
+@pytest.mark.skipif(not Path("/proc/self/smaps").exists(), reason="reads Linux's page counts")
+def test_what_was_read_is_held_whatever_becomes_of_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "weights"
+    with _mapped(path, mmap.ACCESS_COPY) as weights:
+        assert detach(tmp_path) == frozenset()
+        assert weights[5] == 5
+        assert detach(tmp_path) == {(str(path), 0)}
+        path.write_bytes(b"")
+        assert weights[:] == bytes(range(256)) * 1024
+        assert detach(tmp_path) == frozenset()
+
+
+@pytest.mark.skipif(not Path("/proc/self/smaps").exists(), reason="reads Linux's page counts")
+def test_what_an_earlier_mapping_needed_is_held_of_a_later_one(tmp_path: Path) -> None:
+    path = tmp_path / "weights"
+    with _mapped(path, mmap.ACCESS_COPY) as weights:
+        drop_mapped(tmp_path)
+        assert detach(tmp_path, {(str(path), 0)}) == {(str(path), 0)}
+        path.write_bytes(b"")
+        assert weights[-1] == 255
+
+
 def test_other_folders_are_left_alone(tmp_path: Path) -> None:
     with _mapped(tmp_path / "weights", mmap.ACCESS_COPY) as weights:
         assert weights[1] == 1
@@ -104,6 +127,17 @@ def test_the_tightest_bound_on_memory_counts(
     for name, value in limits.items():
         (tmp_path / folder / name).write_text(f"{value}\n")
     assert available(tmp_path, tmp_path) == mib * MIB
+
+
+def test_the_limit_of_the_address_space_counts(tmp_path: Path) -> None:
+    (tmp_path / "self").mkdir()
+    (tmp_path / "self/statm").write_text("3 2 1 0 0 0 0\n")
+    soft, hard = resource.getrlimit(resource.RLIMIT_AS)
+    resource.setrlimit(resource.RLIMIT_AS, (2**50, hard))
+    try:
+        assert available(tmp_path, tmp_path) == 2**50 - 3 * mmap.PAGESIZE
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
 
 
 def test_where_nothing_tells_of_memory_nothing_is_known(tmp_path: Path) -> None:

@@ -1,0 +1,193 @@
+"""What is almost a message, or almost an HTTP request: the same from the same seed, for ever."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Callable
+from typing import Any
+
+import msgpack
+
+MAGIC = b"nsedge/1"
+NOBODY = "nobody"
+"""A model that is not there."""
+REAL_SHARE = 0.02
+"""Of requests, those for the model that is."""
+VERSION = "1.2"
+
+ROUTES = (
+    "/",
+    "/live",
+    "/health",
+    "/v1/models",
+    "/v1/models/nobody",
+    "/v1/chat/completions",
+    "/v1/completions",
+    "/api/generate",
+    "/api/generate/stream",
+    "/api/models",
+    "/api/models/usage",
+    "/api/models/load",
+    "/api/models/alias",
+    "/nowhere",
+)
+METHODS = ("GET", "POST", "POST", "POST", "POST", "HEAD", "OPTIONS", "PUT", "DELETE", "BREW")
+HEADERS = (
+    *("content-type", "content-length", "transfer-encoding", "host", "origin", "expect"),
+    *("authorization", "content-encoding", "x-request-id", "upgrade", "cookie", "x"),
+)
+VALUES = (
+    *("application/json", "text/plain", "0", "1", "-1", "99999999999999999999", "chunked"),
+    *("gzip", "127.0.0.1", "evil.example", "100-continue", "websocket", "Bearer x", "", "\x7f"),
+)
+NUMBERS = (0, 1, -1, 2**31, 2**63 - 1, -(2**63), 2**64 - 1, 0.0, 1e308, float("inf"), float("nan"))
+WORDS = ("", "a", "user", "1.2", "\0", "\ud7ff", "🦫", "a" * 300, "../../etc/passwd", "{{ x }}")
+
+
+class Mutants:
+    """Makes messages that are almost right."""
+
+    def __init__(self, seed: int, *, model: str) -> None:
+        self._chance = random.Random(seed)
+        self._model = model
+
+    def frames(self) -> list[bytes]:
+        """The frames of a message to a ROUTER socket."""
+        makers: tuple[Callable[[], list[bytes]], ...] = (
+            lambda: [self._bytes(300) for _ in range(self._chance.randrange(1, 6))],
+            lambda: [MAGIC, self._bytes(300)],
+            lambda: [self._flipped(MAGIC), self._packed()],
+            lambda: [MAGIC, self._flipped(self._packed())],
+            lambda: [MAGIC, self._flipped(self._packed())],
+            lambda: [MAGIC, self._cut(self._packed())],
+            lambda: [MAGIC, self._packed(mutated=True)],
+            lambda: [MAGIC, self._packed(mutated=True)],
+            lambda: [MAGIC, self._packed()],
+            lambda: [MAGIC, *(self._packed(mutated=True) for _ in range(self._below(70)))],
+            lambda: [MAGIC, self._bomb()],
+        )
+        return self._chance.choice(makers)()
+
+    def request(self) -> bytes:
+        """The bytes of an HTTP/1.1 request, its connection to be closed after it."""
+        choose = self._chance.choice
+        body = self._body()
+        headers = {"host": "127.0.0.1", "content-type": "application/json"}
+        headers |= {"content-length": str(len(body)), "connection": "close"}
+        if self._chance.random() < 0.3:
+            headers[choose(HEADERS)] = choose(VALUES)
+        path = choose(ROUTES) + choose(("", "", "", "?a=b", "%00", "/", "/../x", "?" + "q" * 300))
+        lines = [f"{choose(METHODS)} {path} HTTP/{choose(('1.1', '1.1', '1.1', '1.0', '9'))}"]
+        lines += [f"{name}: {value}" for name, value in headers.items()]
+        head = "\r\n".join(lines).encode("utf-8", "surrogatepass") + b"\r\n\r\n"
+        whole = head + body
+        makers = (
+            *(lambda: whole, lambda: whole, lambda: whole, lambda: whole),
+            *(lambda: self._flipped(whole), lambda: self._flipped(head) + body),
+            lambda: self._cut(whole),
+            lambda: self._bytes(600),
+        )
+        return choose(makers)()
+
+    def _below(self, limit: int) -> int:
+        return self._chance.randrange(1, limit)
+
+    def _bytes(self, limit: int) -> bytes:
+        return self._chance.randbytes(self._below(limit))
+
+    def _flipped(self, valid: bytes) -> bytes:
+        changed = bytearray(valid)
+        for _ in range(self._below(6)):
+            changed[self._chance.randrange(len(changed))] = self._chance.randrange(256)
+        return bytes(changed)
+
+    def _cut(self, valid: bytes) -> bytes:
+        return valid[: self._below(len(valid))] + self._chance.choice((b"", self._bytes(20)))
+
+    def _bomb(self) -> bytes:
+        """Nested deep, or claiming to be long."""
+        deep = self._below(5000)
+        bombs = (
+            *(b"\x91" * deep, b"\x81\xa1a" * deep, b"\xdf\xff\xff\xff\xff"),
+            *(b"\xdd\x7f\xff\xff\xff", b"\xc6\xff\xff\xff\xff", b"\xc9\x00\xff\xff\xff\x01"),
+        )
+        return self._chance.choice(bombs) + self._bytes(20)
+
+    def _packed(self, *, mutated: bool = False) -> bytes:
+        payload = self._message()
+        if mutated:
+            self._mutate(payload)
+        return bytes(msgpack.packb(payload))
+
+    def _body(self) -> bytes:
+        if self._chance.random() < 0.15:
+            return self._bytes(200)
+        payload = self._wish()
+        if self._chance.random() < 0.7:
+            self._mutate(payload)
+        text = json.dumps(payload, default=str)
+        return text.encode("utf-8", "surrogatepass")
+
+    def _target(self) -> str:
+        return self._model if self._chance.random() < REAL_SHARE else NOBODY
+
+    def _wish(self) -> dict[str, Any]:
+        turn = {"role": "user", "content": "Once"}
+        wish = {"prompt": "Once", "messages": [turn], "text": "Once", "max_tokens": self._below(4)}
+        return {"model": self._target(), "stream": self._chance.random() < 0.5, **wish}
+
+    def _message(self) -> dict[str, Any]:
+        """A right one, of any type but those that would take the real model away."""
+        label, model = f"f{self._below(30)}", self._target()
+        sampling = {"max_tokens": self._below(4), "temperature": 0.0}
+        asked = {"id": label, "model": model, "sampling": sampling}
+        session = self._chance.randbytes(16)
+        return self._chance.choice(
+            (
+                {"type": "hello", "protocol": VERSION, "client": "fuzz"},
+                {"type": "generate", "text": "Once", "credit": self._below(1000), **asked},
+                {"type": "chat", "messages": [{"role": "user", "content": "Once"}], **asked},
+                {"type": "credit", "id": label, "bytes": self._below(1000)},
+                {"type": "cancel", "session": session, "id": label},
+                {"type": "ping", "session": session},
+                {"type": "models", "id": label},
+                {"type": "stats", "id": label},
+                {"type": "health", "id": label},
+                {"type": "usage", "id": label},
+                {"type": "load", "id": label, "model": NOBODY},
+                {"type": "alias", "id": label, "alias": "other", "model": NOBODY},
+                {"type": "bye"},
+            )
+        )
+
+    def _mutate(self, payload: dict[str, Any]) -> None:
+        """Take away, change or add a few fields, of the payload or of what is in it."""
+        for _ in range(self._below(4)):
+            name = self._chance.choice((*payload, self._chance.choice(WORDS)))
+            inner = payload.get(name)
+            if isinstance(inner, dict) and inner and self._chance.random() < 0.7:
+                self._mutate(inner)
+            elif self._chance.random() < 0.3:
+                payload.pop(name, None)
+            else:
+                payload[name] = self._anything()
+
+    def _anything(self, depth: int = 3) -> Any:
+        kind = self._chance.randrange(8 if depth else 5)
+        match kind:
+            case 0:
+                return self._chance.choice(NUMBERS)
+            case 1:
+                return self._chance.choice(WORDS)
+            case 2:
+                return self._chance.choice((None, True, False))
+            case 3:
+                return self._chance.randrange(-1000, 1000)
+            case 4:
+                return self._bytes(40).decode("latin-1")
+            case 5 | 6:
+                return [self._anything(depth - 1) for _ in range(self._below(4))]
+            case _:
+                names = [self._chance.choice(WORDS) for _ in range(self._below(4))]
+                return {name: self._anything(depth - 1) for name in names}
