@@ -258,8 +258,7 @@ class AsyncClient:
         if label in self._tickets:
             raise OutOfOrder(f"request {label!r} is still live on this client", param="id")
         frame = protocol.encode_request(request, credit=self._credit_bytes)
-        size = len(protocol.MAGIC) + len(frame)
-        if size > welcome.max_message_bytes:
+        if (size := len(protocol.MAGIC) + len(frame)) > welcome.max_message_bytes:
             raise MessageTooLarge(
                 f"the request has {size} bytes; the daemon takes {welcome.max_message_bytes}"
             )
@@ -270,15 +269,14 @@ class AsyncClient:
         return ticket
 
     async def _ask(self, query: wire.Query) -> wire.Reply:
-        if self._connection is None:
+        connection = self._connection
+        if connection is None:
             raise self._missing()
+        send = connection.send_control if isinstance(query, wire.HealthQuery) else connection.send
         future: asyncio.Future[wire.Reply] = asyncio.get_running_loop().create_future()
         self._queries[query.id] = future
         try:
-            if isinstance(query, wire.HealthQuery):
-                self._connection.send_control(query)
-            else:
-                self._connection.send(query)
+            send(query)
             reply = await future
         finally:
             del self._queries[query.id]
@@ -362,14 +360,11 @@ class AsyncClient:
 
     def _hear(self, message: wire.ServerMessage, size: int) -> None:
         match message:
-            case wire.Delta():
+            case wire.Delta() | wire.Started() | wire.Loading():
                 ticket = self._tickets.get(message.id)
                 if ticket is not None:
-                    ticket.arrived(size)
-                    self._deliver(ticket, protocol.event_of(message))
-            case wire.Started() | wire.Loading():
-                ticket = self._tickets.get(message.id)
-                if ticket is not None:
+                    if isinstance(message, wire.Delta):
+                        ticket.arrived(size)
                     self._deliver(ticket, protocol.event_of(message))
             case wire.Finished():
                 ticket = self._tickets.pop(message.id, None)
