@@ -22,7 +22,7 @@ from nsedge.ipc.client import AsyncClient
 from nsedge.stream import EventStream
 from tests.ipc import short_directory
 
-PATIENCE_S = 120.0
+PATIENCE_S = 30.0
 REPOSITORY = Path(__file__).parents[2]
 PROMPT = "Once upon a time"
 GREEDY = Sampling(temperature=0.0, max_tokens=16, ignore_eos=True)
@@ -54,12 +54,15 @@ class Process:
 
     def spawn(self) -> None:
         """Start it, and do not wait."""
-        plain = {key: value for key, value in os.environ.items() if not key.startswith("NSEDGE_")}
+        not_ours = ("NSEDGE_", "WATCHDOG_", "LISTEN_")
+        plain = {key: value for key, value in os.environ.items() if not key.startswith(not_ours)}
         notify = str(self._folder / f"{self._name}.notify")
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(
                 [sys.executable, *self._words],
                 env={**plain, "NOTIFY_SOCKET": notify},
+                stdin=subprocess.DEVNULL,
+                stdout=log,
                 stderr=log,
                 cwd=REPOSITORY,
                 start_new_session=True,
