@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import functools
 import math
-import os
 from collections.abc import Callable, Coroutine
 from pathlib import Path
 
@@ -15,7 +14,6 @@ from nsedge.api import ModelState, Priority
 from nsedge.errors import BundleInvalid, InsufficientMemory, NsedgeError, Unavailable, UnknownModel
 from nsedge.runtime.entries import Origin
 from nsedge.runtime.settings import KeeperSettings
-from nsedge.runtime.warming import largest_steps
 from tests.ipc import until
 from tests.unit.shelf import FakeUser, Shelf
 
@@ -323,33 +321,6 @@ async def test_reloading_without_room_for_two_lets_the_old_one_go_first(tmp_path
 
 
 @play
-async def test_a_damaged_bundle_is_not_reloaded(tmp_path: Path) -> None:
-    async with Shelf(tmp_path, {"a": 60}) as shelf:
-        await shelf.load("a")
-        (tmp_path / "a" / "manifest.json").write_text("{}")
-        with pytest.raises(BundleInvalid):
-            shelf.keeper.reload(shelf.entry("a"))
-        assert shelf.state("a") is ModelState.READY
-
-
-@play
-async def test_bundles_are_found_when_they_come_and_forgotten_when_they_go(tmp_path: Path) -> None:
-    async with Shelf(tmp_path, {"a": 1}) as shelf:
-        with pytest.raises(UnknownModel, match="served: a"):
-            shelf.entry("b")
-        path = shelf.add("b", 1)
-        shelf.clock.advance(1.0)
-        await shelf.load("b")
-        (path / "manifest.json").unlink()
-        shelf.keeper.catalogue.look()
-        assert shelf.state("b") is ModelState.READY
-        await shelf.keeper.unload(shelf.entry("b"))
-        shelf.keeper.catalogue.look()
-        with pytest.raises(UnknownModel):
-            shelf.entry("b")
-
-
-@play
 async def test_aliases(tmp_path: Path) -> None:
     async with Shelf(tmp_path, {"a": 1, "b": 1}, aliases={"gpt": "a"}) as shelf:
         assert shelf.entry("gpt").name == "a"
@@ -400,29 +371,3 @@ async def test_what_is_leaving_can_be_wanted_again(tmp_path: Path) -> None:
         assert await again is not old
         assert [model.closed for model in shelf.models] == [True, False]
         assert shelf.state("a") is ModelState.READY
-
-
-@play
-async def test_bundles_that_changed_under_a_model_are_known(tmp_path: Path) -> None:
-    async with Shelf(tmp_path, {"a": 1, "b": 1}) as shelf:
-        await shelf.load("a")
-        manifest = tmp_path / "a" / "manifest.json"
-        os.utime(manifest, ns=(1, 1))
-        os.utime(tmp_path / "b" / "manifest.json", ns=(1, 1))
-        shelf.keeper.catalogue.look()
-        assert [entry.name for entry in shelf.keeper.catalogue.changed()] == ["a"]
-        await shelf.keeper.reload(shelf.entry("a")).done
-        assert shelf.keeper.catalogue.changed() == []
-
-
-def test_the_largest_steps_are_within_the_bounds() -> None:
-    for slots, capacity, chunk in ((1, 16, 128), (4, 4096, 128), (16, 64, 32)):
-        mixed, decoding = largest_steps(slots=slots, capacity=capacity, chunk_tokens=chunk)
-        (piece,) = mixed.prefill
-        assert piece.is_last
-        assert len(piece.ids) == min(chunk, capacity)
-        assert piece.end <= capacity
-        rows = [sequence.held_row for sequence in decoding.decode]
-        assert rows == list(range(slots))
-        assert [one.held_row for one in mixed.decode] == rows[:-1]
-        assert piece.row == slots - 1
