@@ -13,7 +13,7 @@ from pathlib import Path
 
 from nsedge import config, keyring
 from nsedge.api import ModelState
-from nsedge.cli import bundles, logs, supervised
+from nsedge.cli import bundles, descriptors, logs, supervised
 from nsedge.cli.exits import ExitStatus
 from nsedge.cli.rereading import Reloader, Reread
 from nsedge.cli.signals import ReloadRequests, StopRequests
@@ -50,6 +50,7 @@ def run(loaded: config.Loaded, options: argparse.Namespace) -> int:
     logs.configure(settings.log.level, as_json=settings.log.json)
     # A watchdog ends a process that hangs with SIGABRT: the log then says where each thread was.
     faulthandler.enable()
+    descriptors.allow_all()
     core = Core(
         settings,
         supervisor=config.supervisor(environ, os.getpid()),

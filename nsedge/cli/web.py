@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 
 from nsedge import config, keyring
-from nsedge.cli import connect, logs, supervised
+from nsedge.cli import connect, descriptors, logs, supervised
 from nsedge.cli.exits import ExitStatus
 from nsedge.cli.rereading import Reloader, Reread
 from nsedge.cli.signals import ReloadRequests, StopRequests
@@ -60,6 +60,7 @@ def run(loaded: config.Loaded, options: argparse.Namespace) -> int:
     settings, environ = loaded.settings, config.environment()
     logs.configure(settings.log.level, as_json=settings.log.json)
     faulthandler.enable()
+    descriptors.allow_all()
     supervisor = config.supervisor(environ, os.getpid())
     reread = partial(config.load, environ, file=options.config, overrides=options.overrides)
     asyncio.run(_serve(settings, supervisor, reread=reread, until_eof=options.until_eof))

@@ -7,15 +7,15 @@ import contextlib
 import resource
 import socket
 from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
 
 import aiohttp
 import pytest
 
-from nsedge.errors import ConnectionLost
 from nsedge.ipc.client import AsyncClient
 from nsedge.web.limits import WebLimits
 from tests.fakes import FakeService
-from tests.faults.site import Process, Site, answer, play, until
+from tests.faults.site import Process, Site, answer, play, site, until
 from tests.web_server import Connection, running
 
 pytestmark = pytest.mark.integration
@@ -138,21 +138,23 @@ def without_descriptors(process: Process) -> Iterator[None]:
         yield
 
 
-def test_a_core_without_descriptors_serves_those_it_has(standing: Site) -> None:
-    async def scene(client: AsyncClient) -> None:
-        said = await answer(client, standing.model)
-        with without_descriptors(standing.core):
-            async with crowd(standing, to_core, 50):
-                assert await answer(client, standing.model) == said
-                assert (await client.stats()).models[standing.model].running == 0
-                with pytest.raises(ConnectionLost):
-                    async with AsyncClient(standing.endpoint, connect_timeout_s=0.5):
-                        pytest.fail("there was room for one more")
-                assert await answer(client, standing.model) == said
-        async with AsyncClient(standing.endpoint) as newcomer:
-            assert await answer(newcomer, standing.model) == said
+def test_a_core_takes_as_many_connections_as_it_may_open_files(starter_bundle: Path) -> None:
+    """A soft limit is a default, not a bound: it is raised to the hard one."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with site(starter_bundle) as where:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (128, hard))
+        try:
+            where.core.start()
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        assert resource.prlimit(where.core.pid, resource.RLIMIT_NOFILE) == (hard, hard)
 
-    play(standing, scene)
+        async def scene(client: AsyncClient) -> None:
+            async with crowd(where, to_core, 200):
+                await until(lambda: where.core.descriptors() > 200)
+                assert await answer(client, where.model)
+
+        play(where, scene)
 
 
 def test_a_shim_without_descriptors_serves_those_it_has(standing: Site) -> None:
