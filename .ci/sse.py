@@ -1,22 +1,24 @@
 """The demo's side of an SSE stream: make the request's body, show the text, tell the figures.
 
 sse.py body MODEL PROMPT     the JSON to post
-sse.py read                  show the stream on standard input
-sse.py post URL FILE         post FILE, show the stream that comes
+sse.py curl URL FILE         have curl post FILE, show the stream that comes
+sse.py post URL FILE         the same without curl
 """
 
 from __future__ import annotations
 
 import json
+import subprocess
 import sys
 import time
 import urllib.request
 from collections.abc import Iterable
 from pathlib import Path
 
+JSON = "Content-Type: application/json"
 
-def show(lines: Iterable[bytes]) -> int:
-    began_s = time.monotonic()
+
+def show(lines: Iterable[bytes], began_s: float) -> int:
     first_s = last_s = None
     for line in lines:
         if not line.startswith(b"data: "):
@@ -56,13 +58,17 @@ def main(words: list[str]) -> int:
             body = {"model": model, "text": prompt, "stream": True, "seed": 1, "max_tokens": 160}
             print(json.dumps(body))
             return 0
-        case ["read"]:
-            return show(sys.stdin.buffer)
+        case ["curl", url, file]:
+            post = ["curl", "-sSN", "-H", JSON, "--data-binary", f"@{file}", url]
+            began_s = time.monotonic()
+            with subprocess.Popen(post, stdout=subprocess.PIPE) as curl:
+                return show(curl.stdout or (), began_s)
         case ["post", url, file]:
             headers = {"Content-Type": "application/json"}
             request = urllib.request.Request(url, Path(file).read_bytes(), headers)
+            began_s = time.monotonic()
             with urllib.request.urlopen(request) as answer:
-                return show(answer)
+                return show(answer, began_s)
     print(__doc__, file=sys.stderr)
     return 2
 
