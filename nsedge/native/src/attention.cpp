@@ -161,28 +161,13 @@ NSEDGE_AVX2 void rotate(const Shape& t, const float* x, const float* cos, const 
   for (long i = t.rotary; i < t.dim; i++) out[i] = x[i] * scale;
 }
 
-NSEDGE_AVX2 float largest_of(const float* x, long count) {
-  const __m256 absolute = _mm256_castsi256_ps(_mm256_set1_epi32(0x7fffffff));
-  __m256 greatest = _mm256_setzero_ps();
-  for (long i = 0; i < count; i += LANES)
-    greatest = _mm256_max_ps(_mm256_and_ps(_mm256_loadu_ps(x + i), absolute), greatest);
-  return vec::greatest(greatest);
-}
-
-// Sixteen floats times inverse, to the nearest integers, in order.
-NSEDGE_AVX2 __m256i nearest(const float* x, __m256 inverse) {
-  const __m256i low = _mm256_cvtps_epi32(_mm256_mul_ps(_mm256_loadu_ps(x), inverse));
-  const __m256i high = _mm256_cvtps_epi32(_mm256_mul_ps(_mm256_loadu_ps(x + LANES), inverse));
-  return _mm256_permute4x64_epi64(_mm256_packs_epi32(low, high), 0xd8);
-}
-
 // x [dim] as int16 with one scale.
 NSEDGE_AVX2 void round_query(const float* x, long dim, int16_t* out, float* scale) {
-  const float largest = largest_of(x, dim) / LARGEST_16;
+  const float largest = vec::largest(x, dim) / LARGEST_16;
   const bool some = largest >= LEAST;
   const __m256 inverse = _mm256_set1_ps(some ? 1.0f / largest : 0.0f);
   for (long d = 0; d < dim; d += BLOCK)
-    _mm256_storeu_si256(reinterpret_cast<__m256i*>(out + d), nearest(x + d, inverse));
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(out + d), vec::nearest_16(x + d, inverse));
   *scale = some ? largest : 0.0f;
 }
 
@@ -195,13 +180,13 @@ uint16_t bfloat_above(float x) {
 
 // x [dim] rounded to int8; the scale, a bfloat16.
 NSEDGE_AVX2 uint16_t round_cached(const float* x, long dim, int8_t* out) {
-  const uint16_t scale = bfloat_above(largest_of(x, dim) / LARGEST_8);
+  const uint16_t scale = bfloat_above(vec::largest(x, dim) / LARGEST_8);
   const uint32_t bits = static_cast<uint32_t>(scale) << 16;
   float value;
   std::memcpy(&value, &bits, sizeof value);
   const __m256 inverse = _mm256_set1_ps(value >= LEAST ? 1.0f / value : 0.0f);
   for (long d = 0; d < dim; d += BLOCK) {
-    const __m256i sixteen = nearest(x + d, inverse);
+    const __m256i sixteen = vec::nearest_16(x + d, inverse);
     _mm_storeu_si128(reinterpret_cast<__m128i*>(out + d),
                      _mm_packs_epi16(_mm256_castsi256_si128(sixteen),
                                      _mm256_extracti128_si256(sixteen, 1)));

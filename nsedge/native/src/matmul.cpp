@@ -207,25 +207,6 @@ NSEDGE_AVX2 inline int32_t start_of(__m256i x) {
   return _mm_cvtsi128_si32(_mm_packs_epi32(sums, sums));
 }
 
-NSEDGE_AVX2 inline __m256i nearest(const float* x, __m256 inverse) {
-  return _mm256_cvtps_epi32(_mm256_mul_ps(_mm256_load_ps(x), inverse));
-}
-
-// Sixteen floats, times inverse, as int16.
-NSEDGE_AVX2 inline __m256i nearest_16(const float* x, __m256 inverse) {
-  return _mm256_permute4x64_epi64(
-      _mm256_packs_epi32(nearest(x, inverse), nearest(x + 8, inverse)), 0xd8);
-}
-
-// The greatest absolute of x [count], a multiple of 8.
-NSEDGE_AVX2 float largest_of(const float* x, long count) {
-  const __m256 absolute = _mm256_castsi256_ps(_mm256_set1_epi32(0x7fffffff));
-  __m256 greatest = _mm256_setzero_ps();
-  for (long k = 0; k < count; k += 8)
-    greatest = _mm256_max_ps(_mm256_and_ps(_mm256_load_ps(x + k), absolute), greatest);
-  return vec::greatest(greatest);
-}
-
 // The row's values, zero past its end.
 NSEDGE_AVX2 void read_row(const float* x, bool gated, const Weights& t, float* out) {
   const long whole = t.k / 8 * 8;
@@ -241,13 +222,13 @@ NSEDGE_AVX2 void read_row(const float* x, bool gated, const Weights& t, float* o
 
 NSEDGE_AVX2 void round_16(const float* x, const Weights& t, int16_t* values, float* scale,
                           float* sums) {
-  const float largest = largest_of(x, t.width());
+  const float largest = vec::largest(x, t.width());
   const __m256 inverse = _mm256_set1_ps(largest > 0.0f ? LARGEST_16 / largest : 0.0f);
   *scale = largest / LARGEST_16;
   for (long b = 0; b < t.blocks; b++) {
     __m256i sum = _mm256_setzero_si256();
     for (long k = b * t.block; k < (b + 1) * t.block; k += 16) {
-      const __m256i rounded = nearest_16(x + k, inverse);
+      const __m256i rounded = vec::nearest_16(x + k, inverse);
       _mm256_storeu_si256(reinterpret_cast<__m256i*>(values + k), rounded);
       sum = _mm256_add_epi32(sum, _mm256_madd_epi16(rounded, _mm256_set1_epi16(1)));
     }
@@ -258,9 +239,9 @@ NSEDGE_AVX2 void round_16(const float* x, const Weights& t, int16_t* values, flo
 NSEDGE_AVX2 void round_8(const float* x, const Weights& t, int8_t* values, float* scales,
                          float* sums) {
   for (long b = 0; b < t.blocks; b++, x += BLOCK_4, values += BLOCK_4) {
-    const float largest = largest_of(x, BLOCK_4);
+    const float largest = vec::largest(x, BLOCK_4);
     const __m256 inverse = _mm256_set1_ps(largest > 0.0f ? LARGEST_8 / largest : 0.0f);
-    const __m256i low = nearest_16(x, inverse), high = nearest_16(x + 16, inverse);
+    const __m256i low = vec::nearest_16(x, inverse), high = vec::nearest_16(x + 16, inverse);
     _mm256_storeu_si256(reinterpret_cast<__m256i*>(values),
                         _mm256_permute4x64_epi64(_mm256_packs_epi16(low, high), 0xd8));
     scales[b] = largest / LARGEST_8;

@@ -47,6 +47,22 @@ NSEDGE_AVX2 inline float greatest(__m256 x) {
   return _mm_cvtss_f32(_mm_max_ss(half, _mm_movehdup_ps(half)));
 }
 
+// The greatest absolute of x [count], a multiple of 8.
+NSEDGE_AVX2 inline float largest(const float* x, long count) {
+  const __m256 absolute = _mm256_castsi256_ps(_mm256_set1_epi32(0x7fffffff));
+  __m256 most = _mm256_setzero_ps();
+  for (long i = 0; i < count; i += 8)
+    most = _mm256_max_ps(_mm256_and_ps(_mm256_loadu_ps(x + i), absolute), most);
+  return greatest(most);
+}
+
+// Sixteen floats times inverse, to the nearest integers, as int16 in order.
+NSEDGE_AVX2 inline __m256i nearest_16(const float* x, __m256 inverse) {
+  const __m256i low = _mm256_cvtps_epi32(_mm256_mul_ps(_mm256_loadu_ps(x), inverse));
+  const __m256i high = _mm256_cvtps_epi32(_mm256_mul_ps(_mm256_loadu_ps(x + 8), inverse));
+  return _mm256_permute4x64_epi64(_mm256_packs_epi32(low, high), 0xd8);
+}
+
 // The sum of eight, always in the same order.
 NSEDGE_AVX2 inline float sum(__m256 x) {
   __m128 half = _mm_add_ps(_mm256_castps256_ps128(x), _mm256_extractf128_ps(x, 1));
