@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TextIO
 
+from tqdm import tqdm
+
 BEAT_S = 20.0
 
 
@@ -44,6 +46,25 @@ class Progress:
             done.set()
             beat.join()
         self.note(f"{text}: done in {self._clock() - start_s:.1f} s")
+
+    @contextmanager
+    def counted(
+        self, text: str, total: int, *, unit: str = "it"
+    ) -> Iterator[Callable[[int], None]]:
+        """A bar of `total` units with the time left; call what is yielded with how many are done.
+
+        Where nobody watches (no terminal), it is a line every `beat_s` seconds.
+        """
+        watched = self._stream is not None and self._stream.isatty()
+        with tqdm(
+            desc=text,
+            total=total,
+            unit=unit,
+            file=self._stream,
+            disable=self._stream is None,
+            mininterval=0.2 if watched else self._beat_s,
+        ) as bar:
+            yield bar.update
 
     def _beat(self, text: str, start_s: float, done: threading.Event) -> None:
         while not done.wait(self._beat_s):
