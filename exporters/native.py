@@ -1,7 +1,7 @@
 """The same quantised graph on the daemon's own operators, where they have a form of it.
 
-`nsedge.native` brings two: BlockMatMul for MatMulNBits, and CachedAttention for
-GroupQueryAttention over an int8 cache. The graph that comes of it takes tokens of
+`nsedge.native` brings three: BlockMatMul for MatMulNBits, BlockRows for an embedding that is tied
+to the head, and CachedAttention for GroupQueryAttention over an int8 cache. The graph that comes of it takes tokens of
 several sequences at once, and reads the same weights from the same file.
 """
 
@@ -20,6 +20,7 @@ from nsedge.bundle import TOKEN_SCALE_BYTES
 from nsedge.native import DOMAIN
 
 MATMUL = "BlockMatMul"
+ROWS = "BlockRows"
 ATTENTION = "CachedAttention"
 BLOCK_MULTIPLE = 32
 PLAIN_ATTENTION = frozenset(
@@ -41,6 +42,7 @@ def write_native(graph: Path, target: Path) -> bool:
     if not rewriting.attention():
         return False
     rewriting.matmuls()
+    rewriting.tied_embeddings()
     rewriting.finish()
     target.write_bytes(model.SerializeToString())
     return True
@@ -81,6 +83,23 @@ class _Rewriting:
             gate = _gate_before(node, made, readers)
             shift = self._shift_after(node, made)
             self._replace(shift.add if shift else node, _block_matmul(node, gate, shift))
+
+    def tied_embeddings(self) -> None:
+        """Let a look-up read the weights that a product has packed, where both are of one table."""
+        heads = {
+            (node.input[1], node.input[2]): node
+            for node in self._nodes
+            if node.op_type == MATMUL and attribute(node, "bits") == 8 and not any(node.input[3:5])
+        }
+        made = {name: node for node in self._nodes for name in node.output}
+        for lookup in [n for n in self._nodes if n.op_type == "GatherBlockQuantized"]:
+            scales = made.get(lookup.input[2])
+            readers = [n for n in self._nodes if lookup.output[0] in n.input]
+            if scales is None or len(readers) != 1 or readers[0].op_type != "Reshape":
+                continue
+            head = heads.get((lookup.input[0], scales.input[0]))
+            if head is not None:
+                self._replace(readers[0], _block_rows(lookup.input[1], head, readers[0]))
 
     def finish(self) -> None:
         """Drop what nothing reads, and say what inputs and caches are now."""
@@ -187,6 +206,20 @@ def _block_matmul(node: NodeProto, gate: str | None, shift: _Shift | None) -> No
         bits=attribute(node, "bits"),
         block_size=attribute(node, "block_size"),
         gated=int(gate is not None),
+    )
+
+
+def _block_rows(ids: str, head: NodeProto, reshape: NodeProto) -> NodeProto:
+    """The rows of the head's table for `ids`, in the place of what gave them their shape."""
+    return helper.make_node(
+        ROWS,
+        [ids, *head.input[1:3]],
+        list(reshape.output),
+        name=reshape.name,
+        domain=DOMAIN,
+        N=attribute(head, "N"),
+        K=attribute(head, "K"),
+        block_size=attribute(head, "block_size"),
     )
 
 

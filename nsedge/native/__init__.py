@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 DOMAIN = "nsedge"
-REQUIREMENT = "nsedge-ops-2"
+REQUIREMENT = "nsedge-ops-3"
 """What a variant names that uses the operators of this version."""
 BLOCK_TOKENS = 16
 """Tokens of a block of CachedAttention's cache."""

@@ -23,7 +23,7 @@ class BlockMatMul {
   }
 
   explicit BlockMatMul(const ort::Api& api) : api_(api) {}
-  ~BlockMatMul() { matmul::release(&weights_); }
+  ~BlockMatMul() { matmul::give_back(weights_); }
 
   Status* prepare(const ort::KernelInfo* info) {
     int64_t n, k, bits, block, gated;
@@ -50,7 +50,8 @@ class BlockMatMul {
     const matmul::Source source{
         static_cast<uint8_t*>(q.data), static_cast<float*>(scales.data),
         static_cast<uint8_t*>(zeros.data), static_cast<float*>(offsets.data)};
-    if (!matmul::pack(source, n, k, bits, block, &weights_))
+    weights_ = matmul::take(source, n, k, bits, block);
+    if (weights_ == nullptr)
       return api_.status(ort::Error::FAIL, "BlockMatMul: no memory for the packed weights");
     let_go(q.data, static_cast<size_t>(n * row));
     return nullptr;
@@ -59,11 +60,11 @@ class BlockMatMul {
   Status* compute(ort::KernelContext* context) {
     Tensor x, y;
     TRY(input(api_, context, 0, &x));
-    if (x.rank == 0 || x.last() != (gated_ ? 2 : 1) * weights_.k)
+    if (x.rank == 0 || x.last() != (gated_ ? 2 : 1) * weights_->k)
       return refuse("BlockMatMul: x has not K columns");
     int64_t dims[MOST_DIMENSIONS];
     for (size_t i = 0; i < x.rank; i++) dims[i] = x.dims[i];
-    dims[x.rank - 1] = weights_.n;
+    dims[x.rank - 1] = weights_->n;
     ort::Value* output;
     TRY(api_.output(context, 0, dims, x.rank, &output));
     TRY(api_.data(output, &y.data));
@@ -79,10 +80,10 @@ class BlockMatMul {
   Status* refuse(const char* why) const { return api_.status(ort::Error::INVALID_ARGUMENT, why); }
 
   bool reserve(long rows, matmul::Rounded* out) const {
-    const size_t values = lines(rows * matmul::value_bytes(weights_));
-    const size_t scales = lines(rows * matmul::scale_bytes(weights_));
+    const size_t values = lines(rows * matmul::value_bytes(*weights_));
+    const size_t scales = lines(rows * matmul::scale_bytes(*weights_));
     auto* room = static_cast<char*>(
-        shared_scratch.reserve(values + scales + rows * matmul::sum_bytes(weights_)));
+        shared_scratch.reserve(values + scales + rows * matmul::sum_bytes(*weights_)));
     *out = {room, reinterpret_cast<float*>(room + values),
             reinterpret_cast<float*>(room + values + scales)};
     return room != nullptr;
@@ -92,12 +93,12 @@ class BlockMatMul {
                 const matmul::Rounded& rounded) const {
     std::atomic<bool> short_of_memory{false};
     const auto work = [&](long begin, long end) {
-      auto* room = static_cast<float*>(own_scratch.reserve(weights_.width() * sizeof(float)));
+      auto* room = static_cast<float*>(own_scratch.reserve(weights_->width() * sizeof(float)));
       if (room == nullptr) short_of_memory = true;
       for (long r = begin; r < end && room != nullptr; r++)
-        matmul::round_row(x + r * (gated_ ? 2 : 1) * weights_.k, gated_, weights_, r, rounded, room);
+        matmul::round_row(x + r * (gated_ ? 2 : 1) * weights_->k, gated_, *weights_, r, rounded, room);
     };
-    TRY(share(api_, context, rows, rows * weights_.width() < ALONE ? rows : 4, work));
+    TRY(share(api_, context, rows, rows * weights_->width() < ALONE ? rows : 4, work));
     return short_of_memory ? api_.status(ort::Error::FAIL, "BlockMatMul: no memory") : nullptr;
   }
 
@@ -105,14 +106,14 @@ class BlockMatMul {
                    float* y) const {
     // Bands of rows whose rounded values stay in a core's second-level cache beside a tile.
     constexpr long BAND = 32 * matmul::ROWS;
-    const long bands = (rows + BAND - 1) / BAND, tiles = weights_.tiles;
-    const long products = rows * weights_.width() * matmul::COLUMNS;
-    const long grain = std::max(matmul::span(weights_), 2 * ALONE / products);
+    const long bands = (rows + BAND - 1) / BAND, tiles = weights_->tiles;
+    const long products = rows * weights_->width() * matmul::COLUMNS;
+    const long grain = std::max(matmul::span(*weights_), 2 * ALONE / products);
     const auto work = [&](long begin, long end) {
       while (begin < end) {
         const long band = begin / tiles, first = begin % tiles;
         const long last = first + end - begin < tiles ? first + end - begin : tiles;
-        matmul::multiply(weights_, x, rows * band / bands, rows * (band + 1) / bands, first, last,
+        matmul::multiply(*weights_, x, rows * band / bands, rows * (band + 1) / bands, first, last,
                          bias_, y);
         begin += last - first;
       }
@@ -121,7 +122,7 @@ class BlockMatMul {
   }
 
   const ort::Api& api_;
-  matmul::Weights weights_{};
+  const matmul::Weights* weights_ = nullptr;
   const float* bias_ = nullptr;
   bool gated_ = false;
 };

@@ -48,10 +48,14 @@ struct Source {
   const float* offsets;
 };
 
-// Packs; false where memory is short. `block` is a multiple of 32, `bits` 4 or 8. Blocks of 4-bit
-// weights are divided into blocks of 32.
-bool pack(const Source& source, long n, long k, long bits, long block, Weights* out);
-void release(Weights* weights);
+// Packs, or takes what was packed from the same place: an embedding and a head that are tied share
+// one copy. Null where memory is short. `block` is a multiple of 32, `bits` 4 or 8. Blocks of 4-bit
+// weights are divided into blocks of 32. From any thread; each taker gives back once.
+const Weights* take(const Source& source, long n, long k, long bits, long block);
+void give_back(const Weights* weights);
+
+// Row n of 8-bit weights that are not shifted: out [k].
+void read_row(const Weights& weights, long n, float* out);
 
 // Rows of x, rounded. 8-bit weights: values int16 [rows, width], scales [rows]. 4-bit weights: values
 // int8 [rows, width], scales [rows, blocks]. sums [rows, blocks]: a block's values added up, times

@@ -1,8 +1,10 @@
-// The operators of domain "nsedge", for ONNX Runtime to load: BlockMatMul and CachedAttention.
+// The operators of domain "nsedge", for ONNX Runtime to load: BlockMatMul, BlockRows and
+// CachedAttention.
 #include <cstdlib>
 #include <new>
 
 #include "block_matmul.h"
+#include "block_rows.h"
 #include "cached_attention.h"
 #include "ort.h"
 
@@ -40,7 +42,8 @@ ort::Op describe_op() {
   return op;
 }
 
-const ort::Op OPS[] = {describe_op<op::BlockMatMul>(), describe_op<op::CachedAttention>()};
+const ort::Op OPS[] = {describe_op<op::BlockMatMul>(), describe_op<op::BlockRows>(),
+                       describe_op<op::CachedAttention>()};
 
 }  // namespace
 

@@ -20,7 +20,7 @@ struct ShapeInfo;
 struct Domain;
 struct SessionOptions;
 
-enum class Element : int { FLOAT = 1, UINT8 = 2, INT8 = 3, INT32 = 6 };
+enum class Element : int { FLOAT = 1, UINT8 = 2, INT8 = 3, INT32 = 6, INT64 = 7 };
 enum class Presence : int { REQUIRED = 0, OPTIONAL = 1 };
 enum class Error : int { FAIL = 1, INVALID_ARGUMENT = 2, NOT_IMPLEMENTED = 9 };
 

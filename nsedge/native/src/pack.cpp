@@ -1,4 +1,6 @@
 #include <cstring>
+#include <mutex>
+#include <new>
 
 #include "matmul.h"
 #include "memory.h"
@@ -83,7 +85,16 @@ void put(int8_t* side, bool halves, long column, float value) {
     std::memcpy(side + column * sizeof value, &value, sizeof value);
 }
 
-}  // namespace
+NSEDGE_AVX2 float read_side(const int8_t* side, bool halves, long column) {
+  if (halves) {
+    uint16_t narrow;
+    std::memcpy(&narrow, side + column * sizeof narrow, sizeof narrow);
+    return _mm_cvtss_f32(_mm_cvtph_ps(_mm_cvtsi32_si128(narrow)));
+  }
+  float value;
+  std::memcpy(&value, side + column * sizeof value, sizeof value);
+  return value;
+}
 
 bool pack(const Source& source, long n, long k, long bits, long block, Weights* out) {
   const long source_blocks = (k + block - 1) / block, parts = bits == 4 ? block / BLOCK_4 : 1;
@@ -113,9 +124,69 @@ bool pack(const Source& source, long n, long k, long bits, long block, Weights* 
   return true;
 }
 
-void release(Weights* weights) {
-  memory::give_back(weights->data);
-  weights->data = nullptr;
+// What is packed now, and from where.
+struct Packed : Weights {
+  const void *q, *scales, *zeros, *offsets;
+  long given_block;
+  size_t users;
+  Packed* next;
+
+  bool is_of(const Source& source, long n_, long k_, long bits_, long block_) const {
+    return q == source.q && scales == source.scales && zeros == source.zeros &&
+           offsets == source.offsets && n == n_ && k == k_ && bits == bits_ && given_block == block_;
+  }
+};
+
+std::mutex mutex;
+Packed* all = nullptr;
+
+}  // namespace
+
+const Weights* take(const Source& source, long n, long k, long bits, long block) {
+  {
+    const std::lock_guard<std::mutex> lock(mutex);
+    for (Packed* packed = all; packed != nullptr; packed = packed->next) {
+      if (!packed->is_of(source, n, k, bits, block)) continue;
+      packed->users++;
+      return packed;
+    }
+  }
+  // Only a session's own nodes read from one place, and it makes them one after the other: nobody
+  // packs the same meanwhile.
+  auto* packed = new (std::nothrow) Packed{
+      {}, source.q, source.scales, source.zeros, source.offsets, block, 1, nullptr};
+  if (packed == nullptr || !pack(source, n, k, bits, block, packed)) {
+    delete packed;
+    return nullptr;
+  }
+  const std::lock_guard<std::mutex> lock(mutex);
+  packed->next = all;
+  return all = packed;
+}
+
+void give_back(const Weights* weights) {
+  const std::lock_guard<std::mutex> lock(mutex);
+  for (Packed** link = &all; *link != nullptr; link = &(*link)->next) {
+    Packed* packed = *link;
+    if (packed != weights) continue;
+    if (--packed->users > 0) return;
+    *link = packed->next;
+    memory::give_back(packed->data);
+    delete packed;
+    return;
+  }
+}
+
+void read_row(const Weights& weights, long n, float* out) {
+  const long column = n % COLUMNS;
+  const int8_t* data = weights.data + n / COLUMNS * weights.tile_bytes();
+  for (long b = 0; b < weights.blocks; b++, data += weights.block_bytes()) {
+    const float scale = read_side(data + weights.q_bytes(), weights.halves, column);
+    const long begin = b * weights.block;
+    const long count = weights.k - begin < weights.block ? weights.k - begin : weights.block;
+    for (long k = 0; k < count; k++)
+      out[begin + k] = scale * data[k / 2 * 2 * COLUMNS + 2 * column + k % 2];
+  }
 }
 
 }  // namespace matmul
