@@ -25,6 +25,7 @@ from nsedge.runtime.executor import Source
 from nsedge.runtime.executors import open_executor
 from nsedge.runtime.plan import Chunk, KvCopy, KvSwap, StepPlan
 from nsedge.runtime.sequence import Limits, Sequence, State
+from nsedge.runtime.warming import largest_steps
 
 F32 = NDArray[np.float32]
 CHUNK = 512
@@ -50,7 +51,8 @@ class Model:
                 captures=captures,
             )
         )
-        self.executor.warm_up()
+        for plan in largest_steps(slots=rows, capacity=capacity, chunk_tokens=CHUNK):
+            self.executor.run(plan)
 
     def read(self, ids: tuple[int, ...], row: int, *, start: int = 0) -> tuple[Sequence, F32]:
         """Read a prompt into `row`, which holds `start` tokens of it; logits [V] after it."""

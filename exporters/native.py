@@ -1,8 +1,8 @@
 """The same quantised graph on the daemon's own operators, where they have a form of it.
 
 `nsedge.native` brings three: BlockMatMul for MatMulNBits, BlockRows for an embedding that is tied
-to the head, and CachedAttention for GroupQueryAttention over an int8 cache. The graph that comes of it takes tokens of
-several sequences at once, and reads the same weights from the same file.
+to the head, and CachedAttention for GroupQueryAttention over an int8 cache. The graph that comes of
+it takes tokens of several sequences at once, and reads the same weights from the same file.
 """
 
 from __future__ import annotations

@@ -123,10 +123,6 @@ class Executor(ABC):
         self._ranges = memory.detach(self._folder)
 
     @abstractmethod
-    def warm_up(self) -> None:
-        """Read and decode once, so that the first request finds memory and kernels ready."""
-
-    @abstractmethod
     def _run(self, plan: StepPlan) -> NDArray[np.float32]:
         """Run a step whose copies are made."""
 

@@ -21,11 +21,6 @@ class RaggedExecutor(Executor):
         self._slots = source.slots
         self._binding = self._bind()
 
-    def warm_up(self) -> None:
-        """Read and decode once, so that the first request finds memory and kernels ready."""
-        self._run_segments([0, 0], [(0, 0, 2)], [1])
-        self._run_segments([0], [(0, 2, 1)], [0])
-
     def _run(self, plan: StepPlan) -> NDArray[np.float32]:
         ids: list[int] = []
         segments: list[tuple[int, int, int]] = []

@@ -6,6 +6,7 @@ import datetime
 import functools
 import logging
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -78,22 +79,24 @@ class Resident:
         graph = bundle.file(variant.graph)
         memory.trim()  # what others freed must not go while this one is measured
         growth = Growth(elsewhere)
-        tokenizer = _open_tokenizer(bundle)
-        self.prompts = PromptReader(bundle, tokenizer)
-        self.detokenizer = Detokenizer(tokenizer)
         threads = settings.threads or usable_cores()
-        self.executor = open_executor(
-            Source(
-                graph=graph,
-                variant=variant,
-                vocab_size=manifest.vocab_size,
-                slots=settings.slots,
-                capacity=self.capacity,
-                threads=threads,
-                scales=None if variant.kv.scales is None else bundle.file(variant.kv.scales),
-                check=functools.partial(check_reopening, bundle, variant),
-            )
+        source = Source(
+            graph=graph,
+            variant=variant,
+            vocab_size=manifest.vocab_size,
+            slots=settings.slots,
+            capacity=self.capacity,
+            threads=threads,
+            scales=None if variant.kv.scales is None else bundle.file(variant.kv.scales),
+            check=functools.partial(check_reopening, bundle, variant),
         )
+        # Opening a session leaves the interpreter to others; reading a tokenizer does not.
+        with ThreadPoolExecutor(max_workers=1, thread_name_prefix="session") as pool:
+            opening = pool.submit(open_executor, source)
+            tokenizer = _open_tokenizer(bundle)
+            self.prompts = PromptReader(bundle, tokenizer)
+            self.detokenizer = Detokenizer(tokenizer)
+            self.executor = opening.result()
         told(ModelState.WARMING, 1.0)
         self._weights_bytes = growth.take()
         self._warm_up(settings, bundle.golden()[: golden.PROMPTS])
@@ -108,7 +111,6 @@ class Resident:
     def _warm_up(self, settings: EngineSettings, prompts: tuple[GoldenPrompt, ...]) -> None:
         """Run the largest steps and the golden prompts; give back the pages of the cache that they
         wrote."""
-        self.executor.warm_up()
         for plan in largest_steps(
             slots=settings.slots,
             capacity=self.capacity,

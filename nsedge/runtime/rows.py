@@ -41,13 +41,6 @@ class RowExecutor(Executor):
             self._prompts = PromptCaches(layout, rows=self._kv, scales=read, capacity=capacity)
         self._reads_prompt, self._reads_rows = np.array(True), np.array(False)
 
-    def warm_up(self) -> None:
-        """Read and decode once, so that the first request finds memory and kernels ready."""
-        prompt = None if self._prompts is None else self._prompts.spare()
-        self._read([0, 0], row=0, start=0, logits=self._logits[:1], prompt=prompt)
-        self._lengths[0] = 2
-        self._run_rows(1)
-
     def _run(self, plan: StepPlan) -> NDArray[np.float32]:
         if plan.draft:
             return self._check(plan)

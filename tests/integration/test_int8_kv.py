@@ -62,7 +62,7 @@ def ids(starter_bundle: Path) -> tuple[int, ...]:
 
 
 def executor(folder: Path, variant: Variant, vocab_size: int) -> Executor:
-    made = open_executor(
+    return open_executor(
         Source(
             graph=folder / variant.graph,
             variant=variant,
@@ -73,8 +73,6 @@ def executor(folder: Path, variant: Variant, vocab_size: int) -> Executor:
             scales=None if variant.kv.scales is None else folder / variant.kv.scales,
         )
     )
-    made.warm_up()
-    return made
 
 
 def prompt(ids: tuple[int, ...]) -> Sequence:

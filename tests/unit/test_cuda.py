@@ -61,7 +61,7 @@ def half(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, KvLayout]:
 def on(device: Device, half: tuple[Path, KvLayout], monkeypatch: pytest.MonkeyPatch) -> Executor:
     graph, layout = half
     monkeypatch.setattr(executor, "device_of", lambda name, captures: device)
-    made = open_executor(
+    return open_executor(
         Source(
             graph=graph,
             variant=Variant(name="v", device="cpu", scheme="fp32", graph="g", io=IO, kv=layout),
@@ -71,8 +71,6 @@ def on(device: Device, half: tuple[Path, KvLayout], monkeypatch: pytest.MonkeyPa
             threads=1,
         )
     )
-    made.warm_up()
-    return made
 
 
 def play(runner: Executor) -> list[NDArray[np.float32]]:

@@ -59,7 +59,7 @@ def rounded(tmp_path_factory: pytest.TempPathFactory, scales: F32) -> tuple[Path
 
 
 def executor(graph: Path, variant: Variant) -> Executor:
-    made = open_executor(
+    return open_executor(
         Source(
             graph=graph,
             variant=variant,
@@ -70,8 +70,6 @@ def executor(graph: Path, variant: Variant) -> Executor:
             scales=None if variant.kv.scales is None else graph.with_name(variant.kv.scales),
         )
     )
-    made.warm_up()
-    return made
 
 
 @pytest.fixture

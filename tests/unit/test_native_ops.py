@@ -10,7 +10,7 @@ import pytest
 from numpy.typing import NDArray
 from onnx import NodeProto, TensorProto, helper, numpy_helper
 
-from exporters.native import ATTENTION, MATMUL
+from exporters.native import ATTENTION, MATMUL, ROWS
 from nsedge import native
 from nsedge.bundle import TOKEN_SCALE_BYTES
 
@@ -21,9 +21,11 @@ HALF_STEP = {4: 0.5 / 127, 8: 0.5 / 32767}
 """Rounding of x, as a share of its greatest absolute."""
 
 
-def session(node: NodeProto, inputs: dict[str, int], outputs: list[str], **weights: Any) -> Any:
+def session(
+    nodes: NodeProto | list[NodeProto], inputs: dict[str, int], outputs: list[str], **weights: Any
+) -> Any:
     graph = helper.make_graph(
-        [node],
+        nodes if isinstance(nodes, list) else [nodes],
         "one",
         [helper.make_tensor_value_info(name, kind, None) for name, kind in inputs.items()],
         [
@@ -150,6 +152,69 @@ def test_zeros_and_extremes() -> None:
     assert np.isfinite(y).all()
     assert np.allclose(y[1], 1e30 * matrix.weight.sum(-1), rtol=1e-3, atol=1e28)
     assert np.allclose(y[2], -1e-30 * matrix.weight[:, 5], rtol=1e-3)
+
+
+@pytest.mark.parametrize("halves", [True, False])
+@pytest.mark.parametrize(("n", "k", "block"), [(40, 96, 32), (17, 70, 64)])
+def test_rows_of_a_table_are_what_its_blocks_say(n: int, k: int, block: int, halves: bool) -> None:
+    table = Matrix(n, k, bits=8, block=block)
+    if halves:
+        rounded = table.parts["scales"].astype(np.float16).astype(np.float32)
+        table.parts["scales"] = rounded
+    found = rows_session(table).run(None, {"ids": np.array([[n - 1, 0, 16], [3, 3, 5]])})[0]
+    scales = np.repeat(table.parts["scales"], block, axis=1)[:, :k]
+    q = table.parts["q"].reshape(n, -1)[:, :k].astype(np.float32) - 128
+    assert found.shape == (2, 3, k)
+    np.testing.assert_array_equal(found, (q * scales)[[[n - 1, 0, 16], [3, 3, 5]]])
+
+
+@pytest.mark.parametrize("wrong", [-1, 40])
+def test_an_id_that_no_row_has_is_refused(wrong: int) -> None:
+    opened = rows_session(Matrix(40, 96, bits=8, block=32))
+    with pytest.raises(Exception, match="an id is not in the vocabulary"):
+        opened.run(None, {"ids": np.array([0, wrong])})
+
+
+def test_a_table_and_the_head_that_is_tied_to_it_are_packed_once() -> None:
+    table = Matrix(64, 96, bits=8, block=32)
+    x = rows_of(2, 96)
+    nodes = [
+        rows_node(table),
+        helper.make_node("Add", ["rows", "x"], ["sum"]),
+        helper.make_node(
+            MATMUL,
+            ["sum", "q", "scales", "", "", ""],
+            ["y"],
+            domain=native.DOMAIN,
+            N=64,
+            K=96,
+            bits=8,
+            block_size=32,
+            gated=0,
+        ),
+    ]
+    inputs = {"ids": TensorProto.INT64, "x": TensorProto.FLOAT}
+    found = session(nodes, inputs, ["y"], **table.parts).run(
+        None, {"ids": np.array([7, 63]), "x": x}
+    )[0]
+    summed = table.weight[[7, 63]] + x
+    assert np.abs(found - summed @ table.weight.T).max() <= table.tolerance(summed).max()
+
+
+def rows_node(table: Matrix) -> NodeProto:
+    return helper.make_node(
+        ROWS,
+        ["ids", "q", "scales"],
+        ["rows"],
+        domain=native.DOMAIN,
+        N=table.n,
+        K=table.k,
+        block_size=table.block,
+    )
+
+
+def rows_session(table: Matrix) -> Any:
+    return session([rows_node(table)], {"ids": TensorProto.INT64}, ["rows"], **table.parts)
 
 
 def test_shapes_that_do_not_agree_are_refused() -> None:
