@@ -20,6 +20,7 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
+from nsedge import versions
 from nsedge.errors import BundleInvalid
 
 FORMAT = "nsedge-bundle"
@@ -214,11 +215,12 @@ class GoldenPrompt(_Strict, frozen=True, kw_only=True):
 
 
 class Bundle:
-    """An opened bundle: its directory and its checked manifest."""
+    """An opened bundle: its directory, its checked manifest, and what clients call it."""
 
-    def __init__(self, path: Path, manifest: Manifest) -> None:
+    def __init__(self, path: Path, manifest: Manifest, name: str) -> None:
         self.path = path
         self.manifest = manifest
+        self.name = name
 
     @classmethod
     def open(cls, path: Path) -> Bundle:
@@ -227,8 +229,8 @@ class Bundle:
         Raises:
             BundleInvalid: naming the file or field at fault.
         """
-        manifest = _read_manifest(path / MANIFEST_FILE)
-        bundle = cls(path, manifest)
+        manifest, raw = _read_manifest(path / MANIFEST_FILE)
+        bundle = cls(path, manifest, versions.served_name(path, manifest.name, raw))
         for name, entry in manifest.files.items():
             bundle._check_size(name, entry)
         for name in bundle._named_files():
@@ -284,7 +286,8 @@ class Bundle:
             raise BundleInvalid(f"{path} has {size} bytes, the manifest says {entry.bytes}")
 
 
-def _read_manifest(path: Path) -> Manifest:
+def _read_manifest(path: Path) -> tuple[Manifest, bytes]:
+    """The manifest, and its file's content."""
     try:
         raw = path.read_bytes()
     except OSError as error:
@@ -295,7 +298,7 @@ def _read_manifest(path: Path) -> Manifest:
             raise BundleInvalid(
                 f"{path}: format version {head.format_version}; this release reads {FORMAT_VERSION}"
             )
-        return msgspec.json.decode(raw, type=Manifest)
+        return msgspec.json.decode(raw, type=Manifest), raw
     except msgspec.DecodeError as error:
         raise BundleInvalid(f"{path}: {error}") from error
 
@@ -325,7 +328,8 @@ def write_manifest(path: Path, manifest: Manifest) -> None:
 
 
 def find_bundles(folder: Path) -> list[Path]:
-    """The directories below `folder` that hold a manifest, by name."""
+    """The directories below `folder` that hold a manifest, by name; hidden ones are half made."""
     if not folder.is_dir():
         return []
-    return sorted(path.parent for path in folder.glob(f"*/{MANIFEST_FILE}"))
+    found = (path.parent for path in folder.glob(f"*/{MANIFEST_FILE}"))
+    return sorted(path for path in found if not path.name.startswith("."))

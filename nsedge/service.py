@@ -41,6 +41,7 @@ from nsedge.live import LiveRequest
 from nsedge.looplag import LoopLag
 from nsedge.models import check_drain
 from nsedge.runtime import footprint
+from nsedge.runtime.aliases import Aliases
 from nsedge.runtime.catalogue import Catalogue
 from nsedge.runtime.engine import Emit, Engine
 from nsedge.runtime.entries import Origin
@@ -73,6 +74,8 @@ class ServiceSettings:
     predictor: str = "patterns"
     usage_file: Path | None = None
     """Where usage is kept over restarts; None keeps none."""
+    aliases_file: Path | None = None
+    """Where aliases that were given at run time are; None forgets them."""
     max_untaken_events: int = 1024
     """Events a stream may hold that its reader has not taken."""
     log_prompts: bool = False
@@ -88,10 +91,12 @@ class LocalService:
         self._clock = clock
         self._began_s = clock()
         self._status = HealthStatus.STARTING
+        self._aliases = Aliases(settings.aliases_file, settings.aliases)
+        self._saving = asyncio.Lock()
         self._catalogue = Catalogue[Resident](
             paths=settings.bundles,
             folder=settings.folder,
-            aliases=settings.aliases,
+            aliases=self._aliases.current(),
             pinned=settings.pinned,
             clock=clock,
         )
@@ -268,8 +273,11 @@ class LocalService:
         return tuple(done)
 
     async def alias(self, alias: str, model: str | None) -> ModelInfo | None:
-        """Give a model a further name, or take it away."""
+        """Give a model a further name, or take it away; over restarts, too."""
         entry = self._catalogue.alias(alias, model)
+        self._aliases.say(alias, None if entry is None else entry.name)
+        async with self._saving:
+            await asyncio.to_thread(self._aliases.save)
         return None if entry is None else entry.info()
 
     async def usage(self) -> UsageReport:

@@ -110,15 +110,16 @@ class Models(_Section, frozen=True, kw_only=True):
     load: Annotated[
         tuple[str, ...],
         _text(
-            "Bundles to load at the start, by name in HOME/bundles or by path; empty is every one"
-            " there, as far as they fit.",
+            "Bundles to load at the start, by name or alias in HOME/bundles or by path; empty is"
+            " every one there, as far as they fit, but for versions that no alias stands for.",
             "list of names or absolute paths",
         ),
     ] = ()
     pin: Annotated[
         tuple[str, ...],
         _text(
-            "Models to load at the start and to keep: neither evicted nor unloaded for being idle.",
+            "Models to load at the start and to keep, by name or alias: neither evicted nor"
+            " unloaded for being idle.",
             "list of names",
         ),
     ] = ()
@@ -145,10 +146,18 @@ class Models(_Section, frozen=True, kw_only=True):
     ] = "forever"
     keep_alives: Annotated[
         tuple[str, ...],
-        _text("Models with a keep-alive of their own.", "list of NAME=TIME: 300, 5m, now, forever"),
+        _text(
+            "Models, by name or alias, with a keep-alive of their own.",
+            "list of NAME=TIME: 300, 5m, now, forever",
+        ),
     ] = ()
     aliases: Annotated[
-        tuple[str, ...], _text("Further names for models.", "list of ALIAS=NAME")
+        tuple[str, ...],
+        _text(
+            "Further names for models. One that is given at run time holds over restarts, until it"
+            " is changed here.",
+            "list of ALIAS=NAME",
+        ),
     ] = ()
     preload_top: Annotated[
         int,
@@ -326,6 +335,11 @@ class Settings(_Section, frozen=True, kw_only=True):
     def usage_file(self) -> Path:
         """Where the use of models is kept over restarts."""
         return self.home / "state" / "usage.json"
+
+    @property
+    def aliases_file(self) -> Path:
+        """Where aliases that were given at run time are kept over restarts."""
+        return self.home / "state" / "aliases.json"
 
 
 SECTIONS: dict[str, type[_Section]] = {

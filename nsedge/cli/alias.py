@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import argparse
 
-from nsedge.cli import connect, output
+from nsedge.cli import output
 from nsedge.config import Loaded
+from nsedge.ipc import reach
 
 
 def run(loaded: Loaded, options: argparse.Namespace) -> int:
-    """Give the name, or without a model take it away, until the core ends."""
-    with connect.to_core(loaded.settings) as client:
+    """Give the name, or without a model take it away; it is kept over restarts."""
+    with reach.to_core(loaded.settings) as client:
         named = client.alias(options.name, options.model)
     if options.json:
         output.say_json({"alias": options.name, "model": None if named is None else named.name})

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from nsedge import config, versions
 from nsedge.bundle import MANIFEST_FILE, find_bundles
 from nsedge.errors import BundleInvalid
+from nsedge.runtime.aliases import Aliases
 from nsedge.settings import Settings
 
 MAKE_ONE = "`nsedge-export starter` makes one"
 
 
 def chosen(settings: Settings) -> tuple[Path, ...]:
-    """The directories of the bundles to load at the start: those named and pinned, or every one.
+    """The directories of the bundles to load at the start: those named and pinned, or every one
+    but for versions that no alias stands for.
 
     Raises:
         BundleInvalid: a name that is not there, or none there at all; what is, and what to do.
@@ -21,7 +24,13 @@ def chosen(settings: Settings) -> tuple[Path, ...]:
     if not found and not settings.models.load:
         raise BundleInvalid(f"no bundle in {settings.bundles}: {MAKE_ONE}")
     wanted = named(settings)
-    return wanted if settings.models.load else tuple(dict.fromkeys((*wanted, *found)))
+    if settings.models.load:
+        return wanted
+    served = set(_aliases(settings).values())
+    found = [
+        path for path in found if not versions.is_version(path) or versions.name_of(path) in served
+    ]
+    return tuple(dict.fromkeys((*wanted, *found)))
 
 
 def named(settings: Settings) -> tuple[Path, ...]:
@@ -30,15 +39,31 @@ def named(settings: Settings) -> tuple[Path, ...]:
     Raises:
         BundleInvalid: a name that is not there; what is, and what to do.
     """
-    found, models = find_bundles(settings.bundles), settings.models
-    pinned = [_named("models.pin", name, settings.bundles, found) for name in models.pin]
-    loaded = [_named("models.load", name, settings.bundles, found) for name in models.load]
-    return tuple(dict.fromkeys((*pinned, *loaded)))
+    models = settings.models
+    first = [_named("models.pin", name, settings) for name in models.pin]
+    then = [_named("models.load", name, settings) for name in models.load]
+    return tuple(dict.fromkeys((*first, *then)))
 
 
-def _named(key: str, name: str, folder: Path, found: list[Path]) -> Path:
+def pinned(settings: Settings) -> frozenset[str]:
+    """The names of the models to keep; aliases among them are what they stand for now."""
+    aliases = _aliases(settings)
+    return frozenset(aliases.get(name, name) for name in settings.models.pin)
+
+
+def _named(key: str, name: str, settings: Settings) -> Path:
+    folder = settings.bundles
     path = folder / name  # an absolute path stays itself
     if (path / MANIFEST_FILE).is_file():
         return path
+    found = find_bundles(folder)
+    called = _aliases(settings).get(name, name)
+    for one in found:
+        if versions.name_of(one) == called:
+            return one
     names = ", ".join(one.name for one in found) or f"none; {MAKE_ONE}"
     raise BundleInvalid(f"{key}: no bundle at {path}; in {folder}: {names}")
+
+
+def _aliases(settings: Settings) -> dict[str, str]:
+    return Aliases(settings.aliases_file, config.named(settings.models.aliases)).current()

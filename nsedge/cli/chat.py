@@ -7,11 +7,12 @@ import importlib.util
 import sys
 
 from nsedge.api import Message, Role, Sampling
-from nsedge.cli import answer, connect, output
+from nsedge.cli import answer, output
 from nsedge.cli.arguments import sampling_of
 from nsedge.cli.exits import ExitStatus
 from nsedge.config import Loaded
 from nsedge.errors import ConnectionLost, NsedgeError, UnknownModel
+from nsedge.ipc import reach
 from nsedge.ipc.client import Client
 
 WELCOME = "/exit or Ctrl-D leaves, /reset forgets, Ctrl-C cancels an answer"
@@ -24,7 +25,7 @@ if importlib.util.find_spec("readline") is not None:
 def run(loaded: Loaded, options: argparse.Namespace) -> int:
     """Talk until /exit, or the end of input."""
     sampling = sampling_of(options)
-    with connect.to_core(loaded.settings) as client:
+    with reach.to_core(loaded.settings) as client:
         _check_model(client, options.model)
         if sys.stdin.isatty() and not options.json:
             print(WELCOME, file=sys.stderr)

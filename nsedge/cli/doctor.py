@@ -18,11 +18,12 @@ import msgspec
 
 from nsedge import keyring, native
 from nsedge.api import HealthStatus, ModelInfo
-from nsedge.cli import bundles, connect, machine, output
+from nsedge.cli import bundles, machine, output
 from nsedge.cli.exits import ExitStatus
 from nsedge.config import Loaded
 from nsedge.declared import KEYS
 from nsedge.errors import NsedgeError
+from nsedge.ipc import reach
 from nsedge.ipc.curve import KeyPair
 from nsedge.runtime import trust
 from nsedge.runtime.cores import usable_cores
@@ -158,7 +159,7 @@ def _bundle(path: Path, settings: Settings) -> Check:
             remedy=f"delete {path} and export it anew",
         )
     variants = _list(f"{each.name} ({each.device})" for each in bundle.manifest.variants)
-    return Check(name="bundle", detail=f"{bundle.manifest.name}: whole; {variants}; {path}")
+    return Check(name="bundle", detail=f"{bundle.name}: whole; {variants}; {path}")
 
 
 def _access(settings: Settings) -> Iterator[Check]:
@@ -190,7 +191,7 @@ def _access(settings: Settings) -> Iterator[Check]:
 def _core(settings: Settings) -> Iterator[Check]:
     endpoint = settings.core.endpoint
     try:
-        with connect.to_core(settings, timeout_s=ANSWER_TIMEOUT_S) as client:
+        with reach.to_core(settings, timeout_s=ANSWER_TIMEOUT_S) as client:
             health, models = client.health(), client.models()
     except NsedgeError as error:
         yield Check(

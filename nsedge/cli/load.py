@@ -5,14 +5,15 @@ from __future__ import annotations
 import argparse
 
 from nsedge.api import LoadResult, LoadWish
-from nsedge.cli import connect, output
+from nsedge.cli import output
 from nsedge.cli.models import held_bytes
 from nsedge.config import Loaded
+from nsedge.ipc import reach
 
 
 def run(loaded: Loaded, options: argparse.Namespace) -> int:
     """Load one after the other, and say what came of each."""
-    with connect.to_core(loaded.settings) as client:
+    with reach.to_core(loaded.settings) as client:
         for name in options.models:
             wish = LoadWish(
                 model=name,

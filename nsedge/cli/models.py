@@ -5,8 +5,9 @@ from __future__ import annotations
 import argparse
 
 from nsedge.api import ModelInfo, ModelMemory
-from nsedge.cli import connect, output
+from nsedge.cli import output
 from nsedge.config import Loaded
+from nsedge.ipc import reach
 
 HEADS = (
     "MODEL",
@@ -25,7 +26,7 @@ HEADS = (
 
 def run(loaded: Loaded, options: argparse.Namespace) -> int:
     """List the models of the running core."""
-    with connect.to_core(loaded.settings) as client:
+    with reach.to_core(loaded.settings) as client:
         models = client.models()
     if options.json:
         output.say_json({"models": models})

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import argparse
 
-from nsedge.cli import connect, output
+from nsedge.cli import output
 from nsedge.config import Loaded
+from nsedge.ipc import reach
 
 
 def run(loaded: Loaded, options: argparse.Namespace) -> int:
     """Reload one after the other; what runs ends on the old one."""
-    with connect.to_core(loaded.settings) as client:
+    with reach.to_core(loaded.settings) as client:
         for name in options.models:
             model = client.reload(name)
             if options.json:

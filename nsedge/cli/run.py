@@ -6,10 +6,11 @@ import argparse
 import sys
 
 from nsedge.api import Message, Role
-from nsedge.cli import answer, connect
+from nsedge.cli import answer
 from nsedge.cli.arguments import sampling_of
 from nsedge.config import Loaded
 from nsedge.errors import EmptyPrompt, InvalidParameter
+from nsedge.ipc import reach
 
 
 def run(loaded: Loaded, options: argparse.Namespace) -> int:
@@ -24,7 +25,7 @@ def run(loaded: Loaded, options: argparse.Namespace) -> int:
         "deadline_s": options.deadline,
         "keep_alive_s": options.keep_alive,
     }
-    with connect.to_core(loaded.settings) as client:
+    with reach.to_core(loaded.settings) as client:
         events = (
             client.generate(options.model, text, **wish)
             if options.raw

@@ -245,10 +245,11 @@ def service_settings(settings: Settings) -> ServiceSettings:
         required=frozenset(named),
         folder=settings.bundles,
         on_demand=models.on_demand,
-        pinned=frozenset(models.pin),
+        pinned=bundles.pinned(settings),
         aliases=config.named(models.aliases),
         predictor=models.predictor,
         usage_file=settings.usage_file,
+        aliases_file=settings.aliases_file,
         log_prompts=settings.log.prompts,
         keeper=KeeperSettings(
             budget=Room(_budget(models.memory_bytes), models.device_memory_bytes or None),

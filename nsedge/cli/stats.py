@@ -5,8 +5,9 @@ from __future__ import annotations
 import argparse
 
 from nsedge.api import ModelMemory, ModelStats, ResidencyStats, Stats
-from nsedge.cli import connect, output
+from nsedge.cli import output
 from nsedge.config import Loaded
+from nsedge.ipc import reach
 
 HEADS = (
     "MODEL",
@@ -27,7 +28,7 @@ HEADS = (
 
 def run(loaded: Loaded, options: argparse.Namespace) -> int:
     """Show counters and gauges of the running core."""
-    with connect.to_core(loaded.settings) as client:
+    with reach.to_core(loaded.settings) as client:
         stats = client.stats()
     if options.json:
         output.say_json(stats)

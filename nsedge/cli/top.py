@@ -15,9 +15,10 @@ import tty
 from collections.abc import Iterator
 
 from nsedge.api import Histogram, ModelInfo, ModelState, ModelStats, Stats
-from nsedge.cli import connect, output
+from nsedge.cli import output
 from nsedge.config import Loaded
 from nsedge.errors import NsedgeError
+from nsedge.ipc import reach
 from nsedge.ipc.client import Client
 
 HEADS = (
@@ -43,7 +44,7 @@ _HOME, _TO_END_OF_LINE, _TO_END = "\x1b[H", "\x1b[K", "\x1b[J"
 
 def run(loaded: Loaded, options: argparse.Namespace) -> int:
     """Show the running core anew every interval, until q or Ctrl-C."""
-    with connect.to_core(loaded.settings) as client:
+    with reach.to_core(loaded.settings) as client:
         if options.once or options.json or not sys.stdout.isatty():
             _print(client, options)
         else:

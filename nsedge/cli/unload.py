@@ -5,9 +5,10 @@ from __future__ import annotations
 import argparse
 
 from nsedge.api import ModelInfo
-from nsedge.cli import connect, output
+from nsedge.cli import output
 from nsedge.config import Loaded
 from nsedge.errors import InvalidParameter
+from nsedge.ipc import reach
 
 
 def run(loaded: Loaded, options: argparse.Namespace) -> int:
@@ -15,7 +16,7 @@ def run(loaded: Loaded, options: argparse.Namespace) -> int:
     if bool(options.models) == options.all:
         raise InvalidParameter("name models, or say --all")
     gone: list[ModelInfo] = []
-    with connect.to_core(loaded.settings) as client:
+    with reach.to_core(loaded.settings) as client:
         for name in [None] if options.all else options.models:
             gone += client.unload(name, drain_s=options.drain)
     if options.json:

@@ -6,15 +6,16 @@ import argparse
 import datetime
 
 from nsedge.api import ModelUsage, UsageReport
-from nsedge.cli import connect, output
+from nsedge.cli import output
 from nsedge.config import Loaded
+from nsedge.ipc import reach
 
 HEADS = ("MODEL", "USES", "MEAN s", "LAST USED", "SCORE", "NEXT", "OFTEN BEFORE")
 
 
 def run(loaded: Loaded, options: argparse.Namespace) -> int:
     """Show the statistics of the running core."""
-    with connect.to_core(loaded.settings) as client:
+    with reach.to_core(loaded.settings) as client:
         report = client.usage()
     if options.json:
         output.say_json(report)

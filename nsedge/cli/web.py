@@ -13,11 +13,12 @@ from functools import partial
 from pathlib import Path
 
 from nsedge import config, keyring
-from nsedge.cli import connect, descriptors, logs, supervised
+from nsedge.cli import descriptors, logs, supervised
 from nsedge.cli.exits import ExitStatus
 from nsedge.cli.rereading import Reloader, Reread
 from nsedge.cli.signals import ReloadRequests, StopRequests
 from nsedge.errors import ConfigInvalid, NsedgeError
+from nsedge.ipc import reach
 from nsedge.ipc.client import AsyncClient
 from nsedge.ipc.inherited import by_endpoint
 from nsedge.keyring import KeyRing
@@ -76,7 +77,7 @@ async def _serve(
 ) -> None:
     stop, reload = StopRequests(until_eof=until_eof), ReloadRequests()
     notifier = Notifier(supervisor.notify_socket)
-    curve = connect.curve(settings)
+    curve = reach.curve(settings)
     client = AsyncClient(
         settings.core.endpoint, backoff_s=BACKOFF_S, name="nsedge-web", curve=curve
     )

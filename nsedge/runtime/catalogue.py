@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Generic
 
+from nsedge import versions
 from nsedge.bundle import MANIFEST_FILE, Bundle, find_bundles
 from nsedge.errors import BundleInvalid, InvalidParameter, NsedgeError, UnknownModel
 from nsedge.runtime.entries import Entry, K
@@ -14,7 +15,8 @@ from nsedge.runtime.entries import Entry, K
 log = logging.getLogger(__name__)
 
 LOOK_EVERY_S = 1.0
-"""The folder is read no oftener: a flood of unknown names costs nothing."""
+"""The folder is read no oftener, unless something came to it or left it: a flood of unknown names
+costs nothing."""
 
 
 class Catalogue(Generic[K]):
@@ -38,13 +40,14 @@ class Catalogue(Generic[K]):
         self._pinned = pinned
         self._entries: dict[str, Entry[K]] = {}
         self._looked_s: float | None = None
+        self._folder_stamp = 0
 
     def __iter__(self) -> Iterator[Entry[K]]:
         return iter(list(self._entries.values()))
 
     def look(self) -> None:
         """Read the folder anew."""
-        self._looked_s = self._clock()
+        self._looked_s, self._folder_stamp = self._clock(), _modified_ns(self._folder)
         folder = find_bundles(self._folder) if self._folder is not None else []
         paths = dict.fromkeys((*self._paths, *folder))
         for path in paths:
@@ -122,17 +125,19 @@ class Catalogue(Generic[K]):
         Raises:
             BundleInvalid: where it is damaged, or has another name now.
         """
-        manifest = Bundle.open(entry.path).manifest
-        if manifest.name != entry.name:
-            raise BundleInvalid(f"{entry.path} is {manifest.name} now, no longer {entry.name}")
-        entry.manifest, entry.stamp = manifest, stamp_of(entry.path)
+        bundle = Bundle.open(entry.path)
+        if bundle.name != entry.name:
+            raise BundleInvalid(f"{entry.path} is {bundle.name} now, no longer {entry.name}")
+        entry.manifest, entry.stamp = bundle.manifest, stamp_of(entry.path)
         entry.error = None
 
     def _get(self, name: str) -> Entry[K] | None:
         return self._entries.get(name) or self._entries.get(self._aliases.get(name, ""))
 
     def _is_due(self) -> bool:
-        return self._looked_s is None or self._clock() - self._looked_s >= LOOK_EVERY_S
+        if self._looked_s is None or self._clock() - self._looked_s >= LOOK_EVERY_S:
+            return True
+        return self._folder_stamp != _modified_ns(self._folder)
 
     def _see(self, path: Path) -> None:
         known = next((entry for entry in self if entry.path == path), None)
@@ -141,11 +146,12 @@ class Catalogue(Generic[K]):
             return  # what is in memory keeps the manifest it was loaded with
         error: NsedgeError | None = None
         try:
-            manifest = Bundle.open(path).manifest
+            bundle = Bundle.open(path)
         except BundleInvalid as failure:
-            manifest, error = None, failure
+            manifest, name, error = None, versions.name_of(path), failure
             log.warning("a bundle cannot be served: %s", failure)
-        name = path.name if manifest is None else manifest.name
+        else:
+            manifest, name = bundle.manifest, bundle.name
         if known is not None and known.name == name:
             known.manifest, known.stamp, known.error = manifest, stamp, error
             return
@@ -154,6 +160,8 @@ class Catalogue(Generic[K]):
         if name in self._entries:
             log.warning("%s is not served: %s is %s too", path, self._entries[name].path, name)
             return
+        if name in self._aliases:
+            log.warning("the alias %s is hidden by the model of that name at %s", name, path)
         self._entries[name] = Entry(
             name=name,
             path=path,
@@ -166,7 +174,11 @@ class Catalogue(Generic[K]):
 
 def stamp_of(path: Path) -> int:
     """When the manifest of the bundle at `path` was last written, in nanoseconds; 0 without one."""
+    return _modified_ns(path / MANIFEST_FILE)
+
+
+def _modified_ns(path: Path | None) -> int:
     try:
-        return (path / MANIFEST_FILE).stat().st_mtime_ns
+        return 0 if path is None else path.stat().st_mtime_ns
     except OSError:
         return 0

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Generic, Protocol, TypeVar
 
+from nsedge import versions
 from nsedge.api import LoadWish, ModelInfo, ModelMemory, ModelState, Priority
 from nsedge.bundle import Manifest
 from nsedge.errors import NsedgeError
@@ -163,6 +164,16 @@ class Entry(Generic[K]):
     load_s: float | None = None
     declined: object = None
     """What usage was like when it left unused: no guess of it while that is still so."""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Its own, then its aliases."""
+        return (self.name, *sorted(self.aliases))
+
+    @property
+    def superseded(self) -> bool:
+        """Whether it is a version that no alias leads to: asked for by its whole name only."""
+        return versions.is_version(self.path) and not self.aliases
 
     @property
     def ready(self) -> Stay[K] | None:

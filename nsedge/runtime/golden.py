@@ -63,6 +63,16 @@ def check(
         for hit in _continue(fitting[first : first + slots], runner)
     ]
     found = Agreement(tokens=len(agreed), agreed=sum(agreed))
+    judge(found, variant)
+    return found
+
+
+def judge(found: Agreement, variant: Variant) -> None:
+    """Hold what was found of `variant` to what was recorded of it.
+
+    Raises:
+        BundleInvalid: too few tokens agree.
+    """
     recorded = 1.0 if variant.fidelity is None else variant.fidelity.top1
     if found.share < TOLERANCE * recorded:
         raise BundleInvalid(
@@ -70,7 +80,6 @@ def check(
             f" {found.tokens} tokens agree, {recorded:.0%} did when it was exported; see whether"
             " `nsedge doctor` finds it whole, and export it anew"
         )
-    return found
 
 
 def _continue(prompts: Many[GoldenPrompt], runner: StepRunner) -> list[bool]:

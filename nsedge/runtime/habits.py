@@ -11,8 +11,9 @@ from nsedge.api import Recommendation, UsageReport
 from nsedge.runtime.budget import Amount
 from nsedge.runtime.catalogue import stamp_of
 from nsedge.runtime.prediction import PREDICTORS, Shares, ranked
+from nsedge.runtime.state_file import encode
 from nsedge.runtime.usage import Footprint, priority_score, told
-from nsedge.runtime.usage_file import UsageFile, encode
+from nsedge.runtime.usage_file import UsageFile
 
 SAVE_EVERY_S = 30.0
 """Longest loss of statistics where the daemon is killed, in seconds."""

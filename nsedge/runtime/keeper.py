@@ -278,7 +278,7 @@ class Keeper(Generic[K]):
         stay = Stay(
             entry=entry,
             model=model,
-            keep_alive_s=self._settings.keep_alives.get(entry.name, self._settings.keep_alive_s),
+            keep_alive_s=self._settings.keep_alive_of(entry.names),
             guessed=load.origin is Origin.GUESS,
             used_s=now_s,
             memory=held,
@@ -378,7 +378,7 @@ class Keeper(Generic[K]):
         busy = any(stay.users or stay.used_s > quiet_s for stay in self.stays)
         if busy or self._queue or self._current is not None:
             return
-        names = {entry.name: entry for entry in self.catalogue}
+        names = {entry.name: entry for entry in self.catalogue if not entry.superseded}
         for name in self.habits.worthwhile(names, self._settings.preload_top):
             entry = names[name]
             if entry.state is not ModelState.ABSENT or entry.declined == self.habits.mark:

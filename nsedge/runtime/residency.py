@@ -73,6 +73,7 @@ class Resident:
         """
         manifest = bundle.manifest
         self.manifest = manifest
+        self.name = bundle.name
         self.variant = variant
         self.capacity = min(manifest.context_length, settings.context_tokens)
         self._slots = settings.slots
@@ -151,7 +152,7 @@ class Resident:
             sampler=Sampler(end_ids=self.manifest.eos_token_ids),
             deliver=deliver,
             clock=clock,
-            name=f"engine-{self.manifest.name}",
+            name=f"engine-{self.name}",
         )
 
     def start(self) -> None:
@@ -186,7 +187,7 @@ class Resident:
         """What clients are told."""
         created = datetime.datetime.fromisoformat(self.manifest.provenance.created)
         return ModelInfo(
-            name=self.manifest.name,
+            name=self.name,
             kind=self.manifest.kind,
             state=ModelState.READY,
             created=int(created.timestamp()),
@@ -219,7 +220,7 @@ def expected(path: Path, settings: EngineSettings) -> Amount:
     """
     bundle = Bundle.open(path)
     manifest = bundle.manifest
-    variant = choose_variant(manifest.variants, settings.device, manifest.name)
+    variant = choose_variant(manifest.variants, settings.device, bundle.name)
     folder = PurePosixPath(variant.graph).parent
     files = manifest.files.items()
     weights = sum(entry.bytes for name, entry in files if PurePosixPath(name).parent == folder)
@@ -281,7 +282,7 @@ def load(
         DeviceUnavailable: where none of its variants runs on the wanted device.
     """
     bundle = trust.open_signed(path, settings.signers)
-    variant = choose_variant(bundle.manifest.variants, settings.device, bundle.manifest.name)
+    variant = choose_variant(bundle.manifest.variants, settings.device, bundle.name)
     trust.verify(bundle, variant, lambda share: told(ModelState.LOADING, share))
     with memory.blocks_of_their_own():
         return Resident(

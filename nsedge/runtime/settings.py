@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import enum
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from nsedge.runtime.budget import Room
@@ -62,7 +62,7 @@ class KeeperSettings:
     keep_alive_s: float = math.inf
     """Idle seconds after which a model leaves; infinite is never."""
     keep_alives: Mapping[str, float] = field(default_factory=dict)
-    """Models with another one."""
+    """Models with another one, by name or alias."""
     patience_s: float = 10.0
     """How long a load waits for models in use, before they take no new requests."""
     retry_s: float = 5.0
@@ -75,3 +75,8 @@ class KeeperSettings:
     """How many of the likeliest models to have in memory before they are asked for."""
     preload_idle_s: float = 2.0
     """Seconds without any request before one is loaded for a guess."""
+
+    def keep_alive_of(self, names: Iterable[str]) -> float:
+        """Idle seconds after which the model with these names leaves; the first that is known."""
+        own = (self.keep_alives[name] for name in names if name in self.keep_alives)
+        return next(own, self.keep_alive_s)

@@ -87,7 +87,7 @@ async def reload(request: web.Request) -> web.Response:
 
 @needs(Scope.MANAGE)
 async def alias(request: web.Request) -> web.Response:
-    """`POST /api/models/alias`: a further name for a model, until the core ends."""
+    """`POST /api/models/alias`: a further name for a model, kept over restarts."""
     body = await _body(request, schema.AliasBody)
     named = await request.app[DESK].service.alias(body.alias, body.model)
     return json_answer({"alias": body.alias, "model": None if named is None else named.name})

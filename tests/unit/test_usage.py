@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 from nsedge.runtime.budget import Amount
 from nsedge.runtime.habits import SAVE_EVERY_S, Habits
 from nsedge.runtime.prediction import PREDICTORS, ByPatterns, ByScore, ranked
+from nsedge.runtime.state_file import encode
 from nsedge.runtime.usage import History, priority_score
-from nsedge.runtime.usage_file import UsageFile, encode
+from nsedge.runtime.usage_file import UsageFile
 from tests.fakes import FakeClock
 
 NINE = 9

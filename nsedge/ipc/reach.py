@@ -13,7 +13,7 @@ from nsedge.settings import Settings
 ANSWER_S = 5.0
 
 
-def to_core(settings: Settings, *, timeout_s: float = ANSWER_S) -> Client:
+def to_core(settings: Settings, *, timeout_s: float = ANSWER_S, name: str = "nsedge-cli") -> Client:
     """A client of the configured core; a socket file that is not there is told without a wait.
 
     Raises:
@@ -22,9 +22,7 @@ def to_core(settings: Settings, *, timeout_s: float = ANSWER_S) -> Client:
     endpoint = endpoints.parse(settings.core.endpoint)
     if isinstance(endpoint, endpoints.IpcEndpoint) and not endpoint.path.is_socket():
         raise ConnectionLost(f"no daemon at {endpoint}: start one with `nsedge up`")
-    return Client(
-        str(endpoint), connect_timeout_s=timeout_s, name="nsedge-cli", curve=curve(settings)
-    )
+    return Client(str(endpoint), connect_timeout_s=timeout_s, name=name, curve=curve(settings))
 
 
 def curve(settings: Settings) -> ClientCurve | None:
