@@ -1,0 +1,102 @@
+"""Options that deploying, rolling back and listing share: which daemon, which store."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from exporters.commands import SUCCESS, Answer
+from exporters.commands.options import add_json
+
+if TYPE_CHECKING:
+    from exporters.deploy.deployment import Deployed, Yard
+    from exporters.deploy.store import Store
+    from exporters.progress import Progress
+    from nsedge.settings import Settings
+
+
+def add_place(parser: argparse.ArgumentParser) -> None:
+    """--to, --store, --config, --json. What they leave out comes from the daemon's own
+    configuration and environment."""
+    parser.add_argument(
+        "--to", metavar="ENDPOINT", help="the daemon: ipc:///path or tcp://HOST:PORT"
+    )
+    parser.add_argument("--store", type=Path, metavar="DIR", help="its HOME/bundles")
+    parser.add_argument(
+        "--config", type=Path, metavar="FILE", help="its configuration: endpoint, home, CURVE keys"
+    )
+    add_json(parser)
+
+
+def add_offline(parser: argparse.ArgumentParser) -> None:
+    """--offline."""
+    parser.add_argument(
+        "--offline", action="store_true", help="the daemon does not run: do it for its next start"
+    )
+
+
+def place(arguments: argparse.Namespace) -> tuple[Settings, Store]:
+    """The daemon's settings, and its store.
+
+    Raises:
+        ConfigInvalid: naming file, variable or flag.
+    """
+    from exporters.deploy.store import Store
+    from nsedge import config
+
+    said = (
+        []
+        if arguments.to is None
+        else [config.Override(flag="--to", key="core.endpoint", text=arguments.to)]
+    )
+    settings = config.load(config.environment(), file=arguments.config, overrides=said).settings
+    folder: Path = arguments.store or settings.bundles
+    return settings, Store(folder.expanduser().absolute())
+
+
+@contextmanager
+def yard(arguments: argparse.Namespace, progress: Progress) -> Iterator[Yard]:
+    """Where the command works.
+
+    Raises:
+        ExportError: no daemon there, or one where none should be.
+        NsedgeError: a setting, or that it does not let us in.
+    """
+    from exporters.deploy.deployment import Yard
+    from exporters.deploy.targets import running, stopped
+
+    settings, store = place(arguments)
+    with (stopped if arguments.offline else running)(settings, store) as target:
+        yield Yard(store=store, target=target, progress=progress)
+
+
+def told(deployed: Deployed, *, offline: bool) -> Answer:
+    """What came of it."""
+    agreement = deployed.agreement
+    result = {
+        "alias": deployed.alias,
+        "model": deployed.model,
+        "previous": deployed.previous,
+        "changed": not deployed.unchanged,
+        "copied": deployed.copied,
+        "golden": None
+        if agreement is None
+        else {"tokens": agreement.tokens, "agreed": agreement.agreed},
+        "removed": list(deployed.removed),
+    }
+    return result, _lines(deployed, offline=offline), SUCCESS
+
+
+def _lines(deployed: Deployed, *, offline: bool) -> list[str]:
+    if deployed.unchanged:
+        return [f"{deployed.alias} stands for {deployed.model} already: nothing was done"]
+    when = "from the daemon's next start on" if offline else "now"
+    before = "" if deployed.previous is None else f", before: {deployed.previous}"
+    lines = [f"{deployed.alias} -> {deployed.model} {when}{before}"]
+    if deployed.agreement is not None:
+        agreed, tokens = deployed.agreement.agreed, deployed.agreement.tokens
+        lines.append(f"golden prompts: {agreed} of {tokens} tokens as the fp32 model had them")
+    return lines + [f"removed: {model}" for model in deployed.removed]

@@ -1,0 +1,1 @@
+"""From a finished bundle to a served one: the store, the daemon, and the way back."""
