@@ -69,7 +69,7 @@ def yard(arguments: argparse.Namespace, progress: Progress) -> Iterator[Yard]:
     from exporters.deploy.targets import running, stopped
 
     settings, store = place(arguments)
-    with (stopped if arguments.offline else running)(settings, store) as target:
+    with (stopped if arguments.offline else running)(settings, store, progress) as target:
         yield Yard(store=store, target=target, progress=progress)
 
 

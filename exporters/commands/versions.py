@@ -24,7 +24,7 @@ def run(arguments: argparse.Namespace, cache: Cache) -> Answer:
     from nsedge import config
 
     settings, store = place(arguments)
-    with reached(settings, store) as daemon:
+    with reached(settings, store, cache.progress) as daemon:
         target = daemon or StoppedDaemon(store, config.named(settings.models.aliases))
         found = listed(store, target.aliases(), arguments.alias)
     lines = as_lines(found)

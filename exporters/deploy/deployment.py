@@ -22,6 +22,7 @@ from exporters.progress import Progress
 from nsedge.errors import ConnectionLost, NsedgeError
 from nsedge.runtime.golden import Agreement
 
+
 class Step(enum.StrEnum):
     """What a deployment can fail in."""
 
@@ -131,7 +132,7 @@ def roll_back(alias: str, yard: Yard, *, version: str | None = None) -> Deployed
         if goal == before:
             return Deployed(alias=alias, model=goal, previous=None, unchanged=True)
         try:
-            with _during(Step.LOAD, alias, before), yard.progress.step(f"Loading {goal}"):
+            with _during(Step.LOAD, alias, before):
                 yard.target.bring(goal, instead=before)
             with _during(Step.SWITCH, alias, before):
                 yard.target.switch(alias, goal)
@@ -149,9 +150,9 @@ def _take_over(
     model, target, known = candidate.served, yard.target, history.read(yard.store, alias)
     in_use = frozenset(target.aliases().values())
     try:
-        with _during(Step.LOAD, alias, before), yard.progress.step(f"Loading {model}"):
+        with _during(Step.LOAD, alias, before):
             target.bring(model, instead=before)
-        with _during(Step.TRY_OUT, alias, before), yard.progress.step(f"Trying {model} out"):
+        with _during(Step.TRY_OUT, alias, before):
             agreement = target.try_out(candidate)
         with _during(Step.SWITCH, alias, before):
             deployed = yard.now().isoformat(timespec="seconds").replace("+00:00", "Z")

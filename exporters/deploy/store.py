@@ -127,7 +127,7 @@ class Store:
         verb = "Linking" if link else "Copying"
         with (
             new_directory(target) as building,
-            progress.counted(f"{verb} {candidate.served}", total, unit="B") as done,
+            progress.counted(f"{verb} {candidate.served}", total, unit=" bytes") as done,
         ):
             _fill(building, candidate, link=link, done=done)
         return True

@@ -8,6 +8,7 @@ from typing import Protocol
 
 from exporters.deploy.store import Candidate, Store
 from exporters.errors import ExportError
+from exporters.progress import Progress
 from nsedge import config
 from nsedge.api import LoadWish, ModelInfo, ModelState
 from nsedge.errors import ConnectionLost, NsedgeError, UnknownModel
@@ -55,9 +56,10 @@ class Target(Protocol):
 class RunningDaemon:
     """A daemon that is asked."""
 
-    def __init__(self, client: Client, store: Store) -> None:
+    def __init__(self, client: Client, store: Store, progress: Progress) -> None:
         self._client = client
         self._store = store
+        self._progress = progress
         self._brought: dict[str, ModelInfo] = {}
         self._there = frozenset(m.name for m in client.models() if m.state is ModelState.READY)
 
@@ -78,7 +80,8 @@ class RunningDaemon:
             pin=True if old is not None and old.pinned else None,
         )
         try:
-            self._brought[model] = self._client.load(wish).model
+            with self._progress.step(f"Loading {model}"):
+                self._brought[model] = self._client.load(wish).model
         except UnknownModel as error:
             raise ExportError(
                 f"the daemon does not find {model}: is {self._store.folder} its HOME/bundles?"
@@ -89,7 +92,8 @@ class RunningDaemon:
         """Ask it the golden prompts as clients ask."""
         from exporters.deploy.trial import try_out
 
-        return try_out(self._client, candidate.bundle, self._brought[candidate.served])
+        with self._progress.step(f"Trying {candidate.served} out"):
+            return try_out(self._client, candidate.bundle, self._brought[candidate.served])
 
     def switch(self, alias: str, model: str) -> None:
         """The daemon does so at once; what runs on the old one ends on it."""
@@ -173,7 +177,7 @@ class StoppedDaemon:
 
 
 @contextlib.contextmanager
-def reached(settings: Settings, store: Store) -> Iterator[RunningDaemon | None]:
+def reached(settings: Settings, store: Store, progress: Progress) -> Iterator[RunningDaemon | None]:
     """The daemon at the configured endpoint; None where nobody is there.
 
     Raises:
@@ -185,18 +189,18 @@ def reached(settings: Settings, store: Store) -> Iterator[RunningDaemon | None]:
         yield None
         return
     with client:
-        yield RunningDaemon(client, store)
+        yield RunningDaemon(client, store, progress)
 
 
 @contextlib.contextmanager
-def running(settings: Settings, store: Store) -> Iterator[RunningDaemon]:
+def running(settings: Settings, store: Store, progress: Progress) -> Iterator[RunningDaemon]:
     """The daemon at the configured endpoint.
 
     Raises:
         ExportError: nobody is there.
         NsedgeError: it does not let us in.
     """
-    with reached(settings, store) as daemon:
+    with reached(settings, store, progress) as daemon:
         if daemon is None:
             raise ExportError(
                 f"no daemon at {settings.core.endpoint}: start one with `nsedge up`, name another"
@@ -206,13 +210,13 @@ def running(settings: Settings, store: Store) -> Iterator[RunningDaemon]:
 
 
 @contextlib.contextmanager
-def stopped(settings: Settings, store: Store) -> Iterator[StoppedDaemon]:
+def stopped(settings: Settings, store: Store, progress: Progress) -> Iterator[StoppedDaemon]:
     """The daemon that will be at the configured endpoint.
 
     Raises:
         ExportError: it runs, and would not notice.
     """
-    with reached(settings, store) as daemon:
+    with reached(settings, store, progress) as daemon:
         if daemon is not None:
             raise ExportError(
                 f"a daemon runs at {settings.core.endpoint}, and would not notice: leave --offline"
