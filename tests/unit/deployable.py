@@ -28,6 +28,7 @@ from nsedge.bundle import (
     write_manifest,
 )
 from nsedge.bundle import Tokenizer as TokenizerEntry
+from nsedge.ipc.access import Access
 from nsedge.ipc.server import Server
 from nsedge.runtime.executor import Source
 from nsedge.runtime.executors import open_executor
@@ -176,7 +177,7 @@ class Home:
         return sorted(name for name in there if name != ".deploy")
 
     @contextmanager
-    def serving(self, **settings: Any) -> Iterator[LocalService]:
+    def serving(self, endpoint: str = "", access: Access | None = None) -> Iterator[LocalService]:
         """A daemon over this home, on a thread of its own."""
         service = LocalService(
             ServiceSettings(
@@ -184,13 +185,13 @@ class Home:
                 folder=self.store,
                 aliases_file=self.path / "state" / "aliases.json",
                 engine=EngineSettings(slots=4, context_tokens=64, threads=1),
-                **settings,
             )
         )
         began, loop, stop = threading.Event(), asyncio.new_event_loop(), asyncio.Event()
 
         async def serve() -> None:
-            server = Server(service, endpoints=[self.endpoint])
+            endpoints = [endpoint or self.endpoint]
+            server = Server(service, endpoints=endpoints, access=access or Access())
             await server.start()
             await service.start()
             began.set()

@@ -18,10 +18,16 @@ from exporters.__main__ import main
 from exporters.deploy import history
 from exporters.deploy.history import Deployment, History
 from exporters.deploy.store import Store, examine
+from nsedge import keyring
 from nsedge.api import LoadWish, ModelState, Sampling
-from nsedge.ipc.client import Client, Finished
+from nsedge.ipc.access import Access
+from nsedge.ipc.client import Client, Finished, KeyPair
+from nsedge.ipc.curve import ServerCurve
+from nsedge.keyring import CurveClient, KeyRing, Scope
+from nsedge.watched import WatchedFile
 from tests.ipc import short_directory
 from tests.unit.deployable import PROMPTS, Home, restate, spoil_golden, words, write_deployable
+from tests.unit.test_ipc_curve import free_port
 
 Deploy = Callable[..., dict[str, Any]]
 
@@ -334,6 +340,33 @@ def test_two_runs_take_turns(home, bundles, command, capsys):
         run.join()
     assert statuses == [0]
     assert home.stored() == [folder(bundles[0])]
+
+
+def test_a_daemon_behind_curve_asks_for_a_key_that_may_manage(home, bundles, tmp_path, capsys):
+    server, friend = (KeyPair.make(tmp_path / f"{name}.key_secret") for name in ("core", "friend"))
+    known = tmp_path / "clients.json"
+    endpoint = f"tcp://127.0.0.1:{free_port()}"
+    settings = tmp_path / "client.toml"
+    settings.write_text(
+        f'[core]\nendpoint = "{endpoint}"\n[client]\n'
+        f'curve_secret = "{tmp_path / "friend.key_secret"}"\nserver_key = "{server.public}"\n'
+    )
+    words = ["deploy", str(bundles[0]), "--config", str(settings)]
+
+    def let_in(*scopes: Scope) -> None:
+        client = CurveClient(name="friend", scopes=scopes, public_key=friend.public)
+        keyring.write(known, KeyRing(curve=(client,)))
+
+    let_in(Scope.READ, Scope.INFER)
+    clients = WatchedFile(known, keyring.read, look_s=0.0)
+    access = Access(curve=ServerCurve(pair=server, clients=clients))
+    with home.serving(endpoint, access):
+        assert main(words) == 1
+        assert "this needs the scope 'manage'" in capsys.readouterr().err
+        assert home.stored() == []
+        let_in(Scope.READ, Scope.INFER, Scope.MANAGE)
+        assert main(words) == 0
+        assert home.stored() == [folder(bundles[0])]
 
 
 # Without a daemon.

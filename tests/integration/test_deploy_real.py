@@ -1,0 +1,151 @@
+"""Deploying the real model into the real daemon, while it answers."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from exporters.deploy.store import examine
+from nsedge.api import LoadWish, ModelState, Sampling
+from nsedge.bundle import MANIFEST_FILE, sha256_of
+from nsedge.ipc.client import Client, Finished, Started
+from tests.ipc import short_directory
+from tests.unit.deployable import Home
+
+pytestmark = pytest.mark.integration
+LIMIT_S = 120
+ENDLESS = Sampling(temperature=0.0, ignore_eos=True)
+"""As many tokens as the context holds: longer than a deployment takes."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Place:
+    """A daemon's home of its own."""
+
+    home: Home
+    environ: dict[str, str]
+
+    @contextmanager
+    def daemon(self) -> Iterator[None]:
+        """`nsedge serve`, until it takes requests; asked to stop at the end."""
+        words = [sys.executable, "-m", "nsedge", "serve", "--log-level", "info"]
+        with subprocess.Popen(
+            words, env=self.environ, stderr=subprocess.PIPE, text=True
+        ) as process:
+            assert process.stderr is not None
+            try:
+                for line in process.stderr:
+                    if "nsedge.core: ready" in line:
+                        break
+                assert process.poll() is None
+                yield
+            finally:
+                process.terminate()
+                process.communicate(timeout=LIMIT_S)
+
+    def export(self, *words: object) -> dict[str, Any]:
+        """Run nsedge-export; its answer, and its exit status under "status"."""
+        done = subprocess.run(
+            [sys.executable, "-m", "exporters", *map(str, words), "--json"],
+            env=self.environ,
+            capture_output=True,
+            text=True,
+            timeout=LIMIT_S,
+            check=False,
+        )
+        return {**json.loads(done.stdout), "status": done.returncode}
+
+
+@pytest.fixture
+def place() -> Iterator[Place]:
+    plain = {name: text for name, text in os.environ.items() if not name.startswith("NSEDGE_")}
+    with short_directory() as folder:
+        environ = {
+            **plain,
+            "NSEDGE_HOME": str(folder),
+            "NSEDGE_ENDPOINT": f"ipc://{folder}/core.sock",
+            "NSEDGE_CONFIG": os.devnull,
+            "NSEDGE_ENGINE_SLOTS": "4",
+            "NSEDGE_ENGINE_CONTEXT_TOKENS": "8192",
+        }
+        yield Place(home=Home(folder), environ=environ)
+
+
+def version(starter: Path, path: Path, *, created: str, **changes: Any) -> Path:
+    """The starter's bundle, made at another moment."""
+    path.mkdir()
+    manifest = json.loads((starter / MANIFEST_FILE).read_text(encoding="utf-8"))
+    for name in manifest["files"]:
+        (path / name).parent.mkdir(exist_ok=True)
+        os.link((starter / name).resolve(), path / name)
+    manifest["provenance"]["created"] = created
+    manifest |= changes
+    (path / MANIFEST_FILE).write_text(json.dumps(manifest), encoding="utf-8")
+    return path
+
+
+def spoil_golden(bundle: Path) -> None:
+    """Make the golden prompts wrong that the daemon does not look at as it loads."""
+    golden = json.loads((bundle / "golden.json").read_text(encoding="utf-8"))
+    for prompt in golden[2:]:
+        prompt["continuation_ids"].reverse()
+    (bundle / "golden.json").unlink()  # a link to the starter's
+    (bundle / "golden.json").write_text(json.dumps(golden), encoding="utf-8")
+    manifest = json.loads((bundle / MANIFEST_FILE).read_text(encoding="utf-8"))
+    entry = manifest["files"]["golden.json"]
+    entry["sha256"] = sha256_of(bundle / "golden.json")
+    entry["bytes"] = (bundle / "golden.json").stat().st_size
+    (bundle / MANIFEST_FILE).write_text(json.dumps(manifest), encoding="utf-8")
+
+
+def test_requests_end_on_the_version_that_they_began_on(
+    starter_bundle: Path, place: Place, tmp_path: Path
+) -> None:
+    one = version(starter_bundle, tmp_path / "one", created="2026-01-01T00:00:00Z")
+    two = version(
+        starter_bundle,
+        tmp_path / "two",
+        created="2026-01-02T00:00:00Z",
+        generation_defaults={"temperature": 0.0},
+    )
+    bad = version(starter_bundle, tmp_path / "bad", created="2026-01-03T00:00:00Z")
+    spoil_golden(bad)
+    old, new = examine(one).served, examine(two).served
+    assert place.export("deploy", one, "--as", "assistant", "--offline", "--link")["status"] == 0
+    with place.daemon(), Client(place.home.endpoint) as client:
+        (first,) = client.models()
+        assert (first.name, first.state) == (old, ModelState.READY), "as it was said before"
+        failed = place.export("deploy", bad, "--as", "assistant", "--link")
+        assert failed["status"] == 1
+        assert failed["error"].startswith("try out failed: ")
+        assert f"assistant still stands for {old}" in failed["error"]
+
+        stream = client.generate("assistant", "Once upon a time", sampling=ENDLESS)
+        assert isinstance(next(stream), Started)
+        deployed = place.export("deploy", two, "--as", "assistant", "--link")
+        assert (deployed["model"], deployed["previous"]) == (new, old)
+        assert deployed["golden"]["agreed"] >= 0.9 * deployed["golden"]["tokens"]
+        begun = client.stats().models[old]
+        assert begun.running == 1
+        events = [*client.generate("assistant", "Twice", sampling=Sampling(max_tokens=8))]
+        assert isinstance(events[-1], Finished)
+        stats = client.stats().models
+        assert stats[new].completion_tokens >= deployed["golden"]["tokens"] + 8
+        assert stats[old].running == 1
+        assert stats[old].completion_tokens > begun.completion_tokens, "it went on meanwhile"
+        stream.cancel()
+        assert isinstance(list(stream)[-1], Finished)
+
+        assert place.export("rollback", "assistant")["model"] == old
+        client.load(LoadWish(model="assistant"))
+        aliases = {one.name: one.aliases for one in client.models()}
+        assert aliases == {old: ("assistant",), new: ()}
