@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import argparse
-import re
 from pathlib import Path
+
+import msgspec
 
 from exporters.cache import Cache
 from exporters.commands import Answer, Commands
 from exporters.commands.deploy_options import add_offline, add_place, told, yard
-
-_ALIAS = re.compile(r"[a-z0-9][a-z0-9._-]{0,127}")
+from nsedge.bundle import Name
 
 
 def add(commands: Commands) -> None:
@@ -56,11 +56,12 @@ def run(arguments: argparse.Namespace, cache: Cache) -> Answer:
 
 
 def _alias(text: str) -> str:
-    if not _ALIAS.fullmatch(text):
+    try:
+        return msgspec.convert(text, Name)
+    except msgspec.ValidationError as error:
         raise argparse.ArgumentTypeError(
             f"{text!r}: lower case, digits, '.', '_' and '-', at most 128, the first no sign"
-        )
-    return text
+        ) from error
 
 
 def _count(text: str) -> int:

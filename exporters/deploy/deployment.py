@@ -98,11 +98,12 @@ def deploy(order: Order, yard: Yard) -> Deployed:
         before = yard.target.aliases().get(alias)
         with _during(Step.CHECK, alias, before):
             _check_alias(alias, yard)
+            known = history.read(yard.store, alias)
         if before == candidate.served and yard.store.holds(candidate):
             return Deployed(alias=alias, model=before, previous=None, unchanged=True)
         with _during(Step.COPY, alias, before):
             copied = yard.store.add(candidate, link=order.link, progress=yard.progress)
-        agreement = _take_over(candidate, alias, before, yard=yard, copied=copied)
+        agreement = _take_over(candidate, before, yard=yard, known=known, copied=copied)
         if before is not None and before != candidate.served:
             _retire(before, yard)
         removed = _prune(alias, candidate.served, keep=order.keep, yard=yard)
@@ -144,10 +145,10 @@ def roll_back(alias: str, yard: Yard, *, version: str | None = None) -> Deployed
 
 
 def _take_over(
-    candidate: Candidate, alias: str, before: str | None, *, yard: Yard, copied: bool
+    candidate: Candidate, before: str | None, *, yard: Yard, known: History, copied: bool
 ) -> Agreement | None:
     """Load, try out and switch; what fails leaves no trace."""
-    model, target, known = candidate.served, yard.target, history.read(yard.store, alias)
+    model, alias, target = candidate.served, known.alias, yard.target
     in_use = frozenset(target.aliases().values())
     try:
         with _during(Step.LOAD, alias, before):
@@ -214,11 +215,19 @@ def _retire(model: str, yard: Yard) -> None:
 
 
 def _prune(alias: str, current: str, *, keep: int, yard: Yard) -> tuple[str, ...]:
-    """Take old versions of the alias out of the store, but for `keep` to go back to."""
-    known = history.read(yard.store, alias)
+    """Take old versions of the alias out of the store, but for `keep` to go back to; what fails
+    here can wait for the next time."""
+    try:
+        return _remove_old(history.read(yard.store, alias), current, keep=keep, yard=yard)
+    except (ExportError, NsedgeError, OSError) as error:
+        yard.progress.note(f"earlier versions were not removed: {error}")
+        return ()
+
+
+def _remove_old(known: History, current: str, *, keep: int, yard: Yard) -> tuple[str, ...]:
     kept = {current, *list(known.back_from(current))[:keep], *yard.target.aliases().values()}
     for other in history.read_all(yard.store):
-        if other.alias != alias:
+        if other.alias != known.alias:
             kept |= {one.model for one in other.deployments}
     old = [one.model for one in known.deployments if one.model not in kept]
     removed = tuple(model for model in old if yard.target.at_rest(model))

@@ -16,10 +16,14 @@ import pytest
 
 from exporters.__main__ import main
 from exporters.deploy import history
+from exporters.deploy.deployment import Order, SwitchUnclear, Yard, deploy
 from exporters.deploy.history import Deployment, History
 from exporters.deploy.store import Store, examine
+from exporters.deploy.targets import StoppedDaemon
+from exporters.progress import Progress
 from nsedge import keyring
 from nsedge.api import LoadWish, ModelState, Sampling
+from nsedge.errors import ConnectionLost
 from nsedge.ipc.access import Access
 from nsedge.ipc.client import Client, Finished, KeyPair
 from nsedge.ipc.curve import ServerCurve
@@ -264,6 +268,33 @@ def test_an_alias_cannot_be_a_models_own_name(home, bundles, command):
         assert command("deploy", bundles[0], "--as", "my-tiny")["status"] == 0
     with pytest.raises(SystemExit):
         main(["deploy", str(bundles[0]), "--as", "My Tiny"])
+
+
+def test_a_damaged_history_is_told_before_anything_is_copied(home, bundles, command):
+    store = Store(home.store)
+    store.own.mkdir(parents=True)
+    (store.own / "tiny.json").write_text('{"alias": "tiny"')
+    with home.serving():
+        answer = command("deploy", bundles[0])
+    assert answer["error"].startswith("check failed: ")
+    assert "tiny.json is damaged" in answer["error"]
+    assert home.stored() == []
+
+
+class BreaksOff(StoppedDaemon):
+    """Goes away while the alias is switched."""
+
+    def switch(self, alias: str, model: str) -> None:
+        raise ConnectionLost("the connection went away")
+
+
+def test_where_the_switch_is_not_known_nothing_is_taken_back(home, bundles):
+    store = Store(home.store)
+    yard = Yard(store=store, target=BreaksOff(store, {}), progress=Progress(None))
+    with pytest.raises(SwitchUnclear, match="tells what tiny stands for"):
+        deploy(Order(bundle=bundles[0], keep=3), yard)
+    assert home.stored() == [folder(bundles[0])], "it may be what is served now"
+    assert history.read(store, "tiny").find(served(bundles[0])) is not None
 
 
 def test_a_full_disk_leaves_nothing(home, bundles):
