@@ -19,7 +19,7 @@ from nsedge.api import LoadWish, ModelState, Sampling
 from nsedge.bundle import MANIFEST_FILE, sha256_of
 from nsedge.ipc.client import Client, Finished, Started
 from tests.ipc import short_directory
-from tests.unit.deployable import Home
+from tests.unit.deploy.deployable import Home
 
 pytestmark = pytest.mark.integration
 LIMIT_S = 120

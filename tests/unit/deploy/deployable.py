@@ -15,6 +15,7 @@ from typing import Any
 import msgspec
 from tokenizers import Tokenizer, models, pre_tokenizers
 
+from exporters.deploy.store import examine
 from nsedge.bundle import (
     FORMAT,
     FORMAT_VERSION,
@@ -29,6 +30,7 @@ from nsedge.bundle import (
 )
 from nsedge.bundle import Tokenizer as TokenizerEntry
 from nsedge.ipc.access import Access
+from nsedge.ipc.client import Client
 from nsedge.ipc.server import Server
 from nsedge.runtime.executor import Source
 from nsedge.runtime.executors import open_executor
@@ -209,3 +211,16 @@ class Home:
             loop.call_soon_threadsafe(stop.set)
             thread.join()
             loop.close()
+
+
+def served(bundle: Path) -> str:
+    return examine(bundle).served
+
+
+def folder(bundle: Path) -> str:
+    return examine(bundle).folder
+
+
+def alias_of(home: Home, alias: str) -> str | None:
+    with Client(home.endpoint) as client:
+        return next((one.name for one in client.models() if alias in one.aliases), None)
