@@ -6,7 +6,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from exporters.__main__ import main
 from exporters.deploy.store import examine
 from nsedge.api import LoadWish, ModelState, Sampling
 from nsedge.bundle import MANIFEST_FILE, sha256_of
@@ -32,15 +33,13 @@ class Place:
     """A daemon's home of its own."""
 
     home: Home
-    environ: dict[str, str]
+    settings: Path
 
     @contextmanager
     def daemon(self) -> Iterator[None]:
         """`nsedge serve`, until it takes requests; asked to stop at the end."""
-        words = [sys.executable, "-m", "nsedge", "serve", "--log-level", "info"]
-        with subprocess.Popen(
-            words, env=self.environ, stderr=subprocess.PIPE, text=True
-        ) as process:
+        words = [sys.executable, "-m", "nsedge", "--config", str(self.settings), "serve"]
+        with subprocess.Popen(words, stderr=subprocess.PIPE, text=True) as process:
             assert process.stderr is not None
             try:
                 for line in process.stderr:
@@ -52,32 +51,30 @@ class Place:
                 process.terminate()
                 process.communicate(timeout=LIMIT_S)
 
-    def export(self, *words: object) -> dict[str, Any]:
-        """Run nsedge-export; its answer, and its exit status under "status"."""
-        done = subprocess.run(
-            [sys.executable, "-m", "exporters", *map(str, words), "--json"],
-            env=self.environ,
-            capture_output=True,
-            text=True,
-            timeout=LIMIT_S,
-            check=False,
-        )
-        return {**json.loads(done.stdout), "status": done.returncode}
+
+@pytest.fixture
+def export(capsys: pytest.CaptureFixture[str], place: Place) -> Callable[..., dict[str, Any]]:
+    """Runs nsedge-export; what it answers, and its exit status under "status"."""
+
+    def run(*words: object) -> dict[str, Any]:
+        status = main([*map(str, words), "--config", str(place.settings), "--json"])
+        return {**json.loads(capsys.readouterr().out), "status": status}
+
+    return run
 
 
 @pytest.fixture
-def place() -> Iterator[Place]:
-    plain = {name: text for name, text in os.environ.items() if not name.startswith("NSEDGE_")}
+def place(monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
+    for name in [name for name in os.environ if name.startswith("NSEDGE_")]:
+        monkeypatch.delenv(name)
     with short_directory() as folder:
-        environ = {
-            **plain,
-            "NSEDGE_HOME": str(folder),
-            "NSEDGE_ENDPOINT": f"ipc://{folder}/core.sock",
-            "NSEDGE_CONFIG": os.devnull,
-            "NSEDGE_ENGINE_SLOTS": "4",
-            "NSEDGE_ENGINE_CONTEXT_TOKENS": "8192",
-        }
-        yield Place(home=Home(folder), environ=environ)
+        settings = folder / "nsedge.toml"
+        settings.write_text(
+            f'home = "{folder}"\n[core]\nendpoint = "ipc://{folder}/core.sock"\n'
+            "[engine]\nslots = 4\ncontext_tokens = 8192\n",
+            encoding="utf-8",
+        )
+        yield Place(home=Home(folder), settings=settings)
 
 
 def version(starter: Path, path: Path, *, created: str, **changes: Any) -> Path:
@@ -108,7 +105,7 @@ def spoil_golden(bundle: Path) -> None:
 
 
 def test_requests_end_on_the_version_that_they_began_on(
-    starter_bundle: Path, place: Place, tmp_path: Path
+    starter_bundle: Path, place: Place, export: Callable[..., dict[str, Any]], tmp_path: Path
 ) -> None:
     one = version(starter_bundle, tmp_path / "one", created="2026-01-01T00:00:00Z")
     two = version(
@@ -120,18 +117,18 @@ def test_requests_end_on_the_version_that_they_began_on(
     bad = version(starter_bundle, tmp_path / "bad", created="2026-01-03T00:00:00Z")
     spoil_golden(bad)
     old, new = examine(one).served, examine(two).served
-    assert place.export("deploy", one, "--as", "assistant", "--offline", "--link")["status"] == 0
+    assert export("deploy", one, "--as", "assistant", "--offline", "--link")["status"] == 0
     with place.daemon(), Client(place.home.endpoint) as client:
         (first,) = client.models()
         assert (first.name, first.state) == (old, ModelState.READY), "as it was said before"
-        failed = place.export("deploy", bad, "--as", "assistant", "--link")
+        failed = export("deploy", bad, "--as", "assistant", "--link")
         assert failed["status"] == 1
         assert failed["error"].startswith("try out failed: ")
         assert f"assistant still stands for {old}" in failed["error"]
 
         stream = client.generate("assistant", "Once upon a time", sampling=ENDLESS)
         assert isinstance(next(stream), Started)
-        deployed = place.export("deploy", two, "--as", "assistant", "--link")
+        deployed = export("deploy", two, "--as", "assistant", "--link")
         assert (deployed["model"], deployed["previous"]) == (new, old)
         assert deployed["golden"]["agreed"] >= 0.9 * deployed["golden"]["tokens"]
         begun = client.stats().models[old]
@@ -145,7 +142,7 @@ def test_requests_end_on_the_version_that_they_began_on(
         stream.cancel()
         assert isinstance(list(stream)[-1], Finished)
 
-        assert place.export("rollback", "assistant")["model"] == old
+        assert export("rollback", "assistant")["model"] == old
         client.load(LoadWish(model="assistant"))
         aliases = {one.name: one.aliases for one in client.models()}
         assert aliases == {old: ("assistant",), new: ()}
