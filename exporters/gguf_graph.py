@@ -218,7 +218,7 @@ class _Building:
         size = self._shape.head_dim
         heads = self._keep(f"head_shape_0_0_-1_{size}", np.array([0, 0, -1, size]))
         flat = self._keep("flat_shape", np.array([0, 0, -1]))
-        self._add("Reshape", cut, [value, heads], [f"{cut}_output_0"])
+        self._add("Reshape", cut, [value, heads], [f"{cut}_output_0"], allowzero=0)
         weight = self._vector(f"{norm}/Constant_output_0", f"{tensor}.weight")
         normed = f"{norm}/RmsNorm_output_0"
         self._norm(norm, f"{cut}_output_0", None, weight, normed, "")

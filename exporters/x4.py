@@ -55,25 +55,20 @@ def find_blocks(weight: NDArray[np.float32]) -> Exact | None:
     if width % BLOCK:
         return None
     blocks = weight.reshape(-1, BLOCK)
-    q, steps, low = _from_least(blocks)
-    offsets = low + np.float32(ZERO) * steps
-    off = np.flatnonzero(~_lies_on(blocks, q, steps, low) | (_half(low) != low))
-    if off.size:
-        q[off], steps[off] = _around_zero(blocks[off])
-        offsets[off] = 0
-        if not _lies_on(blocks[off], q[off] - ZERO, steps[off], offsets[off], first=-ZERO).all():
+    q, steps = _around_zero(blocks)
+    offsets = np.zeros_like(steps)
+    rest = np.flatnonzero(~_lies_on(blocks, q, steps, offsets, middle=ZERO))
+    if rest.size:
+        least = blocks[rest].min(-1)
+        q[rest], steps[rest] = _from_least(blocks[rest], least)
+        if (_half(least) != least).any():
             return None
+        if not _lies_on(blocks[rest], q[rest], steps[rest], least, middle=0).all():
+            return None
+        offsets[rest] = least + np.float32(ZERO) * steps[rest]
     shape = (rows, width // BLOCK)
     packed = pairs(q.astype(np.uint8).reshape(*shape, BLOCK))
     return Exact(packed, steps.reshape(shape), offsets.reshape(shape))
-
-
-def _from_least(blocks: Floats) -> tuple[Floats, Floats, Floats]:
-    """q, d and m of blocks [n, 32] as Q4_1 would have them."""
-    low = blocks.min(-1)
-    steps = _half((blocks.max(-1) - low) / np.float32(LEVELS))
-    divisor = np.where(steps > 0, steps, np.float32(1))
-    return np.rint((blocks - low[:, None]) / divisor[:, None]), steps, low
 
 
 def _around_zero(blocks: Floats) -> tuple[Floats, Floats]:
@@ -84,12 +79,19 @@ def _around_zero(blocks: Floats) -> tuple[Floats, Floats]:
     return np.rint(blocks / divisor[:, None]) + np.float32(ZERO), steps
 
 
+def _from_least(blocks: Floats, least: Floats) -> tuple[Floats, Floats]:
+    """q and d of blocks [n, 32] as Q4_1 would have them, their `least` being m."""
+    steps = _half((blocks.max(-1) - least) / np.float32(LEVELS))
+    divisor = np.where(steps > 0, steps, np.float32(1))
+    return np.rint((blocks - least[:, None]) / divisor[:, None]), steps
+
+
 def _lies_on(
-    blocks: Floats, q: Floats, steps: Floats, low: Floats, *, first: int = 0
+    blocks: Floats, q: Floats, steps: Floats, low: Floats, *, middle: int
 ) -> NDArray[np.bool_]:
-    """Which blocks are steps * q + low, q in `first` and the 15 after it."""
-    same = (q * steps[:, None] + low[:, None] == blocks).all(-1)
-    return same & (q.min(-1) >= first) & (q.max(-1) <= first + LEVELS)
+    """Which blocks are steps * (q - middle) + low, q in 0..15."""
+    same = ((q - np.float32(middle)) * steps[:, None] + low[:, None] == blocks).all(-1)
+    return same & (q.min(-1) >= 0) & (q.max(-1) <= LEVELS)
 
 
 def _half(values: Floats) -> Floats:
