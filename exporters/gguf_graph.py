@@ -84,9 +84,10 @@ def graph_of(file: GgufFile, shape: Shape, *, context: int) -> Graph:
 
 
 def rotary_tables(shape: Shape, factors: Floats | None, context: int) -> tuple[Floats, Floats]:
-    """Cosines and sines [context, head_dim / 2] (arXiv 2104.09864), in fp32 throughout.
+    """Cosines and sines [context, head_dim / 2] (arXiv 2104.09864).
 
-    Each frequency is divided by its factor [head_dim / 2], where there are some.
+    Each frequency is divided by its factor [head_dim / 2], where there are some. Angles are fp32,
+    as the models' code has them; at a context of thousands their rounding is seen.
     """
     even = np.arange(0, shape.head_dim, 2, dtype=np.float32) / np.float32(shape.head_dim)
     frequencies = np.float32(1) / np.power(np.float32(shape.rope_base), even)
@@ -94,7 +95,8 @@ def rotary_tables(shape: Shape, factors: Floats | None, context: int) -> tuple[F
     if factors is not None:
         frequencies = frequencies / factors
     angles = np.arange(context, dtype=np.float32)[:, None] * frequencies
-    return np.cos(angles), np.sin(angles)
+    exact = angles.astype(np.float64)
+    return np.cos(exact).astype(np.float32), np.sin(exact).astype(np.float32)
 
 
 class _Building:
