@@ -20,12 +20,14 @@ from exporters.gguf_graph import graph_of, make_reference
 from exporters.gguf_import import exact_scheme
 from exporters.gguf_model import shape_of
 from exporters.graph import Graph
+from exporters.native import write_native
 from exporters.quantise import SYMMETRIC_ZERO, quantise
-from exporters.records import GRAPH_FILE, ReferenceRecord
+from exporters.records import GRAPH_FILE, NATIVE_FILE, ReferenceRecord, native_record
 from exporters.reference import compare, export_clean, kv_layout
 from exporters.runner import Runner
 from exporters.schemes import SCHEMES
 from exporters.x4 import quantise_x4
+from nsedge import native
 from nsedge.bundle import Bundle
 from tests.export.gguf_models import FAMILIES, POSITIONS, make_model, permuted, write_model
 
@@ -151,6 +153,17 @@ def test_four_bit_blocks_around_zero_need_no_offsets(tmp_path: Path) -> None:
     ]
     wanted, got = (runner.log_probs(IDS) for runner in runners)
     assert 0 < np.abs(wanted - got).mean() < 0.02
+    if native.why_not() is None:
+        assert write_native(tmp_path / "x4" / GRAPH_FILE, tmp_path / "x4" / NATIVE_FILE)
+        again = native_record(record)
+        runner = Runner(
+            tmp_path / "x4" / NATIVE_FILE,
+            io=again.io,
+            kv=again.kv,
+            capacity=POSITIONS,
+            requires=(native.REQUIREMENT,),
+        )
+        assert 0 < np.abs(wanted - runner.log_probs(IDS)).mean() < 0.03
 
 
 def test_a_files_head_may_lie_off_the_grid(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from exporters.__main__ import main
 from exporters.errors import ExportError, Refused
 from exporters.gguf_file import MAX_HEADER, GgufFile, Metadata
 from exporters.gguf_folder import write_model_folder
@@ -218,3 +219,29 @@ def test_models_of_other_kinds_are_refused_by_name(
     file.metadata = Metadata(values, "tiny.gguf")
     with pytest.raises(ExportError, match=message):
         shape_of(file)
+
+
+@pytest.mark.parametrize("kept", [0, 20, 5000, -100])
+def test_the_command_says_so_in_a_line_and_leaves_no_bundle(
+    whole: bytes,
+    tmp_path: Path,
+    kept: int,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("NSEDGE_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("NSEDGE_HOME", str(tmp_path / "home"))
+    (tmp_path / "cut.gguf").write_bytes(whole[:kept])
+    assert main(["import-gguf", str(tmp_path / "cut.gguf")]) == 1
+    told = capsys.readouterr().err.splitlines()
+    assert len(told) == 1
+    assert told[0].startswith("nsedge-export: ")
+    assert "cut short" in told[0]
+    assert not (tmp_path / "home").exists()
+
+
+def test_a_file_that_is_not_there_is_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["import-gguf", str(tmp_path / "none.gguf")]) == 1
+    assert "there is no such file" in capsys.readouterr().err
