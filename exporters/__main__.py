@@ -8,13 +8,22 @@ import sys
 from collections.abc import Sequence
 
 from exporters.cache import Cache, cache_root
-from exporters.commands import FAILURE, deploy, model, rollback, starter, verify, versions
+from exporters.commands import (
+    FAILURE,
+    deploy,
+    import_gguf,
+    model,
+    rollback,
+    starter,
+    verify,
+    versions,
+)
 from exporters.errors import ExportError
 from exporters.progress import Progress
 from nsedge.errors import NsedgeError
 from nsedge.version import VERSION
 
-COMMANDS = (starter, model, verify, deploy, rollback, versions)
+COMMANDS = (starter, model, import_gguf, verify, deploy, rollback, versions)
 """In the order in which --help lists them."""
 
 

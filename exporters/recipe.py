@@ -47,6 +47,7 @@ if TYPE_CHECKING:
 MAX_CONTEXT = 32768
 """Longest context that a graph's rotary tables hold, unless asked otherwise."""
 LIBRARIES = ("torch", "optimum-onnx", "transformers", "onnx", "onnxruntime-gpu", "tokenizers")
+"""What a traced graph depends on."""
 LINKS = "reference-of"
 TEXT_ROOM = 2048
 """Tokens that the longest text may have."""
@@ -67,6 +68,29 @@ FIDELITY_NAME = "fidelity.json"
 
 
 @dataclass(frozen=True, kw_only=True)
+class Route:
+    """How the fp32 graph comes about.
+
+    `make` writes it to a directory for a longest context; `code` (modules of this package) and
+    `libraries` are all that its result depends on besides the source.
+    """
+
+    make: Callable[[Source, Path, int], None]
+    code: tuple[str, ...]
+    libraries: tuple[str, ...]
+
+
+def _trace(source: Source, folder: Path, max_context: int) -> None:
+    from exporters.reference import make_reference  # torch: only when there is work
+
+    make_reference(source, folder, max_context=max_context)
+
+
+TRACED = Route(make=_trace, code=GRAPH_CODE, libraries=LIBRARIES)
+"""Through PyTorch and Optimum."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Order:
     """What to make: which model, under which name, in which scheme, up to which context."""
 
@@ -76,6 +100,7 @@ class Order:
     kv: KvFormat = KvFormat.FLOAT32
     device: Device = Device.CPU
     max_context: int = MAX_CONTEXT
+    route: Route = TRACED
 
     def check(self) -> None:
         """Refuse what does not go together, before any work.
@@ -116,8 +141,8 @@ class Stages:
         self._reference_inputs: Inputs = {
             "folder": folder_digest(order.source.folder),
             "max_context": order.max_context,
-            "code": code_digest(*GRAPH_CODE),
-            "libraries": library_versions(),
+            "code": code_digest(*order.route.code),
+            "libraries": library_versions(order.route.libraries),
         }
         self._variant_inputs: Inputs = {
             "reference": cache.key(self._reference_inputs),
@@ -137,12 +162,12 @@ class Stages:
     def reference(self) -> Path:
         """The directory of the fp32 graph."""
 
+        order = self._order
+
         def make(folder: Path) -> None:
-            from exporters.reference import make_reference  # torch: only when there is work
+            order.route.make(order.source, folder, order.max_context)
 
-            make_reference(self._order.source, folder, max_context=self._order.max_context)
-
-        title = f"Exporting {self._order.name} to ONNX in fp32"
+        title = f"Exporting {order.name} to ONNX in fp32"
         return self._cache.get("reference", self._reference_inputs, title=title, make=make)
 
     def variant(self, reference: Path) -> Path:
@@ -266,8 +291,8 @@ class Report:
     made: bool
     bytes: int
     nodes: int
-    difference: float
-    """Greatest one between the fp32 graph and PyTorch, in log-probability (nats)."""
+    difference: float | None
+    """Greatest one between the fp32 graph and PyTorch, in log-probability (nats), if compared."""
     kept_fp32: dict[str, int]
     """Bytes that were not quantised, by purpose."""
     fidelity: Fidelity
@@ -301,7 +326,7 @@ def export_bundle(order: Order, out: Path, *, cache: Cache, replace: bool = Fals
         golden=stages.golden(reference),
         fidelity=fidelity,
         native=stages.native_fidelity(reference, variant),
-        libraries=library_versions(),
+        libraries=library_versions(order.route.libraries),
     )
     made = write_bundle(parts, out, replace=replace)
     bundle = Bundle.open(out)
@@ -349,6 +374,12 @@ def runner_of(
     )
 
 
-def library_versions() -> dict[str, str]:
-    """Those that decide what a bundle looks like."""
-    return {name: importlib.metadata.version(name) for name in LIBRARIES}
+def library_versions(names: tuple[str, ...] = LIBRARIES) -> dict[str, str]:
+    """Those of `names` that are installed: they decide what a bundle looks like."""
+    versions = {}
+    for name in names:
+        try:
+            versions[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return versions

@@ -39,14 +39,17 @@ class _Record(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ReferenceRecord(_Record, frozen=True, kw_only=True):
-    """An fp32 graph. `difference` is the greatest one from PyTorch in log-probability, in nats."""
+    """An fp32 graph. `difference` is the greatest one from PyTorch in log-probability, in nats.
+
+    It is None where the graph was made without PyTorch, and so not compared.
+    """
 
     io: GraphIo
     kv: KvLayout
     context_length: int
     vocab_size: int
     nodes: dict[str, int]
-    difference: float
+    difference: float | None
 
 
 class VariantRecord(_Record, frozen=True, kw_only=True):

@@ -34,11 +34,17 @@ def export_lines(report: Report) -> list[str]:
     state = "written" if report.made else "up to date"
     return [
         f"{report.bundle}: {state}, {report.bytes / 1e6:.0f} MB, {report.nodes} nodes",
-        f"  fp32 graph against PyTorch: {report.difference:.1e} nats at most",
+        f"  fp32 graph against PyTorch: {_difference_text(report.difference)}",
         f"  not quantised: {kept or 'everything'}",
         f"  against fp32: {fidelity_text(report.fidelity)}",
         f"  on native operators: {_native_text(report)}",
     ]
+
+
+def _difference_text(difference: float | None) -> str:
+    if difference is None:
+        return "not compared, it was built without it"
+    return f"{difference:.1e} nats at most"
 
 
 def _native_text(report: Report) -> str:

@@ -109,7 +109,7 @@ _TABLE = (
     ),
     Scheme(
         name="x4",
-        about="the source's own 4-bit blocks, exactly: for models that come from a Q4_1 GGUF",
+        about="the source's own 4-bit blocks, exactly: for models from a Q4_0 or Q4_1 GGUF",
         bits=4,
         block=32,
         table_bits=8,

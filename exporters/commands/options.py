@@ -17,8 +17,13 @@ def add_json(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print one JSON object")
 
 
-def add_export_options(parser: argparse.ArgumentParser, *, scheme: str) -> None:
-    """Where a bundle goes, and how its weights and its cache are kept."""
+def add_export_options(
+    parser: argparse.ArgumentParser, *, scheme: str | None, unsaid: str = "%(default)s"
+) -> None:
+    """Where a bundle goes, and how its weights and its cache are kept.
+
+    `unsaid` tells what is taken where no scheme is named.
+    """
     parser.add_argument(
         "--out", type=Path, help="where to put the bundle (default: $NSEDGE_HOME/bundles/NAME)"
     )
@@ -26,7 +31,7 @@ def add_export_options(parser: argparse.ArgumentParser, *, scheme: str) -> None:
         "--scheme",
         default=scheme,
         choices=SCHEMES,
-        help="(default: %(default)s) "
+        help=f"(default: {unsaid}) "
         + "; ".join(f"{scheme.name}: {scheme.about}" for scheme in SCHEMES.values()),
     )
     parser.add_argument(

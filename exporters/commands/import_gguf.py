@@ -1,0 +1,47 @@
+"""`nsedge-export import-gguf`."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from exporters.cache import Cache
+from exporters.commands import Answer, Commands
+from exporters.commands.options import add_export_options, exported, place, positive
+from exporters.schemes import DEFAULT_SCHEME, SCHEMES, Device, KvFormat
+
+UNSAID = f"the one that keeps the file's own integers, else {DEFAULT_SCHEME}"
+
+
+def add(commands: Commands) -> None:
+    """Enter the command."""
+    parser = commands.add_parser(
+        "import-gguf", help="make a bundle of a GGUF file; needs neither torch nor transformers"
+    )
+    parser.add_argument("file", type=Path, metavar="FILE.gguf")
+    parser.add_argument("--name", help="the bundle's name (default: the file's)")
+    parser.add_argument("--context", type=positive, help="longest context the bundle shall allow")
+    add_export_options(parser, scheme=None, unsaid=UNSAID)
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace, cache: Cache) -> Answer:
+    """Make the bundle."""
+    from exporters.gguf_import import built, exact_scheme, gguf_source
+    from exporters.hub import bundle_name
+    from exporters.recipe import MAX_CONTEXT, Order, export_bundle
+
+    path = arguments.file.expanduser().absolute()
+    name = bundle_name(arguments.name or path.stem, exact=arguments.name is not None)
+    source = gguf_source(path, cache)
+    order = Order(
+        source=source,
+        name=name,
+        scheme=SCHEMES[arguments.scheme] if arguments.scheme else exact_scheme(source.file),
+        kv=KvFormat(arguments.kv),
+        device=Device(arguments.device),
+        max_context=arguments.context or MAX_CONTEXT,
+        route=built(source.file),
+    )
+    out = place(arguments, name)
+    return exported(export_bundle(order, out, cache=cache, replace=arguments.force))

