@@ -70,6 +70,11 @@ class Cache:
         self._progress = progress
         self._now = now
 
+    @property
+    def progress(self) -> Progress:
+        """Where it is told what a long step is at."""
+        return self._progress
+
     def key(self, inputs: Inputs) -> str:
         """The name of what `inputs` make; they must be plain JSON."""
         text = json.dumps(inputs, sort_keys=True)
