@@ -8,13 +8,13 @@ import sys
 from collections.abc import Sequence
 
 from exporters.cache import Cache, cache_root
-from exporters.commands import FAILURE, dataset, model, starter, verify
+from exporters.commands import FAILURE, dataset, model, run, starter, verify
 from exporters.errors import ExportError
 from exporters.progress import Progress
 from nsedge.errors import NsedgeError
 from nsedge.version import VERSION
 
-COMMANDS = (starter, model, dataset, verify)
+COMMANDS = (run, starter, model, dataset, verify)
 """In the order in which --help lists them."""
 
 
