@@ -224,7 +224,10 @@ def _csv_header(text: _CsvLines, path: Path) -> tuple[list[str], str] | None:
             raise ExportError(f"{path}: the header is not UTF-8; convert the file with iconv")
         if line.strip():
             delimiter = max(DELIMITERS, key=line.count)
-            names = next(csv.reader([line], delimiter=delimiter))
+            try:
+                names = next(csv.reader([line], delimiter=delimiter))
+            except csv.Error as error:
+                raise ExportError(f"{path}: the header is no CSV: {error}") from error
             return [name.strip().lower() for name in names], delimiter
     return None
 
