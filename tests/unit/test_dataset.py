@@ -1,4 +1,4 @@
-"""The whole stage: every row accounted for, the same split whatever else is there, all or nothing."""
+"""The whole stage: every row accounted for, the same split always, all files or none."""
 
 from __future__ import annotations
 
