@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -23,6 +25,19 @@ LLAMA2 = (
     "{% for m in messages %}{% if m.role == 'user' %}[INST] {{ m.content | trim }} [/INST]"
     "{% else %}{{ ' ' + m.content | trim + ' ' + eos_token }}{% endif %}{% endfor %}"
 )
+HEADED = (
+    "{{ bos_token }}{% for message in messages %}"
+    "{% set content = '<|im_start|>' + message['role'] + '\n\n' + message['content'] | trim + '<|im_end|>' %}{{ content }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n\n' }}{% endif %}"
+)
+ALTERNATING = (
+    "{% for message in messages %}{% if (message['role'] == 'user') != (loop.index0 % 2 == 0) %}"
+    "{{ raise_exception('Conversation roles must alternate') }}{% endif %}"
+    "{% if message['role'] == 'assistant' %}{% set role = 'model' %}"
+    "{% else %}{% set role = message['role'] %}{% endif %}"
+    "{{ '<|im_start|>' + role + '\n' + message['content'] | trim + '<|im_end|>\n' }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|im_start|>model\n' }}{% endif %}"
+)
 THINKING = (
     "{% for m in messages %}<|im_start|>{{ m.role + '\n' }}"
     "{% if m.role == 'assistant' and loop.last %}<think>\n\n</think>\n\n{% endif %}"
@@ -36,12 +51,17 @@ def talk(*contents: str, muted: frozenset[int] = frozenset()) -> Conversation:
     return Conversation(turns, muted)
 
 
+@functools.cache
+def renderer(template: str | None) -> Renderer:
+    return Renderer(text_reader(template))
+
+
 def learnt(template: str | None, found: Conversation = PROBE) -> list[str]:
-    text, spans = Renderer(text_reader(template)).render(found)
+    text, spans = renderer(template).render(found)
     return [text[begin:end] for begin, end in spans]
 
 
-@pytest.mark.parametrize("template", [CHATML, MARKED, None])
+@pytest.mark.parametrize("template", [CHATML, HEADED, ALTERNATING, MARKED, None])
 def test_what_is_learnt_is_what_was_said_and_the_end_of_the_turn(template: str | None) -> None:
     assert learnt(template) == ["Eight legs.<|im_end|>", "Six of them.<|im_end|>"]
 
@@ -140,12 +160,18 @@ def test_a_templates_own_refusal_is_the_rows_reason() -> None:
         Renderer(text_reader(picky)).render(talk("a", "b", "c", "d", "e", "f"))
 
 
+def test_a_system_turn_that_the_base_does_not_know_is_the_rows_reason() -> None:
+    found = Conversation((Turn("system", "s"), Turn("user", "q"), Turn("assistant", "a")))
+    with pytest.raises(BadRow, match="roles must alternate"):
+        Renderer(text_reader(ALTERNATING)).render(found)
+
+
 WORDS = st.text(max_size=12).filter(lambda text: text.strip() and "\ufdd0" not in text)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(said=st.lists(WORDS, min_size=2, max_size=6).filter(lambda said: len(said) % 2 == 0))
-@pytest.mark.parametrize("template", [CHATML, MARKED, LLAMA2])
+@pytest.mark.parametrize("template", [CHATML, HEADED, ALTERNATING, MARKED, LLAMA2])
 def test_every_answer_is_found_whole(template: str, said: list[str]) -> None:
     found = learnt(template, talk(*said))
     assert [words.removesuffix("<|im_end|>").strip() for words in found] == [
