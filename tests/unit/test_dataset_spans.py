@@ -27,7 +27,8 @@ LLAMA2 = (
 )
 HEADED = (
     "{{ bos_token }}{% for message in messages %}"
-    "{% set content = '<|im_start|>' + message['role'] + '\n\n' + message['content'] | trim + '<|im_end|>' %}{{ content }}{% endfor %}"
+    "{% set content = '<|im_start|>' + message['role'] + '\n\n' + message['content'] | trim +"
+    " '<|im_end|>' %}{{ content }}{% endfor %}"
     "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n\n' }}{% endif %}"
 )
 ALTERNATING = (
