@@ -10,10 +10,12 @@ from collections.abc import Sequence
 from exporters.cache import Cache, cache_root
 from exporters.commands import (
     FAILURE,
+    dataset,
     deploy,
     import_gguf,
     model,
     rollback,
+    run,
     starter,
     verify,
     versions,
@@ -23,7 +25,7 @@ from exporters.progress import Progress
 from nsedge.errors import NsedgeError
 from nsedge.version import VERSION
 
-COMMANDS = (starter, model, import_gguf, verify, deploy, rollback, versions)
+COMMANDS = (run, starter, model, import_gguf, dataset, verify, deploy, rollback, versions)
 """In the order in which --help lists them."""
 
 

@@ -60,6 +60,10 @@ def test_version_and_help(capsys: pytest.CaptureFixture[str]) -> None:
         ["model", "x", "--context", "0"],
         ["model", "x", "--context", "many"],
         ["verify"],
+        ["dataset", "--input", "a.json", "--base", "b"],
+        ["dataset", "--input", "a", "--output", "b", "--base", "c", "--validation", "1"],
+        ["dataset", "--input", "a", "--output", "b", "--base", "c", "--format", "csv"],
+        ["run", "recipe.toml", "--from", "starter"],
         ["polish"],
     ],
 )

@@ -1,0 +1,247 @@
+"""The pass over the rows: each is read, judged and written, or dropped with the reason."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import unicodedata
+from array import array
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+from typing import BinaryIO
+
+import msgspec
+from tokenizers import Tokenizer
+
+from exporters.errors import ExportError
+from exporters.finetune.examples import (
+    Example,
+    Turn,
+    report_path,
+    validation_path,
+    write_examples,
+)
+from exporters.finetune.report import Cause, DatasetReport, Dropped, InputFile, lengths
+from exporters.finetune.rows import Row, read_rows
+from exporters.finetune.shapes import BadRow, Shape, conversation
+from exporters.finetune.spans import Renderer
+from exporters.progress import Progress
+from exporters.source import Source
+from nsedge.bundle import sha256_of
+
+BATCH = 256
+REASONS_TOLD = 3
+CONTEXT_KEYS = ("max_position_embeddings", "n_positions", "max_sequence_length")
+
+Advance = Callable[[int], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class DatasetOrder:
+    """What to read, for which base, and how to divide it."""
+
+    inputs: tuple[Path, ...]
+    output: Path
+    base: Source
+    shape: Shape = Shape.AUTO
+    validation: float = 0.1
+    """The share of rows to validate with, 0 to below 1."""
+    seed: int = 0
+    max_tokens: int | None = None
+    """None: the base's context."""
+    truncate: bool = False
+    system: str | None = None
+    """A system turn for conversations without one."""
+    strict: bool = False
+    replace: bool = False
+
+
+def longest(order: DatasetOrder) -> int | None:
+    """Tokens that an example may have: what was asked for, within the base's context."""
+    context = next((order.base.config[k] for k in CONTEXT_KEYS if k in order.base.config), None)
+    given = [count for count in (order.max_tokens, context) if count is not None]
+    return min(given, default=None)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Draft:
+    """A row that made an example, before its tokens are counted."""
+
+    file: str
+    example: Example
+    validates: bool
+
+
+@dataclass
+class _Tally:
+    """What was counted over all rows."""
+
+    tokens: array[int] = field(default_factory=lambda: array("I"))
+    dropped: list[Dropped] = field(default_factory=list)
+    rows: Counter[str] = field(default_factory=Counter)
+    accepted: Counter[str] = field(default_factory=Counter)
+    validation: int = 0
+    truncated: int = 0
+
+
+class Making:
+    """One pass over the inputs, a batch of rows at a time."""
+
+    def __init__(self, order: DatasetOrder, folder: Path) -> None:
+        """Refuses a base whose template does not do."""
+        self._order = order
+        self._folder = folder
+        reader = order.base.text_reader()
+        self._renderer = Renderer(reader)
+        self._tokenizer: Tokenizer = reader.tokenizer
+        self._longest = longest(order)
+        self._seen: dict[bytes, tuple[str, int]] = {}
+        self._tally = _Tally()
+
+    def run(self, progress: Progress, digests: list[str], key: str) -> DatasetReport:
+        """Write all three files into the folder; `digests` are the inputs' SHA-256."""
+        train = self._folder / self._order.output.name
+        validation = validation_path(train)
+        size = sum(path.stat().st_size for path in self._order.inputs)
+        with (
+            progress.counted("Reading examples", size, unit="B") as advance,
+            train.open("wb") as train_file,
+            validation.open("wb") as validation_file,
+        ):
+            drafts = self._drafts(advance)
+            while batch := list(islice(drafts, BATCH)):
+                self._write(batch, train_file, validation_file)
+            _flush(train_file, validation_file)
+        self._check_enough()
+        report = self._report(digests, key, [train, validation])
+        with report_path(train).open("wb") as file:
+            file.write(msgspec.json.format(msgspec.json.encode(report), indent=1) + b"\n")
+            _flush(file)
+        return report
+
+    def _drafts(self, advance: Advance) -> Iterator[_Draft]:
+        for path in self._order.inputs:
+            for row in read_rows(path):
+                self._tally.rows[str(path)] += 1
+                draft = self._draft(str(path), row)
+                advance(row.size)
+                if draft is not None:
+                    yield draft
+
+    def _draft(self, file: str, row: Row) -> _Draft | None:
+        try:
+            if row.problem is not None:
+                raise BadRow(row.problem)
+            found = conversation(row.value, self._order.shape, system=self._order.system)
+            digest = content_digest(found.turns)
+            text, learn = self._renderer.render(found)
+        except BadRow as error:
+            self._drop(file, row.number, Cause.BAD, str(error))
+            return None
+        if (first := self._seen.get(digest)) is not None:
+            same = f"row {first[1]}" + (f" of {first[0]}" if first[0] != file else "")
+            self._drop(file, row.number, Cause.DUPLICATE, f"the same as {same}")
+            return None
+        self._seen[digest] = (file, row.number)
+        example = Example(row=row.number, messages=found.turns, text=text, learn=learn)
+        validates = share(digest, self._order.seed) < self._order.validation
+        return _Draft(file=file, example=example, validates=validates)
+
+    def _drop(self, file: str, number: int, cause: Cause, reason: str) -> None:
+        dropped = Dropped(file=file, row=number, cause=cause, reason=reason)
+        if self._order.strict and cause is not Cause.DUPLICATE:
+            raise ExportError(f"{dropped.line()}; without --strict it would be left out")
+        self._tally.dropped.append(dropped)
+
+    def _write(self, batch: list[_Draft], train: BinaryIO, validation: BinaryIO) -> None:
+        texts = [draft.example.text for draft in batch]
+        encoded = self._tokenizer.encode_batch_fast(texts, add_special_tokens=False)
+        for draft, encoding in zip(batch, encoded, strict=True):
+            example: Example | None = draft.example
+            count = len(encoding.ids)
+            if self._longest is not None and count > self._longest:
+                example, count = self._shortened(draft, count, self._longest)
+            if example is None:
+                continue
+            write_examples(validation if draft.validates else train, [example])
+            self._tally.tokens.append(count)
+            self._tally.accepted[draft.file] += 1
+            self._tally.validation += draft.validates
+
+    def _shortened(self, draft: _Draft, count: int, most: int) -> tuple[Example | None, int]:
+        """The example cut to `most` tokens, where that is wanted and leaves something to learn."""
+        example = draft.example
+        reason = f"{count} tokens, more than {most}"
+        if self._order.truncate:
+            text, kept = self._cut(example.text, most)
+            learn = tuple((a, min(b, len(text))) for a, b in example.learn if a < len(text))
+            if learn:
+                self._tally.truncated += 1
+                return msgspec.structs.replace(example, text=text, learn=learn), kept
+            reason += ", and nothing to learn within them"
+        self._drop(draft.file, example.row, Cause.TOO_LONG, reason)
+        return None, 0
+
+    def _cut(self, text: str, most: int) -> tuple[str, int]:
+        """The longest beginning of `text` that takes at most `most` tokens, about; and how many."""
+        ids = self._tokenizer.encode(text, add_special_tokens=False)
+        end = ids.offsets[most - 1][1]
+        while len(again := self._tokenizer.encode(text[:end], add_special_tokens=False).ids) > most:
+            end -= 1
+        return text[:end], len(again)
+
+    def _check_enough(self) -> None:
+        tally = self._tally
+        if not tally.rows:
+            files = ", ".join(str(path) for path in self._order.inputs)
+            raise ExportError(f"{files}: no rows")
+        if not tally.tokens:
+            told = "; ".join(each.line() for each in tally.dropped[:REASONS_TOLD])
+            raise ExportError(f"none of {tally.rows.total()} rows can be used: {told}")
+        if tally.validation == len(tally.tokens):
+            raise ExportError(
+                f"all {tally.validation} examples fell to validation; give a smaller --validation"
+            )
+
+    def _report(self, digests: list[str], key: str, written: list[Path]) -> DatasetReport:
+        tally = self._tally
+        inputs = [
+            InputFile(
+                file=name, sha256=digest, rows=tally.rows[name], accepted=tally.accepted[name]
+            )
+            for name, digest in zip(map(str, self._order.inputs), digests, strict=True)
+        ]
+        return DatasetReport(
+            key=key,
+            base=self._order.base.origin,
+            inputs=tuple(inputs),
+            rows=tally.rows.total(),
+            train=len(tally.tokens) - tally.validation,
+            validation=tally.validation,
+            truncated=tally.truncated,
+            causes=dict(Counter(each.cause for each in tally.dropped)),
+            lengths=lengths(tally.tokens),
+            dropped=tuple(tally.dropped),
+            files={path.name: sha256_of(path) for path in written},
+        )
+
+
+def content_digest(turns: tuple[Turn, ...]) -> bytes:
+    """The same for conversations that differ in nothing but blanks or Unicode's composed forms."""
+    said = [(t.role, " ".join(unicodedata.normalize("NFC", t.content).split())) for t in turns]
+    return hashlib.blake2b(msgspec.json.encode(said), digest_size=16).digest()
+
+
+def share(digest: bytes, seed: int) -> float:
+    """A number in [0, 1) that only the content and the seed decide: rows around it do not."""
+    drawn = hashlib.blake2b(digest, digest_size=8, key=str(seed).encode()).digest()
+    return int.from_bytes(drawn) / 2**64
+
+
+def _flush(*files: BinaryIO) -> None:
+    for file in files:
+        file.flush()
+        os.fsync(file.fileno())

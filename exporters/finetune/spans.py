@@ -1,0 +1,209 @@
+"""A conversation as the base model's template renders it, and where in it the assistant speaks.
+
+A turn of the assistant begins where the prompt before it ends, which is found by rendering that
+prompt, or where the template's own `{% generation %}` says so (Hugging Face's mark for training).
+It ends with the special token that follows the words: what the model is to say, to the letter.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+
+import jinja2
+from jinja2 import nodes
+from jinja2.ext import Extension
+from jinja2.parser import Parser
+
+from exporters.errors import Refused
+from exporters.finetune.examples import Turn
+from exporters.finetune.shapes import ASSISTANT, USER, BadRow, Conversation
+from exporters.texts import TextReader
+from nsedge.runtime.prompt import template_environment
+
+PLAIN_TEMPLATE = (
+    "{% for message in messages %}{{ message['content'] }}"
+    "{% if message['role'] == 'assistant' %}{{ eos_token }}{% endif %}"
+    "{% if add_generation_prompt or not loop.last %}{{ '\\n\\n' }}{% endif %}{% endfor %}"
+)
+"""For a base without a template: paragraphs, with the end-of-sequence token after an answer."""
+MARK = "\ufdd0"
+"""Unicode keeps this code point for a program's own use: it is in no text."""
+PROBE = Conversation(
+    (
+        Turn(USER, "How many legs has a spider?"),
+        Turn(ASSISTANT, "Eight legs."),
+        Turn(USER, "And an ant?"),
+        Turn(ASSISTANT, "Six of them."),
+    )
+)
+
+Span = tuple[int, int]
+
+
+class Renderer:
+    """Renders conversations for one base model, as the daemon will render its prompts."""
+
+    def __init__(self, reader: TextReader) -> None:
+        """Try the template on two questions and answers.
+
+        Raises:
+            Refused: it is broken, or does not let the assistant's words be found.
+        """
+        if reader.template is None:
+            bos = "{{ bos_token }}" if reader.add_bos else ""
+            reader = replace(reader, template=bos + PLAIN_TEMPLATE)
+        self._variables = {
+            "bos_token": reader.bos_token or "",
+            "eos_token": reader.eos_token or "",
+        }
+        self._environment = template_environment()
+        self._marking = template_environment()
+        self._marking.add_extension(_MarkedGeneration)
+        try:
+            self._template = self._environment.from_string(reader.template or "")
+            self._marked = self._marking.from_string(reader.template or "")
+        except (jinja2.TemplateError, RecursionError) as error:
+            raise Refused(f"the base's chat template cannot be read: {error}") from error
+        self._specials = _special_tokens(reader)
+        self._ends = re.compile(r"\s*(?:" + _any_of(self._specials) + ")")
+        self._lead = re.compile(r"(?:\s|" + _any_of(_added_tokens(reader)) + ")*")
+        self._has_marks = False
+        self._probe()
+
+    def render(self, found: Conversation) -> tuple[str, tuple[Span, ...]]:
+        """The text of a conversation, and the spans of it to be learnt.
+
+        Raises:
+            BadRow: the template refuses it, or renders it so that a turn cannot be found.
+        """
+        for place, turn in enumerate(found.turns, 1):
+            self._check_content(turn.content, place)
+        text = self._text(found.turns, prompt=False)
+        begins = self._marked_begins(found) if self._has_marks else self._begins(found, text)
+        spans: list[Span] = []
+        for place, begin in begins:
+            if spans and begin < spans[-1][1]:
+                raise BadRow(f"turn {place + 1}: the template runs it into the one before")
+            spans.append(self._span(text, begin, found.turns[place].content, place))
+        learnt = zip(begins, spans, strict=True)
+        return text, tuple(span for (place, _), span in learnt if place not in found.muted)
+
+    def _probe(self) -> None:
+        self._has_marks = MARK in self._marks(PROBE)
+        try:
+            self.render(PROBE)
+        except BadRow as error:
+            raise Refused(
+                f"the base's chat template does not let the assistant's words be found: {error};"
+                " put {% generation %} and {% endgeneration %} around them in the template"
+            ) from error
+
+    def _marks(self, found: Conversation) -> str:
+        try:
+            return self._text(found.turns, prompt=False, marked=True)
+        except BadRow as error:
+            raise Refused(f"the base's chat template fails: {error}") from error
+
+    def _begins(self, found: Conversation, text: str) -> list[tuple[int, int]]:
+        """Where each turn of the assistant begins: (its place among the turns, position)."""
+        begins = []
+        for place, turn in enumerate(found.turns):
+            if turn.role == ASSISTANT:
+                before = self._text(found.turns[:place], prompt=True)
+                if not text.startswith(before):
+                    raise BadRow(
+                        f"turn {place + 1}: the template renders what goes before it otherwise"
+                        " once it is answered"
+                    )
+                begins.append((place, len(before)))
+        return begins
+
+    def _marked_begins(self, found: Conversation) -> list[tuple[int, int]]:
+        pieces = self._text(found.turns, prompt=False, marked=True).split(MARK)
+        starts, position = [], 0
+        for number, piece in enumerate(pieces[:-1]):
+            position += len(piece)
+            if number % 2 == 0:
+                starts.append(position)
+        places = [place for place, turn in enumerate(found.turns) if turn.role == ASSISTANT]
+        if len(starts) != len(places) or len(pieces) % 2 == 0:
+            raise BadRow(f"the template marks {len(starts)} of {len(places)} of its turns")
+        return list(zip(places, starts, strict=True))
+
+    def _span(self, text: str, begin: int, content: str, place: int) -> Span:
+        """From `begin` to the end of the token that ends the turn; between them, `content`.
+
+        A template may strip the words, and put blanks or tokens (an empty thought) before them.
+        """
+        said = content.strip()
+        at = text.find(said, begin)
+        if at < 0 or not self._lead.fullmatch(text, begin, at):
+            raise BadRow(f"turn {place + 1}: the template changes the assistant's words")
+        end = self._ends.match(text, at + len(said))
+        if end is None:
+            raise BadRow(f"turn {place + 1}: no special token ends the assistant's turn")
+        return begin, end.end()
+
+    def _check_content(self, content: str, place: int) -> None:
+        if MARK in content:
+            raise BadRow(f"turn {place} holds U+FDD0, which is no character")
+        inside = next((token for token in self._specials if token in content), None)
+        if inside is not None:
+            raise BadRow(f"turn {place} holds the special token {inside}")
+
+    def _text(self, turns: tuple[Turn, ...], *, prompt: bool, marked: bool = False) -> str:
+        environment = self._marking if marked else self._environment
+        template = self._marked if marked else self._template
+        messages = [{"role": turn.role, "content": turn.content} for turn in turns]
+        variables = {"messages": messages, "add_generation_prompt": prompt, **self._variables}
+        try:
+            return environment.render_bounded(template, variables)
+        except jinja2.TemplateError as error:
+            raise BadRow(f"the chat template: {error}") from error
+        except Exception as error:  # a template is code, and may fail in any way
+            raise BadRow(f"the chat template: {type(error).__name__}: {error}") from error
+
+
+class _MarkedGeneration(Extension):
+    """`{% generation %}` with a mark before and after what is in it."""
+
+    tags = {"generation"}  # noqa: RUF012 - the base declares it so
+    priority = 101
+    """After the tag of the same name that nsedge has for rendering."""
+
+    def parse(self, parser: Parser) -> list[nodes.Node]:
+        """The tag's contents between marks."""
+        line = next(parser.stream).lineno
+        body = parser.parse_statements(("name:endgeneration",), drop_needle=True)
+        return [_mark(line), *body, _mark(line)]
+
+
+def _mark(line: int) -> nodes.Node:
+    output = nodes.Output([nodes.TemplateData(MARK)])
+    output.set_lineno(line)
+    return output
+
+
+def _special_tokens(reader: TextReader) -> list[str]:
+    """Tokens that no text is made of, the longest first.
+
+    Raises:
+        Refused: there are none, so that nothing can end a turn.
+    """
+    added = reader.tokenizer.get_added_tokens_decoder().values()
+    tokens = {token.content for token in added if token.special}
+    tokens |= {reader.eos_token} if reader.eos_token else set()
+    if not tokens:
+        raise Refused("the base's tokenizer has no special token that could end a turn")
+    return sorted(tokens, key=lambda token: (-len(token), token))
+
+
+def _added_tokens(reader: TextReader) -> list[str]:
+    added = {token.content for token in reader.tokenizer.get_added_tokens_decoder().values()}
+    return sorted(added, key=lambda token: (-len(token), token))
+
+
+def _any_of(texts: list[str]) -> str:
+    """A pattern that matches one of them; none where there are none."""
+    return "|".join(re.escape(text) for text in texts) or r"(?!)"

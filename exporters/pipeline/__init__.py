@@ -1,0 +1,1 @@
+"""All stages in one line: a recipe, the plan that it makes, and its course."""
