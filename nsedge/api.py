@@ -164,7 +164,7 @@ class Request:
     `deadline_s`: seconds from admission after which the request fails (deadline_exceeded), wherever
     it stands; None is no deadline. `keep_alive_s`: idle seconds after which its model leaves memory
     from then on; infinite is never, 0 at once, None changes nothing. `traceparent`: the
-    caller's W3C trace context, for the log.
+    caller's W3C trace context, for the log and as the parent of the daemon's spans.
     """
 
     request_id: str

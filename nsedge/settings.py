@@ -299,6 +299,20 @@ class Log(_Section, frozen=True, kw_only=True):
     ] = False
 
 
+class Observability(_Section, frozen=True, kw_only=True):
+    """What is sent elsewhere."""
+
+    otlp_endpoint: Annotated[
+        str,
+        _text(
+            "An OpenTelemetry collector that takes spans over OTLP/HTTP, without `/v1/traces`;"
+            " empty is what OTEL_EXPORTER_OTLP_TRACES_ENDPOINT or OTEL_EXPORTER_OTLP_ENDPOINT say,"
+            " or none. Needs the extra `telemetry`.",
+            "http://HOST:PORT, https://HOST:PORT, or empty",
+        ),
+    ] = ""
+
+
 class Settings(_Section, frozen=True, kw_only=True):
     """All settings in force."""
 
@@ -316,6 +330,7 @@ class Settings(_Section, frozen=True, kw_only=True):
     engine: Engine = Engine()
     web: Web = Web()
     log: Log = Log()
+    observability: Observability = Observability()
 
     @property
     def bundles(self) -> Path:
@@ -335,6 +350,7 @@ SECTIONS: dict[str, type[_Section]] = {
     "engine": Engine,
     "web": Web,
     "log": Log,
+    "observability": Observability,
 }
 
 if __name__ == "__main__":

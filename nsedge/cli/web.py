@@ -23,6 +23,7 @@ from nsedge.ipc.inherited import by_endpoint
 from nsedge.keyring import KeyRing
 from nsedge.sdnotify import Notifier
 from nsedge.settings import Settings
+from nsedge.tracing import Tracing, open_tracing
 from nsedge.watched import WatchedFile
 from nsedge.web.answers import DESK
 from nsedge.web.app import create_app, serve
@@ -36,7 +37,7 @@ STATUS_S = 5.0
 """Between two looks for what the status line says."""
 STOPPING_S = 10.0
 """What ending takes, beyond the time that open answers get."""
-OURS = frozenset({"web", "log"})
+OURS = frozenset({"web", "log", "observability"})
 LIVE = frozenset(
     {
         "web.allowed_hosts",
@@ -63,7 +64,10 @@ def run(loaded: config.Loaded, options: argparse.Namespace) -> int:
     descriptors.allow_all()
     supervisor = config.supervisor(environ, os.getpid())
     reread = partial(config.load, environ, file=options.config, overrides=options.overrides)
-    asyncio.run(_serve(settings, supervisor, reread=reread, until_eof=options.until_eof))
+    tracing = open_tracing(config.traces_url(settings, environ), service="nsedge-web")
+    asyncio.run(
+        _serve(settings, supervisor, reread=reread, tracing=tracing, until_eof=options.until_eof)
+    )
     return ExitStatus.OK
 
 
@@ -72,6 +76,7 @@ async def _serve(
     supervisor: config.Supervisor,
     *,
     reread: Reread,
+    tracing: Tracing | None,
     until_eof: bool,
 ) -> None:
     stop, reload = StopRequests(until_eof=until_eof), ReloadRequests()
@@ -80,7 +85,7 @@ async def _serve(
     client = AsyncClient(
         settings.core.endpoint, backoff_s=BACKOFF_S, name="nsedge-web", curve=curve
     )
-    app = create_app(client, limits(settings), keys=keys(settings))
+    app = create_app(client, limits(settings), keys=keys(settings), tracing=tracing)
     shim = Shim(settings, desk=app[DESK], notifier=notifier, reread=reread)
     tasks = [
         asyncio.create_task(_connect(client, settings.core.endpoint)),
@@ -110,6 +115,8 @@ async def _serve(
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         await client.close()
+        if tracing is not None:
+            await asyncio.to_thread(tracing.close)
     log.info("stopped")
 
 

@@ -19,6 +19,7 @@ from aiohttp.typedefs import Handler
 from nsedge.api import ChatPrompt, HealthStatus, Message, Request, Role, Service, TextPrompt
 from nsedge.errors import ConfigInvalid, Draining, EmptyPrompt, NsedgeError, UnknownModel
 from nsedge.keyring import KeyRing, Scope
+from nsedge.tracing import Tracing
 from nsedge.version import VERSION
 from nsedge.watched import WatchedFile
 from nsedge.web import access, gate, models, openai, schema, seeing
@@ -49,11 +50,13 @@ def create_app(
     limits: WebLimits | None = None,
     *,
     keys: WatchedFile[KeyRing] | None = None,
+    tracing: Tracing | None = None,
     clock: Callable[[], float] = time.monotonic,
 ) -> web.Application:
     """The shim as an application in front of `service`, which the caller keeps and closes.
 
-    keys: who may call; None asks nobody for a key. clock: monotonic, in seconds.
+    keys: who may call; None asks nobody for a key. tracing: takes a span of each request that asks
+    for something to be done. clock: monotonic, in seconds.
 
     Raises:
         ConfigInvalid: where a limit is impossible.
@@ -61,7 +64,7 @@ def create_app(
     limits = limits or WebLimits()
     limits.check()
     app = web.Application(middlewares=[_count, _guard], client_max_size=limits.max_body_bytes)
-    app[DESK] = Desk(service, limits, keys=keys, clock=clock)
+    app[DESK] = Desk(service, limits, keys=keys, tracing=tracing, clock=clock)
     app.on_response_prepare.append(_mark)
     app.cleanup_ctx.append(_measure)
     app.add_routes(
