@@ -336,6 +336,8 @@ class Stats:
     residency: ResidencyStats | None = None
     failures: dict[str, int] = field(default_factory=dict)
     """Requests that failed, by error code, whether or not they came as far as a model."""
+    connections_refused: int = 0
+    """Connections to the core that were turned away for want of descriptors."""
     loop_lag: Histogram | None = None
     """How late the core's event loop came round."""
 

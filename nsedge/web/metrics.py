@@ -86,6 +86,9 @@ def _tell_core(page: Page, core: CoreView) -> None:
     rss.add(stats.rss_bytes)
     accepted = page.counter("nsedge_requests_accepted_total", "Requests that reached an engine.")
     accepted.add(stats.requests_accepted)
+    page.counter(
+        "nsedge_connections_refused_total", "Connections turned away for want of descriptors."
+    ).add(stats.connections_refused)
     failures = page.counter(
         "nsedge_request_failure_total", "Requests that failed, by error code (docs/errors.md)."
     )
