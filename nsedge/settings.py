@@ -257,6 +257,15 @@ class Web(_Section, frozen=True, kw_only=True):
             1e12,
         ),
     ] = 0
+    max_connections: Annotated[
+        int,
+        _number(
+            "HTTP connections open at once; three quarters of the files that the process may open,"
+            " where those are fewer. Further ones are answered 503 and closed.",
+            1,
+            10**6,
+        ),
+    ] = 1000
     max_in_flight: Annotated[
         int,
         _number(

@@ -11,9 +11,9 @@ import os
 from functools import partial
 from pathlib import Path
 
-from nsedge import config, keyring
+from nsedge import config, descriptors, keyring
 from nsedge.api import ModelState
-from nsedge.cli import bundles, descriptors, logs, supervised
+from nsedge.cli import bundles, logs, supervised
 from nsedge.cli.exits import ExitStatus
 from nsedge.cli.rereading import Reloader, Reread
 from nsedge.cli.signals import ReloadRequests, StopRequests

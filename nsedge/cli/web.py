@@ -12,8 +12,8 @@ import ssl
 from functools import partial
 from pathlib import Path
 
-from nsedge import config, keyring
-from nsedge.cli import connect, descriptors, logs, supervised
+from nsedge import config, descriptors, keyring
+from nsedge.cli import connect, logs, supervised
 from nsedge.cli.exits import ExitStatus
 from nsedge.cli.rereading import Reloader, Reread
 from nsedge.cli.signals import ReloadRequests, StopRequests
@@ -224,8 +224,10 @@ def tls_context(settings: Settings) -> ssl.SSLContext | None:
 
 def limits(settings: Settings) -> WebLimits:
     """The shim's limits, as configured."""
-    web = settings.web
+    web, allowed = settings.web, descriptors.limit()
+    room = web.max_connections if allowed is None else descriptors.ceiling(allowed)
     return WebLimits(
+        max_connections=min(web.max_connections, room),
         max_body_bytes=web.max_body_bytes,
         keepalive_s=web.keepalive_s,
         drain_s=web.drain_s,

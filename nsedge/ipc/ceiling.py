@@ -8,25 +8,16 @@ ceiling are closed as soon as they are there, and what is below it goes on.
 from __future__ import annotations
 
 import logging
-import resource
 import socket
 import time
 from collections.abc import Callable
 
+from nsedge import descriptors
+
 log = logging.getLogger(__name__)
 
-SHARE = 4
-"""One descriptor in so many is kept back: for files, and for what comes before we look."""
-RESERVE = (16, 16384)
-"""The least and the most that is kept back."""
 TELL_S = 10.0
 """Between two lines about connections that were turned away."""
-
-
-def ceiling(limit: int) -> int:
-    """The first descriptor that no connection may have, where `limit` may be open."""
-    least, most = RESERVE
-    return limit - min(max(limit // SHARE, least), most)
 
 
 class Ceiling:
@@ -40,8 +31,8 @@ class Ceiling:
     def accepted(self, descriptor: int) -> None:
         """Turn a new connection away where it is one too many. The kernel gives the lowest number
         that is free: its own tells how many are taken."""
-        limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-        if limit == resource.RLIM_INFINITY or descriptor < ceiling(limit):
+        limit = descriptors.limit()
+        if limit is None or descriptor < descriptors.ceiling(limit):
             return
         if _hang_up(descriptor):
             self.turned_away += 1

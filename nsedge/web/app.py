@@ -17,7 +17,7 @@ from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.typedefs import Handler
 
 from nsedge.api import ChatPrompt, HealthStatus, Message, Request, Role, Service, TextPrompt
-from nsedge.errors import ConfigInvalid, Draining, EmptyPrompt, NsedgeError, UnknownModel
+from nsedge.errors import Draining, EmptyPrompt, NsedgeError, UnknownModel
 from nsedge.keyring import KeyRing, Scope
 from nsedge.tracing import Tracing
 from nsedge.version import VERSION
@@ -25,6 +25,7 @@ from nsedge.watched import WatchedFile
 from nsedge.web import access, gate, models, openai, schema, seeing
 from nsedge.web.access import needs, open_to_all
 from nsedge.web.answers import DESK, json_answer
+from nsedge.web.crowd import Crowd, listen
 from nsedge.web.desk import Desk
 from nsedge.web.errors import Refusal, Refused
 from nsedge.web.limits import WebLimits
@@ -121,32 +122,16 @@ async def serve(
     )
     await runner.setup()
     try:
-        sites = _sites(runner, host, port, passed, tls)
-        try:
-            for site in sites:
-                await site.start()
-        except OSError as error:
-            raise ConfigInvalid(f"cannot listen on {host}:{port}: {error.strerror}") from error
+        crowd = Crowd(runner, desk.limits.max_connections, traffic=desk.traffic)
+        servers = await listen(crowd, host, port, passed, tls)
         if on_listening is not None:
-            on_listening(*runner.addresses[0][:2])
+            on_listening(*servers[0].sockets[0].getsockname()[:2])
         await stop.wait()
-        for site in sites:
-            await site.stop()
+        for server in servers:
+            server.close()
         await desk.drain()
     finally:
         await runner.cleanup()
-
-
-def _sites(
-    runner: web.AppRunner,
-    host: str,
-    port: int,
-    passed: Sequence[socket.socket],
-    tls: ssl.SSLContext | None,
-) -> list[web.BaseSite]:
-    if not passed:
-        return [web.TCPSite(runner, host, port, ssl_context=tls)]
-    return [web.SockSite(runner, one, ssl_context=tls) for one in passed]
 
 
 @needs(Scope.READ)

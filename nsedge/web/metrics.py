@@ -72,6 +72,10 @@ def _tell_traffic(page: Page, traffic: Traffic) -> None:
     page.gauge("nsedge_http_requests_in_progress", "HTTP requests being answered.").add(
         traffic.in_progress
     )
+    refused = page.counter(
+        "nsedge_http_connections_refused_total", "HTTP connections refused for want of room."
+    )
+    refused.add(traffic.refused_connections)
     answered = page.counter("nsedge_http_requests_total", "HTTP requests answered.")
     for (route, method, status), count in sorted(traffic.answered.items()):
         answered.add(count, route=route, method=method, status=str(status))

@@ -29,6 +29,8 @@ class Traffic:
     ) -> None:
         self.answered: Counter[tuple[str, str, int]] = Counter()
         self.in_progress = 0
+        self.refused_connections = 0
+        """For want of room."""
         self._tracing = tracing
         self._clock = clock
 

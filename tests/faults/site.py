@@ -185,7 +185,7 @@ def site(
             f'tcp_endpoint = "tcp://127.0.0.1:{tcp_port}"\ndrain_s = 2\n{core}'
             f"[models]\nload = [{names}]\npreload_top = 0\n{models}"
             f"[engine]\nslots = 8\ncontext_tokens = 512\n{engine}"
-            f"[web]\nport = {port}\ndrain_s = 2\n",
+            f"[web]\nport = {port}\nmax_connections = 2000\ndrain_s = 2\n",
             encoding="utf-8",
         )
         program = [*(words or ["-m", "nsedge"]), "--config", str(settings)]

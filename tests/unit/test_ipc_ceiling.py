@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from nsedge.ipc.ceiling import TELL_S, Ceiling, ceiling
+from nsedge.descriptors import ceiling
+from nsedge.ipc.ceiling import TELL_S, Ceiling
 from tests.fakes import FakeClock
 
 
