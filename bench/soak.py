@@ -20,7 +20,7 @@ import statistics
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -167,26 +167,36 @@ async def over_sse(
 
 @dataclass
 class Samples:
-    """Memory over time: of the core and of the shim, in bytes, and when, in seconds."""
+    """Memory over time: of the core and of the shim, in bytes, and when, in seconds.
+
+    A cache takes memory as its rows are first written, within what was reserved for it, and keeps
+    it: the core grows until every row was once as long as rows become.
+    """
 
     at_s: list[float] = field(default_factory=list)
     held: list[tuple[Holdings, ...]] = field(default_factory=list)
+    cache_bytes: list[int] = field(default_factory=list)
+    """What of the core's is a cache that was written."""
 
-    async def take(self, pids: tuple[int, ...]) -> None:
+    async def take(self, pids: tuple[int, ...], client: AsyncClient, model: str) -> None:
         """Take one now and then, until cancelled."""
         while True:
+            memory = (await client.stats()).models[model].memory
             self.at_s.append(time.perf_counter())
+            self.cache_bytes.append(0 if memory is None else memory.kv_bytes)
             self.held.append(tuple(map(Holdings.of, pids)))
             await asyncio.sleep(SAMPLE_S)
 
-    def growth(self, which: int, since_s: float) -> float:
-        """By what share a process grew: the last fifth of the samples after `since_s` against the
-        first, medians."""
-        sizes = [
-            held[which].rss_bytes
-            for at_s, held in zip(self.at_s, self.held, strict=True)
-            if at_s >= since_s
-        ]
+    def growth(self, since_s: float) -> dict[str, float]:
+        """By what share each grew: the last fifth of the samples after `since_s` against the first,
+        medians."""
+        core, shim = zip(*[[one.rss_bytes for one in held] for held in self.held], strict=True)
+        beside = [rss - cache for rss, cache in zip(core, self.cache_bytes, strict=True)]
+        series = {"core": core, "core beside the cache": beside, "shim": shim}
+        return {name: self._growth(sizes, since_s) for name, sizes in series.items()}
+
+    def _growth(self, every: Sequence[int], since_s: float) -> float:
+        sizes = [size for at_s, size in zip(self.at_s, every, strict=True) if at_s >= since_s]
         fifth = max(1, len(sizes) // 5)
         return statistics.median(sizes[-fifth:]) / statistics.median(sizes[:fifth]) - 1
 
@@ -220,7 +230,7 @@ async def measure(options: argparse.Namespace) -> dict[str, Any]:
                 else:
                     await over_zeromq(client, door.model, wish, tally)
 
-        sampling = asyncio.create_task(samples.take(door.pids))
+        sampling = asyncio.create_task(samples.take(door.pids, client, door.model))
         try:
             await asyncio.gather(*map(stream, range(options.streams)))
         finally:
@@ -240,7 +250,8 @@ async def measure(options: argparse.Namespace) -> dict[str, Any]:
         "left_behind": behind,
         "kv_tokens_left": stats.kv_tokens_used,
         "tokens_per_s": stats.completion_tokens / seconds,
-        "rss_growth": {name: samples.growth(i, since_s) for i, name in enumerate(("core", "shim"))},
+        "rss_growth": samples.growth(since_s),
+        "cache_bytes": samples.cache_bytes,
         "rss_bytes": [[one.rss_bytes for one in held] for held in samples.held],
         "descriptors": [[one.descriptors for one in held] for held in samples.held],
         "first_token_s": percentiles(value for _, value in tally.first_s),

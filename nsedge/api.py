@@ -164,7 +164,7 @@ class Request:
     `deadline_s`: seconds from admission after which the request fails (deadline_exceeded), wherever
     it stands; None is no deadline. `keep_alive_s`: idle seconds after which its model leaves memory
     from then on; infinite is never, 0 at once, None changes nothing. `traceparent`: the
-    caller's W3C trace context, for the log.
+    caller's W3C trace context, for the log and as the parent of the daemon's spans.
     """
 
     request_id: str
@@ -336,6 +336,8 @@ class Stats:
     residency: ResidencyStats | None = None
     failures: dict[str, int] = field(default_factory=dict)
     """Requests that failed, by error code, whether or not they came as far as a model."""
+    connections_refused: int = 0
+    """Connections to the core that were turned away for want of descriptors."""
     loop_lag: Histogram | None = None
     """How late the core's event loop came round."""
 

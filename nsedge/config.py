@@ -93,6 +93,15 @@ def supervisor(environ: Mapping[str, str], pid: int) -> Supervisor:
     )
 
 
+def traces_url(settings: Settings, environ: Mapping[str, str]) -> str:
+    """Where spans go: as set, else as OpenTelemetry's own variables say; empty is nowhere."""
+    base = settings.observability.otlp_endpoint or environ.get("OTEL_EXPORTER_OTLP_ENDPOINT", "")
+    whole = environ.get("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "")
+    if whole and not settings.observability.otlp_endpoint:
+        return whole
+    return f"{base.rstrip('/')}/v1/traces" if base else ""
+
+
 def default_home(environ: Mapping[str, str]) -> Path:
     """Where bundles and state live when nothing says otherwise.
 
@@ -290,6 +299,9 @@ def _faults(settings: Settings) -> _Faults:
         if below * factor > above:
             times = "" if factor == 1 else f"{factor} times "
             yield (low, high), f"{times}{below:g} is above {high} {above:g}"
+    collector = settings.observability.otlp_endpoint
+    if collector and not collector.startswith(("http://", "https://")):
+        yield ("observability.otlp_endpoint",), f"must begin with http:// or https://: {collector}"
     if not settings.web.host:
         yield ("web.host",), "must not be empty"
     for one, other in _TOGETHER:

@@ -74,7 +74,7 @@ class Intake:
     def submit(self, request: Request, sink: Sink) -> LiveRequest:
         """Take a request; `sink` is not called before this has returned."""
         live = LiveRequest(request=request, sink=sink, max_untaken=self._max_untaken)
-        self._journal.began(request)
+        live.span = self._journal.began(request)
         live.at_end(functools.partial(self._forget, live))
         self._live.add(live)
         self._quiet.clear()
@@ -208,7 +208,7 @@ class Intake:
     def _forget(self, live: LiveRequest) -> None:
         self._live.discard(live)
         if live.end is not None:
-            self._journal.ended(live.request, live.end)
+            self._journal.ended(live.request, live.end, live.span)
         if not self._live:
             self._quiet.set()
 

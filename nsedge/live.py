@@ -19,6 +19,7 @@ from nsedge.api import (
 from nsedge.errors import NsedgeError, SlowConsumer
 from nsedge.runtime.engine import Job
 from nsedge.runtime.residency import Resident
+from nsedge.tracing import Span
 
 
 class LiveRequest:
@@ -33,6 +34,7 @@ class LiveRequest:
         self._sink = sink
         self._max_untaken = max_untaken
         self._untaken = 0
+        self.span: Span | None = None
         self.end: Finished | Failed | None = None
         """Its terminal event."""
         self._queued: tuple[Resident, Job] | None = None

@@ -50,6 +50,7 @@ from nsedge.runtime.keeper import Keeper, Told
 from nsedge.runtime.residency import Resident, expected, load
 from nsedge.runtime.settings import EngineSettings, KeeperSettings
 from nsedge.runtime.usage_file import UsageFile
+from nsedge.tracing import Tracing
 from nsedge.version import VERSION
 
 log = logging.getLogger(__name__)
@@ -85,7 +86,11 @@ class LocalService:
     """Implements `nsedge.api.Service` over the models that it keeps."""
 
     def __init__(
-        self, settings: ServiceSettings, *, clock: Callable[[], float] = time.monotonic
+        self,
+        settings: ServiceSettings,
+        *,
+        tracing: Tracing | None = None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._settings = settings
         self._clock = clock
@@ -112,7 +117,7 @@ class LocalService:
             ),
             clock=clock,
         )
-        self._journal = Journal(prompts=settings.log_prompts)
+        self._journal = Journal(prompts=settings.log_prompts, tracing=tracing)
         self._lag = LoopLag(clock=clock)
         self._intake = Intake(
             keeper=self._keeper,

@@ -266,6 +266,15 @@ class Web(_Section, frozen=True, kw_only=True):
             1e12,
         ),
     ] = 0
+    max_connections: Annotated[
+        int,
+        _number(
+            "HTTP connections open at once; three quarters of the files that the process may open,"
+            " where those are fewer. Further ones are answered 503 and closed.",
+            1,
+            10**6,
+        ),
+    ] = 1000
     max_in_flight: Annotated[
         int,
         _number(
@@ -308,6 +317,20 @@ class Log(_Section, frozen=True, kw_only=True):
     ] = False
 
 
+class Observability(_Section, frozen=True, kw_only=True):
+    """What is sent elsewhere."""
+
+    otlp_endpoint: Annotated[
+        str,
+        _text(
+            "An OpenTelemetry collector that takes spans over OTLP/HTTP, without `/v1/traces`;"
+            " empty is what OTEL_EXPORTER_OTLP_TRACES_ENDPOINT or OTEL_EXPORTER_OTLP_ENDPOINT say,"
+            " or none. Needs the extra `telemetry`.",
+            "http://HOST:PORT, https://HOST:PORT, or empty",
+        ),
+    ] = ""
+
+
 class Settings(_Section, frozen=True, kw_only=True):
     """All settings in force."""
 
@@ -325,6 +348,7 @@ class Settings(_Section, frozen=True, kw_only=True):
     engine: Engine = Engine()
     web: Web = Web()
     log: Log = Log()
+    observability: Observability = Observability()
 
     @property
     def bundles(self) -> Path:
@@ -349,6 +373,7 @@ SECTIONS: dict[str, type[_Section]] = {
     "engine": Engine,
     "web": Web,
     "log": Log,
+    "observability": Observability,
 }
 
 if __name__ == "__main__":

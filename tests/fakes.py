@@ -127,8 +127,11 @@ class FakeService:
     cancelled: int = 0
     accepted: int = 0
     refused: int = 0
+    requests: list[Request] = field(default_factory=list)
+    """All that were submitted."""
 
     def submit(self, request: Request, sink: Sink) -> FakeTicket:
+        self.requests.append(request)
         ticket = FakeTicket(self, request, sink)
         loop = asyncio.get_running_loop()
         ticket.task = loop.create_task(self._run(ticket))

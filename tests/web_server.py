@@ -27,6 +27,7 @@ from nsedge.api import (
 )
 from nsedge.errors import NsedgeError
 from nsedge.keyring import KeyRing
+from nsedge.tracing import Tracing
 from nsedge.watched import WatchedFile
 from nsedge.web.app import create_app, serve
 from nsedge.web.limits import WebLimits
@@ -53,11 +54,12 @@ async def running(
     *,
     keys: WatchedFile[KeyRing] | None = None,
     tls: ssl.SSLContext | None = None,
+    tracing: Tracing | None = None,
     clock: Callable[[], float] = time.monotonic,
 ) -> AsyncIterator[Shim]:
     """`serve` in this loop, until the block is left."""
     stop, bound = asyncio.Event(), asyncio.get_running_loop().create_future()
-    app = create_app(service, limits, keys=keys, clock=clock)
+    app = create_app(service, limits, keys=keys, tracing=tracing, clock=clock)
     task = asyncio.create_task(
         serve(
             app,

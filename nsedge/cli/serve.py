@@ -11,9 +11,9 @@ import os
 from functools import partial
 from pathlib import Path
 
-from nsedge import config, keyring
+from nsedge import config, descriptors, keyring
 from nsedge.api import ModelState
-from nsedge.cli import bundles, descriptors, logs, supervised
+from nsedge.cli import bundles, logs, supervised
 from nsedge.cli.exits import ExitStatus
 from nsedge.cli.rereading import Reloader, Reread
 from nsedge.cli.signals import ReloadRequests, StopRequests
@@ -29,6 +29,7 @@ from nsedge.runtime.settings import Device, EngineSettings, KeeperSettings, Pref
 from nsedge.sdnotify import Notifier
 from nsedge.service import LocalService, ServiceSettings
 from nsedge.settings import Settings
+from nsedge.tracing import Tracing, open_tracing
 from nsedge.watched import WatchedFile
 
 log = logging.getLogger("nsedge.core")
@@ -39,7 +40,7 @@ STATUS_S = 5.0
 """Between two looks for what the status line says."""
 STOPPING_S = 10.0
 """What ending takes, beyond the time that requests get to end."""
-OURS = frozenset({"home", "core", "models", "engine", "log"})
+OURS = frozenset({"home", "core", "models", "engine", "log", "observability"})
 LIVE = frozenset({"core.drain_s", "log.level", "log.json"})
 """What SIGHUP changes; the rest of what is ours needs a restart."""
 
@@ -51,8 +52,10 @@ def run(loaded: config.Loaded, options: argparse.Namespace) -> int:
     # A watchdog ends a process that hangs with SIGABRT: the log then says where each thread was.
     faulthandler.enable()
     descriptors.allow_all()
+    tracing = open_tracing(config.traces_url(settings, environ), service="nsedge-core")
     core = Core(
         settings,
+        tracing=tracing,
         supervisor=config.supervisor(environ, os.getpid()),
         reread=partial(config.load, environ, file=options.config, overrides=options.overrides),
     )
@@ -69,6 +72,7 @@ class Core:
         *,
         supervisor: config.Supervisor,
         reread: Reread,
+        tracing: Tracing | None = None,
     ) -> None:
         """`reread` reads the configuration anew, from where `settings` came.
 
@@ -85,7 +89,8 @@ class Core:
             apply=self._apply,
         )
         self._watchdog_s = supervisor.watchdog_s
-        self._service = LocalService(service_settings(settings))
+        self._tracing = tracing
+        self._service = LocalService(service_settings(settings), tracing=tracing)
         self._server = Server(
             self._service,
             endpoints=endpoints(settings),
@@ -109,6 +114,8 @@ class Core:
         finally:
             await self._server.stop()
             await self._service.stop()
+            if self._tracing is not None:
+                await asyncio.to_thread(self._tracing.close)
         log.info("stopped")
 
     async def _load(self, stop: StopRequests) -> bool:

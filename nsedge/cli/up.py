@@ -12,6 +12,7 @@ import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from nsedge import config
 from nsedge.cli import output
@@ -35,11 +36,12 @@ def run(loaded: config.Loaded, options: argparse.Namespace) -> int:
 
 @dataclass(kw_only=True)
 class Child:
-    """A running child, and the tasks that wait for its word and its end."""
+    """A running child: what it says when it is ready, who hears that, and its end."""
 
     name: str
     process: asyncio.subprocess.Process
-    ready: asyncio.Task[str]
+    ready: asyncio.Future[str]
+    hearing: asyncio.Task[None]
     ended: asyncio.Task[int]
 
 
@@ -78,10 +80,12 @@ class Pair:
             start_new_session=True,  # Ctrl-C reaches the children through here alone
             env={**config.environment(), "NOTIFY_SOCKET": str(address)},
         )
+        ready: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         return Child(
             name=name,
             process=process,
-            ready=asyncio.create_task(_ready(inbox)),
+            ready=ready,
+            hearing=asyncio.create_task(hear(inbox, ready)),
             ended=asyncio.create_task(_end(process)),
         )
 
@@ -91,9 +95,9 @@ class Pair:
         untold = list(children)
         try:
             while True:
-                ends = (child.ended for child in children)
-                words = (child.ready for child in untold)
-                await asyncio.wait((asked, *ends, *words), return_when="FIRST_COMPLETED")
+                awaited: list[asyncio.Future[Any]] = [asked, *(child.ended for child in children)]
+                awaited += [child.ready for child in untold]
+                await asyncio.wait(awaited, return_when="FIRST_COMPLETED")
                 for child in [child for child in untold if child.ready.done()]:
                     untold.remove(child)
                     self._tell(child.name, child.ready.result())
@@ -108,8 +112,6 @@ class Pair:
     async def _stop(self, children: list[Child], stop: StopRequests) -> None:
         """Ask the children to stop, pass a second Ctrl-C on, and kill what does not heed."""
         _signal(children, signal.SIGTERM)
-        for child in children:
-            child.ready.cancel()
         ends = asyncio.gather(*(child.ended for child in children))
         hurry = asyncio.create_task(stop.hurried.wait())
         await asyncio.wait((ends, hurry), timeout=self._limit_s, return_when="FIRST_COMPLETED")
@@ -119,6 +121,8 @@ class Pair:
             _signal(children, signal.SIGKILL)
         hurry.cancel()
         await ends
+        for child in children:
+            child.hearing.cancel()
 
     def _tell(self, name: str, text: str, *, to_error: bool = False) -> None:
         if self._as_json:
@@ -134,14 +138,15 @@ def _signal(children: list[Child], number: signal.Signals) -> None:
                 os.kill(child.process.pid, number)
 
 
-async def _ready(inbox: socket.socket) -> str:
-    """Wait for READY=1; what the child says of itself with it."""
+async def hear(inbox: socket.socket, ready: asyncio.Future[str]) -> None:
+    """Tell `ready` what the child says of itself with READY=1. It is heard to its end: it could not
+    send any more once a few datagrams lay unread."""
     loop = asyncio.get_running_loop()
     while True:
-        lines = (await loop.sock_recv(inbox, 4096)).decode().splitlines()
-        if "READY=1" in lines:
+        lines = (await loop.sock_recv(inbox, 4096)).decode(errors="replace").splitlines()
+        if "READY=1" in lines and not ready.done():
             status = [line for line in lines if line.startswith("STATUS=")]
-            return status[0].removeprefix("STATUS=") if status else "ready"
+            ready.set_result(status[0].removeprefix("STATUS=") if status else "ready")
 
 
 async def _end(process: asyncio.subprocess.Process) -> int:

@@ -12,8 +12,8 @@ import ssl
 from functools import partial
 from pathlib import Path
 
-from nsedge import config, keyring
-from nsedge.cli import descriptors, logs, supervised
+from nsedge import config, descriptors, keyring
+from nsedge.cli import logs, supervised
 from nsedge.cli.exits import ExitStatus
 from nsedge.cli.rereading import Reloader, Reread
 from nsedge.cli.signals import ReloadRequests, StopRequests
@@ -24,6 +24,7 @@ from nsedge.ipc.inherited import by_endpoint
 from nsedge.keyring import KeyRing
 from nsedge.sdnotify import Notifier
 from nsedge.settings import Settings
+from nsedge.tracing import Tracing, open_tracing
 from nsedge.watched import WatchedFile
 from nsedge.web.answers import DESK
 from nsedge.web.app import create_app, serve
@@ -37,7 +38,7 @@ STATUS_S = 5.0
 """Between two looks for what the status line says."""
 STOPPING_S = 10.0
 """What ending takes, beyond the time that open answers get."""
-OURS = frozenset({"web", "log"})
+OURS = frozenset({"web", "log", "observability"})
 LIVE = frozenset(
     {
         "web.allowed_hosts",
@@ -64,7 +65,10 @@ def run(loaded: config.Loaded, options: argparse.Namespace) -> int:
     descriptors.allow_all()
     supervisor = config.supervisor(environ, os.getpid())
     reread = partial(config.load, environ, file=options.config, overrides=options.overrides)
-    asyncio.run(_serve(settings, supervisor, reread=reread, until_eof=options.until_eof))
+    tracing = open_tracing(config.traces_url(settings, environ), service="nsedge-web")
+    asyncio.run(
+        _serve(settings, supervisor, reread=reread, tracing=tracing, until_eof=options.until_eof)
+    )
     return ExitStatus.OK
 
 
@@ -73,6 +77,7 @@ async def _serve(
     supervisor: config.Supervisor,
     *,
     reread: Reread,
+    tracing: Tracing | None,
     until_eof: bool,
 ) -> None:
     stop, reload = StopRequests(until_eof=until_eof), ReloadRequests()
@@ -81,7 +86,7 @@ async def _serve(
     client = AsyncClient(
         settings.core.endpoint, backoff_s=BACKOFF_S, name="nsedge-web", curve=curve
     )
-    app = create_app(client, limits(settings), keys=keys(settings))
+    app = create_app(client, limits(settings), keys=keys(settings), tracing=tracing)
     shim = Shim(settings, desk=app[DESK], notifier=notifier, reread=reread)
     tasks = [
         asyncio.create_task(_connect(client, settings.core.endpoint)),
@@ -111,6 +116,8 @@ async def _serve(
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         await client.close()
+        if tracing is not None:
+            await asyncio.to_thread(tracing.close)
     log.info("stopped")
 
 
@@ -218,8 +225,10 @@ def tls_context(settings: Settings) -> ssl.SSLContext | None:
 
 def limits(settings: Settings) -> WebLimits:
     """The shim's limits, as configured."""
-    web = settings.web
+    web, allowed = settings.web, descriptors.limit()
+    room = web.max_connections if allowed is None else descriptors.ceiling(allowed)
     return WebLimits(
+        max_connections=min(web.max_connections, room),
         max_body_bytes=web.max_body_bytes,
         keepalive_s=web.keepalive_s,
         drain_s=web.drain_s,

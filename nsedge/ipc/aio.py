@@ -8,7 +8,7 @@ import logging
 import random
 from collections.abc import Callable, Sequence
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, Self
 
 import zmq
 
@@ -22,8 +22,6 @@ from nsedge.ipc.ticket import RemoteTicket
 from nsedge.stream import EventStream
 
 log = logging.getLogger(__name__)
-
-T = TypeVar("T")
 
 
 class AsyncClient:
@@ -136,6 +134,7 @@ class AsyncClient:
         deadline_s: float | None = None,
         keep_alive_s: float | None = None,
         request_id: str | None = None,
+        traceparent: str | None = None,
     ) -> EventStream:
         """The events of continuing `text`; leaving their `async with` or loop cancels."""
         return self._stream(
@@ -146,6 +145,7 @@ class AsyncClient:
             priority=priority,
             deadline_s=deadline_s,
             keep_alive_s=keep_alive_s,
+            traceparent=traceparent,
         )
 
     def chat(
@@ -158,6 +158,7 @@ class AsyncClient:
         deadline_s: float | None = None,
         keep_alive_s: float | None = None,
         request_id: str | None = None,
+        traceparent: str | None = None,
     ) -> EventStream:
         """The events of the assistant's next turn; leaving their `async with` or loop cancels."""
         return self._stream(
@@ -168,6 +169,7 @@ class AsyncClient:
             priority=priority,
             deadline_s=deadline_s,
             keep_alive_s=keep_alive_s,
+            traceparent=traceparent,
         )
 
     def submit(self, request: api.Request, sink: api.Sink) -> RemoteTicket:
@@ -191,18 +193,18 @@ class AsyncClient:
     async def health(self) -> api.Health:
         """Whether requests are taken. Raises ConnectionLost, or what the daemon answers."""
         reply = await self._ask(wire.HealthQuery(id=self.new_id()))
-        return _present(reply.health)
+        return queries.present(reply.health)
 
     async def stats(self) -> api.Stats:
         """Counters and gauges. Raises ConnectionLost, or what the daemon answers."""
         reply = await self._ask(wire.StatsQuery(id=self.new_id()))
-        return _present(reply.stats)
+        return queries.present(reply.stats)
 
     async def load(self, wish: api.LoadWish) -> api.LoadResult:
         """Have a model in memory. Raises ConnectionLost, or what the daemon answers."""
         wish.check()
         reply = await self._ask(queries.load_of(wish, self.new_id()))
-        return _present(reply.loaded)
+        return queries.present(reply.loaded)
 
     async def unload(
         self, model: str | None, *, drain_s: float | None = None
@@ -215,7 +217,7 @@ class AsyncClient:
     async def reload(self, model: str) -> api.ModelInfo:
         """Have a bundle read anew. Raises ConnectionLost, or what the daemon answers."""
         reply = await self._ask(wire.Reload(id=self.new_id(), model=model))
-        return _present(reply.models)[0]
+        return queries.present(reply.models)[0]
 
     async def alias(self, alias: str, model: str | None) -> api.ModelInfo | None:
         """Give a model a further name, or take it away where None. Raises ConnectionLost, or what
@@ -226,7 +228,7 @@ class AsyncClient:
     async def usage(self) -> api.UsageReport:
         """How models have been used. Raises ConnectionLost, or what the daemon answers."""
         reply = await self._ask(wire.UsageQuery(id=self.new_id()))
-        return _present(reply.usage)
+        return queries.present(reply.usage)
 
     def cancel(self, ticket: RemoteTicket) -> None:
         """Ask for the end of a request: on the control socket, since it is fast, and on the data
@@ -392,9 +394,3 @@ class AsyncClient:
             ticket.sink(event)
         except Exception:
             log.exception("the sink of request %r failed", ticket.request_id)
-
-
-def _present(value: T | None) -> T:
-    if value is None:
-        raise NsedgeError("the daemon's reply lacks what was asked for")
-    return value

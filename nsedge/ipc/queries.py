@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import TypeVar
 
 from nsedge.api import Event, Loading, LoadWish, ModelInfo, ModelState, Service
+from nsedge.errors import NsedgeError
 from nsedge.ipc import messages as wire
+
+T = TypeVar("T")
 
 _BEFORE_1_2 = {
     ModelState.WARMING: ModelState.LOADING,
@@ -80,3 +84,10 @@ def known_to(models: tuple[ModelInfo, ...], minor: int) -> tuple[ModelInfo, ...]
 def is_known(event: Event, minor: int) -> bool:
     """Whether a client of protocol 1.`minor` knows such an event."""
     return minor >= 2 or not isinstance(event, Loading)
+
+
+def present(value: T | None) -> T:
+    """What a reply must have. Raises NsedgeError where it lacks it."""
+    if value is None:
+        raise NsedgeError("the daemon's reply lacks what was asked for")
+    return value

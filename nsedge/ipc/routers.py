@@ -9,10 +9,12 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import zmq
+from zmq.utils.monitor import parse_monitor_message
 
 from nsedge.errors import ConfigInvalid, NsedgeError
 from nsedge.ipc import endpoints as places
 from nsedge.ipc.access import Access
+from nsedge.ipc.ceiling import Ceiling
 from nsedge.ipc.limits import Limits
 from nsedge.ipc.loopsocket import Frames, LoopSocket, RouterSocket
 from nsedge.ipc.origin import Origin
@@ -72,7 +74,8 @@ class Routers:
         self._context: zmq.Context[zmq.Socket[bytes]] | None = None
         self._data: LoopSocket | None = None
         self._control: LoopSocket | None = None
-        self._monitor: LoopSocket | None = None
+        self._monitors: list[LoopSocket] = []
+        self.ceiling = Ceiling()
 
     async def open(
         self, on_data: Receive, on_control: Receive, on_hang_up: Callable[[], None]
@@ -93,15 +96,16 @@ class Routers:
             control.close(linger=0)
             await self.close()
             raise
-        self._monitor = LoopSocket(
-            data.get_monitor_socket(zmq.EVENT_DISCONNECTED), lambda _: on_hang_up()
-        )
+        self._monitors = [
+            self._watch(data, zmq.EVENT_ACCEPTED | zmq.EVENT_DISCONNECTED, on_hang_up),
+            self._watch(control, zmq.EVENT_ACCEPTED),
+        ]
         self._data = RouterSocket(data, on_data, on_sender=self._remember)
         self._control = RouterSocket(control, on_control, on_sender=self._remember)
 
     async def close(self) -> None:
         """Close, and remove the socket files. Idempotent."""
-        for socket in (self._control, self._data, self._monitor):
+        for socket in (self._control, self._data, *self._monitors):
             if socket is not None:
                 socket.close(linger_ms=LINGER_MS)
         if self._doorkeeper is not None:
@@ -134,6 +138,21 @@ class Routers:
         """
         curve = self._access.curve
         return self.origin().caller(None if curve is None else curve.clients.value())
+
+    def _watch(
+        self,
+        socket: zmq.Socket[bytes],
+        events: int,
+        on_hang_up: Callable[[], None] = lambda: None,
+    ) -> LoopSocket:
+        def hear(frames: Frames) -> None:
+            told = parse_monitor_message(frames)
+            if told["event"] == zmq.EVENT_ACCEPTED:
+                self.ceiling.accepted(told["value"])
+            elif told["event"] == zmq.EVENT_DISCONNECTED:
+                on_hang_up()
+
+        return LoopSocket(socket.get_monitor_socket(events), hear)
 
     def _remember(self, sender: zmq.Frame) -> None:
         self._sender = sender

@@ -8,10 +8,13 @@ as one message.
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import functools
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
+
+import msgspec
 
 from nsedge.api import Event, Failed, Service
 from nsedge.errors import Draining, NsedgeError, OutOfOrder, Unavailable
@@ -326,6 +329,10 @@ class Server:
     async def _answer(self, peer: Peer, query: wire.Query, send: Send, minor: int) -> None:
         try:
             reply = await queries.answer(self._service, query, minor=minor)
+            if reply.stats is not None:
+                refused = self._routers.ceiling.turned_away
+                counted = dataclasses.replace(reply.stats, connections_refused=refused)
+                reply = msgspec.structs.replace(reply, stats=counted)
         except NsedgeError as error:
             reply = _error_reply(query, error)
         except Exception:

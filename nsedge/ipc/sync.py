@@ -144,6 +144,7 @@ class Client:
         deadline_s: float | None = None,
         keep_alive_s: float | None = None,
         request_id: str | None = None,
+        traceparent: str | None = None,
     ) -> Events:
         """The events of continuing `text`; leaving their `with` or loop cancels."""
         return self._stream(
@@ -154,6 +155,7 @@ class Client:
             priority=priority,
             deadline_s=deadline_s,
             keep_alive_s=keep_alive_s,
+            traceparent=traceparent,
         )
 
     def chat(
@@ -166,6 +168,7 @@ class Client:
         deadline_s: float | None = None,
         keep_alive_s: float | None = None,
         request_id: str | None = None,
+        traceparent: str | None = None,
     ) -> Events:
         """The events of the assistant's next turn; leaving their `with` or loop cancels."""
         return self._stream(
@@ -176,6 +179,7 @@ class Client:
             priority=priority,
             deadline_s=deadline_s,
             keep_alive_s=keep_alive_s,
+            traceparent=traceparent,
         )
 
     def models(self) -> tuple[api.ModelInfo, ...]:

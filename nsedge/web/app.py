@@ -17,13 +17,15 @@ from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.typedefs import Handler
 
 from nsedge.api import ChatPrompt, HealthStatus, Message, Request, Role, Service, TextPrompt
-from nsedge.errors import ConfigInvalid, Draining, EmptyPrompt, NsedgeError, UnknownModel
+from nsedge.errors import Draining, EmptyPrompt, NsedgeError, UnknownModel
 from nsedge.keyring import KeyRing, Scope
+from nsedge.tracing import Tracing
 from nsedge.version import VERSION
 from nsedge.watched import WatchedFile
 from nsedge.web import access, gate, models, openai, schema, seeing
 from nsedge.web.access import needs, open_to_all
 from nsedge.web.answers import DESK, json_answer
+from nsedge.web.crowd import Crowd, listen
 from nsedge.web.desk import Desk
 from nsedge.web.errors import Refusal, Refused
 from nsedge.web.limits import WebLimits
@@ -49,11 +51,13 @@ def create_app(
     limits: WebLimits | None = None,
     *,
     keys: WatchedFile[KeyRing] | None = None,
+    tracing: Tracing | None = None,
     clock: Callable[[], float] = time.monotonic,
 ) -> web.Application:
     """The shim as an application in front of `service`, which the caller keeps and closes.
 
-    keys: who may call; None asks nobody for a key. clock: monotonic, in seconds.
+    keys: who may call; None asks nobody for a key. tracing: takes a span of each request that asks
+    for something to be done. clock: monotonic, in seconds.
 
     Raises:
         ConfigInvalid: where a limit is impossible.
@@ -61,7 +65,7 @@ def create_app(
     limits = limits or WebLimits()
     limits.check()
     app = web.Application(middlewares=[_count, _guard], client_max_size=limits.max_body_bytes)
-    app[DESK] = Desk(service, limits, keys=keys, clock=clock)
+    app[DESK] = Desk(service, limits, keys=keys, tracing=tracing, clock=clock)
     app.on_response_prepare.append(_mark)
     app.cleanup_ctx.append(_measure)
     app.add_routes(
@@ -118,32 +122,16 @@ async def serve(
     )
     await runner.setup()
     try:
-        sites = _sites(runner, host, port, passed, tls)
-        try:
-            for site in sites:
-                await site.start()
-        except OSError as error:
-            raise ConfigInvalid(f"cannot listen on {host}:{port}: {error.strerror}") from error
+        crowd = Crowd(runner, desk.limits.max_connections, traffic=desk.traffic)
+        servers = await listen(crowd, host, port, passed, tls)
         if on_listening is not None:
-            on_listening(*runner.addresses[0][:2])
+            on_listening(*servers[0].sockets[0].getsockname()[:2])
         await stop.wait()
-        for site in sites:
-            await site.stop()
+        for server in servers:
+            server.close()
         await desk.drain()
     finally:
         await runner.cleanup()
-
-
-def _sites(
-    runner: web.AppRunner,
-    host: str,
-    port: int,
-    passed: Sequence[socket.socket],
-    tls: ssl.SSLContext | None,
-) -> list[web.BaseSite]:
-    if not passed:
-        return [web.TCPSite(runner, host, port, ssl_context=tls)]
-    return [web.SockSite(runner, one, ssl_context=tls) for one in passed]
 
 
 @needs(Scope.READ)

@@ -29,6 +29,7 @@ from nsedge.api import (
 from nsedge.errors import ConnectionLost, Draining, NotReady, NsedgeError
 from nsedge.keyring import KeyRing
 from nsedge.looplag import LoopLag
+from nsedge.tracing import Tracing
 from nsedge.watched import WatchedFile
 from nsedge.web import gate
 from nsedge.web.access import API_KEY, CALLER, refuse_exposure
@@ -61,12 +62,13 @@ class Desk:
         limits: WebLimits,
         *,
         keys: WatchedFile[KeyRing] | None = None,
+        tracing: Tracing | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.service = service
         self.limits = limits
         self.keys = keys
-        self.traffic = Traffic(clock=clock)
+        self.traffic = Traffic(tracing=tracing, clock=clock)
         self.lag = LoopLag(clock=clock)
         self._clock = clock
         rate = Rate(requests=limits.requests_per_minute, tokens=limits.tokens_per_minute)
@@ -208,7 +210,7 @@ class Desk:
                 return response
 
     def _choices(self, http: web.Request, requests: Sequence[Request]) -> Choices:
-        trace = gate.traceparent(http)
+        trace = http.get(gate.TRACEPARENT)
         traced = [dataclasses.replace(request, traceparent=trace) for request in requests]
         return Choices(self._submitter(http), traced)
 

@@ -18,6 +18,8 @@ from nsedge.web.errors import Refusal, Refused
 from nsedge.web.limits import WebLimits
 
 REQUEST_ID = web.RequestKey("request_id", str)
+TRACEPARENT = web.RequestKey("traceparent", str)
+"""What the core is given as W3C trace context; absent where there is none."""
 _TRACEPARENT = re.compile(
     r"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}"
 )

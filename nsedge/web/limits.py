@@ -23,6 +23,7 @@ class WebLimits:
     - idle_timeout_s: a connection without a complete request head is closed after so long.
     - drain_s: what running answers get to end by themselves at shutdown.
     - core_timeout_s: for the core to answer for its health or its models.
+    - max_connections: open at once.
     - max_in_flight: requests of one model that the core has at once, where keys are asked for;
       max_waiting: of one key that wait for their turn (may be zero).
     - requests_per_minute, tokens_per_minute: of one key; zero is no limit.
@@ -42,6 +43,7 @@ class WebLimits:
     idle_timeout_s: float = 75.0
     drain_s: float = 20.0
     core_timeout_s: float = 2.0
+    max_connections: int = 1000
     max_in_flight: int = 32
     max_waiting: int = 1024
     requests_per_minute: int = 0

@@ -72,6 +72,10 @@ def _tell_traffic(page: Page, traffic: Traffic) -> None:
     page.gauge("nsedge_http_requests_in_progress", "HTTP requests being answered.").add(
         traffic.in_progress
     )
+    refused = page.counter(
+        "nsedge_http_connections_refused_total", "HTTP connections refused for want of room."
+    )
+    refused.add(traffic.refused_connections)
     answered = page.counter("nsedge_http_requests_total", "HTTP requests answered.")
     for (route, method, status), count in sorted(traffic.answered.items()):
         answered.add(count, route=route, method=method, status=str(status))
@@ -86,6 +90,9 @@ def _tell_core(page: Page, core: CoreView) -> None:
     rss.add(stats.rss_bytes)
     accepted = page.counter("nsedge_requests_accepted_total", "Requests that reached an engine.")
     accepted.add(stats.requests_accepted)
+    page.counter(
+        "nsedge_connections_refused_total", "Connections turned away for want of descriptors."
+    ).add(stats.connections_refused)
     failures = page.counter(
         "nsedge_request_failure_total", "Requests that failed, by error code (docs/errors.md)."
     )

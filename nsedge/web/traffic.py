@@ -1,4 +1,4 @@
-"""What the shim answered: counted for Prometheus, and a line in the log each."""
+"""What the shim answered: counted for Prometheus, and a line in the log and a span each."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from http import HTTPStatus
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
+from nsedge.tracing import Span, Tracing
 from nsedge.web import gate
 from nsedge.web.access import CALLER
 
@@ -23,15 +24,21 @@ GONE = 499
 class Traffic:
     """Counts HTTP answers by route, method and status."""
 
-    def __init__(self, *, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, *, tracing: Tracing | None = None, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self.answered: Counter[tuple[str, str, int]] = Counter()
         self.in_progress = 0
+        self.refused_connections = 0
+        """For want of room."""
+        self._tracing = tracing
         self._clock = clock
 
     async def count(self, http: web.Request, handler: Handler) -> web.StreamResponse:
         """What `handler` answers to `http`."""
         began_s, status = self._clock(), GONE
         self.in_progress += 1
+        span = self._begin(http)
         try:
             answer = await handler(http)
             status = answer.status
@@ -39,11 +46,34 @@ class Traffic:
         finally:
             self.in_progress -= 1
             self.answered[route_of(http), method_of(http), status] += 1
+            if span is not None:
+                error = str(status) if status >= HTTPStatus.INTERNAL_SERVER_ERROR else None
+                span.end({"http.response.status_code": status}, error=error)
             self._log(http, status, self._clock() - began_s)
+
+    def _begin(self, http: web.Request) -> Span | None:
+        """The span of a request that asks for something to be done, and what the core is told of
+        it."""
+        trace, span = gate.traceparent(http), None
+        if self._tracing is not None and http.method == "POST":
+            route = route_of(http)
+            span = self._tracing.begin(
+                f"POST {route}",
+                parent=trace,
+                attributes={
+                    "http.request.method": "POST",
+                    "http.route": route,
+                    "nsedge.request_id": http[gate.REQUEST_ID],
+                },
+            )
+            trace = span.traceparent or trace
+        if trace is not None:
+            http[gate.TRACEPARENT] = trace
+        return span
 
     def _log(self, http: web.Request, status: int, took_s: float) -> None:
         """What only looks is told at a lower level: probes and scrapes come every few seconds."""
-        trace = gate.traceparent(http)
+        trace = http.get(gate.TRACEPARENT)
         looks = http.method in ("GET", "HEAD") and status < HTTPStatus.BAD_REQUEST
         log.log(
             logging.DEBUG if looks else logging.INFO,

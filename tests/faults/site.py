@@ -135,6 +135,8 @@ class Site:
     folder: Path
     endpoint: str
     port: int
+    tcp_port: int
+    """Of the core; its control socket is at the next."""
     core: Process
     shim: Process
     model: str = "smollm2-135m-instruct"
@@ -155,6 +157,15 @@ class Site:
         return self.endpoint.removeprefix("ipc://")
 
 
+def free_pair() -> int:
+    """A free port with a free one after it."""
+    while True:
+        port = free_port()
+        with contextlib.suppress(OSError), socket.socket() as next_one:
+            next_one.bind(("127.0.0.1", port + 1))
+            return port
+
+
 @contextlib.contextmanager
 def site(
     *bundles: Path,
@@ -166,14 +177,15 @@ def site(
     """Nothing runs yet; whatever does in the end is killed. `core`, `models` and `engine` are
     further lines of those tables; `words` are the program's, instead of `-m nsedge`."""
     with short_directory() as folder:
-        endpoint, port = f"ipc://{folder}/core.sock", free_port()
+        endpoint, port, tcp_port = f"ipc://{folder}/core.sock", free_port(), free_pair()
         settings = folder / "nsedge.toml"
         names = ", ".join(f'"{bundle.resolve()}"' for bundle in bundles)
         settings.write_text(
-            f'home = "{folder}"\n[core]\nendpoint = "{endpoint}"\ndrain_s = 2\n{core}'
+            f'home = "{folder}"\n[core]\nendpoint = "{endpoint}"\n'
+            f'tcp_endpoint = "tcp://127.0.0.1:{tcp_port}"\ndrain_s = 2\n{core}'
             f"[models]\nload = [{names}]\npreload_top = 0\n{models}"
             f"[engine]\nslots = 8\ncontext_tokens = 512\n{engine}"
-            f"[web]\nport = {port}\ndrain_s = 2\n",
+            f"[web]\nport = {port}\nmax_connections = 2000\ndrain_s = 2\n",
             encoding="utf-8",
         )
         program = [*(words or ["-m", "nsedge"]), "--config", str(settings)]
@@ -181,6 +193,7 @@ def site(
             folder=folder,
             endpoint=endpoint,
             port=port,
+            tcp_port=tcp_port,
             core=Process([*program, "serve"], folder, "core"),
             shim=Process(["-m", "nsedge", "--config", str(settings), "web"], folder, "web"),
         )

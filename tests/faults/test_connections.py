@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import resource
 import socket
+import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
@@ -35,8 +36,13 @@ def to_core(where: Site) -> socket.socket:
 def to_core_greeting(where: Site) -> socket.socket:
     """One that says it speaks ZeroMQ, and then no more."""
     made = to_core(where)
-    made.sendall(ZMTP)
+    with contextlib.suppress(BrokenPipeError):  # it may be turned away
+        made.sendall(ZMTP)
     return made
+
+
+def to_core_by_tcp(where: Site) -> socket.socket:
+    return socket.create_connection(("127.0.0.1", where.tcp_port))
 
 
 def to_shim(where: Site) -> socket.socket:
@@ -51,8 +57,10 @@ def to_shim_asking(where: Site) -> socket.socket:
 
 
 @contextlib.asynccontextmanager
-async def crowd(where: Site, connect: Connect, count: int) -> AsyncIterator[list[socket.socket]]:
-    """Connections, closed in the end."""
+async def crowd(
+    where: Site, connect: Connect, count: int, *, pause_s: float = 0.0
+) -> AsyncIterator[list[socket.socket]]:
+    """Connections, `pause_s` apart, closed in the end."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if hard != resource.RLIM_INFINITY and hard < 2 * count:
         pytest.skip(f"this process may open {hard} files")
@@ -60,7 +68,11 @@ async def crowd(where: Site, connect: Connect, count: int) -> AsyncIterator[list
     with contextlib.ExitStack() as held:
 
         def enter() -> list[socket.socket]:
-            return [held.enter_context(connect(where)) for _ in range(count)]
+            made = []
+            for _ in range(count):
+                made.append(held.enter_context(connect(where)))
+                time.sleep(pause_s)
+            return made
 
         yield await asyncio.to_thread(enter)
     resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
@@ -153,6 +165,34 @@ def test_a_core_takes_as_many_connections_as_it_may_open_files(starter_bundle: P
             async with crowd(where, to_core, 200):
                 await until(lambda: where.core.descriptors() > 200)
                 assert await answer(client, where.model)
+
+        play(where, scene)
+
+
+HARD = 128
+CROWD = 300
+
+
+@pytest.mark.parametrize("connect", [to_core, to_core_greeting, to_core_by_tcp])
+def test_a_core_turns_away_what_would_take_its_last_descriptors(
+    starter_bundle: Path, connect: Connect
+) -> None:
+    """Those it serves are served on, and newcomers again once there is room."""
+    with site(starter_bundle) as where:
+        where.core.start()
+        resource.prlimit(where.core.pid, resource.RLIMIT_NOFILE, (HARD, HARD))
+
+        async def scene(client: AsyncClient) -> None:
+            said, before = await answer(client, where.model), where.core.descriptors()
+            async with crowd(where, connect, CROWD, pause_s=0.002):
+                assert await answer(client, where.model) == said
+                assert where.core.descriptors() <= HARD
+                assert (await client.stats()).connections_refused > 0
+            await until(lambda: where.core.descriptors() <= before + 2)
+            async with AsyncClient(where.endpoint) as newcomer:
+                assert await answer(newcomer, where.model) == said
+            assert where.core.running
+            assert "connections are turned away" in where.core.log
 
         play(where, scene)
 

@@ -253,6 +253,32 @@ def test_the_shim_reads_settings_that_an_editor_put_in_place(
     assert daemon.show(WEB, "MainPID") == before
 
 
+@pytest.fixture
+def credential(machine: Machine) -> Iterator[str]:
+    """A key of a key file that only systemd reads for the shim; the drop-in that passes it."""
+    keys, folder = "/root/keys.json", f"/etc/systemd/system/{WEB}.d"
+    variables = {"NSEDGE_HOME": "/root/nsedge", "NSEDGE_WEB_KEYS": keys}
+    made = machine.run(NSEDGE, "keys", "add", "probe", "--json", **variables)
+    passed = f"LoadCredential=keys:{keys}\nEnvironment=NSEDGE_WEB_KEYS=credential:keys"
+    machine.write(f"{folder}/keys.conf", f"[Service]\n{passed}\n")
+    machine.run("systemctl", "daemon-reload")
+    yield str(json.loads(made.stdout)["key"])
+    machine.run("rm", f"{folder}/keys.conf", keys)
+    machine.run("systemctl", "daemon-reload")
+
+
+def test_keys_come_as_a_credential(credential: str, daemon: Machine) -> None:
+    asked = ("curl", "-s", "-m", "10", "http://127.0.0.1:3009/v1/models")
+    daemon.until(
+        lambda: MODEL in daemon.run(*asked, "-H", f"Authorization: Bearer {credential}").stdout,
+        within_s=PATIENCE_S,
+        what="an answer to who has the key",
+    )
+    assert "invalid_api_key" in daemon.run(*asked).stdout
+    modes = daemon.run("stat", "-c", "%a %U", "/root/keys.json").stdout.split()
+    assert modes == ["600", "root"]
+
+
 def test_the_shim_reaches_its_socket_and_nothing_else(daemon: Machine) -> None:
     core, web = daemon.show(CORE, "MainPID"), daemon.show(WEB, "MainPID")
     owners = daemon.run("stat", "-c", "%U", f"/proc/{core}", f"/proc/{web}").stdout.split()

@@ -17,6 +17,7 @@ from nsedge.ipc.limits import Limits
 from tests.fakes import MODEL, FakeService
 from tests.ipc import PATIENCE_S, QUICK, serving, short_directory, text_of, until
 
+TRACE = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 SMALL = Limits(sweep_s=0.01, initial_credit_bytes=400)
 
 
@@ -58,6 +59,16 @@ def test_the_synchronous_client() -> None:
         (failure,) = client.generate("nope", "x")
         assert isinstance(failure, Failed)
         assert failure.code == "unknown_model"
+
+
+def test_the_callers_trace_travels_with_a_request() -> None:
+    service = FakeService()
+    with daemon_thread(service) as endpoint, Client(endpoint) as client:
+        turn = Message(role=Role.USER, content="hi")
+        list(client.generate(MODEL, "hi", traceparent=TRACE))
+        list(client.chat(MODEL, [turn], traceparent=TRACE))
+        list(client.generate(MODEL, "hi"))
+    assert [request.traceparent for request in service.requests] == [TRACE, TRACE, None]
 
 
 @pytest.mark.parametrize("way", ["break", "with", "cancel"])
