@@ -1,0 +1,1 @@
+"""From examples to a merged model: what goes before the export."""
