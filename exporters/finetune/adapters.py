@@ -147,7 +147,8 @@ class Adapter:
         for what, own, given in _differences(self.lineage.base, base):
             raise Refused(
                 f"adapter {self.name} was made for another base, {self.lineage.base.origin}:"
-                f" its {what} is {own}, that of {base.origin} is {given}"
+                f" its {what} is {own}, that of {base.origin} is {given};"
+                " --allow-other-base merges it all the same where its shapes fit"
             )
 
     def _present_weights(self) -> Path:

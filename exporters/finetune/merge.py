@@ -164,7 +164,8 @@ def _write_weights(
         if name != "__metadata__"
     }
     wanted = skeleton.stored_names(stored, untied=untied)
-    weight_map, total = {}, 0
+    weight_map: dict[str, str] = {}
+    total = 0
     for file in source.weight_files:
         merged = {}
         for name, origin in wanted.items():

@@ -29,7 +29,7 @@ def write_reference_logits(source: Source, folder: Path) -> None:
     model = _loaded(folder)
     reader = source.text_reader()
     most = int(model.config.get_text_config().max_position_embeddings)
-    tensors = {}
+    tensors: dict[str, torch.Tensor] = {}
     for number, text in enumerate(golden_texts(reader)):
         ids = torch.tensor(reader.encode(text)[:most])
         with torch.no_grad(), quiet():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -103,8 +104,12 @@ class Skeleton:
     def name_of(self, stored: str) -> str:
         """What the model calls a stored tensor: files of a bare body leave out its prefix."""
         prefix = f"{self.model.base_model_prefix}."
-        known = self.model.state_dict().keys()
-        return stored if stored in known or prefix + stored not in known else prefix + stored
+        known = stored in self._names or prefix + stored not in self._names
+        return stored if known else prefix + stored
+
+    @cached_property
+    def _names(self) -> frozenset[str]:
+        return frozenset(self.model.state_dict())
 
     def _vocabulary(self, part: Part) -> str:
         ends = (end.removesuffix(".weight") for end in self.ends)

@@ -20,10 +20,10 @@ from exporters.__main__ import main
 from exporters.finetune.batches import NO_TARGET, padded, tokenise
 from exporters.finetune.device import Place, Precision
 from exporters.finetune.examples import read_examples, validation_path
+from exporters.finetune.lineage import ADAPTER_CONFIG, ADAPTER_FILE
 from exporters.finetune.loop import Training
 from exporters.finetune.settings import Settings
 from exporters.finetune.targets import TARGETS
-from exporters.finetune.lineage import ADAPTER_CONFIG, ADAPTER_FILE
 from exporters.source import Source
 from tests.export.finetuning import write_base, write_dataset
 from tests.export.tiny import MODELS, write_model_folder
