@@ -170,7 +170,7 @@ def test_a_model_in_several_files_stays_in_several(
     assert len(files) > 1
     assert sorted(path.name for path in out.glob("model-*.safetensors")) == files
     wanted = by_peft(base, adapter)
-    model = AutoModelForCausalLM.from_pretrained(out)
+    model = AutoModelForCausalLM.from_pretrained(out, dtype="auto")
     assert model.dtype == torch.bfloat16
     for name, weight in model.state_dict().items():
         assert torch.equal(weight, wanted[name].to(torch.bfloat16)), name
