@@ -13,10 +13,12 @@ from exporters.commands import (
     dataset,
     deploy,
     import_gguf,
+    merge,
     model,
     rollback,
     run,
     starter,
+    train,
     verify,
     versions,
 )
@@ -25,7 +27,19 @@ from exporters.progress import Progress
 from nsedge.errors import NsedgeError
 from nsedge.version import VERSION
 
-COMMANDS = (run, starter, model, import_gguf, dataset, verify, deploy, rollback, versions)
+COMMANDS = (
+    run,
+    starter,
+    model,
+    import_gguf,
+    dataset,
+    train,
+    merge,
+    verify,
+    deploy,
+    rollback,
+    versions,
+)
 """In the order in which --help lists them."""
 
 

@@ -43,7 +43,7 @@ def code_digest(*modules: str) -> str:
     """A hash of the source of these modules of this package: new code makes new results."""
     digest = hashlib.sha256()
     for module in sorted(modules):
-        digest.update(Path(__file__).with_name(f"{module}.py").read_bytes())
+        digest.update((Path(__file__).parent / f"{module}.py").read_bytes())
     return digest.hexdigest()
 
 
@@ -96,6 +96,20 @@ class Cache:
             os.utime(path, (self._now(), self._now()))
         self._forget_unused(path.parent)
         return path
+
+    @contextmanager
+    def unfinished(self, stage: str, key: str) -> Iterator[Path]:
+        """A directory that work in progress comes back to; a second process waits for the first.
+
+        It stays when it is left, until somebody deletes it or nobody has used it for `KEPT_S`.
+        """
+        path = self.root / stage / key
+        path.mkdir(parents=True, exist_ok=True)
+        with _lock(path.with_suffix(".lock")):
+            path.mkdir(exist_ok=True)
+            os.utime(path, (self._now(), self._now()))
+            yield path
+        self._forget_unused(path.parent)
 
     def _forget_unused(self, stage: Path) -> None:
         for path in [path for path in stage.iterdir() if path.is_dir()]:

@@ -52,13 +52,22 @@ def output_directory(folder: Path, stage: str, key: str, *, replace: bool) -> It
     Raises:
         ExportError: another thing is at `folder`.
     """
-    known = read_output(folder)
-    if folder.exists() and not replace and (known is None or known.stage != stage):
-        raise ExportError(f"{folder} is there already and is another thing; --force replaces it")
+    check_replaceable(folder, stage, replace=replace)
     with new_directory(folder) as building:
         yield building
         record = Output(stage=stage, key=key, files=_hashes(building))
         (building / RECORD_FILE).write_bytes(msgspec.json.format(msgspec.json.encode(record)))
+
+
+def check_replaceable(folder: Path, stage: str, *, replace: bool) -> None:
+    """To be asked before long work, too.
+
+    Raises:
+        ExportError: at `folder` is something other than a result of `stage`.
+    """
+    known = read_output(folder)
+    if folder.exists() and not replace and (known is None or known.stage != stage):
+        raise ExportError(f"{folder} is there already and is another thing; --force replaces it")
 
 
 def stage_key(inputs: object) -> str:

@@ -1,0 +1,81 @@
+"""What a training run is told, and the two things that follow from it alone."""
+
+from __future__ import annotations
+
+import math
+from enum import StrEnum
+
+import msgspec
+
+
+class Schedule(StrEnum):
+    """How the learning rate goes on after the warm-up."""
+
+    COSINE = "cosine"
+    LINEAR = "linear"
+    CONSTANT = "constant"
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything that decides what training makes of a base and a dataset."""
+
+    rank: int = 16
+    alpha: float = 32.0
+    dropout: float = 0.05
+    targets: tuple[str, ...] | None = None
+    """Names of the layers to adapt; None: what suits the architecture."""
+    learning_rate: float = 2e-4
+    schedule: Schedule = Schedule.COSINE
+    warmup: float = 0.05
+    """Share of all steps, or their number where it is 1 or more."""
+    epochs: float = 3.0
+    steps: int | None = None
+    """Instead of `epochs`."""
+    batch: int = 8
+    """Examples that are computed together."""
+    accumulate: int = 1
+    """Batches a step."""
+    weight_decay: float = 0.0
+    clip: float = 1.0
+    """The longest gradient, by its 2-norm."""
+    checkpointing: bool = False
+    max_tokens: int = 1024
+    evaluate: int | None = None
+    """Steps between two measurements; None: eight in all."""
+    patience: int = 3
+    """Measurements without a better one after which training ends; 0: never."""
+    seed: int = 0
+
+    def total_steps(self, examples: int) -> int:
+        """Steps in all, of a dataset of so many examples."""
+        if self.steps is not None:
+            return self.steps
+        return max(1, round(self.epochs * self.steps_an_epoch(examples)))
+
+    def steps_an_epoch(self, examples: int) -> int:
+        """Steps that see every example once."""
+        return math.ceil(math.ceil(examples / self.batch) / self.accumulate)
+
+    def steps_between(self, total: int) -> int:
+        """Steps between two measurements."""
+        return self.evaluate or max(1, math.ceil(total / 8))
+
+
+def rate_at(settings: Settings, step: int, total: int) -> float:
+    """The learning rate of `step`, which counts from 1 to `total`.
+
+    It rises in a straight line, then follows half a cosine or a straight line towards 0 after the
+    last step, or stays.
+    """
+    warmup = settings.warmup if settings.warmup >= 1 else settings.warmup * total
+    if step <= warmup:
+        return settings.learning_rate * step / max(1.0, warmup)
+    done = (step - warmup) / max(1.0, total - warmup + 1)
+    match settings.schedule:
+        case Schedule.COSINE:
+            share = 0.5 * (1 + math.cos(math.pi * done))
+        case Schedule.LINEAR:
+            share = 1 - done
+        case Schedule.CONSTANT:
+            share = 1.0
+    return settings.learning_rate * share

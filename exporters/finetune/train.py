@@ -1,0 +1,264 @@
+"""From a base model and a dataset to a LoRA adapter in peft's own format."""
+
+from __future__ import annotations
+
+import json
+import resource
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import peft
+import torch
+from peft.utils import get_peft_model_state_dict
+from safetensors import SafetensorError
+from safetensors.torch import save_file
+from transformers import AutoModelForCausalLM
+
+from exporters.cache import Cache, code_digest
+from exporters.decoder_export import quiet
+from exporters.errors import ExportError
+from exporters.finetune.batches import Tokenised, check_ids, tokenise
+from exporters.finetune.cards import adapter_card
+from exporters.finetune.checkpoints import CHECKPOINT_FILE, read_checkpoint
+from exporters.finetune.curve import Curve, read_curve, write_curve
+from exporters.finetune.device import Place, threads_free
+from exporters.finetune.examples import read_examples, validation_path
+from exporters.finetune.lineage import (
+    ADAPTER_CONFIG,
+    ADAPTER_FILE,
+    AdapterLineage,
+    Base,
+    Dataset,
+    base_of,
+    read_adapter_lineage,
+    write_lineage,
+)
+from exporters.finetune.loop import Training, trained_parameters
+from exporters.finetune.settings import Settings
+from exporters.finetune.targets import keeps_input_first, targets_of
+from exporters.outputs import check_replaceable, is_finished, output_directory, stage_key
+from exporters.source import Source
+from nsedge.bundle import sha256_of
+from nsedge.runtime.cores import CpuMeter
+
+STAGE = "train"
+UNFINISHED = "training"
+CODE = ("finetune/batches", "finetune/loop", "finetune/settings", "finetune/targets")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Order:
+    """What to train. `threads` None: as many as there are cores really free."""
+
+    source: Source
+    dataset: Path
+    settings: Settings
+    place: Place
+    threads: int | None = None
+    checkpoint_every: int | None = None
+    """Steps; None: by time."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Facts:
+    """What only the process that trained can tell."""
+
+    threads: int
+    resumed_at: int
+    """The step after which it went on; 0 from the beginning."""
+    cut: int
+    dropped: int
+    learnt_tokens: int
+    trained_parameters: int
+    learnt_s: float
+    peak_bytes: int
+    """Of resident memory."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Report:
+    """What came of an order; `facts` is None where the result was there already."""
+
+    adapter: Path
+    lineage: AdapterLineage
+    curve: Curve
+    facts: Facts | None
+
+
+def train(order: Order, out: Path, *, cache: Cache, replace: bool = False) -> Report:
+    """Train, and write the adapter, its lineage and the loss curve to `out`.
+
+    A run that was broken off goes on from its last checkpoint, to the same bits.
+
+    Raises:
+        ExportError: something is wrong with base, dataset or settings; training diverges; or `out`
+            is taken by another thing.
+    """
+    check_replaceable(out, STAGE, replace=replace)
+    order.source.check()
+    training, validation = _tokenised(order)
+    base, dataset = base_of(order.source), _dataset(order.dataset, training, validation)
+    key = _key(order, base, dataset)
+    lineage = read_adapter_lineage(out)
+    if lineage is not None and is_finished(out, STAGE, key):
+        return Report(adapter=out, lineage=lineage, curve=read_curve(out), facts=None)
+    with cache.unfinished(UNFINISHED, key) as work:
+        run, model, facts = _run(order, training, validation, work=work, cache=cache)
+        lineage = _lineage(order, model, run.curve, base=base, dataset=dataset)
+        with output_directory(out, STAGE, key, replace=replace) as building:
+            _write(building, model, run.curve, lineage)
+        (work / CHECKPOINT_FILE).unlink(missing_ok=True)
+    return Report(adapter=out, lineage=lineage, curve=run.curve, facts=facts)
+
+
+def _run(
+    order: Order, training: Tokenised, validation: Tokenised, *, work: Path, cache: Cache
+) -> tuple[Training, Any, Facts]:
+    checkpoint = read_checkpoint(work)
+    meter = CpuMeter()
+    with cache.progress.step(f"Loading {order.source.origin}"):
+        model = _adapted_model(order)
+    before = None if checkpoint is None else checkpoint.threads
+    threads = order.threads or before or threads_free(meter)
+    torch.set_num_threads(threads)
+    run = Training(
+        model,
+        settings=order.settings,
+        place=order.place,
+        training=training,
+        validation=validation,
+        threads=threads,
+    )
+    cache.progress.note(f"Training on {order.place.told()}; threads on the CPU: {threads}")
+    if checkpoint is not None:
+        run.resume(checkpoint)
+        cache.progress.note(f"Going on after step {run.curve.step}, from {work}")
+    resumed_at = run.curve.step
+    run.run(work, cache.progress, checkpoint_every=order.checkpoint_every)
+    facts = Facts(
+        threads=threads,
+        resumed_at=resumed_at,
+        cut=training.cut + validation.cut,
+        dropped=training.dropped + validation.dropped,
+        learnt_tokens=training.learnt,
+        trained_parameters=trained_parameters(model),
+        learnt_s=run.learnt_s,
+        peak_bytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+    )
+    return run, model, facts
+
+
+def _tokenised(order: Order) -> tuple[Tokenised, Tokenised]:
+    tokenizer = order.source.text_reader().tokenizer
+    most = order.settings.max_tokens
+    training = tokenise(read_examples(order.dataset), tokenizer, max_tokens=most)
+    if not training.examples:
+        raise ExportError(
+            f"{order.dataset}: nothing to learn within --max-tokens {most}"
+            f" ({training.dropped} examples dropped)"
+        )
+    aside = validation_path(order.dataset)
+    held_back = read_examples(aside) if aside.is_file() else ()
+    validation = tokenise(held_back, tokenizer, max_tokens=most)
+    vocabulary = int(order.source.config.get("vocab_size", 0))
+    for tokenised in (training, validation):
+        check_ids(tokenised, vocabulary)
+    return training, validation
+
+
+def _dataset(path: Path, training: Tokenised, validation: Tokenised) -> Dataset:
+    aside = validation_path(path)
+    return Dataset(
+        sha256=sha256_of(path),
+        examples=len(training.examples),
+        validation_sha256=sha256_of(aside) if aside.is_file() else None,
+        validation_examples=len(validation.examples),
+    )
+
+
+def _key(order: Order, base: Base, dataset: Dataset) -> str:
+    return stage_key(
+        {
+            "config": sha256_of(order.source.folder / "config.json"),
+            "base": msgspec.to_builtins(base),
+            "dataset": msgspec.to_builtins(dataset),
+            "settings": msgspec.to_builtins(order.settings),
+            "device": order.place.device,
+            "precision": order.place.precision.value,
+            "code": code_digest(*CODE),
+            "software": _software(),
+        }
+    )
+
+
+def _adapted_model(order: Order) -> Any:
+    """The base with a fresh adapter, its weights drawn from the seed; on its device."""
+    settings = order.settings
+    with quiet():
+        model = AutoModelForCausalLM.from_pretrained(
+            order.source.folder,
+            dtype=order.place.dtype,
+            use_safetensors=True,
+            trust_remote_code=False,
+            local_files_only=True,
+        )
+        targets = targets_of(model, settings.targets)
+        config = peft.LoraConfig(
+            task_type=peft.TaskType.CAUSAL_LM,
+            r=settings.rank,
+            lora_alpha=settings.alpha,
+            lora_dropout=settings.dropout,
+            target_modules=list(targets),
+            fan_in_fan_out=keeps_input_first(model, targets),
+        )
+        torch.manual_seed(settings.seed)
+        adapted = peft.get_peft_model(model, config)
+    if settings.checkpointing:
+        adapted.gradient_checkpointing_enable({"use_reentrant": False})
+    return adapted.to(order.place.device)
+
+
+def _lineage(
+    order: Order, model: Any, curve: Curve, *, base: Base, dataset: Dataset
+) -> AdapterLineage:
+    targets = tuple(sorted(model.peft_config["default"].target_modules))
+    best = curve.best()
+    return AdapterLineage(
+        base=base,
+        dataset=dataset,
+        settings=msgspec.structs.replace(order.settings, targets=targets),
+        device=order.place.device,
+        precision=order.place.precision.value,
+        steps=curve.step,
+        best_step=curve.step if best is None else best.step,
+        validation_loss=None if best is None else best.loss,
+        software=_software(),
+    )
+
+
+def _software() -> dict[str, str]:
+    return {name: version(name) for name in ("peft", "torch", "transformers")}
+
+
+def _write(folder: Path, model: Any, curve: Curve, lineage: AdapterLineage) -> None:
+    config = model.peft_config["default"].to_dict()
+    config |= {
+        "base_model_name_or_path": lineage.base.origin,
+        "revision": lineage.base.revision,
+        "target_modules": lineage.settings.targets,
+        "inference_mode": True,
+    }
+    text = json.dumps(config, indent=2, sort_keys=True) + "\n"
+    (folder / ADAPTER_CONFIG).write_text(text, encoding="utf-8")
+    tensors = get_peft_model_state_dict(model, save_embedding_layers=False)
+    flat = {name: tensor.cpu().contiguous() for name, tensor in tensors.items()}
+    try:
+        save_file(flat, folder / ADAPTER_FILE, metadata={"format": "pt"})
+    except SafetensorError as error:
+        raise ExportError(f"{ADAPTER_FILE} cannot be written: {error}") from error
+    write_lineage(folder, lineage)
+    write_curve(curve, folder)
+    (folder / "README.md").write_text(adapter_card(lineage), encoding="utf-8")
