@@ -75,6 +75,8 @@ class ModelInfo:
     """Loads that come before its own, while it waits for one; 0 is its turn."""
     aliases: tuple[str, ...] = ()
     """Further names for it."""
+    base: str | None = None
+    """Of an adapter, the model that it is served from."""
     pinned: bool = False
     """Neither evicted nor unloaded for being idle."""
     in_use: int = 0

@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Generic
 
-from nsedge.bundle import MANIFEST_FILE, Bundle, find_bundles
+from nsedge.adapter import SEPARATOR, open_package
+from nsedge.bundle import MANIFEST_FILE, find_bundles
 from nsedge.errors import BundleInvalid, InvalidParameter, NsedgeError, UnknownModel
 from nsedge.runtime.entries import Entry, K
 
@@ -79,6 +80,7 @@ class Catalogue(Generic[K]):
             self.look()
             found = self._get(name)
         if found is None:
+            self._check_adapter(name)
             served = ", ".join(sorted(self._entries)) or "none"
             raise UnknownModel(f"no model {name!r} here; served: {served}", param="model")
         return found
@@ -122,14 +124,30 @@ class Catalogue(Generic[K]):
         Raises:
             BundleInvalid: where it is damaged, or has another name now.
         """
-        manifest = Bundle.open(entry.path).manifest
-        if manifest.name != entry.name:
-            raise BundleInvalid(f"{entry.path} is {manifest.name} now, no longer {entry.name}")
+        manifest = open_package(entry.path).manifest
+        name = manifest.served_name
+        if name != entry.name:
+            raise BundleInvalid(f"{entry.path} is {name} now, no longer {entry.name}")
         entry.manifest, entry.stamp = manifest, stamp_of(entry.path)
         entry.error = None
 
     def _get(self, name: str) -> Entry[K] | None:
-        return self._entries.get(name) or self._entries.get(self._aliases.get(name, ""))
+        """The entry of a name, of an alias, or of an adapter on an alias's model."""
+        found = self._entries.get(name) or self._entries.get(self._aliases.get(name, ""))
+        if found is None and SEPARATOR in name:
+            alias, _, adapter = name.rpartition(SEPARATOR)
+            found = self._entries.get(f"{self._aliases.get(alias, alias)}{SEPARATOR}{adapter}")
+        return found
+
+    def _check_adapter(self, name: str) -> None:
+        base, _, adapter = name.rpartition(SEPARATOR)
+        entry = self._get(base)
+        if entry is not None:
+            prefix = f"{entry.name}{SEPARATOR}"
+            own = sorted(e.name.removeprefix(prefix) for e in self if e.base == entry.name)
+            there = ", ".join(own) or "none"
+            what = f"no adapter {adapter!r} of {entry.name} here; there are: {there}"
+            raise UnknownModel(what, param="model")
 
     def _is_due(self) -> bool:
         return self._looked_s is None or self._clock() - self._looked_s >= LOOK_EVERY_S
@@ -141,11 +159,11 @@ class Catalogue(Generic[K]):
             return  # what is in memory keeps the manifest it was loaded with
         error: NsedgeError | None = None
         try:
-            manifest = Bundle.open(path).manifest
+            manifest = open_package(path).manifest
         except BundleInvalid as failure:
             manifest, error = None, failure
             log.warning("a bundle cannot be served: %s", failure)
-        name = path.name if manifest is None else manifest.name
+        name = path.name if manifest is None else manifest.served_name
         if known is not None and known.name == name:
             known.manifest, known.stamp, known.error = manifest, stamp, error
             return

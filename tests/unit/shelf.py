@@ -154,7 +154,7 @@ class Shelf:
         self.gates[name] = threading.Event()
         return self.gates[name]
 
-    def _open(self, path: Path, told, elsewhere) -> FakeModel:
+    def _open(self, path: Path, told, elsewhere, base) -> FakeModel:
         name = path.name
         self.opened.append(name)
         told(ModelState.LOADING, 0.5)
