@@ -1,4 +1,4 @@
-"""A LoRA as an add-on to a base bundle: its matrices, and the base's graphs with inputs for them."""
+"""A LoRA as an add-on to a bundle: its matrices, and the base's graphs with inputs for them."""
 
 from __future__ import annotations
 

@@ -1,14 +1,15 @@
 """A base's graph with inputs for adapters: every product W x becomes W x + ((x A) * mask) B.
 
 Where each module's part of a packed product lies is read from the standard graph; its form on the
-daemon's own operators has the same nodes by name. Neither's weights are touched: the new graph reads
-them from the base's own file.
+daemon's own operators has the same nodes by name. Neither's weights are touched: the new graph
+reads them from the base's own file.
 """
 
 from __future__ import annotations
 
 import re
 from collections import defaultdict
+from collections.abc import Sequence
 from pathlib import Path
 
 import onnx
@@ -192,7 +193,7 @@ class _Adding:
             new.append(helper.make_node("Gather", [name, self._kept_positions], [kept], axis=1))
         return kept
 
-    def _input(self, name: str, shape: list[str | int]) -> None:
+    def _input(self, name: str, shape: Sequence[str | int]) -> None:
         self._graph.input.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, shape))
 
 

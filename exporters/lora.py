@@ -1,4 +1,4 @@
-"""Reading a LoRA as peft saves it: the matrices of each module, scaled, and what cannot be served."""
+"""Reading a LoRA as peft saves it: the matrices of each module, and what cannot be served."""
 
 from __future__ import annotations
 

@@ -75,8 +75,6 @@ class ModelInfo:
     """Loads that come before its own, while it waits for one; 0 is its turn."""
     aliases: tuple[str, ...] = ()
     """Further names for it."""
-    base: str | None = None
-    """Of an adapter, the model that it is served from."""
     pinned: bool = False
     """Neither evicted nor unloaded for being idle."""
     in_use: int = 0
@@ -86,6 +84,8 @@ class ModelInfo:
     memory: ModelMemory | None = None
     load_s: float | None = None
     """How long its last load took."""
+    base: str | None = None
+    """Of an adapter, the model that it is served from."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

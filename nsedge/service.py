@@ -187,7 +187,7 @@ class LocalService:
     async def models(self) -> tuple[ModelInfo, ...]:
         """Every model there is, in memory or on disk."""
         self._catalogue.refresh()
-        return tuple(entry.info() for entry in self._catalogue)
+        return self._catalogue.infos()
 
     async def health(self) -> Health:
         """Whether requests are taken."""

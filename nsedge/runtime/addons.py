@@ -1,7 +1,7 @@
 """The adapters on a model in memory: one stack of them, and the session that reads it.
 
-The session is opened for the first adapter, beside the model's own, and closed with the last. All is
-called on the thread that models are opened and closed on.
+The session is opened for the first adapter, beside the model's own, and closed with the last. All
+is called on the thread that models are opened and closed on.
 """
 
 from __future__ import annotations

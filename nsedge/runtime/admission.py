@@ -6,9 +6,9 @@ from nsedge.api import Request, Sampling
 from nsedge.bundle import GenerationDefaults
 from nsedge.errors import ContextExceeded, InvalidParameter
 from nsedge.runtime.engine import Emit, Job
-from nsedge.runtime.served import Served
 from nsedge.runtime.sampler import SamplerRow, SamplingParams
 from nsedge.runtime.sequence import Limits, Sequence
+from nsedge.runtime.served import Served
 from nsedge.runtime.speculation import PromptLookup
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Generic
 
 from nsedge.adapter import SEPARATOR, open_package
+from nsedge.api import ModelInfo
 from nsedge.bundle import MANIFEST_FILE, find_bundles
 from nsedge.errors import BundleInvalid, InvalidParameter, NsedgeError, UnknownModel
 from nsedge.runtime.entries import Entry, K
@@ -84,6 +86,18 @@ class Catalogue(Generic[K]):
             served = ", ".join(sorted(self._entries)) or "none"
             raise UnknownModel(f"no model {name!r} here; served: {served}", param="model")
         return found
+
+    def infos(self) -> tuple[ModelInfo, ...]:
+        """What clients are told of each: an adapter has its base's aliases, too."""
+        return tuple(self._info(entry) for entry in self)
+
+    def _info(self, entry: Entry[K]) -> ModelInfo:
+        info, base = entry.info(), self._entries.get(entry.base or "")
+        if base is None:
+            return info
+        own = entry.name.removeprefix(base.name)
+        further = tuple(f"{alias}{own}" for alias in sorted(base.aliases))
+        return dataclasses.replace(info, aliases=info.aliases + further)
 
     def refresh(self) -> None:
         """Read the folder anew where that was not just done."""

@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Generic, Protocol, TypeVar
 
-from nsedge.api import LoadWish, ModelInfo, ModelMemory, ModelState, Priority
 from nsedge.adapter import AdapterManifest
+from nsedge.api import LoadWish, ModelInfo, ModelMemory, ModelState, Priority
 from nsedge.bundle import Manifest
 from nsedge.errors import NsedgeError
 from nsedge.runtime.budget import Amount, Holder

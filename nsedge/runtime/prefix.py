@@ -57,8 +57,9 @@ class PrefixIndex:
         return len(self._rows[row].path) * self._block_tokens
 
     def longest(self, ids: Many[int], adapter: str | None = None) -> Match:
-        """The longest prefix that some row holds, read through `adapter`, short of the last two tokens of `ids`: the
-        logits that follow must be computed, and a token by itself is rounded another way."""
+        """The longest prefix that some row holds, read through `adapter`, short of the last two
+        tokens of `ids`: the logits that follow must be computed, and a token by itself is rounded
+        another way."""
         size, block, tokens = self._block_tokens, self._root, 0
         while tokens + size + 2 <= len(ids):
             child = block.children.get(self._key(ids, tokens, adapter))

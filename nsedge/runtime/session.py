@@ -21,7 +21,7 @@ free, and where they are not, a thread that looks for work keeps one from a thre
 
 _PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 _CPU = "cpu"
-# onnxruntime_session_options_config_keys.h: where a model that was read from memory has its weights.
+# onnxruntime_session_options_config_keys.h: where a model read from memory has its weights.
 _WEIGHTS_FOLDER = "session.model_external_initializers_file_folder_path"
 
 
@@ -64,8 +64,8 @@ def open_session(
 ) -> Any:
     """A session of `graph` on `device`, with `threads` intra-op threads and what it `requires`.
 
-    `captures` lets runs on a GPU be captured as CUDA graphs. `weights` is the directory of the files
-    that hold its weights, where that is not the graph's own.
+    `captures` lets runs on a GPU be captured as CUDA graphs. `weights` is the directory of the
+    files that hold its weights, where that is not the graph's own.
 
     Raises:
         DeviceUnavailable: where the device's provider is not the one in use.
