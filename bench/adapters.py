@@ -1,7 +1,7 @@
 """What adapters cost: decode steps of rows with none, one or four adapters, as ratios to the plain
 base in the same rounds, by rank; all projections are adapted, with random matrices.
 
-    python -m bench.adapters --bundle DIR [--ranks 8,16,64] [--rows 1,8,16] [--tokens 16] [--rounds 5]
+    python -m bench.adapters --bundle DIR [--ranks 8,16,64] [--rows 1,8,16] [--rounds 5]
 """
 
 from __future__ import annotations

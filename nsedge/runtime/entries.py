@@ -218,6 +218,7 @@ class Entry(Generic[K]):
             keep_alive_s=stay.keep_alive_s if stay is not None and resident else None,
             memory=stay.memory if stay is not None and resident else None,
             load_s=self.load_s,
+            base=self.base,
         )
 
     def _plain(self) -> ModelInfo:
@@ -234,5 +235,4 @@ class Entry(Generic[K]):
             created=int(created.timestamp()),
             context_tokens=manifest.context_length,
             has_chat_template=manifest.has_chat_template,
-            base=self.base,
         )

@@ -69,7 +69,6 @@ class ResidentAdapter:
             self._base.info(),
             name=manifest.served_name,
             created=int(created.timestamp()),
-            base=manifest.base,
         )
 
 
