@@ -31,6 +31,7 @@ from nsedge.bundle import (
     check_files,
     format_of,
     read_manifest,
+    verify_hashes,
 )
 from nsedge.errors import BundleInvalid
 
@@ -141,6 +142,14 @@ class Adapter:
         check_files(path, manifest.files, named)
         return cls(path, manifest)
 
+    def verify_hashes(self) -> None:
+        """Read every file and compare its SHA-256.
+
+        Raises:
+            BundleInvalid: naming the file that was altered.
+        """
+        verify_hashes(self.path, self.manifest.files)
+
     def file(self, name: str) -> Path:
         """The path of a file that the manifest names."""
         return self.path / name
@@ -186,6 +195,14 @@ class Adapter:
                 return {name: (file[f"{name}.a"], file[f"{name}.b"]) for name in modules}
         except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
             raise BundleInvalid(f"{path}: {error}") from error
+
+
+def is_adapter(path: Path) -> bool:
+    """Whether the directory `path` holds an adapter's manifest."""
+    try:
+        return format_of(path) == ADAPTER_FORMAT.name
+    except BundleInvalid:
+        return False
 
 
 def open_package(path: Path) -> Bundle | Adapter:

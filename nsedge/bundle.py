@@ -252,10 +252,7 @@ class Bundle:
         Raises:
             BundleInvalid: naming the file that was altered.
         """
-        for name, entry in self.manifest.files.items():
-            _check_size(self.path / name, entry)
-            if sha256_of(self.path / name) != entry.sha256:
-                raise BundleInvalid(f"{self.path / name} was altered: its SHA-256 does not match")
+        verify_hashes(self.path, self.manifest.files)
 
     def file(self, name: str) -> Path:
         """The path of a file that the manifest names."""
@@ -335,6 +332,18 @@ def check_files(path: Path, files: Mapping[str, FileEntry], named: Iterable[str]
     for name in named:
         if name not in files:
             raise BundleInvalid(f"{path / MANIFEST_FILE}: {name} is used but not under files")
+
+
+def verify_hashes(path: Path, files: Mapping[str, FileEntry]) -> None:
+    """Read every one of `files` in the directory `path` and compare its SHA-256.
+
+    Raises:
+        BundleInvalid: naming the file that was altered.
+    """
+    for name, entry in files.items():
+        _check_size(path / name, entry)
+        if sha256_of(path / name) != entry.sha256:
+            raise BundleInvalid(f"{path / name} was altered: its SHA-256 does not match")
 
 
 def _check_size(path: Path, entry: FileEntry) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from nsedge.adapter import is_adapter
 from nsedge.bundle import MANIFEST_FILE, find_bundles
 from nsedge.errors import BundleInvalid
 from nsedge.settings import Settings
@@ -12,12 +13,13 @@ MAKE_ONE = "`nsedge-export starter` makes one"
 
 
 def chosen(settings: Settings) -> tuple[Path, ...]:
-    """The directories of the bundles to load at the start: those named and pinned, or every one.
+    """The directories of the bundles to load at the start: those named and pinned, or every one;
+    adapters only where they are named.
 
     Raises:
         BundleInvalid: a name that is not there, or none there at all; what is, and what to do.
     """
-    found = find_bundles(settings.bundles)
+    found = [path for path in find_bundles(settings.bundles) if not is_adapter(path)]
     if not found and not settings.models.load:
         raise BundleInvalid(f"no bundle in {settings.bundles}: {MAKE_ONE}")
     wanted = named(settings)

@@ -13,7 +13,7 @@ from exporters.adapter_graph import with_adapters
 from exporters.native import write_native
 from exporters.records import SEGMENTS, native_layout
 from nsedge import native
-from nsedge.adapter import Adapter, Part, Site, open_package
+from nsedge.adapter import Adapter, Part, Site, is_adapter, open_package
 from nsedge.bundle import Bundle, Variant
 from nsedge.errors import BundleInvalid
 from nsedge.native import REQUIREMENT
@@ -126,7 +126,10 @@ def test_a_package_is_told_from_a_bundle(tmp_path: Path) -> None:
     opened = open_package(write_adapter(tmp_path / "a", base, "polite"))
     assert isinstance(opened, Adapter)
     assert opened.manifest.served_name == "tiny:polite"
+    opened.verify_hashes()
+    assert is_adapter(opened.path)
     assert isinstance(open_package(base), Bundle)
+    assert not is_adapter(base)
     with pytest.raises(BundleInvalid, match=r"nothing-here.*No such file"):
         open_package(tmp_path / "nothing-here")
 
