@@ -11,6 +11,7 @@ import statistics
 import tempfile
 import time
 from collections import defaultdict
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ from nsedge.runtime.residency import Resident, load
 from nsedge.runtime.settings import EngineSettings
 
 ADAPTERS = 4
-MIXES = {
+MIXES: dict[str, Callable[[int], str | None]] = {
     "base": lambda row: None,
     "one adapter": lambda row: "0",
     "half base, half one adapter": lambda row: "0" if row % 2 else None,
@@ -89,7 +90,7 @@ def of_rank(bench: Bench, graph: Path, sites: tuple[Site, ...], options: Any, ra
                     rates[rows, mix].append(rate)
         noise.append(watch.others())
     bench.resident.executor.close_adapters()
-    return {
+    result: dict[str, Any] = {
         "adapter_bytes": adapters[0].nbytes,
         "session_and_stack_bytes": session_bytes,
         "others_cores": noise,
@@ -104,6 +105,10 @@ def of_rank(bench: Bench, graph: Path, sites: tuple[Site, ...], options: Any, ra
             for rows in options.rows
         },
     }
+    for rows, mixes in result["rows"].items():
+        told = ", ".join(f"{mix} {figures['of_base']:.2f}" for mix, figures in mixes.items())
+        say(f"rank {rank:3} rows {rows:3}: {told}")
+    return result
 
 
 def beside(bench: Bench, graph: Path, sites: tuple[Site, ...], options: Any) -> dict[int, float]:
@@ -117,7 +122,9 @@ def beside(bench: Bench, graph: Path, sites: tuple[Site, ...], options: Any) -> 
             for rows in options.rows:
                 rates[rows, is_open].append(decode(bench, rows, BASE, options))
             bench.resident.executor.close_adapters()
-    return {rows: paired_ratio(rates[rows, True], rates[rows, False]) for rows in options.rows}
+    found = {rows: paired_ratio(rates[rows, True], rates[rows, False]) for rows in options.rows}
+    say(f"the base, with adapters loaded: {found}")
+    return found
 
 
 def graph_of(resident: Resident, folder: Path, into: Path) -> tuple[Path, tuple[Site, ...]]:
@@ -151,13 +158,10 @@ def main() -> None:
         graph, sites = graph_of(resident, options.bundle, Path(folder))
         open_beside = beside(bench, graph, sites, options)
         ranks = {rank: of_rank(bench, graph, sites, options, rank) for rank in options.ranks}
-    for rank, result in ranks.items():
-        for rows, mixes in result["rows"].items():
-            told = ", ".join(f"{mix} {figures['of_base']:.2f}" for mix, figures in mixes.items())
-            say(f"rank {rank:3} rows {rows:3}: {told}")
-    told = {key: str(value) for key, value in vars(options).items()}
+    chosen = {key: str(value) for key, value in vars(options).items()}
     emit(
-        {"bench": "adapters", "options": told, "beside": open_beside, "ranks": ranks}, options.json
+        {"bench": "adapters", "options": chosen, "beside": open_beside, "ranks": ranks},
+        options.json,
     )
 
 
