@@ -1,6 +1,8 @@
 """What adapters cost: decode steps of rows with none, one or four adapters, as ratios to the plain
 base in the same rounds, by rank; all projections are adapted, with random matrices.
 
+Beside tokens/s there are tokens per second of processor time, which neighbours disturb less.
+
     python -m bench.adapters --bundle DIR [--ranks 8,16,64] [--rows 1,8,16] [--rounds 5]
 """
 
@@ -12,6 +14,7 @@ import tempfile
 import time
 from collections import defaultdict
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -53,8 +56,16 @@ def random_adapter(sites: tuple[Site, ...], rank: int, key: str) -> LoadedAdapte
     )
 
 
-def decode(bench: Bench, rows: int, mix: str, options: argparse.Namespace) -> float:
-    """Tokens/s of `rows` rows that go through adapters as `mix` says."""
+@dataclass(frozen=True)
+class Speed:
+    """Tokens/s by the clock, and by the processor's time."""
+
+    clock: float
+    processor: float
+
+
+def decode(bench: Bench, rows: int, mix: str, options: argparse.Namespace) -> Speed:
+    """How fast `rows` rows are that go through adapters as `mix` says."""
     rng = np.random.default_rng(rows)
     size, room = bench.resident.manifest.vocab_size, bench.resident.capacity - options.context
     jobs = []
@@ -66,11 +77,21 @@ def decode(bench: Bench, rows: int, mix: str, options: argparse.Namespace) -> fl
     while not all(job.sequence.output_ids for job in jobs):
         bench.step()
     bench.step()
+    busy_s = -time.process_time()
     took_s = sum(bench.step() for _ in range(options.tokens))
+    busy_s += time.process_time()
     for job in jobs:
         bench.engine.cancel(job)
     bench.step()
-    return float(rows * options.tokens / took_s)
+    return Speed(rows * options.tokens / took_s, rows * options.tokens / busy_s)
+
+
+def ratios(ours: list[Speed], theirs: list[Speed]) -> dict[str, float]:
+    """The medians of the rounds' own ratios."""
+    return {
+        "clock": paired_ratio([s.clock for s in ours], [s.clock for s in theirs]),
+        "processor": paired_ratio([s.processor for s in ours], [s.processor for s in theirs]),
+    }
 
 
 def of_rank(bench: Bench, graph: Path, sites: tuple[Site, ...], options: Any, rank: int) -> Any:
@@ -79,7 +100,7 @@ def of_rank(bench: Bench, graph: Path, sites: tuple[Site, ...], options: Any, ra
     before = rss_bytes()
     bench.resident.executor.open_adapters(graph, AdapterStack(sites, adapters))
     session_bytes = rss_bytes() - before
-    rates: dict[tuple[int, str], list[float]] = defaultdict(list)
+    rates: dict[tuple[int, str], list[Speed]] = defaultdict(list)
     noise = []
     for number in range(options.rounds + 1):
         watch = Noise()
@@ -97,8 +118,8 @@ def of_rank(bench: Bench, graph: Path, sites: tuple[Site, ...], options: Any, ra
         "rows": {
             rows: {
                 mix: {
-                    "tokens_per_s": statistics.median(rates[rows, mix]),
-                    "of_base": paired_ratio(rates[rows, mix], rates[rows, BASE]),
+                    "tokens_per_s": statistics.median(s.clock for s in rates[rows, mix]),
+                    "of_base": ratios(rates[rows, mix], rates[rows, BASE]),
                 }
                 for mix in MIXES
             }
@@ -106,15 +127,20 @@ def of_rank(bench: Bench, graph: Path, sites: tuple[Site, ...], options: Any, ra
         },
     }
     for rows, mixes in result["rows"].items():
-        told = ", ".join(f"{mix} {figures['of_base']:.2f}" for mix, figures in mixes.items())
+        told = ", ".join(f"{mix} {told_ratio(found['of_base'])}" for mix, found in mixes.items())
         say(f"rank {rank:3} rows {rows:3}: {told}")
     return result
 
 
-def beside(bench: Bench, graph: Path, sites: tuple[Site, ...], options: Any) -> dict[int, float]:
+def told_ratio(ratio: dict[str, float]) -> str:
+    """By the clock, and by the processor's time."""
+    return f"{ratio['clock']:.2f} ({ratio['processor']:.2f})"
+
+
+def beside(bench: Bench, graph: Path, sites: tuple[Site, ...], options: Any) -> Any:
     """The plain base's speed with the adapters' session open, as a ratio to that without."""
     stack = AdapterStack(sites, [random_adapter(sites, 16, "0")])
-    rates: dict[tuple[int, bool], list[float]] = defaultdict(list)
+    rates: dict[tuple[int, bool], list[Speed]] = defaultdict(list)
     for _ in range(options.rounds):
         for is_open in (False, True):
             if is_open:
@@ -122,7 +148,7 @@ def beside(bench: Bench, graph: Path, sites: tuple[Site, ...], options: Any) -> 
             for rows in options.rows:
                 rates[rows, is_open].append(decode(bench, rows, BASE, options))
             bench.resident.executor.close_adapters()
-    found = {rows: paired_ratio(rates[rows, True], rates[rows, False]) for rows in options.rows}
+    found = {rows: ratios(rates[rows, True], rates[rows, False]) for rows in options.rows}
     say(f"the base, with adapters loaded: {found}")
     return found
 
