@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from exporters.cache import Cache, cache_root
 from exporters.commands import (
     FAILURE,
+    adapter,
     dataset,
     deploy,
     import_gguf,
@@ -35,6 +36,7 @@ COMMANDS = (
     dataset,
     train,
     merge,
+    adapter,
     verify,
     deploy,
     rollback,

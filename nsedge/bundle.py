@@ -14,8 +14,9 @@ The daemon takes everything it knows of a model from here. docs/bundle.md tells 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, TypeVar
 
 import msgspec
 from msgspec import Meta
@@ -36,18 +37,21 @@ Positive = Annotated[int, Meta(ge=1)]
 Count = Annotated[int, Meta(ge=0)]
 
 
-class _Strict(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Strict(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Fields are exact: an unknown one is refused by name."""
 
 
-class FileEntry(_Strict, frozen=True, kw_only=True):
+M = TypeVar("M", bound=Strict)
+
+
+class FileEntry(Strict, frozen=True, kw_only=True):
     """A file of the bundle, as it was packaged."""
 
     sha256: Sha256
     bytes: Count
 
 
-class KvLayout(_Strict, frozen=True, kw_only=True):
+class KvLayout(Strict, frozen=True, kw_only=True):
     """The key and value cache of every layer: `[slots, heads, capacity, width]` of `dtype`.
 
     Tokens lie in blocks of `block_tokens`: capacity is a multiple of it, and a prefix is copied in
@@ -74,7 +78,7 @@ class KvLayout(_Strict, frozen=True, kw_only=True):
         return self.head_dim + TOKEN_SCALE_BYTES * self.token_scales
 
 
-class PromptIo(_Strict, frozen=True, kw_only=True):
+class PromptIo(Strict, frozen=True, kw_only=True):
     """A second cache, float32 [1, heads, capacity, head_dim] a layer, that prompts are read with.
 
     - flag: bool scalar. True: attention reads and extends this cache and leaves the other alone;
@@ -89,7 +93,7 @@ class PromptIo(_Strict, frozen=True, kw_only=True):
     present_value: str = "present_prompt.{layer}.value"
 
 
-class GraphIo(_Strict, frozen=True, kw_only=True):
+class GraphIo(Strict, frozen=True, kw_only=True):
     """Names of the graph's inputs and outputs; `{layer}` stands for the layer's number from 0.
 
     - input_ids: int64 [B, Q]; seqlens_k: int32 [B], the row's length after this call, less one;
@@ -117,7 +121,7 @@ class GraphIo(_Strict, frozen=True, kw_only=True):
     prompt: PromptIo | None = None
 
 
-class Fidelity(_Strict, frozen=True, kw_only=True):
+class Fidelity(Strict, frozen=True, kw_only=True):
     """How near a variant is to fp32 of the same weights, teacher-forced over a text.
 
     kl is the mean over positions of KL(fp32 || variant) in nats; top1 the share of positions whose
@@ -132,7 +136,7 @@ class Fidelity(_Strict, frozen=True, kw_only=True):
     text_sha256: Sha256
 
 
-class Variant(_Strict, frozen=True, kw_only=True):
+class Variant(Strict, frozen=True, kw_only=True):
     """The graph for one device and precision. It runs where all that it `requires` is there."""
 
     name: Name
@@ -149,7 +153,7 @@ class Variant(_Strict, frozen=True, kw_only=True):
             raise ValueError("a graph has a prompt cache where its cache has fixed scales")
 
 
-class Tokenizer(_Strict, frozen=True, kw_only=True):
+class Tokenizer(Strict, frozen=True, kw_only=True):
     """The tokenizer's file and the special tokens that the template and the text prompt need."""
 
     file: RelativePath
@@ -159,7 +163,7 @@ class Tokenizer(_Strict, frozen=True, kw_only=True):
     """Whether a text prompt begins with bos_token; a chat template writes its own."""
 
 
-class GenerationDefaults(_Strict, frozen=True, kw_only=True):
+class GenerationDefaults(Strict, frozen=True, kw_only=True):
     """Sampling where a request says nothing; neutral values where this says nothing."""
 
     temperature: float = 1.0
@@ -169,7 +173,7 @@ class GenerationDefaults(_Strict, frozen=True, kw_only=True):
     repetition_penalty: float = 1.0
 
 
-class Provenance(_Strict, frozen=True, kw_only=True):
+class Provenance(Strict, frozen=True, kw_only=True):
     """Where the weights came from and who may use them."""
 
     source: str
@@ -183,7 +187,7 @@ class Provenance(_Strict, frozen=True, kw_only=True):
     """Package -> version."""
 
 
-class Manifest(_Strict, frozen=True, kw_only=True):
+class Manifest(Strict, frozen=True, kw_only=True):
     """What a bundle says of itself."""
 
     format: Annotated[str, Meta(pattern=f"^{FORMAT}$")]
@@ -201,8 +205,13 @@ class Manifest(_Strict, frozen=True, kw_only=True):
     provenance: Provenance
     files: dict[RelativePath, FileEntry]
 
+    @property
+    def has_chat_template(self) -> bool:
+        """Whether it can be asked with messages."""
+        return self.chat_template is not None
 
-class GoldenPrompt(_Strict, frozen=True, kw_only=True):
+
+class GoldenPrompt(Strict, frozen=True, kw_only=True):
     """What the fp32 model continued a prompt with, greedily.
 
     logprobs holds the fp32 log-probability (nats) of each continuation token, teacher-forced.
@@ -229,13 +238,10 @@ class Bundle:
         Raises:
             BundleInvalid: naming the file or field at fault.
         """
-        manifest, raw = _read_manifest(path / MANIFEST_FILE)
+        known = Format(name=FORMAT, version=FORMAT_VERSION)
+        manifest, raw = read_manifest(path / MANIFEST_FILE, known, Manifest)
         bundle = cls(path, manifest, versions.served_name(path, manifest.name, raw))
-        for name, entry in manifest.files.items():
-            bundle._check_size(name, entry)
-        for name in bundle._named_files():
-            if name not in manifest.files:
-                raise BundleInvalid(f"{path / MANIFEST_FILE}: {name} is used but not under files")
+        check_files(path, manifest.files, bundle._named_files())
         return bundle
 
     def verify_hashes(self) -> None:
@@ -244,10 +250,7 @@ class Bundle:
         Raises:
             BundleInvalid: naming the file that was altered.
         """
-        for name, entry in self.manifest.files.items():
-            self._check_size(name, entry)
-            if sha256_of(self.path / name) != entry.sha256:
-                raise BundleInvalid(f"{self.path / name} was altered: its SHA-256 does not match")
+        verify_hashes(self.path, self.manifest.files)
 
     def file(self, name: str) -> Path:
         """The path of a file that the manifest names."""
@@ -276,31 +279,85 @@ class Bundle:
         named += [v.kv.scales for v in manifest.variants if v.kv.scales is not None]
         return named if manifest.chat_template is None else [*named, manifest.chat_template]
 
-    def _check_size(self, name: str, entry: FileEntry) -> None:
-        path = self.path / name
-        try:
-            size = path.stat().st_size
-        except OSError as error:
-            raise BundleInvalid(f"{path}: {error.strerror}") from error
-        if size != entry.bytes:
-            raise BundleInvalid(f"{path} has {size} bytes, the manifest says {entry.bytes}")
+
+class Format(msgspec.Struct, frozen=True, kw_only=True):
+    """A kind of manifest, and the version of it that this release reads."""
+
+    name: str
+    version: int
 
 
-def _read_manifest(path: Path) -> tuple[Manifest, bytes]:
-    """The manifest, and its file's content."""
-    try:
-        raw = path.read_bytes()
-    except OSError as error:
-        raise BundleInvalid(f"{path}: {error.strerror}") from error
+def read_manifest(path: Path, known: Format, kind: type[M]) -> tuple[M, bytes]:
+    """The manifest at `path`, and its file's content.
+
+    Raises:
+        BundleInvalid: it cannot be read, is of another version, or a field is wrong.
+    """
+    raw = _read(path)
     try:
         head = msgspec.json.decode(raw, type=_Head)
-        if head.format == FORMAT and head.format_version != FORMAT_VERSION:
+        if head.format == known.name and head.format_version != known.version:
             raise BundleInvalid(
-                f"{path}: format version {head.format_version}; this release reads {FORMAT_VERSION}"
+                f"{path}: format version {head.format_version}; this release reads {known.version}"
             )
-        return msgspec.json.decode(raw, type=Manifest), raw
+        return msgspec.json.decode(raw, type=kind), raw
     except msgspec.DecodeError as error:
         raise BundleInvalid(f"{path}: {error}") from error
+
+
+def format_of(path: Path) -> str:
+    """What the manifest in the directory `path` says that it is of.
+
+    Raises:
+        BundleInvalid: it cannot be read.
+    """
+    file = path / MANIFEST_FILE
+    try:
+        return msgspec.json.decode(_read(file), type=_Head).format
+    except msgspec.DecodeError as error:
+        raise BundleInvalid(f"{file}: {error}") from error
+
+
+def check_files(path: Path, files: Mapping[str, FileEntry], named: Iterable[str]) -> None:
+    """Whether every one of `files` is in the directory `path` at its size, and all `named` are
+    among them.
+
+    Raises:
+        BundleInvalid: naming the file at fault.
+    """
+    for name, entry in files.items():
+        _check_size(path / name, entry)
+    for name in named:
+        if name not in files:
+            raise BundleInvalid(f"{path / MANIFEST_FILE}: {name} is used but not under files")
+
+
+def verify_hashes(path: Path, files: Mapping[str, FileEntry]) -> None:
+    """Read every one of `files` in the directory `path` and compare its SHA-256.
+
+    Raises:
+        BundleInvalid: naming the file that was altered.
+    """
+    for name, entry in files.items():
+        _check_size(path / name, entry)
+        if sha256_of(path / name) != entry.sha256:
+            raise BundleInvalid(f"{path / name} was altered: its SHA-256 does not match")
+
+
+def _check_size(path: Path, entry: FileEntry) -> None:
+    try:
+        size = path.stat().st_size
+    except OSError as error:
+        raise BundleInvalid(f"{path}: {error.strerror}") from error
+    if size != entry.bytes:
+        raise BundleInvalid(f"{path} has {size} bytes, the manifest says {entry.bytes}")
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise BundleInvalid(f"{path}: {error.strerror}") from error
 
 
 class _Head(msgspec.Struct):
@@ -321,7 +378,7 @@ def sha256_of(path: Path) -> str:
         raise BundleInvalid(f"{path}: {error.strerror}") from error
 
 
-def write_manifest(path: Path, manifest: Manifest) -> None:
+def write_manifest(path: Path, manifest: Strict) -> None:
     """Write `manifest` to the directory `path`, indented, with a final newline."""
     text = msgspec.json.format(msgspec.json.encode(manifest), indent=2)
     (path / MANIFEST_FILE).write_bytes(text + b"\n")

@@ -18,7 +18,7 @@ from nsedge.live import LiveRequest
 from nsedge.runtime.admission import make_job
 from nsedge.runtime.entries import Entry, Load, Origin, Stay
 from nsedge.runtime.keeper import Keeper
-from nsedge.runtime.residency import Resident
+from nsedge.runtime.served import Served
 
 log = logging.getLogger(__name__)
 
@@ -29,7 +29,7 @@ class Intake:
     def __init__(
         self,
         *,
-        keeper: Keeper[Resident],
+        keeper: Keeper[Served],
         journal: Journal,
         check_open: Callable[[], None],
         on_demand: bool,
@@ -111,7 +111,7 @@ class Intake:
         elif coming is not None:
             live.waiting = self._loop.create_task(self._wait_for(live, coming, submitted_s))
 
-    def _wanted(self, entry: Entry[Resident], request: Request) -> Load[Resident]:
+    def _wanted(self, entry: Entry[Served], request: Request) -> Load[Served]:
         """The load that `request` waits for.
 
         Raises:
@@ -130,9 +130,7 @@ class Intake:
         coming.waiting += 1
         return coming
 
-    async def _wait_for(
-        self, live: LiveRequest, coming: Load[Resident], submitted_s: float
-    ) -> None:
+    async def _wait_for(self, live: LiveRequest, coming: Load[Served], submitted_s: float) -> None:
         """Tell how the load goes; then go on with the request."""
         tell = functools.partial(_tell_of, live, coming)
         tell()
@@ -155,7 +153,7 @@ class Intake:
             coming.watchers.discard(tell)
             self._keeper.forgo(coming)
 
-    def _read(self, live: LiveRequest, stay: Stay[Resident], submitted_s: float) -> None:
+    def _read(self, live: LiveRequest, stay: Stay[Served], submitted_s: float) -> None:
         """Hold the model for the request, and have its prompt tokenised."""
         resident = stay.model
         if resident is None or stay.leaving is not None:  # gone again already
@@ -178,7 +176,7 @@ class Intake:
     def _enqueue(
         self,
         live: LiveRequest,
-        stay: Stay[Resident],
+        stay: Stay[Served],
         reading: asyncio.Future[tuple[int, ...]],
         submitted_s: float,
     ) -> None:
@@ -213,7 +211,7 @@ class Intake:
             self._quiet.set()
 
 
-def _tell_of(live: LiveRequest, coming: Load[Resident]) -> None:
+def _tell_of(live: LiveRequest, coming: Load[Served]) -> None:
     live.emit(
         Loading(
             request_id=live.request.request_id,

@@ -18,7 +18,7 @@ from nsedge.api import (
 )
 from nsedge.errors import NsedgeError, SlowConsumer
 from nsedge.runtime.engine import Job
-from nsedge.runtime.residency import Resident
+from nsedge.runtime.served import Served
 from nsedge.tracing import Span
 
 
@@ -37,7 +37,7 @@ class LiveRequest:
         self.span: Span | None = None
         self.end: Finished | Failed | None = None
         """Its terminal event."""
-        self._queued: tuple[Resident, Job] | None = None
+        self._queued: tuple[Served, Job] | None = None
 
     def cancel(self) -> None:
         """End the request wherever it stands. Its terminal event still comes; idempotent."""
@@ -56,7 +56,7 @@ class LiveRequest:
         """Call this once the request has ended."""
         self._on_end.append(call)
 
-    def queue(self, resident: Resident, job: Job) -> None:
+    def queue(self, resident: Served, job: Job) -> None:
         """Hand the job to its engine."""
         self._queued = (resident, job)
         resident.engine.submit(job)

@@ -84,6 +84,8 @@ class ModelInfo:
     memory: ModelMemory | None = None
     load_s: float | None = None
     """How long its last load took."""
+    base: str | None = None
+    """Of an adapter, the model that it is served from."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -47,7 +47,8 @@ from nsedge.runtime.engine import Emit, Engine
 from nsedge.runtime.entries import Origin
 from nsedge.runtime.habits import Habits
 from nsedge.runtime.keeper import Keeper, Told
-from nsedge.runtime.residency import Resident, expected, load
+from nsedge.runtime.residency import Resident
+from nsedge.runtime.served import Served, expected, load
 from nsedge.runtime.settings import EngineSettings, KeeperSettings
 from nsedge.runtime.usage_file import UsageFile
 from nsedge.tracing import Tracing
@@ -98,14 +99,14 @@ class LocalService:
         self._status = HealthStatus.STARTING
         self._aliases = Aliases(settings.aliases_file, settings.aliases)
         self._saving = asyncio.Lock()
-        self._catalogue = Catalogue[Resident](
+        self._catalogue = Catalogue[Served](
             paths=settings.bundles,
             folder=settings.folder,
             aliases=self._aliases.current(),
             pinned=settings.pinned,
             clock=clock,
         )
-        self._keeper = Keeper[Resident](
+        self._keeper = Keeper[Served](
             settings=settings.keeper,
             catalogue=self._catalogue,
             load=self._open,
@@ -172,8 +173,8 @@ class LocalService:
 
     async def came_round(self, timeout_s: float) -> bool:
         """Whether every engine's step loop comes round within `timeout_s`, busy or idle."""
-        models = [stay.model for stay in self._keeper.stays if stay.model is not None]
-        asked = [self._ask(model.engine) for model in models]
+        models = [stay.model for stay in self._keeper.stays]
+        asked = [self._ask(model.engine) for model in models if isinstance(model, Resident)]
         if not asked:
             return True
         _, missing = await asyncio.wait(asked, timeout=timeout_s)
@@ -196,7 +197,7 @@ class LocalService:
     async def models(self) -> tuple[ModelInfo, ...]:
         """Every model there is, in memory or on disk."""
         self._catalogue.refresh()
-        return tuple(entry.info() for entry in self._catalogue)
+        return self._catalogue.infos()
 
     async def health(self) -> Health:
         """Whether requests are taken."""
@@ -213,7 +214,7 @@ class LocalService:
             models={  # of two by one name, that which is not leaving
                 stay.entry.name: dataclasses.replace(stay.model.stats(), memory=stay.memory)
                 for stay in stays
-                if stay.model is not None
+                if isinstance(stay.model, Resident)  # an adapter's steps are its base's
             },
             residency=residency,
             failures=dict(self._journal.failures),
@@ -293,8 +294,10 @@ class LocalService:
             names=[entry.name for entry in self._catalogue],
         )
 
-    def _open(self, path: Path, told: Told, elsewhere: Callable[[], int]) -> Resident:
-        """Open a bundle; on the keeper's thread."""
+    def _open(
+        self, path: Path, told: Told, elsewhere: Callable[[], int], base: Served | None
+    ) -> Served:
+        """Open a bundle, or an adapter on its base; on the keeper's thread."""
         return load(
             path,
             settings=self._settings.engine,
@@ -302,6 +305,7 @@ class LocalService:
             clock=self._clock,
             told=told,
             elsewhere=elsewhere,
+            base=base,
         )
 
     def _ask(self, engine: Engine) -> asyncio.Future[None]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from nsedge import config, versions
+from nsedge.adapter import is_adapter
 from nsedge.bundle import MANIFEST_FILE, find_bundles
 from nsedge.errors import BundleInvalid
 from nsedge.runtime.aliases import Aliases
@@ -15,12 +16,12 @@ MAKE_ONE = "`nsedge-export starter` makes one"
 
 def chosen(settings: Settings) -> tuple[Path, ...]:
     """The directories of the bundles to load at the start: those named and pinned, or every one
-    but for versions that no alias stands for.
+    but for versions that no alias stands for; adapters only where they are named.
 
     Raises:
         BundleInvalid: a name that is not there, or none there at all; what is, and what to do.
     """
-    found = find_bundles(settings.bundles)
+    found = [path for path in find_bundles(settings.bundles) if not is_adapter(path)]
     if not found and not settings.models.load:
         raise BundleInvalid(f"no bundle in {settings.bundles}: {MAKE_ONE}")
     wanted = named(settings)

@@ -17,6 +17,7 @@ from pathlib import Path
 import msgspec
 
 from nsedge import keyring, native
+from nsedge.adapter import Adapter, open_package
 from nsedge.api import HealthStatus, ModelInfo
 from nsedge.cli import bundles, machine, output
 from nsedge.cli.exits import ExitStatus
@@ -149,8 +150,9 @@ def _bundles(settings: Settings) -> Iterator[Check]:
 
 def _bundle(path: Path, settings: Settings) -> Check:
     try:
-        bundle = trust.open_signed(path, settings.models.signers)
-        bundle.verify_hashes()
+        trust.check_signature(path, settings.models.signers)
+        package = open_package(path)
+        package.verify_hashes()
     except NsedgeError as error:
         return Check(
             name="bundle",
@@ -158,8 +160,11 @@ def _bundle(path: Path, settings: Settings) -> Check:
             state=State.FAULT,
             remedy=f"delete {path} and export it anew",
         )
-    variants = _list(f"{each.name} ({each.device})" for each in bundle.manifest.variants)
-    return Check(name="bundle", detail=f"{bundle.name}: whole; {variants}; {path}")
+    if isinstance(package, Adapter):
+        variants = _list(form.variant for form in package.manifest.forms)
+    else:
+        variants = _list(f"{one.name} ({one.device})" for one in package.manifest.variants)
+    return Check(name="bundle", detail=f"{package.name}: whole; {variants}; {path}")
 
 
 def _access(settings: Settings) -> Iterator[Check]:

@@ -11,7 +11,7 @@ from typing import TypeVar
 import msgspec
 
 from nsedge import keyring
-from nsedge.bundle import Bundle
+from nsedge.adapter import open_package
 from nsedge.cli import output
 from nsedge.cli.exits import ExitStatus
 from nsedge.config import Loaded
@@ -144,7 +144,7 @@ def _signer(settings: Settings, options: argparse.Namespace) -> None:
 
 def _sign(settings: Settings, options: argparse.Namespace) -> None:
     key = trust.signatures().SecretKey.read(_signer_file(settings, options))
-    Bundle.open(options.bundle).verify_hashes()
+    open_package(options.bundle).verify_hashes()
     target = key.sign(options.bundle)
     if options.json:
         output.say_json({"file": str(target), "public_key": str(key.public)})

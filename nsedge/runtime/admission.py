@@ -6,15 +6,15 @@ from nsedge.api import Request, Sampling
 from nsedge.bundle import GenerationDefaults
 from nsedge.errors import ContextExceeded, InvalidParameter
 from nsedge.runtime.engine import Emit, Job
-from nsedge.runtime.residency import Resident
 from nsedge.runtime.sampler import SamplerRow, SamplingParams
 from nsedge.runtime.sequence import Limits, Sequence
+from nsedge.runtime.served import Served
 from nsedge.runtime.speculation import PromptLookup
 
 
 def make_job(
     request: Request,
-    resident: Resident,
+    resident: Served,
     *,
     prompt_ids: tuple[int, ...],
     submitted_s: float,
@@ -42,6 +42,7 @@ def make_job(
             submitted_s=submitted_s,
             lookup=PromptLookup(prompt_ids) if sampling.prompt_lookup else None,
             priority=request.priority,
+            adapter=resident.adapter,
             deadline_s=None if request.deadline_s is None else submitted_s + request.deadline_s,
         ),
         row=SamplerRow(

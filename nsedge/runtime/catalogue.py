@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Generic
 
 from nsedge import versions
-from nsedge.bundle import MANIFEST_FILE, Bundle, find_bundles
+from nsedge.adapter import SEPARATOR, open_package
+from nsedge.api import ModelInfo
+from nsedge.bundle import MANIFEST_FILE, find_bundles
 from nsedge.errors import BundleInvalid, InvalidParameter, NsedgeError, UnknownModel
 from nsedge.runtime.entries import Entry, K
 
@@ -82,9 +85,22 @@ class Catalogue(Generic[K]):
             self.look()
             found = self._get(name)
         if found is None:
+            self._check_adapter(name)
             served = ", ".join(sorted(self._entries)) or "none"
             raise UnknownModel(f"no model {name!r} here; served: {served}", param="model")
         return found
+
+    def infos(self) -> tuple[ModelInfo, ...]:
+        """What clients are told of each: an adapter has its base's aliases, too."""
+        return tuple(self._info(entry) for entry in self)
+
+    def _info(self, entry: Entry[K]) -> ModelInfo:
+        info, base = entry.info(), self._entries.get(entry.base or "")
+        if base is None:
+            return info
+        own = entry.name.removeprefix(base.name)
+        further = tuple(f"{alias}{own}" for alias in sorted(base.aliases))
+        return dataclasses.replace(info, aliases=info.aliases + further)
 
     def refresh(self) -> None:
         """Read the folder anew where that was not just done."""
@@ -125,14 +141,29 @@ class Catalogue(Generic[K]):
         Raises:
             BundleInvalid: where it is damaged, or has another name now.
         """
-        bundle = Bundle.open(entry.path)
-        if bundle.name != entry.name:
-            raise BundleInvalid(f"{entry.path} is {bundle.name} now, no longer {entry.name}")
-        entry.manifest, entry.stamp = bundle.manifest, stamp_of(entry.path)
+        package = open_package(entry.path)
+        if package.name != entry.name:
+            raise BundleInvalid(f"{entry.path} is {package.name} now, no longer {entry.name}")
+        entry.manifest, entry.stamp = package.manifest, stamp_of(entry.path)
         entry.error = None
 
     def _get(self, name: str) -> Entry[K] | None:
-        return self._entries.get(name) or self._entries.get(self._aliases.get(name, ""))
+        """The entry of a name, of an alias, or of an adapter on an alias's model."""
+        found = self._entries.get(name) or self._entries.get(self._aliases.get(name, ""))
+        if found is None and SEPARATOR in name:
+            alias, _, adapter = name.rpartition(SEPARATOR)
+            found = self._entries.get(f"{self._aliases.get(alias, alias)}{SEPARATOR}{adapter}")
+        return found
+
+    def _check_adapter(self, name: str) -> None:
+        base, _, adapter = name.rpartition(SEPARATOR)
+        entry = self._get(base)
+        if entry is not None:
+            prefix = f"{entry.name}{SEPARATOR}"
+            own = sorted(e.name.removeprefix(prefix) for e in self if e.base == entry.name)
+            there = ", ".join(own) or "none"
+            what = f"no adapter {adapter!r} of {entry.name} here; there are: {there}"
+            raise UnknownModel(what, param="model")
 
     def _is_due(self) -> bool:
         if self._looked_s is None or self._clock() - self._looked_s >= LOOK_EVERY_S:
@@ -146,12 +177,12 @@ class Catalogue(Generic[K]):
             return  # what is in memory keeps the manifest it was loaded with
         error: NsedgeError | None = None
         try:
-            bundle = Bundle.open(path)
+            package = open_package(path)
         except BundleInvalid as failure:
             manifest, name, error = None, versions.name_of(path), failure
             log.warning("a bundle cannot be served: %s", failure)
         else:
-            manifest, name = bundle.manifest, bundle.name
+            manifest, name = package.manifest, package.name
         if known is not None and known.name == name:
             known.manifest, known.stamp, known.error = manifest, stamp, error
             return

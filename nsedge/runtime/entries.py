@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Generic, Protocol, TypeVar
 
 from nsedge import versions
+from nsedge.adapter import AdapterManifest
 from nsedge.api import LoadWish, ModelInfo, ModelMemory, ModelState, Priority
 from nsedge.bundle import Manifest
 from nsedge.errors import NsedgeError
@@ -77,6 +78,10 @@ class Stay(Generic[K]):
     """As last measured; so is what the budget is held to."""
     claimed: Amount
     users: set[User] = field(default_factory=set)
+    base: Stay[K] | None = None
+    """Of an adapter, the model that it needs."""
+    adapters: set[Stay[K]] = field(default_factory=set)
+    """Those that need this one; they leave before it does."""
     leaving: asyncio.Task[None] | None = None
     quiet: asyncio.Event = field(default_factory=asyncio.Event)
     """Nobody uses it."""
@@ -85,15 +90,20 @@ class Stay(Generic[K]):
         self.quiet.set()
 
     def holder(self) -> Holder:
-        """As admission sees it."""
+        """As admission sees it: adapters go with their base."""
+        pinned = any(stay.entry.pinned for stay in (self, *self.adapters))
         return Holder(
             name=self.entry.name,
             amount=self.claimed,
-            in_use=bool(self.users) or self.leaving is not None,
-            pinned=self.entry.pinned and self.leaving is None,
+            in_use=bool(self.everybody()) or self.leaving is not None,
+            pinned=pinned and self.leaving is None,
             guessed=self.guessed,
-            last_used_s=self.used_s,
+            last_used_s=max(stay.used_s for stay in (self, *self.adapters)),
         )
+
+    def everybody(self) -> list[User]:
+        """Who uses it, or an adapter on it."""
+        return [user for stay in (self, *self.adapters) for user in stay.users]
 
 
 @dataclass(eq=False, slots=True, kw_only=True)
@@ -138,6 +148,10 @@ class Load(Generic[K]):
         if origin is Origin.COMMAND or self.origin in (Origin.GUESS, Origin.START):
             self.origin = origin
 
+    def break_off(self, error: NsedgeError) -> None:
+        """The base that it holds has to leave."""
+        self.dropped = error
+
     def tell(self) -> None:
         """Let the watchers know of a change."""
         for watcher in list(self.watchers):
@@ -150,7 +164,7 @@ class Entry(Generic[K]):
 
     name: str
     path: Path
-    manifest: Manifest | None
+    manifest: Manifest | AdapterManifest | None
     """None where the bundle cannot be read."""
     stamp: int = 0
     """Tells one version of its manifest from another."""
@@ -164,6 +178,11 @@ class Entry(Generic[K]):
     load_s: float | None = None
     declined: object = None
     """What usage was like when it left unused: no guess of it while that is still so."""
+
+    @property
+    def base(self) -> str | None:
+        """Of an adapter, the model that it is served from."""
+        return self.manifest.base if isinstance(self.manifest, AdapterManifest) else None
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -210,6 +229,7 @@ class Entry(Generic[K]):
             keep_alive_s=stay.keep_alive_s if stay is not None and resident else None,
             memory=stay.memory if stay is not None and resident else None,
             load_s=self.load_s,
+            base=self.base,
         )
 
     def _plain(self) -> ModelInfo:
@@ -225,5 +245,5 @@ class Entry(Generic[K]):
             state=self.state,
             created=int(created.timestamp()),
             context_tokens=manifest.context_length,
-            has_chat_template=manifest.chat_template is not None,
+            has_chat_template=manifest.has_chat_template,
         )

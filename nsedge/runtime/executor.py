@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,7 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nsedge.bundle import Variant
+from nsedge.errors import BundleInvalid
 from nsedge.runtime import memory
+from nsedge.runtime.adapted import Adapted
+from nsedge.runtime.adapters import AdapterStack
 from nsedge.runtime.binding import Device, HostDevice
 from nsedge.runtime.cuda import CUDA, CudaDevice
 from nsedge.runtime.kv import KvBytes, KvMemory
@@ -46,6 +50,14 @@ class Source:
     check: Callable[[], None] = _unchanged
 
 
+@dataclass(frozen=True)
+class Sessions:
+    """What runs steps: a session, and another with inputs for adapters, where there are some."""
+
+    base: Any
+    adapted: Any = None
+
+
 class Executor(ABC):
     """Runs the steps of one model. Used by one thread at a time."""
 
@@ -59,18 +71,18 @@ class Executor(ABC):
         variant = source.variant
         self._io = variant.io
         self._open = partial(
-            open_session,
-            source.graph,
-            variant.device,
-            requires=variant.requires,
-            captures=source.captures,
+            open_session, device=variant.device, requires=variant.requires, captures=source.captures
         )
+        self._graph = source.graph
         self._check_files = source.check
         self._folder = source.graph.parent
         self._ranges: frozenset[memory.Range] = frozenset()
         self._threads = source.threads
-        self._session = self._open(source.threads)
+        self._session = self._open(source.graph, threads=source.threads)
+        self._adapted: Adapted | None = None
+        self._changing = threading.Lock()
         self._device = device_of(variant.device, captures=source.captures)
+        self._layout = variant.kv
         self._kv = self._device.memory(variant.kv, rows=source.slots, capacity=source.capacity)
         self._logits = np.zeros(
             (max(source.slots, MOST_DRAFTED) + 1, source.vocab_size), np.float32
@@ -98,14 +110,62 @@ class Executor(ABC):
             InsufficientMemory: there is no room for a second session.
         """
         self._check_files()
-        session = self._open(threads)
+        session, adapted = self._open(self._graph, threads=threads), self._adapted
+        also = None if adapted is None else self._open_adapted(adapted.graph, threads)
         memory.detach(self._folder, self._ranges)
-        return session
+        return Sessions(session, also)
 
-    def use(self, session: Any, threads: int) -> None:
+    def use(self, sessions: Sessions, threads: int) -> None:
         """Go on with what `reopen` gave; the caches stay as they are."""
-        self._session, self._threads = session, threads
+        self._session, self._threads = sessions.base, threads
+        with self._changing:
+            if self._adapted is not None and sessions.adapted is not None:
+                self._adapted = self._adapted.on(sessions.adapted)
         self._unbind()
+
+    # Adapters. These are called from any thread, beside `run`, which looks once a step.
+
+    def open_adapters(self, graph: Path, stack: AdapterStack) -> None:
+        """Serve the adapters of `stack` with `graph`, which is the model's own with inputs for
+        them; it shares the caches.
+
+        Raises:
+            BundleInvalid: where it cannot be loaded or run.
+            InsufficientMemory: there is no room for another session.
+        """
+        self._check_files()
+        session = self._open_adapted(graph, self._threads)
+        memory.detach(self._folder, self._ranges)
+        adapted = Adapted(graph=graph, session=session, stack=stack)
+        logits = np.zeros((2, self._logits.shape[1]), np.float32)
+        try:
+            self._try(adapted, self._device.memory(self._layout, rows=1, capacity=2), logits)
+        except Exception as error:  # ONNX Runtime's errors share no narrower base
+            raise BundleInvalid(f"{graph} cannot be run: {error}") from error
+        if not np.isfinite(logits).all():
+            raise BundleInvalid(f"{graph} gives logits that are no numbers")
+        with self._changing:
+            self._adapted = adapted.on(session)
+
+    def use_adapters(self, stack: AdapterStack) -> None:
+        """Serve the adapters of `stack` from now on."""
+        with self._changing:
+            if self._adapted is not None:
+                self._adapted = self._adapted.with_stack(stack)
+
+    def close_adapters(self) -> None:
+        """Serve none any more."""
+        with self._changing:
+            self._adapted = None
+        memory.trim()
+
+    def _open_adapted(self, graph: Path, threads: int) -> Any:
+        return self._open(graph, threads=threads, weights=self._folder)
+
+    @abstractmethod
+    def _try(self, adapted: Adapted, cache: KvMemory, logits: NDArray[np.float32]) -> None:
+        """Read two tokens into `cache`, the first of them through an adapter where a run can be
+        of both; logits [2, V] after each."""
 
     def recover(self) -> None:
         """Leave nothing of a run that failed: empty caches, and another session where one can be

@@ -19,19 +19,20 @@ from typing import Generic
 from nsedge.api import LoadWish, ModelState, Priority
 from nsedge.errors import Draining, NsedgeError, Unavailable
 from nsedge.runtime import memory
-from nsedge.runtime.budget import Amount, Fits, FitsLater, NeverFits
+from nsedge.runtime.budget import Amount, Fits
 from nsedge.runtime.catalogue import Catalogue
-from nsedge.runtime.entries import MAY_EVICT, Entry, K, Load, Origin, Stay
+from nsedge.runtime.entries import Entry, K, Load, Origin, Stay
 from nsedge.runtime.habits import Habits
 from nsedge.runtime.settings import KeeperSettings
+from nsedge.runtime.space import Space
 from nsedge.runtime.stays import MIB, Stays
 
 log = logging.getLogger(__name__)
 
 Told = Callable[[ModelState, float], None]
-Loader = Callable[[Path, Told, Callable[[], int]], K]
-"""Opens the bundle at a path, tells how far it is, and may ask for the bytes that the caches of
-others hold. Called on the thread that models are opened on."""
+Loader = Callable[[Path, Told, Callable[[], int], K | None], K]
+"""Opens the bundle at a path, or the adapter on its base, tells how far it is, and may ask for the
+bytes that the caches of others hold. Called on the thread that models are opened on."""
 
 PROGRESS_STEP = 0.05
 """The least progress that is told."""
@@ -57,7 +58,6 @@ class Keeper(Generic[K]):
         self.habits = habits
         self._settings = settings
         self._open = load
-        self._expect = expect
         self._clock = clock
         self._queue: list[Load[K]] = []
         self._current: Load[K] | None = None
@@ -72,6 +72,9 @@ class Keeper(Generic[K]):
             clock=clock,
             available=available,
             on_retire=self._note,
+        )
+        self._space = Space(
+            settings=settings, stays=self.stays, habits=habits, expect=expect, clock=clock
         )
 
     async def start(self) -> None:
@@ -148,7 +151,8 @@ class Keeper(Generic[K]):
 
     async def clear(self, *, besides: Entry[K]) -> None:
         """Let all others leave that are not pinned, and wait until they have."""
-        others = [stay for stay in self.stays if stay.entry is not besides]
+        kept = {besides.name, besides.base}
+        others = [stay for stay in self.stays if stay.entry.name not in kept]
         going = [one for one in others if one.leaving is not None or not one.entry.pinned]
         await asyncio.gather(*(self.stays.dismiss(stay) for stay in going))
 
@@ -218,7 +222,7 @@ class Keeper(Generic[K]):
         self._order()
 
     async def _perform(self, load: Load[K]) -> None:
-        entry, began_s = load.entry, self._clock()
+        entry, began_s, base = load.entry, self._clock(), None
         load.position = 0
         load.tell()
         try:
@@ -226,8 +230,9 @@ class Keeper(Generic[K]):
                 self.catalogue.reopen(entry)
             if load.wish.exclusive:
                 await self.clear(besides=entry)
-            await self._make_room(load)
-            stay = await self._bring(load)
+            base = await self._base_of(load)
+            await self._space.make(load)
+            stay = await self._bring(load, base)
         except asyncio.CancelledError:
             self._end(load, Draining("the daemon is stopping"))
             raise
@@ -239,6 +244,29 @@ class Keeper(Generic[K]):
         else:
             entry.load_s = self._clock() - began_s
             self._settle(load, stay)
+        finally:
+            if base is not None:
+                self.stays.give_back(base, load)
+
+    async def _base_of(self, load: Load[K]) -> Stay[K] | None:
+        """What an adapter needs, loaded where it is not there, and held for the load.
+
+        Raises:
+            NsedgeError: there is no such model, or what it failed to load with.
+        """
+        if load.entry.base is None:
+            return None
+        base = self.catalogue.find(load.entry.base)
+        stay = base.ready
+        if stay is None:
+            wish = LoadWish(model=base.name, priority=load.wish.priority)
+            coming = self.want(base, wish, load.origin)
+            self._queue.remove(coming)
+            coming.begun = True
+            await self._perform(coming)
+            stay = await coming.done
+        self.stays.take(stay, load)
+        return stay
 
     def _fail(self, load: Load[K], error: NsedgeError) -> None:
         entry = load.entry
@@ -266,12 +294,17 @@ class Keeper(Generic[K]):
         log.info("loaded %s, %.2f s, %.0f MiB", entry.name, entry.load_s or 0.0, size)
         load.done.set_result(stay)
 
-    async def _bring(self, load: Load[K]) -> Stay[K]:
+    async def _bring(self, load: Load[K], base: Stay[K] | None) -> Stay[K]:
         """Open the model, measure it, and hold it to the budget."""
         entry = load.entry
         told = functools.partial(self._hear, load)
         model = await self._loop.run_in_executor(
-            self._thread, self._open, entry.path, told, self.stays.caches
+            self._thread,
+            self._open,
+            entry.path,
+            told,
+            self.stays.caches,
+            None if base is None else base.model,
         )
         now_s = self._clock()
         held, claimed = model.measure()
@@ -283,71 +316,20 @@ class Keeper(Generic[K]):
             used_s=now_s,
             memory=held,
             claimed=claimed,
+            base=base,
         )
         model.start()
         del model  # the stay alone holds it
         self.stays.add(stay)
         self.habits.took(entry.name, entry.path, stay.claimed)
-        await self._hold_to_budget(stay, load)
+        await self._space.hold(stay, load)
         return stay
-
-    async def _hold_to_budget(self, stay: Stay[K], load: Load[K]) -> None:
-        """Where it took more than was expected, others leave, or it goes again."""
-        verdict = self.stays.verdict(Amount(), self.stays.room(), besides=stay)
-        if isinstance(verdict, Fits) and (load.origin in MAY_EVICT or not verdict.victims):
-            await self.stays.evict(verdict.victims)
-            return
-        room = self.stays.room().grown(stay.claimed)
-        error = self.stays.refusal(stay.entry, stay.claimed, room)
-        await self.stays.dismiss(stay)
-        raise error
 
     def _hear(self, load: Load[K], state: ModelState, progress: float) -> None:
         """How far a load is; on the thread that loads."""
         if state is not load.state or progress - load.progress >= PROGRESS_STEP:
             load.state, load.progress = state, progress
             self._loop.call_soon_threadsafe(load.tell)
-
-    async def _make_room(self, load: Load[K]) -> None:
-        """Have others leave until the model fits.
-
-        Raises:
-            InsufficientMemory: it cannot fit, or not without what must stay.
-        """
-        entry, old, since_s = load.entry, load.entry.stay, self._clock()
-        need = self._need(entry)
-        while load.dropped is None:
-            self.stays.measure()
-            free = self.stays.free()
-            verdict = self.stays.verdict(need, free, besides=old if load.replaces else None)
-            if verdict == Fits():
-                return
-            if load.replaces and old is not None and old.model is not None:
-                await self.stays.dismiss(old)  # no room for both at once
-                continue
-            match verdict:
-                case Fits(victims=victims) if load.origin in MAY_EVICT:
-                    await self.stays.evict(victims)
-                case FitsLater(victims=victims) if load.origin in MAY_EVICT:
-                    if self._clock() - since_s >= self._settings.patience_s:
-                        self.stays.retire_named(victims)
-                    await self._pause()
-                case NeverFits(largest=largest):
-                    raise self.stays.refusal(entry, need, largest)
-                case _:
-                    raise self.stays.refusal(entry, need, free)
-        raise load.dropped
-
-    def _need(self, entry: Entry[K]) -> Amount:
-        """What a model will claim: what it did the last time, or what its files suggest."""
-        return self.habits.expected(entry.name, entry.path) or self._expect(entry.path)
-
-    async def _pause(self) -> None:
-        """Until something has changed, or it is time to look again."""
-        self.stays.changed.clear()
-        waiting = asyncio.create_task(self.stays.changed.wait())
-        await asyncio.wait([waiting], timeout=self._settings.sweep_s)
-        waiting.cancel()
 
     # Looking after what is there.
 
@@ -383,7 +365,7 @@ class Keeper(Generic[K]):
             entry = names[name]
             if entry.state is not ModelState.ABSENT or entry.declined == self.habits.mark:
                 continue
-            if self.stays.verdict(self._need(entry), self.stays.free()) == Fits():
+            if self.stays.verdict(self._space.need(entry), self.stays.free()) == Fits():
                 entry.declined = self.habits.mark  # a guess is made once, until habits change
                 wish = LoadWish(model=name, priority=Priority.BATCH)
                 self._enqueue(entry, wish, Origin.GUESS)

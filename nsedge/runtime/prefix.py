@@ -1,7 +1,8 @@
 """Which row holds which tokens, in blocks, so that a prompt finds the longest prefix of it.
 
 A tree of blocks: a path from the root is a prefix, and every block knows what holds it. Blocks are
-compared by their tokens, not by a hash of them, so that a match is never a mistake.
+compared by their tokens, not by a hash of them, so that a match is never a mistake. What was read
+through an adapter is found by prompts for the same one only: its keys and values are others.
 """
 
 from __future__ import annotations
@@ -11,6 +12,10 @@ from dataclasses import dataclass, field
 
 BLOCK_TOKENS = 16
 """Prefixes are shared in whole blocks of so many tokens."""
+
+
+_Key = tuple[int | str | None, ...]
+"""A block's tokens; those of a first block come after the name of the adapter."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,9 +30,9 @@ class Match:
 class _Block:
     """A block of tokens after those of its parents."""
 
-    ids: tuple[int, ...]
+    ids: _Key
     parent: _Block | None
-    children: dict[tuple[int, ...], _Block] = field(default_factory=dict)
+    children: dict[_Key, _Block] = field(default_factory=dict)
     holders: set[_Holding] = field(default_factory=set)
 
 
@@ -51,29 +56,34 @@ class PrefixIndex:
         """Tokens of `row` that may be found."""
         return len(self._rows[row].path) * self._block_tokens
 
-    def longest(self, ids: Many[int]) -> Match:
-        """The longest prefix that some row holds, short of the last two tokens of `ids`: the
-        logits that follow must be computed, and a token by itself is rounded another way."""
+    def longest(self, ids: Many[int], adapter: str | None = None) -> Match:
+        """The longest prefix that some row holds, read through `adapter`, short of the last two
+        tokens of `ids`: the logits that follow must be computed, and a token by itself is rounded
+        another way."""
         size, block, tokens = self._block_tokens, self._root, 0
         while tokens + size + 2 <= len(ids):
-            child = block.children.get(tuple(ids[tokens : tokens + size]))
+            child = block.children.get(self._key(ids, tokens, adapter))
             if child is None:
                 break
             block, tokens = child, tokens + size
         return Match(tokens, frozenset(holding.row for holding in block.holders))
 
-    def extend(self, row: int, ids: Many[int]) -> None:
-        """`row` holds `ids` now, which begin with what it held."""
+    def extend(self, row: int, ids: Many[int], adapter: str | None = None) -> None:
+        """`row` holds `ids` now, read through `adapter`, which begin with what it held."""
         size, holding = self._block_tokens, self._rows[row]
         block = holding.path[-1] if holding.path else self._root
         for start in range(self.tokens(row), len(ids) - size + 1, size):
-            key = tuple(ids[start : start + size])
+            key = self._key(ids, start, adapter)
             child = block.children.get(key)
             if child is None:
                 child = block.children[key] = _Block(key, block)
             child.holders.add(holding)
             holding.path.append(child)
             block = child
+
+    def _key(self, ids: Many[int], start: int, adapter: str | None) -> _Key:
+        block = tuple(ids[start : start + self._block_tokens])
+        return block if start else (adapter, *block)
 
     def cut(self, row: int, tokens: int) -> None:
         """`row` keeps the first `tokens` tokens at most, in whole blocks."""

@@ -7,8 +7,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from nsedge.runtime.adapted import Adapted, adapted_to
+from nsedge.runtime.adapters import Owned
 from nsedge.runtime.binding import Binding, place_cache
 from nsedge.runtime.executor import Executor, Source
+from nsedge.runtime.kv import KvMemory
 from nsedge.runtime.plan import StepPlan
 
 
@@ -19,38 +22,70 @@ class RaggedExecutor(Executor):
         """Open a session and reserve memory; raises what `Executor` does."""
         super().__init__(source)
         self._slots = source.slots
-        self._binding = self._bind()
+        self._binding = self._bind(self._session)
 
     def _run(self, plan: StepPlan) -> NDArray[np.float32]:
         ids: list[int] = []
         segments: list[tuple[int, int, int]] = []
         kept: list[int] = []
+        owned: list[Owned] = []
         for sequence in plan.decode:
             tokens = (sequence.input_id, *plan.draft)
             kept.extend(range(len(ids), len(ids) + len(tokens)))
             segments.append((sequence.held_row, sequence.kv_length, len(tokens)))
             ids.extend(tokens)
+            owned.append(Owned(sequence.adapter, len(tokens)))
         for chunk in plan.prefill:
             segments.append((chunk.row, chunk.start, chunk.end - chunk.start))
             ids.extend(chunk.ids)
+            owned.append(Owned(chunk.sequence.adapter, chunk.end - chunk.start))
             if chunk.is_last:
                 kept.append(len(ids) - 1)
-        self._run_segments(ids, segments, kept)
+        self._run_segments(self._binding_for(owned), ids, segments, kept)
         return self._logits[: len(kept)]
 
     def _unbind(self) -> None:
-        self._binding = self._bind()
+        self._binding = self._bind(self._session)
 
-    def _bind(self) -> Binding:
-        binding = self._device.binding(self._session)
-        place_cache(binding, self._io, self._kv, first=0, rows=self._slots)
+    def _try(self, adapted: Adapted, cache: KvMemory, logits: NDArray[np.float32]) -> None:
+        owned = [Owned(adapted.stack.adapters[0].key, 1), Owned(None, 1)]
+        binding = adapted.binding(owned, make=lambda session: self._bound(session, cache, rows=1))
+        self._feed(binding, [0, 0], [(0, 0, 2)], [0, 1])
+        binding.fetch(self._io.logits, logits[None])
+        binding.run()
+
+    def _binding_for(self, owned: list[Owned]) -> Binding:
+        adapted = adapted_to(self._adapted, owned)
+        return self._binding if adapted is None else adapted.binding(owned, make=self._bind)
+
+    def _bind(self, session: Any) -> Binding:
+        return self._bound(session, self._kv, rows=self._slots)
+
+    def _bound(self, session: Any, cache: KvMemory, *, rows: int) -> Binding:
+        binding = self._device.binding(session)
+        place_cache(binding, self._io, cache, first=0, rows=rows)
         return binding
 
     def _run_segments(
-        self, ids: list[int], segments: list[tuple[int, int, int]], kept: list[int]
+        self,
+        binding: Binding,
+        ids: list[int],
+        segments: list[tuple[int, int, int]],
+        kept: list[int],
     ) -> None:
         """Append `ids` to rows of the cache; a segment is a row, the tokens it holds, and how many
         of the ids are new to it. Leaves logits of the `kept` ones in `_logits`."""
+        self._feed(binding, ids, segments, kept)
+        binding.fetch(self._io.logits, self._logits[None, : len(kept)])
+        binding.run()
+
+    def _feed(
+        self,
+        binding: Binding,
+        ids: list[int],
+        segments: list[tuple[int, int, int]],
+        kept: list[int],
+    ) -> None:
         inputs: dict[str, NDArray[Any]] = {
             self._io.input_ids: np.array([ids], np.int64),
             str(self._io.segments): np.array(segments, np.int32),
@@ -60,6 +95,4 @@ class RaggedExecutor(Executor):
             positions = [range(past, past + tokens) for _, past, tokens in segments]
             inputs[self._io.position_ids] = np.concatenate(positions, dtype=np.int64)[None]
         for name, array in inputs.items():
-            self._binding.feed(name, array)
-        self._binding.fetch(self._io.logits, self._logits[None, : len(kept)])
-        self._binding.run()
+            binding.feed(name, array)

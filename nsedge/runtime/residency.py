@@ -17,6 +17,7 @@ from nsedge.api import ModelInfo, ModelMemory, ModelState, ModelStats
 from nsedge.bundle import Bundle, GoldenPrompt, Variant
 from nsedge.errors import BundleInvalid, DeviceUnavailable, InsufficientMemory
 from nsedge.runtime import golden, memory, trust
+from nsedge.runtime.addons import Addons
 from nsedge.runtime.budget import Amount
 from nsedge.runtime.cores import CpuMeter, usable_cores
 from nsedge.runtime.detokenizer import Detokenizer
@@ -51,6 +52,9 @@ def _nothing() -> int:
 
 class Resident:
     """A bundle in memory, with its engine."""
+
+    adapter: None = None
+    """Its requests go through none."""
 
     def __init__(
         self,
@@ -104,6 +108,7 @@ class Resident:
         self._arena_bytes = growth.take()
         self.executor.detach()
         self._weights_bytes += growth.take()
+        self.addons = Addons(bundle=bundle, variant=variant, executor=self.executor)
         runner: StepRunner = self.executor
         if variant.device == "cpu" and threads >= FOLLOW_FROM and not settings.threads:
             runner = follow_cores(self.executor, graph=graph, threads=threads, clock=clock)
@@ -169,7 +174,7 @@ class Resident:
         """
         kv = self.executor.kv_bytes()
         held = ModelMemory(
-            weights_bytes=self._weights_bytes,
+            weights_bytes=self._weights_bytes + self.addons.session_bytes,
             kv_bytes=kv.resident,
             arena_bytes=self._arena_bytes,
             kv_reserved_bytes=kv.reserved,

@@ -8,11 +8,14 @@ own instead, and rounded into its row.
 from __future__ import annotations
 
 from collections.abc import Sequence as Many
+from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from nsedge.runtime.adapted import Adapted, adapted_to
+from nsedge.runtime.adapters import Owned
 from nsedge.runtime.binding import Binding, place_cache
 from nsedge.runtime.executor import Executor, Source
 from nsedge.runtime.kv import HostKv, KvMemory
@@ -64,28 +67,41 @@ class RowExecutor(Executor):
         self._ids[:rows, 0] = [sequence.input_id for sequence in plan.decode]
         self._lengths[:rows] = [sequence.kv_length for sequence in plan.decode]
         self._positions[:rows, 0] = self._lengths[:rows]
-        self._run_rows(rows)
+        self._run_rows([Owned(sequence.adapter, 1) for sequence in plan.decode])
 
     def _check(self, plan: StepPlan) -> NDArray[np.float32]:
         """Read the newest token and its guesses into the only row, like a piece of a prompt."""
         sequence = plan.decode[0]
         logits = self._logits[: 1 + len(plan.draft)]
         ids = (sequence.input_id, *plan.draft)
-        self._read(ids, row=0, start=sequence.kv_length, logits=logits)
+        start, adapter = sequence.kv_length, sequence.adapter
+        self._read(ids, row=0, start=start, logits=logits, adapter=adapter)
         return logits
 
-    def _run_rows(self, rows: int) -> None:
-        """Decode rows 0..rows-1, which hold `_lengths` tokens."""
+    def _run_rows(self, owned: list[Owned]) -> None:
+        """Decode a token for each of the first rows, which hold `_lengths` tokens."""
+        rows = len(owned)
         self._total[...] = self._fixed_total or self._lengths[:rows].max() + 1
-        self._decoding(rows).run()
+        adapted = adapted_to(self._adapted, owned)
+        if adapted is None:
+            binding = self._decoding(rows)
+        else:
+            make = partial(self._bind_rows, rows)
+            binding = adapted.binding(owned, make=make, rows=rows)
+        binding.run()
 
     def _prefill(self, chunk: Chunk, logits: NDArray[np.float32]) -> None:
-        if self._prompts is None:
-            self._read(chunk.ids, row=chunk.row, start=chunk.start, logits=logits)
-            return
-        prompt = self._prompts.before(chunk)
-        self._read(chunk.ids, row=chunk.row, start=chunk.start, logits=logits, prompt=prompt)
-        self._prompts.after(chunk, prompt)
+        prompt = None if self._prompts is None else self._prompts.before(chunk)
+        self._read(
+            chunk.ids,
+            row=chunk.row,
+            start=chunk.start,
+            logits=logits,
+            prompt=prompt,
+            adapter=chunk.sequence.adapter,
+        )
+        if self._prompts is not None and prompt is not None:
+            self._prompts.after(chunk, prompt)
 
     def _read(
         self,
@@ -95,11 +111,26 @@ class RowExecutor(Executor):
         start: int,
         logits: NDArray[np.float32],
         prompt: HostKv | None = None,
+        adapter: str | None = None,
     ) -> None:
         """Append `ids` to `row`, which holds `start` tokens, or to `prompt` if there is one.
 
         `logits` [K, V] are those after the last K.
         """
+        owned = [Owned(adapter, len(ids))]
+        adapted = adapted_to(self._adapted, owned)
+        if adapted is None:
+            binding = self._device.binding(self._session)
+        else:
+            binding = adapted.once(owned, self._device)
+        self._place_read(binding, ids, start=start, logits=logits)
+        place_cache(binding, self._io, self._kv, first=row, rows=1)
+        self._place_prompt(binding, prompt)
+        binding.run()
+
+    def _place_read(
+        self, binding: Binding, ids: Many[int], *, start: int, logits: NDArray[np.float32]
+    ) -> None:
         end = start + len(ids)
         inputs: dict[str, NDArray[Any]] = {
             self._io.input_ids: np.array([ids], np.int64),
@@ -108,28 +139,35 @@ class RowExecutor(Executor):
         }
         if self._io.position_ids is not None:
             inputs[self._io.position_ids] = np.arange(start, end, dtype=np.int64)[None]
-        binding = self._device.binding(self._session)
         self._bind(binding, inputs, logits[None], total=np.array(end, np.int32))
-        place_cache(binding, self._io, self._kv, first=row, rows=1)
-        self._place_prompt(binding, prompt)
+
+    def _try(self, adapted: Adapted, cache: KvMemory, logits: NDArray[np.float32]) -> None:
+        owned = [Owned(adapted.stack.adapters[0].key, len(logits))]
+        binding = adapted.once(owned, self._device)
+        self._place_read(binding, [0] * len(logits), start=0, logits=logits)
+        place_cache(binding, self._io, cache, first=0, rows=1)
+        self._place_prompt(binding, None)
         binding.run()
 
     def _decoding(self, rows: int) -> Binding:
         """The binding for `rows` decoding rows, made once."""
         binding = self._bindings.get(rows)
         if binding is None:
-            inputs: dict[str, NDArray[Any]] = {
-                self._io.input_ids: self._ids[:rows],
-                self._io.seqlens_k: self._lengths[:rows],
-                self._io.kept_positions: self._first,
-            }
-            if self._io.position_ids is not None:
-                inputs[self._io.position_ids] = self._positions[:rows]
-            binding = self._device.binding(self._session, repeats=rows)
-            self._bind(binding, inputs, self._logits[:rows, None], total=self._total)
-            place_cache(binding, self._io, self._kv, first=0, rows=rows)
-            self._place_prompt(binding, None)
-            self._bindings[rows] = binding
+            binding = self._bindings[rows] = self._bind_rows(rows, self._session)
+        return binding
+
+    def _bind_rows(self, rows: int, session: Any) -> Binding:
+        inputs: dict[str, NDArray[Any]] = {
+            self._io.input_ids: self._ids[:rows],
+            self._io.seqlens_k: self._lengths[:rows],
+            self._io.kept_positions: self._first,
+        }
+        if self._io.position_ids is not None:
+            inputs[self._io.position_ids] = self._positions[:rows]
+        binding = self._device.binding(session, repeats=rows)
+        self._bind(binding, inputs, self._logits[:rows, None], total=self._total)
+        place_cache(binding, self._io, self._kv, first=0, rows=rows)
+        self._place_prompt(binding, None)
         return binding
 
     def _bind(

@@ -293,7 +293,7 @@ class Scheduler:
         """Give the first that waits a row, with as much of its prompt as can be had."""
         sequence = self._waiting.pop()
         sequence.move(State.PREFILL)
-        row, tokens = self._place(sequence.prompt_ids)
+        row, tokens = self._place(sequence.prompt_ids, sequence.adapter)
         sequence.row = self._slots.take(row)
         sequence.kv_length = tokens
         self._filling[row] = sequence
@@ -302,12 +302,12 @@ class Scheduler:
             started.append(sequence)
         return sequence
 
-    def _place(self, ids: tuple[int, ...]) -> tuple[int, int]:
-        """A free row for `ids`, and how many of them it holds then."""
+    def _place(self, ids: tuple[int, ...], adapter: str | None) -> tuple[int, int]:
+        """A free row for `ids` through `adapter`, and how many of them it holds then."""
         oldest = self._slots.oldest()
         if self._policy.prefix_reuse is PrefixReuse.OFF:
             return oldest, 0
-        match = self._index.longest(ids)
+        match = self._index.longest(ids, adapter)
         self.prefix_query_tokens += len(ids)
         self.prefix_hit_tokens += match.tokens
         if not match.tokens:
@@ -380,7 +380,7 @@ class Scheduler:
         if self._policy.prefix_reuse is not PrefixReuse.OFF:
             all_of_it = self._policy.prefix_reuse is PrefixReuse.FULL
             ids = sequence.kv_ids if all_of_it else sequence.prompt_ids[: sequence.kv_length]
-            self._index.extend(sequence.held_row, ids)
+            self._index.extend(sequence.held_row, ids, sequence.adapter)
 
     def _move(self, exchange: Exchange, moved: Sequence) -> None:
         """Move a sequence to another row, and keep what lies there."""

@@ -44,6 +44,8 @@ class Sequence:
     limits: Limits
     submitted_s: float
     priority: Priority = Priority.NORMAL
+    adapter: str | None = None
+    """Tells the adapter that its tokens go through from all others; None is the plain base."""
     deadline_s: float | None = None
     """When it must have ended."""
     state: State = State.WAITING

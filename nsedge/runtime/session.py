@@ -21,6 +21,8 @@ free, and where they are not, a thread that looks for work keeps one from a thre
 
 _PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 _CPU = "cpu"
+# onnxruntime_session_options_config_keys.h: where a model read from memory has its weights.
+_WEIGHTS_FOLDER = "session.model_external_initializers_file_folder_path"
 
 
 def available_providers() -> tuple[str, ...]:
@@ -58,10 +60,12 @@ def open_session(
     *,
     requires: tuple[str, ...] = (),
     captures: bool = False,
+    weights: Path | None = None,
 ) -> Any:
     """A session of `graph` on `device`, with `threads` intra-op threads and what it `requires`.
 
-    `captures` lets runs on a GPU be captured as CUDA graphs.
+    `captures` lets runs on a GPU be captured as CUDA graphs. `weights` is the directory of the
+    files that hold its weights, where that is not the graph's own.
 
     Raises:
         DeviceUnavailable: where the device's provider is not the one in use.
@@ -77,6 +81,7 @@ def open_session(
     # Idle threads must not take the cores from clients between two steps.
     options.add_session_config_entry("session.force_spinning_stop", "1")
     options.add_session_config_entry("session.intra_op.spin_duration_us", str(SPIN_US))
+    source: str | bytes = str(graph)
     settings = {}
     if device != _CPU:
         settings = cuda.provider_settings(captures=captures)
@@ -84,12 +89,15 @@ def open_session(
         options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
     try:
         native.register(options, requires)
-        session = ort.InferenceSession(str(graph), options, providers=[(provider, settings)])
+        if weights is not None:
+            options.add_session_config_entry(_WEIGHTS_FOLDER, str(weights))
+            source = graph.read_bytes()
+        session = ort.InferenceSession(source, options, providers=[(provider, settings)])
     except Exception as error:  # ONNX Runtime's errors share no narrower base
         raise BundleInvalid(f"{graph} cannot be loaded: {error}") from error
     in_use = session.get_providers()[0]
     if in_use != provider:
         raise DeviceUnavailable(f"{graph} needs {provider}, but {in_use} is in use")
     memory.trim()
-    memory.drop_mapped(graph.parent)
+    memory.drop_mapped(weights or graph.parent)
     return session

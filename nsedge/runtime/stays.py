@@ -57,6 +57,8 @@ class Stays(Generic[K]):
     def add(self, stay: Stay[K]) -> None:
         """A model has come."""
         self._stays.add(stay)
+        if stay.base is not None:
+            stay.base.adapters.add(stay)
 
     def take(self, stay: Stay[K], user: User) -> None:
         """`user` holds the model from now on."""
@@ -93,6 +95,8 @@ class Stays(Generic[K]):
             self._on_retire(stay)
             if stay.guessed:
                 self.counts["guess wasted"] += 1
+        for adapter in list(stay.adapters):
+            self.retire(adapter)
         return stay.leaving
 
     async def dismiss(
@@ -101,8 +105,8 @@ class Stays(Generic[K]):
         """Let a model leave and wait until it has; users left after `drain_s` end with `error`."""
         leaving = self.retire(stay)
         if error is not None and drain_s is not None:
-            await asyncio.wait([leaving], timeout=drain_s if stay.users else None)
-            for user in list(stay.users):
+            await asyncio.wait([leaving], timeout=drain_s if stay.everybody() else None)
+            for user in stay.everybody():
                 user.break_off(error)
         await asyncio.shield(leaving)
 
@@ -127,7 +131,7 @@ class Stays(Generic[K]):
         return [stay for stay in self if stay.entry.name in wanted]
 
     def _retire_idle(self, stay: Stay[K]) -> None:
-        if stay.users or stay.leaving is not None or stay.entry.pinned:
+        if stay.users or stay.adapters or stay.leaving is not None or stay.entry.pinned:
             return
         if self._clock() - stay.used_s >= stay.keep_alive_s:
             self.counts["idle"] += 1
@@ -136,12 +140,17 @@ class Stays(Generic[K]):
 
     async def _leave(self, stay: Stay[K]) -> None:
         await stay.quiet.wait()
+        while stay.adapters:
+            await asyncio.gather(*(self.retire(adapter) for adapter in stay.adapters))
         model, stay.model = stay.model, None
         loop = asyncio.get_running_loop()
         closing = loop.run_in_executor(self._thread, _close, [model])
         del model
         await closing
         self._stays.discard(stay)
+        if stay.base is not None:
+            stay.base.adapters.discard(stay)
+            stay.base.used_s = self._clock()
         if stay.entry.stay is stay:
             stay.entry.stay = None
         self.changed.set()

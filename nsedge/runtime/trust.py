@@ -23,9 +23,19 @@ def open_signed(path: Path, signers: tuple[str, ...]) -> Bundle:
         BundleInvalid: a damaged bundle, no signature, or one that does not fit.
         ConfigInvalid: a signer that is no key, or the extra that checks signatures is missing.
     """
+    check_signature(path, signers)
+    return Bundle.open(path)
+
+
+def check_signature(path: Path, signers: tuple[str, ...]) -> None:
+    """Whether one of `signers` signed the manifest in the directory `path`; none asks for none.
+
+    Raises:
+        BundleInvalid: no signature, or one that does not fit.
+        ConfigInvalid: a signer that is no key, or the extra that checks signatures is missing.
+    """
     if signers:
         signatures().check(path, signers)
-    return Bundle.open(path)
 
 
 def signatures() -> ModuleType:

@@ -125,7 +125,7 @@ class Desk:
             return next((one for one in models if name == one.name or name in one.aliases), None)
         for states in ({ModelState.READY}, _COMING, {ModelState.ABSENT}):
             for model in models:
-                if model.state in states:
+                if model.state in states and model.base is None:
                     return model
         raise NotReady("no model is ready")
 

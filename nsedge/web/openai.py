@@ -255,6 +255,7 @@ def model_object(model: ModelInfo) -> dict[str, Any]:
         "provider": model.provider,
         "variant": model.variant,
         "aliases": model.aliases,
+        "parent": model.base,
     }
 
 

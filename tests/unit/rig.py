@@ -153,6 +153,7 @@ class Rig:
         priority: Priority = Priority.NORMAL,
         deadline_s: float | None = None,
         lookup: bool = False,
+        adapter: str | None = None,
     ) -> Job:
         self.events[name] = []
         job = Job(
@@ -168,6 +169,7 @@ class Rig:
                 priority=priority,
                 deadline_s=None if deadline_s is None else self.clock() + deadline_s,
                 lookup=PromptLookup(prompt) if lookup else None,
+                adapter=adapter,
             ),
             row=SamplerRow(SamplingParams(temperature=0.0)),
             text=TextStream(Letters(), StopFinder(stop)),

@@ -22,6 +22,7 @@ from nsedge.runtime.usage_file import UsageFile
 from tests.fakes import FakeClock
 from tests.ipc import PATIENCE_S
 from tests.unit.bundles import write_bundle
+from tests.unit.tiny_adapter import write_adapter
 
 
 @dataclass(eq=False)
@@ -83,6 +84,7 @@ class Shelf:
     def __post_init__(self) -> None:
         self.clock = FakeClock()
         self.opened: list[str] = []
+        self.bases: dict[str, FakeModel | None] = {}
         self.models: list[FakeModel] = []
         self.gates: dict[str, threading.Event] = {}
         self.errors: dict[str, Exception] = {}
@@ -97,6 +99,12 @@ class Shelf:
         (path / "manifest.json").write_text(json.dumps({**manifest, "name": name}))
         if size is not None:
             self.sizes[name] = size
+        return path
+
+    def add_adapter(self, base: str, name: str, size: int) -> Path:
+        """An adapter of the bundle `base`."""
+        path = write_adapter(self.folder / f"{base}+{name}", self.folder / base, name)
+        self.sizes[path.name] = size
         return path
 
     async def __aenter__(self) -> Shelf:
@@ -154,9 +162,10 @@ class Shelf:
         self.gates[name] = threading.Event()
         return self.gates[name]
 
-    def _open(self, path: Path, told, elsewhere) -> FakeModel:
+    def _open(self, path: Path, told, elsewhere, base) -> FakeModel:
         name = path.name
         self.opened.append(name)
+        self.bases[name] = base
         told(ModelState.LOADING, 0.5)
         if name in self.gates:
             assert self.gates[name].wait(PATIENCE_S)

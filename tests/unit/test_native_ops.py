@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from typing import Any
 
 import numpy as np
@@ -403,3 +404,15 @@ def test_a_variant_whose_operators_are_not_there_says_why() -> None:
     assert "nsedge-ops-99, and this release does not know them" in str(
         native.missing(("nsedge-ops-99",))
     )
+
+
+def test_a_session_outlives_another_that_packed_the_same_weights() -> None:
+    matrix, x = Matrix(64, 192, bits=4, block=32), rows_of(3, 192)
+    first, second = matrix.open(), matrix.open()
+    wanted = first.run(None, {"x": x})[0]
+    del first
+    gc.collect()
+    others = [Matrix(64, 192, bits=4, block=32, sides="zeros").open() for _ in range(3)]
+    np.testing.assert_array_equal(second.run(None, {"x": x})[0], wanted)
+    del others
+    np.testing.assert_array_equal(matrix.open().run(None, {"x": x})[0], wanted)

@@ -31,6 +31,22 @@ def test_the_longest_prefix_is_found_in_whole_blocks() -> None:
     assert index.longest(ids("zbc")) == Match(0, frozenset())
 
 
+def test_what_was_read_through_an_adapter_is_no_prefix_for_others() -> None:
+    index = PrefixIndex(rows=ROWS, block_tokens=BLOCK)
+    text = ids("abcdefgh")
+    for row, adapter in enumerate((None, "one", "two")):
+        assert index.longest(text, adapter).tokens == 0
+        index.extend(row, text, adapter)
+        index.check()
+        assert index.longest(text, adapter) == Match(6, frozenset({row}))
+    index.cut(1, 3)
+    assert index.longest(text, "one") == Match(3, frozenset({1}))
+    index.copy(2, 3, 6)
+    assert index.longest(text, "two").rows == {2, 3}
+    index.clear()
+    index.check()
+
+
 def test_the_last_two_tokens_are_never_taken_from_elsewhere() -> None:
     index = index_with(r0="abcdef")
     assert index.longest(ids("abcdef")).tokens == 3

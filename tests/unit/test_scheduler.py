@@ -45,6 +45,14 @@ def test_a_repeated_prompt_is_read_from_its_last_block_on() -> None:
     assert (stats.prefix_query_tokens, stats.prefix_hit_tokens) == (80, 36)
 
 
+def test_no_prefix_crosses_from_one_adapter_to_another() -> None:
+    rig = Rig(chunk_tokens=50)
+    for name, adapter in (("base", None), ("one", "1"), ("two", "2"), ("one again", "1")):
+        rig.submit(name, LONG, 3, ignore_end=True, adapter=adapter)
+        rig.run()
+        assert cached(rig.events[name]) == (36 if name == "one again" else 0)
+
+
 def test_a_growing_conversation_goes_on_in_its_row_from_the_output() -> None:
     rig = Rig(chunk_tokens=50, prefix_reuse=PrefixReuse.FULL)
     ask(rig, "first", LONG, 10)

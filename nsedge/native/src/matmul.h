@@ -49,7 +49,7 @@ struct Source {
 };
 
 // Packs, or takes what was packed from the same place: an embedding and a head that are tied share
-// one copy. Null where memory is short. `block` is a multiple of 32, `bits` 4 or 8. Blocks of 4-bit
+// one copy. So do sessions that pack the very same weights. Null where memory is short. `block` is a multiple of 32, `bits` 4 or 8. Blocks of 4-bit
 // weights are divided into blocks of 32. From any thread; each taker gives back once.
 const Weights* take(const Source& source, long n, long k, long bits, long block);
 void give_back(const Weights* weights);

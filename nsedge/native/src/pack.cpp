@@ -1,6 +1,8 @@
 #include <cstring>
 #include <mutex>
 #include <new>
+#include <string_view>
+#include <unordered_map>
 
 #include "matmul.h"
 #include "memory.h"
@@ -124,6 +126,48 @@ bool pack(const Source& source, long n, long k, long bits, long block, Weights* 
   return true;
 }
 
+// Packed bytes in use, by what they hold: graphs over one file of weights are opened beside each
+// other, and each is one more reader of the same memory. Under the lock of what is packed.
+struct Readers {
+  size_t bytes, count;
+};
+std::unordered_multimap<size_t, int8_t*> by_hash;
+std::unordered_map<int8_t*, Readers> readers;
+
+size_t hash_of(const int8_t* data, size_t bytes) {
+  return std::hash<std::string_view>()({reinterpret_cast<const char*>(data), bytes});
+}
+
+// The memory to read what `data` holds from: that of an earlier one, and then `data` is given back.
+int8_t* share(int8_t* data, size_t bytes) {
+  const size_t hash = hash_of(data, bytes);
+  const auto [first, last] = by_hash.equal_range(hash);
+  for (auto at = first; at != last; ++at) {
+    Readers& known = readers.at(at->second);
+    if (known.bytes != bytes || std::memcmp(at->second, data, bytes) != 0) continue;
+    memory::give_back(data);
+    known.count++;
+    return at->second;
+  }
+  by_hash.emplace(hash, data);
+  readers[data] = {bytes, 1};
+  return data;
+}
+
+// Gives the memory back with the last that reads it.
+void leave(int8_t* data) {
+  const auto known = readers.find(data);
+  if (--known->second.count > 0) return;
+  const auto [first, last] = by_hash.equal_range(hash_of(data, known->second.bytes));
+  for (auto at = first; at != last; ++at)
+    if (at->second == data) {
+      by_hash.erase(at);
+      break;
+    }
+  readers.erase(known);
+  memory::give_back(data);
+}
+
 // What is packed now, and from where.
 struct Packed : Weights {
   const void *q, *scales, *zeros, *offsets;
@@ -160,6 +204,7 @@ const Weights* take(const Source& source, long n, long k, long bits, long block)
     return nullptr;
   }
   const std::lock_guard<std::mutex> lock(mutex);
+  packed->data = share(packed->data, packed->tiles * packed->tile_bytes());
   packed->next = all;
   return all = packed;
 }
@@ -171,7 +216,7 @@ void give_back(const Weights* weights) {
     if (packed != weights) continue;
     if (--packed->users > 0) return;
     *link = packed->next;
-    memory::give_back(packed->data);
+    leave(packed->data);
     delete packed;
     return;
   }
