@@ -8,13 +8,13 @@ import sys
 from collections.abc import Sequence
 
 from exporters.cache import Cache, cache_root
-from exporters.commands import FAILURE, model, starter, verify
+from exporters.commands import FAILURE, export, model, package, starter, verify
 from exporters.errors import ExportError
 from exporters.progress import Progress
 from nsedge.errors import NsedgeError
 from nsedge.version import VERSION
 
-COMMANDS = (starter, model, verify)
+COMMANDS = (starter, model, export, package, verify)
 """In the order in which --help lists them."""
 
 

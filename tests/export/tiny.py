@@ -100,9 +100,7 @@ MODELS: dict[str, Callable[[], Any]] = {
     "gpt_neox": _sized(
         "GPTNeoXForCausalLM", "GPTNeoXConfig", num_key_value_heads=None, rotary_pct=0.25
     ),
-    "gpt2": _sized(
-        "GPT2LMHeadModel", "GPT2Config", num_key_value_heads=None, n_inner=96
-    ),
+    "gpt2": _sized("GPT2LMHeadModel", "GPT2Config", num_key_value_heads=None, n_inner=96),
     "opt": _sized(
         "OPTForCausalLM",
         "OPTConfig",
