@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,13 +21,12 @@ ANSWER_TOKENS = 48
 def measure(
     reference: Runner, variant: Runner, passages: Sequence[Sequence[int]], *, text_sha256: str
 ) -> Fidelity:
-    """Run both over every passage, each from an empty cache and as far as there is room."""
+    """Run both over every passage, in pieces that there is room for, each from an empty cache."""
     kl: list[float] = []
     agree: list[bool] = []
     loss = {"reference": 0.0, "variant": 0.0}
     predicted = 0
-    for passage in passages:
-        ids = list(passage)[: reference.capacity]
+    for ids in _pieces(passages, min(reference.capacity, variant.capacity)):
         wanted, got = reference.log_probs(ids), variant.log_probs(ids)
         kl.extend(divergence(w, g) for w, g in zip(wanted, got, strict=True))
         agree.extend((wanted.argmax(-1) == got.argmax(-1)).tolist())
@@ -43,6 +42,14 @@ def measure(
         perplexity_fp32=round(float(np.exp(loss["reference"] / predicted)), 4),
         text_sha256=text_sha256,
     )
+
+
+def _pieces(passages: Sequence[Sequence[int]], room: int) -> Iterator[list[int]]:
+    for passage in passages:
+        for begin in range(0, len(passage), room):
+            piece = list(passage[begin : begin + room])
+            if len(piece) > 1:  # a single token predicts nothing
+                yield piece
 
 
 def divergence(wanted: NDArray[np.float32], got: NDArray[np.float32]) -> float:
