@@ -22,6 +22,7 @@ pytestmark = pytest.mark.export
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 REPOSITORY = "org/Tiny"
+PINNED = (REPOSITORY, "--revision", "v1", "--scheme", "fp32")
 BYTES = "application/octet-stream"
 TOKEN = "hf_thisisasecretofsomebody"
 EXTRA = {"consolidated.safetensors": b"twice", "original/weights.bin": b"old", "notes.txt": b"-"}
@@ -148,7 +149,7 @@ def test_a_hub_id_becomes_a_bundle_and_works_offline_after(hub: Hub, tmp_path: P
 
 
 def test_a_token_goes_to_the_hub_and_into_nothing_that_is_kept(hub: Hub, tmp_path: Path) -> None:
-    result = export(tmp_path, hub.endpoint, REPOSITORY, "--scheme", "fp32", HF_TOKEN=TOKEN)
+    result = export(tmp_path, hub.endpoint, *PINNED, HF_TOKEN=TOKEN)
     assert result.returncode == 0, result.stderr
     assert f"Bearer {TOKEN}" in hub.tokens
     assert TOKEN not in result.stdout + result.stderr
@@ -159,7 +160,7 @@ def test_a_token_goes_to_the_hub_and_into_nothing_that_is_kept(hub: Hub, tmp_pat
 
 def test_a_download_that_broke_off_goes_on_where_it_was(hub: Hub, tmp_path: Path) -> None:
     hub.breaks.add("model.safetensors")
-    result = export(tmp_path, hub.endpoint, REPOSITORY, "--scheme", "fp32")
+    result = export(tmp_path, hub.endpoint, *PINNED)
     assert result.returncode == 0, result.stderr
     half = len(hub.files["model.safetensors"]) // 2
     assert f"bytes={half}-" in hub.ranges

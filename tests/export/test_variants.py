@@ -147,8 +147,8 @@ def test_limits_fail_the_build_and_leave_nothing(
     assert "cpu-int8: kl is " in told
     assert "cpu-int8-kv8" not in told
     assert not out.parent.exists()
-    arguments = ("package", str(exported), "--name", "tiny", "--threshold", "kl")
-    assert "[VARIANT.]MEASURE=NUMBER" in answer(capsys, *arguments, status=1)["error"]
+    wrong = ("package", str(exported), "--name", "tiny", "--threshold", "kl")
+    assert "[VARIANT.]MEASURE=NUMBER" in answer(capsys, *wrong, status=1)["error"]
 
 
 def test_verify_measures_texts_and_answers_prompts(
