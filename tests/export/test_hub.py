@@ -161,7 +161,13 @@ def test_a_token_goes_to_the_hub_and_into_nothing_that_is_kept(hub: Hub, tmp_pat
 def test_a_download_that_broke_off_goes_on_where_it_was(hub: Hub, tmp_path: Path) -> None:
     hub.breaks.add("model.safetensors")
     result = export(tmp_path, hub.endpoint, *PINNED)
+    assert result.returncode == 1
+    assert "Connection broken" in json.loads(result.stdout)["error"]
+    assert "Traceback" not in result.stderr
+    hub.served.clear()
+    result = export(tmp_path, hub.endpoint, *PINNED)
     assert result.returncode == 0, result.stderr
+    assert hub.served == ["model.safetensors"]
     half = len(hub.files["model.safetensors"]) // 2
     assert f"bytes={half}-" in hub.ranges
     assert not hub.breaks
