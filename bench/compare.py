@@ -36,8 +36,9 @@ from bench.workload import Writer
 from exporters.cache import Cache, cache_root, home
 from exporters.package import variant_digest
 from exporters.progress import Progress
-from exporters.recipe import LINKS, runner_of
+from exporters.recipe import LINKS
 from exporters.runner import Runner
+from exporters.stages import runner_of
 from exporters.starter import NAME, export_starter
 from exporters.texts import fidelity_passages, fidelity_text_sha256
 from exporters.verify import reader_of

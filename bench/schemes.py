@@ -25,8 +25,9 @@ import msgspec
 from bench.report import Noise, emit, say
 from bench.step import GREEDY, Bench
 from exporters.cache import Cache, cache_root
+from exporters.orders import one_variant
 from exporters.progress import Progress
-from exporters.schemes import SCHEMES
+from exporters.schemes import SCHEMES, Device, KvFormat
 from exporters.starter import export_starter
 from nsedge.bundle import Bundle, Variant
 from nsedge.runtime.residency import Resident
@@ -57,7 +58,8 @@ def open_entries(folder: Path, schemes: list[str], rows: int, options: Any) -> l
     )
     entries = []
     for scheme in schemes:
-        path = export_starter(cache, folder / scheme, scheme=SCHEMES[scheme]).bundle
+        order = one_variant(SCHEMES[scheme], KvFormat.FLOAT32, Device.CPU)
+        path = export_starter(cache, folder / scheme, variants=(order,)).bundle
         bundle = Bundle.open(path)
         for variant in bundle.manifest.variants:
             resident = Resident(

@@ -28,6 +28,7 @@ ROWWISE = frozenset(
 
 def clean(graph: Graph) -> Counter[str]:
     """All passes, in place; the count of each kind of node that is left."""
+    open_gemms(graph)
     norm_before_swap(graph)
     bypass_reshapes(graph)
     fix_head_shapes(graph)
@@ -43,6 +44,57 @@ def clean(graph: Graph) -> Counter[str]:
     name_norms(graph)
     graph.prune()
     return Counter(node.op_type for node in graph.nodes)
+
+
+def open_gemms(graph: Graph) -> None:
+    """A product and a sum in the place of Gemm, as every other projection is written.
+
+    Gemm takes rows, so the trace flattens [B, S, K] before it and cubes [B S, N] after it: where it
+    does both, neither is needed.
+    """
+    made, readers = graph.producers(), graph.consumers()
+    for node in [n for n in graph.nodes if _is_projection(graph, n)]:
+        source, weight, bias = node.input
+        output = node.output[0]
+        before, after = made.get(source), readers[output]
+        if before is not None and len(after) == 1 and _is_flattened(graph, made, before, after[0]):
+            source = before.input[0]
+            graph.rename_uses(after[0].output[0], output)
+        if attribute(node, "transB", 0):
+            turned = np.ascontiguousarray(graph.weights[weight].T)
+            weight = graph.constant(f"{node.name}/weight", turned)
+        product = f"{node.name}/product"
+        graph.replace(
+            node,
+            helper.make_node("MatMul", [source, weight], [product], name=node.name),
+            helper.make_node("Add", [product, bias], [output], name=f"{node.name}/add"),
+        )
+
+
+def _is_projection(graph: Graph, node: NodeProto) -> bool:
+    return (
+        node.op_type == "Gemm"
+        and len(node.input) == 3
+        and all(name in graph.weights for name in node.input[1:])
+        and not attribute(node, "transA", 0)
+        and (attribute(node, "alpha", 1.0), attribute(node, "beta", 1.0)) == (1.0, 1.0)
+    )
+
+
+def _is_flattened(
+    graph: Graph, made: dict[str, NodeProto], before: NodeProto, after: NodeProto
+) -> bool:
+    """Whether `before` makes rows of three axes and `after` makes those three axes of rows."""
+    if (before.op_type, after.op_type) != ("Reshape", "Reshape"):
+        return False
+    rows, cube = made.get(before.input[1]), made.get(after.input[1])
+    if rows is None or cube is None or (rows.op_type, cube.op_type) != ("Concat", "Concat"):
+        return False
+    leading = graph.weights.get(rows.input[0])
+    sizes = [made.get(name) for name in cube.input]
+    measured = [size is not None and size.op_type == "Unsqueeze" for size in sizes]
+    flat = len(rows.input) == 2 and leading is not None and leading.tolist() == [-1]
+    return flat and measured == [True, True, False]
 
 
 def norm_before_swap(graph: Graph) -> None:

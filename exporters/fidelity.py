@@ -2,32 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
+from exporters.records import GoldenResult
 from exporters.runner import Runner
-from exporters.texts import fidelity_text_sha256
+from exporters.texts import TextReader
 from nsedge.bundle import Fidelity, GoldenPrompt
 
 GOLDEN_TOKENS = 24
-GOLDEN_MIN_TOP1 = 0.85
-"""Share of golden tokens that must stay most probable. Kernels round activations differently on
-other instruction sets, which moves near-ties; the default scheme shows 0.97 for the starter."""
-GOLDEN_MAX_DIFFERENCE = 0.2
-"""Mean absolute difference of log-probability (nats) allowed; the starter shows 0.075."""
 
 
-def measure(reference: Runner, variant: Runner, passages: Sequence[Sequence[int]]) -> Fidelity:
-    """Run both over every passage, each from an empty cache and as far as there is room."""
+ANSWER_TOKENS = 48
+
+
+def measure(
+    reference: Runner, variant: Runner, passages: Sequence[Sequence[int]], *, text_sha256: str
+) -> Fidelity:
+    """Run both over every passage, in pieces that there is room for, each from an empty cache."""
     kl: list[float] = []
     agree: list[bool] = []
     loss = {"reference": 0.0, "variant": 0.0}
     predicted = 0
-    for passage in passages:
-        ids = list(passage)[: reference.capacity]
+    for ids in _pieces(passages, min(reference.capacity, variant.capacity)):
         wanted, got = reference.log_probs(ids), variant.log_probs(ids)
         kl.extend(divergence(w, g) for w, g in zip(wanted, got, strict=True))
         agree.extend((wanted.argmax(-1) == got.argmax(-1)).tolist())
@@ -41,8 +40,16 @@ def measure(reference: Runner, variant: Runner, passages: Sequence[Sequence[int]
         top1=round(float(np.mean(agree)), 4),
         perplexity=round(float(np.exp(loss["variant"] / predicted)), 4),
         perplexity_fp32=round(float(np.exp(loss["reference"] / predicted)), 4),
-        text_sha256=fidelity_text_sha256(),
+        text_sha256=text_sha256,
     )
+
+
+def _pieces(passages: Sequence[Sequence[int]], room: int) -> Iterator[list[int]]:
+    for passage in passages:
+        for begin in range(0, len(passage), room):
+            piece = list(passage[begin : begin + room])
+            if len(piece) > 1:  # a single token predicts nothing
+                yield piece
 
 
 def divergence(wanted: NDArray[np.float32], got: NDArray[np.float32]) -> float:
@@ -54,16 +61,8 @@ def divergence(wanted: NDArray[np.float32], got: NDArray[np.float32]) -> float:
 def continue_greedily(
     reference: Runner, text: str, prompt_ids: Sequence[int], ends: Sequence[int]
 ) -> GoldenPrompt:
-    """The most probable token again and again, up to an end of sequence."""
-    chosen: list[int] = []
-    log_probs: list[float] = []
-    row = reference.log_probs(list(prompt_ids))[-1]
-    while True:
-        chosen.append(int(row.argmax()))
-        log_probs.append(round(float(row.max()), 5))
-        if len(chosen) == GOLDEN_TOKENS or chosen[-1] in ends:
-            break
-        row = reference.next_log_probs(chosen[-1])
+    """What `greedy` chooses, as a golden prompt."""
+    chosen, log_probs = greedy(reference, prompt_ids, ends, most=GOLDEN_TOKENS)
     return GoldenPrompt(
         text=text,
         prompt_ids=tuple(prompt_ids),
@@ -72,19 +71,37 @@ def continue_greedily(
     )
 
 
-@dataclass(frozen=True, kw_only=True)
-class GoldenResult:
-    """How the golden prompts came out, teacher-forced."""
+def greedy(
+    runner: Runner, prompt_ids: Sequence[int], ends: Sequence[int], *, most: int
+) -> tuple[list[int], list[float]]:
+    """The most probable token again and again, up to an end of sequence; and its log-probability.
 
-    tokens: int
-    top1: float
-    difference: float
-    """Mean absolute difference of the continuation tokens' log-probabilities, in nats."""
+    At most `most` tokens, and no more than there is room for.
+    """
+    chosen: list[int] = []
+    log_probs: list[float] = []
+    row = runner.log_probs(list(prompt_ids))[-1]
+    most = min(most, runner.capacity - len(prompt_ids))
+    while True:
+        chosen.append(int(row.argmax()))
+        log_probs.append(round(float(row.max()), 5))
+        if len(chosen) >= most or chosen[-1] in ends:
+            return chosen, log_probs
+        row = runner.next_log_probs(chosen[-1])
 
-    @property
-    def passed(self) -> bool:
-        """Within the stated tolerances."""
-        return self.top1 >= GOLDEN_MIN_TOP1 and self.difference <= GOLDEN_MAX_DIFFERENCE
+
+def answers(
+    runner: Runner, reader: TextReader, prompts: Sequence[str], ends: Sequence[int]
+) -> tuple[str, ...]:
+    """What the graph says to each prompt, greedily; "" to one that there is no room for."""
+    said = []
+    for prompt in prompts:
+        turn = [{"role": "user", "content": prompt}]
+        ids = reader.encode(reader.chat(turn, add_generation_prompt=True))
+        room = len(ids) < runner.capacity
+        chosen = greedy(runner, ids, ends, most=ANSWER_TOKENS)[0] if room else []
+        said.append(reader.tokenizer.decode(chosen, skip_special_tokens=True))
+    return tuple(said)
 
 
 def run_golden(runner: Runner, prompts: Sequence[GoldenPrompt]) -> GoldenResult:

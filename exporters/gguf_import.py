@@ -12,7 +12,7 @@ from exporters.gguf_file import GgufFile, Metadata
 from exporters.gguf_folder import licence_of, write_description
 from exporters.gguf_graph import make_reference
 from exporters.gguf_tokenizer import end_tokens
-from exporters.recipe import Route
+from exporters.route import Route
 from exporters.schemes import DEFAULT_SCHEME, SCHEMES, Scheme
 from exporters.source import Source
 from exporters.x4 import find_blocks

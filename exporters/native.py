@@ -31,21 +31,21 @@ HEAD_MULTIPLE = 16
 WIDEST_HEAD = 512
 
 
-def write_native(graph: Path, target: Path) -> bool:
-    """Rewrite the model at `graph` to `target`, beside it; False where it has no native form.
+def write_native(graph: Path, target: Path) -> str | None:
+    """Rewrite the model at `graph` to `target`, beside it; where it has no native form, why not.
 
     All attention has to be rewritten or none of the graph is: the cache has one type, and nothing
     else may ask for the rows' lengths.
     """
     model = onnx.load(graph, load_external_data=False)
     rewriting = _Rewriting(model)
-    if not rewriting.attention():
-        return False
+    if (reason := rewriting.attention()) is not None:
+        return reason
     rewriting.matmuls()
     rewriting.tied_embeddings()
     rewriting.finish()
     target.write_bytes(model.SerializeToString())
-    return True
+    return None
 
 
 @dataclass(frozen=True)
@@ -63,14 +63,17 @@ class _Rewriting:
         self._model = model
         self._nodes = list(model.graph.node)
 
-    def attention(self) -> bool:
-        """Replace every attention node, if each has a form."""
+    def attention(self) -> str | None:
+        """Replace every attention node, if each has a form; else why one has none."""
         nodes = [n for n in self._nodes if n.op_type == "GroupQueryAttention"]
-        if not nodes or not all(self._is_plain(node) for node in nodes):
-            return False
+        if not nodes:
+            return "it has no attention"
+        for node in nodes:
+            if (reason := self._why_not(node)) is not None:
+                return reason
         for node in nodes:
             self._replace(node, _cached_attention(node))
-        return True
+        return None
 
     def matmuls(self) -> None:
         """Replace every product of blocks, with the gate before it and the offsets after it."""
@@ -141,23 +144,24 @@ class _Rewriting:
             return None
         return _Shift(after[0], other.input[1]) if cubed.input[0] == node.input[0] else None
 
-    def _is_plain(self, node: NodeProto) -> bool:
-        """Packed, rotary, causal over all tokens, and nothing else."""
-        heads = attribute(node, "num_heads"), attribute(node, "kv_num_heads")
+    def _why_not(self, node: NodeProto) -> str | None:
+        """What keeps attention from being packed, rotary, causal over all tokens, and no more."""
+        if attribute(node, "do_rotary") != 1 or attribute(node, "rotary_interleaved", 0):
+            return "positions do not enter by the operator's rotary embedding in every layer"
         given = {a.name for a in node.attribute if helper.get_attribute_value(a) not in (0, -1)}
+        if more := given - PLAIN_ATTENTION:
+            return f"its attention has {', '.join(sorted(more))}"
         inputs = [bool(name) for name in node.input]
-        wanted = [True, False, False, True, True, True, True, True, True]
-        return (
-            given <= PLAIN_ATTENTION
-            and attribute(node, "do_rotary") == 1
-            and not attribute(node, "rotary_interleaved", 0)
-            and all(heads)
-            and bool(attribute(node, "scale"))
-            and inputs[:9] == wanted
-            and not any(inputs[9:])
-            and self._head_size(node) % HEAD_MULTIPLE == 0
-            and self._head_size(node) <= WIDEST_HEAD
-        )
+        if inputs[1] or inputs[2]:
+            return "something is done to keys or queries before the rotary embedding"
+        if not all(inputs[i] for i in (0, 3, 4, 5, 6, 7, 8)) or any(inputs[9:]):
+            return "its attention has further inputs"
+        if not all(attribute(node, name) for name in ("num_heads", "kv_num_heads", "scale")):
+            return "its attention does not state heads and scale"
+        size = self._head_size(node)
+        if size % HEAD_MULTIPLE or size > WIDEST_HEAD:
+            return f"its heads are {size} wide"
+        return None
 
     def _head_size(self, node: NodeProto) -> int:
         value = next(i for i in self._model.graph.input if i.name == node.input[3])

@@ -10,24 +10,27 @@ from pathlib import Path
 
 import msgspec
 
+from exporters.build_report import REPORT_FILE, REPORT_PAGE, report_json, report_page
 from exporters.cache import new_directory
 from exporters.errors import ExportError
 from exporters.records import (
     DATA_FILE,
     GRAPH_FILE,
     NATIVE_FILE,
-    ReferenceRecord,
-    native_record,
+    NATIVE_SUFFIX,
+    Exported,
+    ExportedVariant,
+    native_form,
 )
-from exporters.source import Source
+from exporters.schemes import promise_of
+from exporters.source import LICENCE_FILE, LINEAGE_FILE, Source
+from exporters.thresholds import Overrides, check_names, form_names, limits_of
+from exporters.verdict import Check, Verdict
 from nsedge.bundle import (
     FORMAT,
     FORMAT_VERSION,
     Bundle,
-    Fidelity,
     FileEntry,
-    GoldenPrompt,
-    KvLayout,
     Manifest,
     Provenance,
     Tokenizer,
@@ -42,62 +45,79 @@ from nsedge.version import VERSION
 GOLDEN_FILE = "golden.json"
 TOKENIZER_FILE = "tokenizer.json"
 TEMPLATE_FILE = "chat_template.jinja"
-LICENCE_FILE = "LICENSE"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Parts:
-    """All that goes into a bundle; `graph` is the directory of its graph and weights."""
+class Product:
+    """What an export made: its graphs' directories by variant, and the folder of the model.
 
-    name: str
-    scheme: str
+    Of `source` only the `SMALL_FILES` are read.
+    """
+
+    exported: Exported
     source: Source
-    record: ReferenceRecord
-    graph: Path
-    golden: tuple[GoldenPrompt, ...]
-    fidelity: Fidelity
-    libraries: dict[str, str]
-    device: str = "cpu"
-    native: Fidelity | None = None
-    """Of the graph's form on the daemon's own operators; None leaves that out of the bundle."""
-
-    @property
-    def variant(self) -> str:
-        """The variant's name, and its directory's."""
-        suffix = {"float32": "", "float16": "-fp16", "int8": "-kv8"}[self.record.kv.dtype]
-        return f"{self.device}-{self.scheme}{suffix}"
-
-    @property
-    def kv(self) -> KvLayout:
-        """The cache, its scales by their place in the bundle."""
-        kv = self.record.kv
-        if kv.scales is None:
-            return kv
-        return msgspec.structs.replace(kv, scales=f"{self.variant}/{kv.scales}")
+    folders: dict[str, Path]
 
 
-def write_bundle(parts: Parts, out: Path, *, replace: bool) -> bool:
-    """Write the bundle; False where the very same is there already.
+def package(
+    product: Product, out: Path, *, name: str, overrides: Overrides, replace: bool
+) -> tuple[bool, Verdict]:
+    """Write the bundle `name`; whether it was not there already, and how its variants are.
 
     Raises:
-        ExportError: something else is at `out` and `replace` is not set.
+        ExportError: a variant is farther from fp32 than it may be, or something else is at `out`
+            and `replace` is not set.
     """
-    contents = _contents(parts)
-    manifest = _manifest(parts, contents)
+    exported = product.exported
+    check_names(overrides, form_names(variant.name for variant in exported.variants))
+    verdict = _verdict(product, name, overrides)
+    if not verdict.passed:
+        told = [f"{c.variant}: {reason}" for c in verdict.checks for reason in c.failures]
+        raise ExportError(f"not packaged: {'; '.join(told)}; --threshold sets other limits")
+    contents = _contents(product, verdict)
+    manifest = _manifest(product, contents, name, overrides)
     existing = _existing(out)
     if existing is not None and _same(existing, manifest):
-        return False
-    check_place(out, parts.name, parts.source.origin, replace=replace)
+        return False, verdict
+    check_place(out, name, exported.origin, replace=replace)
     with new_directory(out) as folder:
-        for name, content in contents.items():
-            target = folder / name
+        for path, content in contents.items():
+            target = folder / path
             target.parent.mkdir(exist_ok=True)
             if isinstance(content, Path):
                 shutil.copyfile(content, target)
             else:
                 target.write_bytes(content)
         write_manifest(folder, manifest)
-    return True
+    return True, verdict
+
+
+def _verdict(product: Product, name: str, overrides: Overrides) -> Verdict:
+    exported = product.exported
+    checks = []
+    for made in exported.variants:
+        trials = [trial for trial in (made.native, made.trial) if trial is not None]
+        for variant, trial in zip(_forms(made), trials, strict=True):
+            limits = limits_of(variant.name, promise_of(variant), overrides)
+            check = Check(
+                variant=variant.name,
+                limits=limits,
+                golden=trial.golden,
+                recorded=trial.fidelity,
+                measured=None,
+                answers=trial.answers,
+            )
+            checks.append(check)
+    return Verdict(
+        name=name,
+        checks=tuple(checks),
+        skipped={},
+        prompts=exported.prompts,
+        answers=exported.answers,
+        difference=exported.difference,
+        recorded_difference=exported.recorded_difference,
+        overrides=dict(overrides),
+    )
 
 
 def check_place(out: Path, name: str, origin: str, *, replace: bool) -> None:
@@ -124,27 +144,32 @@ def variant_digest(bundle: Bundle) -> str:
     return hashlib.sha256("".join(hashes).encode()).hexdigest()
 
 
-def _contents(parts: Parts) -> dict[str, Path | bytes]:
+def _contents(product: Product, verdict: Verdict) -> dict[str, Path | bytes]:
     """Every file but the manifest: where it is, or what it says."""
+    golden = msgspec.json.encode(product.exported.golden)
     contents: dict[str, Path | bytes] = {
-        TOKENIZER_FILE: parts.source.tokenizer_file,
-        GOLDEN_FILE: msgspec.json.format(msgspec.json.encode(parts.golden), indent=1) + b"\n",
+        TOKENIZER_FILE: product.source.tokenizer_file,
+        GOLDEN_FILE: msgspec.json.format(golden, indent=1) + b"\n",
+        REPORT_FILE: report_json(verdict),
+        REPORT_PAGE: report_page(verdict).encode(),
     }
-    native = () if parts.native is None else (NATIVE_FILE,)
-    for name in (GRAPH_FILE, DATA_FILE, *native):
-        contents[f"{parts.variant}/{name}"] = parts.graph / name
-    if (scales := parts.record.kv.scales) is not None:
-        contents[f"{parts.variant}/{scales}"] = parts.graph / scales
-    if template := parts.source.chat_template():
+    for variant in product.exported.variants:
+        native = () if variant.native is None else (NATIVE_FILE,)
+        scales = () if variant.kv.scales is None else (variant.kv.scales,)
+        for name in (GRAPH_FILE, DATA_FILE, *native, *scales):
+            contents[f"{variant.name}/{name}"] = product.folders[variant.name] / name
+    if template := product.source.chat_template():
         contents[TEMPLATE_FILE] = template.encode()
-    licence = parts.source.folder / LICENCE_FILE
-    if licence.is_file():
-        contents[LICENCE_FILE] = licence
+    for name in (LICENCE_FILE, LINEAGE_FILE):
+        if (path := product.source.folder / name).is_file():
+            contents[name] = path
     return contents
 
 
-def _manifest(parts: Parts, contents: dict[str, Path | bytes]) -> Manifest:
-    source, record, reader = parts.source, parts.record, parts.source.text_reader()
+def _manifest(
+    product: Product, contents: dict[str, Path | bytes], name: str, overrides: Overrides
+) -> Manifest:
+    source, exported, reader = product.source, product.exported, product.source.text_reader()
     tokenizer = Tokenizer(
         file=TOKENIZER_FILE,
         bos_token=reader.bos_token,
@@ -154,57 +179,61 @@ def _manifest(parts: Parts, contents: dict[str, Path | bytes]) -> Manifest:
     return Manifest(
         format=FORMAT,
         format_version=FORMAT_VERSION,
-        name=parts.name,
+        name=name,
         kind="causal-lm",
-        context_length=record.context_length,
-        vocab_size=record.vocab_size,
+        context_length=exported.context_length,
+        vocab_size=exported.vocab_size,
         eos_token_ids=source.eos_ids(reader),
         tokenizer=tokenizer,
         chat_template=TEMPLATE_FILE if TEMPLATE_FILE in contents else None,
         generation_defaults=source.defaults(),
-        variants=_variants(parts),
+        variants=tuple(form for variant in exported.variants for form in _forms(variant)),
         golden=GOLDEN_FILE,
-        provenance=_provenance(parts),
-        files={name: _entry(content) for name, content in sorted(contents.items())},
+        provenance=_provenance(product, overrides),
+        files={path: _entry(content) for path, content in sorted(contents.items())},
     )
 
 
-def _variants(parts: Parts) -> tuple[Variant, ...]:
+def _forms(made: ExportedVariant) -> tuple[Variant, ...]:
     """The faster one first: a daemon takes the first that it can run."""
+    kv = made.kv
+    if kv.scales is not None:
+        kv = msgspec.structs.replace(kv, scales=f"{made.name}/{kv.scales}")
     standard = Variant(
-        name=parts.variant,
-        device=parts.device,
-        scheme=parts.scheme,
-        graph=f"{parts.variant}/{GRAPH_FILE}",
-        io=parts.record.io,
-        kv=parts.kv,
-        fidelity=parts.fidelity,
+        name=made.name,
+        device=made.device,
+        scheme=made.scheme,
+        graph=f"{made.name}/{GRAPH_FILE}",
+        io=made.io,
+        kv=kv,
+        fidelity=made.trial.fidelity,
     )
-    if parts.native is None:
+    if made.native is None:
         return (standard,)
-    record = native_record(parts.record)
+    io, kv = native_form(made.io, kv)
     native = msgspec.structs.replace(
         standard,
-        name=f"{standard.name}-native",
-        graph=f"{parts.variant}/{NATIVE_FILE}",
+        name=f"{made.name}{NATIVE_SUFFIX}",
+        graph=f"{made.name}/{NATIVE_FILE}",
         requires=(REQUIREMENT,),
-        io=record.io,
-        kv=record.kv,
-        fidelity=parts.native,
+        io=io,
+        kv=kv,
+        fidelity=made.native.fidelity,
     )
     return native, standard
 
 
-def _provenance(parts: Parts) -> Provenance:
-    source = parts.source
+def _provenance(product: Product, overrides: Overrides) -> Provenance:
+    source, exported = product.source, product.exported
     return Provenance(
-        source=source.origin,
-        revision=source.revision,
+        source=exported.origin,
+        revision=exported.revision,
         architecture=source.architecture(),
-        parameters=source.parameters(),
+        parameters=exported.parameters,
         licence=source.licence(),
         created=datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z"),
-        exporter={"nsedge": VERSION, **parts.libraries},
+        exporter={"nsedge": VERSION, **exported.libraries},
+        thresholds=dict(overrides),
     )
 
 

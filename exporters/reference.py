@@ -17,6 +17,7 @@ from exporters.clean import clean
 from exporters.decoder_export import RAW_FILE, export_raw, quiet
 from exporters.errors import ExportError, Refused
 from exporters.graph import Graph
+from exporters.recorded import LOGITS_FILE, difference_from_recorded
 from exporters.records import GRAPH_FILE, ReferenceRecord
 from exporters.runner import Runner, log_softmax
 from exporters.source import Source
@@ -24,6 +25,8 @@ from nsedge.bundle import GraphIo, KvLayout
 
 MAX_DIFFERENCE = 2e-3
 """Log-probability (nats) that the graph may differ from PyTorch by: fp32 sums in another order."""
+RECORDED_ROOM = 2048
+"""Tokens of a recorded prompt that are compared."""
 CHECK_SEED = 20
 CHECK_LENGTHS = (23, 9, 31)
 CHECK_STEPS = 4
@@ -63,6 +66,14 @@ def make_reference(source: Source, out: Path, *, max_context: int) -> None:
     difference = compare(model, out / GRAPH_FILE, io=io, kv=kv)
     if not difference <= MAX_DIFFERENCE:
         raise ExportError(f"the exported graph differs from PyTorch by {difference:.2g} nats")
+    recorded = difference_from_recorded(
+        Runner(out / GRAPH_FILE, io=io, kv=kv, capacity=min(context, RECORDED_ROOM)), source.folder
+    )
+    if recorded is not None and not recorded <= MAX_DIFFERENCE:
+        raise ExportError(
+            f"the exported graph differs by {recorded:.2g} nats from the logits that came with the"
+            f" model ({LOGITS_FILE}); at most {MAX_DIFFERENCE:g}"
+        )
     ReferenceRecord(
         io=io,
         kv=kv,
@@ -70,6 +81,7 @@ def make_reference(source: Source, out: Path, *, max_context: int) -> None:
         vocab_size=model.get_output_embeddings().weight.shape[0],
         nodes=dict(nodes),
         difference=difference,
+        recorded_difference=recorded,
     ).write(out)
 
 

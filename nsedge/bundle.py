@@ -185,6 +185,8 @@ class Provenance(Strict, frozen=True, kw_only=True):
     """ISO 8601, UTC."""
     exporter: dict[str, str]
     """Package -> version."""
+    thresholds: dict[str, float] = {}
+    """Limits of the build that were asked for in the place of the usual ones; mostly none."""
 
 
 class Manifest(Strict, frozen=True, kw_only=True):

@@ -7,8 +7,18 @@ from pathlib import Path
 
 from exporters.cache import Cache
 from exporters.commands import Answer, Commands
-from exporters.commands.options import add_export_options, exported, place, positive
-from exporters.schemes import DEFAULT_SCHEME, SCHEMES, Device, KvFormat
+from exporters.commands.options import (
+    add_force,
+    add_json,
+    add_out,
+    add_thresholds,
+    add_variants,
+    exported,
+    place,
+    positive,
+    wanted_variants,
+)
+from exporters.schemes import DEFAULT_SCHEME
 
 UNSAID = f"the one that keeps the file's own integers, else {DEFAULT_SCHEME}"
 
@@ -21,7 +31,11 @@ def add(commands: Commands) -> None:
     parser.add_argument("file", type=Path, metavar="FILE.gguf")
     parser.add_argument("--name", help="the bundle's name (default: the file's)")
     parser.add_argument("--context", type=positive, help="longest context the bundle shall allow")
-    add_export_options(parser, scheme=None, unsaid=UNSAID)
+    add_out(parser)
+    add_variants(parser, scheme=None, unsaid=UNSAID)
+    add_thresholds(parser)
+    add_force(parser)
+    add_json(parser)
     parser.set_defaults(run=run)
 
 
@@ -29,19 +43,26 @@ def run(arguments: argparse.Namespace, cache: Cache) -> Answer:
     """Make the bundle."""
     from exporters.gguf_import import built, exact_scheme, gguf_source
     from exporters.hub import bundle_name
-    from exporters.recipe import MAX_CONTEXT, Order, export_bundle
+    from exporters.orders import MAX_CONTEXT, Order
+    from exporters.recipe import export_bundle
+    from exporters.thresholds import read_overrides
 
+    overrides = read_overrides(arguments.threshold)
     path = arguments.file.expanduser().absolute()
     name = bundle_name(arguments.name or path.stem, exact=arguments.name is not None)
     source = gguf_source(path, cache)
     order = Order(
         source=source,
-        name=name,
-        scheme=SCHEMES[arguments.scheme] if arguments.scheme else exact_scheme(source.file),
-        kv=KvFormat(arguments.kv),
-        device=Device(arguments.device),
+        variants=wanted_variants(arguments, exact_scheme(source.file)),
         max_context=arguments.context or MAX_CONTEXT,
         route=built(source.file),
     )
-    out = place(arguments, name)
-    return exported(export_bundle(order, out, cache=cache, replace=arguments.force))
+    report = export_bundle(
+        order,
+        place(arguments, name),
+        name=name,
+        cache=cache,
+        overrides=overrides,
+        replace=arguments.force,
+    )
+    return exported(report)

@@ -7,9 +7,11 @@ from pathlib import Path
 
 from exporters.cache import home
 from exporters.commands import SUCCESS, Answer
+from exporters.errors import ExportError
+from exporters.orders import VariantOrder, one_variant, variants_named
 from exporters.recipe import Report
 from exporters.report import export_lines, export_result
-from exporters.schemes import SCHEMES, Device, KvFormat
+from exporters.schemes import SCHEMES, Device, KvFormat, Scheme
 
 
 def add_json(parser: argparse.ArgumentParser) -> None:
@@ -17,37 +19,88 @@ def add_json(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print one JSON object")
 
 
-def add_export_options(
-    parser: argparse.ArgumentParser, *, scheme: str | None, unsaid: str = "%(default)s"
-) -> None:
-    """Where a bundle goes, and how its weights and its cache are kept.
+def add_force(parser: argparse.ArgumentParser) -> None:
+    """--force."""
+    parser.add_argument("--force", action="store_true", help="replace whatever is at --out")
 
-    `unsaid` tells what is taken where no scheme is named.
-    """
+
+def add_out(parser: argparse.ArgumentParser) -> None:
+    """--out of a bundle."""
     parser.add_argument(
         "--out", type=Path, help="where to put the bundle (default: $NSEDGE_HOME/bundles/NAME)"
     )
+
+
+def add_model(parser: argparse.ArgumentParser) -> None:
+    """Which model, and up to which context."""
+    parser.add_argument(
+        "model", metavar="PATH_OR_HUB_ID", help="a model folder, or a hub's ORG/NAME"
+    )
+    parser.add_argument("--revision", help="branch, tag or commit on the hub")
+    parser.add_argument("--context", type=positive, help="longest context the bundle shall allow")
+
+
+def add_variants(
+    parser: argparse.ArgumentParser, *, scheme: str | None, unsaid: str | None = None
+) -> None:
+    """In which variants: by --variants, or one by --scheme, --kv and --device.
+
+    `unsaid` tells what is taken where no scheme is named, and `scheme` is none.
+    """
+    parser.add_argument(
+        "--variants",
+        metavar="NAME,...",
+        help="several, as DEVICE-SCHEME: cpu-int8,cpu-x4,cuda-fp16,cuda-int4, or any scheme's own"
+        " name, with -kv8 behind it for an int8 cache; instead of --scheme, --kv and --device",
+    )
     parser.add_argument(
         "--scheme",
-        default=scheme,
         choices=SCHEMES,
-        help=f"(default: {unsaid}) "
+        help=f"(default: {unsaid or scheme}) "
         + "; ".join(f"{scheme.name}: {scheme.about}" for scheme in SCHEMES.values()),
     )
     parser.add_argument(
         "--kv",
-        default=KvFormat.FLOAT32.value,
         choices=[kv.value for kv in KvFormat],
         help="the key and value cache: int8 is a quarter of the memory, at a small loss",
     )
     parser.add_argument(
         "--device",
-        default=Device.CPU.value,
         choices=[device.value for device in Device],
-        help="what to make it for: cuda computes in float16 (not run on a GPU yet)",
+        help="what to make it for: cuda computes in float16",
     )
-    parser.add_argument("--force", action="store_true", help="replace whatever is at --out")
-    add_json(parser)
+    parser.set_defaults(default_scheme=scheme)
+
+
+def wanted_variants(
+    arguments: argparse.Namespace, unsaid: Scheme | None = None
+) -> tuple[VariantOrder, ...]:
+    """What `add_variants` was given; `unsaid` is the scheme where it names none, and knows none.
+
+    Raises:
+        ExportError: a name is not known, or both ways were used.
+    """
+    alone = [name for name in ("scheme", "kv", "device") if getattr(arguments, name) is not None]
+    if arguments.variants is None:
+        named = arguments.scheme or arguments.default_scheme
+        scheme = unsaid if unsaid is not None and named is None else SCHEMES[named]
+        kv = KvFormat(arguments.kv or KvFormat.FLOAT32)
+        return (one_variant(scheme, kv, Device(arguments.device or Device.CPU)),)
+    if alone:
+        raise ExportError(f"--variants names scheme, cache and device; --{alone[0]} does not go")
+    return variants_named(arguments.variants)
+
+
+def add_thresholds(parser: argparse.ArgumentParser) -> None:
+    """--threshold."""
+    parser.add_argument(
+        "--threshold",
+        action="append",
+        default=[],
+        metavar="[VARIANT.]MEASURE=NUMBER",
+        help="a limit in the place of what a scheme promises; the measures: kl, top1, perplexity"
+        " (times fp32's), golden (top-1 on golden prompts), golden_difference (nats)",
+    )
 
 
 def positive(text: str) -> int:

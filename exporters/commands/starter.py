@@ -6,8 +6,17 @@ import argparse
 
 from exporters.cache import Cache
 from exporters.commands import SUCCESS, Answer, Commands
-from exporters.commands.options import add_export_options, exported, place
-from exporters.schemes import SCHEMES, STARTER_SCHEME, Device, KvFormat
+from exporters.commands.options import (
+    add_force,
+    add_json,
+    add_out,
+    add_thresholds,
+    add_variants,
+    exported,
+    place,
+    wanted_variants,
+)
+from exporters.schemes import STARTER_SCHEME
 
 
 def add(commands: Commands) -> None:
@@ -18,13 +27,18 @@ def add(commands: Commands) -> None:
         action="store_true",
         help="only make the model folder (for fine-tuning, say) and print where it lies",
     )
-    add_export_options(parser, scheme=STARTER_SCHEME)
+    add_out(parser)
+    add_variants(parser, scheme=STARTER_SCHEME)
+    add_thresholds(parser)
+    add_force(parser)
+    add_json(parser)
     parser.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace, cache: Cache) -> Answer:
     """Make the starter's bundle, or its model folder."""
     from exporters.starter import NAME, export_starter, starter_source
+    from exporters.thresholds import read_overrides
 
     if arguments.print_model_folder:
         folder = str(starter_source(cache).folder)
@@ -32,9 +46,8 @@ def run(arguments: argparse.Namespace, cache: Cache) -> Answer:
     report = export_starter(
         cache,
         place(arguments, NAME),
-        scheme=SCHEMES[arguments.scheme],
-        kv=KvFormat(arguments.kv),
-        device=Device(arguments.device),
+        variants=wanted_variants(arguments),
+        overrides=read_overrides(arguments.threshold),
         replace=arguments.force,
     )
     return exported(report)

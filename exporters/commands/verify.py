@@ -7,22 +7,49 @@ from pathlib import Path
 
 from exporters.cache import Cache
 from exporters.commands import FAILURE, SUCCESS, Answer, Commands
-from exporters.commands.options import add_json
+from exporters.commands.options import add_json, add_thresholds
 
 
 def add(commands: Commands) -> None:
     """Enter the command."""
     parser = commands.add_parser("verify", help="check hashes, golden prompts and fidelity")
     parser.add_argument("bundle", type=Path, metavar="BUNDLE")
+    parser.add_argument(
+        "--text", type=Path, help="a plain text to measure over, too; the fp32 graph is needed"
+    )
+    parser.add_argument(
+        "--answers", action="store_true", help="let fp32 and each variant answer our prompts"
+    )
+    parser.add_argument(
+        "--prompts", type=Path, help="prompts to answer instead of ours, one a line"
+    )
+    parser.add_argument(
+        "--report", type=Path, metavar="FOLDER", help="write report.md and report.json there"
+    )
+    add_thresholds(parser)
     add_json(parser)
     parser.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace, cache: Cache) -> Answer:
     """Check the bundle."""
+    from exporters.build_report import write_report
     from exporters.report import verify_lines, verify_result
-    from exporters.verify import verify_bundle
+    from exporters.thresholds import read_overrides
+    from exporters.verify import Question, verify_bundle
+    from nsedge.bundle import Bundle
 
-    verdict = verify_bundle(arguments.bundle.expanduser().absolute(), cache)
+    path = arguments.bundle.expanduser().absolute()
+    question = Question(
+        text=arguments.text,
+        prompts=arguments.prompts,
+        answers=arguments.answers,
+        overrides=read_overrides(arguments.threshold),
+    )
+    verdict = verify_bundle(path, cache, question)
+    if arguments.report is not None:
+        write_report(verdict, arguments.report.expanduser().absolute(), bundle=path)
     status = SUCCESS if verdict.passed else FAILURE
-    return verify_result(verdict), verify_lines(verdict), status
+    bundle, files = str(path), len(Bundle.open(path).manifest.files)
+    result = verify_result(verdict, bundle=bundle, files=files)
+    return result, verify_lines(verdict, bundle=bundle, files=files), status

@@ -22,6 +22,9 @@ pytestmark = pytest.mark.export
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 REPOSITORY = "org/Tiny"
+PINNED = (REPOSITORY, "--revision", "v1", "--scheme", "fp32")
+BYTES = "application/octet-stream"
+TOKEN = "hf_thisisasecretofsomebody"
 EXTRA = {"consolidated.safetensors": b"twice", "original/weights.bin": b"old", "notes.txt": b"-"}
 
 
@@ -32,6 +35,10 @@ class Hub(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), _Answers)
         self.files = {path.name: path.read_bytes() for path in folder.iterdir()} | EXTRA
         self.served: list[str] = []
+        self.tokens: set[str | None] = set()
+        self.breaks: set[str] = set()
+        """Files whose next answer ends in the middle."""
+        self.ranges: list[str] = []
 
     @property
     def endpoint(self) -> str:
@@ -49,6 +56,7 @@ class _Answers(BaseHTTPRequestHandler):
 
     def _answer(self, *, with_body: bool) -> None:
         path = self.path.partition("?")[0]
+        self.server.tokens.add(self.headers.get("Authorization"))
         if path in (f"/api/models/{REPOSITORY}/revision/v1", f"/api/models/{REPOSITORY}"):
             names = [{"rfilename": name} for name in self.server.files]
             told = {"id": REPOSITORY, "sha": COMMIT, "siblings": names, "tags": []}
@@ -62,17 +70,28 @@ class _Answers(BaseHTTPRequestHandler):
             return
         if with_body:
             self.server.served.append(name)
-        self._send(self.server.files[name], with_body, kind="application/octet-stream")
+        if with_body and name in self.server.breaks:
+            self.server.breaks.remove(name)
+            self._send(self.server.files[name], with_body, kind=BYTES, broken=True)
+            return
+        self._send(self.server.files[name], with_body, kind=BYTES)
 
-    def _send(self, body: bytes, with_body: bool, *, kind: str) -> None:
-        self.send_response(200)
+    def _send(self, body: bytes, with_body: bool, *, kind: str, broken: bool = False) -> None:
+        wanted, begin = self.headers.get("Range"), 0
+        if wanted is not None:
+            self.server.ranges.append(wanted)
+            begin = int(wanted.removeprefix("bytes=").partition("-")[0])
+        self.send_response(200 if wanted is None else 206)
         self.send_header("Content-Type", kind)
-        self.send_header("Content-Length", str(len(body)))
+        self.send_header("Content-Length", str(len(body) - begin))
+        if wanted is not None:
+            self.send_header("Content-Range", f"bytes {begin}-{len(body) - 1}/{len(body)}")
         self.send_header("X-Repo-Commit", COMMIT)
         self.send_header("ETag", f'"{hashlib.sha1(body).hexdigest()}"')
         self.end_headers()
         if with_body:
-            self.wfile.write(body)
+            self.wfile.write(body[begin : len(body) // 2 if broken else None])
+        self.close_connection = broken
 
     def log_message(self, format: str, *args: Any) -> None:
         """Quiet."""
@@ -127,6 +146,34 @@ def test_a_hub_id_becomes_a_bundle_and_works_offline_after(hub: Hub, tmp_path: P
         HF_HUB_OFFLINE="1",
     )
     assert json.loads(offline.stdout)["made"] is False
+
+
+def test_a_token_goes_to_the_hub_and_into_nothing_that_is_kept(hub: Hub, tmp_path: Path) -> None:
+    result = export(tmp_path, hub.endpoint, *PINNED, HF_TOKEN=TOKEN)
+    assert result.returncode == 0, result.stderr
+    assert f"Bearer {TOKEN}" in hub.tokens
+    assert TOKEN not in result.stdout + result.stderr
+    kept = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert kept
+    assert [path for path in kept if TOKEN.encode() in path.read_bytes()] == []
+
+
+def test_a_download_that_broke_off_goes_on_where_it_was(hub: Hub, tmp_path: Path) -> None:
+    hub.breaks.add("model.safetensors")
+    result = export(tmp_path, hub.endpoint, *PINNED)
+    assert result.returncode == 1
+    assert "Connection broken" in json.loads(result.stdout)["error"]
+    assert "Traceback" not in result.stderr
+    half = len(hub.files["model.safetensors"]) // 2
+    # The hub's library keeps whole pieces of 10 MB: here is what it would have of a larger file.
+    (begun,) = (tmp_path / "hub").rglob("*.incomplete")
+    begun.write_bytes(hub.files["model.safetensors"][:half])
+    hub.served.clear()
+    result = export(tmp_path, hub.endpoint, *PINNED)
+    assert result.returncode == 0, result.stderr
+    assert hub.served == ["model.safetensors"]
+    assert f"bytes={half}-" in hub.ranges
+    assert not hub.breaks
 
 
 def test_a_hub_that_is_not_there_is_told_in_one_line(tmp_path: Path) -> None:

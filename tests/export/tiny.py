@@ -69,6 +69,45 @@ MODELS: dict[str, Callable[[], Any]] = {
         "Phi3ForCausalLM", "Phi3Config", hidden_size=128, partial_rotary_factor=0.5
     ),
     "mistral-window": _sized("MistralForCausalLM", "MistralConfig", sliding_window=WINDOW),
+    "gemma2": _sized(
+        "Gemma2ForCausalLM",
+        "Gemma2Config",
+        head_dim=32,
+        query_pre_attn_scalar=24,
+        sliding_window=WINDOW,
+        attn_logit_softcapping=5.0,
+        final_logit_softcapping=4.0,
+    ),
+    "granite": _sized(
+        "GraniteForCausalLM",
+        "GraniteConfig",
+        embedding_multiplier=3.0,
+        residual_multiplier=0.4,
+        attention_multiplier=0.2,
+        logits_scaling=2.0,
+    ),
+    "smollm3": _sized("SmolLM3ForCausalLM", "SmolLM3Config", no_rope_layers=[1, 0]),
+    "starcoder2": _sized("Starcoder2ForCausalLM", "Starcoder2Config", sliding_window=WINDOW),
+    "qwen3_moe": _sized(
+        "Qwen3MoeForCausalLM",
+        "Qwen3MoeConfig",
+        head_dim=32,
+        num_experts=4,
+        num_experts_per_tok=2,
+        moe_intermediate_size=32,
+        norm_topk_prob=True,
+    ),
+    "gpt_neox": _sized(
+        "GPTNeoXForCausalLM", "GPTNeoXConfig", num_key_value_heads=None, rotary_pct=0.25
+    ),
+    "gpt2": _sized("GPT2LMHeadModel", "GPT2Config", num_key_value_heads=None, n_inner=96),
+    "opt": _sized(
+        "OPTForCausalLM",
+        "OPTConfig",
+        num_key_value_heads=None,
+        ffn_dim=96,
+        word_embed_proj_dim=64,
+    ),
 }
 
 

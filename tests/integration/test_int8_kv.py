@@ -10,11 +10,12 @@ import pytest
 from numpy.typing import NDArray
 
 from exporters.cache import Cache, cache_root
+from exporters.orders import MAX_CONTEXT, one_variant
 from exporters.progress import Progress
-from exporters.recipe import Order, Stages, variant_record
 from exporters.records import GRAPH_FILE
 from exporters.runner import log_softmax
-from exporters.schemes import SCHEMES, STARTER_SCHEME, KvFormat
+from exporters.schemes import SCHEMES, STARTER_SCHEME, Device, KvFormat
+from exporters.stages import ReferenceStages, VariantStages
 from exporters.starter import NAME, starter_source
 from nsedge.bundle import Bundle, Variant
 from nsedge.runtime.executor import Executor, Source
@@ -34,11 +35,9 @@ def int8() -> Executor:
     """The int8 variant alone: measuring all of its fidelity belongs to exporting it."""
     cache = Cache(cache_root(), Progress(sys.__stderr__))
     scheme = SCHEMES[STARTER_SCHEME]
-    order = Order(source=starter_source(cache), name=NAME, scheme=scheme, kv=KvFormat.INT8)
-    stages = Stages(order, cache)
-    reference = stages.reference()
-    folder = stages.variant(reference)
-    record = variant_record(reference, folder)
+    reference = ReferenceStages(starter_source(cache), cache, max_context=MAX_CONTEXT)
+    stages = VariantStages(reference, one_variant(scheme, KvFormat.INT8, Device.CPU))
+    folder, record = stages.folder, stages.record
     variant = Variant(
         name=NAME, device="cpu", scheme=scheme.name, graph=GRAPH_FILE, io=record.io, kv=record.kv
     )

