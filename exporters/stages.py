@@ -23,7 +23,7 @@ from exporters.records import (
     VariantRecord,
     native_record,
 )
-from exporters.route import Route, library_versions
+from exporters.route import TRACED, Route, library_versions
 from exporters.runner import Runner
 from exporters.schemes import Device, KvFormat
 from exporters.source import Source
@@ -65,7 +65,9 @@ TRIAL_NAME = "trial.json"
 class ReferenceStages:
     """The fp32 graph of a model folder, and what it says."""
 
-    def __init__(self, source: Source, cache: Cache, *, max_context: int, route: Route) -> None:
+    def __init__(
+        self, source: Source, cache: Cache, *, max_context: int, route: Route = TRACED
+    ) -> None:
         self.source = source
         self.cache = cache
         self._route = route

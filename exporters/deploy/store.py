@@ -25,8 +25,8 @@ from nsedge.versions import MARK
 
 OWN_FOLDER = ".deploy"
 """Below the store: the histories of aliases, and the lock."""
-COMPANIONS = (f"{MANIFEST_FILE}.minisig", "report.md", "report.json")
-"""What may lie in a bundle without its manifest naming it."""
+SIGNATURE_FILE = f"{MANIFEST_FILE}.minisig"
+"""May lie in a bundle; the manifest, which it signs, does not name it."""
 PIECE = 2**20
 
 
@@ -163,9 +163,8 @@ def _fill(building: Path, candidate: Candidate, *, link: bool, done: Callable[[i
             done(entry.bytes)
         elif _copy(source / name, target, done) != entry.sha256:
             raise BundleInvalid(f"{source / name} changed while it was copied")
-    for name in COMPANIONS:
-        if (source / name).is_file():
-            shutil.copyfile(source / name, building / name)
+    if (source / SIGNATURE_FILE).is_file():
+        shutil.copyfile(source / SIGNATURE_FILE, building / SIGNATURE_FILE)
     (building / MANIFEST_FILE).write_bytes(candidate.manifest)
 
 

@@ -9,6 +9,8 @@ from __future__ import annotations
 import ctypes
 import functools
 import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
 from typing import Any
@@ -52,6 +54,22 @@ def register(options: Any, requires: tuple[str, ...]) -> None:
     """Let a session of these ONNX Runtime options find the operators that a variant requires."""
     if REQUIREMENT in requires:
         options.register_custom_ops_library(str(library()))
+
+
+@contextmanager
+def sharing(group: int) -> Iterator[None]:
+    """Have the sessions that this thread opens meanwhile share their packed weights with others
+    that were opened under the same `group`, from 1 on: those of one model's files."""
+    path = None if why_not() is not None else library()
+    if path is None:
+        yield
+        return
+    share = ctypes.CDLL(str(path)).nsedge_share
+    share(ctypes.c_size_t(group))
+    try:
+        yield
+    finally:
+        share(ctypes.c_size_t(0))
 
 
 def source_digest() -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -24,6 +25,8 @@ from nsedge.runtime.kv import KvBytes, KvMemory
 from nsedge.runtime.plan import KvCopy, KvSwap, StepPlan
 from nsedge.runtime.session import open_session
 from nsedge.runtime.speculation import MOST_DRAFTED
+
+_groups = itertools.count(1)
 
 
 def _unchanged() -> None:
@@ -71,7 +74,11 @@ class Executor(ABC):
         variant = source.variant
         self._io = variant.io
         self._open = partial(
-            open_session, device=variant.device, requires=variant.requires, captures=source.captures
+            open_session,
+            device=variant.device,
+            requires=variant.requires,
+            captures=source.captures,
+            shares=next(_groups),
         )
         self._graph = source.graph
         self._check_files = source.check

@@ -61,11 +61,13 @@ def open_session(
     requires: tuple[str, ...] = (),
     captures: bool = False,
     weights: Path | None = None,
+    shares: int = 0,
 ) -> Any:
     """A session of `graph` on `device`, with `threads` intra-op threads and what it `requires`.
 
     `captures` lets runs on a GPU be captured as CUDA graphs. `weights` is the directory of the
-    files that hold its weights, where that is not the graph's own.
+    files that hold its weights, where that is not the graph's own. Sessions of one model that were
+    given the same number, from 1 on, as `shares` hold packed weights once.
 
     Raises:
         DeviceUnavailable: where the device's provider is not the one in use.
@@ -92,7 +94,8 @@ def open_session(
         if weights is not None:
             options.add_session_config_entry(_WEIGHTS_FOLDER, str(weights))
             source = graph.read_bytes()
-        session = ort.InferenceSession(source, options, providers=[(provider, settings)])
+        with native.sharing(shares):
+            session = ort.InferenceSession(source, options, providers=[(provider, settings)])
     except Exception as error:  # ONNX Runtime's errors share no narrower base
         raise BundleInvalid(f"{graph} cannot be loaded: {error}") from error
     in_use = session.get_providers()[0]

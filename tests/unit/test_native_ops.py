@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -200,6 +201,28 @@ def test_a_table_and_the_head_that_is_tied_to_it_are_packed_once() -> None:
     )[0]
     summed = table.weight[[7, 63]] + x
     assert np.abs(found - summed @ table.weight.T).max() <= table.tolerance(summed).max()
+
+
+def test_sessions_of_a_group_hold_the_same_weights_once() -> None:
+    table = Matrix(4096, 4096, bits=8, block=32)  # 17 MiB when packed
+    x = rows_of(1, 4096)
+    opened = []
+    grown = []
+    for group in (7, 7, 7, 8, 9, 0, 0):  # the first ones also grow the heap
+        before = anonymous_mebibytes()
+        with native.sharing(group):
+            opened.append(table.open())
+        grown.append(anonymous_mebibytes() - before)
+    _, _, shared, *apart = grown
+    assert min(apart) - shared > 12
+    first = opened.pop(0).run(None, {"x": x})[0]
+    for session in opened:
+        np.testing.assert_array_equal(session.run(None, {"x": x})[0], first)
+
+
+def anonymous_mebibytes() -> float:
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("RssAnon")) / 1024
 
 
 def rows_node(table: Matrix) -> NodeProto:

@@ -48,9 +48,15 @@ struct Source {
   const float* offsets;
 };
 
+// Which sessions share what they pack: those that are opened by threads of the same group. NO_GROUP
+// shares with none.
+constexpr size_t NO_GROUP = 0;
+extern thread_local size_t own_group;
+
 // Packs, or takes what was packed from the same place: an embedding and a head that are tied share
-// one copy. So do sessions that pack the very same weights. Null where memory is short. `block` is a multiple of 32, `bits` 4 or 8. Blocks of 4-bit
-// weights are divided into blocks of 32. From any thread; each taker gives back once.
+// one copy, and so do sessions of one group that pack the very same. Null where memory is short.
+// `block` is a multiple of 32, `bits` 4 or 8. Blocks of 4-bit weights are divided into blocks of 32.
+// From any thread; each taker gives back once.
 const Weights* take(const Source& source, long n, long k, long bits, long block);
 void give_back(const Weights* weights);
 

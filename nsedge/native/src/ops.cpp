@@ -55,6 +55,11 @@ __attribute__((visibility("default"))) int nsedge_supported() {
          __builtin_cpu_supports("f16c");
 }
 
+// From now on, sessions that this thread opens share packed weights with those of the same group.
+__attribute__((visibility("default"))) void nsedge_share(size_t group) {
+  matmul::own_group = group;
+}
+
 // What ONNX Runtime calls when it is told to load this library.
 __attribute__((visibility("default"))) ort::Status* RegisterCustomOps(
     ort::SessionOptions* options, const ort::ApiBase* base) {

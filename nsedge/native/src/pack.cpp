@@ -1,8 +1,6 @@
 #include <cstring>
 #include <mutex>
 #include <new>
-#include <string_view>
-#include <unordered_map>
 
 #include "matmul.h"
 #include "memory.h"
@@ -126,65 +124,50 @@ bool pack(const Source& source, long n, long k, long bits, long block, Weights* 
   return true;
 }
 
-// Packed bytes in use, by what they hold: graphs over one file of weights are opened beside each
-// other, and each is one more reader of the same memory. Under the lock of what is packed.
-struct Readers {
-  size_t bytes, count;
+// Packed bytes, and how many weights read them: sessions of one group are opened over one file, each
+// with mappings of its own.
+struct Bytes {
+  int8_t* data;
+  size_t count, readers;
 };
-std::unordered_multimap<size_t, int8_t*> by_hash;
-std::unordered_map<int8_t*, Readers> readers;
 
-size_t hash_of(const int8_t* data, size_t bytes) {
-  return std::hash<std::string_view>()({reinterpret_cast<const char*>(data), bytes});
-}
-
-// The memory to read what `data` holds from: that of an earlier one, and then `data` is given back.
-int8_t* share(int8_t* data, size_t bytes) {
-  const size_t hash = hash_of(data, bytes);
-  const auto [first, last] = by_hash.equal_range(hash);
-  for (auto at = first; at != last; ++at) {
-    Readers& known = readers.at(at->second);
-    if (known.bytes != bytes || std::memcmp(at->second, data, bytes) != 0) continue;
-    memory::give_back(data);
-    known.count++;
-    return at->second;
-  }
-  by_hash.emplace(hash, data);
-  readers[data] = {bytes, 1};
-  return data;
-}
-
-// Gives the memory back with the last that reads it.
-void leave(int8_t* data) {
-  const auto known = readers.find(data);
-  if (--known->second.count > 0) return;
-  const auto [first, last] = by_hash.equal_range(hash_of(data, known->second.bytes));
-  for (auto at = first; at != last; ++at)
-    if (at->second == data) {
-      by_hash.erase(at);
-      break;
-    }
-  readers.erase(known);
-  memory::give_back(data);
-}
-
-// What is packed now, and from where.
+// What is packed now, by whom and from where.
 struct Packed : Weights {
   const void *q, *scales, *zeros, *offsets;
   long given_block;
-  size_t users;
+  size_t group, users;
+  Bytes* bytes;
   Packed* next;
 
   bool is_of(const Source& source, long n_, long k_, long bits_, long block_) const {
-    return q == source.q && scales == source.scales && zeros == source.zeros &&
-           offsets == source.offsets && n == n_ && k == k_ && bits == bits_ && given_block == block_;
+    return group == own_group && q == source.q && scales == source.scales &&
+           zeros == source.zeros && offsets == source.offsets && n == n_ && k == k_ &&
+           bits == bits_ && given_block == block_;
   }
 };
 
 std::mutex mutex;
 Packed* all = nullptr;
 
+// Has `packed` read what another one of its group holds, where that is the very same. Under the lock.
+void share(Packed* packed) {
+  Bytes* own = packed->bytes;
+  for (Packed* other = all; other != nullptr && packed->group != NO_GROUP; other = other->next) {
+    Bytes* theirs = other->bytes;
+    if (other->group != packed->group || theirs->count != own->count ||
+        std::memcmp(theirs->data, own->data, own->count) != 0)
+      continue;
+    memory::give_back(own->data);
+    delete own;
+    theirs->readers++;
+    packed->bytes = theirs, packed->data = theirs->data;
+    return;
+  }
+}
+
 }  // namespace
+
+thread_local size_t own_group = NO_GROUP;
 
 const Weights* take(const Source& source, long n, long k, long bits, long block) {
   {
@@ -198,13 +181,17 @@ const Weights* take(const Source& source, long n, long k, long bits, long block)
   // Only a session's own nodes read from one place, and it makes them one after the other: nobody
   // packs the same meanwhile.
   auto* packed = new (std::nothrow) Packed{
-      {}, source.q, source.scales, source.zeros, source.offsets, block, 1, nullptr};
-  if (packed == nullptr || !pack(source, n, k, bits, block, packed)) {
+      {}, source.q, source.scales, source.zeros, source.offsets, block, own_group, 1, nullptr, nullptr};
+  auto* bytes = new (std::nothrow) Bytes{};
+  if (packed == nullptr || bytes == nullptr || !pack(source, n, k, bits, block, packed)) {
     delete packed;
+    delete bytes;
     return nullptr;
   }
+  *bytes = {packed->data, static_cast<size_t>(packed->tiles * packed->tile_bytes()), 1};
+  packed->bytes = bytes;
   const std::lock_guard<std::mutex> lock(mutex);
-  packed->data = share(packed->data, packed->tiles * packed->tile_bytes());
+  share(packed);
   packed->next = all;
   return all = packed;
 }
@@ -216,7 +203,10 @@ void give_back(const Weights* weights) {
     if (packed != weights) continue;
     if (--packed->users > 0) return;
     *link = packed->next;
-    leave(packed->data);
+    if (--packed->bytes->readers == 0) {
+      memory::give_back(packed->bytes->data);
+      delete packed->bytes;
+    }
     delete packed;
     return;
   }
