@@ -161,14 +161,12 @@ def test_links_share_the_bytes_and_a_copy_does_not(home, bundles, command):
         assert mine.samefile(home.store / folder(bundle) / "cpu" / "model.onnx.data") is shared
 
 
-def test_a_signature_and_a_report_go_along(home, bundles, command):
+def test_a_signature_goes_along_and_nothing_else(home, bundles, command):
     (bundles[0] / "manifest.json.minisig").write_text("signed")
-    (bundles[0] / "report.md").write_text("good")
     (bundles[0] / "stray").write_text("not copied")
     command("deploy", bundles[0], "--offline")
     stored = home.store / folder(bundles[0])
     assert (stored / "manifest.json.minisig").read_text() == "signed"
-    assert (stored / "report.md").read_text() == "good"
     assert not (stored / "stray").exists()
 
 
