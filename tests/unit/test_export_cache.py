@@ -125,6 +125,12 @@ def test_a_directory_takes_its_name_only_when_it_is_whole(tmp_path: Path) -> Non
     assert left(tmp_path) == ["bundle"]
 
 
+def test_others_may_read_what_is_in_it(tmp_path: Path) -> None:
+    with new_directory(tmp_path / "made") as building:
+        (building / "weights").touch(mode=0o600)
+    assert (tmp_path / "made" / "weights").stat().st_mode & 0o777 == 0o644
+
+
 def test_the_old_directory_stays_until_the_new_one_is_whole(tmp_path: Path) -> None:
     path = tmp_path / "bundle"
     with new_directory(path) as building:

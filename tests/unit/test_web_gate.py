@@ -147,6 +147,12 @@ def test_a_head_of_many_fields_is_refused() -> None:
     assert answered("GET", "/live", **many).status == 400
 
 
+def test_an_expectation_that_nobody_knows_is_answered_with_an_id() -> None:
+    answer = answered("POST", CHAT, raw=b"{}", expect="tea")
+    assert answer.status == 417
+    assert answer.headers["x-request-id"].startswith("req-")
+
+
 def test_no_page_may_call_by_default() -> None:
     answer = answered("GET", "/v1/models", origin="http://a.example")
     assert answer.status == 200
