@@ -145,8 +145,8 @@ def new_directory(path: Path) -> Iterator[Path]:
     try:
         yield building
         building.chmod(0o755)
-        for path in building.rglob("*"):
-            path.chmod(path.stat().st_mode | (0o755 if path.is_dir() else 0o644))
+        for inside in building.rglob("*"):
+            inside.chmod(inside.stat().st_mode | (0o755 if inside.is_dir() else 0o644))
         _flush(building)
         _put_in_place(building, path)
     finally:
