@@ -7,7 +7,7 @@ import logging
 import socket
 import ssl
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from http import HTTPStatus
 
 from aiohttp import web
@@ -23,8 +23,11 @@ LINGER_S = 1.0
 MAX_LINGERING = 64
 """Surplus connections that get it; further ones are cut at once."""
 RETRY_AFTER_S = 1.0
+CONTINUE = "100-continue"
 TELL_S = 10.0
 """Between two lines about connections that were refused."""
+
+Answering = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 
 
 class Crowd:
@@ -44,6 +47,7 @@ class Crowd:
         """`runner` is set up; `traffic` counts those that are refused."""
         assert runner.server is not None
         self._server = runner.server
+        self._server.request_handler = expecting_nothing_else(self._server.request_handler)
         self._most = most
         self._traffic = traffic
         self._clock = clock
@@ -73,6 +77,25 @@ class Crowd:
     def left(self) -> None:
         """It has gone."""
         self._lingering -= 1
+
+
+def expecting_nothing_else(handler: Answering) -> Answering:
+    """`handler`, but for requests whose Expect is not 100-continue: aiohttp would answer those before
+    any middleware, with the header's text, or fail where that is not Unicode."""
+
+    async def handle(request: web.BaseRequest) -> web.StreamResponse:
+        if request.headers.get("Expect", CONTINUE).lower() == CONTINUE:
+            return await handler(request)
+        refusal = Refusal(code="invalid_request", message=f"only Expect: {CONTINUE} can be met")
+        answer = web.Response(
+            status=refusal.verdict.status,
+            body=refusal.plain_body(),
+            content_type="application/json",
+        )
+        answer.force_close()
+        return answer
+
+    return handle
 
 
 class _Surplus(asyncio.Protocol):

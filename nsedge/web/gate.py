@@ -101,9 +101,9 @@ def preflight_answer() -> web.Response:
 
 
 def mark(request: web.Request, response: web.StreamResponse, limits: WebLimits) -> None:
-    """Add what every answer carries; some are given before anybody labelled the request."""
+    """Add what every answer carries."""
     response.headers["Server"] = f"nsedge/{VERSION}"
-    response.headers["X-Request-Id"] = request.get(REQUEST_ID) or label(request)
+    response.headers["X-Request-Id"] = request[REQUEST_ID]
     response.headers["X-Content-Type-Options"] = "nosniff"
     if limits.cors_origins:
         response.headers["Vary"] = "Origin"

@@ -147,10 +147,22 @@ def test_a_head_of_many_fields_is_refused() -> None:
     assert answered("GET", "/live", **many).status == 400
 
 
-def test_an_expectation_that_nobody_knows_is_answered_with_an_id() -> None:
-    answer = answered("POST", CHAT, raw=b"{}", expect="tea")
-    assert answer.status == 417
-    assert answer.headers["x-request-id"].startswith("req-")
+@pytest.mark.parametrize("path", [CHAT, "/nowhere"])
+@pytest.mark.parametrize("wish", [b"tea", b"\xbe\xff"])
+def test_an_expectation_that_nobody_knows_is_refused(path: str, wish: bytes) -> None:
+    async def test(shim: Shim) -> None:
+        connection = await Connection.open(shim.port)
+        connection.writer.write(
+            b"POST %s HTTP/1.1\r\nHost: localhost\r\nExpect: %s\r\nContent-Length: 2\r\n\r\n{}"
+            % (path.encode(), wish)
+        )
+        answer = await connection.answer()
+        assert answer.status == 400
+        assert "100-continue" in answer.body.decode()
+        assert await connection.reader.read() == b""
+        await connection.close()
+
+    served(test)
 
 
 def test_no_page_may_call_by_default() -> None:
