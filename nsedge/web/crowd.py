@@ -80,8 +80,8 @@ class Crowd:
 
 
 def expecting_nothing_else(handler: Answering) -> Answering:
-    """`handler`, but for requests whose Expect is not 100-continue: aiohttp would answer those before
-    any middleware, with the header's text, or fail where that is not Unicode."""
+    """`handler`, but for requests whose Expect is not 100-continue: aiohttp would answer those
+    before any middleware, with the header's text, or fail where that is not Unicode."""
 
     async def handle(request: web.BaseRequest) -> web.StreamResponse:
         if request.headers.get("Expect", CONTINUE).lower() == CONTINUE:
