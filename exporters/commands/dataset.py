@@ -7,7 +7,7 @@ from pathlib import Path
 
 from exporters.cache import Cache
 from exporters.commands import SUCCESS, Answer, Commands
-from exporters.commands.options import add_json, positive
+from exporters.commands.options import add_base, add_json, positive
 from exporters.finetune.shapes import Shape
 
 
@@ -31,13 +31,7 @@ def add(commands: Commands) -> None:
         metavar="TRAIN.JSONL",
         help="where to put the examples",
     )
-    parser.add_argument(
-        "--base",
-        required=True,
-        metavar="MODEL",
-        help="the base: a model folder, or a hub's ORG/NAME",
-    )
-    parser.add_argument("--revision", help="branch, tag or commit of the base on the hub")
+    add_base(parser)
     parser.add_argument(
         "--format",
         default=Shape.AUTO.value,

@@ -7,17 +7,7 @@ from pathlib import Path
 
 from exporters.cache import Cache
 from exporters.commands import Answer, Commands
-from exporters.commands.options import (
-    add_force,
-    add_json,
-    add_out,
-    add_thresholds,
-    add_variants,
-    exported,
-    place,
-    positive,
-    wanted_variants,
-)
+from exporters.commands.options import add_bundle, make_bundle, positive, wanted_variants
 from exporters.schemes import DEFAULT_SCHEME
 
 UNSAID = f"the one that keeps the file's own integers, else {DEFAULT_SCHEME}"
@@ -31,11 +21,7 @@ def add(commands: Commands) -> None:
     parser.add_argument("file", type=Path, metavar="FILE.gguf")
     parser.add_argument("--name", help="the bundle's name (default: the file's)")
     parser.add_argument("--context", type=positive, help="longest context the bundle shall allow")
-    add_out(parser)
-    add_variants(parser, scheme=None, unsaid=UNSAID)
-    add_thresholds(parser)
-    add_force(parser)
-    add_json(parser)
+    add_bundle(parser, scheme=None, unsaid=UNSAID)
     parser.set_defaults(run=run)
 
 
@@ -44,10 +30,7 @@ def run(arguments: argparse.Namespace, cache: Cache) -> Answer:
     from exporters.gguf_import import built, exact_scheme, gguf_source
     from exporters.hub import bundle_name
     from exporters.orders import MAX_CONTEXT, Order
-    from exporters.recipe import export_bundle
-    from exporters.thresholds import read_overrides
 
-    overrides = read_overrides(arguments.threshold)
     path = arguments.file.expanduser().absolute()
     name = bundle_name(arguments.name or path.stem, exact=arguments.name is not None)
     source = gguf_source(path, cache)
@@ -57,12 +40,4 @@ def run(arguments: argparse.Namespace, cache: Cache) -> Answer:
         max_context=arguments.context or MAX_CONTEXT,
         route=built(source.file),
     )
-    report = export_bundle(
-        order,
-        place(arguments, name),
-        name=name,
-        cache=cache,
-        overrides=overrides,
-        replace=arguments.force,
-    )
-    return exported(report)
+    return make_bundle(order, arguments, name=name, cache=cache)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from exporters.cache import Cache
 from exporters.commands import SUCCESS, Answer, Commands
-from exporters.commands.options import add_json
+from exporters.commands.options import add_base, add_json
 from exporters.errors import ExportError
 
 if TYPE_CHECKING:
@@ -21,10 +21,7 @@ DTYPES = ("base", "float32", "float16", "bfloat16")
 def add(commands: Commands) -> None:
     """Enter the command."""
     parser = commands.add_parser("merge", help="put LoRA adapters into their base for good")
-    parser.add_argument(
-        "--base", required=True, metavar="MODEL", help="a model folder, or a hub's ORG/NAME"
-    )
-    parser.add_argument("--revision", help="branch, tag or commit of the base on the hub")
+    add_base(parser)
     parser.add_argument(
         "--adapter",
         required=True,

@@ -5,18 +5,41 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from exporters.cache import home
+from exporters.cache import Cache, home
 from exporters.commands import SUCCESS, Answer
 from exporters.errors import ExportError
-from exporters.orders import VariantOrder, one_variant, variants_named
-from exporters.recipe import Report
+from exporters.orders import Order, VariantOrder, one_variant, variants_named
+from exporters.recipe import Report, export_bundle
 from exporters.report import export_lines, export_result
 from exporters.schemes import SCHEMES, Device, KvFormat, Scheme
+from exporters.thresholds import read_overrides
 
 
 def add_json(parser: argparse.ArgumentParser) -> None:
     """--json."""
     parser.add_argument("--json", action="store_true", help="print one JSON object")
+
+
+def add_base(parser: argparse.ArgumentParser) -> None:
+    """The model that examples are for, and adapters."""
+    parser.add_argument(
+        "--base",
+        required=True,
+        metavar="MODEL",
+        help="the base: a model folder, or a hub's ORG/NAME",
+    )
+    parser.add_argument("--revision", help="branch, tag or commit of the base on the hub")
+
+
+def add_bundle(
+    parser: argparse.ArgumentParser, *, scheme: str | None, unsaid: str | None = None
+) -> None:
+    """All that says what the bundle of a model shall be, for `make_bundle`."""
+    add_out(parser)
+    add_variants(parser, scheme=scheme, unsaid=unsaid)
+    add_thresholds(parser)
+    add_force(parser)
+    add_json(parser)
 
 
 def add_force(parser: argparse.ArgumentParser) -> None:
@@ -119,6 +142,19 @@ def place(arguments: argparse.Namespace, name: str) -> Path:
     """Where the bundle `name` goes."""
     out: Path = arguments.out or home() / "bundles" / name
     return out.expanduser().absolute()
+
+
+def make_bundle(order: Order, arguments: argparse.Namespace, *, name: str, cache: Cache) -> Answer:
+    """Make the bundle `name` of `order` as the options of `add_bundle` say."""
+    report = export_bundle(
+        order,
+        place(arguments, name),
+        name=name,
+        cache=cache,
+        overrides=read_overrides(arguments.threshold),
+        replace=arguments.force,
+    )
+    return exported(report)
 
 
 def exported(report: Report) -> Answer:

@@ -6,16 +6,7 @@ import argparse
 
 from exporters.cache import Cache
 from exporters.commands import SUCCESS, Answer, Commands
-from exporters.commands.options import (
-    add_force,
-    add_json,
-    add_out,
-    add_thresholds,
-    add_variants,
-    exported,
-    place,
-    wanted_variants,
-)
+from exporters.commands.options import add_bundle, exported, place, wanted_variants
 from exporters.schemes import STARTER_SCHEME
 
 
@@ -27,11 +18,7 @@ def add(commands: Commands) -> None:
         action="store_true",
         help="only make the model folder (for fine-tuning, say) and print where it lies",
     )
-    add_out(parser)
-    add_variants(parser, scheme=STARTER_SCHEME)
-    add_thresholds(parser)
-    add_force(parser)
-    add_json(parser)
+    add_bundle(parser, scheme=STARTER_SCHEME)
     parser.set_defaults(run=run)
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from exporters.cache import Cache
 from exporters.commands import SUCCESS, Answer, Commands
-from exporters.commands.options import add_json, positive
+from exporters.commands.options import add_base, add_json, positive
 from exporters.finetune.device import DeviceWish, Precision
 from exporters.finetune.settings import Schedule, Settings
 
@@ -19,10 +19,7 @@ if TYPE_CHECKING:
 def add(commands: Commands) -> None:
     """Enter the command."""
     parser = commands.add_parser("train", help="teach a base model examples, as a LoRA adapter")
-    parser.add_argument(
-        "--base", required=True, metavar="MODEL", help="a model folder, or a hub's ORG/NAME"
-    )
-    parser.add_argument("--revision", help="branch, tag or commit of the base on the hub")
+    add_base(parser)
     parser.add_argument(
         "--dataset",
         required=True,

@@ -13,24 +13,12 @@ from exporters.__main__ import main
 from nsedge.bundle import Bundle
 from tests.export.tiny import POSITIONS, TEMPLATE, VOCABULARY, write_model_folder
 
-pytestmark = pytest.mark.export
+pytestmark = [pytest.mark.export, pytest.mark.usefixtures("own_places")]
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_model_folder(tmp_path_factory.mktemp("models") / "Tiny")
-
-
-@pytest.fixture(scope="module")
-def places(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("places")
-
-
-@pytest.fixture(autouse=True)
-def own_places(places: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """One cache for this module: what one test made, the next need not."""
-    monkeypatch.setenv("NSEDGE_CACHE", str(places / "cache"))
-    monkeypatch.setenv("NSEDGE_HOME", str(places / "home"))
 
 
 def answer(capsys: pytest.CaptureFixture[str], *arguments: str, status: int = 0) -> dict[str, Any]:

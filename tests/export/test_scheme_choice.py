@@ -12,18 +12,7 @@ from exporters.__main__ import main
 from nsedge.bundle import Bundle
 from tests.export.tiny import write_model_folder
 
-pytestmark = pytest.mark.export
-
-
-@pytest.fixture(scope="module")
-def places(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("places")
-
-
-@pytest.fixture(autouse=True)
-def own_places(places: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("NSEDGE_CACHE", str(places / "cache"))
-    monkeypatch.setenv("NSEDGE_HOME", str(places / "home"))
+pytestmark = [pytest.mark.export, pytest.mark.usefixtures("own_places")]
 
 
 @pytest.fixture(scope="module")

@@ -20,21 +20,10 @@ from nsedge.runtime.residency import choose_variant
 from nsedge.runtime.settings import Device
 from tests.export.tiny import SIZES, VOCABULARY, make_model, write_model_folder
 
-pytestmark = pytest.mark.export
+pytestmark = [pytest.mark.export, pytest.mark.usefixtures("own_places")]
 
 LOOSE = ("--threshold", "top1=0.5", "--threshold", "golden=0.5")
 """Random weights have near-ties everywhere."""
-
-
-@pytest.fixture(scope="module")
-def places(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("places")
-
-
-@pytest.fixture(autouse=True)
-def own_places(places: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("NSEDGE_CACHE", str(places / "cache"))
-    monkeypatch.setenv("NSEDGE_HOME", str(places / "home"))
 
 
 @pytest.fixture(scope="module")
