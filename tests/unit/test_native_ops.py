@@ -2,106 +2,19 @@
 
 from __future__ import annotations
 
-import gc
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnxruntime as ort
 import pytest
 from numpy.typing import NDArray
-from onnx import NodeProto, TensorProto, helper, numpy_helper
+from onnx import TensorProto, helper
 
-from exporters.native import ATTENTION, MATMUL, ROWS
+from exporters.native import ATTENTION
 from nsedge import native
 from nsedge.bundle import TOKEN_SCALE_BYTES
+from tests.unit.native_nodes import Floats, Matrix, rows_of, session
 
 pytestmark = pytest.mark.skipif(native.why_not() is not None, reason=str(native.why_not()))
-
-Floats = NDArray[np.float32]
-HALF_STEP = {4: 0.5 / 127, 8: 0.5 / 32767}
-"""Rounding of x, as a share of its greatest absolute."""
-
-
-def session(
-    nodes: NodeProto | list[NodeProto], inputs: dict[str, int], outputs: list[str], **weights: Any
-) -> Any:
-    graph = helper.make_graph(
-        nodes if isinstance(nodes, list) else [nodes],
-        "one",
-        [helper.make_tensor_value_info(name, kind, None) for name, kind in inputs.items()],
-        [
-            helper.make_tensor_value_info(
-                n, TensorProto.INT8 if "present" in n else TensorProto.FLOAT, None
-            )
-            for n in outputs
-        ],
-        [numpy_helper.from_array(array, name) for name, array in weights.items()],
-    )
-    opsets = [helper.make_opsetid("", 18), helper.make_opsetid(native.DOMAIN, 1)]
-    model = helper.make_model(graph, opset_imports=opsets, ir_version=10)
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = 2
-    options.log_severity_level = 4
-    options.register_custom_ops_library(str(native.library()))
-    return ort.InferenceSession(
-        model.SerializeToString(), options, providers=["CPUExecutionProvider"]
-    )
-
-
-class Matrix:
-    """Random weights in blocks, as bytes and as numbers [N, K]."""
-
-    def __init__(self, n: int, k: int, *, bits: int, block: int, sides: str = "") -> None:
-        rng = np.random.default_rng(n * k + bits)
-        self.n, self.k, self.bits, self.block = n, k, bits, block
-        blocks = -(-k // block)
-        q = rng.integers(0, 2**bits, (n, blocks, block), dtype=np.uint8)
-        self.parts: dict[str, NDArray[Any]] = {
-            "q": q if bits == 8 else q[..., 0::2] | q[..., 1::2] << 4,
-            "scales": rng.uniform(0.5, 1.5, (n, blocks)).astype(np.float32),
-        }
-        zeros = np.full((n, blocks), 2 ** (bits - 1))
-        if "zeros" in sides:
-            zeros = rng.integers(0, 2**bits, (n, blocks))
-            packed = np.pad(zeros, [(0, 0), (0, blocks % 2)]).astype(np.uint8)
-            both = packed[:, 0::2] | packed[:, 1::2] << 4
-            self.parts["zeros"] = zeros.astype(np.uint8) if bits == 8 else both
-        offsets = np.zeros((n, blocks), np.float32)
-        if "offsets" in sides:
-            offsets = rng.normal(size=(n, blocks)).astype(np.float32)
-            self.parts["offsets"] = offsets
-        self.bias = np.zeros(n, np.float32)
-        if "bias" in sides:
-            self.bias = rng.normal(size=n).astype(np.float32)
-            self.parts["bias"] = self.bias
-        exact = (q - zeros[..., None].astype(float)) * self.parts["scales"][..., None]
-        self.weight = (exact + offsets[..., None]).reshape(n, -1)[:, :k]
-
-    def open(self, *, gated: bool = False) -> Any:
-        names = ["q", "scales", "zeros", "offsets", "bias"]
-        node = helper.make_node(
-            MATMUL,
-            ["x", *(name if name in self.parts else "" for name in names)],
-            ["y"],
-            domain=native.DOMAIN,
-            N=self.n,
-            K=self.k,
-            bits=self.bits,
-            block_size=self.block,
-            gated=int(gated),
-        )
-        return session(node, {"x": TensorProto.FLOAT}, ["y"], **self.parts)
-
-    def tolerance(self, x: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
-        """What rounding `x` [M, K] may change a sum by, at most; [M, N]."""
-        peak = np.abs(x).max(-1, keepdims=True)
-        worst = peak * HALF_STEP[self.bits] * np.abs(self.weight).sum(-1)
-        return worst + 1e-4 * (np.abs(x) @ np.abs(self.weight).T) + 1e-5
-
-
-def rows_of(count: int, width: int) -> Floats:
-    return np.random.default_rng(width).normal(size=(count, width)).astype(np.float32)
 
 
 @pytest.mark.parametrize("rows", [1, 2, 3, 6, 7, 16, 200])
@@ -154,91 +67,6 @@ def test_zeros_and_extremes() -> None:
     assert np.isfinite(y).all()
     assert np.allclose(y[1], 1e30 * matrix.weight.sum(-1), rtol=1e-3, atol=1e28)
     assert np.allclose(y[2], -1e-30 * matrix.weight[:, 5], rtol=1e-3)
-
-
-@pytest.mark.parametrize("halves", [True, False])
-@pytest.mark.parametrize(("n", "k", "block"), [(40, 96, 32), (17, 70, 64)])
-def test_rows_of_a_table_are_what_its_blocks_say(n: int, k: int, block: int, halves: bool) -> None:
-    table = Matrix(n, k, bits=8, block=block)
-    if halves:
-        rounded = table.parts["scales"].astype(np.float16).astype(np.float32)
-        table.parts["scales"] = rounded
-    found = rows_session(table).run(None, {"ids": np.array([[n - 1, 0, 16], [3, 3, 5]])})[0]
-    scales = np.repeat(table.parts["scales"], block, axis=1)[:, :k]
-    q = table.parts["q"].reshape(n, -1)[:, :k].astype(np.float32) - 128
-    assert found.shape == (2, 3, k)
-    np.testing.assert_array_equal(found, (q * scales)[[[n - 1, 0, 16], [3, 3, 5]]])
-
-
-@pytest.mark.parametrize("wrong", [-1, 40])
-def test_an_id_that_no_row_has_is_refused(wrong: int) -> None:
-    opened = rows_session(Matrix(40, 96, bits=8, block=32))
-    with pytest.raises(Exception, match="an id is not in the vocabulary"):
-        opened.run(None, {"ids": np.array([0, wrong])})
-
-
-def test_a_table_and_the_head_that_is_tied_to_it_are_packed_once() -> None:
-    table = Matrix(64, 96, bits=8, block=32)
-    x = rows_of(2, 96)
-    nodes = [
-        rows_node(table),
-        helper.make_node("Add", ["rows", "x"], ["sum"]),
-        helper.make_node(
-            MATMUL,
-            ["sum", "q", "scales", "", "", ""],
-            ["y"],
-            domain=native.DOMAIN,
-            N=64,
-            K=96,
-            bits=8,
-            block_size=32,
-            gated=0,
-        ),
-    ]
-    inputs = {"ids": TensorProto.INT64, "x": TensorProto.FLOAT}
-    found = session(nodes, inputs, ["y"], **table.parts).run(
-        None, {"ids": np.array([7, 63]), "x": x}
-    )[0]
-    summed = table.weight[[7, 63]] + x
-    assert np.abs(found - summed @ table.weight.T).max() <= table.tolerance(summed).max()
-
-
-def test_sessions_of_a_group_hold_the_same_weights_once() -> None:
-    table = Matrix(4096, 4096, bits=8, block=32)  # 17 MiB when packed
-    x = rows_of(1, 4096)
-    opened = []
-    grown = []
-    for group in (7, 7, 7, 8, 9, 0, 0):  # the first ones also grow the heap
-        before = anonymous_mebibytes()
-        with native.sharing(group):
-            opened.append(table.open())
-        grown.append(anonymous_mebibytes() - before)
-    _, _, shared, *apart = grown
-    assert min(apart) - shared > 12
-    first = opened.pop(0).run(None, {"x": x})[0]
-    for session in opened:
-        np.testing.assert_array_equal(session.run(None, {"x": x})[0], first)
-
-
-def anonymous_mebibytes() -> float:
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith("RssAnon")) / 1024
-
-
-def rows_node(table: Matrix) -> NodeProto:
-    return helper.make_node(
-        ROWS,
-        ["ids", "q", "scales"],
-        ["rows"],
-        domain=native.DOMAIN,
-        N=table.n,
-        K=table.k,
-        block_size=table.block,
-    )
-
-
-def rows_session(table: Matrix) -> Any:
-    return session([rows_node(table)], {"ids": TensorProto.INT64}, ["rows"], **table.parts)
 
 
 def test_shapes_that_do_not_agree_are_refused() -> None:
@@ -427,15 +255,3 @@ def test_a_variant_whose_operators_are_not_there_says_why() -> None:
     assert "nsedge-ops-99, and this release does not know them" in str(
         native.missing(("nsedge-ops-99",))
     )
-
-
-def test_a_session_outlives_another_that_packed_the_same_weights() -> None:
-    matrix, x = Matrix(64, 192, bits=4, block=32), rows_of(3, 192)
-    first, second = matrix.open(), matrix.open()
-    wanted = first.run(None, {"x": x})[0]
-    del first
-    gc.collect()
-    others = [Matrix(64, 192, bits=4, block=32, sides="zeros").open() for _ in range(3)]
-    np.testing.assert_array_equal(second.run(None, {"x": x})[0], wanted)
-    del others
-    np.testing.assert_array_equal(matrix.open().run(None, {"x": x})[0], wanted)
