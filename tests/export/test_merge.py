@@ -22,7 +22,7 @@ from exporters.source import Source
 from exporters.texts import golden_texts
 from tests.export.finetuning import write_base, write_dataset
 
-pytestmark = pytest.mark.export
+pytestmark = [pytest.mark.export, pytest.mark.usefixtures("own_cache")]
 
 IDS = torch.tensor([[3, 9, 40, 41, 77]])
 LIMITED = """
@@ -31,11 +31,6 @@ from exporters.__main__ import main
 resource.setrlimit(resource.RLIMIT_FSIZE, (150_000, 150_000))
 sys.exit(main(sys.argv[1:]))
 """
-
-
-@pytest.fixture(autouse=True)
-def own_places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("NSEDGE_CACHE", str(tmp_path / "cache"))
 
 
 @pytest.fixture

@@ -28,7 +28,7 @@ from exporters.source import Source
 from tests.export.finetuning import write_base, write_dataset
 from tests.export.tiny import MODELS, write_model_folder
 
-pytestmark = pytest.mark.export
+pytestmark = [pytest.mark.export, pytest.mark.usefixtures("own_cache")]
 
 QUICK = ("--rank", "4", "--batch", "2", "--learning-rate", "5e-3", "--threads", "1")
 DYING = """
@@ -43,11 +43,6 @@ def write(self, folder):
 Checkpoint.write = write
 sys.exit(main(sys.argv[1:]))
 """
-
-
-@pytest.fixture(autouse=True)
-def own_places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("NSEDGE_CACHE", str(tmp_path / "cache"))
 
 
 @pytest.fixture
