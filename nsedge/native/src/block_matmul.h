@@ -106,9 +106,12 @@ class BlockMatMul {
                    float* y) const {
     // Bands of rows whose rounded values stay in a core's second-level cache beside a tile.
     constexpr long BAND = 32 * matmul::ROWS;
+    constexpr long RUN = 96 << 10;  // bytes of weights
     const long bands = (rows + BAND - 1) / BAND, tiles = weights_->tiles;
     const long products = rows * weights_->width() * matmul::COLUMNS;
-    const long grain = std::max(matmul::span(*weights_), 2 * ALONE / products);
+    // A row alone is soon done with a tile; to take the next one holds up what was being read ahead.
+    const long run = rows > 1 ? 0 : RUN / weights_->tile_bytes();
+    const long grain = std::max({matmul::span(*weights_), 2 * ALONE / products, run});
     const auto work = [&](long begin, long end) {
       while (begin < end) {
         const long band = begin / tiles, first = begin % tiles;

@@ -11,8 +11,6 @@ namespace {
 constexpr float LARGEST_16 = 32767.0f, LARGEST_8 = 127.0f;
 constexpr long LINE = 64;
 constexpr long AHEAD = 4096;     // bytes of weights that are fetched ahead
-constexpr int FETCHING = 3;      // rows from which on they are: at fewer, the processor's own fetching
-                                 // keeps up, and is only disturbed
 constexpr long SPAN = 4;         // tiles at most that a group of rows goes through in one go
 constexpr long NEAR = 20 << 10;  // bytes of weights that stay in the first-level cache meanwhile
 constexpr long STEP_8 = 8;       // of k, of 8-bit weights
@@ -57,13 +55,10 @@ struct Sides {
 };
 
 // Fetches what follows `bytes` of weights. A prefetch past the end of memory does nothing.
-template <int R>
 NSEDGE_AVX2 inline void fetch(const int8_t* data, long bytes) {
-  if constexpr (R >= FETCHING) {
 #pragma GCC unroll 8
-    for (long i = 0; i < bytes; i += LINE)
-      _mm_prefetch(reinterpret_cast<const char*>(data + AHEAD + i), _MM_HINT_T0);
-  }
+  for (long i = 0; i < bytes; i += LINE)
+    _mm_prefetch(reinterpret_cast<const char*>(data + AHEAD + i), _MM_HINT_T0);
 }
 
 // What a tile is made of, at its first block.
@@ -87,7 +82,7 @@ NSEDGE_AVX2 void tile_8(const Weights& t, const Operands& o, float y[ROWS][COLUM
     __m256i sums[R][2];
     for (int r = 0; r < R; r++) sums[r][0] = sums[r][1] = _mm256_setzero_si256();
     for (long rest = t.block; rest > 0; rest -= STEP_8, x += STEP_8, data += STEP_8 * COLUMNS) {
-      fetch<R>(data, STEP_8 * COLUMNS);
+      fetch(data, STEP_8 * COLUMNS);
 #pragma GCC unroll 4
       for (long k = 0; k < STEP_8; k += 2) {
         const auto* at = reinterpret_cast<const __m128i*>(data + k * COLUMNS);
@@ -132,7 +127,7 @@ NSEDGE_AVX2 void tile_4(const Weights& t, const Operands& o, float y[ROWS][COLUM
 #pragma GCC unroll 6
   for (int r = 0; r < R; r++) totals[r][0] = totals[r][1] = _mm256_setzero_ps();
   for (long b = 0; b < blocks; b++, x += BLOCK_4, x_scales++, x_sums += 2, data += BYTES) {
-    fetch<R>(data, BYTES);
+    fetch(data, BYTES);
     __m256i sums[R][2];
     for (int r = 0; r < R; r++)
       sums[r][0] = sums[r][1] =
@@ -283,9 +278,6 @@ void round_row(const float* x, bool gated, const Weights& t, long row, const Rou
     round_8(room, t, reinterpret_cast<int8_t*>(values), out.scales + row * t.blocks, sums);
 }
 
-#ifndef NOF1
-#define NOF1 0
-#endif
 long span(const Weights& t) {
   const long fitting = NEAR / t.tile_bytes();
   return fitting < 1 ? 1 : fitting < SPAN ? fitting : SPAN;

@@ -97,7 +97,7 @@ class Ranges {
   Ranges(long count, long grain) : count_(count), grain_(grain) {
     const long pieces = (count + grain - 1) / grain, cores = CORES < MOST ? CORES : MOST;
     ranges_ = pieces < cores ? pieces : cores;
-    for (long r = 0; r < ranges_; r++) next_[r].store(begin(r), std::memory_order_relaxed);
+    for (long r = 0; r < ranges_; r++) next_[r].at.store(begin(r), std::memory_order_relaxed);
   }
 
   long ranges() const { return ranges_; }
@@ -108,7 +108,7 @@ class Ranges {
     for (long i = 0; i < ranges_; i++) {
       const long r = (own + i) % ranges_, end = begin(r + 1);
       for (;;) {
-        const long at = next_[r].fetch_add(grain_, std::memory_order_relaxed);
+        const long at = next_[r].at.fetch_add(grain_, std::memory_order_relaxed);
         if (at >= end) break;
         work(at, at + grain_ < end ? at + grain_ : end);
       }
@@ -124,7 +124,10 @@ class Ranges {
   const long count_, grain_;
   long ranges_;
   std::atomic<long> arrived_{0};
-  std::atomic<long> next_[MOST];
+  struct alignas(64) Next {
+    std::atomic<long> at;
+  };
+  Next next_[MOST];
 };
 
 // Calls work(begin, end) for parts of 0 .. count - 1 on the session's threads.
