@@ -1,8 +1,8 @@
 /* The rate at which so many threads read memory, in bytes/s: bandwidth THREADS ROUNDS.
  *
  * Each thread sums its own part of an array of 256 MiB, far beyond any cache, in huge pages where
- * the system gives them. A round is short, and the best of many is told: neighbours slow some
- * rounds, never all. */
+ * the system gives them. For every line of its input it runs so many short rounds and prints their
+ * median. */
 #define _GNU_SOURCE
 #include <pthread.h>
 #include <stdint.h>
@@ -25,6 +25,11 @@ struct part {
     uint64_t sum;
 };
 
+static int ascending(const void *a, const void *b) {
+    double left = *(const double *)a, right = *(const double *)b;
+    return (left > right) - (left < right);
+}
+
 static double now_s(void) {
     struct timespec now;
     clock_gettime(CLOCK_MONOTONIC, &now);
@@ -33,7 +38,7 @@ static double now_s(void) {
 
 static void *read_part(void *argument) {
     struct part *part = argument;
-    for (int round = 0; round < rounds; round++) {
+    for (;;) {
         uint64_t sums[LANES] = {0};
         const uint64_t *from = memory + part->first;
         pthread_barrier_wait(&barrier);
@@ -48,6 +53,19 @@ static void *read_part(void *argument) {
     return NULL;
 }
 
+/* One short round of all threads. */
+static double rate(const struct part *parts) {
+    pthread_barrier_wait(&barrier);
+    pthread_barrier_wait(&barrier);
+    double began_s = parts[0].began_s, ended_s = parts[0].ended_s;
+    for (int i = 1; i < threads; i++) {
+        if (parts[i].began_s < began_s) began_s = parts[i].began_s;
+        if (parts[i].ended_s > ended_s) ended_s = parts[i].ended_s;
+    }
+    pthread_barrier_wait(&barrier);
+    return parts[0].count * sizeof *memory * threads / (ended_s - began_s);
+}
+
 int main(int count, char **arguments) {
     if (count != 3 || (threads = atoi(arguments[1])) < 1 || (rounds = atoi(arguments[2])) < 1) {
         fprintf(stderr, "usage: bandwidth THREADS ROUNDS\n");
@@ -55,7 +73,8 @@ int main(int count, char **arguments) {
     }
     void *allocated = aligned_alloc(HUGE_PAGE, BYTES);
     struct part *parts = calloc(threads, sizeof *parts);
-    if (allocated == NULL || parts == NULL) {
+    double *rates = calloc(rounds, sizeof *rates);
+    if (allocated == NULL || parts == NULL || rates == NULL) {
         fprintf(stderr, "no memory\n");
         return 1;
     }
@@ -69,24 +88,14 @@ int main(int count, char **arguments) {
         parts[i].count = each;
         if (pthread_create(&parts[i].thread, NULL, read_part, &parts[i])) return 1;
     }
-    double best = 0;
-    for (int round = 0; round < rounds; round++) {
-        pthread_barrier_wait(&barrier);
-        pthread_barrier_wait(&barrier);
-        double began_s = parts[0].began_s, ended_s = parts[0].ended_s;
-        for (int i = 1; i < threads; i++) {
-            if (parts[i].began_s < began_s) began_s = parts[i].began_s;
-            if (parts[i].ended_s > ended_s) ended_s = parts[i].ended_s;
-        }
-        double rate = each * sizeof *memory * threads / (ended_s - began_s);
-        if (rate > best) best = rate;
-        pthread_barrier_wait(&barrier);
+    char line[16];
+    while (fgets(line, sizeof line, stdin) != NULL) {
+        for (int round = 0; round < rounds; round++) rates[round] = rate(parts);
+        qsort(rates, rounds, sizeof *rates, ascending);
+        printf("%.0f\n", rates[rounds / 2]);
+        fflush(stdout);
     }
     uint64_t sum = 0;
-    for (int i = 0; i < threads; i++) {
-        pthread_join(parts[i].thread, NULL);
-        sum += parts[i].sum;
-    }
-    printf("%.0f %llu\n", best, (unsigned long long)sum);
-    return 0;
+    for (int i = 0; i < threads; i++) sum += parts[i].sum;
+    return sum == 0; /* what was read must not look unused */
 }

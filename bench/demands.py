@@ -216,7 +216,7 @@ def _shape(result: Mapping[str, Any] | None) -> Iterator[Demand]:
             other=found.get("llama_tokens_per_s"),
             value=found.get("ratio"),
         )
-    bound = {} if result is None else result["bound"]
+    bound = (result or {}).get("bound") or {}
     yield Demand(
         what="the same, one stream, to the memory-bandwidth bound",
         bound=Bound.AT_LEAST,

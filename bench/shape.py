@@ -10,6 +10,7 @@ are interleaved; a round of either is a prompt a stream, then tokens for all str
 from __future__ import annotations
 
 import argparse
+import functools
 import json
 import statistics
 import subprocess
@@ -18,10 +19,10 @@ from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
-from bench.bandwidth import measure as measure_bandwidth
+from bench import bandwidth
 from bench.random_weights import bundle_of, four_bits, gguf_of
 from bench.report import Noise, emit, say
-from bench.step import GREEDY, Bench, bound, told_bound
+from bench.step import GREEDY, Bench
 from nsedge.runtime.cores import usable_cores
 from nsedge.runtime.residency import load
 from nsedge.runtime.settings import EngineSettings
@@ -58,19 +59,23 @@ def measure(options: argparse.Namespace, bench: Bench, bundle: Path) -> dict[str
     ours: dict[int, list[float]] = defaultdict(list)
     theirs: dict[int, list[float]] = defaultdict(list)
     noise, read = [], []
-    for _ in range(options.rounds):
-        watch = Noise()
-        read.append(measure_bandwidth(threads=usable_cores()))
-        for count in streams:
-            rate = bench.decode(count, options.context, options.tokens)["tokens_per_s"]
-            ours[count].append(rate)
-            theirs[count].append(llama.decode(count))
-        noise.append(watch.others())
+    with bandwidth.reading(threads=usable_cores()) as reader:
+        for _ in range(options.rounds):
+            watch = Noise()
+            for count in streams:
+                run = functools.partial(bench.decode, count, options.context, options.tokens)
+                figures, bytes_per_s = bandwidth.beside(reader, run)
+                ours[count].append(figures["tokens_per_s"])
+                theirs[count].append(llama.decode(count))
+                if count == 1:
+                    read.append(bytes_per_s)
+            noise.append(watch.others())
+    size = bandwidth.weight_bytes(bundle / bench.resident.variant.graph)
     decode = {count: _compared(ours[count], theirs[count]) for count in streams}
     return {
         "decode": decode,
         "variant": bench.resident.variant.name,
-        "bound": bound(bench.resident, bundle, read, decode),
+        "bound": bandwidth.bound(size, ours[1], read) if read else None,
         "bytes": {"nsedge": _size(bundle), "llama.cpp": model.stat().st_size},
         "others_cores": noise,
     }
@@ -115,7 +120,8 @@ def main() -> None:
             f" llama.cpp Q4_0 {figures['llama_tokens_per_s']:7.1f}, ratio {figures['ratio']:.2f}"
         )
     say(f"variant {result['variant']}")
-    say(told_bound(result["bound"]))
+    if result["bound"] is not None:
+        say(bandwidth.told(result["bound"]))
     described = {key: str(value) for key, value in vars(options).items()}
     emit({"bench": "shape", "label": LABEL, "options": described, **result}, options.json)
 

@@ -9,17 +9,16 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import functools
 import statistics
 import time
 from collections import defaultdict
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.bandwidth import Bandwidth, weight_bytes
-from bench.bandwidth import measure as measure_bandwidth
+from bench import bandwidth
 from bench.report import Noise, emit, parser, percentiles, say
 from nsedge.api import Event, Request, Sampling, TextPrompt
 from nsedge.runtime.admission import make_job
@@ -154,13 +153,17 @@ def measure(bench: Bench, options: argparse.Namespace) -> dict[str, Any]:
     rows_list = [int(rows) for rows in options.rows.split(",")]
     rates: dict[int, list[dict[str, Any]]] = defaultdict(list)
     prefill, noise, read = [], [], []
-    for _ in range(options.rounds):
-        watch = Noise()
-        read.append(measure_bandwidth(threads=usable_cores()))
-        for rows in rows_list:
-            rates[rows].append(bench.decode(rows, options.context, options.tokens))
-        prefill.append(bench.prefill(options.prefill))
-        noise.append(watch.others())
+    with bandwidth.reading(threads=usable_cores()) as reader:
+        for _ in range(options.rounds):
+            watch = Noise()
+            for rows in rows_list:
+                run = functools.partial(bench.decode, rows, options.context, options.tokens)
+                figures, bytes_per_s = bandwidth.beside(reader, run)
+                rates[rows].append(figures)
+                if rows == 1:
+                    read.append(bytes_per_s)
+            prefill.append(bench.prefill(options.prefill))
+            noise.append(watch.others())
     decode = {
         rows: {
             "tokens_per_s": statistics.median(r["tokens_per_s"] for r in rounds),
@@ -170,38 +173,14 @@ def measure(bench: Bench, options: argparse.Namespace) -> dict[str, Any]:
         }
         for rows, rounds in rates.items()
     }
+    size = bandwidth.weight_bytes(options.bundle / bench.resident.variant.graph)
+    alone = [r["tokens_per_s"] for r in rates[1]]
     return {
         "decode": decode,
         "prefill_tokens_per_s": statistics.median(prefill),
-        "bound": bound(bench.resident, options.bundle, read, decode),
+        "bound": bandwidth.bound(size, alone, read) if alone else None,
         "others_cores": noise,
     }
-
-
-def bound(
-    resident: Resident, bundle: Path, read: list[Bandwidth], decode: dict[int, dict[str, Any]]
-) -> dict[str, Any]:
-    """What one row reaches of the best bandwidth seen."""
-    best = max(read, key=lambda found: found.bytes_per_s)
-    size = weight_bytes(bundle / resident.variant.graph)
-    figures = {
-        "bytes_per_s": best.bytes_per_s,
-        "by": best.by,
-        "weight_bytes": size,
-        "tokens_per_s": best.bound(size),
-    }
-    if 1 in decode:
-        figures["share"] = decode[1]["tokens_per_s"] / best.bound(size)
-    return figures
-
-
-def told_bound(figures: dict[str, Any]) -> str:
-    """The bound as a line for people."""
-    reached = f"; {figures['share']:.0%} of it reached" if "share" in figures else ""
-    return (
-        f"memory {figures['bytes_per_s'] / 1e9:.1f} GB/s: one row at most"
-        f" {figures['tokens_per_s']:.1f} tokens/s{reached}"
-    )
 
 
 def main() -> None:
@@ -226,7 +205,8 @@ def main() -> None:
             f"  step p50 {figures['step_s']['p50'] * 1e3:6.2f} ms"
             f"  model {figures['model_share']:.1%}"
         )
-    say(told_bound(result["bound"]))
+    if result["bound"] is not None:
+        say(bandwidth.told(result["bound"]))
     say(f"prefill {options.prefill}  {result['prefill_tokens_per_s']:8.1f} tokens/s")
     emit(
         {"bench": "step", "options": {k: str(v) for k, v in vars(options).items()}, **result},
