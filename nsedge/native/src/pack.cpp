@@ -9,26 +9,35 @@
 namespace matmul {
 namespace {
 
-constexpr long HALF_TILE = COLUMNS / 2 * 4;  // bytes of 8 columns, four of k each
+constexpr long HALF_TILE = COLUMNS / 2 * 4;  // bytes of 8 columns, eight of k each
 
 // Column c of a block of 8-bit weights: q [block] two by two, its zero moved from 128 to 0.
-void place_8(const uint8_t* q, long block, long c, int8_t* data) {
-  for (long k = 0; k < block; k += 2) {
-    uint16_t pair;
-    std::memcpy(&pair, q + k, sizeof pair);
-    pair ^= 0x8080;
-    std::memcpy(data + k * COLUMNS + 2 * c, &pair, sizeof pair);
+NSEDGE_AVX2 void place_8(const uint8_t* q, long block, long c, int8_t* data) {
+  const __m128i zero = _mm_set1_epi8(-128);
+  alignas(16) uint16_t pairs[8];
+  for (long k = 0; k < block; k += 16) {
+    const __m128i bytes = _mm_loadu_si128(reinterpret_cast<const __m128i*>(q + k));
+    _mm_store_si128(reinterpret_cast<__m128i*>(pairs), _mm_xor_si128(bytes, zero));
+#pragma GCC unroll 8
+    for (long i = 0; i < 8; i++)
+      std::memcpy(data + (k + 2 * i) * COLUMNS + 2 * c, pairs + i, sizeof pairs[i]);
   }
 }
 
-// Column c of a block of 4-bit weights: q [block / 2], eight of k at a time.
-void place_4(const uint8_t* q, long block, long c, int8_t* data) {
-  for (long k = 0; k < block; k += 8, q += 4) {
-    auto* to = reinterpret_cast<uint8_t*>(data) + k * COLUMNS / 2 + c / 8 * HALF_TILE + c % 8 * 4;
-    to[0] = static_cast<uint8_t>((q[0] & 15) | (q[2] & 15) << 4);
-    to[1] = static_cast<uint8_t>(q[0] >> 4 | (q[2] & 240));
-    to[2] = static_cast<uint8_t>((q[1] & 15) | (q[3] & 15) << 4);
-    to[3] = static_cast<uint8_t>(q[1] >> 4 | (q[3] & 240));
+// Column c of a block of 4-bit weights: q [BLOCK_4 / 2].
+NSEDGE_AVX2 void place_4(const uint8_t* q, long, long c, int8_t* data) {
+  const __m128i bytes = _mm_loadu_si128(reinterpret_cast<const __m128i*>(q));
+  const __m128i low = _mm_set1_epi8(15);
+  const __m128i even = _mm_and_si128(bytes, low), odd = _mm_and_si128(_mm_srli_epi16(bytes, 4), low);
+  const __m128i halves[2] = {_mm_unpacklo_epi8(even, odd), _mm_unpackhi_epi8(even, odd)};
+  int8_t* to = data + c / 8 * HALF_TILE + c % 8 * 4;
+#pragma GCC unroll 2
+  for (const __m128i& k : halves) {  // sixteen of k: four and four, of which the latter go high
+    const __m128i both = _mm_or_si128(k, _mm_srli_epi64(k, 28));
+    const int32_t first = _mm_cvtsi128_si32(both), second = _mm_extract_epi32(both, 2);
+    std::memcpy(to, &first, sizeof first);
+    std::memcpy(to + 2 * HALF_TILE, &second, sizeof second);
+    to += 4 * HALF_TILE;
   }
 }
 
@@ -68,7 +77,7 @@ NSEDGE_AVX2 bool is_half(float x) {
 }
 
 // Whether no scale, and no offset in that form, loses anything as a half.
-bool all_halves(const Sides& sides, long n, bool shifted, bool relative) {
+NSEDGE_AVX2 bool all_halves(const Sides& sides, long n, bool shifted, bool relative) {
   for (long column = 0; column < n; column++)
     for (long b = 0; b < sides.blocks; b++)
       if (!is_half(sides.scale(column, b)) ||
@@ -77,7 +86,7 @@ bool all_halves(const Sides& sides, long n, bool shifted, bool relative) {
   return true;
 }
 
-void put(int8_t* side, bool halves, long column, float value) {
+NSEDGE_AVX2 void put(int8_t* side, bool halves, long column, float value) {
   const uint16_t narrow = half(value);
   if (halves)
     std::memcpy(side + column * sizeof narrow, &narrow, sizeof narrow);
@@ -96,7 +105,7 @@ NSEDGE_AVX2 float read_side(const int8_t* side, bool halves, long column) {
   return value;
 }
 
-bool pack(const Source& source, long n, long k, long bits, long block, Weights* out) {
+NSEDGE_AVX2 bool pack(const Source& source, long n, long k, long bits, long block, Weights* out) {
   const long source_blocks = (k + block - 1) / block, parts = bits == 4 ? block / BLOCK_4 : 1;
   const Sides sides{source, bits, source_blocks};
   Weights t{};
