@@ -10,10 +10,8 @@ import argparse
 import contextlib
 import functools
 import json
-import shutil
 import statistics
 import subprocess
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -23,6 +21,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from bench.programs import compiled
 from bench.report import machine, say
 from exporters.graph import Graph
 from nsedge.bundle import Bundle
@@ -55,14 +54,10 @@ def reading(*, threads: int, rounds: int = ROUNDS) -> Iterator[Read]:
     """Ready to read memory with `threads` at once: by a small C program, or by NumPy where no
     compiler is. Memory is as fast as its other users leave it: read again beside what is compared.
     """
-    compiler = shutil.which("cc")
-    if compiler is None:
-        yield functools.partial(_numpy_rate, threads, rounds)
-        return
-    with tempfile.TemporaryDirectory() as folder:
-        program = Path(folder, "bandwidth")
-        options = ["-O3", "-march=native", "-pthread", "-o", str(program)]
-        subprocess.run([compiler, *options, str(SOURCE)], check=True)
+    with compiled(SOURCE) as program:
+        if program is None:
+            yield functools.partial(_numpy_rate, threads, rounds)
+            return
         command = [str(program), str(threads), str(rounds)]
         pipe = subprocess.PIPE
         with subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True) as running:

@@ -22,7 +22,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from bench import engines, scenarios
+from bench import engines, jitter, scenarios
 from bench.demands import HEAD, Demand, Roles, demands, rows
 from bench.lab import EngineProgram, Lab, disturbed
 from bench.peers import lineup
@@ -205,7 +205,12 @@ async def _measure(
 async def _beside(
     lab: Lab, wanted: Sequence[Scenario], bundle: Path, peers: lineup.Peers, folder: Path
 ) -> dict[str, Any]:
-    """The results of the benchmarks that interleave by themselves, each in a process of its own."""
+    """What the machine does to equal pieces of work, beside which gaps are to be read; and the
+    results of the benchmarks that interleave by themselves, each in a process of its own."""
+    results: dict[str, Any] = {}
+    if Scenario.ARRIVALS in wanted:
+        results["jitter"] = await asyncio.to_thread(jitter.measure, threads=lab.threads)
+        say(jitter.told(results["jitter"]))
     rounds = ["--rounds", str(lab.schedule.rounds)]
     shape_cache = cache_root() / "shape"
     shape_cache.mkdir(parents=True, exist_ok=True)
@@ -213,7 +218,6 @@ async def _beside(
         Scenario.QUEUE: ["bench.queue", "--bundle", bundle],
         Scenario.SHAPE: ["bench.shape", "--peer", peers.tools, "--cache", shape_cache],
     }
-    results = {}
     for scenario, words in commands.items():
         if scenario in wanted:
             say(f"{scenario}: python -m {words[0]}")
