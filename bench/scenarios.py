@@ -23,6 +23,7 @@ FULL_SLOTS = 16
 RUNNING_STREAMS = 4
 ARRIVALS = 3
 QUIET_S = 3.0
+AFTER_S = 1.5
 PAUSE_S = 0.3
 FOLLOW_UPS = 3
 ANSWER_TOKENS = 16
@@ -101,10 +102,12 @@ async def share_of_bare(lab: Lab, *, count: int, prompt_tokens: int) -> None:
 
 @dataclass(frozen=True)
 class Gaps:
-    """Between tokens of running streams: undisturbed, and while long prompts arrived."""
+    """Between tokens of running streams: before any long prompt arrived, while some did, and once
+    all were read, when the streams have grown longer and so have their steps."""
 
     quiet_s: list[float]
     disturbed_s: list[float]
+    after_s: list[float]
     first_s: list[float]
     """Time to first token of those that arrived."""
 
@@ -128,6 +131,7 @@ async def arrivals(lab: Lab) -> None:
             prompt_tokens=LONG_TOKENS,
             quiet_s=percentiles(chain.from_iterable(g.quiet_s for g in gaps)),
             disturbed_s=percentiles(chain.from_iterable(g.disturbed_s for g in gaps)),
+            after_s=percentiles(chain.from_iterable(g.after_s for g in gaps)),
             first_token_s=percentiles(chain.from_iterable(g.first_s for g in gaps)),
         )
 
@@ -151,13 +155,17 @@ async def _disturb(lab: Lab, door: Door) -> Gaps:
             arrived.append(trace.first_s)
             windows.append((trace.sent_s, trace.pieces_s[0]))
             await asyncio.sleep(PAUSE_S)
+        since = time.perf_counter()
+        await asyncio.sleep(AFTER_S)
+        until = time.perf_counter()
         await _nothing_failed(tasks)
     finally:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
     quiet, disturbed = split_gaps(traces, (begun, windows[0][0]), windows)
-    return Gaps(quiet, disturbed, arrived)
+    after, _ = split_gaps(traces, (since, until), ())
+    return Gaps(quiet, disturbed, after, arrived)
 
 
 async def _nothing_failed(tasks: Sequence[asyncio.Task[Trace]]) -> None:

@@ -209,8 +209,12 @@ class Engine(_Section, frozen=True, kw_only=True):
     ] = "exact"
     step_stretch: Annotated[
         float,
-        _number("How often its quiet time a token may take while other prompts are read.", 1, 100),
-    ] = 1.5
+        _number(
+            "How often its quiet time 99 of 100 tokens may take while other prompts are read.",
+            1,
+            100,
+        ),
+    ] = 2.0
     burst_s: Annotated[
         float,
         _number(

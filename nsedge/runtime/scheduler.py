@@ -35,8 +35,8 @@ class Policy:
     """Prompt tokens read at once while nothing decodes."""
     prefix_reuse: PrefixReuse = PrefixReuse.EXACT
     prefix_block_tokens: int = BLOCK_TOKENS
-    stretch: float = 1.5
-    """How often its quiet time a decode step may take, reading between steps included."""
+    stretch: float = 2.0
+    """How often its quiet time 99 of 100 decode steps may take, reading between steps included."""
     burst_s: float = 4.0
     """How long prompts that come together, to an engine at rest, may take most of the time."""
     drafts: bool = True
@@ -259,7 +259,7 @@ class Scheduler:
     ) -> tuple[Chunk, ...]:
         """Pieces of prompts, of `budget` tokens in all; none but the first of under `least`."""
         chunks: list[Chunk] = []
-        while not chunks or budget >= least:
+        while budget >= (least if chunks else 1):
             chosen = tuple(chunk.sequence for chunk in chunks)
             sequence = self._next(now_s, started, chosen)
             if sequence is None:

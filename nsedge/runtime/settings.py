@@ -41,8 +41,9 @@ class EngineSettings:
     prefill_chunk_tokens: int = 128
     """Prompt tokens read at once; fewer while other sequences decode."""
     prefix_reuse: PrefixReuse = PrefixReuse.EXACT
-    step_stretch: float = 1.5
-    """How often its quiet time a token of a running stream may take while prompts are read."""
+    step_stretch: float = 2.0
+    """How often its quiet time 99 of 100 tokens of a running stream may take while prompts are
+    read."""
     burst_s: float = 4.0
     """Seconds for which prompts that come together, to an engine at rest, take most of the time."""
     max_queue: int = 16384

@@ -75,7 +75,7 @@ def test_a_number_of_rows_goes_once_by_itself_before_anything_is_read_along() ->
     rig = Watched(chunk_tokens=10)
     rig.submit("running", (3,), 500, ignore_end=True)
     rig.step()
-    rig.submit("long", LONG * 9, 1, ignore_end=True)
+    rig.submit("long", LONG * 20, 1, ignore_end=True)
     while not said(rig.events["long"]):
         rig.step()
     alone = [i for i, (rows, pieces) in enumerate(rig.steps) if rows and not pieces]
