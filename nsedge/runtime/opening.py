@@ -48,10 +48,14 @@ def open_checked(
         checking = pool.submit(hashes.check_weights)
         opening = pool.submit(open_executor, source)
         try:
-            tokenizer = _open_tokenizer(bundle)
-            prompts, detokenizer = PromptReader(bundle, tokenizer), Detokenizer(tokenizer)
-        finally:
-            checking.result()
+            try:
+                tokenizer = _open_tokenizer(bundle)
+                prompts, detokenizer = PromptReader(bundle, tokenizer), Detokenizer(tokenizer)
+            finally:
+                checking.result()
+        except BaseException:
+            del opening  # this frame lives as long as the error does, and a session must not
+            raise
         return Opened(executor=opening.result(), prompts=prompts, detokenizer=detokenizer)
 
 

@@ -92,7 +92,9 @@ class Resident:
             scales=None if variant.kv.scales is None else bundle.file(variant.kv.scales),
             check=functools.partial(check_reopening, bundle, variant),
         )
-        opened = open_checked(bundle, variant, source, lambda share: told(ModelState.LOADING, share))
+        opened = open_checked(
+            bundle, variant, source, lambda share: told(ModelState.LOADING, share)
+        )
         self.executor = opened.executor
         self.prompts, self.detokenizer = opened.prompts, opened.detokenizer
         told(ModelState.WARMING, 1.0)
