@@ -16,7 +16,11 @@ from numpy.typing import DTypeLike, NDArray
 
 from nsedge.runtime.cgroups import CGROUPS, PROC, groups
 
-_SMAPS = Path("/proc/self/smaps")
+_MAPS, _PAGEMAP = Path("/proc/self/maps"), Path("/proc/self/pagemap")
+# Documentation/admin-guide/mm/pagemap.rst: an entry a page; one of a file that is in memory, or
+# swapped out, and is no longer the file's own was written to.
+_ENTRY = np.dtype(np.uint64)
+_PRESENT, _SWAPPED, _OF_FILE = (np.uint64(1 << bit) for bit in (63, 62, 61))
 _libc = ctypes.CDLL(None)
 for _name in ("mmap", "mremap"):
     if hasattr(_libc, _name):
@@ -92,8 +96,8 @@ def drop_mapped(folder: Path) -> int:
     prefix = f"{folder.resolve()}/"
     dropped = 0
     with contextlib.suppress(OSError):  # no /proc: nothing is known of the mappings
-        for mapping in _mappings():
-            if mapping.path.startswith(prefix) and not mapping.written:
+        for mapping in _mappings(prefix):
+            if not mapping.written:
                 start, size = ctypes.c_void_p(mapping.start), ctypes.c_size_t(mapping.size)
                 if _libc.madvise(start, size, mmap.MADV_DONTNEED) == 0:
                     dropped += mapping.resident
@@ -111,10 +115,10 @@ def detach(folder: Path, only: Collection[Range] | None = None) -> frozenset[Ran
     prefix = f"{folder.resolve()}/"
     ranges = set()
     with contextlib.suppress(OSError):  # no /proc: nothing is known of the mappings
-        for mapping in list(_mappings()):
+        for mapping in list(_mappings(prefix)):
             range_ = mapping.path.removesuffix(_DELETED), mapping.offset
             wanted = mapping.resident > 0 if only is None else range_ in only
-            if mapping.path.startswith(prefix) and wanted:
+            if wanted:
                 _replace(mapping)
                 ranges.add(range_)
     return frozenset(ranges)
@@ -170,28 +174,25 @@ class _Mapping:
     path: str
     offset: int
     """In the file."""
-    resident: int = 0
-    written: bool = False
+    resident: int
+    written: bool
 
 
-def _mappings() -> Iterator[_Mapping]:
-    """What /proc/self/smaps tells."""
-    current: _Mapping | None = None
-    for line in _SMAPS.read_text(encoding="utf-8", errors="surrogateescape").splitlines():
-        words = line.split(maxsplit=5)
-        if not words[0].endswith(":"):
-            if current is not None:
-                yield current
+def _mappings(prefix: str) -> Iterator[_Mapping]:
+    """Those of files whose paths begin with `prefix`, in the order of their addresses.
+
+    /proc/self/smaps would tell the same, having walked all that this process holds.
+    """
+    with _PAGEMAP.open("rb") as pages:
+        for line in _MAPS.read_text(encoding="utf-8", errors="surrogateescape").splitlines():
+            words = line.split(maxsplit=5)
+            if len(words) < 6 or not words[5].startswith(prefix):
+                continue
             start, end = (int(address, 16) for address in words[0].split("-"))
-            current = _Mapping(start, end - start, _path(words), int(words[2], 16))
-        elif current is not None and words[0] == "Rss:":
-            current.resident = int(words[1]) * 1024
-        elif current is not None and words[0] == "Anonymous:":
-            current.written |= words[1] != "0"
-    if current is not None:
-        yield current
-
-
-def _path(words: list[str]) -> str:
-    """The file of a mapping's first line; empty for one of none."""
-    return words[5] if len(words) == 6 else ""
+            pages.seek(start // mmap.PAGESIZE * _ENTRY.itemsize)
+            size = (end - start) // mmap.PAGESIZE * _ENTRY.itemsize
+            there = np.frombuffer(pages.read(size), _ENTRY)
+            resident = int(np.count_nonzero(there & _PRESENT)) * mmap.PAGESIZE
+            held = there[(there & (_PRESENT | _SWAPPED)) != 0]
+            written = bool(((held & _OF_FILE) == 0).any())
+            yield _Mapping(start, end - start, words[5], int(words[2], 16), resident, written)
