@@ -60,16 +60,32 @@ def register(options: Any, requires: tuple[str, ...]) -> None:
 def sharing(group: int) -> Iterator[None]:
     """Have the sessions that this thread opens meanwhile share their packed weights with others
     that were opened under the same `group`, from 1 on: those of one model's files."""
+    with _set("nsedge_share", ctypes.c_size_t(group), ctypes.c_size_t(0)):
+        yield
+
+
+@contextmanager
+def rehearsing() -> Iterator[None]:
+    """Have the runs that this thread makes meanwhile take all the memory that they need, and
+    products and attention compute nothing: what they give is zeros, the cache stays as it is."""
+    with _set("nsedge_rehearse", ctypes.c_int(1), ctypes.c_int(0)):
+        yield
+
+
+@contextmanager
+def _set(function: str, value: Any, otherwise: Any) -> Iterator[None]:
+    """Call `function` of the library with `value`, and in the end with `otherwise`; nothing where
+    the operators cannot be used."""
     path = None if why_not() is not None else library()
     if path is None:
         yield
         return
-    share = ctypes.CDLL(str(path)).nsedge_share
-    share(ctypes.c_size_t(group))
+    call = getattr(ctypes.CDLL(str(path)), function)
+    call(value)
     try:
         yield
     finally:
-        share(ctypes.c_size_t(0))
+        call(otherwise)
 
 
 def source_digest() -> str:

@@ -1,6 +1,8 @@
 // The operator BlockMatMul.
 #pragma once
 
+#include <cstring>
+
 #include "matmul.h"
 #include "operator.h"
 
@@ -72,6 +74,10 @@ class BlockMatMul {
     if (rows == 0) return nullptr;  // a piece of a prompt that nobody wants logits of
     matmul::Rounded rounded;
     if (!reserve(rows, &rounded)) return api_.status(ort::Error::FAIL, "BlockMatMul: no memory");
+    if (rehearsing) {
+      std::memset(y.data, 0, rows * weights_->n * sizeof(float));
+      return nullptr;
+    }
     TRY(round(context, static_cast<float*>(x.data), rows, rounded));
     return multiply(context, rounded, rows, static_cast<float*>(y.data));
   }

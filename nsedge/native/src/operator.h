@@ -67,6 +67,10 @@ inline Status* constant(const ort::Api& api, const ort::KernelInfo* info, size_t
   return is_constant == 0 || value == nullptr ? nullptr : describe(api, value, out);
 }
 
+// While it is set, this thread's runs take the memory that they would take, and compute nothing:
+// outputs are zeros.
+inline thread_local bool rehearsing = false;
+
 // Memory that a thread keeps between calls, and grows.
 class Scratch {
  public:

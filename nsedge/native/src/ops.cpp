@@ -60,6 +60,9 @@ __attribute__((visibility("default"))) void nsedge_share(size_t group) {
   matmul::own_group = group;
 }
 
+// Whether runs of this thread only take their memory from now on.
+__attribute__((visibility("default"))) void nsedge_rehearse(int on) { op::rehearsing = on != 0; }
+
 // What ONNX Runtime calls when it is told to load this library.
 __attribute__((visibility("default"))) ort::Status* RegisterCustomOps(
     ort::SessionOptions* options, const ort::ApiBase* base) {
