@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -247,6 +248,24 @@ def test_a_cache_that_cannot_be_extended_in_place_is_refused() -> None:
         node.run(node.prompt(4), node.cache(), [(0, 0, 4)], apart=True)
     with pytest.raises(Exception, match="must be multiples of 16"):
         node.run(node.prompt(4), node.cache(capacity=90), [(0, 0, 4)])
+
+
+def test_a_rehearsal_computes_nothing_and_leaves_the_cache_as_it_is() -> None:
+    matrix, attention = Matrix(40, 64, bits=4, block=32).open(), Attention(heads=2, kv_heads=1)
+    x, qkv = rows_of(7, 64), attention.prompt(5)
+    product, attended, cache = (
+        matrix.run(None, {"x": x})[0],
+        attention.alone(qkv),
+        attention.cache(),
+    )
+    with native.rehearsing():
+        assert (matrix.run(None, {"x": x})[0] == np.zeros((7, 40))).all()
+        assert (attention.run(qkv, cache, [(0, 0, 5)]) == 0).all()
+        with ThreadPoolExecutor(max_workers=1) as other:  # another model's engine
+            assert (other.submit(matrix.run, None, {"x": x}).result()[0] == product).all()
+    assert all((part == -1).all() for part in cache)
+    assert (matrix.run(None, {"x": x})[0] == product).all()
+    assert (attention.run(qkv, cache, [(0, 0, 5)]) == attended).all()
 
 
 def test_a_variant_whose_operators_are_not_there_says_why() -> None:
