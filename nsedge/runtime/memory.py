@@ -8,15 +8,14 @@ import math
 import mmap
 import resource
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
+from nsedge.mappings import Mapping, mappings
 from nsedge.runtime.cgroups import CGROUPS, PROC, groups
 
-_SMAPS = Path("/proc/self/smaps")
 _libc = ctypes.CDLL(None)
 for _name in ("mmap", "mremap"):
     if hasattr(_libc, _name):
@@ -24,7 +23,7 @@ for _name in ("mmap", "mremap"):
 
 OWN_BLOCK_BYTES = 256 * 1024
 # malloc.h, and DEFAULT_MMAP_THRESHOLD_MAX on 64 bits.
-_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
+_TRIM_THRESHOLD, _MMAP_THRESHOLD, _ARENA_MAX = -1, -3, -8
 _LARGEST_THRESHOLD = 32 * 2**20
 # sys/mman.h, on Linux.
 _MREMAP_MAYMOVE, _MREMAP_FIXED = 1, 2
@@ -61,6 +60,15 @@ def trim() -> None:
         _libc.malloc_trim(0)
 
 
+def one_heap() -> None:
+    """Have all threads that begin from now on allocate from one heap; glibc only.
+
+    By its own choice glibc gives each thread another. What reading a tokenizer leaves free between
+    what it keeps is then of no use to steps, which run on another thread.
+    """
+    _mallopt(_ARENA_MAX, 1)
+
+
 @contextlib.contextmanager
 def blocks_of_their_own() -> Iterator[None]:
     """Have what is allocated meanwhile, from OWN_BLOCK_BYTES on, go back to the kernel whole when
@@ -92,11 +100,9 @@ def drop_mapped(folder: Path) -> int:
     prefix = f"{folder.resolve()}/"
     dropped = 0
     with contextlib.suppress(OSError):  # no /proc: nothing is known of the mappings
-        for mapping in _mappings():
+        for mapping in mappings():
             if mapping.path.startswith(prefix) and not mapping.written:
-                start, size = ctypes.c_void_p(mapping.start), ctypes.c_size_t(mapping.size)
-                if _libc.madvise(start, size, mmap.MADV_DONTNEED) == 0:
-                    dropped += mapping.resident
+                dropped += mapping.drop()
     return dropped
 
 
@@ -111,7 +117,7 @@ def detach(folder: Path, only: Collection[Range] | None = None) -> frozenset[Ran
     prefix = f"{folder.resolve()}/"
     ranges = set()
     with contextlib.suppress(OSError):  # no /proc: nothing is known of the mappings
-        for mapping in list(_mappings()):
+        for mapping in list(mappings()):
             range_ = mapping.path.removesuffix(_DELETED), mapping.offset
             wanted = mapping.resident > 0 if only is None else range_ in only
             if mapping.path.startswith(prefix) and wanted:
@@ -120,7 +126,7 @@ def detach(folder: Path, only: Collection[Range] | None = None) -> frozenset[Ran
     return frozenset(ranges)
 
 
-def _replace(mapping: _Mapping) -> None:
+def _replace(mapping: Mapping) -> None:
     """Move a copy to where `mapping` is, in one go: it can be read all the while.
 
     Raises:
@@ -159,39 +165,3 @@ def available(proc: Path = PROC, mount: Path = CGROUPS) -> int | None:
             case (int(limit), int(used)):
                 rooms.append(max(0, limit - used))
     return min(rooms, default=None)
-
-
-@dataclass(slots=True)
-class _Mapping:
-    """A mapping of this process; sizes in bytes."""
-
-    start: int
-    size: int
-    path: str
-    offset: int
-    """In the file."""
-    resident: int = 0
-    written: bool = False
-
-
-def _mappings() -> Iterator[_Mapping]:
-    """What /proc/self/smaps tells."""
-    current: _Mapping | None = None
-    for line in _SMAPS.read_text(encoding="utf-8", errors="surrogateescape").splitlines():
-        words = line.split(maxsplit=5)
-        if not words[0].endswith(":"):
-            if current is not None:
-                yield current
-            start, end = (int(address, 16) for address in words[0].split("-"))
-            current = _Mapping(start, end - start, _path(words), int(words[2], 16))
-        elif current is not None and words[0] == "Rss:":
-            current.resident = int(words[1]) * 1024
-        elif current is not None and words[0] == "Anonymous:":
-            current.written |= words[1] != "0"
-    if current is not None:
-        yield current
-
-
-def _path(words: list[str]) -> str:
-    """The file of a mapping's first line; empty for one of none."""
-    return words[5] if len(words) == 6 else ""

@@ -102,6 +102,7 @@ class Resident:
             self.prompts = PromptReader(bundle, tokenizer)
             self.detokenizer = Detokenizer(tokenizer)
             self.executor = opening.result()
+        memory.trim()  # what reading a tokenizer leaves free is twice what it keeps
         told(ModelState.WARMING, 1.0)
         self._weights_bytes = growth.take()
         self._warm_up(settings, bundle.golden()[: golden.PROMPTS])
