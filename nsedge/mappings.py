@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 _SMAPS = Path("/proc/self/smaps")
+_HEXADECIMAL = "0123456789abcdef"
+"""What a mapping's first line begins with, an address; names of fields begin with a capital."""
 _libc = ctypes.CDLL(None)
 
 
@@ -45,15 +47,14 @@ def mappings() -> Iterator[Mapping]:
     current: Mapping | None = None
     with _SMAPS.open(encoding="utf-8", errors="surrogateescape") as smaps:
         for line in smaps:
-            words = line.split(maxsplit=5)
-            if not words[0].endswith(":"):
+            if line[0] in _HEXADECIMAL:
                 if current is not None:
                     yield current
-                current = _beginning(words)
-            elif current is not None and words[0] == "Rss:":
-                current.resident = int(words[1]) * 1024
-            elif current is not None and words[0] == "Anonymous:":
-                current.written = words[1] != "0"
+                current = _beginning(line.split(maxsplit=5))
+            elif current is not None and line.startswith("Rss:"):
+                current.resident = int(line.split()[1]) * 1024
+            elif current is not None and line.startswith("Anonymous:"):
+                current.written = line.split()[1] != "0"
     if current is not None:
         yield current
 

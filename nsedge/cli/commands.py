@@ -15,7 +15,7 @@ Command = Callable[[Loaded, argparse.Namespace], int]
 
 _EXTRAS = {"aiohttp": "web"}
 """Packages that come with an extra only."""
-_STEPS = {"web": ("aiohttp.client",)}
+_STEPS = {"web": ("asyncio", "aiohttp.client", "nsedge.web.app")}
 """What the module of a command that runs for long imports first. Before and after it code that has
 run is let go of, so that a small process does not peak with all that its imports ran."""
 
@@ -29,7 +29,6 @@ def find(name: str) -> Command:
     """
     try:
         for step in _STEPS.get(name, ()):
-            mappings.drop_code()
             importlib.import_module(step)
             mappings.drop_code()
         command: Command = importlib.import_module(f"nsedge.cli.{name.replace('-', '_')}").run

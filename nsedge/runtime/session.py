@@ -80,7 +80,6 @@ def open_session(
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.log_severity_level = 3
-    options.enable_cpu_mem_arena = False  # a second heap, and no faster than the first
     # Idle threads must not take the cores from clients between two steps.
     options.add_session_config_entry("session.force_spinning_stop", "1")
     options.add_session_config_entry("session.intra_op.spin_duration_us", str(SPIN_US))
