@@ -15,9 +15,9 @@ Command = Callable[[Loaded, argparse.Namespace], int]
 
 _EXTRAS = {"aiohttp": "web"}
 """Packages that come with an extra only."""
-_STEPS = {"web": ("asyncio", "aiohttp.client", "nsedge.web.app")}
-"""What the module of a command that runs for long imports first. Before and after it code that has
-run is let go of, so that a small process does not peak with all that its imports ran."""
+_STEPS = {"web": ("asyncio", "aiohttp.client")}
+"""What the module of a command that runs for long imports first. After each, code that has run is
+let go of, so that a small process does not peak with all that its imports ran."""
 
 
 def find(name: str) -> Command:
