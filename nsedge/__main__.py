@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 
 from nsedge import config
-from nsedge.cli import arguments, commands, exits
+from nsedge.cli import arguments, commands, exits, starting
 
 
 def main(words: Sequence[str] | None = None) -> int:
@@ -15,7 +15,9 @@ def main(words: Sequence[str] | None = None) -> int:
 
     def command() -> int:
         loaded = config.load(config.environment(), file=said.config, overrides=said.overrides)
-        return commands.find(said.command)(loaded, said.options)
+        with starting.importing():
+            run = commands.find(said.command)
+        return run(loaded, said.options)
 
     return exits.guarded(command, as_json=said.json)
 

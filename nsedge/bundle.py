@@ -243,7 +243,7 @@ class Bundle:
         known = Format(name=FORMAT, version=FORMAT_VERSION)
         manifest, raw = read_manifest(path / MANIFEST_FILE, known, Manifest)
         bundle = cls(path, manifest, versions.served_name(path, manifest.name, raw))
-        check_files(path, manifest.files, bundle._named_files())
+        check_files(path, manifest.files, bundle.named_files())
         return bundle
 
     def verify_hashes(self) -> None:
@@ -275,7 +275,8 @@ class Bundle:
         except (OSError, msgspec.DecodeError) as error:
             raise BundleInvalid(f"{path}: {error}") from error
 
-    def _named_files(self) -> list[str]:
+    def named_files(self) -> list[str]:
+        """The files that the manifest names a use of, all variants' graphs among them."""
         manifest = self.manifest
         named = [manifest.tokenizer.file, manifest.golden, *(v.graph for v in manifest.variants)]
         named += [v.kv.scales for v in manifest.variants if v.kv.scales is not None]

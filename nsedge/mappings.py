@@ -6,13 +6,17 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import mmap
-from collections.abc import Iterator
+from array import array
+from collections import Counter
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
-_SMAPS = Path("/proc/self/smaps")
-_HEXADECIMAL = "0123456789abcdef"
-"""What a mapping's first line begins with, an address; names of fields begin with a capital."""
+_MAPS, _PAGEMAP = Path("/proc/self/maps"), Path("/proc/self/pagemap")
+# Documentation/admin-guide/mm/pagemap.rst: an entry a page; one of a file that is in memory, or
+# swapped out, and is no longer the file's own was written to.
+_PRESENT, _SWAPPED, _OF_FILE = 1 << 63, 1 << 62, 1 << 61
 _libc = ctypes.CDLL(None)
 
 
@@ -28,8 +32,8 @@ class Mapping:
     """Empty where it is of no file."""
     offset: int
     """In the file."""
-    resident: int = 0
-    written: bool = False
+    resident: int
+    written: bool
     """Whether it holds pages that are no longer the file's."""
 
     def drop(self) -> int:
@@ -38,25 +42,19 @@ class Mapping:
         return self.resident if _libc.madvise(start, size, mmap.MADV_DONTNEED) == 0 else 0
 
 
-def mappings() -> Iterator[Mapping]:
-    """All of them, in the order of their addresses.
+def mappings(wanted: Callable[[str], bool]) -> Iterator[Mapping]:
+    """Those of the files whose paths are `wanted`, in the order of their addresses.
+
+    /proc/self/smaps would tell the same, having walked all that this process holds.
 
     Raises:
         OSError: where there is no /proc.
     """
-    current: Mapping | None = None
-    with _SMAPS.open(encoding="utf-8", errors="surrogateescape") as smaps:
-        for line in smaps:
-            if line[0] in _HEXADECIMAL:
-                if current is not None:
-                    yield current
-                current = _beginning(line.split(maxsplit=5))
-            elif current is not None and line.startswith("Rss:"):
-                current.resident = int(line.split()[1]) * 1024
-            elif current is not None and line.startswith("Anonymous:"):
-                current.written = line.split()[1] != "0"
-    if current is not None:
-        yield current
+    with _PAGEMAP.open("rb") as pages:
+        for line in _lines():
+            words = line.split(maxsplit=5)
+            if len(words) == 6 and wanted(words[5]):
+                yield _read(words, pages)
 
 
 def drop_code() -> int:
@@ -68,18 +66,31 @@ def drop_code() -> int:
     """
     dropped = 0
     with contextlib.suppress(OSError):  # no /proc: nothing is known of the mappings
-        every = [one for one in mappings() if one.path.startswith("/")]
-        code = {one.path for one in every if "x" in one.access}
-        for one in every:
-            if one.path in code and "w" not in one.access and not one.written:
-                dropped += one.drop()
+        lines = (line.split(maxsplit=5) for line in _lines())
+        code = {words[5] for words in lines if "x" in words[1] and words[-1].startswith("/")}
+        for mapping in list(mappings(code.__contains__)):
+            if "w" not in mapping.access and not mapping.written:
+                dropped += mapping.drop()
     return dropped
 
 
-def _beginning(words: list[str]) -> Mapping:
-    """A mapping, from its first line: addresses, access, offset, device, inode, path."""
+def _lines() -> list[str]:
+    return _MAPS.read_text(encoding="utf-8", errors="surrogateescape").splitlines()
+
+
+def _read(words: list[str], pages: BinaryIO) -> Mapping:
+    """A mapping: its line (addresses, access, offset, device, inode, path), and its pages."""
     start, end = (int(address, 16) for address in words[0].split("-"))
-    path = words[5].rstrip("\n") if len(words) == 6 else ""
+    entries = array("Q")
+    pages.seek(start // mmap.PAGESIZE * entries.itemsize)
+    entries.frombytes(pages.read((end - start) // mmap.PAGESIZE * entries.itemsize))
+    kinds = Counter(entry & (_PRESENT | _SWAPPED | _OF_FILE) for entry in entries)
     return Mapping(
-        start=start, size=end - start, access=words[1], path=path, offset=int(words[2], 16)
+        start=start,
+        size=end - start,
+        access=words[1],
+        path=words[5],
+        offset=int(words[2], 16),
+        resident=sum(count for kind, count in kinds.items() if kind & _PRESENT) * mmap.PAGESIZE,
+        written=any(kind & (_PRESENT | _SWAPPED) and not kind & _OF_FILE for kind in kinds),
     )

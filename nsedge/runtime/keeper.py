@@ -270,6 +270,7 @@ class Keeper(Generic[K]):
 
     def _fail(self, load: Load[K], error: NsedgeError) -> None:
         entry = load.entry
+        _let_go(error)
         if load.dropped is None:
             self.stays.counts["failure"] += 1
             level = logging.INFO if load.origin is Origin.GUESS else logging.WARNING
@@ -370,6 +371,13 @@ class Keeper(Generic[K]):
                 wish = LoadWish(model=name, priority=Priority.BATCH)
                 self._enqueue(entry, wish, Origin.GUESS)
                 return
+
+
+def _let_go(error: BaseException | None) -> None:
+    """Forget the frames that an error came through, which hold a model half opened: it is kept."""
+    while error is not None:
+        error.__traceback__ = None
+        error = error.__cause__ or error.__context__
 
 
 def _seen(done: asyncio.Future[Stay[K]]) -> None:

@@ -100,8 +100,8 @@ def drop_mapped(folder: Path) -> int:
     prefix = f"{folder.resolve()}/"
     dropped = 0
     with contextlib.suppress(OSError):  # no /proc: nothing is known of the mappings
-        for mapping in mappings():
-            if mapping.path.startswith(prefix) and not mapping.written:
+        for mapping in mappings(lambda path: path.startswith(prefix)):
+            if not mapping.written:
                 dropped += mapping.drop()
     return dropped
 
@@ -117,10 +117,10 @@ def detach(folder: Path, only: Collection[Range] | None = None) -> frozenset[Ran
     prefix = f"{folder.resolve()}/"
     ranges = set()
     with contextlib.suppress(OSError):  # no /proc: nothing is known of the mappings
-        for mapping in list(mappings()):
+        for mapping in list(mappings(lambda path: path.startswith(prefix))):
             range_ = mapping.path.removesuffix(_DELETED), mapping.offset
             wanted = mapping.resident > 0 if only is None else range_ in only
-            if mapping.path.startswith(prefix) and wanted:
+            if wanted:
                 _replace(mapping)
                 ranges.add(range_)
     return frozenset(ranges)

@@ -9,7 +9,8 @@ from pathlib import Path
 
 from nsedge.errors import BundleInvalid
 
-BLOCK_BYTES = 4 << 20
+BLOCK_BYTES = 256 << 10
+"""Small enough that what was read is hashed from the processor's cache."""
 
 
 def read_ahead(files: Mapping[Path, str], told: Callable[[float], None]) -> None:

@@ -6,27 +6,23 @@ import datetime
 import functools
 import logging
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path, PurePosixPath
 
 import numpy as np
-from tokenizers import Tokenizer
 
 from nsedge import native
 from nsedge.api import ModelInfo, ModelMemory, ModelState, ModelStats
 from nsedge.bundle import Bundle, GoldenPrompt, Variant
-from nsedge.errors import BundleInvalid, DeviceUnavailable, InsufficientMemory
+from nsedge.errors import DeviceUnavailable, InsufficientMemory
 from nsedge.runtime import golden, memory, trust
 from nsedge.runtime.addons import Addons
 from nsedge.runtime.budget import Amount
 from nsedge.runtime.cores import CpuMeter, usable_cores
-from nsedge.runtime.detokenizer import Detokenizer
 from nsedge.runtime.elastic import Elastic
 from nsedge.runtime.engine import Deliver, Engine, StepRunner
 from nsedge.runtime.executor import Executor, Source
-from nsedge.runtime.executors import open_executor
 from nsedge.runtime.footprint import Growth
-from nsedge.runtime.prompt import PromptReader
+from nsedge.runtime.opening import open_checked
 from nsedge.runtime.sampler import Sampler
 from nsedge.runtime.scheduler import Policy, Scheduler
 from nsedge.runtime.session import can_run
@@ -72,7 +68,8 @@ class Resident:
         `elsewhere` gives the bytes that others may grow by meanwhile.
 
         Raises:
-            BundleInvalid: where a file cannot be loaded, or the golden prompts are not answered.
+            BundleInvalid: where a file was altered or cannot be loaded, or the golden prompts are
+                not answered.
             DeviceUnavailable: where the variant's provider is not the one in use.
         """
         manifest = bundle.manifest
@@ -95,13 +92,11 @@ class Resident:
             scales=None if variant.kv.scales is None else bundle.file(variant.kv.scales),
             check=functools.partial(check_reopening, bundle, variant),
         )
-        # Opening a session leaves the interpreter to others; reading a tokenizer does not.
-        with ThreadPoolExecutor(max_workers=1, thread_name_prefix="session") as pool:
-            opening = pool.submit(open_executor, source)
-            tokenizer = _open_tokenizer(bundle)
-            self.prompts = PromptReader(bundle, tokenizer)
-            self.detokenizer = Detokenizer(tokenizer)
-            self.executor = opening.result()
+        opened = open_checked(
+            bundle, variant, source, lambda share: told(ModelState.LOADING, share)
+        )
+        self.executor = opened.executor
+        self.prompts, self.detokenizer = opened.prompts, opened.detokenizer
         memory.trim()  # what reading a tokenizer leaves free is twice what it keeps
         told(ModelState.WARMING, 1.0)
         self._weights_bytes = growth.take()
@@ -289,7 +284,6 @@ def load(
     """
     bundle = trust.open_signed(path, settings.signers)
     variant = choose_variant(bundle.manifest.variants, settings.device, bundle.name)
-    trust.verify(bundle, variant, lambda share: told(ModelState.LOADING, share))
     with memory.blocks_of_their_own():
         return Resident(
             bundle=bundle,
@@ -331,11 +325,3 @@ def choose_variant(variants: tuple[Variant, ...], device: Device, name: str) -> 
     raise DeviceUnavailable(
         f"no variant of {name} runs on device {device.value!r} here; the bundle has {has}"
     )
-
-
-def _open_tokenizer(bundle: Bundle) -> Tokenizer:
-    path = bundle.file(bundle.manifest.tokenizer.file)
-    try:
-        return Tokenizer.from_file(str(path))
-    except Exception as error:  # tokenizers raises plain Exception
-        raise BundleInvalid(f"{path}: {error}") from error

@@ -53,21 +53,55 @@ def signatures() -> ModuleType:
         raise ConfigInvalid(f"signatures need cryptography: {extra}") from error
 
 
-def verify(
-    bundle: Bundle, variant: Variant, told: Callable[[float], None] = lambda share: None
-) -> None:
-    """Compare the SHA-256 of all that `variant` is run from; other variants' folders are not read.
+class Hashes:
+    """The SHA-256 of all that `variant` is run from; other variants' folders are not read.
 
-    `told` hears the share that was read, 0 to 1.
+    They are compared in two parts: what is parsed has to be right before it is opened, and the
+    weights, which are numbers alone, before the first step. `told` hears the share that was read, 0
+    to 1.
+    """
+
+    def __init__(
+        self, bundle: Bundle, variant: Variant, told: Callable[[float], None] = lambda share: None
+    ) -> None:
+        own = PurePosixPath(variant.graph).parent
+        others = {PurePosixPath(each.graph).parent for each in bundle.manifest.variants} - {own}
+        named = frozenset(bundle.named_files())
+        self._parsed: dict[Path, str] = {}
+        self._weights: dict[Path, str] = {}
+        parsed_bytes = weights_bytes = 0
+        for name, entry in bundle.manifest.files.items():
+            folder = PurePosixPath(name).parent
+            if folder == own and name not in named:
+                self._weights[bundle.file(name)] = entry.sha256
+                weights_bytes += entry.bytes
+            elif folder not in others:
+                self._parsed[bundle.file(name)] = entry.sha256
+                parsed_bytes += entry.bytes
+        self._told = told
+        self._first = parsed_bytes / (parsed_bytes + weights_bytes or 1)
+
+    def check_parsed(self) -> None:
+        """Compare those of the files that a parser reads: all that the manifest names a use of, and
+        whatever lies outside the graph's folder.
+
+        Raises:
+            BundleInvalid: naming the file that was altered, or cannot be read.
+        """
+        read_ahead(self._parsed, lambda share: self._told(share * self._first))
+
+    def check_weights(self) -> None:
+        """Compare those of the files beside the graph; raises what `check_parsed` does."""
+        rest = 1 - self._first
+        read_ahead(self._weights, lambda share: self._told(min(1.0, self._first + share * rest)))
+
+
+def verify(bundle: Bundle, variant: Variant) -> None:
+    """Compare the SHA-256 of all that `variant` is run from.
 
     Raises:
         BundleInvalid: naming the file that was altered, or cannot be read.
     """
-    own = PurePosixPath(variant.graph).parent
-    others = {PurePosixPath(each.graph).parent for each in bundle.manifest.variants} - {own}
-    files = {
-        bundle.file(name): entry.sha256
-        for name, entry in bundle.manifest.files.items()
-        if PurePosixPath(name).parent not in others
-    }
-    read_ahead(files, told)
+    hashes = Hashes(bundle, variant)
+    hashes.check_parsed()
+    hashes.check_weights()
