@@ -11,7 +11,7 @@ import os
 from functools import partial
 from pathlib import Path
 
-from nsedge import config, descriptors, keyring
+from nsedge import config, descriptors, keyring, mappings
 from nsedge.api import ModelState
 from nsedge.cli import bundles, logs, supervised
 from nsedge.cli.exits import ExitStatus
@@ -52,6 +52,7 @@ def run(loaded: config.Loaded, options: argparse.Namespace) -> int:
     # A watchdog ends a process that hangs with SIGABRT: the log then says where each thread was.
     faulthandler.enable()
     descriptors.allow_all()
+    memory.one_heap()
     tracing = open_tracing(config.traces_url(settings, environ), service="nsedge-core")
     core = Core(
         settings,
@@ -156,6 +157,7 @@ class Core:
         doors = ", ".join(endpoints(self._reloader.settings))
         log.info("ready", extra={"models": names, "endpoints": doors})
         self._notifier.ready(await self._words())
+        await asyncio.to_thread(mappings.drop_code)
         reporting = asyncio.create_task(
             supervised.report(
                 self._notifier,

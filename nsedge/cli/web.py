@@ -12,7 +12,7 @@ import ssl
 from functools import partial
 from pathlib import Path
 
-from nsedge import config, descriptors, keyring
+from nsedge import config, descriptors, keyring, mappings
 from nsedge.cli import logs, supervised
 from nsedge.cli.exits import ExitStatus
 from nsedge.cli.rereading import Reloader, Reread
@@ -143,6 +143,7 @@ class Shim:
         log.info("listening", extra={"address": self._address})
         self._notifier.ready(self._address)
         self._listening.set()
+        mappings.drop_code()
 
     async def report(self, watchdog_s: float | None) -> None:
         """Feed the watchdog from the event loop, and say how many answers are under way."""

@@ -8,19 +8,14 @@ import math
 import mmap
 import resource
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
+from nsedge.mappings import Mapping, mappings
 from nsedge.runtime.cgroups import CGROUPS, PROC, groups
 
-_MAPS, _PAGEMAP = Path("/proc/self/maps"), Path("/proc/self/pagemap")
-# Documentation/admin-guide/mm/pagemap.rst: an entry a page; one of a file that is in memory, or
-# swapped out, and is no longer the file's own was written to.
-_ENTRY = np.dtype(np.uint64)
-_PRESENT, _SWAPPED, _OF_FILE = (np.uint64(1 << bit) for bit in (63, 62, 61))
 _libc = ctypes.CDLL(None)
 for _name in ("mmap", "mremap"):
     if hasattr(_libc, _name):
@@ -28,7 +23,7 @@ for _name in ("mmap", "mremap"):
 
 OWN_BLOCK_BYTES = 256 * 1024
 # malloc.h, and DEFAULT_MMAP_THRESHOLD_MAX on 64 bits.
-_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
+_TRIM_THRESHOLD, _MMAP_THRESHOLD, _ARENA_MAX = -1, -3, -8
 _LARGEST_THRESHOLD = 32 * 2**20
 # sys/mman.h, on Linux.
 _MREMAP_MAYMOVE, _MREMAP_FIXED = 1, 2
@@ -65,6 +60,15 @@ def trim() -> None:
         _libc.malloc_trim(0)
 
 
+def one_heap() -> None:
+    """Have all threads that begin from now on allocate from one heap; glibc only.
+
+    By its own choice glibc gives each thread another. What reading a tokenizer leaves free between
+    what it keeps is then of no use to steps, which run on another thread.
+    """
+    _mallopt(_ARENA_MAX, 1)
+
+
 @contextlib.contextmanager
 def blocks_of_their_own() -> Iterator[None]:
     """Have what is allocated meanwhile, from OWN_BLOCK_BYTES on, go back to the kernel whole when
@@ -96,11 +100,9 @@ def drop_mapped(folder: Path) -> int:
     prefix = f"{folder.resolve()}/"
     dropped = 0
     with contextlib.suppress(OSError):  # no /proc: nothing is known of the mappings
-        for mapping in _mappings(prefix):
+        for mapping in mappings(lambda path: path.startswith(prefix)):
             if not mapping.written:
-                start, size = ctypes.c_void_p(mapping.start), ctypes.c_size_t(mapping.size)
-                if _libc.madvise(start, size, mmap.MADV_DONTNEED) == 0:
-                    dropped += mapping.resident
+                dropped += mapping.drop()
     return dropped
 
 
@@ -115,7 +117,7 @@ def detach(folder: Path, only: Collection[Range] | None = None) -> frozenset[Ran
     prefix = f"{folder.resolve()}/"
     ranges = set()
     with contextlib.suppress(OSError):  # no /proc: nothing is known of the mappings
-        for mapping in list(_mappings(prefix)):
+        for mapping in list(mappings(lambda path: path.startswith(prefix))):
             range_ = mapping.path.removesuffix(_DELETED), mapping.offset
             wanted = mapping.resident > 0 if only is None else range_ in only
             if wanted:
@@ -124,7 +126,7 @@ def detach(folder: Path, only: Collection[Range] | None = None) -> frozenset[Ran
     return frozenset(ranges)
 
 
-def _replace(mapping: _Mapping) -> None:
+def _replace(mapping: Mapping) -> None:
     """Move a copy to where `mapping` is, in one go: it can be read all the while.
 
     Raises:
@@ -163,36 +165,3 @@ def available(proc: Path = PROC, mount: Path = CGROUPS) -> int | None:
             case (int(limit), int(used)):
                 rooms.append(max(0, limit - used))
     return min(rooms, default=None)
-
-
-@dataclass(slots=True)
-class _Mapping:
-    """A mapping of this process; sizes in bytes."""
-
-    start: int
-    size: int
-    path: str
-    offset: int
-    """In the file."""
-    resident: int
-    written: bool
-
-
-def _mappings(prefix: str) -> Iterator[_Mapping]:
-    """Those of files whose paths begin with `prefix`, in the order of their addresses.
-
-    /proc/self/smaps would tell the same, having walked all that this process holds.
-    """
-    with _PAGEMAP.open("rb") as pages:
-        for line in _MAPS.read_text(encoding="utf-8", errors="surrogateescape").splitlines():
-            words = line.split(maxsplit=5)
-            if len(words) < 6 or not words[5].startswith(prefix):
-                continue
-            start, end = (int(address, 16) for address in words[0].split("-"))
-            pages.seek(start // mmap.PAGESIZE * _ENTRY.itemsize)
-            size = (end - start) // mmap.PAGESIZE * _ENTRY.itemsize
-            there = np.frombuffer(pages.read(size), _ENTRY)
-            resident = int(np.count_nonzero(there & _PRESENT)) * mmap.PAGESIZE
-            held = there[(there & (_PRESENT | _SWAPPED)) != 0]
-            written = bool(((held & _OF_FILE) == 0).any())
-            yield _Mapping(start, end - start, words[5], int(words[2], 16), resident, written)

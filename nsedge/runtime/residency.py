@@ -97,6 +97,7 @@ class Resident:
         )
         self.executor = opened.executor
         self.prompts, self.detokenizer = opened.prompts, opened.detokenizer
+        memory.trim()  # what reading a tokenizer leaves free is twice what it keeps
         told(ModelState.WARMING, 1.0)
         self._weights_bytes = growth.take()
         self._warm_up(settings, bundle.golden()[: golden.PROMPTS])

@@ -8,6 +8,7 @@ depends on that row and its generator alone, never on the rows beside it.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable
 from collections.abc import Sequence as Many
 from dataclasses import dataclass
@@ -113,13 +114,18 @@ class SamplerRow:
         prompt_ids: Iterable[int] = (),
     ) -> None:
         self.params = params
-        self.generator = np.random.Generator(np.random.PCG64(seed))
+        self._seed = seed
         self.seen = SeenTokens(prompt_ids) if params.penalises else None
         self.ban_end = False
         """Whether the next token may not be an end of sequence."""
         bias = logit_bias or {}
         self.bias_ids: Ids = np.fromiter(bias.keys(), np.int64, len(bias))
         self.bias: Floats = np.fromiter(bias.values(), np.float32, len(bias))
+
+    @functools.cached_property
+    def generator(self) -> np.random.Generator:
+        """Made once it is drawn from: greedy rows need none, nor its libraries in memory."""
+        return np.random.Generator(np.random.PCG64(self._seed))
 
     def accept(self, token_id: int) -> None:
         """Note the token that was chosen."""
@@ -151,8 +157,9 @@ class Sampler:
         picks = [int(token) for token in chosen]
         for width, members in _group(rows).items():
             draws = [rows[i].generator.random() for i in members]
+            theirs = logits if len(members) == len(rows) else logits[members]
             drawn = (_draw_truncated if width else _draw_plain)(
-                logits[members], [rows[i].params for i in members], np.array(draws), width
+                theirs, [rows[i].params for i in members], np.array(draws), width
             )
             for i, pick in zip(members, drawn, strict=True):
                 picks[i] = int(pick)

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import mmap
 import resource
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -101,6 +104,32 @@ def test_trimming_keeps_what_is_in_use() -> None:
     kept = bytearray(range(256)) * 4096
     trim()
     assert kept[255] == 255
+
+
+ARENAS = """
+import ctypes, threading
+from nsedge.runtime.memory import one_heap
+one_heap()
+libc = ctypes.CDLL(None)
+libc.malloc.restype = libc.fopen.restype = ctypes.c_void_p
+both = threading.Barrier(2)
+def allocate():
+    both.wait()
+    for _ in range(1000):
+        libc.malloc(ctypes.c_size_t(1000))
+    both.wait()
+for thread in [threading.Thread(target=allocate) for _ in range(2)]:
+    thread.start()
+out = ctypes.c_void_p(libc.fopen(b"/dev/stdout", b"w"))
+libc.malloc_info(0, out)
+libc.fflush(out)
+"""
+
+
+@pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "malloc_info"), reason="glibc's account")
+def test_threads_share_one_heap() -> None:
+    told = subprocess.run([sys.executable, "-c", ARENAS], capture_output=True, check=True)
+    assert told.stdout.count(b"<heap nr=") == 1
 
 
 MIB = 2**20

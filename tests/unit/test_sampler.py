@@ -198,3 +198,9 @@ def test_a_seed_repeats_and_no_seed_does_not() -> None:
     assert text(3) == text(3)
     assert text(3) != text(4)
     assert text(None) != text(None)
+
+
+def test_a_generator_is_made_for_rows_that_draw_only() -> None:
+    greedy, drawing = SamplerRow(SamplingParams(temperature=0.0)), SamplerRow(SamplingParams())
+    Sampler(end_ids=()).sample(np.zeros((2, 8), np.float32), [greedy, drawing])
+    assert [("generator" in vars(row)) for row in (greedy, drawing)] == [False, True]
