@@ -1,11 +1,14 @@
 """Key and value memory, and what of it a run is bound to.
 
 Keys and values of a layer are `[rows, heads, capacity, width]`, bound as past and present alike,
-so that attention appends in place.
+so that attention appends in place. Where a layout has blocks, the bytes of a row are in another order:
+block after block of tokens, each with all heads (nsedge/native/src/attention.h). So a row takes the
+pages of its tokens and no more, and a prefix is one run of bytes.
 """
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -68,14 +71,18 @@ class KvBytes:
 
 
 class HostKv:
-    """A cache in host memory, taken page by page as it is written; `layers` are its arrays.
+    """A cache in host memory, taken page by page as it is written; `layers` are its arrays, [rows,
+    heads, tokens, width] or, in blocks, [rows, 1, blocks, bytes of a block].
 
     The capacity is rounded up to whole blocks of the layout.
     """
 
     def __init__(self, layout: KvLayout, *, rows: int, capacity: int, dtype: str) -> None:
-        self._block = layout.block_tokens
-        shape = (rows, layout.heads, self._whole(capacity), layout.width)
+        self._block, self._layout = layout.block_tokens, layout
+        steps = self._steps(capacity)
+        shape = (rows, layout.heads, steps, layout.width)
+        if self._block > 1:
+            shape = (rows, 1, steps, layout.heads * self._block * layout.width)
         self.layers: list[tuple[NDArray[Any], NDArray[Any]]] = [
             (reserve(shape, dtype), reserve(shape, dtype)) for _ in range(layout.layers)
         ]
@@ -83,17 +90,22 @@ class HostKv:
     def views(self, first: int, rows: int) -> list[tuple[View, View]]:
         """Keys and values of `rows` rows from `first` on, layer by layer."""
         part = slice(first, first + rows)
-        return [(host_view(keys[part]), host_view(values[part])) for keys, values in self.layers]
+        return [(self._view(keys[part]), self._view(values[part])) for keys, values in self.layers]
+
+    def _view(self, part: NDArray[Any]) -> View:
+        layout, steps = self._layout, part.shape[2]
+        shape = (len(part), layout.heads, steps * self._block, layout.width)
+        return dataclasses.replace(host_view(part), shape=shape)
 
     def copy(self, source: int, target: int, tokens: int) -> None:
         """Copy a row's first `tokens` tokens to another row."""
-        end = self._whole(tokens)
+        end = self._steps(tokens)
         for memory in self._each():
             memory[target, :, :end] = memory[source, :, :end]
 
     def swap(self, first: int, second: int, tokens: int) -> None:
         """Exchange the first `tokens` tokens of two rows."""
-        end = self._whole(tokens)
+        end = self._steps(tokens)
         for memory in self._each():
             kept = memory[first, :, :end].copy()
             memory[first, :, :end] = memory[second, :, :end]
@@ -111,8 +123,9 @@ class HostKv:
         for memory in self._each():
             release(memory)
 
-    def _whole(self, tokens: int) -> int:
-        return -(-tokens // self._block) * self._block
+    def _steps(self, tokens: int) -> int:
+        """Blocks that hold so many tokens; a block has one token where the layout has none."""
+        return -(-tokens // self._block)
 
     def _each(self) -> list[NDArray[Any]]:
         return [memory for pair in self.layers for memory in pair]

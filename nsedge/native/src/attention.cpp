@@ -10,7 +10,7 @@ namespace attention {
 namespace {
 
 constexpr long LANES = 8;
-constexpr long AHEAD = 4096;  // bytes: pages of 4 KiB stop the processor's own prefetching
+constexpr long AHEAD = 4096;  // bytes of a head: pages of 4 KiB stop the processor's own prefetching
 constexpr float LARGEST_16 = 32767.0f, LARGEST_8 = 127.0f;
 constexpr float LEAST = 1e-37f;  // a scale below has no reciprocal: what it belongs to counts as zero
 
@@ -30,22 +30,26 @@ NSEDGE_AVX2 __m256 floats(const int8_t* from) {
   return _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(eight));
 }
 
+// How far behind a byte of a block the one is that is fetched along with it.
+long ahead(const Shape& t) { return (AHEAD / t.head_bytes() + 1) * t.block_bytes(); }
+
 NSEDGE_AVX2 void fetch(const int8_t* from) {
-  _mm_prefetch(reinterpret_cast<const char*>(from + AHEAD), _MM_HINT_T0);
+  _mm_prefetch(reinterpret_cast<const char*>(from), _MM_HINT_T0);
 }
 
 // Scores of R queries [R, dim] with blocks of keys, to [R, stride].
 template <int R>
 NSEDGE_AVX2 void score(const Shape& t, const Queries& q, const int8_t* keys, long blocks,
                        float* scores, long stride) {
-  for (long b = 0; b < blocks; b++, keys += BLOCK * t.cached(), scores += BLOCK) {
+  const long later = ahead(t);
+  for (long b = 0; b < blocks; b++, keys += t.block_bytes(), scores += BLOCK) {
     __m256i sums[R][2];  // in registers, as long as every loop over it is unrolled
 #pragma GCC unroll 6
     for (int r = 0; r < R; r++) sums[r][0] = sums[r][1] = _mm256_setzero_si256();
 #pragma GCC unroll 2
     for (long d = 0; d < t.dim; d += 2) {
       const int8_t* at = keys + d * BLOCK;
-      if (d % 4 == 0) fetch(at);
+      if (d % 4 == 0) fetch(at + later);
       const __m256i left = pairs(at), right = pairs(at + BLOCK);
 #pragma GCC unroll 6
       for (int r = 0; r < R; r++) {
@@ -79,11 +83,12 @@ NSEDGE_AVX2 void mix_columns(const Shape& t, const float* weights, long stride, 
   for (int r = 0; r < R; r++)
 #pragma GCC unroll 4
     for (int w = 0; w < W; w++) sums[r][w] = _mm256_setzero_ps();
-  for (long begin = 0; begin < length; begin += BLOCK, values += BLOCK * t.cached()) {
+  const long later = ahead(t);
+  for (long begin = 0; begin < length; begin += BLOCK, values += t.block_bytes()) {
     const long end = length - begin < BLOCK ? length - begin : BLOCK;
     for (long i = 0; i < end; i++) {
       const int8_t* at = values + i * t.dim;
-      fetch(at);
+      fetch(at + later);
       __m256 columns[W];
 #pragma GCC unroll 4
       for (int w = 0; w < W; w++) columns[w] = floats(at + w * LANES);
@@ -124,7 +129,7 @@ constexpr Mix MIXES[ROWS] = {mix<1>, mix<2>, mix<3>, mix<4>, mix<5>, mix<6>};
 
 // Scales of `length` values, zeros up to a whole block.
 NSEDGE_AVX2 void read_scales(const Shape& t, const int8_t* values, long length, float* out) {
-  for (long i = 0; i < length; i += BLOCK, values += BLOCK * t.cached()) {
+  for (long i = 0; i < length; i += BLOCK, values += t.block_bytes()) {
     const int8_t* scales = values + BLOCK * t.dim;
     _mm256_storeu_ps(out + i, bfloats(scales));
     _mm256_storeu_ps(out + i + LANES, bfloats(scales + BLOCK));
@@ -209,7 +214,7 @@ NSEDGE_AVX2 void append(const Shape& t, const float* qkv, long position, const f
   }
   int8_t rounded[WIDEST];
   const float *key = qkv + t.heads * t.dim, *value = key + t.kv_heads * t.dim;
-  const long block = position / BLOCK * BLOCK * t.cached(), token = position % BLOCK;
+  const long block = position / BLOCK * t.block_bytes(), token = position % BLOCK;
   for (long h = 0; h < t.kv_heads; h++, key += t.dim, value += t.dim) {
     int8_t* to = keys + h * t.head_bytes() + block;
     rotate(t, key, cos, sin, 1.0f, room);
@@ -233,6 +238,7 @@ NSEDGE_AVX2 void attend(const Shape& t, const Segment& segment, long kv_head, lo
   const long length = segment.past + (first + rows - 1) / group + 1, stride = padded(length);
   auto* scores = static_cast<float*>(scratch);
   float *scales = scores + ROWS * stride, *mixed = scales + stride;
+  keys += kv_head * t.head_bytes(), values += kv_head * t.head_bytes();
   const Queries tiled{reinterpret_cast<int16_t*>(mixed + ROWS * (t.dim + 1)), mixed + ROWS * t.dim};
   // Query row r of the head's group is token r / group and head r % group.
   const auto place = [&](long r) {

@@ -32,8 +32,9 @@ struct Shape {
   long group() const { return heads / kv_heads; }
   long packed() const { return (heads + 2 * kv_heads) * dim; }
   long tiles(const Segment& s) const { return (s.tokens * group() + ROWS - 1) / ROWS; }
-  long cached() const { return dim + 2; }                  // bytes of a token
-  long head_bytes() const { return capacity * cached(); }  // of a row
+  long head_bytes() const { return BLOCK * (dim + 2); }  // of a block
+  long block_bytes() const { return kv_heads * head_bytes(); }
+  long row_bytes() const { return capacity / BLOCK * block_bytes(); }
 };
 
 // Queries, rotated, scaled and rounded: values int16 [tokens, heads, dim], scales [tokens, heads].
@@ -43,8 +44,8 @@ struct Queries {
 };
 
 // Rotates a token, qkv [packed], at `position`: its queries to q, at the token's place there; its key
-// and value to its row of the cache, [kv_heads, head_bytes] each. cos, sin [rotary / 2] belong to the
-// position. `room` [dim] is scratch.
+// and value to its row of the cache. cos, sin [rotary / 2] belong to the position. `room` [dim] is
+// scratch.
 void append(const Shape& shape, const float* qkv, long position, const float* cos, const float* sin,
             const Queries& q, int8_t* keys, int8_t* values, float* room);
 
@@ -52,7 +53,7 @@ void append(const Shape& shape, const float* qkv, long position, const float* co
 size_t room(const Shape& shape, long length);
 
 // Tile `tile` of the queries of one segment and kv head: q at the segment's first token, keys and
-// values [head_bytes] of the head; to y [tokens, heads * dim] of the segment.
+// values at its row of the cache; to y [tokens, heads * dim] of the segment.
 void attend(const Shape& shape, const Segment& segment, long kv_head, long tile, const Queries& q,
             const int8_t* keys, const int8_t* values, void* scratch, float* y);
 

@@ -10,7 +10,7 @@ namespace op {
 
 // Causal grouped-query attention of tokens of several sequences, which extends the cache it reads:
 //   qkv float [1, T, (heads + 2 kv_heads) dim]; past_key, past_value int8 [rows, kv_heads, capacity,
-//   dim + 2], laid out as attention.h says; segments int32 [segments, 3], each a row of the cache, how
+//   dim + 2], of which a row's bytes lie as attention.h says; segments int32 [segments, 3], each a row of the cache, how
 //   many tokens it holds, and how many of the T tokens, in order, are new to it; no row twice; cos, sin
 //   float [positions, rotary / 2]; y float [1, T, heads dim]; present_key, present_value: the past's
 //   own memory.
@@ -63,7 +63,7 @@ class CachedAttention {
     float* y;
 
     int8_t* of(const Tensor& cache, const attention::Segment& segment) const {
-      return static_cast<int8_t*>(cache.data) + segment.row * shape.kv_heads * shape.head_bytes();
+      return static_cast<int8_t*>(cache.data) + segment.row * shape.row_bytes();
     }
     attention::Queries queries(long token) const {
       return {q.values + token * shape.heads * shape.dim, q.scales + token * shape.heads};
@@ -184,9 +184,8 @@ class CachedAttention {
         const attention::Segment& s = call.segments[i];
         const long tiles = t.tiles(s), last = std::min(end, first + tiles * t.kv_heads);
         for (long at = std::max(begin, first); at < last; at++) {
-          const long kv = (at - first) / tiles, head = kv * t.head_bytes();
-          attention::attend(t, s, kv, (at - first) % tiles, call.queries(token),
-                            call.of(call.keys, s) + head, call.of(call.values, s) + head, room,
+          attention::attend(t, s, (at - first) / tiles, (at - first) % tiles, call.queries(token),
+                            call.of(call.keys, s), call.of(call.values, s), room,
                             call.y + token * t.heads * t.dim);
         }
         first += tiles * t.kv_heads;
