@@ -1,7 +1,7 @@
 """Key and value memory, and what of it a run is bound to.
 
 Keys and values of a layer are `[rows, heads, capacity, width]`, bound as past and present alike,
-so that attention appends in place. Where a layout has blocks, the bytes of a row are in another order:
+so that attention appends in place. Where a layout has blocks, a row lies otherwise in memory:
 block after block of tokens, each with all heads (nsedge/native/src/attention.h). So a row takes the
 pages of its tokens and no more, and a prefix is one run of bytes.
 """
