@@ -6,7 +6,6 @@ raises `ConfigInvalid`, naming where it was said and the key.
 
 from __future__ import annotations
 
-import difflib
 import os
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping
@@ -251,6 +250,8 @@ def _known(path: str, origin: object) -> Key:
 def _nearest(name: str, candidates: Iterable[str]) -> str:
     known = list(candidates)
     last = {path.rpartition(".")[2]: path for path in known}
+    import difflib  # nobody needs it who spells his settings right
+
     near = difflib.get_close_matches(name.rpartition(".")[2], last, n=1, cutoff=0.9)
     near = [last[word] for word in near] or difflib.get_close_matches(name, known, n=1)
     if not near:
