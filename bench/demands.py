@@ -121,8 +121,11 @@ class _Table:
         """Between tokens while long prompts arrive."""
         ours = self._cell(self._ours, scenario="arrivals")
         peer = self._cell(self._peer, scenario="arrivals")
-        what = "inter-token p99 while 900-token prompts arrive, to our quiet median"
         mine = _mark(ours, "disturbed_s", "p99")
+        what = "inter-token p99 while 900-token prompts arrive, to the quiet median around each"
+        value = _median(ours, "stretch")
+        yield Demand(what=what, bound=Bound.AT_MOST, limit=2.0, unit=TIMES, value=value)
+        what = "inter-token p99 while 900-token prompts arrive, to the quiet median before all"
         yield _smaller(what, 2.0, mine, _mark(ours, "quiet_s", "p50"))
         what = "inter-token p99 while 900-token prompts arrive, to the peer's"
         yield _smaller(what, 1.0, mine, _mark(peer, "disturbed_s", "p99"))

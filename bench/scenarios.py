@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import statistics
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
 
@@ -22,12 +23,14 @@ NEW_TOKENS = 64
 FULL_SLOTS = 16
 RUNNING_STREAMS = 4
 ARRIVALS = 3
-QUIET_S = 3.0
-AFTER_S = 1.5
-PAUSE_S = 0.3
+QUIET_S = 1.2
+SETTLING_S = 0.2
 FOLLOW_UPS = 3
 ANSWER_TOKENS = 16
 QUESTION_TOKENS = 24
+
+Window = tuple[float, float]
+"""From and to, seconds of the performance counter."""
 
 
 @contextlib.asynccontextmanager
@@ -101,15 +104,28 @@ async def share_of_bare(lab: Lab, *, count: int, prompt_tokens: int) -> None:
 
 
 @dataclass(frozen=True)
+class Arrival:
+    """A prompt that came: gaps of the running streams while it was read, and in the quiet just
+    before and after, when they are as long; and its time to first token."""
+
+    disturbed_s: list[float]
+    around_s: list[float]
+    first_s: float
+
+    @property
+    def stretch(self) -> float:
+        """The p99 of gaps meanwhile, in quiet medians."""
+        return percentiles(self.disturbed_s)["p99"] / statistics.median(self.around_s)
+
+
+@dataclass(frozen=True)
 class Gaps:
-    """Between tokens of running streams: before any long prompt arrived, while some did, and once
-    all were read, when the streams have grown longer and so have their steps."""
+    """Between tokens of running streams: before any long prompt came, around each, and at last.
+    Streams grow all the while, and their steps with them."""
 
     quiet_s: list[float]
-    disturbed_s: list[float]
+    arrivals: list[Arrival]
     after_s: list[float]
-    first_s: list[float]
-    """Time to first token of those that arrived."""
 
 
 async def arrivals(lab: Lab) -> None:
@@ -124,15 +140,17 @@ async def arrivals(lab: Lab) -> None:
         rounds = await lab.run("long prompts arrive", {n: way(door) for n, door in doors.items()})
     for name in doors:
         gaps = rounds.of(name)
+        came = [arrival for one in gaps for arrival in one.arrivals]
         lab.add(
             "arrivals",
             name,
             rounds,
             prompt_tokens=LONG_TOKENS,
             quiet_s=percentiles(chain.from_iterable(g.quiet_s for g in gaps)),
-            disturbed_s=percentiles(chain.from_iterable(g.disturbed_s for g in gaps)),
+            disturbed_s=percentiles(gap for a in came for gap in a.disturbed_s),
             after_s=percentiles(chain.from_iterable(g.after_s for g in gaps)),
-            first_token_s=percentiles(chain.from_iterable(g.first_s for g in gaps)),
+            first_token_s=percentiles(a.first_s for a in came),
+            stretch=spread([a.stretch for a in came]),
         )
 
 
@@ -144,28 +162,37 @@ async def _disturb(lab: Lab, door: Door) -> Gaps:
         asyncio.create_task(door.ask(text, room, trace))
         for text, trace in zip(texts, traces, strict=True)
     ]
-    windows, arrived = [], []
+    quiet, asked = [], []
     try:
         while not all(trace.pieces_s for trace in traces):
             await _nothing_failed(tasks)
-        begun = time.perf_counter()
-        await asyncio.sleep(QUIET_S)
+        quiet.append(await _pause())
         for text in lab.writer.prompts(count=ARRIVALS, tokens=LONG_TOKENS):
-            trace = await door.ask(text, 1, Trace())
-            arrived.append(trace.first_s)
-            windows.append((trace.sent_s, trace.pieces_s[0]))
-            await asyncio.sleep(PAUSE_S)
-        since = time.perf_counter()
-        await asyncio.sleep(AFTER_S)
-        until = time.perf_counter()
+            asked.append(await door.ask(text, 1, Trace()))
+            await asyncio.sleep(SETTLING_S)
+            quiet.append(await _pause())
         await _nothing_failed(tasks)
     finally:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-    quiet, disturbed = split_gaps(traces, (begun, windows[0][0]), windows)
-    after, _ = split_gaps(traces, (since, until), ())
-    return Gaps(quiet, disturbed, after, arrived)
+    calm = [gaps_within(traces, window) for window in quiet]
+    came = [
+        Arrival(
+            disturbed_s=gaps_touching(traces, (trace.sent_s, trace.pieces_s[0])),
+            around_s=[*before, *after],
+            first_s=trace.first_s,
+        )
+        for trace, before, after in zip(asked, calm, calm[1:], strict=False)
+    ]
+    return Gaps(calm[0], came, calm[-1])
+
+
+async def _pause() -> Window:
+    """Let the streams run by themselves for a while."""
+    since = time.perf_counter()
+    await asyncio.sleep(QUIET_S)
+    return since, time.perf_counter()
 
 
 async def _nothing_failed(tasks: Sequence[asyncio.Task[Trace]]) -> None:
@@ -175,18 +202,20 @@ async def _nothing_failed(tasks: Sequence[asyncio.Task[Trace]]) -> None:
         task.result()
 
 
-def split_gaps(
-    traces: Sequence[Trace], quiet: tuple[float, float], windows: Sequence[tuple[float, float]]
-) -> tuple[list[float], list[float]]:
-    """Gaps that lie within `quiet`, and those that touch one of `windows` (seconds, from, to)."""
-    within, touching = [], []
-    for trace in traces:
-        for begin, end in zip(trace.pieces_s, trace.pieces_s[1:], strict=False):
-            if quiet[0] <= begin and end <= quiet[1]:
-                within.append(end - begin)
-            elif any(begin < until and end > since for since, until in windows):
-                touching.append(end - begin)
-    return within, touching
+def gaps_within(traces: Sequence[Trace], window: Window) -> list[float]:
+    """Gaps between tokens that begin and end in `window`."""
+    since, until = window
+    return [end - begin for begin, end in _gaps(traces) if since <= begin and end <= until]
+
+
+def gaps_touching(traces: Sequence[Trace], window: Window) -> list[float]:
+    """Gaps between tokens of which some part lies in `window`."""
+    since, until = window
+    return [end - begin for begin, end in _gaps(traces) if begin < until and end > since]
+
+
+def _gaps(traces: Sequence[Trace]) -> Iterator[Window]:
+    return chain.from_iterable(zip(t.pieces_s, t.pieces_s[1:], strict=False) for t in traces)
 
 
 @dataclass(frozen=True)

@@ -14,22 +14,22 @@ from tokenizers.pre_tokenizers import Whitespace
 from bench.doors import Trace
 from bench.peers.building import Builder, BuildFailed, command
 from bench.peers.process import peak_rss_mib
-from bench.scenarios import split_gaps
+from bench.scenarios import Arrival, gaps_touching, gaps_within
 from bench.workload import Writer
 from exporters.cache import Cache
 from exporters.progress import Progress
 
 
-def test_gaps_are_quiet_or_disturbed_or_neither() -> None:
-    trace = Trace(0.0, [1.0, 2.0, 3.0, 5.0, 6.0, 9.0])
-    quiet, disturbed = split_gaps([trace], (1.0, 3.0), [(4.0, 4.5)])
-    assert quiet == [1.0, 1.0]
-    assert disturbed == [2.0]
+def test_gaps_lie_within_a_window_or_touch_it() -> None:
+    traces = [Trace(0.0, [1.0, 2.0, 3.0, 5.0, 6.0, 9.0])]
+    assert gaps_within(traces, (1.0, 3.0)) == [1.0, 1.0]
+    assert gaps_touching(traces, (4.0, 4.5)) == [2.0]
+    assert gaps_touching(traces, (5.5, 7.0)) == [1.0, 3.0]
 
 
-def test_a_gap_across_the_whole_window_is_disturbed() -> None:
-    trace = Trace(0.0, [0.0, 1.0, 10.0, 11.0])
-    assert split_gaps([trace], (0.0, 1.0), [(2.0, 3.0), (4.0, 5.0)]) == ([1.0], [9.0])
+def test_an_arrival_is_held_to_the_quiet_around_it() -> None:
+    arrival = Arrival(disturbed_s=[0.03] * 200, around_s=[0.01, 0.02, 0.09], first_s=1.0)
+    assert arrival.stretch == pytest.approx(1.5)
 
 
 def test_a_trace_tells_first_token_and_gaps() -> None:
