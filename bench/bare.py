@@ -28,7 +28,7 @@ class BareEngine:
         self._resident.engine.start()
         self._random = np.random.default_rng(1)
         self._ended = threading.Semaphore(0)
-        self._tokens = 0
+        self._tokens = self._ends = 0
         self._watched: list[Job] = []
         self._steps: list[tuple[float, int]] = []
         self._stepped = threading.Condition()
@@ -44,18 +44,21 @@ class BareEngine:
         return self._tokens / (time.perf_counter() - began)
 
     def decode_rate(self, *, rows: int, context: int, tokens: int) -> float:
-        """Tokens/s of `rows` rows over at least `tokens` steps, all prompts of `context` read."""
+        """Tokens/s of `rows` rows over at least `tokens` steps, all prompts of `context` read; over
+        fewer where the rows are full before. 0 where they are before all prompts are read."""
         room = self._resident.capacity - context
         jobs = [self._job(self._random_ids(context), room) for _ in range(rows)]
-        self._watched, self._steps = jobs, []
+        self._watched, self._steps, self._ends = jobs, [], 0
         for job in jobs:
             self._submit(job)
         with self._stepped:
             self._stepped.wait_for(lambda: all(job.sequence.output_ids for job in jobs))
             first = len(self._steps)
-            self._stepped.wait_for(lambda: self._written(first) >= rows * tokens)
-        elapsed_s = self._steps[-1][0] - self._steps[first][0]
+            self._stepped.wait_for(
+                lambda: self._written(first) >= rows * tokens or self._ends == rows
+            )
         written = self._written(first)
+        elapsed_s = self._steps[-1][0] - self._steps[first][0] if written else 1.0
         self._watched = []
         for job in jobs:
             self._resident.engine.cancel(job)
@@ -116,4 +119,5 @@ class BareEngine:
     def _see(self, event: Event) -> None:
         if isinstance(event, Finished):
             self._tokens += event.usage.completion_tokens
+            self._ends += 1
             self._ended.release()
