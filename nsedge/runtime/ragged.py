@@ -41,7 +41,9 @@ class RaggedExecutor(Executor):
             owned.append(Owned(chunk.sequence.adapter, chunk.end - chunk.start))
             if chunk.is_last:
                 kept.append(len(ids) - 1)
-        self._run_segments(self._binding_for(owned), ids, segments, kept)
+        # ONNX Runtime's own products (w8a8's) refuse to work on no rows: some are always wanted.
+        wanted = kept or [len(ids) - 1]
+        self._run_segments(self._binding_for(owned), ids, segments, wanted)
         return self._logits[: len(kept)]
 
     def _unbind(self) -> None:

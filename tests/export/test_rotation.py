@@ -11,16 +11,22 @@ import pytest
 
 from exporters.errors import Refused
 from exporters.graph import Graph
+from exporters.native import write_native
 from exporters.observe import Calibration, second_moments
 from exporters.pack import projections
-from exporters.records import GRAPH_FILE
+from exporters.records import GRAPH_FILE, NATIVE_FILE, native_form
 from exporters.reference import compare, export_clean, kv_layout
 from exporters.rotate import orthogonal, rotate
 from exporters.rounding import LEVELS, PAIR_LEVELS, round_columns
 from exporters.runner import Runner
 from exporters.schemes import SCHEMES
 from exporters.w8a8 import quantise_w8a8
-from nsedge.bundle import GraphIo, KvLayout
+from nsedge import native
+from nsedge.bundle import GraphIo, KvLayout, Variant
+from nsedge.runtime.executor import Source
+from nsedge.runtime.executors import open_executor
+from nsedge.runtime.plan import Chunk, StepPlan
+from nsedge.runtime.sequence import Limits, Sequence
 from tests.export.tiny import POSITIONS, VOCABULARY, make_model
 
 pytestmark = pytest.mark.export
@@ -106,6 +112,33 @@ def test_a_row_is_the_same_in_any_company(
     together = runner.forward(np.array([[5], [90], [300]]))
     alone = Runner(tmp_path / GRAPH_FILE, io=io, kv=kv, capacity=32).forward(np.array([[5]]))
     np.testing.assert_array_equal(together[:1], alone)
+
+
+@pytest.mark.skipif(native.why_not() is not None, reason=str(native.why_not()))
+def test_a_piece_that_nobody_wants_logits_of_is_read(
+    exported: Callable[[str], Exported], tmp_path: Path
+) -> None:
+    folder, io, kv = exported("llama")
+    graph = Graph.load(folder / GRAPH_FILE)
+    quantise_w8a8(graph, SCHEMES["w8a8"], Calibration(passages=PASSAGES, io=io, kv=kv))
+    graph.save(tmp_path / GRAPH_FILE)
+    assert write_native(tmp_path / GRAPH_FILE, tmp_path / NATIVE_FILE) is None
+    own_io, own_kv = native_form(io, kv)
+    variant = Variant(
+        name="v", device="cpu", scheme="w8a8", graph=NATIVE_FILE, io=own_io, kv=own_kv,
+        requires=(native.REQUIREMENT,),
+    )  # fmt: skip
+    source = Source(
+        graph=tmp_path / NATIVE_FILE, variant=variant, vocab_size=VOCABULARY, slots=1,
+        capacity=POSITIONS, threads=1,
+    )  # fmt: skip
+    runner = open_executor(source)
+    prompt = Sequence(prompt_ids=tuple(range(3, 43)), limits=Limits(max_tokens=1), submitted_s=0.0)
+    first, last = Chunk(prompt, 0, 0, 20), Chunk(prompt, 0, 20, 40)
+    assert runner.run(StepPlan((), (first,), ())).shape == (0, VOCABULARY)
+    pieces = runner.run(StepPlan((), (last,), ())).copy()
+    whole = runner.run(StepPlan((), (Chunk(prompt, 0, 0, 40),), ()))
+    np.testing.assert_allclose(pieces, whole, atol=1e-4)
 
 
 def test_moments_are_those_of_the_tokens_read(exported: Callable[[str], Exported]) -> None:
