@@ -101,13 +101,18 @@ def test_w8a8_stays_near(name: str, exported: Callable[[str], Exported], tmp_pat
     assert TOLERANCE < near <= QUANTISED_TOLERANCE
 
 
+def save_w8a8(exported: Exported, target: Path) -> tuple[GraphIo, KvLayout]:
+    folder, io, kv = exported
+    graph = Graph.load(folder / GRAPH_FILE)
+    quantise_w8a8(graph, SCHEMES["w8a8"], Calibration(passages=PASSAGES, io=io, kv=kv))
+    graph.save(target / GRAPH_FILE)
+    return io, kv
+
+
 def test_a_row_is_the_same_in_any_company(
     exported: Callable[[str], Exported], tmp_path: Path
 ) -> None:
-    folder, io, kv = exported("llama")
-    graph = Graph.load(folder / GRAPH_FILE)
-    quantise_w8a8(graph, SCHEMES["w8a8"], Calibration(passages=PASSAGES, io=io, kv=kv))
-    graph.save(tmp_path / GRAPH_FILE)
+    io, kv = save_w8a8(exported("llama"), tmp_path)
     runner = Runner(tmp_path / GRAPH_FILE, io=io, kv=kv, capacity=32, rows=3)
     together = runner.forward(np.array([[5], [90], [300]]))
     alone = Runner(tmp_path / GRAPH_FILE, io=io, kv=kv, capacity=32).forward(np.array([[5]]))
@@ -118,10 +123,7 @@ def test_a_row_is_the_same_in_any_company(
 def test_a_piece_that_nobody_wants_logits_of_is_read(
     exported: Callable[[str], Exported], tmp_path: Path
 ) -> None:
-    folder, io, kv = exported("llama")
-    graph = Graph.load(folder / GRAPH_FILE)
-    quantise_w8a8(graph, SCHEMES["w8a8"], Calibration(passages=PASSAGES, io=io, kv=kv))
-    graph.save(tmp_path / GRAPH_FILE)
+    io, kv = save_w8a8(exported("llama"), tmp_path)
     assert write_native(tmp_path / GRAPH_FILE, tmp_path / NATIVE_FILE) is None
     own_io, own_kv = native_form(io, kv)
     variant = Variant(
