@@ -65,7 +65,7 @@ compare: bundle ## nsedge beside llama.cpp, OpenVINO GenAI and onnxruntime-genai
 
 .PHONY: docs
 docs: $(INSTALLED) ## write the pages that the code generates
-	$(BIN)/python -m nsedge.settings > docs/settings.md
+	$(BIN)/python -m nsedge.config > docs/settings.md
 
 .PHONY: clean
 clean: ## remove the environment and every cache below this folder

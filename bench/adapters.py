@@ -23,12 +23,12 @@ import numpy as np
 from bench.report import Noise, emit, parser, say
 from bench.rounds import paired_ratio
 from bench.step import GREEDY, Bench
-from exporters.adapter_graph import find_sites, with_adapters
-from exporters.records import GRAPH_FILE
-from nsedge.adapter import Site
-from nsedge.runtime.adapters import AdapterStack, LoadedAdapter
-from nsedge.runtime.footprint import rss_bytes
-from nsedge.runtime.residency import Resident, load
+from exporters.adapter.graph import find_sites, with_adapters
+from exporters.graph.records import GRAPH_FILE
+from nsedge.bundle.adapter import Site
+from nsedge.runtime.graph.adapters import AdapterStack, LoadedAdapter
+from nsedge.runtime.hosting.text import TextModel, load
+from nsedge.runtime.machine.footprint import rss_bytes
 from nsedge.runtime.settings import EngineSettings
 
 ADAPTERS = 4
@@ -153,7 +153,7 @@ def beside(bench: Bench, graph: Path, sites: tuple[Site, ...], options: Any) -> 
     return found
 
 
-def graph_of(resident: Resident, folder: Path, into: Path) -> tuple[Path, tuple[Site, ...]]:
+def graph_of(resident: TextModel, folder: Path, into: Path) -> tuple[Path, tuple[Site, ...]]:
     """The variant's graph with inputs for adapters, written to `into`."""
     own, io = folder / resident.variant.graph, resident.variant.io
     sites = find_sites(own.with_name(GRAPH_FILE))

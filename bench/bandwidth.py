@@ -23,9 +23,9 @@ from numpy.typing import NDArray
 
 from bench.programs import compiled
 from bench.report import machine, say
-from exporters.graph import Graph
-from nsedge.bundle import Bundle
-from nsedge.runtime.cores import usable_cores
+from exporters.graph.graph import Graph
+from nsedge.bundle.manifest import Bundle
+from nsedge.runtime.machine.cores import usable_cores
 
 T = TypeVar("T")
 Side = NDArray[Any] | None

@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 
 from nsedge.api import Event, Finished, Request, Sampling, TextPrompt
-from nsedge.runtime.admission import make_job
-from nsedge.runtime.engine import Emit, Job
-from nsedge.runtime.residency import load
+from nsedge.runtime.decode.engine import Emit, Job
+from nsedge.runtime.hosting.admission import make_job
+from nsedge.runtime.hosting.text import load
 from nsedge.runtime.settings import EngineSettings
 
 

@@ -33,17 +33,17 @@ from bench.report import emit, machine, say
 from bench.rounds import QUIET_CORES, Schedule
 from bench.tables import aligned
 from bench.workload import Writer
+from exporters.bundle.build import LINKS
+from exporters.bundle.package import variant_digest
+from exporters.bundle.stages import runner_of
+from exporters.bundle.starter import NAME, export_starter
+from exporters.bundle.verify import reader_of
 from exporters.cache import Cache, cache_root, home
-from exporters.package import variant_digest
+from exporters.measure.runner import Runner
+from exporters.model.texts import fidelity_passages, fidelity_text_sha256
 from exporters.progress import Progress
-from exporters.recipe import LINKS
-from exporters.runner import Runner
-from exporters.stages import runner_of
-from exporters.starter import NAME, export_starter
-from exporters.texts import fidelity_passages, fidelity_text_sha256
-from exporters.verify import reader_of
-from nsedge.bundle import Bundle
-from nsedge.runtime.cores import usable_cores
+from nsedge.bundle.manifest import Bundle
+from nsedge.runtime.machine.cores import usable_cores
 
 MEMORY_ROUNDS = 3
 

@@ -22,14 +22,14 @@ from typing import Any
 
 from bench.report import Noise, emit, parser, say
 from nsedge.api import Event, Finished, Request, Sampling, TextPrompt
-from nsedge.runtime.admission import make_job
-from nsedge.runtime.cores import usable_cores
-from nsedge.runtime.engine import Emit, Engine, StepRunner
-from nsedge.runtime.residency import follow_cores, load
-from nsedge.runtime.sampler import Sampler
-from nsedge.runtime.scheduler import Policy, Scheduler
+from nsedge.runtime.decode.engine import Emit, Engine, StepRunner
+from nsedge.runtime.decode.sampler import Sampler
+from nsedge.runtime.decode.scheduler import Policy, Scheduler
+from nsedge.runtime.decode.slots import Slots
+from nsedge.runtime.hosting.admission import make_job
+from nsedge.runtime.hosting.text import follow_cores, load
+from nsedge.runtime.machine.cores import usable_cores
 from nsedge.runtime.settings import EngineSettings
-from nsedge.runtime.slots import Slots
 
 CONTEXT = 1024
 PROMPT = TextPrompt(text="The quick brown fox jumps over the lazy dog.")

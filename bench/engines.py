@@ -18,9 +18,9 @@ from bench.lab import EngineProgram, Lab, spread
 from bench.peers.building import Builder, command
 from bench.peers.process import Program, peak_rss_mib, program, program_digest
 from exporters.cache import folder_digest
-from exporters.fidelity import divergence
-from exporters.runner import Runner, log_softmax
-from nsedge.bundle import sha256_of
+from exporters.measure.fidelity import divergence
+from exporters.measure.runner import Runner, log_softmax
+from nsedge.bundle.manifest import sha256_of
 
 ROWS = (1, 8, 16, 32)
 CAPACITY = 1024

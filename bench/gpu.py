@@ -19,13 +19,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.report import emit, parser, say
-from nsedge.bundle import Bundle, Variant
+from nsedge.bundle.manifest import Bundle, Variant
 from nsedge.errors import DeviceUnavailable
-from nsedge.runtime.executor import Source
-from nsedge.runtime.executors import open_executor
-from nsedge.runtime.plan import Chunk, KvCopy, KvSwap, StepPlan
-from nsedge.runtime.sequence import Limits, Sequence, State
-from nsedge.runtime.warming import largest_steps
+from nsedge.runtime.decode.plan import Chunk, KvCopy, KvSwap, StepPlan
+from nsedge.runtime.decode.sequence import Limits, Sequence, State
+from nsedge.runtime.graph.executor import Source
+from nsedge.runtime.graph.executors import open_executor
+from nsedge.runtime.hosting.warming import largest_steps
 
 F32 = NDArray[np.float32]
 CHUNK = 512

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from bench.programs import compiled
 from bench.report import emit, percentiles, say
-from nsedge.runtime.cores import usable_cores
+from nsedge.runtime.machine.cores import usable_cores
 
 SOURCE = Path(__file__).with_suffix(".c")
 PIECE_S = 0.008

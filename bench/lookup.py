@@ -17,7 +17,7 @@ from typing import Any
 from bench.report import Noise, emit, parser, say
 from bench.step import DEFAULT, GREEDY, Bench
 from nsedge.api import ChatPrompt, Message, Role, TextPrompt
-from nsedge.runtime.residency import load
+from nsedge.runtime.hosting.text import load
 from nsedge.runtime.settings import EngineSettings
 
 LOG = (

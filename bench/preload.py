@@ -25,10 +25,11 @@ from pathlib import Path
 from typing import Any
 
 from bench.report import emit, say
-from nsedge.runtime.budget import Amount, Fits, Holder, NeverFits, Room, decide
-from nsedge.runtime.habits import Habits
-from nsedge.runtime.prediction import PREDICTORS
-from nsedge.runtime.usage_file import UsageFile
+from nsedge.runtime.machine.amounts import Amount, Room
+from nsedge.runtime.residency.budget import Fits, Holder, NeverFits, decide
+from nsedge.runtime.residency.habits import Habits
+from nsedge.runtime.residency.prediction import PREDICTORS
+from nsedge.runtime.residency.usage_file import UsageFile
 
 DAY_S, HOUR_S, MINUTE_S = 86400.0, 3600.0, 60.0
 DAYS = 14

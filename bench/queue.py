@@ -18,8 +18,8 @@ from typing import Any
 from bench.report import Noise, emit, parser, say
 from bench.step import GREEDY, Bench
 from nsedge.api import TextPrompt
-from nsedge.runtime.engine import Job
-from nsedge.runtime.residency import load
+from nsedge.runtime.decode.engine import Job
+from nsedge.runtime.hosting.text import load
 from nsedge.runtime.settings import EngineSettings
 
 TEXT = "Write down wind and weather."

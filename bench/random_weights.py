@@ -19,13 +19,13 @@ from tokenizers import Tokenizer as Vocabulary
 from tokenizers.models import WordLevel
 
 from exporters.cache import new_directory
-from exporters.graph import Graph
-from exporters.native import write_native
-from exporters.quantise import quantise
-from exporters.records import GRAPH_FILE, NATIVE_FILE, SEGMENTS, native_layout
-from exporters.reference import export_clean, kv_layout
-from exporters.schemes import Scheme
-from nsedge.bundle import (
+from exporters.graph.graph import Graph
+from exporters.graph.native import write_native
+from exporters.graph.records import GRAPH_FILE, NATIVE_FILE, SEGMENTS, native_layout
+from exporters.quantise.blocks import quantise
+from exporters.quantise.schemes import Scheme
+from exporters.trace.reference import export_clean, kv_layout
+from nsedge.bundle.manifest import (
     FORMAT,
     FORMAT_VERSION,
     Bundle,

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from nsedge.runtime.cores import usable_cores
+from nsedge.runtime.machine.cores import usable_cores
 from nsedge.version import VERSION
 
 PACKAGES = ("onnxruntime-gpu", "numpy", "tokenizers", "pyzmq", "msgpack", "aiohttp")

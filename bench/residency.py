@@ -19,10 +19,10 @@ from typing import Any
 
 from bench.report import Noise, emit, parser, percentiles, say
 from nsedge.api import Delta, Event, Failed, LoadWish, Request, Sampling, TextPrompt, is_terminal
-from nsedge.bundle import Bundle
-from nsedge.runtime.footprint import rss_bytes
+from nsedge.bundle.manifest import Bundle
+from nsedge.core.service import LocalService, ServiceSettings
+from nsedge.runtime.machine.footprint import rss_bytes
 from nsedge.runtime.settings import EngineSettings
-from nsedge.service import LocalService, ServiceSettings
 
 MIB = 2**20
 TEXT = "Write down wind and weather. "

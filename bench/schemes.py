@@ -24,13 +24,13 @@ import msgspec
 
 from bench.report import Noise, emit, say
 from bench.step import GREEDY, Bench
+from exporters.bundle.orders import one_variant
+from exporters.bundle.starter import export_starter
 from exporters.cache import Cache, cache_root
-from exporters.orders import one_variant
 from exporters.progress import Progress
-from exporters.schemes import SCHEMES, Device, KvFormat
-from exporters.starter import export_starter
-from nsedge.bundle import Bundle, Variant
-from nsedge.runtime.residency import Resident
+from exporters.quantise.schemes import SCHEMES, Device, KvFormat
+from nsedge.bundle.manifest import Bundle, Variant
+from nsedge.runtime.hosting.text import TextModel
 from nsedge.runtime.settings import EngineSettings
 
 Clock = Callable[[], float]
@@ -62,7 +62,7 @@ def open_entries(folder: Path, schemes: list[str], rows: int, options: Any) -> l
         path = export_starter(cache, folder / scheme, variants=(order,)).bundle
         bundle = Bundle.open(path)
         for variant in bundle.manifest.variants:
-            resident = Resident(
+            resident = TextModel(
                 bundle=bundle,
                 variant=variant,
                 settings=settings,

@@ -53,7 +53,7 @@ async def measure(options: argparse.Namespace) -> dict[str, Any]:
             "sse": SseDoor(session, door.url, door.model),
         }
 
-        def crowd(count: int) -> list[str]:
+        def connections(count: int) -> list[str]:
             return writer.prompts(count=count, tokens=options.prompt_tokens)
 
         rates: dict[str, list[float]] = defaultdict(list)
@@ -61,10 +61,10 @@ async def measure(options: argparse.Namespace) -> dict[str, Any]:
         noise = []
         for number in range(options.rounds + 1):  # the first warms up
             watch = Noise()
-            texts = crowd(options.streams)
+            texts = connections(options.streams)
             bare_rate = await asyncio.to_thread(bare.tokens_per_s, texts, max_tokens=tokens)
             for name, way in doors.items():
-                rate, seen = await closed(way, crowd(options.streams), tokens)
+                rate, seen = await closed(way, connections(options.streams), tokens)
                 if number:
                     rates[name].append(rate)
                     traces[name] += seen
@@ -85,7 +85,7 @@ async def measure(options: argparse.Namespace) -> dict[str, Any]:
             "open": {},
         }
         for name, way in doors.items():
-            rate, seen = await opened(way, crowd(options.requests), tokens, options.rate)
+            rate, seen = await opened(way, connections(options.requests), tokens, options.rate)
             result["open"][name] = summary([rate], seen)
     bare.close()
     return result

@@ -23,8 +23,8 @@ from bench import bandwidth
 from bench.random_weights import bundle_of, four_bits, gguf_of
 from bench.report import Noise, emit, say
 from bench.step import GREEDY, Bench
-from nsedge.runtime.cores import usable_cores
-from nsedge.runtime.residency import load
+from nsedge.runtime.hosting.text import load
+from nsedge.runtime.machine.cores import usable_cores
 from nsedge.runtime.settings import EngineSettings
 
 LABEL = "random weights: speed only"

@@ -21,15 +21,15 @@ from numpy.typing import NDArray
 from bench import bandwidth
 from bench.report import Noise, emit, parser, percentiles, say
 from nsedge.api import Event, Request, Sampling, TextPrompt
-from nsedge.runtime.admission import make_job
-from nsedge.runtime.cores import usable_cores
-from nsedge.runtime.engine import Engine, Job, StepRunner
-from nsedge.runtime.plan import StepPlan
-from nsedge.runtime.residency import Resident, load
-from nsedge.runtime.sampler import Sampler
-from nsedge.runtime.scheduler import Policy, Scheduler
+from nsedge.runtime.decode.engine import Engine, Job, StepRunner
+from nsedge.runtime.decode.plan import StepPlan
+from nsedge.runtime.decode.sampler import Sampler
+from nsedge.runtime.decode.scheduler import Policy, Scheduler
+from nsedge.runtime.decode.slots import Slots
+from nsedge.runtime.hosting.admission import make_job
+from nsedge.runtime.hosting.text import TextModel, load
+from nsedge.runtime.machine.cores import usable_cores
 from nsedge.runtime.settings import EngineSettings, PrefixReuse
-from nsedge.runtime.slots import Slots
 
 GREEDY = Sampling(temperature=0.0, ignore_eos=True)
 DEFAULT = Sampling(seed=1, ignore_eos=True)
@@ -57,7 +57,7 @@ class Bench:
 
     def __init__(
         self,
-        resident: Resident,
+        resident: TextModel,
         *,
         rows: int,
         chunk: int,

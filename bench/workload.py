@@ -8,7 +8,7 @@ from pathlib import Path
 
 from tokenizers import Tokenizer
 
-from nsedge.bundle import Bundle
+from nsedge.bundle.manifest import Bundle
 
 _TEXT = (
     "the harbour lamp was lit before dusk and three boats came in with nets full of silver fish "

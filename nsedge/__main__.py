@@ -5,8 +5,8 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from nsedge import config
 from nsedge.cli import arguments, commands, exits, starting
+from nsedge.config import reader as config
 
 
 def main(words: Sequence[str] | None = None) -> int:

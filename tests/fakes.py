@@ -33,6 +33,7 @@ from nsedge.api import (
     UsageReport,
     is_terminal,
 )
+from nsedge.api.models import check_drain
 from nsedge.errors import (
     DeadlineExceeded,
     EmptyPrompt,
@@ -41,7 +42,6 @@ from nsedge.errors import (
     SlowConsumer,
     UnknownModel,
 )
-from nsedge.models import check_drain
 
 MODEL = "echo"
 

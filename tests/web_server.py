@@ -26,9 +26,9 @@ from nsedge.api import (
     Usage,
 )
 from nsedge.errors import NsedgeError
-from nsedge.keyring import KeyRing
-from nsedge.tracing import Tracing
-from nsedge.watched import WatchedFile
+from nsedge.security.keyring import KeyRing
+from nsedge.security.watched_file import WatchedFile
+from nsedge.telemetry.tracing import Tracing
 from nsedge.web.app import create_app, serve
 from nsedge.web.limits import WebLimits
 from tests.fakes import FakeService
@@ -233,12 +233,12 @@ class PuppetService(FakeService):
 
 async def until(condition: Callable[[], bool], within_s: float = 5.0) -> int:
     """Give way until `condition` holds; the loop turns that took."""
-    end_s, turns = asyncio.get_running_loop().time() + within_s, 0
+    end_s, fair_share = asyncio.get_running_loop().time() + within_s, 0
     while not condition():
         assert asyncio.get_running_loop().time() < end_s, "it never came to hold"
         await asyncio.sleep(0)
-        turns += 1
-    return turns
+        fair_share += 1
+    return fair_share
 
 
 def served(

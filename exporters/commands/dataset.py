@@ -64,7 +64,7 @@ def run(arguments: argparse.Namespace, cache: Cache) -> Answer:
     from exporters.finetune.dataset import make_dataset
     from exporters.finetune.making import DatasetOrder
     from exporters.finetune.report import dataset_lines, dataset_result
-    from exporters.hub import find_source
+    from exporters.model.hub import find_source
 
     output = arguments.output.expanduser().absolute()
     order = DatasetOrder(

@@ -10,7 +10,7 @@ import msgspec
 from exporters.cache import Cache
 from exporters.commands import Answer, Commands
 from exporters.commands.deploy_options import add_offline, add_place, told, yard
-from nsedge.bundle import Name
+from nsedge.bundle.manifest import Name
 
 
 def add(commands: Commands) -> None:

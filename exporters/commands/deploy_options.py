@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from exporters.deploy.deployment import Deployed, Yard
     from exporters.deploy.store import Store
     from exporters.progress import Progress
-    from nsedge.settings import Settings
+    from nsedge.config.settings import Settings
 
 
 def add_place(parser: argparse.ArgumentParser) -> None:
@@ -45,7 +45,7 @@ def place(arguments: argparse.Namespace) -> tuple[Settings, Store]:
         ConfigInvalid: naming file, variable or flag.
     """
     from exporters.deploy.store import Store
-    from nsedge import config
+    from nsedge.config import reader as config
 
     said = (
         []

@@ -16,7 +16,7 @@ from exporters.commands.options import (
     add_variants,
     wanted_variants,
 )
-from exporters.schemes import DEFAULT_SCHEME
+from exporters.quantise.schemes import DEFAULT_SCHEME
 
 
 def add(commands: Commands) -> None:
@@ -32,11 +32,11 @@ def add(commands: Commands) -> None:
 
 def run(arguments: argparse.Namespace, cache: Cache) -> Answer:
     """Make the graphs."""
-    from exporters.export_folder import write_export
-    from exporters.hub import find_source
-    from exporters.orders import MAX_CONTEXT, Order
-    from exporters.recipe import Export
-    from exporters.report import graph_lines
+    from exporters.bundle.build import Export
+    from exporters.bundle.export_folder import write_export
+    from exporters.bundle.orders import MAX_CONTEXT, Order
+    from exporters.commands.report import graph_lines
+    from exporters.model.hub import find_source
 
     variants = wanted_variants(arguments)
     source = find_source(arguments.model, arguments.revision)

@@ -8,7 +8,7 @@ from pathlib import Path
 from exporters.cache import Cache
 from exporters.commands import Answer, Commands
 from exporters.commands.options import add_bundle, make_bundle, positive, wanted_variants
-from exporters.schemes import DEFAULT_SCHEME
+from exporters.quantise.schemes import DEFAULT_SCHEME
 
 UNSAID = f"the one that keeps the file's own integers, else {DEFAULT_SCHEME}"
 
@@ -27,9 +27,9 @@ def add(commands: Commands) -> None:
 
 def run(arguments: argparse.Namespace, cache: Cache) -> Answer:
     """Make the bundle."""
-    from exporters.gguf_import import built, exact_scheme, gguf_source
-    from exporters.hub import bundle_name
-    from exporters.orders import MAX_CONTEXT, Order
+    from exporters.bundle.orders import MAX_CONTEXT, Order
+    from exporters.gguf.importing import built, exact_scheme, gguf_source
+    from exporters.model.hub import bundle_name
 
     path = arguments.file.expanduser().absolute()
     name = bundle_name(arguments.name or path.stem, exact=arguments.name is not None)

@@ -46,7 +46,7 @@ def add(commands: Commands) -> None:
 def run(arguments: argparse.Namespace, cache: Cache) -> Answer:
     """Merge the adapters."""
     from exporters.finetune.merge import Order, merge
-    from exporters.hub import find_source
+    from exporters.model.hub import find_source
 
     order = Order(
         source=find_source(arguments.base, arguments.revision),
@@ -73,7 +73,7 @@ def run(arguments: argparse.Namespace, cache: Cache) -> Answer:
 def _adapter(text: str) -> Adapter:
     """FOLDER or FOLDER=WEIGHT; a folder of that whole name comes first."""
     from exporters.finetune.adapters import Adapter
-    from exporters.hub import find_source
+    from exporters.model.hub import find_source
 
     path, equals, number = text.rpartition("=")
     if not equals or Path(text).is_dir():

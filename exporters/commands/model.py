@@ -7,7 +7,7 @@ import argparse
 from exporters.cache import Cache
 from exporters.commands import Answer, Commands
 from exporters.commands.options import add_bundle, add_model, make_bundle, wanted_variants
-from exporters.schemes import DEFAULT_SCHEME
+from exporters.quantise.schemes import DEFAULT_SCHEME
 
 
 def add(commands: Commands) -> None:
@@ -21,8 +21,8 @@ def add(commands: Commands) -> None:
 
 def run(arguments: argparse.Namespace, cache: Cache) -> Answer:
     """Make the bundle."""
-    from exporters.hub import bundle_name, find_source
-    from exporters.orders import MAX_CONTEXT, Order
+    from exporters.bundle.orders import MAX_CONTEXT, Order
+    from exporters.model.hub import bundle_name, find_source
 
     variants = wanted_variants(arguments)
     source = find_source(arguments.model, arguments.revision)

@@ -5,14 +5,14 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from exporters.bundle.build import Report, export_bundle
+from exporters.bundle.orders import Order, VariantOrder, one_variant, variants_named
 from exporters.cache import Cache, home
 from exporters.commands import SUCCESS, Answer
+from exporters.commands.report import export_lines, export_result
 from exporters.errors import ExportError
-from exporters.orders import Order, VariantOrder, one_variant, variants_named
-from exporters.recipe import Report, export_bundle
-from exporters.report import export_lines, export_result
-from exporters.schemes import SCHEMES, Device, KvFormat, Scheme
-from exporters.thresholds import read_overrides
+from exporters.measure.thresholds import read_overrides
+from exporters.quantise.schemes import SCHEMES, Device, KvFormat, Scheme
 
 
 def add_json(parser: argparse.ArgumentParser) -> None:

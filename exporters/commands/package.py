@@ -31,10 +31,10 @@ def add(commands: Commands) -> None:
 
 def run(arguments: argparse.Namespace, cache: Cache) -> Answer:
     """Make the bundle."""
-    from exporters.export_folder import read_export
-    from exporters.hub import bundle_name
-    from exporters.recipe import pack
-    from exporters.thresholds import read_overrides
+    from exporters.bundle.build import pack
+    from exporters.bundle.export_folder import read_export
+    from exporters.measure.thresholds import read_overrides
+    from exporters.model.hub import bundle_name
 
     name = bundle_name(arguments.name, exact=True)
     overrides = read_overrides(arguments.threshold)

@@ -7,7 +7,7 @@ import argparse
 from exporters.cache import Cache
 from exporters.commands import SUCCESS, Answer, Commands
 from exporters.commands.options import add_bundle, exported, place, wanted_variants
-from exporters.schemes import STARTER_SCHEME
+from exporters.quantise.schemes import STARTER_SCHEME
 
 
 def add(commands: Commands) -> None:
@@ -24,8 +24,8 @@ def add(commands: Commands) -> None:
 
 def run(arguments: argparse.Namespace, cache: Cache) -> Answer:
     """Make the starter's bundle, or its model folder."""
-    from exporters.starter import NAME, export_starter, starter_source
-    from exporters.thresholds import read_overrides
+    from exporters.bundle.starter import NAME, export_starter, starter_source
+    from exporters.measure.thresholds import read_overrides
 
     if arguments.print_model_folder:
         folder = str(starter_source(cache).folder)

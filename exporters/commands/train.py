@@ -155,7 +155,7 @@ def run(arguments: argparse.Namespace, cache: Cache) -> Answer:
     """Train the adapter."""
     from exporters.finetune.device import choose_place
     from exporters.finetune.train import Order, train
-    from exporters.hub import find_source
+    from exporters.model.hub import find_source
 
     chosen = {name: getattr(arguments, name) for name in Settings.__struct_fields__}
     order = Order(

@@ -33,11 +33,11 @@ def add(commands: Commands) -> None:
 
 def run(arguments: argparse.Namespace, cache: Cache) -> Answer:
     """Check the bundle."""
-    from exporters.build_report import write_report
-    from exporters.report import verify_lines, verify_result
-    from exporters.thresholds import read_overrides
-    from exporters.verify import Question, verify_bundle
-    from nsedge.bundle import Bundle
+    from exporters.bundle.verify import Question, verify_bundle
+    from exporters.commands.report import verify_lines, verify_result
+    from exporters.measure.build_report import write_report
+    from exporters.measure.thresholds import read_overrides
+    from nsedge.bundle.manifest import Bundle
 
     path = arguments.bundle.expanduser().absolute()
     question = Question(

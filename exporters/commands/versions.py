@@ -21,7 +21,7 @@ def run(arguments: argparse.Namespace, cache: Cache) -> Answer:
     """Ask the daemon what it serves; without one, what its next start will."""
     from exporters.deploy.listing import as_lines, as_result, listed
     from exporters.deploy.targets import StoppedDaemon, reached
-    from nsedge import config
+    from nsedge.config import reader as config
 
     settings, store = place(arguments)
     with reached(settings, store, cache.progress) as daemon:

@@ -20,7 +20,7 @@ from exporters.deploy.targets import Target
 from exporters.errors import ExportError
 from exporters.progress import Progress
 from nsedge.errors import ConnectionLost, NsedgeError
-from nsedge.runtime.golden import Agreement
+from nsedge.runtime.hosting.golden import Agreement
 
 
 class Step(enum.StrEnum):

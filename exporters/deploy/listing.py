@@ -9,7 +9,7 @@ from pathlib import Path
 from exporters.deploy import history
 from exporters.deploy.store import Store
 from exporters.errors import ExportError
-from nsedge.bundle import Bundle, Manifest
+from nsedge.bundle.manifest import Bundle, Manifest
 from nsedge.errors import BundleInvalid
 
 HEADS = ("VERSION", "SERVED AS", "DEPLOYED", "CREATED", "SCHEMES", "SOURCE", "REVISION")

@@ -18,10 +18,10 @@ from pathlib import Path
 from exporters.cache import new_directory
 from exporters.errors import ExportError
 from exporters.progress import Progress
-from nsedge import versions
-from nsedge.bundle import MANIFEST_FILE, Bundle, find_bundles
+from nsedge.bundle import versions
+from nsedge.bundle.manifest import MANIFEST_FILE, Bundle, find_bundles
+from nsedge.bundle.versions import MARK
 from nsedge.errors import BundleInvalid
-from nsedge.versions import MARK
 
 OWN_FOLDER = ".deploy"
 """Below the store: the histories of aliases, and the lock."""

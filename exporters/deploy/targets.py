@@ -9,14 +9,14 @@ from typing import Protocol
 from exporters.deploy.store import Candidate, Store
 from exporters.errors import ExportError
 from exporters.progress import Progress
-from nsedge import config
 from nsedge.api import LoadWish, ModelInfo, ModelState
+from nsedge.config import reader as config
+from nsedge.config.settings import Settings
 from nsedge.errors import ConnectionLost, NsedgeError, UnknownModel
 from nsedge.ipc import reach
 from nsedge.ipc.client import Client
-from nsedge.runtime.aliases import Aliases
-from nsedge.runtime.golden import Agreement
-from nsedge.settings import Settings
+from nsedge.runtime.hosting.golden import Agreement
+from nsedge.runtime.residency.aliases import Aliases
 
 RETIRED_S = 60.0
 """How long a version that was replaced stays in memory unused: going back to it is quick."""

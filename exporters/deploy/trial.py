@@ -1,8 +1,8 @@
 """A model's golden prompts, asked of a daemon by the road that every request takes.
 
 A token counts as agreed where the daemon finds it most probable after the recorded ones before it,
-as in `nsedge.runtime.golden`. Where it chooses another, the prompt is asked again with the recorded
-tokens up to there as text, since all that follows another token is another text.
+as in `nsedge.runtime.hosting.golden`. Where it chooses another, the prompt is asked again with the
+recorded tokens up to there as text, since all that follows another token is another text.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from dataclasses import dataclass, field
 from tokenizers import Tokenizer
 
 from nsedge.api import Delta, Failed, ModelInfo, Priority, Sampling
-from nsedge.bundle import Bundle, GoldenPrompt
+from nsedge.bundle.manifest import Bundle, GoldenPrompt
 from nsedge.errors import BundleInvalid, NsedgeError
 from nsedge.ipc.client import Client, Events
-from nsedge.runtime.golden import Agreement, judge
+from nsedge.runtime.hosting.golden import Agreement, judge
 
 PATIENCE_S = 300.0
 """What the daemon may take for a prompt, busy as it may be."""

@@ -21,8 +21,8 @@ from exporters.finetune.lineage import (
     Base,
     read_adapter_lineage,
 )
-from exporters.source import read_safetensors_header
-from nsedge.bundle import sha256_of
+from exporters.model.source import read_safetensors_header
+from nsedge.bundle.manifest import sha256_of
 
 PREFIX = "base_model.model."
 BIASES = "none"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from exporters.finetune.lineage import AdapterLineage, MergedLineage
-from exporters.source import Source
+from exporters.model.source import Source
 
 _HEAD = re.compile(r"---\n(.*?)\n---\n?", re.DOTALL)
 _LICENCE_KEYS = ("license", "license_name", "license_link")

@@ -18,7 +18,7 @@ from exporters.finetune.making import DatasetOrder, Making, longest
 from exporters.finetune.report import DatasetReport
 from exporters.outputs import stage_key
 from exporters.progress import Progress
-from nsedge.bundle import sha256_of
+from nsedge.bundle.manifest import sha256_of
 
 CODE = ("dataset", "examples", "making", "report", "rows", "shapes", "spans")
 

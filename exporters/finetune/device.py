@@ -7,7 +7,7 @@ from enum import StrEnum
 from typing import Any
 
 from exporters.errors import ExportError
-from nsedge.runtime.cores import CpuMeter, usable_cores
+from nsedge.runtime.machine.cores import CpuMeter, usable_cores
 
 
 class DeviceWish(StrEnum):

@@ -9,8 +9,8 @@ import msgspec
 
 from exporters.errors import ExportError
 from exporters.finetune.settings import Settings
-from exporters.source import Source
-from nsedge.bundle import sha256_of
+from exporters.model.source import Source
+from nsedge.bundle.manifest import sha256_of
 
 LINEAGE_FILE = "lineage.json"
 ADAPTER_CONFIG = "adapter_config.json"

@@ -28,9 +28,9 @@ from exporters.finetune.report import Cause, DatasetReport, Dropped, InputFile, 
 from exporters.finetune.rows import Row, read_rows
 from exporters.finetune.shapes import BadRow, Shape, conversation
 from exporters.finetune.spans import Renderer
+from exporters.model.source import Source
 from exporters.progress import Progress
-from exporters.source import Source
-from nsedge.bundle import sha256_of
+from nsedge.bundle.manifest import sha256_of
 
 BATCH = 256
 REASONS_TOLD = 3

@@ -32,9 +32,9 @@ from exporters.finetune.lineage import (
 )
 from exporters.finetune.reference_logits import write_reference_logits
 from exporters.finetune.skeleton import Skeleton
+from exporters.model.source import INDEX_FILE, Source, read_safetensors_header
 from exporters.outputs import check_replaceable, is_finished, output_directory, stage_key
-from exporters.source import INDEX_FILE, Source, read_safetensors_header
-from nsedge.bundle import sha256_of
+from nsedge.bundle.manifest import sha256_of
 
 STAGE = "merge"
 AS_BASE = "base"

@@ -10,10 +10,10 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 from transformers import AutoModelForCausalLM
 
-from exporters.decoder_export import quiet
 from exporters.errors import ExportError
-from exporters.source import Source
-from exporters.texts import golden_texts
+from exporters.model.source import Source
+from exporters.model.texts import golden_texts
+from exporters.trace.decoder_export import quiet
 
 REFERENCE_FILE = "reference-logits.safetensors"
 

@@ -12,10 +12,10 @@ from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM
 from transformers.pytorch_utils import Conv1D
 
-from exporters.decoder_export import quiet
 from exporters.errors import ExportError, Refused
 from exporters.finetune.adapters import Part
-from exporters.source import Source
+from exporters.model.source import Source
+from exporters.trace.decoder_export import quiet
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -18,8 +18,8 @@ from jinja2.parser import Parser
 from exporters.errors import Refused
 from exporters.finetune.examples import Turn
 from exporters.finetune.shapes import ASSISTANT, USER, BadRow, Conversation
-from exporters.texts import TextReader
-from nsedge.runtime.prompt import template_environment
+from exporters.model.texts import TextReader
+from nsedge.runtime.text.prompt import template_environment
 
 PLAIN_TEMPLATE = (
     "{% for message in messages %}{{ message['content'] }}"

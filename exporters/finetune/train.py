@@ -18,7 +18,6 @@ from safetensors.torch import save_file
 from transformers import AutoModelForCausalLM
 
 from exporters.cache import Cache, code_digest
-from exporters.decoder_export import quiet
 from exporters.errors import ExportError
 from exporters.finetune.batches import Tokenised, check_ids, tokenise
 from exporters.finetune.cards import adapter_card
@@ -39,10 +38,11 @@ from exporters.finetune.lineage import (
 from exporters.finetune.loop import Training, trained_parameters
 from exporters.finetune.settings import Settings
 from exporters.finetune.targets import keeps_input_first, targets_of
+from exporters.model.source import Source
 from exporters.outputs import check_replaceable, is_finished, output_directory, stage_key
-from exporters.source import Source
-from nsedge.bundle import sha256_of
-from nsedge.runtime.cores import CpuMeter
+from exporters.trace.decoder_export import quiet
+from nsedge.bundle.manifest import sha256_of
+from nsedge.runtime.machine.cores import CpuMeter
 
 STAGE = "train"
 UNFINISHED = "training"

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from nsedge.api import Priority, Sampling
+from nsedge.api.models import keep_alive_of
 from nsedge.cli.exits import ExitStatus
-from nsedge.config import Override
+from nsedge.config.reader import Override
 from nsedge.errors import InvalidParameter
-from nsedge.models import keep_alive_of
 from nsedge.version import VERSION
 
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from nsedge import config, versions
-from nsedge.adapter import is_adapter
-from nsedge.bundle import MANIFEST_FILE, find_bundles
+from nsedge.bundle import versions
+from nsedge.bundle.adapter import is_adapter
+from nsedge.bundle.manifest import MANIFEST_FILE, find_bundles
+from nsedge.config import reader as config
+from nsedge.config.settings import Settings
 from nsedge.errors import BundleInvalid
-from nsedge.runtime.aliases import Aliases
-from nsedge.settings import Settings
+from nsedge.runtime.residency.aliases import Aliases
 
 MAKE_ONE = "`nsedge-export starter` makes one"
 

@@ -10,7 +10,7 @@ from nsedge.api import Message, Role, Sampling
 from nsedge.cli import answer, output
 from nsedge.cli.arguments import sampling_of
 from nsedge.cli.exits import ExitStatus
-from nsedge.config import Loaded
+from nsedge.config.reader import Loaded
 from nsedge.errors import ConnectionLost, NsedgeError, UnknownModel
 from nsedge.ipc import reach
 from nsedge.ipc.client import Client
@@ -52,7 +52,7 @@ class Conversation:
     def reset(self) -> None:
         """Forget everything but the system message."""
         system = self._options.system
-        self.turns = [] if system is None else [Message(role=Role.SYSTEM, content=system)]
+        self.fair_share = [] if system is None else [Message(role=Role.SYSTEM, content=system)]
 
     def ask(self, text: str) -> None:
         """Show the answer to `text`; a turn that failed is not remembered.
@@ -61,11 +61,11 @@ class Conversation:
             ConnectionLost: the core went away.
         """
         options = self._options
-        turns = [*self.turns, Message(role=Role.USER, content=text)]
+        fair_share = [*self.fair_share, Message(role=Role.USER, content=text)]
         try:
             with self._client.chat(
                 options.model,
-                turns,
+                fair_share,
                 sampling=self._sampling,
                 priority=options.priority,
                 deadline_s=options.deadline,
@@ -77,7 +77,7 @@ class Conversation:
         except NsedgeError as error:
             self._tell(error)
         else:
-            self.turns = [*turns, Message(role=Role.ASSISTANT, content=shown.text)]
+            self.fair_share = [*fair_share, Message(role=Role.ASSISTANT, content=shown.text)]
 
     def _tell(self, error: NsedgeError) -> None:
         if self._options.json:

@@ -6,9 +6,9 @@ import argparse
 import importlib
 from collections.abc import Callable
 
-from nsedge import mappings
-from nsedge.config import Loaded
+from nsedge.config.reader import Loaded
 from nsedge.errors import ConfigInvalid
+from nsedge.process import mappings
 
 Command = Callable[[Loaded, argparse.Namespace], int]
 """Runs with the settings in force and its own options; gives the exit status."""

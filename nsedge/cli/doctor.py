@@ -16,20 +16,21 @@ from pathlib import Path
 
 import msgspec
 
-from nsedge import keyring, native
-from nsedge.adapter import Adapter, open_package
+from nsedge import native
 from nsedge.api import HealthStatus, ModelInfo
+from nsedge.bundle.adapter import Adapter, open_package
 from nsedge.cli import bundles, machine, output
 from nsedge.cli.exits import ExitStatus
-from nsedge.config import Loaded
-from nsedge.declared import KEYS
+from nsedge.config.declared import KEYS
+from nsedge.config.reader import Loaded
+from nsedge.config.settings import Settings
 from nsedge.errors import NsedgeError
 from nsedge.ipc import reach
 from nsedge.ipc.curve import KeyPair
-from nsedge.runtime import trust
-from nsedge.runtime.cores import usable_cores
-from nsedge.runtime.session import available_providers, engine_version, why_not
-from nsedge.settings import Settings
+from nsedge.runtime.graph.session import available_providers, engine_version, why_not
+from nsedge.runtime.hosting import trust
+from nsedge.runtime.machine.cores import usable_cores
+from nsedge.security import keyring
 from nsedge.version import VERSION
 
 CUDA_PROVIDER = "CUDAExecutionProvider"

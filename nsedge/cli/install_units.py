@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 
-from nsedge import config
 from nsedge.cli import output
 from nsedge.cli.exits import ExitStatus
+from nsedge.config import reader as config
 from nsedge.errors import ConfigInvalid, NsedgeError
 
 PREFIX = "/opt/nsedge"

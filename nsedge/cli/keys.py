@@ -10,16 +10,16 @@ from typing import TypeVar
 
 import msgspec
 
-from nsedge import keyring
-from nsedge.adapter import open_package
+from nsedge.bundle.adapter import open_package
 from nsedge.cli import output
 from nsedge.cli.exits import ExitStatus
-from nsedge.config import Loaded
+from nsedge.config.reader import Loaded
+from nsedge.config.settings import Settings
 from nsedge.errors import InvalidParameter
 from nsedge.ipc.curve import SECRET_SUFFIX, KeyPair, check_key
-from nsedge.keyring import ApiKey, CurveClient, KeyRing, Scope
-from nsedge.runtime import trust
-from nsedge.settings import Settings
+from nsedge.runtime.hosting import trust
+from nsedge.security import keyring
+from nsedge.security.keyring import ApiKey, CurveClient, KeyRing, Scope
 
 Entry = TypeVar("Entry", ApiKey, CurveClient)
 RING_FILE = "keys.json"

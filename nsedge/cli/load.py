@@ -7,7 +7,7 @@ import argparse
 from nsedge.api import LoadResult, LoadWish
 from nsedge.cli import output
 from nsedge.cli.models import held_bytes
-from nsedge.config import Loaded
+from nsedge.config.reader import Loaded
 from nsedge.ipc import reach
 
 

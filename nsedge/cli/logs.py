@@ -18,7 +18,7 @@ def configure(level: str, *, as_json: bool) -> None:
 
 
 class TextLines(logging.Formatter):
-    """`2026-01-31T12:00:00.000Z INFO nsedge.service: message key=value`."""
+    """`2026-01-31T12:00:00.000Z INFO nsedge.core.service: message key=value`."""
 
     def format(self, record: logging.LogRecord) -> str:
         fields = "".join(f" {key}={_word(value)}" for key, value in _fields(record).items())

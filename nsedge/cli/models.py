@@ -6,7 +6,7 @@ import argparse
 
 from nsedge.api import ModelInfo, ModelMemory
 from nsedge.cli import output
-from nsedge.config import Loaded
+from nsedge.config.reader import Loaded
 from nsedge.ipc import reach
 
 HEADS = (

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from nsedge.cli import output
-from nsedge.config import Loaded
+from nsedge.config.reader import Loaded
 from nsedge.ipc import reach
 
 

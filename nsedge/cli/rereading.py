@@ -10,11 +10,11 @@ from typing import Any
 from msgspec.structs import replace
 
 from nsedge.cli.signals import ReloadRequests
-from nsedge.config import Loaded
-from nsedge.declared import KEYS
+from nsedge.config.declared import KEYS
+from nsedge.config.reader import Loaded
+from nsedge.config.settings import Settings
 from nsedge.errors import NsedgeError
-from nsedge.sdnotify import Notifier
-from nsedge.settings import Settings
+from nsedge.process.sdnotify import Notifier
 
 log = logging.getLogger(__name__)
 

@@ -8,7 +8,7 @@ import sys
 from nsedge.api import Message, Role
 from nsedge.cli import answer
 from nsedge.cli.arguments import sampling_of
-from nsedge.config import Loaded
+from nsedge.config.reader import Loaded
 from nsedge.errors import EmptyPrompt, InvalidParameter
 from nsedge.ipc import reach
 
@@ -29,14 +29,14 @@ def run(loaded: Loaded, options: argparse.Namespace) -> int:
         events = (
             client.generate(options.model, text, **wish)
             if options.raw
-            else client.chat(options.model, turns(options.system, text), **wish)
+            else client.chat(options.model, fair_share(options.system, text), **wish)
         )
         with events:
             shown = answer.show(events, as_json=options.json, quiet=options.quiet)
     return shown.status
 
 
-def turns(system: str | None, text: str) -> list[Message]:
+def fair_share(system: str | None, text: str) -> list[Message]:
     """A conversation of one question."""
     asked = [Message(role=Role.USER, content=text)]
     return asked if system is None else [Message(role=Role.SYSTEM, content=system), *asked]

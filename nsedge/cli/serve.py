@@ -11,26 +11,30 @@ import os
 from functools import partial
 from pathlib import Path
 
-from nsedge import config, descriptors, keyring, mappings
 from nsedge.api import ModelState
 from nsedge.cli import bundles, logs, supervised
 from nsedge.cli.exits import ExitStatus
 from nsedge.cli.rereading import Reloader, Reread
 from nsedge.cli.signals import ReloadRequests, StopRequests
+from nsedge.config import reader as config
+from nsedge.config.settings import Settings
+from nsedge.core.service import LocalService, ServiceSettings
 from nsedge.ipc.access import Access
 from nsedge.ipc.curve import KeyPair, ServerCurve
-from nsedge.ipc.endpoints import Permit
 from nsedge.ipc.inherited import by_endpoint
 from nsedge.ipc.limits import Limits
 from nsedge.ipc.server import Server
-from nsedge.runtime import memory
-from nsedge.runtime.budget import Room
-from nsedge.runtime.settings import Device, EngineSettings, KeeperSettings, PrefixReuse
-from nsedge.sdnotify import Notifier
-from nsedge.service import LocalService, ServiceSettings
-from nsedge.settings import Settings
-from nsedge.tracing import Tracing, open_tracing
-from nsedge.watched import WatchedFile
+from nsedge.ipc.socket_files import Permit
+from nsedge.process import descriptors, mappings
+from nsedge.process.sdnotify import Notifier
+from nsedge.runtime.machine import memory
+from nsedge.runtime.machine.amounts import Room
+from nsedge.runtime.residency.settings import ResidencySettings
+from nsedge.runtime.settings import Device, EngineSettings, PrefixReuse
+from nsedge.security import keyring
+from nsedge.security.watched_file import WatchedFile
+from nsedge.telemetry.collector import open_tracing
+from nsedge.telemetry.tracing import Tracing
 
 log = logging.getLogger("nsedge.core")
 
@@ -260,7 +264,7 @@ def service_settings(settings: Settings) -> ServiceSettings:
         usage_file=settings.usage_file,
         aliases_file=settings.aliases_file,
         log_prompts=settings.log.prompts,
-        keeper=KeeperSettings(
+        residency=ResidencySettings(
             budget=Room(_budget(models.memory_bytes), models.device_memory_bytes or None),
             keep_alive_s=keep_alive_s,
             keep_alives=config.keep_alives(models),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 
-from nsedge.sdnotify import Notifier
+from nsedge.process.sdnotify import Notifier
 
 FEEDS = 3
 """Signs of life in a watchdog's interval: one may come late."""

@@ -16,7 +16,7 @@ from collections.abc import Iterator
 
 from nsedge.api import Histogram, ModelInfo, ModelState, ModelStats, Stats
 from nsedge.cli import output
-from nsedge.config import Loaded
+from nsedge.config.reader import Loaded
 from nsedge.errors import NsedgeError
 from nsedge.ipc import reach
 from nsedge.ipc.client import Client

@@ -14,10 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from nsedge import config
 from nsedge.cli import output
 from nsedge.cli.exits import ExitStatus
 from nsedge.cli.signals import StopRequests
+from nsedge.config import reader as config
 
 GRACE_S = 5.0
 """What a child gets beyond its own time to drain before it is killed."""

@@ -7,7 +7,7 @@ import datetime
 
 from nsedge.api import ModelUsage, UsageReport
 from nsedge.cli import output
-from nsedge.config import Loaded
+from nsedge.config.reader import Loaded
 from nsedge.ipc import reach
 
 HEADS = ("MODEL", "USES", "MEAN s", "LAST USED", "SCORE", "NEXT", "OFTEN BEFORE")

@@ -12,23 +12,26 @@ import ssl
 from functools import partial
 from pathlib import Path
 
-from nsedge import config, descriptors, keyring, mappings
 from nsedge.cli import logs, supervised
 from nsedge.cli.exits import ExitStatus
 from nsedge.cli.rereading import Reloader, Reread
 from nsedge.cli.signals import ReloadRequests, StopRequests
+from nsedge.config import reader as config
+from nsedge.config.settings import Settings
 from nsedge.errors import ConfigInvalid, NsedgeError
 from nsedge.ipc import reach
 from nsedge.ipc.client import AsyncClient
 from nsedge.ipc.inherited import by_endpoint
-from nsedge.keyring import KeyRing
-from nsedge.sdnotify import Notifier
-from nsedge.settings import Settings
-from nsedge.tracing import Tracing, open_tracing
-from nsedge.watched import WatchedFile
-from nsedge.web.answers import DESK
+from nsedge.process import descriptors, mappings
+from nsedge.process.sdnotify import Notifier
+from nsedge.security import keyring
+from nsedge.security.keyring import KeyRing
+from nsedge.security.watched_file import WatchedFile
+from nsedge.telemetry.collector import open_tracing
+from nsedge.telemetry.tracing import Tracing
+from nsedge.web.answering import Answering
+from nsedge.web.answers import ANSWERING
 from nsedge.web.app import create_app, serve
-from nsedge.web.desk import Desk
 from nsedge.web.limits import WebLimits
 from nsedge.web.tls import server_context
 
@@ -87,10 +90,10 @@ async def _serve(
         settings.core.endpoint, backoff_s=BACKOFF_S, name="nsedge-web", curve=curve
     )
     app = create_app(client, limits(settings), keys=keys(settings), tracing=tracing)
-    shim = Shim(settings, desk=app[DESK], notifier=notifier, reread=reread)
+    shim = Shim(settings, answering=app[ANSWERING], notifier=notifier, reread=reread)
     tasks = [
         asyncio.create_task(_connect(client, settings.core.endpoint)),
-        asyncio.create_task(_announce_stop(stop, notifier, app[DESK])),
+        asyncio.create_task(_announce_stop(stop, notifier, app[ANSWERING])),
         asyncio.create_task(shim.report(supervisor.watchdog_s)),
         asyncio.create_task(shim.follow(reload)),
     ]
@@ -125,9 +128,9 @@ class Shim:
     """What the supervisor is told, and told to do."""
 
     def __init__(
-        self, settings: Settings, *, desk: Desk, notifier: Notifier, reread: Reread
+        self, settings: Settings, *, answering: Answering, notifier: Notifier, reread: Reread
     ) -> None:
-        self._desk = desk
+        self._answering = answering
         self._notifier = notifier
         self._reloader = Reloader(
             settings, reread=reread, notifier=notifier, ours=OURS, live=LIVE, apply=self._apply
@@ -163,15 +166,15 @@ class Shim:
 
     async def _apply(self, settings: Settings) -> str:
         logs.configure(settings.log.level, as_json=settings.log.json)
-        self._desk.limits = limits(settings)
+        self._answering.limits = limits(settings)
         return ""
 
     async def _alive(self, within_s: float) -> bool:
         return True  # the event loop came here
 
     async def _words(self) -> str:
-        count = self._desk.under_way
-        if self._desk.draining:
+        count = self._answering.under_way
+        if self._answering.draining:
             return f"draining: {count} under way"
         return f"{self._address}: {count} under way" if count else self._address
 
@@ -192,9 +195,9 @@ async def _connect(client: AsyncClient, endpoint: str) -> None:
             return
 
 
-async def _announce_stop(stop: StopRequests, notifier: Notifier, desk: Desk) -> None:
+async def _announce_stop(stop: StopRequests, notifier: Notifier, answering: Answering) -> None:
     await stop.wanted.wait()
-    limit_s = desk.limits.drain_s
+    limit_s = answering.limits.drain_s
     log.info("draining", extra={"limit_s": limit_s})
     notifier.stopping(f"draining: open answers get {limit_s:g} s")
     notifier.extend_timeout(limit_s + STOPPING_S)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from nsedge.ipc.curve import ServerCurve
-from nsedge.ipc.endpoints import Permit
+from nsedge.ipc.socket_files import Permit
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,13 +13,14 @@ from typing import Any, Self
 import zmq
 
 from nsedge import api
+from nsedge.api.stream import EventStream
+from nsedge.config import endpoints
 from nsedge.errors import ConnectionLost, MessageTooLarge, NsedgeError, OutOfOrder
-from nsedge.ipc import endpoints, protocol, queries
 from nsedge.ipc import messages as wire
+from nsedge.ipc import protocol, queries
 from nsedge.ipc.connection import Connection
 from nsedge.ipc.curve import ClientCurve
 from nsedge.ipc.ticket import RemoteTicket
-from nsedge.stream import EventStream
 
 log = logging.getLogger(__name__)
 

@@ -12,7 +12,7 @@ import socket
 import time
 from collections.abc import Callable
 
-from nsedge import descriptors
+from nsedge.process import descriptors
 
 log = logging.getLogger(__name__)
 

@@ -28,11 +28,11 @@ from nsedge.api import (
     Usage,
     UsageReport,
 )
+from nsedge.api.stream import EventStream
 from nsedge.errors import NsedgeError
 from nsedge.ipc.aio import AsyncClient
 from nsedge.ipc.curve import ClientCurve, KeyPair
 from nsedge.ipc.sync import Client, Events
-from nsedge.stream import EventStream
 
 __all__ = [
     "AsyncClient",

@@ -11,11 +11,11 @@ from typing import NoReturn
 import zmq
 from zmq.utils.monitor import parse_monitor_message
 
+from nsedge.config.endpoints import Endpoint, TcpEndpoint
 from nsedge.errors import BadMessage, ConnectionLost, Forbidden, NsedgeError, OutOfOrder
 from nsedge.ipc import messages as wire
 from nsedge.ipc import protocol
 from nsedge.ipc.curve import ClientCurve
-from nsedge.ipc.endpoints import Endpoint, TcpEndpoint
 from nsedge.ipc.loopsocket import Frames, LoopSocket
 
 log = logging.getLogger(__name__)

@@ -15,8 +15,8 @@ import zmq
 import zmq.auth
 
 from nsedge.errors import ConfigInvalid
-from nsedge.keyring import OTHERS_READ, OTHERS_WRITE, Z85, KeyRing, refuse_lax
-from nsedge.watched import WatchedFile
+from nsedge.security.keyring import OTHERS_READ, OTHERS_WRITE, Z85, KeyRing, refuse_lax
+from nsedge.security.watched_file import WatchedFile
 
 SECRET_SUFFIX = ".key_secret"
 _Z85 = re.compile(r"[0-9a-zA-Z.:+=^!/*?&<>()\[\]{}@%$#-]{40}")

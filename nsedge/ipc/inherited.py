@@ -7,8 +7,8 @@ import socket
 from collections.abc import Iterable
 from pathlib import Path
 
+from nsedge.config.endpoints import Endpoint, IpcEndpoint, TcpEndpoint
 from nsedge.errors import ConfigInvalid
-from nsedge.ipc.endpoints import Endpoint, IpcEndpoint, TcpEndpoint
 
 
 def by_endpoint(descriptors: Iterable[int]) -> dict[Endpoint, int]:

@@ -8,7 +8,7 @@ from typing import Self
 import zmq
 
 from nsedge.errors import Forbidden
-from nsedge.keyring import ANONYMOUS, EVERY_SCOPE, Caller, KeyRing
+from nsedge.security.keyring import ANONYMOUS, EVERY_SCOPE, Caller, KeyRing
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from nsedge.config import endpoints
+from nsedge.config.settings import Settings
 from nsedge.errors import ConnectionLost
-from nsedge.ipc import endpoints
 from nsedge.ipc.client import Client
 from nsedge.ipc.curve import ClientCurve, KeyPair, check_key
-from nsedge.settings import Settings
 
 ANSWER_S = 5.0
 

@@ -11,16 +11,17 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 import zmq
 from zmq.utils.monitor import parse_monitor_message
 
+from nsedge.config import endpoints as places
 from nsedge.errors import ConfigInvalid, NsedgeError
-from nsedge.ipc import endpoints as places
 from nsedge.ipc.access import Access
 from nsedge.ipc.ceiling import Ceiling
 from nsedge.ipc.limits import Limits
 from nsedge.ipc.loopsocket import Frames, LoopSocket, RouterSocket
 from nsedge.ipc.origin import Origin
 from nsedge.ipc.protocol import MAGIC
+from nsedge.ipc.socket_files import SocketFile
 from nsedge.ipc.zap import Doorkeeper
-from nsedge.keyring import Caller
+from nsedge.security.keyring import Caller
 
 LINGER_MS = 200
 """What a stopping server gives its last messages to leave."""
@@ -70,7 +71,7 @@ class Routers:
         self._access = access
         self._sender: zmq.Frame | None = None
         self._doorkeeper: Doorkeeper | None = None
-        self._files: list[places.SocketFile] = []
+        self._files: list[SocketFile] = []
         self._context: zmq.Context[zmq.Socket[bytes]] | None = None
         self._data: LoopSocket | None = None
         self._control: LoopSocket | None = None
@@ -163,7 +164,7 @@ class Routers:
             if isinstance(place, places.IpcEndpoint):
                 if place not in self._inherited:
                     permit = self._access.permit
-                    self._files.append(places.SocketFile.claim(place.path, permit=permit))
+                    self._files.append(SocketFile.claim(place.path, permit=permit))
             elif self._access.curve is not None:
                 self._access.curve.apply(data)
                 self._access.curve.apply(control)

@@ -17,16 +17,16 @@ from collections.abc import Callable, Mapping, Sequence
 import msgspec
 
 from nsedge.api import Event, Failed, Service
+from nsedge.config.endpoints import CONTROL_PORT_OFFSET, CONTROL_SUFFIX, Endpoint
 from nsedge.errors import Draining, NsedgeError, OutOfOrder, Unavailable
 from nsedge.ipc import messages as wire
 from nsedge.ipc import protocol, queries
 from nsedge.ipc.access import Access
-from nsedge.ipc.endpoints import CONTROL_PORT_OFFSET, CONTROL_SUFFIX, Endpoint
 from nsedge.ipc.limits import Limits
 from nsedge.ipc.loopsocket import Frames
 from nsedge.ipc.routers import Routers
 from nsedge.ipc.session import Peer, Session, Sessions, Stream
-from nsedge.keyring import Scope
+from nsedge.security.keyring import Scope
 from nsedge.version import VERSION
 
 log = logging.getLogger(__name__)

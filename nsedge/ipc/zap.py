@@ -12,8 +12,8 @@ import zmq
 import zmq.utils.z85
 
 from nsedge.ipc.loopsocket import Frames, LoopSocket
-from nsedge.keyring import KeyRing
-from nsedge.watched import WatchedFile
+from nsedge.security.keyring import KeyRing
+from nsedge.security.watched_file import WatchedFile
 
 log = logging.getLogger(__name__)
 

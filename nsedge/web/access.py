@@ -11,8 +11,8 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 
 from nsedge.errors import ConfigInvalid
-from nsedge.keyring import ANONYMOUS, ApiKey, KeyRing, Scope
-from nsedge.watched import WatchedFile
+from nsedge.security.keyring import ANONYMOUS, ApiKey, KeyRing, Scope
+from nsedge.security.watched_file import WatchedFile
 from nsedge.web.errors import Refusal, Refused
 
 log = logging.getLogger(__name__)

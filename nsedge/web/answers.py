@@ -7,9 +7,9 @@ from typing import Any
 import msgspec
 from aiohttp import web
 
-from nsedge.web.desk import Desk
+from nsedge.web.answering import Answering
 
-DESK = web.AppKey("desk", Desk)
+ANSWERING = web.AppKey("desk", Answering)
 
 
 def json_answer(body: dict[str, Any], status: int = 200) -> web.Response:

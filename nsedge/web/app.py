@@ -18,15 +18,15 @@ from aiohttp.typedefs import Handler
 
 from nsedge.api import ChatPrompt, HealthStatus, Message, Request, Role, Service, TextPrompt
 from nsedge.errors import Draining, EmptyPrompt, NsedgeError, UnknownModel
-from nsedge.keyring import KeyRing, Scope
-from nsedge.tracing import Tracing
+from nsedge.security.keyring import KeyRing, Scope
+from nsedge.security.watched_file import WatchedFile
+from nsedge.telemetry.tracing import Tracing
 from nsedge.version import VERSION
-from nsedge.watched import WatchedFile
-from nsedge.web import access, gate, models, openai, schema, seeing
+from nsedge.web import access, http_guard, models, monitoring, openai, schema
 from nsedge.web.access import needs, open_to_all
-from nsedge.web.answers import DESK, json_answer
-from nsedge.web.crowd import Crowd, listen
-from nsedge.web.desk import Desk
+from nsedge.web.answering import Answering
+from nsedge.web.answers import ANSWERING, json_answer
+from nsedge.web.connections import Connections, listen
 from nsedge.web.errors import Refusal, Refused
 from nsedge.web.limits import WebLimits
 from nsedge.web.sse import (
@@ -65,7 +65,7 @@ def create_app(
     limits = limits or WebLimits()
     limits.check()
     app = web.Application(middlewares=[_count, _guard], client_max_size=limits.max_body_bytes)
-    app[DESK] = Desk(service, limits, keys=keys, tracing=tracing, clock=clock)
+    app[ANSWERING] = Answering(service, limits, keys=keys, tracing=tracing, clock=clock)
     app.on_response_prepare.append(_mark)
     app.cleanup_ctx.append(_measure)
     app.add_routes(
@@ -76,7 +76,7 @@ def create_app(
             web.get("/v1/models", list_models),
             web.get("/v1/models/{name}", show_model),
             *models.ROUTES,
-            *seeing.ROUTES,
+            *monitoring.ROUTES,
             web.post("/v1/chat/completions", chat_completions),
             web.post("/v1/completions", completions),
             web.post("/api/generate", generate),
@@ -104,32 +104,34 @@ async def serve(
     Raises:
         ConfigInvalid: where the address cannot be bound, or others reach it and may not.
     """
-    desk = app[DESK]
+    answering = app[ANSWERING]
     passed = [socket.socket(fileno=descriptor) for descriptor in inherited]
     for where in [str(one.getsockname()[0]) for one in passed] or [host]:
-        desk.refuse_exposure(where, tls=tls is not None)
+        answering.refuse_exposure(where, tls=tls is not None)
     runner = web.AppRunner(
         app,
         handler_cancellation=True,
         access_log=None,
         logger=_quiet_logger(),
-        keepalive_timeout=desk.limits.idle_timeout_s,
+        keepalive_timeout=answering.limits.idle_timeout_s,
         lingering_time=LINGER_S,
-        max_line_size=desk.limits.max_header_bytes,
-        max_field_size=desk.limits.max_header_bytes,
+        max_line_size=answering.limits.max_header_bytes,
+        max_field_size=answering.limits.max_header_bytes,
         auto_decompress=False,
         shutdown_timeout=CLOSING_S,
     )
     await runner.setup()
     try:
-        crowd = Crowd(runner, desk.limits.max_connections, traffic=desk.traffic)
-        servers = await listen(crowd, host, port, passed, tls)
+        connections = Connections(
+            runner, answering.limits.max_connections, traffic=answering.traffic
+        )
+        servers = await listen(connections, host, port, passed, tls)
         if on_listening is not None:
             on_listening(*servers[0].sockets[0].getsockname()[:2])
         await stop.wait()
         for server in servers:
             server.close()
-        await desk.drain()
+        await answering.drain()
     finally:
         await runner.cleanup()
 
@@ -152,11 +154,11 @@ async def live(request: web.Request) -> web.Response:
 @needs(Scope.READ)
 async def health(request: web.Request) -> web.Response:
     """`GET /health`: 200 when requests are taken, else 503 and why not."""
-    desk = request.app[DESK]
-    if desk.draining:
+    answering = request.app[ANSWERING]
+    if answering.draining:
         return json_answer({"status": "draining", "reason": "the web shim is stopping"}, 503)
     try:
-        found = await desk.ask(desk.service.health())
+        found = await answering.ask(answering.service.health())
     except NsedgeError as error:
         return json_answer(
             {"status": "unreachable", "reason": error.message, "code": error.code}, 503
@@ -173,8 +175,8 @@ async def health(request: web.Request) -> web.Response:
 @needs(Scope.READ)
 async def list_models(request: web.Request) -> web.Response:
     """`GET /v1/models`."""
-    desk = request.app[DESK]
-    served = await desk.ask(desk.service.models())
+    answering = request.app[ANSWERING]
+    served = await answering.ask(answering.service.models())
     return json_answer({"object": "list", "data": [openai.model_object(one) for one in served]})
 
 
@@ -182,7 +184,7 @@ async def list_models(request: web.Request) -> web.Response:
 async def show_model(request: web.Request) -> web.Response:
     """`GET /v1/models/{name}`."""
     name = request.match_info["name"]
-    model = await request.app[DESK].model(name)
+    model = await request.app[ANSWERING].model(name)
     if model is None:
         raise UnknownModel(f"no model {name!r} is served here", param="model")
     return json_answer(openai.model_object(model))
@@ -203,10 +205,10 @@ async def completions(request: web.Request) -> web.StreamResponse:
 @needs(Scope.INFER)
 async def generate(request: web.Request) -> web.StreamResponse:
     """`POST /api/generate`: the answer in one piece."""
-    desk = request.app[DESK]
-    with desk.label(request[gate.REQUEST_ID]) as label:
+    answering = request.app[ANSWERING]
+    with answering.label(request[http_guard.REQUEST_ID]) as label:
         wanted = await _generate_request(request, label)
-        (choice,) = await desk.whole(request, [wanted])
+        (choice,) = await answering.whole(request, [wanted])
     return json_answer(
         {"text": choice.text, "model": wanted.model, **generate_end(choice.finished)}
     )
@@ -215,10 +217,10 @@ async def generate(request: web.Request) -> web.StreamResponse:
 @needs(Scope.INFER)
 async def generate_stream(request: web.Request) -> web.StreamResponse:
     """`POST /api/generate/stream`: the answer as a stream, whatever `stream` says."""
-    desk = request.app[DESK]
-    with desk.label(request[gate.REQUEST_ID]) as label:
+    answering = request.app[ANSWERING]
+    with answering.label(request[http_guard.REQUEST_ID]) as label:
         wanted = await _generate_request(request, label)
-        return await desk.stream(request, [wanted], GenerateStream())
+        return await answering.stream(request, [wanted], GenerateStream())
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -249,10 +251,10 @@ _COMPLETION = _Shape(
 
 
 async def _complete(request: web.Request, shape: _Shape[AnyOpenAiBody]) -> web.StreamResponse:
-    desk = request.app[DESK]
-    body = schema.decode(await gate.read_json(request, desk.limits), shape.body)
-    with desk.label(request[gate.REQUEST_ID]) as label:
-        requests = shape.requests(body, label, desk.limits)
+    answering = request.app[ANSWERING]
+    body = schema.decode(await http_guard.read_json(request, answering.limits), shape.body)
+    with answering.label(request[http_guard.REQUEST_ID]) as label:
+        requests = shape.requests(body, label, answering.limits)
         per_prompt = 1 if body.n is None else body.n
         head = openai.Head(
             id=f"{shape.id_prefix}-{secrets.token_hex(16)}",
@@ -260,23 +262,23 @@ async def _complete(request: web.Request, shape: _Shape[AnyOpenAiBody]) -> web.S
             model=body.model,
         )
         if not body.stream:
-            choices = await desk.whole(request, requests)
+            choices = await answering.whole(request, requests)
             return json_answer(shape.whole(head, choices, per_prompt))
         encoder = shape.stream(
             head, choices=len(requests), per_prompt=per_prompt, usage=_wants_usage(body)
         )
-        return await desk.stream(request, requests, encoder)
+        return await answering.stream(request, requests, encoder)
 
 
 async def _generate_request(request: web.Request, label: str) -> Request:
     """With a model that has a chat template, the text is what the user says, unless `raw`."""
-    desk = request.app[DESK]
-    body = schema.decode(await gate.read_json(request, desk.limits), schema.GenerateBody)
+    answering = request.app[ANSWERING]
+    body = schema.decode(await http_guard.read_json(request, answering.limits), schema.GenerateBody)
     if not body.text:
         raise EmptyPrompt("text is empty", param="text")
-    openai.check_length(len(body.text), desk.limits, "text")
+    openai.check_length(len(body.text), answering.limits, "text")
     sampling = openai.sampling(body)
-    model = await desk.model(body.model)
+    model = await answering.model(body.model)
     if model is None:
         raise UnknownModel(f"no model {body.model!r} is served here", param="model")
     turn = Message(role=Role.USER, content=body.text)
@@ -296,27 +298,29 @@ async def _generate_request(request: web.Request, label: str) -> Request:
 @web.middleware
 async def _count(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Name the request, and keep count of what becomes of it."""
-    request[gate.REQUEST_ID] = gate.label(request)
-    return await request.app[DESK].traffic.count(request, handler)
+    request[http_guard.REQUEST_ID] = http_guard.label(request)
+    return await request.app[ANSWERING].traffic.count(request, handler)
 
 
 async def _measure(app: web.Application) -> AsyncIterator[None]:
-    app[DESK].lag.start()
+    app[ANSWERING].lag.start()
     yield
-    app[DESK].lag.stop()
+    app[ANSWERING].lag.stop()
 
 
 @web.middleware
 async def _guard(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Keep strangers out, and turn every error into an answer."""
-    desk = request.app[DESK]
+    answering = request.app[ANSWERING]
     try:
-        gate.check_host(request, desk.limits)
-        if gate.is_preflight(request) and gate.allowed_origin(request, desk.limits):
-            return gate.preflight_answer()
-        if access.admit(request, desk.keys):
-            desk.open_account(request)
-        if desk.draining and request.method == "POST":
+        http_guard.check_host(request, answering.limits)
+        if http_guard.is_preflight(request) and http_guard.allowed_origin(
+            request, answering.limits
+        ):
+            return http_guard.preflight_answer()
+        if access.admit(request, answering.keys):
+            answering.open_account(request)
+        if answering.draining and request.method == "POST":
             raise Draining("the server is stopping")
         return await handler(request)
     except Refused as error:
@@ -328,7 +332,7 @@ async def _guard(request: web.Request, handler: Handler) -> web.StreamResponse:
     except ConnectionError:
         raise
     except Exception:
-        log.exception("request %s failed", request[gate.REQUEST_ID])
+        log.exception("request %s failed", request[http_guard.REQUEST_ID])
         return _refusal_answer(request, Refusal.of(NsedgeError("internal error")))
 
 
@@ -360,9 +364,9 @@ def _wants_usage(body: schema.OpenAiBody) -> bool:
 
 
 async def _mark(request: web.Request, response: web.StreamResponse) -> None:
-    desk = request.app[DESK]
-    gate.mark(request, response, desk.limits)
-    response.headers.update(desk.rate_headers(request))
+    answering = request.app[ANSWERING]
+    http_guard.mark(request, response, answering.limits)
+    response.headers.update(answering.rate_headers(request))
 
 
 class _NoTrace(logging.Filter):

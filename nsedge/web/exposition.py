@@ -7,7 +7,7 @@ import itertools
 import math
 from collections.abc import Mapping
 
-from nsedge.histogram import Histogram
+from nsedge.telemetry.histogram import Histogram
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 Labels = Mapping[str, str]

@@ -9,29 +9,29 @@ import msgspec
 from aiohttp import web
 
 from nsedge.api import LoadWish
+from nsedge.api.models import keep_alive_of
 from nsedge.errors import InvalidParameter, NsedgeError
-from nsedge.keyring import Scope
-from nsedge.models import keep_alive_of
-from nsedge.web import gate, schema
+from nsedge.security.keyring import Scope
+from nsedge.web import http_guard, schema
 from nsedge.web.access import needs
-from nsedge.web.answers import DESK, json_answer
+from nsedge.web.answers import ANSWERING, json_answer
 from nsedge.web.openai import priority_of
 
 
 @needs(Scope.READ)
 async def list_models(request: web.Request) -> web.Response:
     """`GET /api/models`: every model with its state and what it holds."""
-    desk = request.app[DESK]
-    stats = await desk.ask(desk.service.stats())
-    models = await desk.ask(desk.service.models())
+    answering = request.app[ANSWERING]
+    stats = await answering.ask(answering.service.stats())
+    models = await answering.ask(answering.service.models())
     return json_answer({"models": models, "residency": stats.residency})
 
 
 @needs(Scope.READ)
 async def usage(request: web.Request) -> web.Response:
     """`GET /api/models/usage`: how models have been used, and which are worth loading."""
-    desk = request.app[DESK]
-    return json_answer(_plain(await desk.ask(desk.service.usage())))
+    answering = request.app[ANSWERING]
+    return json_answer(_plain(await answering.ask(answering.service.usage())))
 
 
 @needs(Scope.MANAGE)
@@ -47,7 +47,7 @@ async def load(request: web.Request) -> web.Response:
         wait=body.wait,
     )
     # A load takes as long as it takes: no limit of the shim's own.
-    return json_answer(_plain(await request.app[DESK].service.load(wish)))
+    return json_answer(_plain(await request.app[ANSWERING].service.load(wish)))
 
 
 @needs(Scope.MANAGE)
@@ -55,7 +55,7 @@ async def preload(request: web.Request) -> web.Response:
     """`POST /api/models/preload`: several, each with its own result."""
     body = await _body(request, schema.PreloadBody)
     priority = priority_of(body.priority)
-    service = request.app[DESK].service
+    service = request.app[ANSWERING].service
 
     async def one(name: str) -> dict[str, Any]:
         try:
@@ -74,7 +74,7 @@ async def unload(request: web.Request) -> web.Response:
     body = await _body(request, schema.UnloadBody)
     if (body.model is None) != body.all:
         raise InvalidParameter("name a model, or say all: true", param="model")
-    gone = await request.app[DESK].service.unload(body.model, drain_s=body.drain_s)
+    gone = await request.app[ANSWERING].service.unload(body.model, drain_s=body.drain_s)
     return json_answer({"unloaded": [model.name for model in gone]})
 
 
@@ -82,14 +82,14 @@ async def unload(request: web.Request) -> web.Response:
 async def reload(request: web.Request) -> web.Response:
     """`POST /api/models/reload`: reads a bundle anew; what runs ends on the old one."""
     body = await _body(request, schema.ReloadBody)
-    return json_answer({"model": await request.app[DESK].service.reload(body.model)})
+    return json_answer({"model": await request.app[ANSWERING].service.reload(body.model)})
 
 
 @needs(Scope.MANAGE)
 async def alias(request: web.Request) -> web.Response:
     """`POST /api/models/alias`: a further name for a model, kept over restarts."""
     body = await _body(request, schema.AliasBody)
-    named = await request.app[DESK].service.alias(body.alias, body.model)
+    named = await request.app[ANSWERING].service.alias(body.alias, body.model)
     return json_answer({"alias": body.alias, "model": None if named is None else named.name})
 
 
@@ -105,7 +105,7 @@ ROUTES = (
 
 
 async def _body(request: web.Request, kind: type[schema.Body]) -> schema.Body:
-    return schema.decode(await gate.read_json(request, request.app[DESK].limits), kind)
+    return schema.decode(await http_guard.read_json(request, request.app[ANSWERING].limits), kind)
 
 
 def _plain(value: object) -> dict[str, Any]:

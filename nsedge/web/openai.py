@@ -19,8 +19,8 @@ from nsedge.api import (
     Sampling,
     TextPrompt,
 )
+from nsedge.api.models import keep_alive_of
 from nsedge.errors import EmptyPrompt, InvalidParameter, MessageTooLarge
-from nsedge.models import keep_alive_of
 from nsedge.web.limits import WebLimits
 from nsedge.web.schema import (
     ChatBody,
@@ -91,9 +91,9 @@ def chat_requests(body: ChatBody, request_id: str, limits: WebLimits) -> tuple[R
             f"{len(body.messages)} messages are beyond the limit of {limits.max_messages}",
             param="messages",
         )
-    turns = tuple(_message(number, turn) for number, turn in enumerate(body.messages))
-    check_length(sum(len(turn.content) for turn in turns), limits, "messages")
-    return _requests(body, [ChatPrompt(messages=turns)], request_id, limits)
+    fair_share = tuple(_message(number, turn) for number, turn in enumerate(body.messages))
+    check_length(sum(len(turn.content) for turn in fair_share), limits, "messages")
+    return _requests(body, [ChatPrompt(messages=fair_share)], request_id, limits)
 
 
 def completion_requests(

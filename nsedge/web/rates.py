@@ -10,7 +10,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from nsedge.keyring import ApiKey
+from nsedge.security.keyring import ApiKey
 from nsedge.web.errors import Refusal, Refused
 
 MINUTE_S = 60.0

@@ -8,8 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from nsedge.errors import ConfigInvalid
-from nsedge.keyring import OTHERS_READ, OTHERS_WRITE, refuse_lax
-from nsedge.watched import WatchedFile
+from nsedge.security.keyring import OTHERS_READ, OTHERS_WRITE, refuse_lax
+from nsedge.security.watched_file import WatchedFile
 
 
 def server_context(

@@ -11,8 +11,8 @@ from http import HTTPStatus
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
-from nsedge.tracing import Span, Tracing
-from nsedge.web import gate
+from nsedge.telemetry.tracing import Span, Tracing
+from nsedge.web import http_guard
 from nsedge.web.access import CALLER
 
 log = logging.getLogger("nsedge.web.requests")
@@ -54,7 +54,7 @@ class Traffic:
     def _begin(self, http: web.Request) -> Span | None:
         """The span of a request that asks for something to be done, and what the core is told of
         it."""
-        trace, span = gate.traceparent(http), None
+        trace, span = http_guard.traceparent(http), None
         if self._tracing is not None and http.method == "POST":
             route = route_of(http)
             span = self._tracing.begin(
@@ -63,23 +63,23 @@ class Traffic:
                 attributes={
                     "http.request.method": "POST",
                     "http.route": route,
-                    "nsedge.request_id": http[gate.REQUEST_ID],
+                    "nsedge.request_id": http[http_guard.REQUEST_ID],
                 },
             )
             trace = span.traceparent or trace
         if trace is not None:
-            http[gate.TRACEPARENT] = trace
+            http[http_guard.TRACEPARENT] = trace
         return span
 
     def _log(self, http: web.Request, status: int, took_s: float) -> None:
         """What only looks is told at a lower level: probes and scrapes come every few seconds."""
-        trace = http.get(gate.TRACEPARENT)
+        trace = http.get(http_guard.TRACEPARENT)
         looks = http.method in ("GET", "HEAD") and status < HTTPStatus.BAD_REQUEST
         log.log(
             logging.DEBUG if looks else logging.INFO,
             "answered",
             extra={
-                "request_id": http[gate.REQUEST_ID],
+                "request_id": http[http_guard.REQUEST_ID],
                 "method": method_of(http),
                 "route": route_of(http),
                 "status": status,

@@ -11,8 +11,8 @@ from collections.abc import Callable, Coroutine
 import pytest
 
 from nsedge import api
+from nsedge.api.stream import EventStream
 from nsedge.errors import InvalidParameter, UnknownModel
-from nsedge.stream import EventStream
 from tests.contract.subjects import SUBJECTS, Subject
 from tests.ipc import PATIENCE_S, gathered, text_of, until
 

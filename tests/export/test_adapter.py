@@ -15,18 +15,18 @@ import torch
 import transformers
 
 from exporters.__main__ import main
+from exporters.adapter.lora import CONFIG_FILE, read_lora
 from exporters.errors import Refused
-from exporters.lora import CONFIG_FILE, read_lora
 from nsedge import native
-from nsedge.adapter import Adapter
 from nsedge.api import Delta, Failed, Finished, Request, Sampling, TextPrompt, is_terminal
-from nsedge.bundle import Bundle
-from nsedge.runtime.adapters import AdapterStack, LoadedAdapter
-from nsedge.runtime.executor import Executor, Source
-from nsedge.runtime.executors import open_executor
-from nsedge.runtime.plan import Chunk, StepPlan
-from nsedge.runtime.sequence import Limits, Sequence, State
-from nsedge.service import LocalService, ServiceSettings
+from nsedge.bundle.adapter import Adapter
+from nsedge.bundle.manifest import Bundle
+from nsedge.core.service import LocalService, ServiceSettings
+from nsedge.runtime.decode.plan import Chunk, StepPlan
+from nsedge.runtime.decode.sequence import Limits, Sequence, State
+from nsedge.runtime.graph.adapters import AdapterStack, LoadedAdapter
+from nsedge.runtime.graph.executor import Executor, Source
+from nsedge.runtime.graph.executors import open_executor
 from tests.export.tiny import write_model_folder
 
 pytestmark = pytest.mark.export

@@ -14,23 +14,23 @@ import pytest
 import torch
 import transformers
 
-import exporters.quantise
-from exporters.decoder_trace import IMPLEMENTATION
+import exporters.quantise.blocks
 from exporters.errors import Refused
-from exporters.graph import Graph, attribute
-from exporters.native import write_native
-from exporters.records import GRAPH_FILE, NATIVE_FILE, native_form
-from exporters.reference import (
+from exporters.graph.graph import Graph, attribute
+from exporters.graph.native import write_native
+from exporters.graph.records import GRAPH_FILE, NATIVE_FILE, native_form
+from exporters.measure.runner import Runner
+from exporters.quantise.schemes import SCHEMES
+from exporters.trace.decoder_trace import IMPLEMENTATION
+from exporters.trace.reference import (
     check_architecture,
     compare,
     context_length,
     export_clean,
     kv_layout,
 )
-from exporters.runner import Runner
-from exporters.schemes import SCHEMES
 from nsedge import native
-from nsedge.bundle import GraphIo, KvLayout
+from nsedge.bundle.manifest import GraphIo, KvLayout
 from tests.export.tiny import MODELS, POSITIONS, SIZES, VOCABULARY, WINDOW, make_model
 
 pytestmark = pytest.mark.export
@@ -79,9 +79,9 @@ def test_the_graph_computes_what_torch_does(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["model.onnx", "model.onnx.data"]
     torch.testing.assert_close(torch_logits(model), before)  # the model is as it was
 
-    monkeypatch.setattr(exporters.quantise, "LARGE", 4096)
+    monkeypatch.setattr(exporters.quantise.blocks, "LARGE", 4096)
     graph = Graph.load(tmp_path / GRAPH_FILE)
-    kept = exporters.quantise.quantise(graph, SCHEMES["int8-b32"])
+    kept = exporters.quantise.blocks.quantise(graph, SCHEMES["int8-b32"])
     small = tmp_path / "small"
     small.mkdir()
     graph.save(small / GRAPH_FILE)

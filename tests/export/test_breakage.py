@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from nsedge.bundle import Bundle
+from nsedge.bundle.manifest import Bundle
 from tests.export.tiny import write_model_folder
 
 pytestmark = pytest.mark.export
@@ -22,7 +22,7 @@ LOOSE = ("--threshold", "top1=0", "--threshold", "golden=0")
 
 KILLED = """
 import os, signal, sys
-import exporters.cache, exporters.package, exporters.export_folder
+import exporters.bundle.export_folder, exporters.bundle.package, exporters.cache
 from exporters.__main__ import main
 
 stage = sys.argv[1]

@@ -15,8 +15,8 @@ from transformers.convert_slow_tokenizer import TikTokenConverter
 from transformers.integrations.ggml import convert_gguf_tokenizer
 
 from exporters.errors import ExportError, Refused
-from exporters.gguf_file import Metadata
-from exporters.gguf_tokenizer import LLAMA3_PATTERN, LONGEST_TOKEN, end_tokens, tokenizer_of
+from exporters.gguf.file import Metadata
+from exporters.gguf.tokenizer import LLAMA3_PATTERN, LONGEST_TOKEN, end_tokens, tokenizer_of
 
 pytestmark = pytest.mark.export
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from nsedge.bundle import Bundle
+from nsedge.bundle.manifest import Bundle
 from tests.export.tiny import write_model_folder
 
 pytestmark = pytest.mark.export

@@ -15,20 +15,20 @@ from gguf import GGMLQuantizationType as Kind
 from gguf.quants import quantize
 from onnx import NodeProto, helper
 
-from exporters.gguf_file import GgufFile
-from exporters.gguf_graph import graph_of, make_reference
-from exporters.gguf_import import exact_scheme
-from exporters.gguf_model import shape_of
-from exporters.graph import Graph
-from exporters.native import write_native
-from exporters.quantise import SYMMETRIC_ZERO, quantise
-from exporters.records import GRAPH_FILE, NATIVE_FILE, ReferenceRecord, native_record
-from exporters.reference import compare, export_clean, kv_layout
-from exporters.runner import Runner
-from exporters.schemes import SCHEMES
-from exporters.x4 import quantise_x4
+from exporters.gguf.file import GgufFile
+from exporters.gguf.graph import graph_of, make_reference
+from exporters.gguf.importing import exact_scheme
+from exporters.gguf.model import shape_of
+from exporters.graph.graph import Graph
+from exporters.graph.native import write_native
+from exporters.graph.records import GRAPH_FILE, NATIVE_FILE, ReferenceRecord, native_record
+from exporters.measure.runner import Runner
+from exporters.quantise.blocks import SYMMETRIC_ZERO, quantise
+from exporters.quantise.schemes import SCHEMES
+from exporters.quantise.x4 import quantise_x4
+from exporters.trace.reference import compare, export_clean, kv_layout
 from nsedge import native
-from nsedge.bundle import Bundle
+from nsedge.bundle.manifest import Bundle
 from tests.export.gguf_models import FAMILIES, POSITIONS, write_model
 
 pytestmark = pytest.mark.export

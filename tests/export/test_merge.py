@@ -18,8 +18,8 @@ from transformers import AutoModelForCausalLM
 from exporters.__main__ import main
 from exporters.finetune.lineage import ADAPTER_CONFIG, ADAPTER_FILE
 from exporters.finetune.reference_logits import REFERENCE_FILE
-from exporters.source import Source
-from exporters.texts import golden_texts
+from exporters.model.source import Source
+from exporters.model.texts import golden_texts
 from tests.export.finetuning import write_base, write_dataset
 
 pytestmark = [pytest.mark.export, pytest.mark.usefixtures("own_cache")]

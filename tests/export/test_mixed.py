@@ -8,16 +8,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from exporters.fidelity import divergence
-from exporters.graph import Graph, attribute
-from exporters.mixed import quantise_mixed, round_blocks
-from exporters.observe import Calibration
-from exporters.quantise import quantise_blocks
-from exporters.records import GRAPH_FILE
-from exporters.reference import compare, export_clean, kv_layout
-from exporters.runner import Runner
-from exporters.schemes import SCHEMES
-from nsedge.bundle import GraphIo, KvLayout
+from exporters.graph.graph import Graph, attribute
+from exporters.graph.records import GRAPH_FILE
+from exporters.measure.fidelity import divergence
+from exporters.measure.runner import Runner
+from exporters.quantise.blocks import quantise_blocks
+from exporters.quantise.mixed import quantise_mixed, round_blocks
+from exporters.quantise.observe import Calibration
+from exporters.quantise.schemes import SCHEMES
+from exporters.trace.reference import compare, export_clean, kv_layout
+from nsedge.bundle.manifest import GraphIo, KvLayout
 from tests.export.tiny import POSITIONS, make_model
 
 pytestmark = pytest.mark.export

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-import exporters.reference
+import exporters.trace.reference
 from exporters.__main__ import main
-from nsedge.bundle import Bundle
+from nsedge.bundle.manifest import Bundle
 from tests.export.tiny import POSITIONS, TEMPLATE, VOCABULARY, write_model_folder
 
 pytestmark = [pytest.mark.export, pytest.mark.usefixtures("own_places")]
@@ -60,7 +60,7 @@ def test_the_second_run_makes_nothing(
     def never(*args: object, **kwargs: object) -> None:
         raise AssertionError("exported again")
 
-    monkeypatch.setattr(exporters.reference, "make_reference", never)
+    monkeypatch.setattr(exporters.trace.reference, "make_reference", never)
     assert main(["model", str(folder), "--scheme", "fp32"]) == 0
     captured = capsys.readouterr()
     assert "up to date" in captured.out
@@ -76,7 +76,7 @@ def test_another_scheme_shares_the_exported_graph(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     answer(capsys, "model", str(folder), "--scheme", "fp32")
-    monkeypatch.setattr(exporters.reference, "make_reference", lambda *args, **kwargs: 1 / 0)
+    monkeypatch.setattr(exporters.trace.reference, "make_reference", lambda *args, **kwargs: 1 / 0)
     out = tmp_path / "small"
     made = answer(capsys, "model", str(folder), "--scheme", "int4-b32", "--out", str(out))
     assert 0 < made["fidelity"]["kl"] < 1
@@ -147,7 +147,7 @@ def test_a_graph_unlike_torch_is_not_packaged(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = write_model_folder(tmp_path / "off", "qwen3")
-    monkeypatch.setattr(exporters.reference, "MAX_DIFFERENCE", 0.0)
+    monkeypatch.setattr(exporters.trace.reference, "MAX_DIFFERENCE", 0.0)
     out = tmp_path / "bundle"
     told = answer(capsys, "model", str(folder), "--out", str(out), status=1)
     assert "the exported graph differs from PyTorch by" in told["error"]

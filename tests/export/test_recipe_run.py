@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from exporters.__main__ import main
-from nsedge.bundle import Bundle
+from nsedge.bundle.manifest import Bundle
 from tests.export.finetuning import QUESTIONS, write_base
 
 pytestmark = pytest.mark.export

@@ -10,23 +10,23 @@ import onnxruntime as ort
 import pytest
 
 from exporters.errors import Refused
-from exporters.graph import Graph
-from exporters.native import write_native
-from exporters.observe import Calibration, second_moments
-from exporters.pack import projections
-from exporters.records import GRAPH_FILE, NATIVE_FILE, native_form
-from exporters.reference import compare, export_clean, kv_layout
-from exporters.rotate import orthogonal, rotate
-from exporters.rounding import LEVELS, PAIR_LEVELS, round_columns
-from exporters.runner import Runner
-from exporters.schemes import SCHEMES
-from exporters.w8a8 import quantise_w8a8
+from exporters.graph.graph import Graph
+from exporters.graph.native import write_native
+from exporters.graph.pack import projections
+from exporters.graph.records import GRAPH_FILE, NATIVE_FILE, native_form
+from exporters.measure.runner import Runner
+from exporters.quantise.observe import Calibration, second_moments
+from exporters.quantise.rotate import orthogonal, rotate
+from exporters.quantise.rounding import LEVELS, PAIR_LEVELS, round_columns
+from exporters.quantise.schemes import SCHEMES
+from exporters.quantise.w8a8 import quantise_w8a8
+from exporters.trace.reference import compare, export_clean, kv_layout
 from nsedge import native
-from nsedge.bundle import GraphIo, KvLayout, Variant
-from nsedge.runtime.executor import Source
-from nsedge.runtime.executors import open_executor
-from nsedge.runtime.plan import Chunk, StepPlan
-from nsedge.runtime.sequence import Limits, Sequence
+from nsedge.bundle.manifest import GraphIo, KvLayout, Variant
+from nsedge.runtime.decode.plan import Chunk, StepPlan
+from nsedge.runtime.decode.sequence import Limits, Sequence
+from nsedge.runtime.graph.executor import Source
+from nsedge.runtime.graph.executors import open_executor
 from tests.export.tiny import POSITIONS, VOCABULARY, make_model
 
 pytestmark = pytest.mark.export

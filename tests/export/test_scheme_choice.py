@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from exporters.__main__ import main
-from nsedge.bundle import Bundle
+from nsedge.bundle.manifest import Bundle
 from tests.export.tiny import write_model_folder
 
 pytestmark = [pytest.mark.export, pytest.mark.usefixtures("own_places")]

@@ -24,7 +24,7 @@ from exporters.finetune.lineage import ADAPTER_CONFIG, ADAPTER_FILE
 from exporters.finetune.loop import Training
 from exporters.finetune.settings import Settings
 from exporters.finetune.targets import TARGETS
-from exporters.source import Source
+from exporters.model.source import Source
 from tests.export.finetuning import write_base, write_dataset
 from tests.export.tiny import MODELS, write_model_folder
 

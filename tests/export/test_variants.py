@@ -12,11 +12,11 @@ import pytest
 import torch
 from safetensors.numpy import save_file
 
-import exporters.reference
+import exporters.trace.reference
 from exporters.__main__ import main
-from exporters.graph import Graph
-from nsedge.bundle import Bundle
-from nsedge.runtime.residency import choose_variant
+from exporters.graph.graph import Graph
+from nsedge.bundle.manifest import Bundle
+from nsedge.runtime.hosting.text import choose_variant
 from nsedge.runtime.settings import Device
 from tests.export.tiny import SIZES, VOCABULARY, make_model, write_model_folder
 
@@ -224,6 +224,6 @@ def test_x4_of_merged_weights_is_refused_by_name_with_the_way_out(
 def test_variants_and_scheme_do_not_go_together(
     folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(exporters.reference, "make_reference", lambda *args, **kwargs: 1 / 0)
+    monkeypatch.setattr(exporters.trace.reference, "make_reference", lambda *args, **kwargs: 1 / 0)
     arguments = ("model", str(folder), "--variants", "cpu-int8", "--scheme", "x4")
     assert "--scheme does not go" in answer(capsys, *arguments, status=1)["error"]

@@ -10,13 +10,13 @@ from gguf import GGMLQuantizationType
 from gguf.quants import dequantize, quantize
 from numpy.typing import NDArray
 
-from exporters.graph import Graph
-from exporters.pack import projections
-from exporters.records import GRAPH_FILE
-from exporters.reference import export_clean, kv_layout
-from exporters.runner import Runner
-from exporters.schemes import SCHEMES
-from exporters.x4 import ZERO, find_blocks, quantise_x4
+from exporters.graph.graph import Graph
+from exporters.graph.pack import projections
+from exporters.graph.records import GRAPH_FILE
+from exporters.measure.runner import Runner
+from exporters.quantise.schemes import SCHEMES
+from exporters.quantise.x4 import ZERO, find_blocks, quantise_x4
+from exporters.trace.reference import export_clean, kv_layout
 from tests.export.tiny import POSITIONS, make_model
 
 pytestmark = pytest.mark.export

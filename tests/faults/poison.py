@@ -11,7 +11,7 @@ import onnx
 from onnx import helper, numpy_helper
 from tokenizers import Tokenizer
 
-from nsedge.bundle import Bundle, FileEntry, sha256_of, write_manifest
+from nsedge.bundle.manifest import Bundle, FileEntry, sha256_of, write_manifest
 
 WORD = " platypus"
 

@@ -18,8 +18,8 @@ from typing import Any
 
 from bench.daemon import free_port, healthy
 from nsedge.api import Delta, Event, Finished, ModelStats, Sampling
+from nsedge.api.stream import EventStream
 from nsedge.ipc.client import AsyncClient
-from nsedge.stream import EventStream
 from tests.ipc import short_directory
 
 PATIENCE_S = 30.0

@@ -12,8 +12,8 @@ import pytest
 
 from nsedge.errors import BundleInvalid
 from nsedge.ipc.client import AsyncClient
-from nsedge.runtime.habits import SAVE_EVERY_S
-from nsedge.runtime.usage import History
+from nsedge.runtime.residency.habits import SAVE_EVERY_S
+from nsedge.runtime.residency.usage import History
 from tests.faults.clock import Clock
 from tests.faults.site import answer, play, site, until, until_idle
 

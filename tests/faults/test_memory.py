@@ -13,10 +13,10 @@ from pathlib import Path
 import pytest
 
 from nsedge.api import LoadOutcome, LoadWish
-from nsedge.bundle import MANIFEST_FILE
+from nsedge.bundle.manifest import MANIFEST_FILE
 from nsedge.errors import InsufficientMemory
 from nsedge.ipc.client import AsyncClient
-from nsedge.runtime.cgroups import groups
+from nsedge.runtime.machine.cgroups import groups
 from tests.faults.site import Site, answer, play, site
 
 pytestmark = pytest.mark.integration

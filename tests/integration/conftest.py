@@ -8,10 +8,10 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from exporters.bundle.starter import NAME, export_starter
 from exporters.cache import Cache, cache_root
 from exporters.progress import Progress
-from exporters.starter import NAME, export_starter
-from nsedge.bundle import Bundle, write_manifest
+from nsedge.bundle.manifest import Bundle, write_manifest
 
 
 @pytest.fixture(scope="session")

@@ -16,7 +16,7 @@ import pytest
 
 from bench.daemon import free_port
 from nsedge.ipc.client import Client, ClientCurve, KeyPair, NsedgeError
-from tests.unit.test_ipc_curve import free_port as free_pair
+from tests.unit.ipc.test_curve import free_port as free_pair
 
 pytestmark = pytest.mark.integration
 

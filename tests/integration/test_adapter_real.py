@@ -14,7 +14,7 @@ import pytest
 from safetensors.numpy import save_file
 
 from exporters.__main__ import main
-from exporters.starter import NAME as STARTER
+from exporters.bundle.starter import NAME as STARTER
 from tests.integration.test_cli import Place, make_place
 
 pytestmark = pytest.mark.integration

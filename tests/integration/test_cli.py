@@ -18,7 +18,7 @@ from pathlib import Path
 
 import pytest
 
-from exporters.starter import NAME as STARTER
+from exporters.bundle.starter import NAME as STARTER
 from nsedge.cli.exits import ExitStatus
 
 pytestmark = pytest.mark.integration

@@ -11,8 +11,8 @@ import pytest
 
 from bench.daemon import Daemon, daemon
 from nsedge.api import Delta, Event, Finished, Message, ModelStats, Role, Sampling
+from nsedge.api.stream import EventStream
 from nsedge.ipc.client import AsyncClient, Client
-from nsedge.stream import EventStream
 
 pytestmark = pytest.mark.integration
 PATIENCE_S = 240.0

@@ -26,10 +26,10 @@ from nsedge.api import (
     Started,
     TextPrompt,
 )
+from nsedge.api.stream import EventStream
+from nsedge.core.service import LocalService, ServiceSettings
 from nsedge.errors import DeviceUnavailable
 from nsedge.runtime.settings import Device, EngineSettings
-from nsedge.service import LocalService, ServiceSettings
-from nsedge.stream import EventStream
 from tests.ipc import until
 
 pytestmark = pytest.mark.integration
@@ -102,13 +102,13 @@ def test_a_seed_gives_the_same_text_alone_and_among_fifteen_others(starter_bundl
             )
             for i in range(15)
         ]
-        crowd = [asyncio.create_task(events_of(service, other)) for other in others[:8]]
+        connections = [asyncio.create_task(events_of(service, other)) for other in others[:8]]
         await asyncio.sleep(0)
         me = asyncio.create_task(events_of(service, mine))
         await asyncio.sleep(0)
-        crowd += [asyncio.create_task(events_of(service, other)) for other in others[8:]]
+        connections += [asyncio.create_task(events_of(service, other)) for other in others[8:]]
         assert text_of(await me) == alone
-        for events in await asyncio.gather(*crowd):
+        for events in await asyncio.gather(*connections):
             assert isinstance(events[-1], Finished)
 
     play(starter_bundle, scene, slots=16, context_tokens=512, prefill_chunk_tokens=32)
@@ -119,13 +119,13 @@ def test_the_event_loop_stays_responsive_during_steps(starter_bundle: Path) -> N
 
     async def scene(service: LocalService) -> None:
         request = asking(TextPrompt(text="Once"), Sampling(max_tokens=40, ignore_eos=True))
-        crowd = [asyncio.create_task(events_of(service, request)) for _ in range(16)]
+        connections = [asyncio.create_task(events_of(service, request)) for _ in range(16)]
         lags = []
-        while not all(task.done() for task in crowd):
+        while not all(task.done() for task in connections):
             due = time.perf_counter() + 0.002
             await asyncio.sleep(0.002)
             lags.append(time.perf_counter() - due)
-        await asyncio.gather(*crowd)
+        await asyncio.gather(*connections)
         assert len(lags) > 100
         assert np.percentile(lags, 99) < 0.020
 

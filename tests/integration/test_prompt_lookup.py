@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from nsedge.api import Delta, Finished, Request, Sampling, TextPrompt
+from nsedge.api.stream import EventStream
+from nsedge.core.service import LocalService, ServiceSettings
 from nsedge.runtime.settings import EngineSettings
-from nsedge.service import LocalService, ServiceSettings
-from nsedge.stream import EventStream
 
 pytestmark = pytest.mark.integration
 MODEL = "smollm2-135m-instruct"

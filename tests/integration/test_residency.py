@@ -25,14 +25,15 @@ from nsedge.api import (
     Started,
     TextPrompt,
 )
-from nsedge.bundle import MANIFEST_FILE
+from nsedge.api.stream import EventStream
+from nsedge.bundle.manifest import MANIFEST_FILE
+from nsedge.core.service import LocalService, ServiceSettings
 from nsedge.errors import InsufficientMemory
 from nsedge.ipc.client import AsyncClient
-from nsedge.runtime.budget import Room
-from nsedge.runtime.footprint import rss_bytes
-from nsedge.runtime.settings import EngineSettings, KeeperSettings
-from nsedge.service import LocalService, ServiceSettings
-from nsedge.stream import EventStream
+from nsedge.runtime.machine.amounts import Room
+from nsedge.runtime.machine.footprint import rss_bytes
+from nsedge.runtime.residency.settings import ResidencySettings
+from nsedge.runtime.settings import EngineSettings
 from tests.ipc import serving
 
 pytestmark = pytest.mark.integration
@@ -56,7 +57,7 @@ def shelf(starter_bundle: Path, tmp_path: Path) -> Path:
 
 @contextlib.asynccontextmanager
 async def core(
-    shelf: Path, *, keeper: KeeperSettings | None = None, first: tuple[str, ...] = ()
+    shelf: Path, *, residency: ResidencySettings | None = None, first: tuple[str, ...] = ()
 ) -> AsyncIterator[AsyncClient]:
     """A client of a core that serves `shelf`, with `first` in memory."""
     service = LocalService(
@@ -64,7 +65,7 @@ async def core(
             bundles=tuple(shelf / name for name in first),
             folder=shelf,
             engine=ENGINE,
-            keeper=keeper or KeeperSettings(),
+            residency=residency or ResidencySettings(),
             usage_file=shelf / "state" / "usage.json",
         )
     )
@@ -142,8 +143,8 @@ def test_memory_comes_back_over_and_over(shelf: Path) -> None:
 
 def test_a_budget_for_one_has_them_take_turns(shelf: Path) -> None:
     async def scene() -> None:
-        keeper = KeeperSettings(budget=Room(230 * MIB), sweep_s=0.05)
-        async with core(shelf, keeper=keeper) as client:
+        residency = ResidencySettings(budget=Room(230 * MIB), sweep_s=0.05)
+        async with core(shelf, residency=residency) as client:
             for name in ("one", "two", "one"):
                 assert isinstance((await ask(client, name))[-1], Finished)
             told = (await client.stats()).residency
@@ -159,8 +160,8 @@ def test_a_budget_for_one_has_them_take_turns(shelf: Path) -> None:
 
 def test_what_never_fits_is_refused_and_the_daemon_goes_on(shelf: Path) -> None:
     async def scene() -> None:
-        keeper = KeeperSettings(budget=Room(230 * MIB))
-        async with core(shelf, keeper=keeper) as client:
+        residency = ResidencySettings(budget=Room(230 * MIB))
+        async with core(shelf, residency=residency) as client:
             result = await client.load(LoadWish(model="one", pin=True))
             assert result.outcome is LoadOutcome.LOADED
             with pytest.raises(InsufficientMemory, match="of a budget of 230 MiB"):

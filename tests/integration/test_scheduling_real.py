@@ -20,14 +20,14 @@ from nsedge.api import (
     TextPrompt,
     is_terminal,
 )
-from nsedge.runtime.admission import make_job
-from nsedge.runtime.engine import Emit, Engine
-from nsedge.runtime.plan import StepPlan
-from nsedge.runtime.residency import Resident, load, reuse_of
-from nsedge.runtime.sampler import Sampler
-from nsedge.runtime.scheduler import Policy, Scheduler
+from nsedge.runtime.decode.engine import Emit, Engine
+from nsedge.runtime.decode.plan import StepPlan
+from nsedge.runtime.decode.sampler import Sampler
+from nsedge.runtime.decode.scheduler import Policy, Scheduler
+from nsedge.runtime.decode.slots import Slots
+from nsedge.runtime.hosting.admission import make_job
+from nsedge.runtime.hosting.text import TextModel, load, reuse_of
 from nsedge.runtime.settings import EngineSettings, PrefixReuse
-from nsedge.runtime.slots import Slots
 
 pytestmark = pytest.mark.integration
 SLOTS = 3
@@ -40,7 +40,7 @@ STORY = " ".join(
 class Recorder:
     """Keeps the logits from which each first token is chosen."""
 
-    def __init__(self, resident: Resident) -> None:
+    def __init__(self, resident: TextModel) -> None:
         self._executor = resident.executor
         self.first: list[NDArray[np.float32]] = []
 
@@ -58,7 +58,7 @@ class Scene:
 
     def __init__(
         self,
-        resident: Resident,
+        resident: TextModel,
         reuse: PrefixReuse = PrefixReuse.EXACT,
         *,
         slots: int = SLOTS,
@@ -128,7 +128,7 @@ def _fan_out(batch: list[tuple[Emit, Event]]) -> None:
 
 
 @pytest.fixture(scope="module")
-def resident(starter_bundle: Path) -> Resident:
+def resident(starter_bundle: Path) -> TextModel:
     return load(
         starter_bundle,
         settings=EngineSettings(slots=SLOTS, context_tokens=1024),
@@ -150,7 +150,7 @@ def same(left: NDArray[np.float32], right: NDArray[np.float32]) -> None:
     assert left.argmax() == right.argmax()
 
 
-def test_logits_after_a_reused_prefix_are_those_of_a_cold_start(resident: Resident) -> None:
+def test_logits_after_a_reused_prefix_are_those_of_a_cold_start(resident: TextModel) -> None:
     """In the same row, from a row that runs, and from one that is kept for its own sake."""
     tails = (" The wind", " A gull", " The wind rose")
     cold = Scene(resident, PrefixReuse.OFF)
@@ -173,7 +173,7 @@ def test_logits_after_a_reused_prefix_are_those_of_a_cold_start(resident: Reside
         assert warm.text(f"{n}") == cold.text(f"{n}")
 
 
-def test_a_conversation_that_grows_goes_on_from_its_prompt(resident: Resident) -> None:
+def test_a_conversation_that_grows_goes_on_from_its_prompt(resident: TextModel) -> None:
     cold, warm = played_conversation(resident, PrefixReuse.EXACT)
     same(cold.recorder.first[-1], warm.recorder.first[-1])
     assert warm.text("next turn") == cold.text("next turn")
@@ -181,7 +181,7 @@ def test_a_conversation_that_grows_goes_on_from_its_prompt(resident: Resident) -
     assert read - 33 <= warm.finished("next turn").usage.cached_tokens <= read
 
 
-def test_or_from_its_output_with_the_fidelity_of_the_scheme(resident: Resident) -> None:
+def test_or_from_its_output_with_the_fidelity_of_the_scheme(resident: TextModel) -> None:
     cold, warm = played_conversation(resident, PrefixReuse.FULL)
     if reuse_of(resident.variant, PrefixReuse.EXACT) is PrefixReuse.FULL:
         same(cold.recorder.first[-1], warm.recorder.first[-1])
@@ -193,7 +193,7 @@ def test_or_from_its_output_with_the_fidelity_of_the_scheme(resident: Resident) 
     assert warm.finished("next turn").usage.cached_tokens > read
 
 
-def played_conversation(resident: Resident, reuse: PrefixReuse) -> tuple[Scene, Scene]:
+def played_conversation(resident: TextModel, reuse: PrefixReuse) -> tuple[Scene, Scene]:
     """The second turn of a conversation, cold and after its first turn."""
     cold, warm = Scene(resident, PrefixReuse.OFF), Scene(resident, reuse)
     warm.submit("turn", STORY, greedy(40))
@@ -212,7 +212,7 @@ def log_softmax(logits: NDArray[np.float64]) -> NDArray[np.float64]:
 
 @pytest.mark.parametrize("sampling", [greedy(24), sampled(24)], ids=["greedy", "sampled"])
 def test_an_interrupted_request_reads_as_if_it_had_not_been(
-    resident: Resident, sampling: Sampling
+    resident: TextModel, sampling: Sampling
 ) -> None:
     alone = Scene(resident)
     alone.submit("batch", STORY, sampling)

@@ -8,7 +8,7 @@ import urllib.request
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from exporters.starter import NAME as STARTER
+from exporters.bundle.starter import NAME as STARTER
 from tests.integration.test_cli import LIMIT_S, make_place
 
 pytestmark = pytest.mark.integration

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from nsedge.core.service import LocalService, ServiceSettings
 from nsedge.runtime.settings import EngineSettings
-from nsedge.service import LocalService, ServiceSettings
 from tests.contract import subjects, test_service
 
 pytestmark = pytest.mark.integration

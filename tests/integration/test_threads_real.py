@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from nsedge.api import Event, Request, Sampling, TextPrompt
-from nsedge.runtime.admission import make_job
-from nsedge.runtime.engine import Emit
-from nsedge.runtime.residency import Resident, load
+from nsedge.runtime.decode.engine import Emit
+from nsedge.runtime.hosting.admission import make_job
+from nsedge.runtime.hosting.text import TextModel, load
 from nsedge.runtime.settings import EngineSettings
 
 pytestmark = pytest.mark.integration
@@ -20,19 +20,19 @@ STEPS = 64
 
 
 @pytest.fixture(scope="module")
-def resident(starter_bundle: Path) -> Resident:
+def resident(starter_bundle: Path) -> TextModel:
     settings = EngineSettings(slots=4, context_tokens=256, threads=2, prefill_chunk_tokens=16)
     return load(starter_bundle, settings=settings, deliver=_deliver, clock=time.monotonic)
 
 
-def test_answers_do_not_depend_on_when_the_threads_changed(resident: Resident) -> None:
+def test_answers_do_not_depend_on_when_the_threads_changed(resident: TextModel) -> None:
     settled = answers(resident, switches={})
     changed = answers(resident, switches={2: 1, 9: 2, 15: 1})
     assert changed == settled
     assert all(len(ids) == TOKENS for ids in settled)
 
 
-def answers(resident: Resident, *, switches: dict[int, int]) -> list[tuple[int, ...]]:
+def answers(resident: TextModel, *, switches: dict[int, int]) -> list[tuple[int, ...]]:
     """What three streams say, sampled, where `switches` gives the new threads before a step."""
     texts = ("The sea is", "A list of three colours:", "Once upon a time " * 6)
     outputs = [_submit(resident, text, seed) for seed, text in enumerate(texts)]
@@ -45,7 +45,7 @@ def answers(resident: Resident, *, switches: dict[int, int]) -> list[tuple[int, 
     return [tuple(ids) for ids in outputs]
 
 
-def _submit(resident: Resident, text: str, seed: int) -> list[int]:
+def _submit(resident: TextModel, text: str, seed: int) -> list[int]:
     """The list that the answer's ids will come in."""
     prompt = TextPrompt(text=text)
     sampling = Sampling(temperature=0.8, seed=seed, ignore_eos=True, max_tokens=TOKENS)

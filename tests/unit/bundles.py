@@ -8,7 +8,7 @@ from typing import Any
 
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 
-from nsedge.bundle import (
+from nsedge.bundle.manifest import (
     FORMAT,
     FORMAT_VERSION,
     FileEntry,
@@ -21,7 +21,7 @@ from nsedge.bundle import (
     sha256_of,
     write_manifest,
 )
-from nsedge.bundle import Tokenizer as TokenizerEntry
+from nsedge.bundle.manifest import Tokenizer as TokenizerEntry
 
 TEMPLATE = (
     "{% for message in messages %}\n"

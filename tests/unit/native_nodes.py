@@ -9,7 +9,7 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 from onnx import NodeProto, TensorProto, helper, numpy_helper
 
-from exporters.native import MATMUL
+from exporters.graph.native import MATMUL
 from nsedge import native
 
 Floats = NDArray[np.float32]

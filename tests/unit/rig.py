@@ -10,15 +10,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nsedge.api import Event, Priority, is_terminal
-from nsedge.runtime.detokenizer import StopFinder, TextStream
-from nsedge.runtime.engine import Engine, Job
-from nsedge.runtime.plan import KvCopy, KvSwap, StepPlan
-from nsedge.runtime.sampler import Sampler, SamplerRow, SamplingParams
-from nsedge.runtime.scheduler import Policy, Scheduler
-from nsedge.runtime.sequence import Limits, Sequence
+from nsedge.runtime.decode.engine import Engine, Job
+from nsedge.runtime.decode.plan import KvCopy, KvSwap, StepPlan
+from nsedge.runtime.decode.sampler import Sampler, SamplerRow, SamplingParams
+from nsedge.runtime.decode.scheduler import Policy, Scheduler
+from nsedge.runtime.decode.sequence import Limits, Sequence
+from nsedge.runtime.decode.slots import Slots
+from nsedge.runtime.decode.speculation import PromptLookup
 from nsedge.runtime.settings import PrefixReuse
-from nsedge.runtime.slots import Slots
-from nsedge.runtime.speculation import PromptLookup
+from nsedge.runtime.text.detokenizer import StopFinder, TextStream
 from tests.fakes import FakeClock
 
 VOCAB = 97

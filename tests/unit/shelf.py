@@ -12,13 +12,13 @@ from pathlib import Path
 
 from nsedge.api import LoadWish, ModelInfo, ModelMemory, ModelState
 from nsedge.errors import NsedgeError
-from nsedge.runtime.budget import Amount, Room
-from nsedge.runtime.catalogue import Catalogue
-from nsedge.runtime.entries import Entry, Origin, Stay
-from nsedge.runtime.habits import Habits
-from nsedge.runtime.keeper import Keeper
-from nsedge.runtime.settings import KeeperSettings
-from nsedge.runtime.usage_file import UsageFile
+from nsedge.runtime.machine.amounts import Amount, Room
+from nsedge.runtime.residency.catalogue import Catalogue
+from nsedge.runtime.residency.entries import Entry, Origin, Resident
+from nsedge.runtime.residency.habits import Habits
+from nsedge.runtime.residency.residency import Residency
+from nsedge.runtime.residency.settings import ResidencySettings
+from nsedge.runtime.residency.usage_file import UsageFile
 from tests.fakes import FakeClock
 from tests.ipc import PATIENCE_S
 from tests.unit.bundles import write_bundle
@@ -73,7 +73,7 @@ class Shelf:
     folder: Path
     sizes: dict[str, int]
     budget: int | None = None
-    settings: KeeperSettings = field(default_factory=KeeperSettings)
+    settings: ResidencySettings = field(default_factory=ResidencySettings)
     pinned: frozenset[str] = frozenset()
     aliases: dict[str, str] = field(default_factory=dict)
     available: int | None = None
@@ -111,7 +111,7 @@ class Shelf:
         settings = dataclasses.replace(
             self.settings, budget=Room(self.budget), sweep_s=0.001, measure_s=0.0
         )
-        self.keeper = Keeper[FakeModel](
+        self.residency = Residency[FakeModel](
             settings=settings,
             catalogue=Catalogue(
                 paths=(),
@@ -130,31 +130,33 @@ class Shelf:
             clock=self.clock,
             available=lambda: self.available,
         )
-        await self.keeper.start()
+        await self.residency.start()
         return self
 
     async def __aexit__(self, *error: object) -> None:
         for gate in self.gates.values():
             gate.set()
-        await self.keeper.stop()
+        await self.residency.stop()
         assert all(model.closed for model in self.models if model.started)
 
     def entry(self, name: str) -> Entry[FakeModel]:
-        return self.keeper.catalogue.find(name)
+        return self.residency.catalogue.find(name)
 
     def state(self, name: str) -> ModelState:
         return self.entry(name).state
 
-    async def load(self, name: str, *, origin: Origin = Origin.COMMAND, **wish) -> Stay[FakeModel]:
+    async def load(
+        self, name: str, *, origin: Origin = Origin.COMMAND, **wish
+    ) -> Resident[FakeModel]:
         entry = self.entry(name)
-        coming = self.keeper.want(entry, LoadWish(model=name, **wish), origin)
+        coming = self.residency.want(entry, LoadWish(model=name, **wish), origin)
         async with asyncio.timeout(PATIENCE_S):
             return await asyncio.shield(coming.done)
 
-    def use(self, stay: Stay[FakeModel]) -> FakeUser:
+    def use(self, resident: Resident[FakeModel]) -> FakeUser:
         user = FakeUser()
-        user.on_break = lambda: self.keeper.stays.give_back(stay, user)
-        self.keeper.stays.take(stay, user)
+        user.on_break = lambda: self.residency.residents.give_back(resident, user)
+        self.residency.residents.take(resident, user)
         return user
 
     def held_back(self, name: str) -> threading.Event:

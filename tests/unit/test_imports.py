@@ -8,7 +8,7 @@ import sys
 import pytest
 
 HEAVY = ("torch", "transformers", "optimum", "onnx", "exporters", "peft", "safetensors")
-DAEMON = ("nsedge.service", "nsedge.__main__", "nsedge.ipc.server", "nsedge.cli.serve")
+DAEMON = ("nsedge.core.service", "nsedge.__main__", "nsedge.ipc.server", "nsedge.cli.serve")
 
 
 def loaded_by(*modules: str) -> set[str]:

@@ -6,8 +6,15 @@ from pathlib import Path
 
 import numpy as np
 
-from nsedge.adapter import ADAPTER_FORMAT, AdapterManifest, AdapterProvenance, Form, Part, Site
-from nsedge.bundle import Bundle, FileEntry, sha256_of, write_manifest
+from nsedge.bundle.adapter import (
+    ADAPTER_FORMAT,
+    AdapterManifest,
+    AdapterProvenance,
+    Form,
+    Part,
+    Site,
+)
+from nsedge.bundle.manifest import Bundle, FileEntry, sha256_of, write_manifest
 
 SITE = Site(
     name="/model/layers.0/attn/q_proj+2",

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 
-from exporters.source import Source
-from exporters.texts import TextReader
+from exporters.model.source import Source
+from exporters.model.texts import TextReader
 
 CHATML = (
     "{% for message in messages %}{% if loop.first and messages[0]['role'] != 'system' %}"

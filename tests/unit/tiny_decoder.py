@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
-from exporters.graph import MICROSOFT, Graph
-from nsedge.bundle import GraphIo, KvLayout
+from exporters.graph.graph import MICROSOFT, Graph
+from nsedge.bundle.manifest import GraphIo, KvLayout
 
 VOCABULARY = 50
 HEADS, KV_HEADS, WIDTH = 4, 2, 16

@@ -1,0 +1,1 @@
+"""LoRAs as add-ons to a bundle."""

@@ -1,0 +1,160 @@
+"""From a model folder to graphs, their figures, and a bundle."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from exporters.bundle.orders import Order
+from exporters.bundle.package import Product, check_place, package, variant_digest
+from exporters.bundle.stages import ReferenceStages, VariantStages
+from exporters.cache import Cache, Inputs
+from exporters.errors import Refused
+from exporters.graph.records import Exported, ExportedVariant, VariantRecord
+from exporters.measure.thresholds import check_names, form_names
+from exporters.measure.verdict import Verdict
+from exporters.model.source import LINEAGE_FILE
+from exporters.quantise.schemes import Method
+from exporters.trace.route import library_versions
+from nsedge.bundle.manifest import Bundle
+
+LINKS = "reference-of"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Report:
+    """What came of a bundle's making. `made` is False where the same bundle was there already."""
+
+    bundle: Path
+    made: bool
+    bytes: int
+    exported: Exported
+    verdict: Verdict
+
+
+class Export:
+    """One order: the stages of its model and of each of its variants."""
+
+    def __init__(self, order: Order, cache: Cache) -> None:
+        order.check()
+        self.order = order
+        self._reference = ReferenceStages(
+            order.source, cache, max_context=order.max_context, route=order.route
+        )
+        self._variants = [VariantStages(self._reference, variant) for variant in order.variants]
+
+    @property
+    def inputs(self) -> Inputs:
+        """All that decides what `product` gives."""
+        named = {stages.order.name: stages.inputs for stages in self._variants}
+        return {"reference": self._reference.inputs, "variants": named}
+
+    def product(self) -> Product:
+        """Every graph and all that is said of it.
+
+        Raises:
+            Refused: the model cannot be exported, or not in one of the variants, which is named.
+            ExportError: something else failed.
+        """
+        reference, source = self._reference, self.order.source
+        record = reference.record
+        variants = [self._exported(stages) for stages in self._variants]
+        exported = Exported(
+            origin=source.origin,
+            revision=source.revision,
+            parameters=source.parameters(),
+            context_length=record.context_length,
+            vocab_size=record.vocab_size,
+            difference=record.difference,
+            recorded_difference=record.recorded_difference,
+            libraries=library_versions(self.order.route.libraries),
+            reference=str(reference.folder.relative_to(reference.cache.root)),
+            golden=reference.golden(),
+            prompts=reference.prompts,
+            answers=reference.answers(),
+            variants=tuple(variants),
+        )
+        folders = {stages.order.name: stages.folder for stages in self._variants}
+        return Product(exported=exported, source=source, folders=folders)
+
+    def _exported(self, stages: VariantStages) -> ExportedVariant:
+        order = stages.order
+        try:
+            folder = stages.folder
+        except Refused as error:
+            raise Refused(
+                f"variant {order.name}: {error}{self._remedy(order.scheme.method)}"
+            ) from (error)
+        record, own = stages.record, None
+        if not order.is_reference:
+            own = VariantRecord.read(folder)
+        return ExportedVariant(
+            name=order.name,
+            device=order.device.value,
+            scheme=order.scheme.name,
+            io=record.io,
+            kv=record.kv,
+            trial=stages.trial(),
+            native=stages.native_trial(),
+            native_lacks=stages.native_lacks(),
+            nodes=sum((own or record).nodes.values()),
+            kept_fp32={} if own is None else own.kept_fp32,
+        )
+
+    def _remedy(self, method: Method) -> str:
+        merged = (self.order.source.folder / LINEAGE_FILE).is_file()
+        if method is not Method.EXACT or not merged:
+            return ""
+        return "; an adapter was merged into these weights, which took them off that grid: use int8"
+
+
+def export_bundle(
+    order: Order,
+    out: Path,
+    *,
+    name: str,
+    cache: Cache,
+    overrides: Mapping[str, float] | None = None,
+    replace: bool = False,
+) -> Report:
+    """Make the bundle `name` of `order` at `out`.
+
+    A bundle of the same source is brought up to date; anything else there needs `replace`.
+
+    Raises:
+        Refused: the model cannot be exported.
+        ExportError: something else failed, `out` is taken, or a variant is too far from fp32.
+    """
+    export = Export(order, cache)
+    check_names(overrides or {}, form_names(variant.name for variant in order.variants))
+    check_place(out, name, order.source.origin, replace=replace)
+    return pack(export.product(), out, name=name, cache=cache, overrides=overrides, replace=replace)
+
+
+def pack(
+    product: Product,
+    out: Path,
+    *,
+    name: str,
+    cache: Cache,
+    overrides: Mapping[str, float] | None = None,
+    replace: bool = False,
+) -> Report:
+    """Make the bundle `name` of what was exported, at `out`.
+
+    Raises:
+        ExportError: `out` is taken, or a variant is too far from fp32.
+    """
+    made, verdict = package(product, out, name=name, overrides=overrides or {}, replace=replace)
+    bundle = Bundle.open(out)
+    reference = cache.root / product.exported.reference
+    if reference.is_dir():
+        cache.link(LINKS, variant_digest(bundle), reference)
+    return Report(
+        bundle=out,
+        made=made,
+        bytes=sum(entry.bytes for entry in bundle.manifest.files.values()),
+        exported=product.exported,
+        verdict=verdict,
+    )

@@ -1,0 +1,258 @@
+"""Put the parts of a bundle into its directory, all at once."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import msgspec
+
+from exporters.cache import new_directory
+from exporters.errors import ExportError
+from exporters.graph.records import (
+    DATA_FILE,
+    GRAPH_FILE,
+    NATIVE_FILE,
+    NATIVE_SUFFIX,
+    Exported,
+    ExportedVariant,
+    native_form,
+)
+from exporters.measure.build_report import REPORT_FILE, REPORT_PAGE, report_json, report_page
+from exporters.measure.thresholds import Overrides, check_names, form_names, limits_of
+from exporters.measure.verdict import Check, Verdict
+from exporters.model.source import LICENCE_FILE, LINEAGE_FILE, Source
+from exporters.quantise.schemes import promise_of
+from nsedge.bundle.manifest import (
+    FORMAT,
+    FORMAT_VERSION,
+    Bundle,
+    FileEntry,
+    Manifest,
+    Provenance,
+    Tokenizer,
+    Variant,
+    sha256_of,
+    write_manifest,
+)
+from nsedge.errors import BundleInvalid
+from nsedge.native import REQUIREMENT
+from nsedge.version import VERSION
+
+GOLDEN_FILE = "golden.json"
+TOKENIZER_FILE = "tokenizer.json"
+TEMPLATE_FILE = "chat_template.jinja"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Product:
+    """What an export made: its graphs' directories by variant, and the folder of the model.
+
+    Of `source` only the `SMALL_FILES` are read.
+    """
+
+    exported: Exported
+    source: Source
+    folders: dict[str, Path]
+
+
+def package(
+    product: Product, out: Path, *, name: str, overrides: Overrides, replace: bool
+) -> tuple[bool, Verdict]:
+    """Write the bundle `name`; whether it was not there already, and how its variants are.
+
+    Raises:
+        ExportError: a variant is farther from fp32 than it may be, or something else is at `out`
+            and `replace` is not set.
+    """
+    exported = product.exported
+    check_names(overrides, form_names(variant.name for variant in exported.variants))
+    verdict = _verdict(product, name, overrides)
+    if not verdict.passed:
+        told = [f"{c.variant}: {reason}" for c in verdict.checks for reason in c.failures]
+        raise ExportError(f"not packaged: {'; '.join(told)}; --threshold sets other limits")
+    contents = _contents(product, verdict)
+    manifest = _manifest(product, contents, name, overrides)
+    existing = _existing(out)
+    if existing is not None and _same(existing, manifest):
+        return False, verdict
+    check_place(out, name, exported.origin, replace=replace)
+    with new_directory(out) as folder:
+        for path, content in contents.items():
+            target = folder / path
+            target.parent.mkdir(exist_ok=True)
+            if isinstance(content, Path):
+                shutil.copyfile(content, target)
+            else:
+                target.write_bytes(content)
+        write_manifest(folder, manifest)
+    return True, verdict
+
+
+def _verdict(product: Product, name: str, overrides: Overrides) -> Verdict:
+    exported = product.exported
+    checks = []
+    for made in exported.variants:
+        trials = [trial for trial in (made.native, made.trial) if trial is not None]
+        for variant, trial in zip(_forms(made), trials, strict=True):
+            limits = limits_of(variant.name, promise_of(variant), overrides)
+            check = Check(
+                variant=variant.name,
+                limits=limits,
+                golden=trial.golden,
+                recorded=trial.fidelity,
+                measured=None,
+                answers=trial.answers,
+            )
+            checks.append(check)
+    return Verdict(
+        name=name,
+        checks=tuple(checks),
+        skipped={},
+        prompts=exported.prompts,
+        answers=exported.answers,
+        difference=exported.difference,
+        recorded_difference=exported.recorded_difference,
+        overrides=dict(overrides),
+    )
+
+
+def check_place(out: Path, name: str, origin: str, *, replace: bool) -> None:
+    """Leave alone what is at `out`, unless it is an earlier bundle of the same model.
+
+    Raises:
+        ExportError: it is another thing and `replace` is not set.
+    """
+    if replace or not out.exists():
+        return
+    existing = _existing(out)
+    if existing is not None:
+        manifest = existing.manifest
+        if (manifest.name, manifest.provenance.source) == (name, origin):
+            return
+    raise ExportError(f"{out} is there already and is another thing; --force replaces it")
+
+
+def variant_digest(bundle: Bundle) -> str:
+    """What tells the first variant's graph and weights from all others."""
+    folder = f"{bundle.manifest.variants[0].graph.rpartition('/')[0]}/"
+    files = bundle.manifest.files
+    hashes = [files[name].sha256 for name in sorted(files) if name.startswith(folder)]
+    return hashlib.sha256("".join(hashes).encode()).hexdigest()
+
+
+def _contents(product: Product, verdict: Verdict) -> dict[str, Path | bytes]:
+    """Every file but the manifest: where it is, or what it says."""
+    golden = msgspec.json.encode(product.exported.golden)
+    contents: dict[str, Path | bytes] = {
+        TOKENIZER_FILE: product.source.tokenizer_file,
+        GOLDEN_FILE: msgspec.json.format(golden, indent=1) + b"\n",
+        REPORT_FILE: report_json(verdict),
+        REPORT_PAGE: report_page(verdict).encode(),
+    }
+    for variant in product.exported.variants:
+        native = () if variant.native is None else (NATIVE_FILE,)
+        scales = () if variant.kv.scales is None else (variant.kv.scales,)
+        for name in (GRAPH_FILE, DATA_FILE, *native, *scales):
+            contents[f"{variant.name}/{name}"] = product.folders[variant.name] / name
+    if template := product.source.chat_template():
+        contents[TEMPLATE_FILE] = template.encode()
+    for name in (LICENCE_FILE, LINEAGE_FILE):
+        if (path := product.source.folder / name).is_file():
+            contents[name] = path
+    return contents
+
+
+def _manifest(
+    product: Product, contents: dict[str, Path | bytes], name: str, overrides: Overrides
+) -> Manifest:
+    source, exported, reader = product.source, product.exported, product.source.text_reader()
+    tokenizer = Tokenizer(
+        file=TOKENIZER_FILE,
+        bos_token=reader.bos_token,
+        eos_token=reader.eos_token,
+        add_bos=reader.add_bos,
+    )
+    return Manifest(
+        format=FORMAT,
+        format_version=FORMAT_VERSION,
+        name=name,
+        kind="causal-lm",
+        context_length=exported.context_length,
+        vocab_size=exported.vocab_size,
+        eos_token_ids=source.eos_ids(reader),
+        tokenizer=tokenizer,
+        chat_template=TEMPLATE_FILE if TEMPLATE_FILE in contents else None,
+        generation_defaults=source.defaults(),
+        variants=tuple(form for variant in exported.variants for form in _forms(variant)),
+        golden=GOLDEN_FILE,
+        provenance=_provenance(product, overrides),
+        files={path: _entry(content) for path, content in sorted(contents.items())},
+    )
+
+
+def _forms(made: ExportedVariant) -> tuple[Variant, ...]:
+    """The faster one first: a daemon takes the first that it can run."""
+    kv = made.kv
+    if kv.scales is not None:
+        kv = msgspec.structs.replace(kv, scales=f"{made.name}/{kv.scales}")
+    standard = Variant(
+        name=made.name,
+        device=made.device,
+        scheme=made.scheme,
+        graph=f"{made.name}/{GRAPH_FILE}",
+        io=made.io,
+        kv=kv,
+        fidelity=made.trial.fidelity,
+    )
+    if made.native is None:
+        return (standard,)
+    io, kv = native_form(made.io, kv)
+    native = msgspec.structs.replace(
+        standard,
+        name=f"{made.name}{NATIVE_SUFFIX}",
+        graph=f"{made.name}/{NATIVE_FILE}",
+        requires=(REQUIREMENT,),
+        io=io,
+        kv=kv,
+        fidelity=made.native.fidelity,
+    )
+    return native, standard
+
+
+def _provenance(product: Product, overrides: Overrides) -> Provenance:
+    source, exported = product.source, product.exported
+    return Provenance(
+        source=exported.origin,
+        revision=exported.revision,
+        architecture=source.architecture(),
+        parameters=exported.parameters,
+        licence=source.licence(),
+        created=datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z"),
+        exporter={"nsedge": VERSION, **exported.libraries},
+        thresholds=dict(overrides),
+    )
+
+
+def _entry(content: Path | bytes) -> FileEntry:
+    if isinstance(content, Path):
+        return FileEntry(sha256=sha256_of(content), bytes=content.stat().st_size)
+    return FileEntry(sha256=hashlib.sha256(content).hexdigest(), bytes=len(content))
+
+
+def _existing(out: Path) -> Bundle | None:
+    """The whole bundle at `out`, if there is one."""
+    try:
+        return Bundle.open(out)
+    except BundleInvalid:
+        return None
+
+
+def _same(existing: Bundle, manifest: Manifest) -> bool:
+    """Whether nothing but the moment of making would change."""
+    old = existing.manifest
+    provenance = msgspec.structs.replace(old.provenance, created=manifest.provenance.created)
+    return msgspec.structs.replace(old, provenance=provenance) == manifest

@@ -1,0 +1,138 @@
+"""Check a finished bundle: its files, its golden prompts, and its nearness to fp32."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from exporters.bundle.build import LINKS
+from exporters.bundle.package import variant_digest
+from exporters.bundle.stages import TEXT_ROOM, runner_of
+from exporters.cache import Cache
+from exporters.errors import ExportError
+from exporters.measure.fidelity import answers, measure, run_golden
+from exporters.measure.runner import Runner
+from exporters.measure.thresholds import check_names, limits_of
+from exporters.measure.verdict import Check, Verdict
+from exporters.model.source import read_tokenizer
+from exporters.model.texts import (
+    TextReader,
+    fidelity_passages,
+    fidelity_text_sha256,
+    prompts_of,
+    text_passages,
+)
+from exporters.quantise.schemes import promise_of
+from nsedge import native
+from nsedge.bundle.manifest import Bundle, Variant, sha256_of
+
+
+@dataclass(frozen=True, kw_only=True)
+class Question:
+    """What to look at, besides hashes, golden prompts and our own text.
+
+    `text` is a file of the user's to measure over, `prompts` one of prompts to answer, each a line;
+    `overrides` are limits in the place of those that the bundle was built with.
+    """
+
+    text: Path | None = None
+    prompts: Path | None = None
+    answers: bool = False
+    overrides: Mapping[str, float]
+
+
+def verify_bundle(path: Path, cache: Cache, question: Question) -> Verdict:
+    """Check the bundle at `path`; fidelity anew if the fp32 graph it came from is in `cache`.
+
+    Raises:
+        BundleInvalid: a file is missing, cut short or altered; the message names it.
+        ExportError: the user's text or prompts cannot be read, or there is no fp32 to hold the
+            text against.
+    """
+    bundle = Bundle.open(path)
+    bundle.verify_hashes()
+    manifest = bundle.manifest
+    check_names(question.overrides, {variant.name for variant in manifest.variants})
+    reference = cache.follow(LINKS, variant_digest(bundle))
+    if question.text is not None and reference is None:
+        raise ExportError("--text needs the fp32 graph, which is not in the cache: export again")
+    examination = _Examination(bundle, reference, question)
+    checks, skipped = [], {}
+    for variant in manifest.variants:
+        lacking = native.missing(variant.requires)
+        if lacking is None:
+            checks.append(examination.check(variant))
+        else:
+            skipped[variant.name] = lacking
+    return Verdict(
+        name=manifest.name,
+        checks=tuple(checks),
+        skipped=skipped,
+        prompts=examination.prompts,
+        answers=examination.exact_answers(),
+        overrides=examination.overrides,
+    )
+
+
+class _Examination:
+    """One bundle and its fp32 graph, where that is at hand, under one question."""
+
+    def __init__(self, bundle: Bundle, reference: Path | None, question: Question) -> None:
+        self._bundle = bundle
+        self._reader = reader_of(bundle)
+        self._exact = None if reference is None else runner_of(reference)
+        self._text = question.text
+        self._passages = (
+            None if question.text is None else text_passages(self._reader, question.text)
+        )
+        wanted = question.answers or question.prompts is not None
+        self.prompts = prompts_of(question.prompts) if wanted else ()
+        self.overrides = {**bundle.manifest.provenance.thresholds, **question.overrides}
+
+    def check(self, variant: Variant) -> Check:
+        """Run one variant."""
+        manifest = self._bundle.manifest
+        runner = Runner(
+            self._bundle.file(variant.graph),
+            io=variant.io,
+            kv=variant.kv,
+            capacity=min(manifest.context_length, TEXT_ROOM),
+            requires=variant.requires,
+        )
+        measured, text = None, None
+        if self._exact is not None:
+            passages = fidelity_passages(self._reader)
+            digest = fidelity_text_sha256()
+            measured = measure(self._exact, runner, passages, text_sha256=digest)
+            if self._text is not None and self._passages is not None:
+                digest = sha256_of(self._text)
+                text = measure(self._exact, runner, self._passages, text_sha256=digest)
+        return Check(
+            variant=variant.name,
+            limits=limits_of(variant.name, promise_of(variant), self.overrides),
+            golden=run_golden(runner, self._bundle.golden()),
+            recorded=variant.fidelity,
+            measured=measured,
+            text=text,
+            answers=self._answers(runner),
+        )
+
+    def exact_answers(self) -> tuple[str, ...] | None:
+        """What fp32 says to the prompts."""
+        return None if self._exact is None else self._answers(self._exact)
+
+    def _answers(self, runner: Runner) -> tuple[str, ...]:
+        return answers(runner, self._reader, self.prompts, self._bundle.manifest.eos_token_ids)
+
+
+def reader_of(bundle: Bundle) -> TextReader:
+    """The bundle's tokenizer and template."""
+    tokenizer = bundle.manifest.tokenizer
+    return TextReader(
+        tokenizer=read_tokenizer(bundle.file(tokenizer.file)),
+        template=bundle.chat_template(),
+        bos_token=tokenizer.bos_token,
+        eos_token=tokenizer.eos_token,
+        add_bos=tokenizer.add_bos,
+    )

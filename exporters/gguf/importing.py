@@ -1,0 +1,100 @@
+"""From a GGUF file to a bundle without PyTorch: its description in a folder, its graph built."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from exporters.cache import Cache, code_digest
+from exporters.errors import ExportError
+from exporters.gguf.file import GgufFile, Metadata
+from exporters.gguf.folder import licence_of, write_description
+from exporters.gguf.graph import make_reference
+from exporters.gguf.tokenizer import end_tokens
+from exporters.model.source import Source
+from exporters.quantise.schemes import DEFAULT_SCHEME, SCHEMES, Scheme
+from exporters.quantise.x4 import find_blocks
+from exporters.trace.route import Route
+from nsedge.bundle.manifest import sha256_of
+
+DESCRIPTION_CODE = ("gguf/file", "gguf/folder", "gguf/importing", "gguf/model", "gguf/tokenizer")
+GRAPH_CODE = ("gguf/file", "gguf/graph", "gguf/model", "graph/graph")
+LIBRARIES = ("gguf", "onnx", "onnxruntime-gpu", "tokenizers")
+DIGEST_FILE = "gguf.sha256"
+"""Makes whatever depends on the folder depend on the weights, too, which are not in it."""
+ORIGINS = ("general.source.repo_url", "general.source.url", "general.name")
+FOUR_BITS, EIGHT_BITS = frozenset({"Q4_0", "Q4_1"}), frozenset({"Q8_0"})
+EXACT_4, EXACT_8 = "x4", "int8-b32"
+
+
+@dataclass(frozen=True, kw_only=True)
+class GgufSource(Source):
+    """A model folder whose weights are in a GGUF file elsewhere."""
+
+    file: GgufFile
+
+    def parameters(self) -> int:
+        """Numbers in the file's tensors."""
+        return self.file.parameters()
+
+
+def gguf_source(path: Path, cache: Cache) -> GgufSource:
+    """The file's description, made if it is not in the cache.
+
+    Raises:
+        Refused: it holds a kind of model that is not imported.
+        ExportError: it is no GGUF file, or damaged.
+    """
+    if not path.is_file():
+        raise ExportError(f"{path}: there is no such file")
+    file = GgufFile(path)
+    digest = sha256_of(path)
+    inputs = {"file": digest, "code": code_digest(*DESCRIPTION_CODE)}
+
+    def make(folder: Path) -> None:
+        write_description(file, folder, ends=end_tokens(file.metadata))
+        (folder / DIGEST_FILE).write_text(f"{digest}\n", encoding="utf-8")
+        if licence := licence_of(file.metadata):
+            card = f"---\nlicense: {licence}\n---\n"
+            (folder / "README.md").write_text(card, encoding="utf-8")
+
+    folder = cache.get("gguf", inputs, title=f"Reading {path.name}", make=make)
+    origin = _origin(file.metadata, path)
+    return GgufSource(
+        folder=folder, origin=origin, revision=f"{path.name}, SHA-256 {digest}", file=file
+    )
+
+
+def built(file: GgufFile) -> Route:
+    """The way to the fp32 graph that needs no PyTorch."""
+
+    def make(source: Source, folder: Path, max_context: int) -> None:
+        make_reference(file, folder, max_context=max_context)
+
+    return Route(make=make, code=GRAPH_CODE, libraries=LIBRARIES)
+
+
+def exact_scheme(file: GgufFile) -> Scheme:
+    """The scheme that keeps the file's own integers, else the default one."""
+    kinds = {file.tensors[name].kind.name for name in _matrices(file)}
+    if kinds <= FOUR_BITS and all(map(partial(_is_found, file), _matrices(file))):
+        return SCHEMES[EXACT_4]
+    whole = {tensor.kind.name for tensor in file.tensors.values() if len(tensor.shape) == 2}
+    return SCHEMES[EXACT_8 if whole <= EIGHT_BITS else DEFAULT_SCHEME]
+
+
+def _matrices(file: GgufFile) -> list[str]:
+    """The layers' projections."""
+    tensors = file.tensors.values()
+    return [t.name for t in tensors if t.name.startswith("blk.") and len(t.shape) == 2]
+
+
+def _is_found(file: GgufFile, name: str) -> bool:
+    """Whether the tensor's blocks can be found again from its numbers."""
+    return all(find_blocks(rows) is not None for _, rows in file.parts(name))
+
+
+def _origin(metadata: Metadata, path: Path) -> str:
+    stated = next((metadata.text(key) for key in ORIGINS if key in metadata), "")
+    return " ".join(stated.split()) or path.name

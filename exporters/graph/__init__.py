@@ -1,0 +1,1 @@
+"""ONNX graphs: reading, joining, and the forms for a device."""

@@ -1,0 +1,1 @@
+"""How near a graph is to fp32, and whether that is near enough."""

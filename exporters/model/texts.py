@@ -1,0 +1,144 @@
+"""The texts a model is held to, as token ids of that model."""
+
+from __future__ import annotations
+
+import hashlib
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from jinja2 import TemplateError
+from tokenizers import Tokenizer
+
+from exporters.errors import ExportError
+from nsedge.runtime.text.prompt import template_environment
+
+FIDELITY_FILE = Path(__file__).parents[1] / "data" / "fidelity.toml"
+GOLDEN_FILE = Path(__file__).parents[1] / "data" / "golden.toml"
+PROMPTS_FILE = Path(__file__).parents[1] / "data" / "prompts.toml"
+CALIBRATION_FILE = Path(__file__).parents[1] / "data" / "calibration.toml"
+
+PASSAGE_TOKENS = 512
+
+Messages = list[dict[str, str]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TextReader:
+    """Renders and encodes as the daemon does: the template's text, or bos_token and plain text."""
+
+    tokenizer: Tokenizer
+    template: str | None
+    bos_token: str | None
+    eos_token: str | None
+    add_bos: bool
+
+    def encode(self, text: str) -> list[int]:
+        """Token ids of `text`, its special tokens recognised and none added."""
+        return list(self.tokenizer.encode(text, add_special_tokens=False).ids)
+
+    def plain(self, text: str) -> str:
+        """The text of a plain prompt."""
+        return f"{self.bos_token}{text}" if self.add_bos and self.bos_token else text
+
+    def chat(self, messages: Messages, *, add_generation_prompt: bool) -> str:
+        """The conversation as the template renders it, or its turns as plain paragraphs.
+
+        Raises:
+            ExportError: the template is broken.
+        """
+        if self.template is None:
+            return self.plain("\n\n".join(message["content"] for message in messages))
+        try:
+            return (
+                template_environment()
+                .from_string(self.template)
+                .render(
+                    messages=messages,
+                    add_generation_prompt=add_generation_prompt,
+                    bos_token=self.bos_token or "",
+                    eos_token=self.eos_token or "",
+                )
+            )
+        except TemplateError as error:
+            raise ExportError(f"the chat template fails: {error}") from error
+
+
+def fidelity_text_sha256() -> str:
+    """Which text fidelity is measured over."""
+    return hashlib.sha256(FIDELITY_FILE.read_bytes()).hexdigest()
+
+
+def fidelity_passages(reader: TextReader) -> list[list[int]]:
+    """Token ids of every passage that fidelity is measured over."""
+    return _passages(reader, FIDELITY_FILE)
+
+
+def calibration_passages(reader: TextReader) -> list[list[int]]:
+    """Token ids of every passage that ranges are taken from; fidelity is measured over none."""
+    return _passages(reader, CALIBRATION_FILE)
+
+
+def _passages(reader: TextReader, file: Path) -> list[list[int]]:
+    passages = _read(file, "passage")
+    return [reader.encode(_render(reader, p, add_generation_prompt=False)) for p in passages]
+
+
+def text_passages(reader: TextReader, file: Path) -> list[list[int]]:
+    """Token ids of a plain text, cut into passages that a graph is run over.
+
+    Raises:
+        ExportError: the file cannot be read, is not UTF-8, or holds too little.
+    """
+    try:
+        text = file.read_text(encoding="utf-8")
+    except (OSError, ValueError) as error:
+        raise ExportError(f"{file}: {error}") from error
+    ids = reader.encode(reader.plain(text))
+    passages = [ids[at : at + PASSAGE_TOKENS] for at in range(0, len(ids), PASSAGE_TOKENS)]
+    whole = [passage for passage in passages if len(passage) > 1]
+    if not whole:
+        raise ExportError(f"{file}: too short to predict anything of")
+    return whole
+
+
+def prompts_of(file: Path | None) -> tuple[str, ...]:
+    """Prompts to answer: each line of `file` that is not empty, or our own.
+
+    Raises:
+        ExportError: the file cannot be read, or holds none.
+    """
+    if file is None:
+        return tuple(entry["text"] for entry in _read(PROMPTS_FILE, "prompt"))
+    try:
+        lines = file.read_text(encoding="utf-8").splitlines()
+    except (OSError, ValueError) as error:
+        raise ExportError(f"{file}: {error}") from error
+    prompts = tuple(line.strip() for line in lines if line.strip())
+    if not prompts:
+        raise ExportError(f"{file}: no prompt; one a line")
+    return prompts
+
+
+def golden_texts(reader: TextReader) -> list[str]:
+    """The golden prompts as text; one whose turns the template does not know is left out."""
+    texts = []
+    for prompt in _read(GOLDEN_FILE, "prompt"):
+        try:
+            texts.append(_render(reader, prompt, add_generation_prompt=True))
+        except ExportError:
+            if all(message["role"] == "user" for message in prompt.get("messages", [])):
+                raise
+    return texts
+
+
+def _render(reader: TextReader, entry: dict[str, Any], *, add_generation_prompt: bool) -> str:
+    if "text" in entry:
+        return reader.plain(entry["text"].lstrip("\n"))
+    return reader.chat(entry["messages"], add_generation_prompt=add_generation_prompt)
+
+
+def _read(path: Path, key: str) -> list[dict[str, Any]]:
+    entries: list[dict[str, Any]] = tomllib.loads(path.read_text(encoding="utf-8"))[key]
+    return entries

@@ -1,0 +1,1 @@
+"""The schemes that weights can be quantised with."""

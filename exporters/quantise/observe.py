@@ -1,0 +1,90 @@
+"""What flows through a graph while it reads a text: second moments of chosen values."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime as ort
+from numpy.typing import NDArray
+from onnx import TensorProto, helper
+
+from exporters.graph.graph import Graph
+from exporters.graph.records import GRAPH_FILE
+from exporters.measure.runner import ERRORS_ONLY
+from nsedge.bundle.manifest import GraphIo, KvLayout
+
+MOST_TOKENS = 512
+"""Of each passage: all values of all of them are held at once."""
+SMALLEST = 1e-12
+
+
+@dataclass(frozen=True, kw_only=True)
+class Calibration:
+    """Texts to calibrate with, as token ids, and how a graph is run over them."""
+
+    passages: Sequence[Sequence[int]]
+    io: GraphIo
+    kv: KvLayout
+
+
+def second_moments(
+    graph: Graph, values: Iterable[str], calibration: Calibration, *, alike: bool = False
+) -> dict[str, NDArray[np.float32]]:
+    """The mean of x x^T [K, K] over all tokens, for each of `values` [B, S, K] in `graph`.
+
+    alike: each x is divided by its root mean square first, so that no token counts for many.
+    """
+    wanted = sorted(set(values))
+    sums: dict[str, Any] = dict.fromkeys(wanted, 0.0)
+    tokens = 0
+    with tempfile.TemporaryDirectory() as folder:
+        session = _open(graph, wanted, Path(folder))
+        for passage in calibration.passages:
+            ids = np.array([list(passage)[:MOST_TOKENS]], np.int64)
+            tokens += ids.size
+            found = session.run(wanted, _feeds(ids, calibration))
+            for name, rows in zip(wanted, found, strict=True):
+                flat = rows.reshape(-1, rows.shape[-1])
+                if alike:
+                    flat = flat / np.sqrt((flat * flat).mean(-1, keepdims=True) + SMALLEST)
+                sums[name] = sums[name] + flat.T @ flat
+    return {name: np.asarray(total / tokens, np.float32) for name, total in sums.items()}
+
+
+def _open(graph: Graph, values: Sequence[str], folder: Path) -> Any:
+    """A session of `graph` that can be asked for `values` too."""
+    shown = [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in values]
+    watched = Graph(
+        nodes=graph.nodes,
+        inputs=graph.inputs,
+        outputs=[*graph.outputs, *shown],
+        weights=graph.weights,
+    )
+    watched.save(folder / GRAPH_FILE)
+    options = ort.SessionOptions()
+    options.log_severity_level = ERRORS_ONLY
+    path = str(folder / GRAPH_FILE)
+    return ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+
+
+def _feeds(ids: NDArray[np.int64], calibration: Calibration) -> dict[str, NDArray[Any]]:
+    """Inputs that read `ids` [1, Q] from empty caches."""
+    io, kv, length = calibration.io, calibration.kv, ids.shape[1]
+    empty = np.zeros((1, kv.heads, length, kv.head_dim), kv.dtype)
+    feeds: dict[str, NDArray[Any]] = {
+        io.input_ids: ids,
+        io.seqlens_k: np.array([length - 1], np.int32),
+        io.total_sequence_length: np.array(length, np.int32),
+        io.kept_positions: np.arange(length),
+    }
+    if io.position_ids is not None:
+        feeds[io.position_ids] = np.arange(length)[None]
+    for layer in range(kv.layers):
+        feeds[io.past_key.format(layer=layer)] = empty
+        feeds[io.past_value.format(layer=layer)] = empty
+    return feeds

@@ -1,0 +1,183 @@
+"""The fp32 graph of a model folder: exported, cleaned, and held to PyTorch."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from transformers import AutoConfig, AutoModelForCausalLM
+
+from exporters.errors import ExportError, Refused
+from exporters.graph.graph import Graph
+from exporters.graph.records import GRAPH_FILE, ReferenceRecord
+from exporters.measure.recorded import LOGITS_FILE, difference_from_recorded
+from exporters.measure.runner import Runner, log_softmax
+from exporters.model.source import Source
+from exporters.trace.clean import clean
+from exporters.trace.decoder_export import RAW_FILE, export_raw, quiet
+from nsedge.bundle.manifest import GraphIo, KvLayout
+
+MAX_DIFFERENCE = 2e-3
+"""Log-probability (nats) that the graph may differ from PyTorch by: fp32 sums in another order."""
+RECORDED_ROOM = 2048
+"""Tokens of a recorded prompt that are compared."""
+CHECK_SEED = 20
+CHECK_LENGTHS = (23, 9, 31)
+CHECK_STEPS = 4
+MIN_CONTEXT = max(CHECK_LENGTHS) + CHECK_STEPS
+
+
+def make_reference(source: Source, out: Path, *, max_context: int) -> None:
+    """Write the fp32 graph, its weights and `ReferenceRecord` to the directory `out`.
+
+    Raises:
+        Refused: the architecture cannot be exported.
+        ExportError: the graph does not compute what PyTorch does.
+    """
+    with quiet():
+        config = _config(source)
+        check_architecture(config)
+        model = AutoModelForCausalLM.from_pretrained(
+            source.folder,
+            dtype=torch.float32,
+            attn_implementation="eager",
+            use_safetensors=True,
+            trust_remote_code=False,
+            local_files_only=True,
+        ).eval()
+    text = model.config.get_text_config()
+    kv = kv_layout(text)
+    context = context_length(text, max_context)
+    if context < MIN_CONTEXT:
+        raise Refused(f"a context of {context} tokens is too short; at least {MIN_CONTEXT}")
+    try:
+        io, nodes = export_clean(model, out, kv=kv, context=context)
+    except ExportError:
+        raise
+    except Exception as error:  # whatever a model's own code raises while it is traced
+        name = type(model).__name__
+        raise Refused(f"{name} cannot be traced: {type(error).__name__}: {error}") from error
+    difference = compare(model, out / GRAPH_FILE, io=io, kv=kv)
+    if not difference <= MAX_DIFFERENCE:
+        raise ExportError(f"the exported graph differs from PyTorch by {difference:.2g} nats")
+    recorded = difference_from_recorded(
+        Runner(out / GRAPH_FILE, io=io, kv=kv, capacity=min(context, RECORDED_ROOM)), source.folder
+    )
+    if recorded is not None and not recorded <= MAX_DIFFERENCE:
+        raise ExportError(
+            f"the exported graph differs by {recorded:.2g} nats from the logits that came with the"
+            f" model ({LOGITS_FILE}); at most {MAX_DIFFERENCE:g}"
+        )
+    ReferenceRecord(
+        io=io,
+        kv=kv,
+        context_length=context,
+        vocab_size=model.get_output_embeddings().weight.shape[0],
+        nodes=dict(nodes),
+        difference=difference,
+        recorded_difference=recorded,
+    ).write(out)
+
+
+def export_clean(
+    model: Any, out: Path, *, kv: KvLayout, context: int
+) -> tuple[GraphIo, Counter[str]]:
+    """Export through Optimum, clean, and write the graph; its names and what it consists of."""
+    raw = Path(tempfile.mkdtemp(dir=out))
+    try:
+        io = export_raw(model, raw, kv=kv, positions=context)
+        graph = Graph.load(raw / RAW_FILE)
+        nodes = clean(graph)
+        graph.save(out / GRAPH_FILE)
+    finally:
+        shutil.rmtree(raw)
+    return io, nodes
+
+
+def _config(source: Source) -> Any:
+    try:
+        return AutoConfig.from_pretrained(
+            source.folder, trust_remote_code=False, local_files_only=True
+        )
+    except (ValueError, KeyError, OSError) as error:
+        kind = source.config.get("model_type", "no model_type")
+        raise Refused(f"transformers does not know this architecture ({kind})") from error
+
+
+def check_architecture(config: Any) -> None:
+    """Refuse, from the configuration alone, a model whose attention cannot be exchanged.
+
+    Raises:
+        Refused: with the reason.
+    """
+    known = AutoModelForCausalLM._model_mapping
+    if type(config) not in known:
+        raise Refused(f"{config.model_type} is no causal LM that transformers knows")
+    model_class = known[type(config)]
+    if not getattr(model_class, "_supports_attention_backend", False):
+        raise Refused(f"{model_class.__name__} does not let its attention be exchanged")
+    if getattr(model_class, "_is_stateful", False):
+        raise Refused(f"{model_class.__name__} keeps a state that is no key and value cache")
+
+
+def kv_layout(config: Any) -> KvLayout:
+    """The cache of a model, from its text configuration."""
+    heads = config.num_attention_heads
+    return KvLayout(
+        layers=config.num_hidden_layers,
+        heads=getattr(config, "num_key_value_heads", None) or heads,
+        head_dim=getattr(config, "head_dim", None) or config.hidden_size // heads,
+    )
+
+
+def context_length(config: Any, most: int) -> int:
+    """Positions that the graph's tables hold.
+
+    Longrope and dynamic scaling switch tables beyond the original length, which fixed tables
+    cannot: the original length is the limit there.
+    """
+    length = min(int(config.max_position_embeddings), most)
+    scaling = getattr(config, "rope_scaling", None) or {}
+    if scaling.get("rope_type", scaling.get("type")) in ("longrope", "su", "dynamic"):
+        original = getattr(config, "original_max_position_embeddings", None)
+        original = scaling.get("original_max_position_embeddings", original)
+        length = min(length, int(original or length))
+    return length
+
+
+def compare(model: Any, graph: Path, *, io: GraphIo, kv: KvLayout) -> float:
+    """Greatest difference in log-probability (nats) between the graph and eager PyTorch.
+
+    Three rows of unequal length are read in chunks straight into their slots, then go on
+    together, as the daemon runs them.
+    """
+    vocabulary = model.get_output_embeddings().weight.shape[0]
+    random = np.random.default_rng(CHECK_SEED)
+    rows = [random.integers(0, vocabulary, length + CHECK_STEPS) for length in CHECK_LENGTHS]
+    wanted = [_torch_log_probs(model, row) for row in rows]
+    runner = Runner(graph, io=io, kv=kv, capacity=MIN_CONTEXT, rows=len(rows))
+    worst = 0.0
+    for i, (row, length) in enumerate(zip(rows, CHECK_LENGTHS, strict=True)):
+        for begin, end in ((0, 7), (7, length)):
+            got = log_softmax(runner.forward(row[None, begin:end], row=i)[0])
+            worst = max(worst, float(np.abs(got - wanted[i][begin:end]).max()))
+    for _ in range(CHECK_STEPS):
+        at = runner.lengths.copy()
+        ids = np.array([[row[n]] for row, n in zip(rows, at, strict=True)])
+        got = log_softmax(runner.forward(ids)[:, 0])
+        for i, n in enumerate(at):
+            worst = max(worst, float(np.abs(got[i] - wanted[i][n]).max()))
+    return worst
+
+
+def _torch_log_probs(model: Any, row: NDArray[np.int64]) -> NDArray[np.float32]:
+    with torch.no_grad(), quiet():
+        logits = model(input_ids=torch.from_numpy(row)[None], use_cache=False).logits[0]
+    result: NDArray[np.float32] = torch.log_softmax(logits.float(), dim=-1).numpy()
+    return result

@@ -1,0 +1,1 @@
+"""The core in process: requests to models and back."""

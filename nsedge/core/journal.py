@@ -1,0 +1,107 @@
+"""What is told of requests: a line in the log and a span each, with figures and no text.
+
+The attributes are those of OpenTelemetry's conventions for generative AI.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+
+import msgspec
+
+from nsedge.api import ChatPrompt, Failed, Finished, Request, Timings
+from nsedge.telemetry.tracing import Attributes, Phase, Span, Tracing
+
+log = logging.getLogger("nsedge.requests")
+
+
+class Journal:
+    """Counts, logs and traces how requests end."""
+
+    def __init__(self, *, prompts: bool = False, tracing: Tracing | None = None) -> None:
+        """`prompts`: also log what was asked, as requests begin."""
+        self.failures: Counter[str] = Counter()
+        """Requests that failed, by code."""
+        self._prompts = prompts
+        self._tracing = tracing
+
+    def began(self, request: Request) -> Span | None:
+        """A request has come; its span, where they are kept."""
+        if self._prompts:
+            _log_prompt(request)
+        if self._tracing is None:
+            return None
+        operation = "chat" if isinstance(request.prompt, ChatPrompt) else "text_completion"
+        return self._tracing.begin(
+            f"{operation} {request.model}",
+            parent=request.traceparent,
+            attributes={
+                "gen_ai.operation.name": operation,
+                "gen_ai.request.model": request.model,
+                "nsedge.request_id": request.request_id,
+            },
+        )
+
+    def ended(self, request: Request, end: Finished | Failed, span: Span | None = None) -> None:
+        """A request has ended, and with it `span`."""
+        if isinstance(end, Failed):
+            self._failed(request, end, span)
+            return
+        if span is not None:
+            _tell_phases(span, end.timings)
+            span.end(_figures(end))
+        times = msgspec.to_builtins(end.timings)
+        log.info(
+            "a request ended",
+            extra={
+                **_label(request),
+                "reason": end.reason.value,
+                "prompt_tokens": end.usage.prompt_tokens,
+                "cached_tokens": end.usage.cached_tokens,
+                "completion_tokens": end.usage.completion_tokens,
+                **{name: round(seconds, 6) for name, seconds in times.items()},
+            },
+        )
+
+    def _failed(self, request: Request, end: Failed, span: Span | None) -> None:
+        self.failures[end.code] += 1
+        if span is not None:
+            span.end({}, error=end.code)
+        log.info("a request failed", extra={**_label(request), "code": end.code})
+
+
+def _log_prompt(request: Request) -> None:
+    prompt = request.prompt
+    said = msgspec.to_builtins(prompt.messages) if isinstance(prompt, ChatPrompt) else prompt.text
+    log.info("a request begins", extra={**_label(request), "prompt": said})
+
+
+def _figures(end: Finished) -> Attributes:
+    return {
+        "gen_ai.usage.input_tokens": end.usage.prompt_tokens,
+        "gen_ai.usage.cache_read.input_tokens": end.usage.cached_tokens,
+        "gen_ai.usage.output_tokens": end.usage.completion_tokens,
+        "gen_ai.response.finish_reasons": (end.reason.value,),
+    }
+
+
+def _tell_phases(span: Span, timings: Timings) -> None:
+    """One after the other; what a request never came to has none."""
+    begin_s = 0.0
+    for phase, took_s in (
+        (Phase.QUEUE, timings.queue_s),
+        (Phase.PREFILL, timings.prefill_s),
+        (Phase.DECODE, timings.decode_s),
+    ):
+        if took_s > 0:
+            span.phase(phase, begin_s, begin_s + took_s)
+        begin_s += took_s
+
+
+def _label(request: Request) -> dict[str, str]:
+    """What every line says of its request."""
+    label = {"request_id": request.request_id, "model": request.model}
+    if request.traceparent is not None:
+        label["traceparent"] = request.traceparent
+    return label

@@ -1,0 +1,1 @@
+"""This process: descriptors, mappings, and what a service supervisor is told."""

@@ -1,0 +1,1 @@
+"""The decode engine: scheduler, slots, prefix index, sampler and step loop."""

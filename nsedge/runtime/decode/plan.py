@@ -1,0 +1,102 @@
+"""What scheduler, engine and executor tell each other: a step's plan, and what came of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from nsedge.api import FinishReason
+from nsedge.runtime.decode.sequence import Sequence
+
+
+@dataclass(frozen=True, slots=True)
+class KvCopy:
+    """Copy the KV of a row's first `tokens` tokens to another row."""
+
+    source: int
+    target: int
+    tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class KvSwap:
+    """Exchange the KV of two rows' first `tokens` tokens."""
+
+    first: int
+    second: int
+    tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """Prompt tokens `start`..`end` of `sequence`, to be written to `row`."""
+
+    sequence: Sequence
+    row: int
+    start: int
+    end: int
+
+    @property
+    def ids(self) -> tuple[int, ...]:
+        """The tokens to read."""
+        return self.sequence.prompt_ids[self.start : self.end]
+
+    @property
+    def is_last(self) -> bool:
+        """Whether the prompt is read after it, so that it has logits."""
+        return self.end == len(self.sequence.prompt_ids)
+
+
+@dataclass(frozen=True, slots=True)
+class StepPlan:
+    """One step: make the copies in order, decode a token for every row, and read the chunks.
+
+    Rows of chunks are apart from the decoding ones.
+    """
+
+    copies: tuple[KvCopy | KvSwap, ...]
+    prefill: tuple[Chunk, ...]
+    decode: tuple[Sequence, ...]
+    """Where rows have to be contiguous, the sequence of row i at index i."""
+    started: tuple[Sequence, ...] = ()
+    """The sequences whose prompts begin to be read in this step."""
+    draft: tuple[int, ...] = ()
+    """Guesses of what follows the newest token of the only decoding row, all checked in this step:
+    there are logits after the newest token, and after each guess."""
+
+    @property
+    def answered(self) -> tuple[Sequence, ...]:
+        """The sequences that get logits: the decoding rows, then those of the last chunks."""
+        return (*self.decode, *(chunk.sequence for chunk in self.prefill if chunk.is_last))
+
+    @property
+    def sampled_rows(self) -> tuple[int, ...]:
+        """The rows of logits that a token is chosen from. Others belong to sequences that were
+        interrupted, and whose next token is known. True until the step is committed."""
+        lengths = [
+            *(sequence.kv_length + 1 for sequence in self.decode),
+            *(chunk.end for chunk in self.prefill if chunk.is_last),
+        ]
+        pairs = zip(self.answered, lengths, strict=True)
+        return tuple(row for row, (one, length) in enumerate(pairs) if length == one.length)
+
+    @property
+    def sampled(self) -> tuple[Sequence, ...]:
+        """The sequences that get a token, in the order of `sampled_rows`."""
+        answered = self.answered
+        return tuple(answered[row] for row in self.sampled_rows)
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """A sampled token, and the stop string that it completed."""
+
+    id: int
+    stop: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a step meant for a sequence: `reason` where it ended."""
+
+    sequence: Sequence
+    reason: FinishReason | None

@@ -1,0 +1,153 @@
+"""The running state of one request, and the table of its legal moves."""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass, field
+
+from nsedge.api import FinishReason, Priority, Timings, Usage
+from nsedge.runtime.decode.speculation import PromptLookup
+
+
+class State(enum.Enum):
+    """Where a sequence stands."""
+
+    WAITING = "waiting"
+    PREFILL = "prefill"
+    RUNNING = "running"
+    ENDED = "ended"
+
+
+LEGAL_MOVES: dict[State, frozenset[State]] = {
+    State.WAITING: frozenset({State.PREFILL, State.ENDED}),
+    State.PREFILL: frozenset({State.RUNNING, State.WAITING, State.ENDED}),
+    State.RUNNING: frozenset({State.WAITING, State.ENDED}),
+    State.ENDED: frozenset(),
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """When a sequence ends by its tokens."""
+
+    max_tokens: int
+    min_tokens: int = 0
+    end_ids: frozenset[int] = frozenset()
+    """Tokens that end it; empty where they are to be ignored."""
+
+
+@dataclass(eq=False, slots=True, kw_only=True)
+class Sequence:
+    """A prompt being continued. Times are seconds of the engine's clock."""
+
+    prompt_ids: tuple[int, ...]
+    limits: Limits
+    submitted_s: float
+    priority: Priority = Priority.NORMAL
+    adapter: str | None = None
+    """Tells the adapter that its tokens go through from all others; None is the plain base."""
+    deadline_s: float | None = None
+    """When it must have ended."""
+    state: State = State.WAITING
+    row: int | None = None
+    """The slot it holds."""
+    kv_length: int = 0
+    """Tokens in the KV cache. Of a running sequence, all but the newest; fewer where it was
+    interrupted and decodes its output again."""
+    cached_tokens: int = 0
+    """Prompt tokens that were in the KV cache when it started."""
+    output_ids: list[int] = field(default_factory=list)
+    started_s: float | None = None
+    first_token_s: float | None = None
+    last_token_s: float | None = None
+    lookup: PromptLookup | None = None
+    """Guesses how it goes on, where several tokens may be decoded in a step."""
+
+    def move(self, state: State) -> None:
+        """Go to `state`.
+
+        Raises:
+            RuntimeError: where that is not a legal move; nothing is changed.
+        """
+        if state not in LEGAL_MOVES[self.state]:
+            raise RuntimeError(f"a sequence cannot go from {self.state.value} to {state.value}")
+        self.state = state
+
+    @property
+    def kv_ids(self) -> tuple[int, ...]:
+        """The tokens in the KV cache."""
+        return (*self.prompt_ids, *self.output_ids)[: self.kv_length]
+
+    @property
+    def length(self) -> int:
+        """Tokens of the prompt, and of the output so far."""
+        return len(self.prompt_ids) + len(self.output_ids)
+
+    @property
+    def input_id(self) -> int:
+        """The output token to decode next: the newest, or one that is decoded again."""
+        return self.output_ids[self.kv_length - len(self.prompt_ids)]
+
+    def set_back(self) -> None:
+        """Wait for a slot again, to go on after the newest token."""
+        self.move(State.WAITING)
+        self.row, self.kv_length = None, 0
+
+    @property
+    def held_row(self) -> int:
+        """The slot it holds.
+
+        Raises:
+            RuntimeError: where it holds none.
+        """
+        if self.row is None:
+            raise RuntimeError(f"a sequence that is {self.state.value} holds no row")
+        return self.row
+
+    def accept(self, token_id: int, now_s: float) -> None:
+        """Append a sampled token."""
+        self.output_ids.append(token_id)
+        if self.lookup is not None:
+            self.lookup.accept(token_id)
+        if self.first_token_s is None:
+            self.first_token_s = now_s
+        self.last_token_s = now_s
+
+    def ending(self, stop: str | None) -> FinishReason | None:
+        """Why the newest token ends the sequence, None where it goes on.
+
+        `stop` is the stop string that the newest token completed.
+        """
+        if stop is not None or self.ends_with(self.output_ids[-1]):
+            return FinishReason.STOP
+        if len(self.output_ids) >= self.limits.max_tokens:
+            return FinishReason.LENGTH
+        return None
+
+    def ends_with(self, token_id: int) -> bool:
+        """Whether `token_id` is an end of sequence here."""
+        return token_id in self.limits.end_ids
+
+    @property
+    def must_go_on(self) -> bool:
+        """Whether the next token may not end the sequence, being one of the first min_tokens."""
+        return len(self.output_ids) + 1 < self.limits.min_tokens
+
+    def usage(self) -> Usage:
+        """Tokens read and written so far."""
+        return Usage(
+            prompt_tokens=len(self.prompt_ids),
+            completion_tokens=len(self.output_ids),
+            cached_tokens=self.cached_tokens,
+        )
+
+    def timings(self, now_s: float) -> Timings:
+        """Where the time went until `now_s`."""
+        started = now_s if self.started_s is None else self.started_s
+        first = now_s if self.first_token_s is None else self.first_token_s
+        last = first if self.last_token_s is None else self.last_token_s
+        return Timings(
+            queue_s=started - self.submitted_s,
+            prefill_s=first - started,
+            decode_s=last - first,
+        )

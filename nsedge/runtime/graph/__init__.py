@@ -1,0 +1,1 @@
+"""ONNX Runtime sessions, the memory bound to them, and steps run. Alone imports onnxruntime."""

@@ -1,0 +1,100 @@
+"""Steps of a graph whose runs are of segments: a step is one run, whosever its tokens are."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nsedge.runtime.decode.plan import StepPlan
+from nsedge.runtime.graph.adapted import Adapted, adapted_to
+from nsedge.runtime.graph.adapters import Owned
+from nsedge.runtime.graph.binding import Binding, place_cache
+from nsedge.runtime.graph.executor import Executor, Source
+from nsedge.runtime.graph.kv import KvMemory
+
+
+class RaggedExecutor(Executor):
+    """Runs decoding rows and pieces of prompts together; the cache is bound once, whole."""
+
+    def __init__(self, source: Source) -> None:
+        """Open a session and reserve memory; raises what `Executor` does."""
+        super().__init__(source)
+        self._slots = source.slots
+        self._binding = self._bind(self._session)
+
+    def _run(self, plan: StepPlan) -> NDArray[np.float32]:
+        ids: list[int] = []
+        segments: list[tuple[int, int, int]] = []
+        kept: list[int] = []
+        owned: list[Owned] = []
+        for sequence in plan.decode:
+            tokens = (sequence.input_id, *plan.draft)
+            kept.extend(range(len(ids), len(ids) + len(tokens)))
+            segments.append((sequence.held_row, sequence.kv_length, len(tokens)))
+            ids.extend(tokens)
+            owned.append(Owned(sequence.adapter, len(tokens)))
+        for chunk in plan.prefill:
+            segments.append((chunk.row, chunk.start, chunk.end - chunk.start))
+            ids.extend(chunk.ids)
+            owned.append(Owned(chunk.sequence.adapter, chunk.end - chunk.start))
+            if chunk.is_last:
+                kept.append(len(ids) - 1)
+        # ONNX Runtime's own products (w8a8's) refuse to work on no rows: some are always wanted.
+        wanted = kept or [len(ids) - 1]
+        self._run_segments(self._binding_for(owned), ids, segments, wanted)
+        return self._logits[: len(kept)]
+
+    def _unbind(self) -> None:
+        self._binding = self._bind(self._session)
+
+    def _try(self, adapted: Adapted, cache: KvMemory, logits: NDArray[np.float32]) -> None:
+        owned = [Owned(adapted.stack.adapters[0].key, 1), Owned(None, 1)]
+        binding = adapted.binding(owned, make=lambda session: self._bound(session, cache, rows=1))
+        self._feed(binding, [0, 0], [(0, 0, 2)], [0, 1])
+        binding.fetch(self._io.logits, logits[None])
+        binding.run()
+
+    def _binding_for(self, owned: list[Owned]) -> Binding:
+        adapted = adapted_to(self._adapted, owned)
+        return self._binding if adapted is None else adapted.binding(owned, make=self._bind)
+
+    def _bind(self, session: Any) -> Binding:
+        return self._bound(session, self._kv, rows=self._slots)
+
+    def _bound(self, session: Any, cache: KvMemory, *, rows: int) -> Binding:
+        binding = self._device.binding(session)
+        place_cache(binding, self._io, cache, first=0, rows=rows)
+        return binding
+
+    def _run_segments(
+        self,
+        binding: Binding,
+        ids: list[int],
+        segments: list[tuple[int, int, int]],
+        kept: list[int],
+    ) -> None:
+        """Append `ids` to rows of the cache; a segment is a row, the tokens it holds, and how many
+        of the ids are new to it. Leaves logits of the `kept` ones in `_logits`."""
+        self._feed(binding, ids, segments, kept)
+        binding.fetch(self._io.logits, self._logits[None, : len(kept)])
+        binding.run()
+
+    def _feed(
+        self,
+        binding: Binding,
+        ids: list[int],
+        segments: list[tuple[int, int, int]],
+        kept: list[int],
+    ) -> None:
+        inputs: dict[str, NDArray[Any]] = {
+            self._io.input_ids: np.array([ids], np.int64),
+            str(self._io.segments): np.array(segments, np.int32),
+            self._io.kept_positions: np.array(kept, np.int64),
+        }
+        if self._io.position_ids is not None:
+            positions = [range(past, past + tokens) for _, past, tokens in segments]
+            inputs[self._io.position_ids] = np.concatenate(positions, dtype=np.int64)[None]
+        for name, array in inputs.items():
+            binding.feed(name, array)

@@ -1,0 +1,192 @@
+"""Steps of a graph whose runs are of rows of equally many tokens, as GroupQueryAttention has them.
+
+Decoding binds rows 0..n-1 of the cache; a prompt is read straight into its row by the row's
+address, in a run of its own. Where the cache is int8, a prompt is read with a float32 cache of its
+own instead, and rounded into its row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence as Many
+from functools import partial
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nsedge.runtime.decode.plan import Chunk, StepPlan
+from nsedge.runtime.graph.adapted import Adapted, adapted_to
+from nsedge.runtime.graph.adapters import Owned
+from nsedge.runtime.graph.binding import Binding, place_cache
+from nsedge.runtime.graph.executor import Executor, Source
+from nsedge.runtime.graph.kv import HostKv, KvMemory
+from nsedge.runtime.graph.prompt_cache import PromptCaches, read_scales
+
+
+class RowExecutor(Executor):
+    """Runs decoding rows together, then prompts one by one."""
+
+    def __init__(self, source: Source) -> None:
+        """Open a session and reserve memory; raises what `Executor` does."""
+        super().__init__(source)
+        slots, capacity, layout = source.slots, source.capacity, source.variant.kv
+        self._ids = np.zeros((slots, 1), np.int64)
+        self._lengths = np.zeros(slots, np.int32)
+        self._positions = np.zeros((slots, 1), np.int64)
+        self._total = np.zeros((), np.int32)
+        # A captured run keeps the total it was captured with: the greatest there can be.
+        self._fixed_total = capacity if source.captures else None
+        self._first = np.zeros(1, np.int64)
+        self._bindings: dict[int, Binding] = {}
+        self._prompts: PromptCaches | None = None
+        if source.scales is not None and isinstance(self._kv, HostKv):
+            read = read_scales(source.scales, layout)
+            self._prompts = PromptCaches(layout, rows=self._kv, scales=read, capacity=capacity)
+        self._reads_prompt, self._reads_rows = np.array(True), np.array(False)
+
+    def _run(self, plan: StepPlan) -> NDArray[np.float32]:
+        if plan.draft:
+            return self._check(plan)
+        row = len(plan.decode)
+        if row:
+            self._decode(plan)
+        for chunk in plan.prefill:
+            # What comes before a prompt's last chunk leaves logits that the next one overwrites.
+            self._prefill(chunk, self._logits[row : row + 1])
+            row += chunk.is_last
+        return self._logits[:row]
+
+    def _unbind(self) -> None:
+        self._bindings.clear()
+
+    def _caches(self) -> list[KvMemory]:
+        return [self._kv, *([] if self._prompts is None else self._prompts.each())]
+
+    def _decode(self, plan: StepPlan) -> None:
+        rows = len(plan.decode)
+        self._ids[:rows, 0] = [sequence.input_id for sequence in plan.decode]
+        self._lengths[:rows] = [sequence.kv_length for sequence in plan.decode]
+        self._positions[:rows, 0] = self._lengths[:rows]
+        self._run_rows([Owned(sequence.adapter, 1) for sequence in plan.decode])
+
+    def _check(self, plan: StepPlan) -> NDArray[np.float32]:
+        """Read the newest token and its guesses into the only row, like a piece of a prompt."""
+        sequence = plan.decode[0]
+        logits = self._logits[: 1 + len(plan.draft)]
+        ids = (sequence.input_id, *plan.draft)
+        start, adapter = sequence.kv_length, sequence.adapter
+        self._read(ids, row=0, start=start, logits=logits, adapter=adapter)
+        return logits
+
+    def _run_rows(self, owned: list[Owned]) -> None:
+        """Decode a token for each of the first rows, which hold `_lengths` tokens."""
+        rows = len(owned)
+        self._total[...] = self._fixed_total or self._lengths[:rows].max() + 1
+        adapted = adapted_to(self._adapted, owned)
+        if adapted is None:
+            binding = self._decoding(rows)
+        else:
+            make = partial(self._bind_rows, rows)
+            binding = adapted.binding(owned, make=make, rows=rows)
+        binding.run()
+
+    def _prefill(self, chunk: Chunk, logits: NDArray[np.float32]) -> None:
+        prompt = None if self._prompts is None else self._prompts.before(chunk)
+        self._read(
+            chunk.ids,
+            row=chunk.row,
+            start=chunk.start,
+            logits=logits,
+            prompt=prompt,
+            adapter=chunk.sequence.adapter,
+        )
+        if self._prompts is not None and prompt is not None:
+            self._prompts.after(chunk, prompt)
+
+    def _read(
+        self,
+        ids: Many[int],
+        *,
+        row: int,
+        start: int,
+        logits: NDArray[np.float32],
+        prompt: HostKv | None = None,
+        adapter: str | None = None,
+    ) -> None:
+        """Append `ids` to `row`, which holds `start` tokens, or to `prompt` if there is one.
+
+        `logits` [K, V] are those after the last K.
+        """
+        owned = [Owned(adapter, len(ids))]
+        adapted = adapted_to(self._adapted, owned)
+        if adapted is None:
+            binding = self._device.binding(self._session)
+        else:
+            binding = adapted.once(owned, self._device)
+        self._place_read(binding, ids, start=start, logits=logits)
+        place_cache(binding, self._io, self._kv, first=row, rows=1)
+        self._place_prompt(binding, prompt)
+        binding.run()
+
+    def _place_read(
+        self, binding: Binding, ids: Many[int], *, start: int, logits: NDArray[np.float32]
+    ) -> None:
+        end = start + len(ids)
+        inputs: dict[str, NDArray[Any]] = {
+            self._io.input_ids: np.array([ids], np.int64),
+            self._io.seqlens_k: np.array([end - 1], np.int32),
+            self._io.kept_positions: np.arange(len(ids) - len(logits), len(ids), dtype=np.int64),
+        }
+        if self._io.position_ids is not None:
+            inputs[self._io.position_ids] = np.arange(start, end, dtype=np.int64)[None]
+        self._bind(binding, inputs, logits[None], total=np.array(end, np.int32))
+
+    def _try(self, adapted: Adapted, cache: KvMemory, logits: NDArray[np.float32]) -> None:
+        owned = [Owned(adapted.stack.adapters[0].key, len(logits))]
+        binding = adapted.once(owned, self._device)
+        self._place_read(binding, [0] * len(logits), start=0, logits=logits)
+        place_cache(binding, self._io, cache, first=0, rows=1)
+        self._place_prompt(binding, None)
+        binding.run()
+
+    def _decoding(self, rows: int) -> Binding:
+        """The binding for `rows` decoding rows, made once."""
+        binding = self._bindings.get(rows)
+        if binding is None:
+            binding = self._bindings[rows] = self._bind_rows(rows, self._session)
+        return binding
+
+    def _bind_rows(self, rows: int, session: Any) -> Binding:
+        inputs: dict[str, NDArray[Any]] = {
+            self._io.input_ids: self._ids[:rows],
+            self._io.seqlens_k: self._lengths[:rows],
+            self._io.kept_positions: self._first,
+        }
+        if self._io.position_ids is not None:
+            inputs[self._io.position_ids] = self._positions[:rows]
+        binding = self._device.binding(session, repeats=rows)
+        self._bind(binding, inputs, self._logits[:rows, None], total=self._total)
+        place_cache(binding, self._io, self._kv, first=0, rows=rows)
+        self._place_prompt(binding, None)
+        return binding
+
+    def _bind(
+        self,
+        binding: Binding,
+        inputs: dict[str, NDArray[Any]],
+        logits: NDArray[np.float32],
+        *,
+        total: NDArray[np.int32],
+    ) -> None:
+        for name, array in inputs.items():
+            binding.feed(name, array)
+        binding.feed_host(self._io.total_sequence_length, total)
+        binding.fetch(self._io.logits, logits)
+
+    def _place_prompt(self, binding: Binding, prompt: HostKv | None) -> None:
+        """Let the graph read `prompt`, or the rows where that is None."""
+        if self._io.prompt is not None and self._prompts is not None:
+            flag = self._reads_rows if prompt is None else self._reads_prompt
+            binding.feed_host(self._io.prompt.flag, flag)
+            own = self._prompts.spare() if prompt is None else prompt
+            place_cache(binding, self._io.prompt, own, first=0, rows=1)

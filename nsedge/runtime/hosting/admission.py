@@ -1,0 +1,113 @@
+"""A tokenised request to a job: what can never run is refused here, with the limit it broke."""
+
+from __future__ import annotations
+
+from nsedge.api import Request, Sampling
+from nsedge.bundle.manifest import GenerationDefaults
+from nsedge.errors import ContextExceeded, InvalidParameter
+from nsedge.runtime.decode.engine import Emit, Job
+from nsedge.runtime.decode.sampler import SamplerRow, SamplingParams
+from nsedge.runtime.decode.sequence import Limits, Sequence
+from nsedge.runtime.decode.speculation import PromptLookup
+from nsedge.runtime.hosting.adapter import Served
+
+
+def make_job(
+    request: Request,
+    model: Served,
+    *,
+    prompt_ids: tuple[int, ...],
+    submitted_s: float,
+    emit: Emit,
+) -> Job:
+    """Check a tokenised request against the model, and settle its defaults.
+
+    Raises:
+        ContextExceeded: where prompt, or prompt and max_tokens, do not fit.
+        InvalidParameter: where a parameter does not fit the model.
+    """
+    sampling, manifest = request.sampling, model.manifest
+    max_tokens = fit_max_tokens(len(prompt_ids), sampling, model.capacity)
+    _check_ids(sampling, manifest.vocab_size)
+    clipped = sampling.max_tokens is not None and max_tokens < sampling.max_tokens
+    return Job(
+        request_id=request.request_id,
+        sequence=Sequence(
+            prompt_ids=prompt_ids,
+            limits=Limits(
+                max_tokens=max_tokens,
+                min_tokens=sampling.min_tokens,
+                end_ids=frozenset(() if sampling.ignore_eos else manifest.eos_token_ids),
+            ),
+            submitted_s=submitted_s,
+            lookup=PromptLookup(prompt_ids) if sampling.prompt_lookup else None,
+            priority=request.priority,
+            adapter=model.adapter,
+            deadline_s=None if request.deadline_s is None else submitted_s + request.deadline_s,
+        ),
+        row=SamplerRow(
+            settle(sampling, manifest.generation_defaults),
+            seed=sampling.seed,
+            logit_bias=sampling.logit_bias,
+            prompt_ids=prompt_ids,
+        ),
+        text=model.detokenizer.stream(sampling.stop),
+        emit=emit,
+        clipped_max_tokens=max_tokens if clipped else None,
+    )
+
+
+def fit_max_tokens(prompt_tokens: int, sampling: Sampling, capacity: int) -> int:
+    """How many tokens may be written after `prompt_tokens` in a context of `capacity`.
+
+    Raises:
+        ContextExceeded: where the wish does not fit and may not be clipped.
+        InvalidParameter: where min_tokens does not fit.
+    """
+    room = capacity - prompt_tokens
+    if room < 1:
+        raise ContextExceeded(
+            f"the prompt has {prompt_tokens} tokens; the context holds {capacity}, of which one"
+            " at least is for the answer",
+            param="prompt",
+        )
+    wish = room if sampling.max_tokens is None else sampling.max_tokens
+    if wish > room and not sampling.clip_max_tokens:
+        raise ContextExceeded(
+            f"prompt ({prompt_tokens}) and max_tokens ({wish}) exceed the context of {capacity}"
+            f" tokens; lower max_tokens to {room}, or set clip_max_tokens",
+            param="max_tokens",
+        )
+    max_tokens = min(wish, room)
+    if sampling.min_tokens > max_tokens:
+        raise InvalidParameter(
+            f"min_tokens {sampling.min_tokens} is above the {max_tokens} tokens that fit",
+            param="min_tokens",
+        )
+    return max_tokens
+
+
+def settle(sampling: Sampling, defaults: GenerationDefaults) -> SamplingParams:
+    """The request's values, and the bundle's where it gives none."""
+
+    def pick(value: float | None, default: float) -> float:
+        return default if value is None else value
+
+    return SamplingParams(
+        temperature=pick(sampling.temperature, defaults.temperature),
+        top_k=defaults.top_k if sampling.top_k is None else sampling.top_k,
+        top_p=pick(sampling.top_p, defaults.top_p),
+        min_p=pick(sampling.min_p, defaults.min_p),
+        repetition_penalty=pick(sampling.repetition_penalty, defaults.repetition_penalty),
+        presence_penalty=pick(sampling.presence_penalty, 0.0),
+        frequency_penalty=pick(sampling.frequency_penalty, 0.0),
+    )
+
+
+def _check_ids(sampling: Sampling, vocab_size: int) -> None:
+    for token in sampling.logit_bias:
+        if not 0 <= token < vocab_size:
+            raise InvalidParameter(
+                f"logit_bias names token {token}; the vocabulary has {vocab_size}",
+                param="logit_bias",
+            )

@@ -1,0 +1,67 @@
+"""What a bundle is opened to: a session with its memory, and what reads prompts and writes text.
+
+Whatever is parsed is held to its hash before. The weights are hashed beside, on a core that would
+wait otherwise; nothing is run before they are found right.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+from tokenizers import Tokenizer
+
+from nsedge.bundle.manifest import Bundle, Variant
+from nsedge.errors import BundleInvalid
+from nsedge.runtime.graph.executor import Executor, Source
+from nsedge.runtime.graph.executors import open_executor
+from nsedge.runtime.hosting.trust import Hashes
+from nsedge.runtime.text.detokenizer import Detokenizer
+from nsedge.runtime.text.prompt import PromptReader
+
+
+@dataclass(frozen=True, kw_only=True)
+class Opened:
+    """A model that nothing was run on yet."""
+
+    executor: Executor
+    prompts: PromptReader
+    detokenizer: Detokenizer
+
+
+def open_checked(
+    bundle: Bundle, variant: Variant, source: Source, told: Callable[[float], None]
+) -> Opened:
+    """Open `variant`, which `source` describes, and compare the hashes of all that it is made of;
+    `told` hears the share that was read, 0 to 1. Where it fails, nothing stays open.
+
+    Raises:
+        BundleInvalid: naming the file that was altered, before any other fault; or a file that
+            cannot be loaded.
+        DeviceUnavailable: where the variant's provider is not the one in use.
+    """
+    hashes = Hashes(bundle, variant, told)
+    hashes.check_parsed()
+    # Hashing and opening a session leave the interpreter to others; reading a tokenizer does not.
+    with ThreadPoolExecutor(max_workers=2, thread_name_prefix="opening") as pool:
+        checking = pool.submit(hashes.check_weights)
+        opening = pool.submit(open_executor, source)
+        try:
+            try:
+                tokenizer = _open_tokenizer(bundle)
+                prompts, detokenizer = PromptReader(bundle, tokenizer), Detokenizer(tokenizer)
+            finally:
+                checking.result()
+        except BaseException:
+            del opening  # this frame lives as long as the error does, and a session must not
+            raise
+        return Opened(executor=opening.result(), prompts=prompts, detokenizer=detokenizer)
+
+
+def _open_tokenizer(bundle: Bundle) -> Tokenizer:
+    path = bundle.file(bundle.manifest.tokenizer.file)
+    try:
+        return Tokenizer.from_file(str(path))
+    except Exception as error:  # tokenizers raises plain Exception
+        raise BundleInvalid(f"{path}: {error}") from error

@@ -1,0 +1,330 @@
+"""A bundle in memory: the variant that runs here, its engine, and what it holds."""
+
+from __future__ import annotations
+
+import datetime
+import functools
+import logging
+from collections.abc import Callable
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+
+from nsedge import native
+from nsedge.api import ModelInfo, ModelMemory, ModelState, ModelStats
+from nsedge.bundle.manifest import Bundle, GoldenPrompt, Variant
+from nsedge.errors import DeviceUnavailable, InsufficientMemory
+from nsedge.runtime.decode.engine import Deliver, Engine, StepRunner
+from nsedge.runtime.decode.sampler import Sampler
+from nsedge.runtime.decode.scheduler import Policy, Scheduler
+from nsedge.runtime.decode.slots import Slots
+from nsedge.runtime.graph.elastic import Elastic
+from nsedge.runtime.graph.executor import Executor, Source
+from nsedge.runtime.graph.session import can_run
+from nsedge.runtime.hosting import golden, trust
+from nsedge.runtime.hosting.addons import Addons
+from nsedge.runtime.hosting.opening import open_checked
+from nsedge.runtime.hosting.warming import CONTEXT_TOKENS, largest_steps
+from nsedge.runtime.machine import memory
+from nsedge.runtime.machine.amounts import Amount
+from nsedge.runtime.machine.cores import CpuMeter, usable_cores
+from nsedge.runtime.machine.footprint import Growth
+from nsedge.runtime.machine.threads import FOLLOW_FROM, ThreadChoice
+from nsedge.runtime.settings import Device, EngineSettings, PrefixReuse
+
+log = logging.getLogger(__name__)
+
+
+Told = Callable[[ModelState, float], None]
+"""Hears how far a load is: LOADING with the share read, 0 to 1, then WARMING. Any thread."""
+
+
+def _to_nobody(state: ModelState, progress: float) -> None:
+    pass
+
+
+def _nothing() -> int:
+    return 0
+
+
+class TextModel:
+    """A bundle in memory, with its engine."""
+
+    adapter: None = None
+    """Its requests go through none."""
+
+    def __init__(
+        self,
+        *,
+        bundle: Bundle,
+        variant: Variant,
+        settings: EngineSettings,
+        deliver: Deliver,
+        clock: Callable[[], float],
+        told: Told = _to_nobody,
+        elsewhere: Callable[[], int] = _nothing,
+    ) -> None:
+        """Load `variant`, warm it up and check it; the engine does not run yet.
+
+        `elsewhere` gives the bytes that others may grow by meanwhile.
+
+        Raises:
+            BundleInvalid: where a file was altered or cannot be loaded, or the golden prompts are
+                not answered.
+            DeviceUnavailable: where the variant's provider is not the one in use.
+        """
+        manifest = bundle.manifest
+        self.manifest = manifest
+        self.name = bundle.name
+        self.variant = variant
+        self.capacity = min(manifest.context_length, settings.context_tokens)
+        self._slots = settings.slots
+        graph = bundle.file(variant.graph)
+        memory.trim()  # what others freed must not go while this one is measured
+        growth = Growth(elsewhere)
+        threads = settings.threads or usable_cores()
+        source = Source(
+            graph=graph,
+            variant=variant,
+            vocab_size=manifest.vocab_size,
+            slots=settings.slots,
+            capacity=self.capacity,
+            threads=threads,
+            scales=None if variant.kv.scales is None else bundle.file(variant.kv.scales),
+            check=functools.partial(check_reopening, bundle, variant),
+        )
+        opened = open_checked(
+            bundle, variant, source, lambda share: told(ModelState.LOADING, share)
+        )
+        self.executor = opened.executor
+        self.prompts, self.detokenizer = opened.prompts, opened.detokenizer
+        memory.trim()  # what reading a tokenizer leaves free is twice what it keeps
+        told(ModelState.WARMING, 1.0)
+        self._weights_bytes = growth.take()
+        self._warm_up(settings, bundle.golden()[: golden.PROMPTS])
+        self._arena_bytes = growth.take()
+        self.executor.detach()
+        self._weights_bytes += growth.take()
+        self.addons = Addons(bundle=bundle, variant=variant, executor=self.executor)
+        runner: StepRunner = self.executor
+        if variant.device == "cpu" and threads >= FOLLOW_FROM and not settings.threads:
+            runner = follow_cores(self.executor, graph=graph, threads=threads, clock=clock)
+        self.engine = self._engine(runner, settings, deliver, clock)
+
+    def _warm_up(self, settings: EngineSettings, prompts: tuple[GoldenPrompt, ...]) -> None:
+        """Run the largest steps and the golden prompts; give back the pages of the cache that they
+        wrote."""
+        plans = largest_steps(
+            slots=settings.slots,
+            capacity=self.capacity,
+            chunk_tokens=settings.prefill_chunk_tokens,
+            # Attention of our own keeps its scratch for itself, and little of it.
+            context_tokens=CONTEXT_TOKENS if self.variant.io.segments is None else 0,
+        )
+        with native.rehearsing():  # memory is all that is wanted of them
+            for plan in plans:
+                self.executor.run(plan)
+        golden.check(
+            prompts,
+            self.executor,
+            variant=self.variant,
+            slots=settings.slots,
+            capacity=self.capacity,
+        )
+        self.executor.forget_caches()
+
+    def _engine(
+        self,
+        runner: StepRunner,
+        settings: EngineSettings,
+        deliver: Deliver,
+        clock: Callable[[], float],
+    ) -> Engine:
+        policy = Policy(
+            max_waiting=settings.max_queue,
+            chunk_tokens=settings.prefill_chunk_tokens,
+            prefix_reuse=reuse_of(self.variant, settings.prefix_reuse),
+            stretch=settings.step_stretch,
+            burst_s=settings.burst_s,
+            drafts=self.variant.io.prompt is None,
+            mixed=self.variant.io.segments is not None,
+        )
+        slots = Slots(count=settings.slots, contiguous=self.variant.io.segments is None)
+        return Engine(
+            runner=runner,
+            scheduler=Scheduler(slots=slots, policy=policy),
+            sampler=Sampler(end_ids=self.manifest.eos_token_ids),
+            deliver=deliver,
+            clock=clock,
+            name=f"engine-{self.name}",
+        )
+
+    def start(self) -> None:
+        """Let the engine run."""
+        self.engine.start()
+
+    def close(self) -> None:
+        """End the engine, once nobody uses it; what it held is free when nobody holds this."""
+        self.engine.stop()
+
+    def measure(self) -> tuple[ModelMemory, Amount]:
+        """What it holds now, and what of that the budget is held to: weights, arena, and KV, at
+        least one full context of it. From any thread; a few milliseconds where the cache is large.
+        """
+        kv = self.executor.kv_bytes()
+        held = ModelMemory(
+            weights_bytes=self._weights_bytes + self.addons.session_bytes,
+            kv_bytes=kv.resident,
+            arena_bytes=self._arena_bytes,
+            kv_reserved_bytes=kv.reserved,
+            device_bytes=kv.device,
+        )
+        least = 0 if kv.device else context_bytes(self.variant, self.capacity)
+        host = held.weights_bytes + held.arena_bytes + max(kv.resident, least)
+        return held, Amount(host, held.device_bytes)
+
+    def kv_bytes(self) -> int:
+        """What its caches hold of the host's memory; from any thread."""
+        return self.executor.kv_bytes().resident
+
+    def info(self) -> ModelInfo:
+        """What clients are told."""
+        created = datetime.datetime.fromisoformat(self.manifest.provenance.created)
+        return ModelInfo(
+            name=self.name,
+            kind=self.manifest.kind,
+            state=ModelState.READY,
+            created=int(created.timestamp()),
+            variant=self.variant.name,
+            provider=self.executor.provider,
+            context_tokens=self.capacity,
+            slots=self._slots,
+            has_chat_template=self.manifest.chat_template is not None,
+        )
+
+    def stats(self) -> ModelStats:
+        """What the engine did and does."""
+        return self.engine.stats(slots=self._slots, capacity=self.capacity)
+
+
+def context_bytes(variant: Variant, capacity: int) -> int:
+    """Keys and values of one full context."""
+    kv = variant.kv
+    tokens = -(-capacity // kv.block_tokens) * kv.block_tokens
+    return 2 * kv.layers * kv.heads * kv.width * tokens * np.dtype(kv.dtype).itemsize
+
+
+def expected(path: Path, settings: EngineSettings) -> Amount:
+    """What the bundle at `path` can be expected to claim, before it was ever loaded: its files as
+    they lie on disk, and one full context of KV.
+
+    Raises:
+        BundleInvalid: where the bundle is damaged.
+        DeviceUnavailable: where none of its variants runs on the wanted device.
+    """
+    bundle = Bundle.open(path)
+    manifest = bundle.manifest
+    variant = choose_variant(manifest.variants, settings.device, bundle.name)
+    folder = PurePosixPath(variant.graph).parent
+    files = manifest.files.items()
+    weights = sum(entry.bytes for name, entry in files if PurePosixPath(name).parent == folder)
+    capacity = min(manifest.context_length, settings.context_tokens)
+    if variant.device == "cpu":
+        return Amount(weights + context_bytes(variant, capacity))
+    return Amount(0, weights + settings.slots * context_bytes(variant, capacity))
+
+
+def follow_cores(
+    executor: Executor, *, graph: Path, threads: int, clock: Callable[[], float]
+) -> Elastic:
+    """`executor`, which runs `graph` with `threads` threads, with fewer where cores are taken."""
+    return Elastic(
+        executor,
+        choice=ThreadChoice(most=threads),
+        free=CpuMeter().free,
+        clock=clock,
+        affordable=lambda: lacking(graph) is None,
+    )
+
+
+def lacking(graph: Path) -> InsufficientMemory | None:
+    """Why there is no room for a second session of `graph`; None where there is."""
+    need = 2 * sum(file.stat().st_size for file in graph.parent.iterdir())
+    room = memory.available()
+    if room is None or room > need:
+        return None
+    return InsufficientMemory(
+        f"another session of {graph} needs {need >> 20} MiB; {room >> 20} MiB can be had"
+    )
+
+
+def check_reopening(bundle: Bundle, variant: Variant) -> None:
+    """Whether a second session may be opened of what was loaded once.
+
+    Raises:
+        InsufficientMemory: there is no room for it.
+        BundleInvalid: a file was altered since, or cannot be read.
+    """
+    if (error := lacking(bundle.file(variant.graph))) is not None:
+        raise error
+    trust.verify(bundle, variant)
+
+
+def load(
+    path: Path,
+    *,
+    settings: EngineSettings,
+    deliver: Deliver,
+    clock: Callable[[], float],
+    told: Told = _to_nobody,
+    elsewhere: Callable[[], int] = _nothing,
+) -> TextModel:
+    """Open the bundle at `path` and make it resident.
+
+    Raises:
+        BundleInvalid: where the bundle is damaged, altered, or not signed as it must be.
+        DeviceUnavailable: where none of its variants runs on the wanted device.
+    """
+    bundle = trust.open_signed(path, settings.signers)
+    variant = choose_variant(bundle.manifest.variants, settings.device, bundle.name)
+    with memory.blocks_of_their_own():
+        return TextModel(
+            bundle=bundle,
+            variant=variant,
+            settings=settings,
+            deliver=deliver,
+            clock=clock,
+            told=told,
+            elsewhere=elsewhere,
+        )
+
+
+def reuse_of(variant: Variant, wanted: PrefixReuse) -> PrefixReuse:
+    """What may be reused. Our own operators compute a token alike, whether it is read or decoded,
+    so that with them output is as exact as prompts are. A cache with fixed scales keeps a prompt
+    less exactly than it was read."""
+    if wanted is not PrefixReuse.EXACT:
+        return wanted
+    if variant.kv.scales is not None:
+        return PrefixReuse.OFF
+    return PrefixReuse.FULL if native.REQUIREMENT in variant.requires else wanted
+
+
+def choose_variant(variants: tuple[Variant, ...], device: Device, name: str) -> Variant:
+    """The first variant for `device` that runs here; never one for another device instead.
+
+    Raises:
+        DeviceUnavailable: saying what the bundle has and what was wanted.
+    """
+    wanted = [v for v in variants if device is Device.AUTO or v.device == device]
+    for variant in wanted:
+        if not can_run(variant.device):
+            continue
+        lacking = native.missing(variant.requires)
+        if lacking is None:
+            return variant
+        log.warning("%s: variant %s is passed over: %s", name, variant.name, lacking)
+    has = ", ".join(f"{v.name} ({v.device})" for v in variants)
+    raise DeviceUnavailable(
+        f"no variant of {name} runs on device {device.value!r} here; the bundle has {has}"
+    )

@@ -1,0 +1,1 @@
+"""Cores, control groups, memory and threads of this machine."""

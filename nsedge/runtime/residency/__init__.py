@@ -1,0 +1,1 @@
+"""Which models are in memory: the catalogue, loads, eviction, usage and prediction."""

@@ -1,0 +1,1 @@
+"""Prompts and templates to token ids, and token ids to text."""

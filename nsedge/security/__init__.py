@@ -1,0 +1,1 @@
+"""Keys at rest, and files that are read anew when they change."""

@@ -1,0 +1,1 @@
+"""Histograms, event-loop lag, and spans."""

@@ -1,0 +1,274 @@
+"""What every route of one application shares, and how an answer is given."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import functools
+import logging
+import secrets
+import time
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TypeVar
+
+from aiohttp import web
+
+from nsedge.api import (
+    Delta,
+    Event,
+    Failed,
+    ModelInfo,
+    ModelState,
+    Request,
+    Service,
+    Sink,
+    Started,
+    Ticket,
+)
+from nsedge.errors import ConnectionLost, Draining, NotReady, NsedgeError
+from nsedge.security.keyring import KeyRing
+from nsedge.security.watched_file import WatchedFile
+from nsedge.telemetry.loop_lag import LoopLag
+from nsedge.telemetry.tracing import Tracing
+from nsedge.web import http_guard
+from nsedge.web.access import API_KEY, CALLER, refuse_exposure
+from nsedge.web.choices import Choices, Submit
+from nsedge.web.errors import Refusal, Refused
+from nsedge.web.fair_share import FairShare
+from nsedge.web.limits import WebLimits
+from nsedge.web.openai import Choice
+from nsedge.web.rates import Account, Accounts, Rate
+from nsedge.web.sse import AnswerStream, Batch, ping, settled
+from nsedge.web.traffic import Traffic
+
+ACCOUNT = web.RequestKey("account", Account)
+log = logging.getLogger(__name__)
+T = TypeVar("T")
+_COMING = {ModelState.WARMING, ModelState.LOADING}
+_STREAM_HEADERS = {
+    "Content-Type": "text/event-stream; charset=utf-8",
+    "Cache-Control": "no-store",
+    "X-Accel-Buffering": "no",
+}
+
+
+class Answering:
+    """Asks the core, gives answers, and knows which are under way."""
+
+    def __init__(
+        self,
+        service: Service,
+        limits: WebLimits,
+        *,
+        keys: WatchedFile[KeyRing] | None = None,
+        tracing: Tracing | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.service = service
+        self.limits = limits
+        self.keys = keys
+        self.traffic = Traffic(tracing=tracing, clock=clock)
+        self.lag = LoopLag(clock=clock)
+        self._clock = clock
+        rate = Rate(requests=limits.requests_per_minute, tokens=limits.tokens_per_minute)
+        self._accounts = Accounts(rate, clock)
+        self._fair_share: FairShare | None = None
+        if keys is not None:
+            self._fair_share = FairShare(
+                service,
+                max_at_core=limits.max_in_flight,
+                max_waiting=limits.max_waiting,
+                clock=clock,
+            )
+        self.draining = False
+        self._labels: set[str] = set()
+        self._open: set[Choices] = set()
+        self._idle = asyncio.Event()
+        self._idle.set()
+
+    @contextmanager
+    def label(self, wanted: str) -> Iterator[str]:
+        """`wanted`, or where that runs already a name near it: the core tells requests by it."""
+        label = wanted
+        while label in self._labels:
+            label = f"{wanted}-{secrets.token_hex(4)}"
+        self._labels.add(label)
+        try:
+            yield label
+        finally:
+            self._labels.discard(label)
+
+    async def ask(self, answer: Awaitable[T]) -> T:
+        """What the core answers.
+
+        Raises:
+            ConnectionLost: where it says nothing in core_timeout_s.
+        """
+        try:
+            async with asyncio.timeout(self.limits.core_timeout_s):
+                return await answer
+        except TimeoutError as error:
+            raise ConnectionLost(
+                f"the core did not answer within {self.limits.core_timeout_s:g} s"
+            ) from error
+
+    async def model(self, name: str | None) -> ModelInfo | None:
+        """The model of that name or alias, None if there is none; unnamed, the first that is
+        ready, or else the first that a request can bring into memory.
+
+        Raises:
+            NotReady: where there is none.
+        """
+        models = await self.ask(self.service.models())
+        if name is not None:
+            return next((one for one in models if name == one.name or name in one.aliases), None)
+        for states in ({ModelState.READY}, _COMING, {ModelState.ABSENT}):
+            for model in models:
+                if model.state in states and model.base is None:
+                    return model
+        raise NotReady("no model is ready")
+
+    def refuse_exposure(self, host: str, *, tls: bool) -> None:
+        """Raises ConfigInvalid where we may not listen at `host` as we are set up."""
+        refuse_exposure(
+            host,
+            keys=self.keys is not None,
+            tls=tls,
+            anonymous=self.limits.allow_anonymous,
+            cleartext=self.limits.allow_cleartext,
+        )
+
+    def open_account(self, http: web.Request) -> None:
+        """Have the request's key pay for it.
+
+        Raises:
+            Refused: where it has had as much as it may.
+        """
+        account = self._accounts.of(http[CALLER], http.get(API_KEY))
+        http[ACCOUNT] = account
+        account.open(self._clock())
+
+    def rate_headers(self, http: web.Request) -> dict[str, str]:
+        """What the request's key has left; nothing where it has no limit."""
+        account = http.get(ACCOUNT)
+        return {} if account is None else account.headers(self._clock())
+
+    def _submitter(self, http: web.Request) -> Submit:
+        """Submits in the name of the request's key: in its turn, and on its account."""
+        fair_share, account = self._fair_share, http[ACCOUNT]
+        submit: Submit = self.service.submit
+        if fair_share is not None:
+            submit = functools.partial(fair_share.submit, caller=http[CALLER])
+        if not account.rate.tokens:
+            return submit
+
+        def metered(request: Request, sink: Sink) -> Ticket:
+            def pay(event: Event) -> None:
+                if isinstance(event, Started):
+                    account.charge(event.prompt_tokens, self._clock())
+                elif isinstance(event, Delta):
+                    account.charge(len(event.token_ids), self._clock())
+                sink(event)
+
+            return submit(request, pay)
+
+        return metered
+
+    async def whole(self, http: web.Request, requests: Sequence[Request]) -> list[Choice]:
+        """The answer in one piece.
+
+        Raises:
+            Refused: where a request failed.
+        """
+        choices = self._choices(http, requests)
+        with self._under_way(choices):
+            async with choices:
+                return await choices.collect()
+
+    async def stream(
+        self, http: web.Request, requests: Sequence[Request], encoder: AnswerStream
+    ) -> web.StreamResponse:
+        """The answer as a stream. The first event decides between a refusal and a stream.
+
+        Raises:
+            Refused: where a request failed before any byte was written.
+        """
+        choices = self._choices(http, requests)
+        with self._under_way(choices):
+            async with choices:
+                choices.watch(
+                    keepalive_s=self.limits.keepalive_s,
+                    write_timeout_s=self.limits.write_timeout_s,
+                    cut=lambda: _cut(http),
+                )
+                batch = await choices.batch()
+                _refuse_failed(batch)
+                response = web.StreamResponse(headers=_STREAM_HEADERS)
+                await response.prepare(http)
+                await _write_all(response, choices, encoder, batch)
+                return response
+
+    def _choices(self, http: web.Request, requests: Sequence[Request]) -> Choices:
+        trace = http.get(http_guard.TRACEPARENT)
+        traced = [dataclasses.replace(request, traceparent=trace) for request in requests]
+        return Choices(self._submitter(http), traced)
+
+    @property
+    def under_way(self) -> int:
+        """Answers that are being given."""
+        return len(self._open)
+
+    async def drain(self) -> None:
+        """Take nothing new; let what runs end within drain_s, then end it with an error."""
+        self.draining = True
+        try:
+            async with asyncio.timeout(self.limits.drain_s):
+                await self._idle.wait()
+        except TimeoutError:
+            for choices in self._open:
+                choices.fail(Draining("the server is stopping"))
+
+    @contextmanager
+    def _under_way(self, choices: Choices) -> Iterator[None]:
+        self._open.add(choices)
+        self._idle.clear()
+        try:
+            yield
+        finally:
+            self._open.discard(choices)
+            if not self._open:
+                self._idle.set()
+
+
+async def _write_all(
+    response: web.StreamResponse, choices: Choices, encoder: AnswerStream, batch: Batch
+) -> None:
+    try:
+        while True:
+            data = encoder.encode(batch) if batch else ping(choices.loading)
+            if encoder.ended:
+                break
+            if data:
+                await response.write(data)
+            choices.taken(batch)
+            batch = await choices.batch()
+        await response.write_eof(data)
+    except ConnectionError:
+        log.debug("the client of a stream went away")
+    except Exception:
+        log.exception("a stream broke off")
+        await response.write_eof(encoder.error(Refusal.of(NsedgeError("internal error"))))
+
+
+def _refuse_failed(batch: Batch) -> None:
+    for _, event in batch:
+        event = settled(event)
+        if isinstance(event, Failed):
+            raise Refused(Refusal.of(event))
+
+
+def _cut(http: web.Request) -> None:
+    log.info("a reader took nothing for too long and was cut off")
+    if http.transport is not None:
+        http.transport.abort()

@@ -1,0 +1,90 @@
+"""A bundle is whole, or refused by the name of what is wrong with it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from nsedge.bundle.manifest import Bundle, find_bundles
+from nsedge.errors import BundleInvalid, DeviceUnavailable
+from nsedge.runtime.hosting.text import choose_variant
+from nsedge.runtime.settings import Device
+from tests.unit.bundles import edit_manifest, write_bundle
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return write_bundle(tmp_path / "tiny")
+
+
+def test_a_whole_bundle_opens(path: Path) -> None:
+    bundle = Bundle.open(path)
+    bundle.verify_hashes()
+    assert bundle.manifest.variants[0].kv.head_dim == 16
+    assert bundle.golden()[0].logprobs == (-0.5,)
+    assert find_bundles(path.parent) == [path]
+    assert find_bundles(path.parent / "absent") == []
+
+
+def test_a_truncated_file_is_named_on_opening(path: Path) -> None:
+    (path / "cpu/model.onnx").write_bytes(b"not a")
+    with pytest.raises(BundleInvalid, match=r"cpu/model\.onnx has 5 bytes, the manifest says 11"):
+        Bundle.open(path)
+
+
+def test_a_missing_file_is_named(path: Path) -> None:
+    (path / "tokenizer.json").unlink()
+    with pytest.raises(BundleInvalid, match=r"tokenizer\.json: No such file"):
+        Bundle.open(path)
+
+
+def test_an_altered_file_is_named_by_its_hash(path: Path) -> None:
+    (path / "cpu/model.onnx").write_bytes(b"not a GRAPH")
+    bundle = Bundle.open(path)
+    with pytest.raises(BundleInvalid, match=r"cpu/model\.onnx was altered"):
+        bundle.verify_hashes()
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"colour": "red"}, r"unknown field `colour`"),
+        ({"format_version": 2}, r"format version 2; this release reads 1"),
+        ({"format": "other"}, r"\$\.format"),
+        ({"context_length": 0}, r"\$\.context_length"),
+        ({"eos_token_ids": []}, r"\$\.eos_token_ids"),
+        ({"golden": "../../etc/passwd"}, r"\$\.golden"),
+        ({"golden": "/etc/passwd"}, r"\$\.golden"),
+        ({"golden": "other.json"}, r"other\.json is used but not under files"),
+        ({"variants": []}, r"\$\.variants"),
+        ({"name": "../up"}, r"\$\.name"),
+    ],
+)
+def test_a_field_that_is_wrong_is_named(
+    path: Path, changes: dict[str, object], message: str
+) -> None:
+    edit_manifest(path, **changes)
+    with pytest.raises(BundleInvalid, match=message):
+        Bundle.open(path)
+
+
+def test_text_that_is_no_manifest_is_refused(path: Path) -> None:
+    (path / "manifest.json").write_text("{")
+    with pytest.raises(BundleInvalid, match=r"manifest\.json: Input data was truncated"):
+        Bundle.open(path)
+    (path / "golden.json").write_text("[{}]")
+
+
+def test_golden_prompts_that_are_none_are_refused(path: Path) -> None:
+    bundle = Bundle.open(path)
+    (path / "golden.json").write_text("[{}]")
+    with pytest.raises(BundleInvalid, match=r"golden\.json: .*missing required field"):
+        bundle.golden()
+
+
+def test_no_variant_stands_in_for_another_device(path: Path) -> None:
+    variants = Bundle.open(path).manifest.variants
+    assert choose_variant(variants, Device.AUTO, "tiny").name == "cpu"
+    with pytest.raises(DeviceUnavailable, match=r"no variant of tiny runs on device 'cuda'"):
+        choose_variant(variants, Device.CUDA, "tiny")

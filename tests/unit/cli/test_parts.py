@@ -1,0 +1,216 @@
+"""The command line's small parts, called with values."""
+
+from __future__ import annotations
+
+import io
+import json
+import logging
+import sys
+
+import pytest
+
+from nsedge import errors
+from nsedge.api import Delta, Finished, FinishReason, Started, Timings, Usage
+from nsedge.cli import bundles, commands, logs, machine, output
+from nsedge.cli.exits import ExitStatus, status_of
+from nsedge.cli.pace import Pace
+from nsedge.cli.serve import endpoints, limits, service_settings
+from nsedge.cli.web import limits as web_limits
+from nsedge.config.reader import Override, load
+from nsedge.errors import BundleInvalid, ConfigInvalid
+from nsedge.runtime.settings import Device
+from tests.fakes import FakeClock
+
+
+def settings_of(*pairs: tuple[str, str]):
+    overrides = [Override(flag="--set", key=key, text=text) for key, text in pairs]
+    return load({"HOME": "/h"}, overrides=overrides).settings
+
+
+def delta(count: int) -> Delta:
+    return Delta(request_id="1", seq=0, text="x" * count, token_ids=tuple(range(count)))
+
+
+def finished(reason: FinishReason = FinishReason.STOP, clipped: int | None = None) -> Finished:
+    return Finished(
+        request_id="1",
+        reason=reason,
+        usage=Usage(prompt_tokens=3, completion_tokens=21),
+        timings=Timings(queue_s=0, prefill_s=0, decode_s=0),
+        clipped_max_tokens=clipped,
+    )
+
+
+def test_every_error_has_a_status():
+    statuses = {error.code: status_of(error) for error in errors.tree()}
+    assert statuses["config_invalid"] == statuses["invalid_parameter"] == ExitStatus.USAGE
+    assert statuses["connection_lost"] == statuses["queue_full"] == ExitStatus.UNAVAILABLE
+    assert statuses["unknown_model"] == statuses["bundle_invalid"] == ExitStatus.FAILURE
+    assert ExitStatus.OK not in statuses.values()
+
+
+def test_pace_is_what_the_reader_saw():
+    clock = FakeClock()
+    pace = Pace(clock)
+    pace.saw(Started(request_id="1", prompt_tokens=3, queue_s=0.0))
+    clock.advance(0.25)
+    pace.saw(delta(1))
+    for _ in range(10):
+        clock.advance(0.1)
+        pace.saw(delta(2))
+    assert pace.first_token_s == pytest.approx(0.25)
+    assert pace.tokens_per_s == pytest.approx(20)
+    assert pace.line(finished()) == "3 + 21 tokens · first token 250 ms · 20.0 tokens/s · stop"
+
+
+def test_pace_of_an_answer_that_never_began():
+    pace = Pace(FakeClock())
+    assert pace.figures() == {"first_token_s": None, "tokens_per_s": None}
+    assert "first token none" in pace.line(finished(FinishReason.CANCELLED))
+
+
+def test_a_lowered_max_tokens_is_told():
+    line = Pace(FakeClock()).line(finished(FinishReason.LENGTH, 21))
+    assert line.endswith("length (max_tokens lowered to 21)")
+
+
+def test_a_table_lines_up():
+    assert output.table(("NAME", "N"), [("a", 5), ("long", 12)]).splitlines() == [
+        "NAME   N",
+        "a      5",
+        "long  12",
+    ]
+
+
+def test_a_table_without_rows_is_its_heads():
+    assert output.table(("A", "B"), []) == "A  B"
+
+
+@pytest.mark.parametrize(
+    ("count", "text"),
+    [(0, "0 B"), (1023, "1023 B"), (1536, "1.5 KiB"), (2**31, "2.0 GiB"), (2**51, "2048.0 TiB")],
+)
+def test_sizes(count, text):
+    assert output.bytes_text(count) == text
+
+
+class Terminal(io.StringIO):
+    """A stream that says it is a terminal."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+def test_a_terminal_gets_no_control_sequences_from_a_model():
+    terminal, pipe = Terminal(), io.StringIO()
+    for stream in (terminal, pipe):
+        output.say("a\x1b[2Jb\tc\n", to=stream)
+    assert terminal.getvalue() == "a\N{REPLACEMENT CHARACTER}[2Jb\tc\n"
+    assert pipe.getvalue() == "a\x1b[2Jb\tc\n"
+
+
+def test_an_event_as_an_object():
+    told = output.event_object(finished())
+    assert told["type"] == "finished"
+    assert told["reason"] == "stop"
+    assert told["usage"] == {"prompt_tokens": 3, "completion_tokens": 21, "cached_tokens": 0}
+
+
+def record(**extra: object) -> logging.LogRecord:
+    made = logging.LogRecord("nsedge.core", logging.INFO, "f.py", 1, "ready: %s", ("all",), None)
+    made.created, made.msecs = 1_700_000_000.25, 250.0
+    vars(made).update(extra)
+    return made
+
+
+def test_a_log_line_is_text_or_json():
+    text = logs.TextLines().format(record(models="a"))
+    assert text == "2023-11-14T22:13:20.250Z INFO nsedge.core: ready: all models=a"
+    assert json.loads(logs.JsonLines().format(record(models="a"))) == {
+        "time": "2023-11-14T22:13:20.250Z",
+        "level": "info",
+        "logger": "nsedge.core",
+        "message": "ready: all",
+        "models": "a",
+    }
+
+
+def test_a_traceback_is_one_field_of_the_json():
+    made = record()
+    try:
+        raise ValueError("broken")
+    except ValueError:
+        made.exc_info = sys.exc_info()
+    line = logs.JsonLines().format(made)
+    assert "\n" not in line
+    assert "ValueError: broken" in json.loads(line)["exception"]
+    assert logs.TextLines().format(made).endswith("ValueError: broken")
+
+
+def make_bundle(folder, name):
+    (folder / name).mkdir(parents=True)
+    (folder / name / "manifest.json").write_text("{}", encoding="utf-8")
+    return folder / name
+
+
+def test_bundles_are_those_named_or_all(tmp_path):
+    one, two = (make_bundle(tmp_path / "bundles", name) for name in ("one", "two"))
+    elsewhere = make_bundle(tmp_path, "elsewhere")
+    home = ("home", str(tmp_path))
+    assert bundles.chosen(settings_of(home)) == (one, two)
+    named = ("models.load", f"two,{elsewhere}")
+    assert bundles.chosen(settings_of(home, named)) == (two, elsewhere)
+    pinned = ("models.pin", "two")
+    assert bundles.chosen(settings_of(home, pinned)) == (two, one), "pinned ones come first"
+    assert bundles.named(settings_of(home, pinned)) == (two,)
+    assert bundles.named(settings_of(home)) == ()
+
+
+def test_a_bundle_that_is_not_there_is_told_with_those_that_are(tmp_path):
+    make_bundle(tmp_path / "bundles", "one")
+    with pytest.raises(BundleInvalid, match=r"no bundle at .*/three; in .*: one$"):
+        bundles.chosen(settings_of(("home", str(tmp_path)), ("models.load", "three")))
+
+
+def test_no_bundle_at_all_says_how_to_make_one(tmp_path):
+    with pytest.raises(BundleInvalid, match="nsedge-export starter"):
+        bundles.chosen(settings_of(("home", str(tmp_path))))
+
+
+def test_settings_reach_the_parts(tmp_path):
+    make_bundle(tmp_path / "bundles", "one")
+    settings = settings_of(
+        ("home", str(tmp_path)),
+        ("engine.slots", "3"),
+        ("engine.device", "cuda"),
+        ("core.tcp_endpoint", "tcp://127.0.0.1:5000"),
+        ("core.liveness_s", "60"),
+        ("web.allowed_hosts", "edge.local"),
+    )
+    assert service_settings(settings).engine.slots == 3
+    assert service_settings(settings).engine.device is Device.CUDA
+    assert endpoints(settings)[1:] == ("tcp://127.0.0.1:5000",)
+    assert limits(settings).liveness_s == 60
+    assert web_limits(settings).allowed_hosts == ("edge.local",)
+
+
+def test_a_command_whose_extra_is_missing_says_what_to_install(monkeypatch):
+    monkeypatch.delitem(sys.modules, "nsedge.cli.web")
+    monkeypatch.delitem(sys.modules, "nsedge.web.app", raising=False)
+    monkeypatch.setitem(sys.modules, "aiohttp", None)
+    with pytest.raises(ConfigInvalid, match=r"pip install 'nsedge\[web\]'"):
+        commands.find("web")
+
+
+def test_memory_is_read_by_the_kernels_names(tmp_path):
+    path = tmp_path / "meminfo"
+    path.write_text("MemTotal:       2048 kB\nHugePages_Total:       0\n", encoding="ascii")
+    assert machine.memory_bytes(path) == {"MemTotal": 2048 * 1024}
+    assert machine.memory_bytes(tmp_path / "none") == {}
+
+
+def test_a_jetson_says_its_release(tmp_path):
+    path = tmp_path / "nv_tegra_release"
+    assert machine.tegra_release(path) is None
+    path.write_text("# R36 (release), REVISION: 4.0\n", encoding="utf-8")
+    assert machine.tegra_release(path) == "R36 (release), REVISION: 4.0"

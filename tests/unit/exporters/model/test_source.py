@@ -1,0 +1,214 @@
+"""Model folders: what is read from them, and what is refused before any long work."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from safetensors.numpy import save_file
+from tokenizers import Tokenizer, models, pre_tokenizers, processors
+
+from exporters.errors import ExportError, Refused
+from exporters.model.hub import bundle_name, find_source
+from exporters.model.source import Source
+
+CONFIG: dict[str, Any] = {
+    "architectures": ["LlamaForCausalLM"],
+    "model_type": "llama",
+    "num_attention_heads": 2,
+    "hidden_size": 32,
+    "eos_token_id": 2,
+}
+VOCABULARY = {"a": 0, "<s>": 1, "</s>": 2, "<|end|>": 3}
+
+
+def tokenizer(template: str | None = None) -> Tokenizer:
+    made = Tokenizer(models.WordLevel(VOCABULARY, unk_token="a"))
+    made.pre_tokenizer = pre_tokenizers.Whitespace()
+    made.add_special_tokens(["<s>", "</s>", "<|end|>"])
+    if template is not None:
+        special = [("<s>", 1), ("</s>", 2)]
+        made.post_processor = processors.TemplateProcessing(template, special_tokens=special)
+    return made
+
+
+def write_json(path: Path, content: object) -> None:
+    path.write_text(json.dumps(content))
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    path = tmp_path / "Tiny Model"
+    path.mkdir()
+    write_json(path / "config.json", CONFIG)
+    write_json(path / "tokenizer_config.json", {"bos_token": "<s>", "eos_token": "</s>"})
+    tokenizer().save(str(path / "tokenizer.json"))
+    save_file(
+        {"w": np.zeros((3, 5), np.float32), "b": np.zeros(4, np.float32)},
+        path / "model.safetensors",
+    )
+    return path
+
+
+def source(folder: Path) -> Source:
+    return Source(folder=folder, origin="tiny")
+
+
+def test_a_whole_folder_passes(folder: Path) -> None:
+    source(folder).check()
+    assert source(folder).parameters() == 19
+
+
+def config(**changes: object) -> Callable[[Path], None]:
+    return lambda folder: write_json(folder / "config.json", CONFIG | changes)
+
+
+def remove(name: str) -> Callable[[Path], None]:
+    return lambda folder: (folder / name).unlink()
+
+
+def cut(folder: Path) -> None:
+    path = folder / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:-1])
+
+
+def pickle_only(folder: Path) -> None:
+    (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
+
+
+def lose_a_shard(folder: Path) -> None:
+    index = {"weight_map": {"w": "model.safetensors", "b": "model-00002-of-00002.safetensors"}}
+    write_json(folder / "model.safetensors.index.json", index)
+
+
+def add_end(folder: Path) -> None:
+    tokenizer("<s> $A </s>").save(str(folder / "tokenizer.json"))
+
+
+@pytest.mark.parametrize(
+    ("damage", "reason"),
+    [
+        (config(architectures=["BertForMaskedLM"]), "BertForMaskedLM is no causal LM"),
+        (
+            config(architectures=["T5ForConditionalGeneration"], is_encoder_decoder=True),
+            "encoder-d",
+        ),
+        (config(architectures=[]), r"config\.json: no architectures"),
+        (config(hidden_size=40), "head size 20 is no multiple of 8"),
+        (config(head_dim=12), "head size 12 is no multiple of 8"),
+        (config(quantization_config={"bits": 4}), "weights are quantised already"),
+        (remove("config.json"), r"config\.json: No such file"),
+        (remove("tokenizer.json"), r"no tokenizer\.json"),
+        (remove("model.safetensors"), r"model\.safetensors: missing weights"),
+        (pickle_only, "only pickled weights"),
+        (lose_a_shard, "model-00002-of-00002.safetensors: missing weights"),
+        (cut, r"model\.safetensors is cut short"),
+        (add_end, r"puts \['<s>', '</s>'\] around a text"),
+    ],
+)
+def test_what_cannot_be_exported_is_refused_with_the_reason(
+    folder: Path, damage: Callable[[Path], None], reason: str
+) -> None:
+    damage(folder)
+    with pytest.raises(ExportError, match=reason) as caught:
+        source(folder).check()
+    assert "\n" not in str(caught.value)
+
+
+def test_no_end_of_sequence_is_refused(folder: Path) -> None:
+    write_json(folder / "config.json", {k: v for k, v in CONFIG.items() if k != "eos_token_id"})
+    write_json(folder / "tokenizer_config.json", {})
+    with pytest.raises(Refused, match="no end-of-sequence token"):
+        source(folder).check()
+
+
+@pytest.mark.parametrize(("template", "adds"), [(None, False), ("<s> $A", True), ("$A", False)])
+def test_bos_is_added_where_the_tokenizer_really_does(
+    folder: Path, template: str | None, adds: bool
+) -> None:
+    tokenizer(template).save(str(folder / "tokenizer.json"))
+    reader = source(folder).text_reader()
+    assert reader.add_bos is adds
+    assert reader.encode(reader.plain("a")) == ([1, 0] if adds else [0])
+
+
+@pytest.mark.parametrize(
+    ("generation", "eos", "ids"),
+    [
+        ({}, "</s>", (2,)),
+        ({"eos_token_id": 3}, "</s>", (3, 2)),
+        ({"eos_token_id": [3, 2]}, "</s>", (3, 2)),
+        ({}, {"content": "<|end|>"}, (2, 3)),
+    ],
+)
+def test_every_id_that_ends_a_text_is_known(
+    folder: Path, generation: dict[str, Any], eos: object, ids: tuple[int, ...]
+) -> None:
+    write_json(folder / "generation_config.json", generation)
+    write_json(folder / "tokenizer_config.json", {"eos_token": eos})
+    model = source(folder)
+    assert model.eos_ids(model.text_reader()) == ids
+
+
+def test_the_template_comes_from_its_file_or_the_tokenizers_settings(folder: Path) -> None:
+    assert source(folder).chat_template() is None
+    named = [{"name": "tools", "template": "T"}, {"name": "default", "template": "D"}]
+    write_json(folder / "tokenizer_config.json", {"chat_template": named})
+    assert source(folder).chat_template() == "D"
+    write_json(folder / "tokenizer_config.json", {"chat_template": "S"})
+    assert source(folder).chat_template() == "S"
+    (folder / "chat_template.jinja").write_text("F")
+    assert source(folder).chat_template() == "F"
+
+
+def test_advice_on_sampling_is_taken_over(folder: Path) -> None:
+    advice = {"temperature": 0.6, "top_k": 20, "do_sample": True, "pad_token_id": 0}
+    write_json(folder / "generation_config.json", advice)
+    defaults = source(folder).defaults()
+    assert (defaults.temperature, defaults.top_k, defaults.top_p) == (0.6, 20, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("card", "licence"),
+    [
+        ("---\nlicense: apache-2.0\ntags: [x]\n---\n# M", "Apache-2.0"),
+        ("---\nlicense: 'gemma'\n---\n", "gemma"),
+        ("# No head\nlicense: mit\n", "unknown"),
+        (None, "unknown"),
+    ],
+)
+def test_the_licence_is_what_the_card_states(folder: Path, card: str | None, licence: str) -> None:
+    if card is not None:
+        (folder / "README.md").write_text(card)
+    assert source(folder).licence() == licence
+
+
+def test_a_folder_is_found_by_its_path(folder: Path) -> None:
+    found = find_source(str(folder), None)
+    assert (found.folder, found.origin) == (folder, "Tiny Model")
+    with pytest.raises(ExportError, match="--revision is for the hub"):
+        find_source(str(folder), "main")
+    with pytest.raises(ExportError, match="neither a model folder nor a hub"):
+        find_source(str(folder / "config.json"), None)
+    with pytest.raises(ExportError, match="neither a model folder nor a hub"):
+        find_source("./nowhere/at/all", None)
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [("org/Qwen2.5-0.5B", "qwen2.5-0.5b"), ("/m/Tiny Model/", "tiny-model"), ("x/_a_", "a")],
+)
+def test_a_bundle_is_named_after_its_model(text: str, name: str) -> None:
+    assert bundle_name(text, exact=False) == name
+
+
+def test_an_impossible_name_is_refused() -> None:
+    assert bundle_name("mine", exact=True) == "mine"
+    with pytest.raises(ExportError, match="'Mine' is no name for a bundle"):
+        bundle_name("Mine", exact=True)
+    with pytest.raises(ExportError, match="give one with --name"):
+        bundle_name("/models/你好", exact=False)

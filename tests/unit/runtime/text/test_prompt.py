@@ -1,0 +1,159 @@
+"""Prompts to ids, and what is refused before any engine sees it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from nsedge.api import ChatPrompt, Message, Role, Sampling, TextPrompt
+from nsedge.bundle.manifest import Bundle, GenerationDefaults
+from nsedge.errors import (
+    BundleInvalid,
+    ContextExceeded,
+    EmptyPrompt,
+    InvalidParameter,
+    InvalidRequest,
+)
+from nsedge.runtime.decode.sampler import SamplingParams
+from nsedge.runtime.hosting.admission import fit_max_tokens, settle
+from nsedge.runtime.text.prompt import PromptReader
+from tests.unit.bundles import TEMPLATE, tokenizer, write_bundle
+
+
+def reader(path: Path, *, add_bos: bool = False, template: str | None = TEMPLATE) -> PromptReader:
+    bundle = Bundle.open(write_bundle(path / "tiny", add_bos=add_bos, template=template))
+    return PromptReader(bundle, tokenizer())
+
+
+def chat(*turns: tuple[str, str]) -> ChatPrompt:
+    return ChatPrompt(messages=tuple(Message(role=Role(r), content=c) for r, c in turns))
+
+
+def text_of(ids: tuple[int, ...]) -> str:
+    return str(tokenizer().decode(list(ids), skip_special_tokens=False))
+
+
+def test_text_is_taken_as_it_stands(tmp_path: Path) -> None:
+    ids = reader(tmp_path).read(TextPrompt(text="<|user|>hé"))
+    assert text_of(ids) == "<|user|>hé"
+    assert len(ids) == 4
+
+
+def test_text_begins_with_bos_where_the_bundle_says_so(tmp_path: Path) -> None:
+    read = reader(tmp_path, add_bos=True).read
+    assert text_of(read(TextPrompt(text="hi"))) == "<|begin|>hi"
+    assert text_of(read(TextPrompt(text="<|begin|>hi"))) == "<|begin|>hi"
+
+
+def test_messages_go_through_the_template(tmp_path: Path) -> None:
+    ids = reader(tmp_path, add_bos=True).read(chat(("system", "be brief"), ("user", "hi\n")))
+    assert text_of(ids) == "<|system|>be brief<|end|><|user|>hi\n<|end|><|assistant|>"
+
+
+def test_marks_for_training_change_nothing(tmp_path: Path) -> None:
+    template = (
+        "{% for m in messages %}{% generation %}{{ m.content }}{% endgeneration %}{% endfor %}"
+    )
+    assert text_of(reader(tmp_path, template=template).read(chat(("user", "hi")))) == "hi"
+
+
+def test_a_template_that_is_none_damns_the_bundle(tmp_path: Path) -> None:
+    with pytest.raises(BundleInvalid, match="the chat template cannot be read"):
+        reader(tmp_path, template="{% for %}")
+
+
+def test_the_template_is_sandboxed(tmp_path: Path) -> None:
+    hostile = reader(tmp_path, template="{{ messages.__class__.__mro__ }}")
+    with pytest.raises(InvalidRequest, match="chat template"):
+        hostile.read(chat(("user", "hi")))
+
+
+@pytest.mark.parametrize(
+    ("prompt", "error"),
+    [
+        (TextPrompt(text=""), EmptyPrompt),
+        (ChatPrompt(messages=()), EmptyPrompt),
+        (chat(("tool", "x")), InvalidRequest),
+        (TextPrompt(text="a\ud800b"), InvalidParameter),
+    ],
+)
+def test_what_cannot_be_read_is_refused(
+    tmp_path: Path, prompt: ChatPrompt | TextPrompt, error: type[Exception]
+) -> None:
+    with pytest.raises(error):
+        reader(tmp_path).read(prompt)
+
+
+def test_messages_need_a_template(tmp_path: Path) -> None:
+    with pytest.raises(InvalidParameter, match="no chat template"):
+        reader(tmp_path, template=None).read(chat(("user", "hi")))
+
+
+@pytest.mark.parametrize(
+    ("prompt_tokens", "sampling", "expected"),
+    [
+        (10, Sampling(), 90),
+        (10, Sampling(max_tokens=5), 5),
+        (10, Sampling(max_tokens=90), 90),
+        (10, Sampling(max_tokens=500, clip_max_tokens=True), 90),
+        (99, Sampling(), 1),
+    ],
+)
+def test_max_tokens_fits_the_context(prompt_tokens: int, sampling: Sampling, expected: int) -> None:
+    assert fit_max_tokens(prompt_tokens, sampling, 100) == expected
+
+
+@pytest.mark.parametrize(
+    ("prompt_tokens", "sampling", "message"),
+    [
+        (100, Sampling(), "the prompt has 100 tokens; the context holds 100"),
+        (100, Sampling(max_tokens=1, clip_max_tokens=True), "the prompt has 100 tokens"),
+        (10, Sampling(max_tokens=91), "lower max_tokens to 90, or set clip_max_tokens"),
+    ],
+)
+def test_what_does_not_fit_is_refused_with_the_limit(
+    prompt_tokens: int, sampling: Sampling, message: str
+) -> None:
+    with pytest.raises(ContextExceeded, match=message):
+        fit_max_tokens(prompt_tokens, sampling, 100)
+
+
+def test_min_tokens_must_fit_too() -> None:
+    with pytest.raises(InvalidParameter, match="min_tokens 95 is above the 90 tokens"):
+        fit_max_tokens(10, Sampling(min_tokens=95), 100)
+
+
+def test_the_request_overrides_the_bundle_value_by_value() -> None:
+    defaults = GenerationDefaults(temperature=0.2, top_p=0.9, top_k=40)
+    assert settle(Sampling(), defaults) == SamplingParams(temperature=0.2, top_p=0.9, top_k=40)
+    assert settle(Sampling(temperature=0.0, top_k=0), defaults) == SamplingParams(
+        temperature=0.0, top_p=0.9, top_k=0
+    )
+
+
+@pytest.mark.parametrize(
+    ("sampling", "param"),
+    [
+        (Sampling(temperature=-0.1), "temperature"),
+        (Sampling(temperature=float("nan")), "temperature"),
+        (Sampling(top_p=0.0), "top_p"),
+        (Sampling(top_p=1.1), "top_p"),
+        (Sampling(min_p=2.0), "min_p"),
+        (Sampling(top_k=-1), "top_k"),
+        (Sampling(repetition_penalty=0.0), "repetition_penalty"),
+        (Sampling(presence_penalty=3.0), "presence_penalty"),
+        (Sampling(frequency_penalty=-3.0), "frequency_penalty"),
+        (Sampling(seed=-1), "seed"),
+        (Sampling(max_tokens=0), "max_tokens"),
+        (Sampling(max_tokens=3, min_tokens=4), "min_tokens"),
+        (Sampling(stop=("",)), "stop"),
+        (Sampling(stop=("x",) * 17), "stop"),
+        (Sampling(stop=("x" * 257,)), "stop"),
+        (Sampling(logit_bias={5: 101.0}), "logit_bias"),
+    ],
+)
+def test_values_out_of_range_are_named(sampling: Sampling, param: str) -> None:
+    with pytest.raises(InvalidParameter) as caught:
+        sampling.check()
+    assert caught.value.param == param

@@ -1,0 +1,88 @@
+"""Every error has a status and a type on the wire."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from nsedge.errors import ConfigInvalid, NsedgeError, QueueFull, UnknownModel, tree
+from nsedge.web.app import create_app
+from nsedge.web.errors import VERDICTS, Refusal
+from nsedge.web.limits import WebLimits
+from tests.fakes import FakeService
+
+
+@pytest.mark.parametrize("error", list(tree()), ids=lambda error: error.code)
+def test_every_error_of_the_tree_is_mapped(error: type[NsedgeError]) -> None:
+    assert error.code in VERDICTS, f"{error.__name__} has no status"
+    verdict = VERDICTS[error.code]
+    assert 400 <= verdict.status < 600
+    if error.retryable:
+        assert verdict.status >= 500 or verdict.status == 429
+
+
+def test_a_code_of_a_newer_core_is_internal() -> None:
+    refusal = Refusal(code="melted", message="it melted")
+    assert refusal.verdict.status == 500
+    assert msgspec.json.decode(refusal.openai_body()) == {
+        "error": {"message": "it melted", "type": "server_error", "param": None, "code": "melted"}
+    }
+
+
+def test_openai_names_are_used_where_clients_match_them() -> None:
+    refusal = Refusal.of(UnknownModel("no model", param="model"))
+    assert msgspec.json.decode(refusal.openai_body())["error"]["code"] == "model_not_found"
+    assert msgspec.json.decode(refusal.plain_body())["error"]["code"] == "unknown_model"
+
+
+@pytest.mark.parametrize(
+    ("after_s", "seconds", "ms"), [(None, "1", "1000"), (0.25, "1", "250"), (7.5, "8", "7500")]
+)
+def test_a_retryable_refusal_says_when(after_s: float | None, seconds: str, ms: str) -> None:
+    assert Refusal.of(QueueFull("full", retry_after_s=after_s)).headers() == {
+        "X-Should-Retry": "true",
+        "Retry-After": seconds,
+        "Retry-After-Ms": ms,
+    }
+
+
+def test_the_others_say_not_to() -> None:
+    assert Refusal.of(NsedgeError("broke")).headers() == {"X-Should-Retry": "false"}
+
+
+@pytest.mark.parametrize(
+    ("limits", "param"),
+    [
+        (WebLimits(max_body_bytes=0), "max_body_bytes"),
+        (WebLimits(keepalive_s=float("inf")), "keepalive_s"),
+        (WebLimits(drain_s=-1), "drain_s"),
+        (WebLimits(cors_origins=("*",)), "cors_origins"),
+        (WebLimits(cors_origins=("null",)), "cors_origins"),
+        (WebLimits(cors_origins=("example.org",)), "cors_origins"),
+        (WebLimits(cors_origins=("http://a/",)), "cors_origins"),
+    ],
+)
+def test_impossible_limits_are_refused(limits: WebLimits, param: str) -> None:
+    with pytest.raises(ConfigInvalid, match=param) as caught:
+        limits.check()
+    assert caught.value.param == param
+
+
+def test_the_defaults_are_possible() -> None:
+    WebLimits().check()
+    WebLimits(drain_s=0, cors_origins=("http://localhost:5173",)).check()
+    assert WebLimits().cors_origins == ()
+
+
+def test_the_page_tells_every_route_and_every_code() -> None:
+    page = (Path(__file__).parents[3] / "docs" / "http.md").read_text(encoding="utf-8")
+    for code, verdict in VERDICTS.items():
+        name = f"`{code}`"
+        if verdict.openai_code:
+            name += f", under `/v1` `{verdict.openai_code}`"
+        assert f"| {name} | {verdict.status} | `{verdict.type}` |" in page
+    for resource in create_app(FakeService()).router.resources():
+        for route in resource:
+            assert f"| `{route.method} {resource.canonical}` |" in page or route.method == "HEAD"
