@@ -283,8 +283,8 @@ def test_a_flood_is_answered_to_the_last_and_leaves_nothing() -> None:
         async with running(service) as shim:
             asking = [asyncio.create_task(ask(shim.port, "POST", CHAT, HI)) for _ in range(200)]
             await until(lambda: sum(one.done() for one in asking) == 196)
-            assert service.http_guard is not None
-            service.http_guard.set()
+            assert service.gate is not None
+            service.gate.set()
             statuses = [answer.status for answer in await asyncio.gather(*asking)]
             assert (statuses.count(200), statuses.count(429)) == (4, 196)
             assert not service.live
