@@ -80,7 +80,7 @@ def _key(order: DatasetOrder, digests: list[str]) -> str:
 def _known_report(train: Path) -> DatasetReport | None:
     try:
         return msgspec.json.decode(report_path(train).read_bytes(), type=DatasetReport)
-    except (OSError, msgspec.DecodeError, UnicodeDecodeError):
+    except (OSError, msgspec.DecodeError):
         return None
 
 

@@ -71,7 +71,7 @@ def _decoded(
 ) -> Example:
     try:
         return decoder.decode(line)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except msgspec.DecodeError as error:
         raise ExportError(
             f"{path}, line {number}: {error}; make the file with nsedge-export dataset"
         ) from error

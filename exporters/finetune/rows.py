@@ -95,7 +95,7 @@ def _guess(file: BinaryIO) -> Container:
         return Container.JSON
     try:
         msgspec.json.decode(first.content)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+    except (msgspec.DecodeError, RecursionError):
         return Container.JSON
     return Container.LINES
 
@@ -150,14 +150,14 @@ def _raw_rows(content: bytes, path: Path) -> list[msgspec.Raw]:
         for key in LIST_KEYS:
             if key in outer and bytes(outer[key]).startswith(b"["):
                 return msgspec.json.decode(outer[key], type=list[msgspec.Raw])
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+    except (msgspec.DecodeError, RecursionError) as error:
         raise ExportError(f"{path} is no JSON file: {error}") from error
     return [msgspec.Raw(content)]
 
 
 def _decoded(content: bytes, number: int, size: int) -> Row:
     try:
-        return Row(number=number, size=size, value=msgspec.json.decode(content))
+        return Row(number=number, size=size, value=msgspec.json.decode(content.decode()))
     except UnicodeDecodeError as error:
         problem = f"not UTF-8: {error.reason} at byte {error.start}"
     except msgspec.DecodeError as error:

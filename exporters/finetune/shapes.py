@@ -176,7 +176,7 @@ def _unpacked(value: object) -> object:
         return value
     try:
         return msgspec.json.decode(value)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+    except (msgspec.DecodeError, RecursionError):
         return value
 
 

@@ -69,9 +69,13 @@ def test_a_field_that_is_wrong_is_named(
         Bundle.open(path)
 
 
-def test_text_that_is_no_manifest_is_refused(path: Path) -> None:
-    (path / "manifest.json").write_text("{")
-    with pytest.raises(BundleInvalid, match=r"manifest\.json: Input data was truncated"):
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [(b"{", "Input data was truncated"), (b'{"format": "\xff"}', "Invalid UTF-8 encoded string")],
+)
+def test_text_that_is_no_manifest_is_refused(path: Path, content: bytes, message: str) -> None:
+    (path / "manifest.json").write_bytes(content)
+    with pytest.raises(BundleInvalid, match=rf"manifest\.json: {message}"):
         Bundle.open(path)
     (path / "golden.json").write_text("[{}]")
 

@@ -47,12 +47,15 @@ def test_an_alias_of_the_configuration_can_be_taken_away_and_given_back(tmp_path
     assert json.loads(path.read_text()) == {"aliases": {}}
 
 
-@pytest.mark.parametrize("content", ["", "{", '{"aliases": {"nick": "a"}}', '{"more": 1}'])
-def test_a_damaged_file_is_put_aside(tmp_path: Path, content: str, caplog) -> None:
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"{", b'{"aliases": {"nick": "a"}}', b'{"more": 1}', b'{"aliases": {"\xff": "a"}}'],
+)
+def test_a_damaged_file_is_put_aside(tmp_path: Path, content: bytes, caplog) -> None:
     path = tmp_path / "aliases.json"
-    path.write_text(content)
+    path.write_bytes(content)
     assert Aliases(path, {"nick": "a"}).current() == {"nick": "a"}
-    assert path.with_suffix(".broken").read_text() == content
+    assert path.with_suffix(".broken").read_bytes() == content
     assert "aliases are damaged" in caplog.text
 
 
