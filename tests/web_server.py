@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -29,7 +29,9 @@ from nsedge.errors import NsedgeError
 from nsedge.security.keyring import KeyRing
 from nsedge.security.watched_file import WatchedFile
 from nsedge.telemetry.tracing import Tracing
+from nsedge.web import doors
 from nsedge.web.app import create_app, serve
+from nsedge.web.door import Door
 from nsedge.web.limits import WebLimits
 from tests.fakes import FakeService
 
@@ -52,6 +54,7 @@ async def running(
     service: Service,
     limits: WebLimits | None = None,
     *,
+    through: Sequence[Door] = doors.ALL,
     keys: WatchedFile[KeyRing] | None = None,
     tls: ssl.SSLContext | None = None,
     tracing: Tracing | None = None,
@@ -59,7 +62,7 @@ async def running(
 ) -> AsyncIterator[Shim]:
     """`serve` in this loop, until the block is left."""
     stop, bound = asyncio.Event(), asyncio.get_running_loop().create_future()
-    app = create_app(service, limits, keys=keys, tracing=tracing, clock=clock)
+    app = create_app(service, limits, through=through, keys=keys, tracing=tracing, clock=clock)
     task = asyncio.create_task(
         serve(
             app,
@@ -258,12 +261,12 @@ def answered(method: str, path: str, body: object = None, **options: Any) -> Ans
     """One request against a shim of its own."""
     answers: list[Answer] = []
     service, limits = options.pop("service", None), options.pop("limits", None)
-    keys = options.pop("keys", None)
+    shared = {name: options.pop(name) for name in ("keys", "through") if name in options}
 
     async def test(shim: Shim) -> None:
         answers.append(await ask(shim.port, method, path, body, **options))
 
-    served(test, service, limits, keys=keys)
+    served(test, service, limits, **shared)
     return answers[0]
 
 

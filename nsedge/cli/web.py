@@ -29,8 +29,7 @@ from nsedge.security.keyring import KeyRing
 from nsedge.security.watched_file import WatchedFile
 from nsedge.telemetry.collector import open_tracing
 from nsedge.telemetry.tracing import Tracing
-from nsedge.web.answering import Answering
-from nsedge.web.answers import ANSWERING
+from nsedge.web.answering import ANSWERING, Answering
 from nsedge.web.app import create_app, serve
 from nsedge.web.limits import WebLimits
 from nsedge.web.tls import server_context

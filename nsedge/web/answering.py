@@ -6,6 +6,7 @@ import asyncio
 import dataclasses
 import functools
 import logging
+import math
 import secrets
 import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
@@ -26,31 +27,26 @@ from nsedge.api import (
     Started,
     Ticket,
 )
-from nsedge.errors import ConnectionLost, Draining, NotReady, NsedgeError
+from nsedge.errors import ConnectionLost, Draining, NotReady, NsedgeError, UnknownModel
 from nsedge.security.keyring import KeyRing
 from nsedge.security.watched_file import WatchedFile
 from nsedge.telemetry.loop_lag import LoopLag
 from nsedge.telemetry.tracing import Tracing
 from nsedge.web import http_guard
 from nsedge.web.access import API_KEY, CALLER, refuse_exposure
-from nsedge.web.choices import Choices, Submit
+from nsedge.web.answer_stream import AnswerStream, Batch, settled
+from nsedge.web.choices import Choice, Choices, Submit
 from nsedge.web.errors import Refusal, Refused
 from nsedge.web.fair_share import FairShare
 from nsedge.web.limits import WebLimits
-from nsedge.web.openai import Choice
 from nsedge.web.rates import Account, Accounts, Rate
-from nsedge.web.sse import AnswerStream, Batch, ping, settled
 from nsedge.web.traffic import Traffic
 
 ACCOUNT = web.RequestKey("account", Account)
 log = logging.getLogger(__name__)
 T = TypeVar("T")
 _COMING = {ModelState.WARMING, ModelState.LOADING}
-_STREAM_HEADERS = {
-    "Content-Type": "text/event-stream; charset=utf-8",
-    "Cache-Control": "no-store",
-    "X-Accel-Buffering": "no",
-}
+_STREAM_HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
 
 
 class Answering:
@@ -88,9 +84,10 @@ class Answering:
         self._idle.set()
 
     @contextmanager
-    def label(self, wanted: str) -> Iterator[str]:
-        """`wanted`, or where that runs already a name near it: the core tells requests by it."""
-        label = wanted
+    def label(self, http: web.Request) -> Iterator[str]:
+        """What the core is to call the request: its id, or where that runs already a name near
+        it."""
+        wanted = label = http[http_guard.REQUEST_ID]
         while label in self._labels:
             label = f"{wanted}-{secrets.token_hex(4)}"
         self._labels.add(label)
@@ -113,16 +110,19 @@ class Answering:
                 f"the core did not answer within {self.limits.core_timeout_s:g} s"
             ) from error
 
-    async def model(self, name: str | None) -> ModelInfo | None:
-        """The model of that name or alias, None if there is none; unnamed, the first that is
-        ready, or else the first that a request can bring into memory.
+    async def model(self, name: str | None) -> ModelInfo:
+        """The model of that name or alias; unnamed, the first that is ready, or else the first
+        that a request can bring into memory.
 
         Raises:
-            NotReady: where there is none.
+            UnknownModel, NotReady: where there is none.
         """
         models = await self.ask(self.service.models())
         if name is not None:
-            return next((one for one in models if name == one.name or name in one.aliases), None)
+            for model in models:
+                if name == model.name or name in model.aliases:
+                    return model
+            raise UnknownModel(f"no model {name!r} is served here", param="model")
         for states in ({ModelState.READY}, _COMING, {ModelState.ABSENT}):
             for model in models:
                 if model.state in states and model.base is None:
@@ -189,7 +189,8 @@ class Answering:
     async def stream(
         self, http: web.Request, requests: Sequence[Request], encoder: AnswerStream
     ) -> web.StreamResponse:
-        """The answer as a stream. The first event decides between a refusal and a stream.
+        """The answer as a stream. The first event decides between a refusal and a stream, or the
+        first silence, where the stream can fill it.
 
         Raises:
             Refused: where a request failed before any byte was written.
@@ -197,14 +198,17 @@ class Answering:
         choices = self._choices(http, requests)
         with self._under_way(choices):
             async with choices:
+                framing = encoder.framing
                 choices.watch(
-                    keepalive_s=self.limits.keepalive_s,
+                    keepalive_s=self.limits.keepalive_s if framing.comment else math.inf,
                     write_timeout_s=self.limits.write_timeout_s,
                     cut=lambda: _cut(http),
                 )
                 batch = await choices.batch()
                 _refuse_failed(batch)
-                response = web.StreamResponse(headers=_STREAM_HEADERS)
+                response = web.StreamResponse(
+                    headers={"Content-Type": framing.content_type, **_STREAM_HEADERS}
+                )
                 await response.prepare(http)
                 await _write_all(response, choices, encoder, batch)
                 return response
@@ -241,12 +245,16 @@ class Answering:
                 self._idle.set()
 
 
+ANSWERING = web.AppKey("answering", Answering)
+
+
 async def _write_all(
     response: web.StreamResponse, choices: Choices, encoder: AnswerStream, batch: Batch
 ) -> None:
+    framing = encoder.framing
     try:
         while True:
-            data = encoder.encode(batch) if batch else ping(choices.loading)
+            data = encoder.encode(batch) if batch else framing.silence(choices.loading)
             if encoder.ended:
                 break
             if data:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
 
@@ -19,12 +20,19 @@ from nsedge.api import (
     is_terminal,
 )
 from nsedge.errors import NsedgeError
+from nsedge.web.answer_stream import Batch, settled
 from nsedge.web.errors import Refusal, Refused
-from nsedge.web.openai import Choice
-from nsedge.web.sse import Batch, settled
 
 Submit = Callable[[Request, Sink], Ticket]
 """Takes a request as `Service.submit` does."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Choice:
+    """One finished choice of an answer."""
+
+    text: str
+    finished: Finished
 
 
 class Choices:

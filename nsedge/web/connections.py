@@ -13,6 +13,7 @@ from http import HTTPStatus
 from aiohttp import web
 
 from nsedge.errors import ConfigInvalid, Unavailable
+from nsedge.web.door import Doors
 from nsedge.web.errors import Refusal
 from nsedge.web.traffic import Traffic
 
@@ -27,7 +28,7 @@ CONTINUE = "100-continue"
 TELL_S = 10.0
 """Between two lines about connections that were refused."""
 
-Answering = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
+RequestHandler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 
 
 class Connections:
@@ -41,19 +42,20 @@ class Connections:
         runner: web.AppRunner,
         most: int,
         *,
+        doors: Doors,
         traffic: Traffic,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`runner` is set up; `traffic` counts those that are refused."""
+        """`runner` is set up; `doors` tell refusals; `traffic` counts those that are refused."""
         assert runner.server is not None
         self._server = runner.server
-        self._server.request_handler = expecting_nothing_else(self._server.request_handler)
+        self._server.request_handler = expecting_nothing_else(self._server.request_handler, doors)
         self._most = most
         self._traffic = traffic
         self._clock = clock
         self._lingering = 0
         self._told_s: float | None = None
-        self._answer = _answer(most)
+        self._answer = _answer(most, doors)
 
     def __call__(self) -> asyncio.BaseProtocol:
         """For `loop.create_server`."""
@@ -79,7 +81,7 @@ class Connections:
         self._lingering -= 1
 
 
-def expecting_nothing_else(handler: Answering) -> Answering:
+def expecting_nothing_else(handler: RequestHandler, doors: Doors) -> RequestHandler:
     """`handler`, but for requests whose Expect is not 100-continue: aiohttp would answer those
     before any middleware, with the header's text, or fail where that is not Unicode."""
 
@@ -87,11 +89,7 @@ def expecting_nothing_else(handler: Answering) -> Answering:
         if request.headers.get("Expect", CONTINUE).lower() == CONTINUE:
             return await handler(request)
         refusal = Refusal(code="invalid_request", message=f"only Expect: {CONTINUE} can be met")
-        answer = web.Response(
-            status=refusal.verdict.status,
-            body=refusal.plain_body(),
-            content_type="application/json",
-        )
+        answer = doors.of(request.path).refuse(refusal)
         answer.force_close()
         return answer
 
@@ -121,15 +119,15 @@ class _Surplus(asyncio.Protocol):
         self._connections.left()
 
 
-def _answer(most: int) -> bytes:
-    error = Unavailable(
-        f"{most} connections are open, the most allowed", retry_after_s=RETRY_AFTER_S
+def _answer(most: int, doors: Doors) -> bytes:
+    """The whole refusal, of a client whose path is not known yet."""
+    refusal = Refusal.of(
+        Unavailable(f"{most} connections are open, the most allowed", retry_after_s=RETRY_AFTER_S)
     )
-    refusal = Refusal.of(error)
-    status = HTTPStatus(refusal.verdict.status)
-    body = refusal.plain_body()
+    door = doors.of("/")
+    status, body = HTTPStatus(refusal.status), door.error_body(refusal)
     headers = {
-        "Content-Type": "application/json",
+        "Content-Type": door.error_type,
         "Content-Length": str(len(body)),
         "Connection": "close",
         **refusal.headers(),

@@ -1,64 +1,52 @@
-"""Errors as HTTP tells them: one table from error code to status and OpenAI's type."""
+"""Errors as HTTP tells them: one table from error code to status. What their bodies look like is
+each door's own."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, NamedTuple
 
 import msgspec
 
 from nsedge.api import Failed
 from nsedge.errors import NsedgeError
 
-INVALID = "invalid_request_error"
-RATE = "rate_limit_error"
-SERVER = "server_error"
 DEFAULT_RETRY_S = 1.0
-
-
-class Verdict(NamedTuple):
-    """How a code appears on the wire. openai_code is OpenAI's own name, where clients match it."""
-
-    status: int
-    type: str
-    openai_code: str | None = None
-
-
-VERDICTS: dict[str, Verdict] = {
-    "internal": Verdict(500, SERVER),
-    "invalid_request": Verdict(400, INVALID),
-    "bad_message": Verdict(400, INVALID),
-    "message_too_large": Verdict(413, INVALID),
+STATUSES: dict[str, int] = {
+    "internal": 500,
+    "invalid_request": 400,
+    "bad_message": 400,
+    "message_too_large": 413,
     # The shim and the core disagree: no fault of the HTTP client's.
-    "unsupported_version": Verdict(502, SERVER),
-    "out_of_order": Verdict(502, SERVER),
-    "invalid_parameter": Verdict(400, INVALID),
-    "empty_prompt": Verdict(400, INVALID),
-    "context_exceeded": Verdict(400, INVALID, "context_length_exceeded"),
-    "forbidden": Verdict(403, INVALID),
-    "unknown_model": Verdict(404, INVALID, "model_not_found"),
-    "unavailable": Verdict(503, SERVER),
-    "queue_full": Verdict(429, RATE),
-    "not_ready": Verdict(503, SERVER),
-    "not_loaded": Verdict(503, SERVER),
-    "insufficient_memory": Verdict(503, SERVER),
-    "draining": Verdict(503, SERVER),
-    "connection_lost": Verdict(503, SERVER),
-    "deadline_exceeded": Verdict(504, SERVER),
-    "slow_consumer": Verdict(500, SERVER),
-    "engine_failure": Verdict(500, SERVER),
-    "device_unavailable": Verdict(503, SERVER),
-    "bundle_invalid": Verdict(500, SERVER),
-    "config_invalid": Verdict(500, SERVER),
+    "unsupported_version": 502,
+    "out_of_order": 502,
+    "invalid_parameter": 400,
+    "empty_prompt": 400,
+    "context_exceeded": 400,
+    "forbidden": 403,
+    "unknown_model": 404,
+    "unavailable": 503,
+    "queue_full": 429,
+    "not_ready": 503,
+    "not_loaded": 503,
+    "insufficient_memory": 503,
+    "draining": 503,
+    "connection_lost": 503,
+    "deadline_exceeded": 504,
+    "slow_consumer": 500,
+    "engine_failure": 500,
+    "device_unavailable": 503,
+    "bundle_invalid": 500,
+    "config_invalid": 500,
     # What only HTTP can get wrong.
-    "unknown_route": Verdict(404, INVALID),
-    "method_not_allowed": Verdict(405, INVALID),
-    "request_timeout": Verdict(408, INVALID),
-    "unsupported_media_type": Verdict(415, INVALID),
-    "host_not_allowed": Verdict(403, INVALID),
-    "invalid_api_key": Verdict(401, INVALID),
-    "rate_limited": Verdict(429, RATE, "rate_limit_exceeded"),
+    "unknown_route": 404,
+    "method_not_allowed": 405,
+    "request_timeout": 408,
+    "unsupported_media_type": 415,
+    "host_not_allowed": 403,
+    "origin_not_allowed": 403,
+    "invalid_api_key": 401,
+    "rate_limited": 429,
 }
 
 
@@ -86,31 +74,9 @@ class Refusal:
         )
 
     @property
-    def verdict(self) -> Verdict:
-        """Status and type; a code of a newer core counts as internal."""
-        return VERDICTS.get(self.code, VERDICTS["internal"])
-
-    def openai_body(self) -> bytes:
-        """OpenAI's error object, all four fields."""
-        return _encode(
-            {
-                "message": self.message,
-                "type": self.verdict.type,
-                "param": self.param,
-                "code": self.verdict.openai_code or self.code,
-            }
-        )
-
-    def plain_body(self) -> bytes:
-        """The error object of every other route; its code is the error tree's own."""
-        return _encode(
-            {
-                "code": self.code,
-                "message": self.message,
-                "param": self.param,
-                "retryable": self.retryable,
-            }
-        )
+    def status(self) -> int:
+        """The HTTP status; a code of a newer core counts as internal."""
+        return STATUSES.get(self.code, STATUSES["internal"])
 
     def headers(self) -> dict[str, str]:
         """Whether and when to come back. Without it clients would repeat every 5xx."""
@@ -133,5 +99,12 @@ class Refused(Exception):
         self.refusal = refusal
 
 
-def _encode(error: dict[str, Any]) -> bytes:
+def plain_error(refusal: Refusal) -> bytes:
+    """The error object of the doors whose shape is our own; its code is the error tree's."""
+    error = {
+        "code": refusal.code,
+        "message": refusal.message,
+        "param": refusal.param,
+        "retryable": refusal.retryable,
+    }
     return msgspec.json.encode({"error": error})

@@ -1,8 +1,8 @@
-"""What stands before every route: who may talk to the shim, and how a body is read."""
+"""What stands before every route: which hosts and origins may talk to the shim, and the names that
+a request goes by."""
 
 from __future__ import annotations
 
-import asyncio
 import functools
 import ipaddress
 import re
@@ -11,7 +11,6 @@ import socket
 
 from aiohttp import web
 
-from nsedge.errors import BadMessage, MessageTooLarge
 from nsedge.version import VERSION
 from nsedge.web.access import is_loopback
 from nsedge.web.errors import Refusal, Refused
@@ -83,6 +82,21 @@ def allowed_origin(request: web.Request, limits: WebLimits) -> str | None:
     return origin if origin in limits.cors_origins else None
 
 
+def refuse_foreign_origin(request: web.Request, limits: WebLimits) -> None:
+    """Refuse a body that a page of another origin may send without asking first: any that is not
+    JSON.
+
+    Raises:
+        Refused: where the request has an Origin that is neither ours nor listed.
+    """
+    origin = request.headers.get("Origin")
+    if origin is None or origin in limits.cors_origins:
+        return
+    if origin.partition("://")[2] != request.headers.get("Host"):
+        message = f"pages of {origin!r} may not call; web.cors_origins can list their origin"
+        raise Refused(Refusal(code="origin_not_allowed", message=message))
+
+
 def is_preflight(request: web.Request) -> bool:
     """Whether a browser asks what a page may send."""
     return request.method == "OPTIONS" and "Access-Control-Request-Method" in request.headers
@@ -110,38 +124,6 @@ def mark(request: web.Request, response: web.StreamResponse, limits: WebLimits) 
     if origin := allowed_origin(request, limits):
         response.headers["Access-Control-Allow-Origin"] = origin
         response.headers["Access-Control-Expose-Headers"] = _EXPOSED
-
-
-async def read_json(request: web.Request, limits: WebLimits) -> bytes:
-    """The body of a request that says it is JSON.
-
-    A page of another origin cannot send that content type without asking first.
-
-    Raises:
-        Refused: wrong content type, or a body that does not arrive in body_timeout_s.
-        MessageTooLarge, BadMessage: a body beyond max_body_bytes, or broken off.
-    """
-    if request.content_type != "application/json" or "Content-Type" not in request.headers:
-        raise _wrong_type("the content type must be application/json")
-    if request.headers.get("Content-Encoding", "identity") != "identity":
-        raise _wrong_type("compressed bodies are not supported")
-    too_large = MessageTooLarge(f"the body is beyond the limit of {limits.max_body_bytes} bytes")
-    if (request.content_length or 0) > limits.max_body_bytes:
-        raise too_large
-    try:
-        async with asyncio.timeout(limits.body_timeout_s):
-            return await request.read()
-    except TimeoutError as error:
-        message = f"the body did not arrive within {limits.body_timeout_s:g} s"
-        raise Refused(Refusal(code="request_timeout", message=message)) from error
-    except web.HTTPRequestEntityTooLarge as error:
-        raise too_large from error
-    except web.RequestPayloadError as error:
-        raise BadMessage(f"the body cannot be read: {error}") from error
-
-
-def _wrong_type(message: str) -> Refused:
-    return Refused(Refusal(code="unsupported_media_type", message=message))
 
 
 def _on_loopback(request: web.Request) -> bool:

@@ -8,8 +8,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from nsedge.api import ChatPrompt, Health, HealthStatus, ModelInfo, ModelState, TextPrompt
-from nsedge.errors import ConfigInvalid, ConnectionLost, QueueFull
+from nsedge.api import ModelInfo
+from nsedge.errors import ConfigInvalid, QueueFull
 from nsedge.web.app import create_app, serve
 from nsedge.web.limits import WebLimits
 from tests.fakes import MODEL, FakeService
@@ -69,63 +69,6 @@ def test_models() -> None:
     assert (missing.status, error_of(missing)["code"]) == (404, "model_not_found")
 
 
-def test_generate_takes_the_first_ready_model() -> None:
-    answer = answered("POST", "/api/generate", {"text": "a b", "stream": True, "max_tokens": 1})
-    assert answer.json["text"] == "a"
-    assert answer.json["reason"] == "length"
-    assert answer.json["model"] == MODEL
-
-
-def test_generate_streams_whatever_stream_says() -> None:
-    answer = answered("POST", "/api/generate/stream", {"text": "a b", "stream": False})
-    assert answer.data[:2] == [{"text": "a", "done": False}, {"text": " b", "done": False}]
-    last: Any = answer.data[2]
-    assert (last["done"], last["reason"]) == (True, "stop")
-
-
-@pytest.mark.parametrize(("raw", "kind"), [(False, ChatPrompt), (True, TextPrompt)])
-def test_generate_speaks_as_the_user_unless_raw(raw: bool, kind: type) -> None:
-    service = PuppetService()
-
-    async def test(shim: Shim) -> None:
-        asking = asyncio.create_task(
-            ask(shim.port, "POST", "/api/generate", {"text": "a", "raw": raw})
-        )
-        ticket = await service.ticket()
-        assert isinstance(ticket.request.prompt, kind)
-        ticket.finish()
-        assert (await asking).status == 200
-
-    served(test, service)
-
-
-@pytest.mark.parametrize(
-    ("body", "status", "code"),
-    [
-        ({"text": ""}, 400, "empty_prompt"),
-        ({"text": "x", "model": "none"}, 404, "unknown_model"),
-        ({"text": "x", "temperature": -1}, 400, "invalid_parameter"),
-        ({"text": "x" * 11}, 413, "message_too_large"),
-    ],
-)
-def test_generate_refusals(body: object, status: int, code: str) -> None:
-    answer = answered("POST", "/api/generate", body, limits=WebLimits(max_prompt_chars=10))
-    error: Any = answer.json["error"]
-    assert (answer.status, error["code"]) == (status, code)
-    assert error["message"]
-
-
-class AllFailed(FakeService):
-    async def models(self) -> tuple[ModelInfo, ...]:
-        return (ModelInfo(name="m", kind="causal-lm", state=ModelState.FAILED, created=0),)
-
-
-def test_generate_without_a_ready_model() -> None:
-    answer = answered("POST", "/api/generate", {"text": "x"}, service=AllFailed())
-    assert answer.status == 503
-    assert answer.headers["x-should-retry"] == "true"
-
-
 @pytest.mark.parametrize(
     ("method", "path", "status", "code"),
     [
@@ -170,34 +113,6 @@ def test_a_refusal_before_any_byte_has_its_status(stream: bool) -> None:
     assert answer.headers["x-should-retry"] == "true"
 
 
-@pytest.mark.parametrize("status", list(HealthStatus))
-def test_health_is_200_only_when_ready(status: HealthStatus) -> None:
-    answer = answered("GET", "/health", service=FakeService(status=status))
-    assert answer.status == (200 if status is HealthStatus.READY else 503)
-    assert answer.json["status"] == status.value
-    assert "reason" in answer.json
-
-
-class Gone(FakeService):
-    async def health(self) -> Health:
-        raise ConnectionLost("nobody listens at ipc:///run/core")
-
-    async def models(self) -> tuple[ModelInfo, ...]:
-        await asyncio.Event().wait()
-        return ()
-
-
-def test_a_core_that_cannot_be_reached() -> None:
-    service, limits = Gone(), WebLimits(core_timeout_s=0.05)
-    answer = answered("GET", "/health", service=service)
-    assert answer.status == 503
-    assert answer.json["status"] == "unreachable"
-    assert answer.json["reason"] == "nobody listens at ipc:///run/core"
-    assert answered("GET", "/live", service=service).status == 200
-    silent = answered("GET", "/v1/models", service=service, limits=limits)
-    assert (silent.status, error_of(silent)["code"]) == (503, "connection_lost")
-
-
 class Broken(FakeService):
     async def models(self) -> tuple[ModelInfo, ...]:
         raise RuntimeError("secret path /root")
@@ -208,14 +123,6 @@ def test_a_bug_is_a_500_that_tells_nothing(caplog: pytest.LogCaptureFixture) -> 
     assert answer.status == 500
     assert error_of(answer)["message"] == "internal error"
     assert "secret path" in caplog.text
-
-
-def test_the_index_names_every_route() -> None:
-    routes: Any = answered("GET", "/").json["routes"]
-    assert "POST /v1/chat/completions" in routes
-    assert "GET /v1/models/{name}" in routes
-    assert "POST /api/models/load" in routes
-    assert len(routes) == 19
 
 
 def test_a_port_in_use_is_a_configuration_error() -> None:

@@ -9,32 +9,33 @@ import pytest
 
 from nsedge.errors import ConfigInvalid, NsedgeError, QueueFull, UnknownModel, tree
 from nsedge.web.app import create_app
-from nsedge.web.errors import VERDICTS, Refusal
+from nsedge.web.doors.openai.errors import NAMES, error_body, type_of
+from nsedge.web.errors import STATUSES, Refusal, plain_error
 from nsedge.web.limits import WebLimits
 from tests.fakes import FakeService
 
 
 @pytest.mark.parametrize("error", list(tree()), ids=lambda error: error.code)
 def test_every_error_of_the_tree_is_mapped(error: type[NsedgeError]) -> None:
-    assert error.code in VERDICTS, f"{error.__name__} has no status"
-    verdict = VERDICTS[error.code]
-    assert 400 <= verdict.status < 600
+    assert error.code in STATUSES, f"{error.__name__} has no status"
+    status = STATUSES[error.code]
+    assert 400 <= status < 600
     if error.retryable:
-        assert verdict.status >= 500 or verdict.status == 429
+        assert status >= 500 or status == 429
 
 
 def test_a_code_of_a_newer_core_is_internal() -> None:
     refusal = Refusal(code="melted", message="it melted")
-    assert refusal.verdict.status == 500
-    assert msgspec.json.decode(refusal.openai_body()) == {
+    assert refusal.status == 500
+    assert msgspec.json.decode(error_body(refusal)) == {
         "error": {"message": "it melted", "type": "server_error", "param": None, "code": "melted"}
     }
 
 
 def test_openai_names_are_used_where_clients_match_them() -> None:
     refusal = Refusal.of(UnknownModel("no model", param="model"))
-    assert msgspec.json.decode(refusal.openai_body())["error"]["code"] == "model_not_found"
-    assert msgspec.json.decode(refusal.plain_body())["error"]["code"] == "unknown_model"
+    assert msgspec.json.decode(error_body(refusal))["error"]["code"] == "model_not_found"
+    assert msgspec.json.decode(plain_error(refusal))["error"]["code"] == "unknown_model"
 
 
 @pytest.mark.parametrize(
@@ -78,11 +79,11 @@ def test_the_defaults_are_possible() -> None:
 
 def test_the_page_tells_every_route_and_every_code() -> None:
     page = (Path(__file__).parents[3] / "docs" / "http.md").read_text(encoding="utf-8")
-    for code, verdict in VERDICTS.items():
+    for code, status in STATUSES.items():
         name = f"`{code}`"
-        if verdict.openai_code:
-            name += f", under `/v1` `{verdict.openai_code}`"
-        assert f"| {name} | {verdict.status} | `{verdict.type}` |" in page
+        if code in NAMES:
+            name += f", under `/v1` `{NAMES[code]}`"
+        assert f"| {name} | {status} | `{type_of(status)}` |" in page
     for resource in create_app(FakeService()).router.resources():
         for route in resource:
             assert f"| `{route.method} {resource.canonical}` |" in page or route.method == "HEAD"

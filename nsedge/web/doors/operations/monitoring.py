@@ -13,20 +13,20 @@ from aiohttp import web
 
 from nsedge.errors import NsedgeError
 from nsedge.security.keyring import Scope
-from nsedge.web import metrics
 from nsedge.web.access import needs, open_to_all
-from nsedge.web.answering import Answering
-from nsedge.web.answers import ANSWERING, json_answer
-from nsedge.web.exposition import CONTENT_TYPE
-from nsedge.web.metrics import CoreView
+from nsedge.web.answering import ANSWERING, Answering
+from nsedge.web.bodies import json_answer
+from nsedge.web.doors.operations import metrics
+from nsedge.web.doors.operations.exposition import CONTENT_TYPE
+from nsedge.web.doors.operations.metrics import CoreView
 
 _INLINE = re.compile(r"<(script|style)>(.*?)</\1>", re.DOTALL)
 
 
 @needs(Scope.READ)
-async def scrape(request: web.Request) -> web.Response:
+async def scrape(http: web.Request) -> web.Response:
     """`GET /metrics`: for Prometheus; without the core, what the shim knows alone."""
-    answering = request.app[ANSWERING]
+    answering = http.app[ANSWERING]
     try:
         core = await _look(answering)
     except NsedgeError:
@@ -36,14 +36,14 @@ async def scrape(request: web.Request) -> web.Response:
 
 
 @needs(Scope.READ)
-async def stats(request: web.Request) -> web.Response:
+async def stats(http: web.Request) -> web.Response:
     """`GET /api/stats`: what the core is doing, as the protocol's `stats` tells it, and models."""
-    core = await _look(request.app[ANSWERING])
+    core = await _look(http.app[ANSWERING])
     return json_answer({"health": core.health, "stats": core.stats, "models": core.models})
 
 
 @open_to_all
-async def dashboard(request: web.Request) -> web.Response:
+async def dashboard(http: web.Request) -> web.Response:
     """`GET /dashboard`: the page. A browser cannot show a key to open it, and it tells nothing:
     its figures come from `/api/stats`, which asks for one."""
     page, policy = _page()
@@ -78,7 +78,7 @@ async def _look(answering: Answering) -> CoreView:
 @functools.cache
 def _page() -> tuple[bytes, str]:
     """The page, and the policy that allows what is in it and nothing else."""
-    text = resources.files("nsedge.web").joinpath("dashboard.html").read_text(encoding="utf-8")
+    text = resources.files(__package__).joinpath("dashboard.html").read_text(encoding="utf-8")
     allowed = {"script": "", "style": ""}
     for kind, content in _INLINE.findall(text):
         digest = base64.b64encode(hashlib.sha256(content.encode()).digest()).decode()

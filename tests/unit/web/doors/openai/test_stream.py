@@ -2,52 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import msgspec
-import pytest
 
-from nsedge.api import (
-    Delta,
-    Failed,
-    Finished,
-    FinishReason,
-    Loading,
-    ModelState,
-    Started,
-    Timings,
-    Usage,
-)
-from nsedge.web import sse
-from nsedge.web.openai import Choice, Head, chat_answer, completion_answer
+from nsedge.api import FinishReason
+from nsedge.web.choices import Choice
+from nsedge.web.doors.openai.answers import Head, chat_answer, completion_answer
+from nsedge.web.doors.openai.stream import ChatStream, CompletionStream
+from tests.unit.web.events import FAILED, STARTED, delta, finished, whole
 
 HEAD = Head(id="chatcmpl-1", created=7, model="m")
-STARTED = Started(request_id="r", prompt_tokens=3, queue_s=0.0)
 
 
-def delta(text: str) -> Delta:
-    return Delta(request_id="r", seq=0, text=text, token_ids=(1,))
-
-
-def finished(reason: FinishReason = FinishReason.STOP, **fields: Any) -> Finished:
-    return Finished(
-        request_id="r",
-        reason=reason,
-        usage=Usage(prompt_tokens=3, completion_tokens=2),
-        timings=Timings(queue_s=0.1, prefill_s=0.2, decode_s=0.3),
-        **fields,
-    )
-
-
-FAILED = Failed(request_id="r", code="engine_failure", message="broke", retryable=True)
-
-
-def chat_stream(choices: int = 1, *, usage: bool = False, per_prompt: int = 1) -> sse.ChatStream:
-    return sse.ChatStream(HEAD, choices=choices, per_prompt=per_prompt, usage=usage)
-
-
-def whole(stream: sse.AnswerStream, *events: Any) -> bytes:
-    return b"".join(stream.encode([(0, event)]) for event in events)
+def chat_stream(choices: int = 1, *, usage: bool = False, per_prompt: int = 1) -> ChatStream:
+    return ChatStream(HEAD, choices=choices, per_prompt=per_prompt, usage=usage)
 
 
 CHUNK = b'data: {"id":"chatcmpl-1","object":"chat.completion.chunk","created":7,"model":"m",'
@@ -85,7 +52,7 @@ def test_usage_is_null_until_its_own_chunk() -> None:
 
 
 def test_a_completion_stream_to_the_letter() -> None:
-    stream = sse.CompletionStream(HEAD, choices=1, per_prompt=1, usage=False)
+    stream = CompletionStream(HEAD, choices=1, per_prompt=1, usage=False)
     assert whole(stream, STARTED, delta("a"), finished()) == (
         b": started\n\n"
         + TEXT
@@ -94,18 +61,6 @@ def test_a_completion_stream_to_the_letter() -> None:
         + b'"choices":[{"text":"","index":0,"logprobs":null,"finish_reason":"stop"}]}\n\n'
         b"data: [DONE]\n\n"
     )
-
-
-def test_a_generate_stream_to_the_letter() -> None:
-    stream = sse.GenerateStream()
-    assert whole(stream, STARTED, delta("a"), finished()) == (
-        b': started\n\ndata: {"text":"a","done":false}\n\n'
-        b'data: {"done":true,"reason":"stop",'
-        b'"usage":{"prompt_tokens":3,"completion_tokens":2,"total_tokens":5,'
-        b'"prompt_tokens_details":{"cached_tokens":0}},'
-        b'"timings":{"queue_s":0.1,"prefill_s":0.2,"decode_s":0.3}}\n\n'
-    )
-    assert stream.ended
 
 
 def test_a_batch_is_the_same_bytes_as_its_events_one_by_one() -> None:
@@ -124,13 +79,6 @@ def test_a_failure_ends_the_stream_without_done() -> None:
     assert b"late" not in written
     assert b"[DONE]" not in written
     assert stream.ended
-
-
-def test_a_failure_of_the_generate_door() -> None:
-    assert whole(sse.GenerateStream(), FAILED) == (
-        b'data: {"error":{"code":"engine_failure","message":"broke","param":null,'
-        b'"retryable":true}}\n\n'
-    )
 
 
 def test_a_cancellation_nobody_asked_for_is_a_failure() -> None:
@@ -159,20 +107,11 @@ def test_a_lowered_max_tokens_is_owned_up_to() -> None:
 
 def test_a_model_name_cannot_break_the_frame() -> None:
     head = Head(id="i", created=0, model='\x00"}\n\ndata: x')
-    stream = sse.ChatStream(head, choices=1, per_prompt=1, usage=False)
+    stream = ChatStream(head, choices=1, per_prompt=1, usage=False)
     pieces = whole(stream, STARTED, delta("a")).split(b"\n\n")
     chunks = [msgspec.json.decode(piece.removeprefix(b"data: ")) for piece in pieces if piece]
     assert [chunk["model"] for chunk in chunks] == [head.model] * 2
     assert chunks[1]["choices"][0]["delta"] == {"content": "a"}
-
-
-@pytest.mark.parametrize(
-    "text", ["a", "é", "\u2028", "\u2029", "\x85", "🙂\u2028x", "\r\n\x0b\x1c"]
-)
-def test_no_reader_finds_a_line_end_in_a_text(text: str) -> None:
-    encoded = sse.json_text(text)
-    assert len(encoded.decode().splitlines()) == 1
-    assert msgspec.json.decode(encoded) == text
 
 
 def test_the_answers_in_one_piece() -> None:
@@ -205,11 +144,3 @@ def test_the_answers_in_one_piece() -> None:
         "finish_reason": "stop",
     }
     assert completion_answer(HEAD, choices, 1)["usage"]["prompt_tokens"] == 6
-
-
-def test_a_silence_tells_how_the_model_comes() -> None:
-    loading = Loading(
-        request_id="r", model="m", state=ModelState.LOADING, position=2, progress=0.25
-    )
-    assert sse.ping(None) == sse.PING
-    assert sse.ping(loading) == b": loading m, 2 before it, 25% read\n\n"

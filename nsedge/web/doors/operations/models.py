@@ -3,41 +3,81 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 from aiohttp import web
+from msgspec import Meta
 
 from nsedge.api import LoadWish
 from nsedge.api.models import keep_alive_of
 from nsedge.errors import InvalidParameter, NsedgeError
 from nsedge.security.keyring import Scope
-from nsedge.web import http_guard, schema
 from nsedge.web.access import needs
-from nsedge.web.answers import ANSWERING, json_answer
-from nsedge.web.openai import priority_of
+from nsedge.web.answering import ANSWERING
+from nsedge.web.bodies import Integer, ModelName, json_answer, read_json
+from nsedge.web.request_fields import priority_of
+
+
+class LoadBody(msgspec.Struct, kw_only=True):
+    """`POST /api/models/load`."""
+
+    model: ModelName
+    priority: str | Integer | None = None
+    keep_alive: str | float | None = None
+    pin: bool | None = None
+    exclusive: bool = False
+    wait: bool = True
+
+
+class PreloadBody(msgspec.Struct, kw_only=True):
+    """`POST /api/models/preload`."""
+
+    models: Annotated[list[ModelName], Meta(min_length=1, max_length=64)]
+    priority: str | Integer | None = None
+
+
+class UnloadBody(msgspec.Struct, kw_only=True):
+    """`POST /api/models/unload`: one model, or all."""
+
+    model: ModelName | None = None
+    all: bool = False
+    drain_s: float | None = None
+
+
+class ReloadBody(msgspec.Struct, kw_only=True):
+    """`POST /api/models/reload`."""
+
+    model: ModelName
+
+
+class AliasBody(msgspec.Struct, kw_only=True):
+    """`POST /api/models/alias`; without a model the alias is taken away."""
+
+    alias: ModelName
+    model: ModelName | None = None
 
 
 @needs(Scope.READ)
-async def list_models(request: web.Request) -> web.Response:
+async def list_models(http: web.Request) -> web.Response:
     """`GET /api/models`: every model with its state and what it holds."""
-    answering = request.app[ANSWERING]
+    answering = http.app[ANSWERING]
     stats = await answering.ask(answering.service.stats())
     models = await answering.ask(answering.service.models())
     return json_answer({"models": models, "residency": stats.residency})
 
 
 @needs(Scope.READ)
-async def usage(request: web.Request) -> web.Response:
+async def usage(http: web.Request) -> web.Response:
     """`GET /api/models/usage`: how models have been used, and which are worth loading."""
-    answering = request.app[ANSWERING]
+    answering = http.app[ANSWERING]
     return json_answer(_plain(await answering.ask(answering.service.usage())))
 
 
 @needs(Scope.MANAGE)
-async def load(request: web.Request) -> web.Response:
+async def load(http: web.Request) -> web.Response:
     """`POST /api/models/load`: answers when the model is ready, or with `wait: false` at once."""
-    body = await _body(request, schema.LoadBody)
+    body = await read_json(http, LoadBody)
     wish = LoadWish(
         model=body.model,
         priority=priority_of(body.priority),
@@ -47,15 +87,15 @@ async def load(request: web.Request) -> web.Response:
         wait=body.wait,
     )
     # A load takes as long as it takes: no limit of the shim's own.
-    return json_answer(_plain(await request.app[ANSWERING].service.load(wish)))
+    return json_answer(_plain(await http.app[ANSWERING].service.load(wish)))
 
 
 @needs(Scope.MANAGE)
-async def preload(request: web.Request) -> web.Response:
+async def preload(http: web.Request) -> web.Response:
     """`POST /api/models/preload`: several, each with its own result."""
-    body = await _body(request, schema.PreloadBody)
+    body = await read_json(http, PreloadBody)
     priority = priority_of(body.priority)
-    service = request.app[ANSWERING].service
+    service = http.app[ANSWERING].service
 
     async def one(name: str) -> dict[str, Any]:
         try:
@@ -69,27 +109,27 @@ async def preload(request: web.Request) -> web.Response:
 
 
 @needs(Scope.MANAGE)
-async def unload(request: web.Request) -> web.Response:
+async def unload(http: web.Request) -> web.Response:
     """`POST /api/models/unload`: one model, or all; answers when they have left."""
-    body = await _body(request, schema.UnloadBody)
+    body = await read_json(http, UnloadBody)
     if (body.model is None) != body.all:
         raise InvalidParameter("name a model, or say all: true", param="model")
-    gone = await request.app[ANSWERING].service.unload(body.model, drain_s=body.drain_s)
+    gone = await http.app[ANSWERING].service.unload(body.model, drain_s=body.drain_s)
     return json_answer({"unloaded": [model.name for model in gone]})
 
 
 @needs(Scope.MANAGE)
-async def reload(request: web.Request) -> web.Response:
+async def reload(http: web.Request) -> web.Response:
     """`POST /api/models/reload`: reads a bundle anew; what runs ends on the old one."""
-    body = await _body(request, schema.ReloadBody)
-    return json_answer({"model": await request.app[ANSWERING].service.reload(body.model)})
+    body = await read_json(http, ReloadBody)
+    return json_answer({"model": await http.app[ANSWERING].service.reload(body.model)})
 
 
 @needs(Scope.MANAGE)
-async def alias(request: web.Request) -> web.Response:
+async def alias(http: web.Request) -> web.Response:
     """`POST /api/models/alias`: a further name for a model, kept over restarts."""
-    body = await _body(request, schema.AliasBody)
-    named = await request.app[ANSWERING].service.alias(body.alias, body.model)
+    body = await read_json(http, AliasBody)
+    named = await http.app[ANSWERING].service.alias(body.alias, body.model)
     return json_answer({"alias": body.alias, "model": None if named is None else named.name})
 
 
@@ -102,10 +142,6 @@ ROUTES = (
     web.post("/api/models/reload", reload),
     web.post("/api/models/alias", alias),
 )
-
-
-async def _body(request: web.Request, kind: type[schema.Body]) -> schema.Body:
-    return schema.decode(await http_guard.read_json(request, request.app[ANSWERING].limits), kind)
 
 
 def _plain(value: object) -> dict[str, Any]:

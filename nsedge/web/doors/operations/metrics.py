@@ -23,7 +23,7 @@ from nsedge.api import (
     Stats,
 )
 from nsedge.version import VERSION
-from nsedge.web.exposition import Page
+from nsedge.web.doors.operations.exposition import Page
 from nsedge.web.traffic import Traffic
 
 _LAG = ("nsedge_event_loop_lag_seconds", "How late the event loop of a process came round.")

@@ -20,7 +20,9 @@ from nsedge.api import (
     TextPrompt,
 )
 from nsedge.errors import BadMessage, EmptyPrompt, InvalidParameter, MessageTooLarge, NsedgeError
-from nsedge.web import openai, schema
+from nsedge.web.bodies import decode
+from nsedge.web.doors.openai.bodies import ChatBody, CompletionBody
+from nsedge.web.doors.openai.requests import chat_requests, completion_requests
 from nsedge.web.limits import WebLimits
 
 LIMITS = WebLimits(max_messages=4, max_prompt_chars=100, max_choices=4)
@@ -29,12 +31,12 @@ USER = {"role": "user", "content": "Hi"}
 
 def chat(**fields: Any) -> tuple[Request, ...]:
     raw = msgspec.json.encode({"model": "m", "messages": [USER]} | fields)
-    return openai.chat_requests(schema.decode(raw, schema.ChatBody), "r", LIMITS)
+    return chat_requests(decode(raw, ChatBody), "r", LIMITS)
 
 
 def completion(**fields: Any) -> tuple[Request, ...]:
     raw = msgspec.json.encode({"model": "m", "prompt": "Hi"} | fields)
-    return openai.completion_requests(schema.decode(raw, schema.CompletionBody), "r", LIMITS)
+    return completion_requests(decode(raw, CompletionBody), "r", LIMITS)
 
 
 def test_a_bare_chat_leaves_every_choice_to_the_bundle() -> None:
@@ -114,7 +116,7 @@ def test_every_sampling_field_is_taken_over() -> None:
 
 
 def test_null_is_absent() -> None:
-    fields = set(schema.ChatBody.__struct_fields__) - {"model", "messages"}
+    fields = set(ChatBody.__struct_fields__) - {"model", "messages"}
     assert chat(**dict.fromkeys(fields)) == chat()
 
 
@@ -274,13 +276,13 @@ def test_values_that_change_nothing_are_let_through() -> None:
 )
 def test_what_is_not_usable_json_is_a_bad_message(raw: bytes) -> None:
     with pytest.raises(BadMessage) as caught:
-        schema.decode(raw, schema.ChatBody)
+        decode(raw, ChatBody)
     assert caught.value.message.startswith("the body ")
 
 
 def test_a_missing_field_is_named() -> None:
     with pytest.raises(InvalidParameter, match="messages is missing") as caught:
-        schema.decode(b'{"model": "m"}', schema.ChatBody)
+        decode(b'{"model": "m"}', ChatBody)
     assert caught.value.param == "messages"
 
 
@@ -293,7 +295,7 @@ JSON = st.recursive(
 
 @settings(max_examples=150, deadline=None)
 @given(
-    fields=st.dictionaries(st.sampled_from(sorted(schema.ChatBody.__struct_fields__)), JSON),
+    fields=st.dictionaries(st.sampled_from(sorted(ChatBody.__struct_fields__)), JSON),
     route=st.sampled_from([chat, completion]),
 )
 def test_whatever_a_body_holds_it_is_taken_or_refused(fields: dict[str, Any], route: Any) -> None:

@@ -20,7 +20,7 @@ from tests.fakes import MODEL, FakeService
 from tests.unit.sample_stats import MIB, Busy
 from tests.web_server import Shim, answered, ask, served
 
-DOCS = Path(__file__).parents[3] / "docs"
+DOCS = Path(__file__).parents[5] / "docs"
 CHAT = {"model": MODEL, "messages": [{"role": "user", "content": "one two"}]}
 TRACE = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 

@@ -1,0 +1,108 @@
+"""Bodies: how they are read, held to their types, and answered in JSON. Unknown fields are
+ignored."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from typing import Annotated, Any, TypeVar
+
+import msgspec
+from aiohttp import web
+from msgspec import Meta
+
+from nsedge.errors import BadMessage, InvalidParameter, MessageTooLarge, NsedgeError
+from nsedge.web import http_guard
+from nsedge.web.answering import ANSWERING
+from nsedge.web.door import DOORS, JSON
+from nsedge.web.errors import Refusal, Refused
+
+Integer = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
+TokenId = Annotated[int, Meta(ge=0, le=2**31 - 1)]
+ModelName = Annotated[str, Meta(min_length=1, max_length=256)]
+
+
+Body = TypeVar("Body", bound=msgspec.Struct)
+
+
+async def read(http: web.Request) -> bytes:
+    """The body of a request, in a content type that its door reads.
+
+    Raises:
+        Refused: another content type, one that a page of a foreign origin can send unasked, or a
+            body that does not arrive in body_timeout_s.
+        MessageTooLarge, BadMessage: a body beyond max_body_bytes, or broken off.
+    """
+    limits = http.app[ANSWERING].limits
+    types = http.app[DOORS].of(http.path).body_types
+    if http.content_type not in types or "Content-Type" not in http.headers:
+        raise _wrong_type(f"the content type must be {' or '.join(types)}")
+    if http.headers.get("Content-Encoding", "identity") != "identity":
+        raise _wrong_type("compressed bodies are not supported")
+    if http.content_type != JSON:
+        http_guard.refuse_foreign_origin(http, limits)
+    too_large = MessageTooLarge(f"the body is beyond the limit of {limits.max_body_bytes} bytes")
+    if (http.content_length or 0) > limits.max_body_bytes:
+        raise too_large
+    try:
+        async with asyncio.timeout(limits.body_timeout_s):
+            return await http.read()
+    except TimeoutError as error:
+        message = f"the body did not arrive within {limits.body_timeout_s:g} s"
+        raise Refused(Refusal(code="request_timeout", message=message)) from error
+    except web.HTTPRequestEntityTooLarge as error:
+        raise too_large from error
+    except web.RequestPayloadError as error:
+        raise BadMessage(f"the body cannot be read: {error}") from error
+
+
+async def read_json(http: web.Request, kind: type[Body]) -> Body:
+    """The JSON body of a request. Raises as `read` and `decode`."""
+    return decode(await read(http), kind)
+
+
+def json_answer(body: dict[str, Any], status: int = 200) -> web.Response:
+    """`body` as JSON; numbers without end are null."""
+    return web.Response(status=status, body=msgspec.json.encode(body), content_type=JSON)
+
+
+def text_of(raw: bytes) -> str:
+    """A body as text.
+
+    Raises:
+        BadMessage: where it is not UTF-8.
+    """
+    try:
+        return raw.decode()
+    except UnicodeDecodeError as error:
+        raise BadMessage(f"the body is not UTF-8: {error.reason} at {error.start}") from error
+
+
+def decode(raw: bytes, kind: type[Body]) -> Body:
+    """A JSON body as `kind`.
+
+    Raises:
+        BadMessage: where it is not JSON in UTF-8, or is nested without measure.
+        InvalidParameter: where a field is missing or ill-typed; `param` names it.
+    """
+    try:
+        return msgspec.json.decode(text_of(raw), type=kind)
+    except msgspec.ValidationError as error:
+        raise _misfit(str(error)) from error
+    except msgspec.DecodeError as error:
+        raise BadMessage(f"the body is not JSON: {error}") from error
+    except RecursionError as error:
+        raise BadMessage("the body is not usable: its JSON is nested too deep") from error
+
+
+def _misfit(complaint: str) -> NsedgeError:
+    what, _, where = complaint.partition(" - at ")
+    if path := re.search(r"\$\.?([^`]*)", where):
+        return InvalidParameter(f"{path[1]}: {what}", param=path[1] or None)
+    if missing := re.search(r"required field `(\w+)`", what):
+        return InvalidParameter(f"{missing[1]} is missing", param=missing[1])
+    return BadMessage(f"the body does not fit: {what}")
+
+
+def _wrong_type(message: str) -> Refused:
+    return Refused(Refusal(code="unsupported_media_type", message=message))

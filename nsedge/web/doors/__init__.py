@@ -1,0 +1,12 @@
+"""The doors that the shim has: a new one is a module here, and a line in `ALL`."""
+
+from __future__ import annotations
+
+from nsedge.web.door import Door
+from nsedge.web.doors import generate, openai, operations
+
+ALL: tuple[Door, ...] = (
+    openai.DOOR,
+    generate.DOOR,
+    operations.DOOR,
+)

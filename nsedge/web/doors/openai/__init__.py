@@ -1,0 +1,117 @@
+"""The OpenAI door: chat and text completions and the list of models, to the letter."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+from aiohttp import web
+
+from nsedge.api import Request
+from nsedge.security.keyring import Scope
+from nsedge.web.access import needs
+from nsedge.web.answering import ANSWERING
+from nsedge.web.bodies import json_answer, read_json
+from nsedge.web.choices import Choice
+from nsedge.web.door import Door
+from nsedge.web.doors.openai.answers import Head, chat_answer, completion_answer, model_object
+from nsedge.web.doors.openai.bodies import ChatBody, CompletionBody, OpenAiBody
+from nsedge.web.doors.openai.errors import error_body
+from nsedge.web.doors.openai.requests import chat_requests, completion_requests
+from nsedge.web.doors.openai.stream import ChatStream, CompletionStream, OpenAiStream
+from nsedge.web.limits import WebLimits
+
+AnyBody = TypeVar("AnyBody", bound=OpenAiBody)
+
+
+@needs(Scope.READ)
+async def list_models(http: web.Request) -> web.Response:
+    """`GET /v1/models`."""
+    answering = http.app[ANSWERING]
+    served = await answering.ask(answering.service.models())
+    return json_answer({"object": "list", "data": [model_object(one) for one in served]})
+
+
+@needs(Scope.READ)
+async def show_model(http: web.Request) -> web.Response:
+    """`GET /v1/models/{name}`."""
+    return json_answer(model_object(await http.app[ANSWERING].model(http.match_info["name"])))
+
+
+@needs(Scope.INFER)
+async def chat_completions(http: web.Request) -> web.StreamResponse:
+    """`POST /v1/chat/completions`."""
+    return await _complete(http, _CHAT)
+
+
+@needs(Scope.INFER)
+async def completions(http: web.Request) -> web.StreamResponse:
+    """`POST /v1/completions`."""
+    return await _complete(http, _COMPLETION)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Shape(Generic[AnyBody]):
+    """What tells one route that completes from the other."""
+
+    id_prefix: str
+    body: type[AnyBody]
+    requests: Callable[[AnyBody, str, WebLimits], tuple[Request, ...]]
+    stream: type[OpenAiStream]
+    whole: Callable[[Head, Sequence[Choice], int], dict[str, Any]]
+
+
+_CHAT = _Shape(
+    id_prefix="chatcmpl",
+    body=ChatBody,
+    requests=chat_requests,
+    stream=ChatStream,
+    whole=chat_answer,
+)
+_COMPLETION = _Shape(
+    id_prefix="cmpl",
+    body=CompletionBody,
+    requests=completion_requests,
+    stream=CompletionStream,
+    whole=completion_answer,
+)
+
+
+async def _complete(http: web.Request, shape: _Shape[AnyBody]) -> web.StreamResponse:
+    answering = http.app[ANSWERING]
+    body = await read_json(http, shape.body)
+    with answering.label(http) as label:
+        requests = shape.requests(body, label, answering.limits)
+        per_prompt = 1 if body.n is None else body.n
+        head = Head(
+            id=f"{shape.id_prefix}-{secrets.token_hex(16)}",
+            created=int(time.time()),
+            model=body.model,
+        )
+        if not body.stream:
+            choices = await answering.whole(http, requests)
+            return json_answer(shape.whole(head, choices, per_prompt))
+        encoder = shape.stream(
+            head, choices=len(requests), per_prompt=per_prompt, usage=_wants_usage(body)
+        )
+        return await answering.stream(http, requests, encoder)
+
+
+def _wants_usage(body: OpenAiBody) -> bool:
+    return body.stream_options is not None and bool(body.stream_options.include_usage)
+
+
+DOOR = Door(
+    name="openai",
+    prefixes=("/v1",),
+    routes=(
+        web.get("/v1/models", list_models),
+        web.get("/v1/models/{name}", show_model),
+        web.post("/v1/chat/completions", chat_completions),
+        web.post("/v1/completions", completions),
+    ),
+    error_body=error_body,
+)

@@ -1,0 +1,103 @@
+"""OpenAI's streams: chunks as server-sent events, to the letter; pure."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from nsedge.api import Finished
+from nsedge.web.answer_stream import AnswerStream, json_text
+from nsedge.web.doors.openai.answers import Head
+from nsedge.web.doors.openai.errors import error_body
+from nsedge.web.errors import Refusal
+from nsedge.web.framing import SSE
+from nsedge.web.usage import clipped, usage
+
+DONE = SSE.record(b"[DONE]")
+_MARK = "\x00"
+_encode = msgspec.json.Encoder().encode
+
+
+class OpenAiStream(AnswerStream):
+    """What the streams of both OpenAI routes share.
+
+    per_prompt: choices a prompt, for the usage, which comes in a chunk of its own where asked for.
+    """
+
+    object: str
+
+    def __init__(self, head: Head, *, choices: int, per_prompt: int, usage: bool) -> None:
+        super().__init__(choices)
+        self._head = head
+        self._per_prompt = per_prompt
+        self._usage = usage
+        self._frames = [
+            self._chunk([self._choice(index, _MARK)]).rpartition(_encode(_MARK))
+            for index in range(choices)
+        ]
+
+    def error(self, refusal: Refusal) -> bytes:
+        return SSE.record(error_body(refusal))
+
+    def _piece(self, index: int, text: str) -> bytes:
+        before, _, after = self._frames[index]
+        return before + json_text(text) + after
+
+    def _tail(self, finished: Sequence[Finished]) -> bytes:
+        if not self._usage:
+            return DONE
+        return self._chunk([], usage(finished, self._per_prompt)) + DONE
+
+    def _chunk(self, choices: list[dict[str, Any]], totals: dict[str, int] | None = None) -> bytes:
+        chunk: dict[str, Any] = {
+            "id": self._head.id,
+            "object": self.object,
+            "created": self._head.created,
+            "model": self._head.model,
+            "choices": choices,
+        }
+        if self._usage:
+            chunk["usage"] = totals
+        return SSE.record(_encode(chunk))
+
+    @abstractmethod
+    def _choice(self, index: int, text: str) -> dict[str, Any]:
+        """A choice that carries `text`."""
+
+
+class ChatStream(OpenAiStream):
+    """`chat.completion.chunk`s."""
+
+    object = "chat.completion.chunk"
+
+    def _opening(self, index: int) -> bytes:
+        return self._chunk([_chat_choice(index, {"role": "assistant", "content": ""})])
+
+    def _choice(self, index: int, text: str) -> dict[str, Any]:
+        return _chat_choice(index, {"content": text})
+
+    def _closing(self, index: int, event: Finished) -> bytes:
+        choice = _chat_choice(index, {})
+        choice["finish_reason"] = event.reason.value
+        return self._chunk([choice | clipped(event)])
+
+
+class CompletionStream(OpenAiStream):
+    """`text_completion` chunks."""
+
+    object = "text_completion"
+
+    def _choice(self, index: int, text: str) -> dict[str, Any]:
+        return {"text": text, "index": index, "logprobs": None, "finish_reason": None}
+
+    def _closing(self, index: int, event: Finished) -> bytes:
+        choice = self._choice(index, "")
+        choice["finish_reason"] = event.reason.value
+        return self._chunk([choice | clipped(event)])
+
+
+def _chat_choice(index: int, delta: dict[str, str]) -> dict[str, Any]:
+    return {"index": index, "delta": delta, "logprobs": None, "finish_reason": None}

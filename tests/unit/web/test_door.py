@@ -1,0 +1,207 @@
+"""Doors side by side, and one of this test's own: POST a text, read its answer as lines of text."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from aiohttp import web
+
+from nsedge.api import Finished, Request
+from nsedge.errors import EngineFailure, QueueFull
+from nsedge.security import keyring
+from nsedge.security.keyring import ApiKey, KeyRing, Scope
+from nsedge.security.watched_file import WatchedFile
+from nsedge.web import doors
+from nsedge.web.access import needs
+from nsedge.web.answer_stream import AnswerStream
+from nsedge.web.answering import ANSWERING
+from nsedge.web.bodies import read, text_of
+from nsedge.web.door import Door, Doors
+from nsedge.web.errors import Refusal, plain_error
+from nsedge.web.framing import Framing
+from nsedge.web.limits import WebLimits
+from nsedge.web.request_fields import spoken
+from tests.fakes import FakeService
+from tests.web_server import Connection, PuppetService, Shim, answered, served
+
+TEXT = {"content_type": "text/plain"}
+
+
+def line_of(refusal: Refusal) -> bytes:
+    return f"{refusal.code}: {refusal.message}\n".encode()
+
+
+class LineStream(AnswerStream):
+    framing = Framing(content_type="text/plain; charset=utf-8")
+
+    def error(self, refusal: Refusal) -> bytes:
+        return b"\n" + line_of(refusal)
+
+    def _piece(self, index: int, text: str) -> bytes:
+        return text.encode()
+
+    def _closing(self, index: int, event: Finished) -> bytes:
+        return b"\n"
+
+
+@needs(Scope.INFER)
+async def answer_in_lines(http: web.Request) -> web.StreamResponse:
+    answering = http.app[ANSWERING]
+    with answering.label(http) as label:
+        text, model = text_of(await read(http)), await answering.model(None)
+        wanted = Request(request_id=label, model=model.name, prompt=spoken(text, model))
+        return await answering.stream(http, [wanted], LineStream(1))
+
+
+LINES = Door(
+    name="lines",
+    prefixes=("/lines",),
+    routes=(web.post("/lines", answer_in_lines),),
+    body_types=("text/plain",),
+    error_body=line_of,
+    error_type="text/plain",
+)
+WITH_LINES = (*doors.ALL, LINES)
+
+
+def test_a_text_is_answered_in_lines() -> None:
+    answer = answered("POST", "/lines", raw=b"one two\nthree", through=WITH_LINES, **TEXT)
+    assert (answer.status, answer.body) == (200, b"one two\nthree\n")
+    assert answer.headers["content-type"] == "text/plain; charset=utf-8"
+    assert answer.headers["x-request-id"]
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "raw", "headers", "status", "line"),
+    [
+        ("GET", "/lines", b"", {}, 405, "method_not_allowed: Method Not Allowed: GET /lines"),
+        ("POST", "/lines/x", b"", {}, 404, "unknown_route: Not Found: POST /lines/x"),
+        ("POST", "/lines", b"x" * 99, TEXT, 413, "message_too_large: the body is beyond"),
+        ("POST", "/lines", b"x", {}, 415, "unsupported_media_type: the content type must be text"),
+        ("POST", "/lines", b"\xff", TEXT, 400, "bad_message: the body is not UTF-8"),
+        ("POST", "/lines", b"x", TEXT | {"host": "evil.example"}, 403, "host_not_allowed: "),
+        ("POST", "/lines", b"x", TEXT | {"expect": "magic"}, 400, "invalid_request: only Expect"),
+    ],
+)
+def test_what_goes_wrong_is_told_in_the_doors_own_shape(
+    method: str, path: str, raw: bytes, headers: dict[str, str], status: int, line: str
+) -> None:
+    limits = WebLimits(max_body_bytes=64)
+    answer = answered(method, path, raw=raw, limits=limits, through=WITH_LINES, **headers)
+    assert answer.status == status
+    assert answer.body.decode().startswith(line)
+    assert answer.body.endswith(b"\n")
+    assert answer.headers["content-type"].startswith("text/plain")
+
+
+def test_keys_and_rates_hold_at_every_door(tmp_path: Path) -> None:
+    key = ApiKey(
+        name="k", sha256=keyring.digest_of("k"), scopes=(Scope.INFER,), requests_per_minute=1
+    )
+    keyring.write(tmp_path / "keys.json", KeyRing(api=(key,)))
+    keys = WatchedFile(tmp_path / "keys.json", keyring.read)
+    seen: list[tuple[int, bytes]] = []
+
+    async def test(shim: Shim) -> None:
+        connection = await Connection.open(shim.port)
+        for bearer in ("", "Bearer k", "Bearer k"):
+            connection.say("POST", "/lines", raw=b"x", authorization=bearer, **TEXT)
+            answer = await connection.answer()
+            seen.append((answer.status, answer.body.partition(b":")[0]))
+            if answer.headers.get("connection") == "close":
+                connection = await Connection.open(shim.port)
+        await connection.close()
+
+    served(test, keys=keys, through=WITH_LINES)
+    assert seen == [(401, b"invalid_api_key"), (200, b"x\n"), (429, b"rate_limited")]
+
+
+@pytest.mark.parametrize(
+    ("origin", "status"),
+    [("", 200), ("http://127.0.0.1", 200), ("http://a.example", 200), ("http://b.example", 403)],
+)
+def test_a_page_cannot_send_unasked_what_is_not_json(origin: str, status: int) -> None:
+    limits = WebLimits(cors_origins=("http://a.example",))
+    said = TEXT | {"origin": origin}
+    answer = answered("POST", "/lines", raw=b"x", limits=limits, through=WITH_LINES, **said)
+    assert answer.status == status
+    assert answer.body.startswith(b"origin_not_allowed: " if status == 403 else b"x\n")
+
+
+async def silence(shim: Shim, service: PuppetService) -> None:
+    """Two keep-alives of a stream that can have them: so long has everything else been silent."""
+    connection = await Connection.open(shim.port)
+    connection.say("POST", "/api/generate/stream", {"text": "x"})
+    ticket = await service.ticket(len(service.tickets))
+    await connection.head()
+    for _ in range(2):
+        assert await connection.chunk() == b": keep-alive\n\n"
+    ticket.finish()
+    await connection.close()
+
+
+@pytest.mark.parametrize("refused", [True, False])
+def test_without_comments_the_first_event_decides_however_late(refused: bool) -> None:
+    service = PuppetService()
+
+    async def test(shim: Shim) -> None:
+        connection = await Connection.open(shim.port)
+        connection.say("POST", "/lines", raw=b"x", **TEXT)
+        ticket = await service.ticket(len(service.tickets))
+        await silence(shim, service)
+        if refused:
+            ticket.refuse(QueueFull("full"))
+            assert (await connection.answer()).status == 429
+        else:
+            ticket.start()
+            assert (await connection.head())[0] == 200
+            ticket.say("a")
+            assert await connection.chunk() == b"a"
+            ticket.refuse(EngineFailure("broke"))
+            assert await connection.chunk() == b"\nengine_failure: broke\n"
+        await connection.close()
+
+    served(test, service, limits=WebLimits(keepalive_s=0.01), through=WITH_LINES)
+
+
+def door(name: str, *prefixes: str, routes: tuple[str, ...] = ()) -> Door:
+    there = tuple(web.get(path, answer_in_lines) for path in routes)
+    return Door(name=name, prefixes=prefixes, routes=there, error_body=plain_error)
+
+
+def test_a_path_belongs_to_the_door_with_the_longest_prefix() -> None:
+    outer, inner, rest = door("outer", "/a", "/z"), door("inner", "/a/b"), door("rest", "/")
+    found = Doors((outer, rest, inner))
+    belonging = {
+        outer: ["/a", "/a/", "/a/bc", "/z/x"],
+        inner: ["/a/b", "/a/b/c/d"],
+        rest: ["/", "/ab", "/b/a", "*", ""],
+    }
+    for one, paths in belonging.items():
+        assert [found.of(path) for path in paths] == [one] * len(paths)
+    assert Doors((outer, inner)).of("/none") is outer
+
+
+@pytest.mark.parametrize(
+    ("together", "complaint"),
+    [
+        ([], "no door"),
+        ([door("a", "/x"), door("b", "/y", "/x")], "the doors a and b both want /x"),
+        (
+            [door("a", "/x"), door("b", "/x/y", routes=("/x/z",))],
+            "/x/z of the door b is a's path",
+        ),
+    ],
+)
+def test_doors_that_cannot_stand_side_by_side(together: list[Door], complaint: str) -> None:
+    with pytest.raises(ValueError, match=complaint):
+        Doors(together)
+
+
+@pytest.mark.parametrize("one", doors.ALL, ids=lambda one: one.name)
+def test_each_door_can_stand_alone(one: Door) -> None:
+    path = one.routes[0].path.replace("{name}", "none")
+    answer = answered("DELETE", path, service=FakeService(), through=(one,))
+    assert answer.status == 405
+    assert answer.json["error"]
