@@ -19,7 +19,7 @@ JSON = "Content-Type: application/json"
 
 
 def show(lines: Iterable[bytes], began_s: float) -> int:
-    first_s = last_s = None
+    first_s = None
     for line in lines:
         if not line.startswith(b"data: "):
             if line.startswith(b"{"):  # an error came instead of a stream
@@ -31,23 +31,21 @@ def show(lines: Iterable[bytes], began_s: float) -> int:
             print(f"\n{event['error']}", file=sys.stderr)
             return 1
         if event.get("text"):
-            last_s = time.monotonic()
-            first_s = first_s or last_s
+            first_s = first_s or time.monotonic()
             print(event["text"], end="", flush=True)
         if event.get("done"):
-            return tell(event, began_s, first_s, last_s)
+            return tell(event, began_s, first_s)
     print("\nthe stream ended without its last event", file=sys.stderr)
     return 1
 
 
-def tell(end: dict, began_s: float, first_s: float | None, last_s: float | None) -> int:
-    usage = end["usage"]
+def tell(end: dict, began_s: float, first_s: float | None) -> int:
+    usage, decode_s = end["usage"], end["timings"]["decode_s"]
     figures = [f"{usage['prompt_tokens']} + {usage['completion_tokens']} tokens"]
-    if first_s is not None and last_s is not None:
+    if first_s is not None:
         figures.append(f"first token {(first_s - began_s) * 1e3:.0f} ms")
-        if last_s > first_s:
-            rate = (usage["completion_tokens"] - 1) / (last_s - first_s)
-            figures.append(f"{rate:.1f} tokens/s")
+    if decode_s > 0:
+        figures.append(f"{(usage['completion_tokens'] - 1) / decode_s:.1f} tokens/s")
     print("\n" + " · ".join([*figures, end["reason"]]), flush=True)
     return 0
 

@@ -9,7 +9,9 @@ from collections.abc import Sequence
 
 from exporters.cache import Cache, cache_root
 from exporters.commands import (
+    CLOSED_OUTPUT,
     FAILURE,
+    USAGE,
     adapter,
     dataset,
     deploy,
@@ -28,6 +30,7 @@ from exporters.commands import (
 from exporters.errors import ExportError
 from exporters.progress import Progress
 from nsedge.errors import NsedgeError
+from nsedge.process import console
 from nsedge.version import VERSION
 
 COMMANDS = (
@@ -51,25 +54,49 @@ COMMANDS = (
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The command. 0 is success, 1 a failure told in one line, 2 a wrong call."""
-    arguments = _parser().parse_args(argv)
-    progress = Progress(sys.stderr)
-    cache = Cache(cache_root(), progress)
+    console.prepare()
+    try:
+        arguments = _parser().parse_args(_texts(argv))
+    except SystemExit as end:  # help, or a wrong call: told already
+        sys.exit(_said([], status=int(end.code or 0)))
+    cache = Cache(cache_root(), Progress(sys.stderr))
     try:
         result, lines, status = arguments.run(arguments, cache)
-    except (ExportError, NsedgeError, OSError) as error:
+    except (ExportError, NsedgeError, OSError, UnicodeError) as error:
         return _fail(str(error), as_json=arguments.json)
     except KeyboardInterrupt:
         return _fail("interrupted; finished stages are kept", as_json=arguments.json)
-    print(json.dumps(result) if arguments.json else "\n".join(lines))
-    return int(status)
+    return _said([json.dumps(result)] if arguments.json else lines, status=int(status))
+
+
+def _texts(argv: Sequence[str] | None) -> list[str]:
+    """The arguments as text; what is none ends the command in one line, status 2."""
+    try:
+        return [console.text_of(word) for word in (sys.argv[1:] if argv is None else argv)]
+    except ValueError as error:
+        console.note(f"nsedge-export: an argument is not text: {error}")
+        sys.exit(USAGE)
 
 
 def _fail(message: str, *, as_json: bool) -> int:
     line = " ".join(message.split())
-    if as_json:
-        print(json.dumps({"error": line}))
-    print(f"nsedge-export: {line}", file=sys.stderr)
-    return FAILURE
+    console.note(f"nsedge-export: {line}")
+    return _said([json.dumps({"error": line})] if as_json else [], status=FAILURE)
+
+
+def _said(lines: Sequence[str], *, status: int) -> int:
+    """`status`, once standard output has taken `lines`; what was made stays made if it does not."""
+    try:
+        if lines:
+            console.say(*lines)
+        console.write("")
+    except BrokenPipeError:
+        status = CLOSED_OUTPUT
+    except console.OutputLost as error:
+        console.note(f"nsedge-export: {error}")
+        status = status or FAILURE
+    console.settle()
+    return status
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from typing import TextIO
+from contextlib import contextmanager, suppress
+from typing import Any, TextIO, cast
 
 from tqdm import tqdm
 
@@ -23,7 +23,7 @@ class Progress:
         beat_s: float = BEAT_S,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._stream = stream
+        self._stream = None if stream is None else cast(TextIO, _Heedless(stream))
         self._beat_s = beat_s
         self._clock = clock
 
@@ -69,3 +69,22 @@ class Progress:
     def _beat(self, text: str, start_s: float, done: threading.Event) -> None:
         while not done.wait(self._beat_s):
             self.note(f"{text}: {self._clock() - start_s:.0f} s so far")
+
+
+class _Heedless:
+    """A stream that may lose its reader: the work goes on."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        with suppress(OSError):
+            self._stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with suppress(OSError):
+            self._stream.flush()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)

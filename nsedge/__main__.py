@@ -7,10 +7,12 @@ from collections.abc import Sequence
 
 from nsedge.cli import arguments, commands, exits, starting
 from nsedge.config import reader as config
+from nsedge.process import console
 
 
 def main(words: Sequence[str] | None = None) -> int:
     """Run one command; `words` are the arguments, the process's own by default."""
+    console.prepare()
     said = arguments.parse(sys.argv[1:] if words is None else words)
 
     def command() -> int:

@@ -33,7 +33,7 @@ from nsedge.api import (
     UsageReport,
     is_terminal,
 )
-from nsedge.api.models import check_drain
+from nsedge.api.models import check_alias, check_drain
 from nsedge.errors import (
     DeadlineExceeded,
     EmptyPrompt,
@@ -181,6 +181,7 @@ class FakeService:
         return (await self.load(LoadWish(model=model))).model
 
     async def alias(self, alias: str, model: str | None) -> ModelInfo | None:
+        check_alias(alias)
         if model not in (None, MODEL):
             raise UnknownModel(f"no model {model!r} here", param="model")
         self.aliases.discard(alias)

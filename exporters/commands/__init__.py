@@ -16,3 +16,6 @@ Run = Callable[[argparse.Namespace, Cache], Answer]
 
 SUCCESS = 0
 FAILURE = 1
+USAGE = 2
+CLOSED_OUTPUT = 141
+"""The reader of standard output went away: 128 and SIGPIPE."""

@@ -11,11 +11,14 @@ from dataclasses import dataclass
 
 from nsedge.api.priority import Priority
 from nsedge.errors import InvalidParameter
+from nsedge.printable import is_printable
 from nsedge.telemetry.histogram import Histogram
 
 FOREVER_S = math.inf
 """A keep-alive that never ends."""
 MAX_DRAIN_S = 1e9
+MAX_NAME = 256
+"""Characters of a model's name."""
 
 
 class ModelState(enum.StrEnum):
@@ -251,6 +254,18 @@ def check_keep_alive(seconds: float | None) -> None:
         raise InvalidParameter(
             f"keep_alive_s must be at least 0, or infinite, not {seconds}", param="keep_alive_s"
         )
+
+
+def check_alias(alias: str) -> None:
+    """Refuse a further name of a model that is none.
+
+    Raises:
+        InvalidParameter: it is empty, too long, or would not be read as it is written.
+    """
+    if not 1 <= len(alias) <= MAX_NAME:
+        raise InvalidParameter(f"an alias has 1 to {MAX_NAME} characters", param="alias")
+    if not is_printable(alias):
+        raise InvalidParameter(f"an alias has no control characters: {alias!a}", param="alias")
 
 
 def check_drain(seconds: float | None) -> None:

@@ -7,6 +7,7 @@ import argparse
 from nsedge.cli import output
 from nsedge.config.reader import Loaded
 from nsedge.ipc import reach
+from nsedge.process import console
 
 
 def run(loaded: Loaded, options: argparse.Namespace) -> int:
@@ -16,5 +17,5 @@ def run(loaded: Loaded, options: argparse.Namespace) -> int:
     if options.json:
         output.say_json({"alias": options.name, "model": None if named is None else named.name})
     else:
-        print(f"{options.name} -> {'nothing' if named is None else named.name}")
+        console.say(f"{options.name} -> {'nothing' if named is None else named.name}")
     return 0

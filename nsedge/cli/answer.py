@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from dataclasses import dataclass
 
@@ -12,6 +11,7 @@ from nsedge.cli.exits import ExitStatus
 from nsedge.cli.pace import Pace
 from nsedge.errors import ConnectionLost, of_code
 from nsedge.ipc.client import Events
+from nsedge.process import console
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,11 +42,11 @@ def show(events: Events, *, as_json: bool, quiet: bool) -> Answer:
         events.cancel()
         end = stream.until_end()
     if as_json:
-        output.say_json({**output.event_object(end), "seen": stream.pace.figures()})
+        output.say_json({**output.event_object(end), "seen": stream.pace.figures(end)})
     else:
         output.say("" if stream.text.endswith("\n") else "\n")
         if not quiet:
-            print(stream.pace.line(end), file=sys.stderr)
+            console.note(stream.pace.line(end))
     return Answer(text=stream.text, reason=end.reason)
 
 
@@ -82,7 +82,7 @@ class _Stream:
     def _tell_loading(self, event: Loading) -> None:
         if not self._quiet and not self._told_loading:
             before = f", {event.position} before it" if event.position else ""
-            print(f"loading {event.model}{before} ...", file=sys.stderr)
+            console.note(f"loading {event.model}{before} ...")
             self._told_loading = True
 
     def _end_line(self) -> None:

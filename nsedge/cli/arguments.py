@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,9 +11,10 @@ from typing import Any, NoReturn
 
 from nsedge.api import Priority, Sampling
 from nsedge.api.models import keep_alive_of
-from nsedge.cli.exits import ExitStatus
+from nsedge.cli.exits import ExitStatus, guarded
 from nsedge.config.reader import Override
 from nsedge.errors import InvalidParameter
+from nsedge.process import console
 from nsedge.version import VERSION
 
 
@@ -67,7 +69,12 @@ def parse(words: Sequence[str]) -> Invocation:
     Raises:
         SystemExit: status 2 after one line on standard error; 0 after --help or --version.
     """
-    options = _parser().parse_args(words)
+    parser = _parser()
+    try:
+        texts = [console.text_of(word) for word in words]
+    except ValueError as error:
+        parser.error(f"an argument is not text: {error}")
+    options = parser.parse_args(texts)
     options.config = options.config or options.config_first
     options.overrides = (*options.overrides_first, *options.overrides)
     if options.json and options.command in SERVERS:
@@ -116,7 +123,18 @@ class _Parser(argparse.ArgumentParser):
         return options, [word for word in rest[:at] if word.startswith("-")]
 
     def error(self, message: str) -> NoReturn:
-        self.exit(ExitStatus.USAGE, f"{self.prog}: {message}; see {self.prog} --help\n")
+        console.note(f"{self.prog}: {message}; see {self.prog} --help")
+        sys.exit(ExitStatus.USAGE)
+
+    def _print_message(self, message: str, file: Any = None) -> None:
+        """Help and version; argparse itself says nothing where they cannot be written."""
+
+        def write() -> int:
+            console.write(message)
+            return ExitStatus.OK
+
+        if status := guarded(write, as_json=False):
+            sys.exit(status)
 
 
 class _Setting(argparse.Action):

@@ -14,6 +14,7 @@ from nsedge.config.reader import Loaded
 from nsedge.errors import ConnectionLost, NsedgeError, UnknownModel
 from nsedge.ipc import reach
 from nsedge.ipc.client import Client
+from nsedge.process import console
 
 WELCOME = "/exit or Ctrl-D leaves, /reset forgets, Ctrl-C cancels an answer"
 PROMPT = "> "
@@ -28,13 +29,13 @@ def run(loaded: Loaded, options: argparse.Namespace) -> int:
     with reach.to_core(loaded.settings) as client:
         _check_model(client, options.model)
         if sys.stdin.isatty() and not options.json:
-            print(WELCOME, file=sys.stderr)
+            console.note(WELCOME)
         talk = Conversation(client, options, sampling)
         while (line := _read_line()) is not None and line != "/exit":
             if line == "/reset":
                 talk.reset()
             elif line.startswith("/"):
-                print(f"no command {line}: {WELCOME}", file=sys.stderr)
+                console.note(f"no command {line}: {WELCOME}")
             elif line:
                 talk.ask(line)
     return ExitStatus.OK
@@ -52,7 +53,7 @@ class Conversation:
     def reset(self) -> None:
         """Forget everything but the system message."""
         system = self._options.system
-        self.fair_share = [] if system is None else [Message(role=Role.SYSTEM, content=system)]
+        self.messages = [] if system is None else [Message(role=Role.SYSTEM, content=system)]
 
     def ask(self, text: str) -> None:
         """Show the answer to `text`; a turn that failed is not remembered.
@@ -61,11 +62,11 @@ class Conversation:
             ConnectionLost: the core went away.
         """
         options = self._options
-        fair_share = [*self.fair_share, Message(role=Role.USER, content=text)]
+        asked = [*self.messages, Message(role=Role.USER, content=text)]
         try:
             with self._client.chat(
                 options.model,
-                fair_share,
+                asked,
                 sampling=self._sampling,
                 priority=options.priority,
                 deadline_s=options.deadline,
@@ -77,13 +78,13 @@ class Conversation:
         except NsedgeError as error:
             self._tell(error)
         else:
-            self.fair_share = [*fair_share, Message(role=Role.ASSISTANT, content=shown.text)]
+            self.messages = [*asked, Message(role=Role.ASSISTANT, content=shown.text)]
 
     def _tell(self, error: NsedgeError) -> None:
         if self._options.json:
             output.say_json({"error": {"code": error.code, "message": error.message}})
         else:
-            print(f"nsedge: {error.message} (/reset forgets the conversation)", file=sys.stderr)
+            console.note(f"nsedge: {error.message} (/reset forgets the conversation)")
 
 
 def _check_model(client: Client, name: str) -> None:
@@ -93,11 +94,15 @@ def _check_model(client: Client, name: str) -> None:
 
 
 def _read_line() -> str | None:
-    """The next line without its blanks; "" where Ctrl-C threw it away, None at the end."""
+    """The next line without its blanks; "" where Ctrl-C threw it away or it is no text, None at
+    the end."""
     try:
-        return input(PROMPT if sys.stdin.isatty() else "").strip()
+        return console.text_of(input(PROMPT if sys.stdin.isatty() else "")).strip()
     except KeyboardInterrupt:
-        print(file=sys.stderr)
+        console.note("")
+        return ""
+    except ValueError as error:
+        console.note(f"not sent: {error}")
         return ""
     except EOFError:
         return None

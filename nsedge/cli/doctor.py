@@ -27,6 +27,7 @@ from nsedge.config.settings import Settings
 from nsedge.errors import NsedgeError
 from nsedge.ipc import reach
 from nsedge.ipc.curve import KeyPair
+from nsedge.process import console
 from nsedge.runtime.graph.session import available_providers, engine_version, why_not
 from nsedge.runtime.hosting import trust
 from nsedge.runtime.machine.cores import usable_cores
@@ -64,10 +65,10 @@ def run(loaded: Loaded, options: argparse.Namespace) -> int:
         settings = [{"key": key, "value": value, "from": said} for key, value, said in in_force]
         output.say_json({"ok": well, "checks": checks, "settings": settings})
     else:
-        print("\n".join(_line(check) for check in checks))
-        print(f"\nSettings in force (file: {loaded.file or 'none'})")
+        console.say(*(line for check in checks for line in _lines(check)))
+        console.say("", f"Settings in force (file: {loaded.file or 'none'})")
         rows = [(key, _short(value), said) for key, value, said in in_force]
-        print(output.table(("KEY", "VALUE", "FROM"), rows))
+        console.say(*output.table(("KEY", "VALUE", "FROM"), rows))
     return ExitStatus.OK if well else ExitStatus.FAILURE
 
 
@@ -265,9 +266,9 @@ def _short(value: object) -> str:
     return ",".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
 
 
-def _line(check: Check) -> str:
+def _lines(check: Check) -> list[str]:
     line = f"{check.state.value:5}  {check.name:11}  {check.detail}"
-    return line if check.remedy is None else f"{line}\n{'':20}-> {check.remedy}"
+    return [line] if check.remedy is None else [line, f"{'':20}-> {check.remedy}"]
 
 
 def _list(words: Iterator[str] | tuple[str, ...]) -> str:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import enum
-import json
-import os
-import sys
 from collections.abc import Callable
 
+from nsedge.cli import output
 from nsedge.errors import ConfigInvalid, EmptyPrompt, InvalidParameter, NsedgeError, Unavailable
+from nsedge.process import console
 
 
 class ExitStatus(enum.IntEnum):
@@ -39,35 +38,31 @@ def guarded(command: Callable[[], int], *, as_json: bool) -> int:
     """Run `command`; whatever can be foreseen ends in one line and a status."""
     try:
         status = command()
-        sys.stdout.flush()
+        console.write("")
     except NsedgeError as error:
-        _tell(error, as_json=as_json)
-        return status_of(type(error))
+        status = _told(error, as_json=as_json)
     except KeyboardInterrupt:
-        return ExitStatus.INTERRUPTED
+        status = ExitStatus.INTERRUPTED
     except BrokenPipeError:
-        _discard_output()
-        return ExitStatus.CLOSED_OUTPUT
-    except OSError as error:  # standard output on a full disk, a directory that may not be read
-        _tell(NsedgeError(str(error)), as_json=False)
-        _discard_output()
-        return ExitStatus.FAILURE
+        status = ExitStatus.CLOSED_OUTPUT
+    except (console.OutputLost, OSError, UnicodeError) as error:
+        # Standard output on a full disk, a directory that may not be read, a path that the locale
+        # cannot name.
+        console.note(f"nsedge: {error}")
+        status = ExitStatus.FAILURE
+    console.settle()
     return status
 
 
-def _tell(error: NsedgeError, *, as_json: bool) -> None:
-    if not as_json:
-        print(f"nsedge: {error.message}", file=sys.stderr)
-        return
-    told = {"code": error.code, "message": error.message, "retryable": error.retryable}
-    try:
-        print(json.dumps({"error": told}), flush=True)
-    except BrokenPipeError:
-        _discard_output()
+def _told(error: NsedgeError, *, as_json: bool) -> int:
+    status = status_of(type(error))
 
+    def say() -> int:
+        told = {"code": error.code, "message": error.message, "retryable": error.retryable}
+        output.say_json({"error": told})
+        return status
 
-def _discard_output() -> None:
-    """Let the interpreter's last flush go nowhere instead of failing."""
-    void = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(void, sys.stdout.fileno())
-    os.close(void)
+    if as_json:
+        return guarded(say, as_json=False)
+    console.note(f"nsedge: {error.message}")
+    return status

@@ -15,6 +15,7 @@ from nsedge.cli import output
 from nsedge.cli.exits import ExitStatus
 from nsedge.config import reader as config
 from nsedge.errors import ConfigInvalid, NsedgeError
+from nsedge.process import console
 
 PREFIX = "/opt/nsedge"
 """Where the units as they come say that nsedge is."""
@@ -65,9 +66,9 @@ def run(loaded: config.Loaded, options: argparse.Namespace) -> int:
     if options.json:
         output.say_json({"files": [{"path": str(w.path), "state": w.state} for w in written]})
     else:
-        print("\n".join(f"{one.state:9} {one.path}" for one in written))
+        console.say(*(f"{one.state:9} {one.path}" for one in written))
         if live and not options.now:
-            print(f"next: systemctl enable --now {' '.join((*SOCKETS, *SERVICES))}")
+            console.say(f"next: systemctl enable --now {' '.join((*SOCKETS, *SERVICES))}")
     return ExitStatus.OK
 
 

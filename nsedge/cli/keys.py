@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
@@ -17,6 +16,8 @@ from nsedge.config.reader import Loaded
 from nsedge.config.settings import Settings
 from nsedge.errors import InvalidParameter
 from nsedge.ipc.curve import SECRET_SUFFIX, KeyPair, check_key
+from nsedge.process import console
+from nsedge.process.console import note
 from nsedge.runtime.hosting import trust
 from nsedge.security import keyring
 from nsedge.security.keyring import ApiKey, CurveClient, KeyRing, Scope
@@ -52,7 +53,7 @@ def _list(settings: Settings, options: argparse.Namespace) -> None:
             ]
         )
     else:
-        print(output.table(("KIND", "NAME", "SCOPES", "FILE"), entries))
+        console.say(*output.table(("KIND", "NAME", "SCOPES", "FILE"), entries))
 
 
 def _add(settings: Settings, options: argparse.Namespace) -> None:
@@ -72,10 +73,10 @@ def _add(settings: Settings, options: argparse.Namespace) -> None:
     if options.json:
         output.say_json({"name": entry.name, "key": secret, "file": str(path)})
         return
-    print(secret)
-    _hint(f"kept as a hash in {path}: this is the only time the key itself is shown")
+    console.say(secret)
+    note(f"kept as a hash in {path}: this is the only time the key itself is shown")
     if not settings.web.keys:
-        _hint(f"nobody is asked for a key yet: set web.keys = {str(path)!r} for `nsedge web`")
+        note(f"nobody is asked for a key yet: set web.keys = {str(path)!r} for `nsedge web`")
 
 
 def _remove(settings: Settings, options: argparse.Namespace) -> None:
@@ -94,7 +95,7 @@ def _remove(settings: Settings, options: argparse.Namespace) -> None:
     if options.json:
         output.say_json({"name": options.name, "removed_from": sorted(gone)})
     else:
-        print(f"removed {options.name} from {', '.join(sorted(gone))}")
+        console.say(f"removed {options.name} from {', '.join(sorted(gone))}")
 
 
 def _server(settings: Settings, options: argparse.Namespace) -> None:
@@ -104,11 +105,11 @@ def _server(settings: Settings, options: argparse.Namespace) -> None:
     if options.json:
         output.say_json({"public_key": pair.public, "file": str(path)})
         return
-    print(pair.public)
-    _hint(f"the core's public key; clients set client.server_key to it. The pair is in {path}")
+    console.say(pair.public)
+    note(f"the core's public key; clients set client.server_key to it. The pair is in {path}")
     if not said:
         clients = _clients_file(settings)
-        _hint(f"set core.curve_secret = {str(path)!r} and core.curve_clients = {str(clients)!r}")
+        note(f"set core.curve_secret = {str(path)!r} and core.curve_clients = {str(clients)!r}")
 
 
 def _client(settings: Settings, options: argparse.Namespace) -> None:
@@ -126,10 +127,10 @@ def _client(settings: Settings, options: argparse.Namespace) -> None:
         own_file = None if own is None else str(own)
         output.say_json({"name": entry.name, "public_key": public, "file": own_file})
         return
-    print(public)
-    _hint(f"let in by {path}")
+    console.say(public)
+    note(f"let in by {path}")
     if own is not None:
-        _hint(f"the pair is in {own}: move it to the client, and set client.curve_secret to it")
+        note(f"the pair is in {own}: move it to the client, and set client.curve_secret to it")
 
 
 def _signer(settings: Settings, options: argparse.Namespace) -> None:
@@ -138,8 +139,8 @@ def _signer(settings: Settings, options: argparse.Namespace) -> None:
     if options.json:
         output.say_json({"public_key": public, "file": str(path)})
         return
-    print(public)
-    _hint(f"the secret half is in {path}; machines that ask for it set models.signers = [KEY]")
+    console.say(public)
+    note(f"the secret half is in {path}; machines that ask for it set models.signers = [KEY]")
 
 
 def _sign(settings: Settings, options: argparse.Namespace) -> None:
@@ -149,7 +150,7 @@ def _sign(settings: Settings, options: argparse.Namespace) -> None:
     if options.json:
         output.say_json({"file": str(target), "public_key": str(key.public)})
     else:
-        print(target)
+        console.say(target)
 
 
 _ACTIONS: dict[str, Callable[[Settings, argparse.Namespace], None]] = {
@@ -205,7 +206,3 @@ def _checked(entry: Entry) -> Entry:
         return msgspec.convert(msgspec.to_builtins(entry), type(entry))
     except msgspec.ValidationError as error:
         raise InvalidParameter(f"{error}", param="name") from error
-
-
-def _hint(text: str) -> None:
-    print(text, file=sys.stderr)

@@ -9,6 +9,7 @@ from nsedge.cli import output
 from nsedge.cli.models import held_bytes
 from nsedge.config.reader import Loaded
 from nsedge.ipc import reach
+from nsedge.process import console
 
 
 def run(loaded: Loaded, options: argparse.Namespace) -> int:
@@ -27,7 +28,7 @@ def run(loaded: Loaded, options: argparse.Namespace) -> int:
             if options.json:
                 output.say_json(result)
             else:
-                print(_line(result))
+                console.say(_line(result))
     return 0
 
 

@@ -7,6 +7,8 @@ import json
 import logging
 import sys
 
+from nsedge.printable import escaped, escaped_json
+
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 
 
@@ -22,8 +24,12 @@ class TextLines(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         fields = "".join(f" {key}={_word(value)}" for key, value in _fields(record).items())
-        head = f"{_time(record)} {record.levelname} {record.name}: {record.getMessage()}{fields}"
-        return head if not record.exc_info else f"{head}\n{self.formatException(record.exc_info)}"
+        said = escaped(record.getMessage())
+        head = f"{_time(record)} {record.levelname} {record.name}: {said}{fields}"
+        if not record.exc_info:
+            return head
+        trace = self.formatException(record.exc_info).split("\n")
+        return "\n".join([head, *map(escaped, trace)])
 
 
 class JsonLines(logging.Formatter):
@@ -39,14 +45,14 @@ class JsonLines(logging.Formatter):
         }
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
-        return json.dumps(line, default=str, ensure_ascii=False)
+        return escaped_json(json.dumps(line, default=str, ensure_ascii=False))
 
 
 def _word(value: object) -> str:
     """A value on a line of text: what a client chose must not make up fields, or lines."""
     text = str(value)
-    plain = not isinstance(value, str) or (text.isprintable() and " " not in text)
-    return text if plain else json.dumps(text, ensure_ascii=True)
+    one_word = not isinstance(value, str) or " " not in text
+    return text if one_word and text.isprintable() else json.dumps(text, ensure_ascii=True)
 
 
 def _fields(record: logging.LogRecord) -> dict[str, object]:

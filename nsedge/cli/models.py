@@ -8,6 +8,7 @@ from nsedge.api import ModelInfo, ModelMemory
 from nsedge.cli import output
 from nsedge.config.reader import Loaded
 from nsedge.ipc import reach
+from nsedge.process import console
 
 HEADS = (
     "MODEL",
@@ -31,7 +32,7 @@ def run(loaded: Loaded, options: argparse.Namespace) -> int:
     if options.json:
         output.say_json({"models": models})
     else:
-        print(output.table(HEADS, [_row(model) for model in models]))
+        console.say(*output.table(HEADS, [_row(model) for model in models]))
     return 0
 
 

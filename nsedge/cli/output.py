@@ -6,11 +6,12 @@ import json
 import math
 import sys
 from collections.abc import Sequence
-from typing import TextIO
 
 import msgspec
 
 from nsedge.api import Event
+from nsedge.printable import escaped, escaped_json
+from nsedge.process import console
 
 _KEPT_CONTROLS = "\n\t"
 _UNSAFE = {
@@ -20,17 +21,27 @@ _UNSAFE = {
 }
 
 
-def say(text: str, *, to: TextIO | None = None) -> None:
-    """Write a piece of model text at once; a terminal gets no control sequences from a model."""
-    stream = to or sys.stdout
-    stream.write(text.translate(_UNSAFE) if stream.isatty() else text)
-    stream.flush()
+def say(text: str) -> None:
+    """Write a piece of model text at once; a terminal gets no control sequences from a model.
+
+    Raises:
+        OutputLost: it cannot be written.
+        BrokenPipeError: nobody reads any more.
+    """
+    console.write(text.translate(_UNSAFE) if sys.stdout.isatty() else text)
 
 
 def say_json(value: object) -> None:
-    """Write one JSON object a line; dataclasses, enums and structs are told as they are."""
-    plain = msgspec.to_builtins(value)
-    print(json.dumps(_finite(plain), ensure_ascii=False, allow_nan=False), flush=True)
+    """Write one JSON object a line; dataclasses, enums and structs are told as they are.
+
+    Raises:
+        OutputLost: it cannot be written.
+        BrokenPipeError: nobody reads any more.
+    """
+    plain = _finite(msgspec.to_builtins(value))
+    ascii_only = not console.encodes_everything(sys.stdout)
+    line = json.dumps(plain, ensure_ascii=ascii_only, allow_nan=False)
+    console.write(f"{escaped_json(line)}\n")
 
 
 def _finite(value: object) -> object:
@@ -48,19 +59,18 @@ def event_object(event: Event) -> dict[str, object]:
     return {"type": type(event).__name__.lower(), **fields}
 
 
-def table(heads: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
-    """Columns as wide as they must be; numbers to the right."""
-    cells = [[str(cell) for cell in row] for row in rows]
+def table(heads: Sequence[str], rows: Sequence[Sequence[object]]) -> list[str]:
+    """Columns as wide as they must be; numbers to the right. What others chose stays in its row."""
+    cells = [[escaped(str(cell)) for cell in row] for row in rows]
     widths = [max(map(len, column)) for column in zip(heads, *cells, strict=True)]
     numeric = [all(isinstance(row[at], int | float) for row in rows) for at in range(len(heads))]
-    lines = [
+    return [
         "  ".join(
             cell.rjust(width) if right else cell.ljust(width)
             for cell, width, right in zip(line, widths, numeric, strict=True)
         ).rstrip()
         for line in [list(heads), *cells]
     ]
-    return "\n".join(lines)
 
 
 def seconds_text(seconds: float | None) -> str:

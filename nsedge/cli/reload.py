@@ -7,6 +7,7 @@ import argparse
 from nsedge.cli import output
 from nsedge.config.reader import Loaded
 from nsedge.ipc import reach
+from nsedge.process import console
 
 
 def run(loaded: Loaded, options: argparse.Namespace) -> int:
@@ -17,5 +18,5 @@ def run(loaded: Loaded, options: argparse.Namespace) -> int:
             if options.json:
                 output.say_json(model)
             else:
-                print(f"{model.name}: reloaded, {output.seconds_text(model.load_s)}")
+                console.say(f"{model.name}: reloaded, {output.seconds_text(model.load_s)}")
     return 0

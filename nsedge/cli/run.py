@@ -11,6 +11,7 @@ from nsedge.cli.arguments import sampling_of
 from nsedge.config.reader import Loaded
 from nsedge.errors import EmptyPrompt, InvalidParameter
 from nsedge.ipc import reach
+from nsedge.process import console
 
 
 def run(loaded: Loaded, options: argparse.Namespace) -> int:
@@ -29,14 +30,14 @@ def run(loaded: Loaded, options: argparse.Namespace) -> int:
         events = (
             client.generate(options.model, text, **wish)
             if options.raw
-            else client.chat(options.model, fair_share(options.system, text), **wish)
+            else client.chat(options.model, conversation(options.system, text), **wish)
         )
         with events:
             shown = answer.show(events, as_json=options.json, quiet=options.quiet)
     return shown.status
 
 
-def fair_share(system: str | None, text: str) -> list[Message]:
+def conversation(system: str | None, text: str) -> list[Message]:
     """A conversation of one question."""
     asked = [Message(role=Role.USER, content=text)]
     return asked if system is None else [Message(role=Role.SYSTEM, content=system), *asked]
@@ -48,8 +49,8 @@ def _prompt(words: list[str]) -> str:
     if sys.stdin.isatty() and not words:
         raise EmptyPrompt("no prompt: give one after the model's name, or pipe it in")
     try:
-        text = sys.stdin.read()
-    except UnicodeDecodeError as error:
+        text = console.text_of(sys.stdin.read())
+    except ValueError as error:
         raise InvalidParameter(f"the prompt on standard input is not text: {error}") from error
     if not text.strip():
         raise EmptyPrompt("the prompt on standard input is empty")

@@ -8,6 +8,7 @@ from nsedge.api import ModelMemory, ModelStats, ResidencyStats, Stats
 from nsedge.cli import output
 from nsedge.config.reader import Loaded
 from nsedge.ipc import reach
+from nsedge.process import console
 
 HEADS = (
     "MODEL",
@@ -33,11 +34,11 @@ def run(loaded: Loaded, options: argparse.Namespace) -> int:
     if options.json:
         output.say_json(stats)
     else:
-        print(_text(stats))
+        console.say(*_lines(stats))
     return 0
 
 
-def _text(stats: Stats) -> str:
+def _lines(stats: Stats) -> list[str]:
     head = (
         f"up {stats.uptime_s:.0f} s, {output.bytes_text(stats.rss_bytes)} resident, "
         f"{stats.requests_accepted} requests accepted"
@@ -48,7 +49,7 @@ def _text(stats: Stats) -> str:
         for name, model in stats.models.items()
         if model.finished
     ]
-    return "\n".join([head, *_residency(stats.residency), output.table(HEADS, rows), *ends])
+    return [head, *_residency(stats.residency), *output.table(HEADS, rows), *ends]
 
 
 def _residency(held: ResidencyStats | None) -> list[str]:

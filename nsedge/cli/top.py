@@ -20,6 +20,7 @@ from nsedge.config.reader import Loaded
 from nsedge.errors import NsedgeError
 from nsedge.ipc import reach
 from nsedge.ipc.client import Client
+from nsedge.process import console
 
 HEADS = (
     "MODEL",
@@ -61,7 +62,7 @@ def _print(client: Client, options: argparse.Namespace) -> None:
         if options.json:
             output.say_json(stats)
         else:
-            print("\n".join(view(before, stats, client.models())), flush=True)
+            console.say(*view(before, stats, client.models()))
         if options.once:
             return
         before = stats
@@ -78,8 +79,8 @@ def _follow(client: Client, interval_s: float) -> None:
             except NsedgeError as error:
                 stats, lines = None, [f"{error.message}; looking again"]
             size = shutil.get_terminal_size()
-            shown = [line[: size.columns] for line in lines[: size.lines - 1]]
-            text = "".join(f"{line}{_TO_END_OF_LINE}\n" for line in shown)
+            fitting = [console.shown(line, sys.stdout) for line in lines[: size.lines - 1]]
+            text = "".join(f"{line[: size.columns]}{_TO_END_OF_LINE}\n" for line in fitting)
             sys.stdout.write(f"{_HOME}{text}{_TO_END}")
             sys.stdout.flush()
             before = stats
@@ -132,7 +133,7 @@ def view(before: Stats | None, now: Stats, models: tuple[ModelInfo, ...]) -> lis
         _first_line(before, now),
         *_memory_line(now),
         "",
-        *output.table(HEADS, rows).splitlines(),
+        *output.table(HEADS, rows),
         *([f"and {asleep} on disk"] if asleep else []),
         *_failure_line(now),
     ]

@@ -9,6 +9,7 @@ from nsedge.cli import output
 from nsedge.config.reader import Loaded
 from nsedge.errors import InvalidParameter
 from nsedge.ipc import reach
+from nsedge.process import console
 
 
 def run(loaded: Loaded, options: argparse.Namespace) -> int:
@@ -22,5 +23,5 @@ def run(loaded: Loaded, options: argparse.Namespace) -> int:
     if options.json:
         output.say_json({"unloaded": [model.name for model in gone]})
     else:
-        print(", ".join(model.name for model in gone) or "nothing was in memory")
+        console.say(", ".join(model.name for model in gone) or "nothing was in memory")
     return 0

@@ -18,6 +18,7 @@ from nsedge.cli import output
 from nsedge.cli.exits import ExitStatus
 from nsedge.cli.signals import StopRequests
 from nsedge.config import reader as config
+from nsedge.process import console
 
 GRACE_S = 5.0
 """What a child gets beyond its own time to drain before it is killed."""
@@ -66,7 +67,11 @@ class Pair:
         if first is None:
             return ExitStatus.OK
         status = first.ended.result()
-        self._tell(first.name, f"ended by itself with status {status}", to_error=True)
+        ended = f"ended by itself with status {status}"
+        if self._as_json:
+            self._tell(first.name, ended)
+        else:
+            console.note(f"{first.name:5}  {ended}")
         return status or ExitStatus.FAILURE
 
     async def _start(self, stack: contextlib.AsyncExitStack, name: str) -> Child:
@@ -124,11 +129,13 @@ class Pair:
         for child in children:
             child.hearing.cancel()
 
-    def _tell(self, name: str, text: str, *, to_error: bool = False) -> None:
-        if self._as_json:
-            output.say_json({"process": name, "status": text})
-        else:
-            print(f"{name:5}  {text}", file=sys.stderr if to_error else sys.stdout, flush=True)
+    def _tell(self, name: str, text: str) -> None:
+        """Say what became of a child; both go on where nobody hears it."""
+        with contextlib.suppress(console.OutputLost, BrokenPipeError):
+            if self._as_json:
+                output.say_json({"process": name, "status": text})
+            else:
+                console.say(f"{name:5}  {text}")
 
 
 def _signal(children: list[Child], number: signal.Signals) -> None:

@@ -9,6 +9,7 @@ from nsedge.api import ModelUsage, UsageReport
 from nsedge.cli import output
 from nsedge.config.reader import Loaded
 from nsedge.ipc import reach
+from nsedge.process import console
 
 HEADS = ("MODEL", "USES", "MEAN s", "LAST USED", "SCORE", "NEXT", "OFTEN BEFORE")
 
@@ -20,16 +21,16 @@ def run(loaded: Loaded, options: argparse.Namespace) -> int:
     if options.json:
         output.say_json(report)
     else:
-        print(_text(report))
+        console.say(*_lines(report))
     return 0
 
 
-def _text(report: UsageReport) -> str:
+def _lines(report: UsageReport) -> list[str]:
     rows = [_row(name, used) for name, used in report.models.items()]
     worth = ", ".join(f"{one.model} ({one.likelihood:.0%})" for one in report.recommendations)
     tells = f"worth having in memory, by {report.predictor}: {worth or 'nothing is known yet'}"
     held = f"the first {report.preload_top} are loaded while the daemon is idle"
-    return "\n".join([output.table(HEADS, rows), tells, held if report.preload_top else ""]).strip()
+    return [*output.table(HEADS, rows), tells, *([held] if report.preload_top else [])]
 
 
 def _row(name: str, used: ModelUsage) -> tuple[object, ...]:

@@ -20,6 +20,7 @@ from nsedge.config import endpoints
 from nsedge.config.declared import KEYS, PREFIX, Key
 from nsedge.config.settings import CREDENTIAL, SECTIONS, Models, Settings
 from nsedge.errors import ConfigInvalid, InvalidParameter
+from nsedge.printable import is_printable
 
 FILE_VARIABLE = "NSEDGE_CONFIG"
 TOLERATED = frozenset({FILE_VARIABLE, "NSEDGE_CACHE"})
@@ -133,6 +134,8 @@ def load(
         values[named] = _named_file(values[named], environ, f"{origins[named]}: {named}")
     if "core.endpoint" not in values:
         values["core.endpoint"] = _default_endpoint(environ, values["home"])
+    for key in ("home", "core.endpoint"):  # the environment's own directories are in these
+        _refuse_controls(str(values[key]), f"{origins[key]}: {key}")
     sections = {name: table(**_of(values, name)) for name, table in SECTIONS.items()}
     settings = Settings(home=values["home"], **sections)  # type: ignore[arg-type]
     _check(settings, origins)
@@ -263,11 +266,19 @@ def _convert(key: Key, value: object, origin: str, *, strict: bool) -> Any:
     given = value
     if key.is_list and isinstance(value, str) and not strict:
         given = [word.strip() for word in value.split(",") if word.strip()]
+    for text in given if isinstance(given, list) else [given]:
+        _refuse_controls(text, f"{origin}: {key.path}")
     try:
         return msgspec.convert(given, key.type, strict=strict, dec_hook=_path)
     except msgspec.ValidationError:
         message = f"{origin}: {key.path} must be {key.kind}, not {value!r}"
         raise ConfigInvalid(message, param=key.path) from None
+
+
+def _refuse_controls(text: object, where: str) -> None:
+    """No name, path or address has control characters; with one, nothing reads as it is."""
+    if isinstance(text, str) and not is_printable(text):
+        raise ConfigInvalid(f"{where} holds a control character: {text!a}")
 
 
 def _path(kind: type, value: object) -> Path:

@@ -267,6 +267,10 @@ async def test_an_alias_is_a_name(subject: Subject) -> None:
     assert isinstance(end, api.Failed)
     with pytest.raises(UnknownModel):
         await service.alias("nickname", "no-such-model")
+    for unreadable in ("a\x1b[31mb", "a\nb"):
+        with pytest.raises(InvalidParameter) as refused:
+            await service.alias(unreadable, subject.model)
+        assert refused.value.param == "alias"
 
 
 @over_every_subject

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import msgspec
 
+from nsedge.printable import is_printable
 from nsedge.runtime.residency.state_file import StateFile, encode
 
 
@@ -32,14 +33,14 @@ class Aliases:
     """Alias to model, kept in a file. Whoever says something must `save` it."""
 
     def __init__(self, path: Path | None, configured: Mapping[str, str]) -> None:
-        """None keeps nothing over restarts."""
+        """None keeps nothing over restarts. What is kept and could not be said today is dropped."""
         self._file = StateFile(path, kind=AliasRecord, fresh=AliasRecord, what="aliases")
         self._configured = dict(configured)
         kept = self._file.read().aliases
         self._said = {
             alias: said
             for alias, said in kept.items()
-            if said.configured == self._configured.get(alias)
+            if said.configured == self._configured.get(alias) and is_printable(alias)
         }
 
     def current(self) -> dict[str, str]:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Generic
 
 from nsedge.api import ModelInfo
+from nsedge.api.models import check_alias
 from nsedge.bundle import versions
 from nsedge.bundle.adapter import SEPARATOR, open_package
 from nsedge.bundle.manifest import MANIFEST_FILE, find_bundles
@@ -112,10 +113,9 @@ class Catalogue(Generic[M]):
 
         Raises:
             UnknownModel: there is no such model.
-            InvalidParameter: the alias is a model's own name, or longer than a name may be.
+            InvalidParameter: the alias is a model's own name, or none that a model may have.
         """
-        if not 1 <= len(alias) <= 256:
-            raise InvalidParameter("an alias has 1 to 256 characters", param="alias")
+        check_alias(alias)
         if alias in self._entries:
             raise InvalidParameter(f"{alias!r} is a model's own name", param="alias")
         entry = None if name is None else self.find(name)

@@ -6,6 +6,7 @@ import io
 import json
 import logging
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -31,12 +32,14 @@ def delta(count: int) -> Delta:
     return Delta(request_id="1", seq=0, text="x" * count, token_ids=tuple(range(count)))
 
 
-def finished(reason: FinishReason = FinishReason.STOP, clipped: int | None = None) -> Finished:
+def finished(
+    reason: FinishReason = FinishReason.STOP, clipped: int | None = None, decode_s: float = 0.0
+) -> Finished:
     return Finished(
         request_id="1",
         reason=reason,
         usage=Usage(prompt_tokens=3, completion_tokens=21),
-        timings=Timings(queue_s=0, prefill_s=0, decode_s=0),
+        timings=Timings(queue_s=0, prefill_s=0, decode_s=decode_s),
         clipped_max_tokens=clipped,
     )
 
@@ -49,23 +52,22 @@ def test_every_error_has_a_status():
     assert ExitStatus.OK not in statuses.values()
 
 
-def test_pace_is_what_the_reader_saw():
+def test_the_first_token_is_the_readers_and_the_rate_the_cores():
     clock = FakeClock()
     pace = Pace(clock)
     pace.saw(Started(request_id="1", prompt_tokens=3, queue_s=0.0))
     clock.advance(0.25)
     pace.saw(delta(1))
-    for _ in range(10):
-        clock.advance(0.1)
-        pace.saw(delta(2))
-    assert pace.first_token_s == pytest.approx(0.25)
-    assert pace.tokens_per_s == pytest.approx(20)
-    assert pace.line(finished()) == "3 + 21 tokens · first token 250 ms · 20.0 tokens/s · stop"
+    clock.advance(1e-4)  # the rest was under way while the reader started
+    pace.saw(delta(20))
+    end = finished(decode_s=1.0)
+    assert pace.figures(end) == {"first_token_s": pytest.approx(0.25), "tokens_per_s": 20.0}
+    assert pace.line(end) == "3 + 21 tokens · first token 250 ms · 20.0 tokens/s · stop"
 
 
 def test_pace_of_an_answer_that_never_began():
     pace = Pace(FakeClock())
-    assert pace.figures() == {"first_token_s": None, "tokens_per_s": None}
+    assert pace.figures(finished()) == {"first_token_s": None, "tokens_per_s": None}
     assert "first token none" in pace.line(finished(FinishReason.CANCELLED))
 
 
@@ -75,7 +77,7 @@ def test_a_lowered_max_tokens_is_told():
 
 
 def test_a_table_lines_up():
-    assert output.table(("NAME", "N"), [("a", 5), ("long", 12)]).splitlines() == [
+    assert output.table(("NAME", "N"), [("a", 5), ("long", 12)]) == [
         "NAME   N",
         "a      5",
         "long  12",
@@ -83,7 +85,7 @@ def test_a_table_lines_up():
 
 
 def test_a_table_without_rows_is_its_heads():
-    assert output.table(("A", "B"), []) == "A  B"
+    assert output.table(("A", "B"), []) == ["A  B"]
 
 
 @pytest.mark.parametrize(
@@ -101,10 +103,11 @@ class Terminal(io.StringIO):
         return True
 
 
-def test_a_terminal_gets_no_control_sequences_from_a_model():
+def test_a_terminal_gets_no_control_sequences_from_a_model(monkeypatch):
     terminal, pipe = Terminal(), io.StringIO()
     for stream in (terminal, pipe):
-        output.say("a\x1b[2Jb\tc\n", to=stream)
+        monkeypatch.setattr("sys.stdout", stream)
+        output.say("a\x1b[2Jb\tc\n")
     assert terminal.getvalue() == "a\N{REPLACEMENT CHARACTER}[2Jb\tc\n"
     assert pipe.getvalue() == "a\x1b[2Jb\tc\n"
 
@@ -133,6 +136,17 @@ def test_a_log_line_is_text_or_json():
         "message": "ready: all",
         "models": "a",
     }
+
+
+def test_what_a_client_chose_makes_up_no_lines_and_moves_no_cursor():
+    made = record(model="a\x1b[2J\nb", path=Path("/a\x9bb"))
+    made.args = ("a\x1b[2J\u2028b\n",)
+    text = logs.TextLines().format(made)
+    assert text.isprintable()
+    assert r"ready: a\x1b[2J\u2028b\n" in text
+    line = logs.JsonLines().format(made)
+    assert line.isprintable()
+    assert json.loads(line)["message"] == "ready: a\x1b[2J\u2028b\n"
 
 
 def test_a_traceback_is_one_field_of_the_json():

@@ -275,3 +275,28 @@ def test_passed_sockets_are_those_of_this_process():
     assert config.supervisor(environ, 8).sockets == ()
     assert config.supervisor({"LISTEN_FDS": "nonsense", "LISTEN_PID": "7"}, 7).sockets == ()
     assert config.supervisor({}, 7).sockets == ()
+
+
+@pytest.mark.parametrize(
+    ("key", "text"),
+    [
+        ("models__aliases", "a\x1b[31mb=c"),
+        ("models__pin", "a\nb"),
+        ("models__load", "/a\x85b"),
+        ("web__host", "127.0.0.1\r"),
+        ("core__endpoint", "ipc:///a\u202eb"),
+        ("client__server_key", "\udcff"),
+    ],
+)
+def test_no_text_holds_a_control_character(key, text, toml):
+    name = key.replace("__", ".")
+    told = f"{name} holds a control character: {text!a}"
+    assert refusal(**{key: text}) == f"--{key}: {told}"
+    variable = f"NSEDGE_{key.replace('__', '_')}".upper()
+    assert refusal({**ENVIRON, variable: text}) == f"{variable}: {told}"
+
+
+def test_the_file_and_the_home_hold_no_control_character_either(toml):
+    file = toml('[models]\naliases = ["a\\u001bb=c"]\n')
+    assert "models.aliases holds a control character: 'a\\x1bb=c'" in refusal(file=file)
+    assert "home holds a control character" in refusal({"HOME": "/home/\udcff"})

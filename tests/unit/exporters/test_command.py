@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import subprocess
 import sys
@@ -13,6 +14,7 @@ import pytest
 from exporters.__main__ import main
 from exporters.bundle.starter import WHEEL, check_wheel
 from exporters.errors import ExportError
+from exporters.progress import Progress
 from nsedge.version import VERSION
 from tests.unit.bundles import write_bundle
 
@@ -140,3 +142,47 @@ def test_another_package_of_the_same_name_is_not_used(
     assert [path for path in (tmp_path / "cache").rglob("*") if path.suffix == ".whl"] == []
     with pytest.raises(ExportError, match="pip fetched no"):
         check_wheel(tmp_path / "absent.whl")
+
+
+def test_a_terminal_that_knows_no_such_character_gets_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, err = (io.TextIOWrapper(io.BytesIO(), encoding="ascii") for _ in range(2))
+    monkeypatch.setattr(sys, "stdout", out)
+    monkeypatch.setattr(sys, "stderr", err)
+    assert main(["verify", str(tmp_path / "é☀\x1b[31m")]) == 1
+    assert main(["verify", str(tmp_path / "é☀"), "--json"]) == 1
+    assert "/??\\x1b[31m/manifest.json" in err.buffer.getvalue().decode()
+    assert "é☀" in json.loads(out.buffer.getvalue())["error"]
+
+
+@pytest.mark.parametrize(("redirection", "status"), [(">&-", 1), ("| :", 141)])
+def test_an_output_that_nobody_takes_ends_in_a_status(
+    redirection: str, status: int, tmp_path: Path
+) -> None:
+    script = f'{{ "$@"; echo $? >"$0"; }} {redirection}'
+    words = [sys.executable, "-m", "exporters", "run", "--example"]
+    path = tmp_path / "status"
+    done = subprocess.run(["sh", "-c", script, path, *words], capture_output=True, text=True)
+    assert int(path.read_text()) == status
+    told = "nsedge-export: standard output is closed\n" if status == 1 else ""
+    assert done.stderr == told
+
+
+def test_an_argument_that_is_no_text_is_refused(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "exporters", "verify", b"a \xff b"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert done.stderr == (
+        "nsedge-export: an argument is not text: byte 0xff after 2 characters is no text\n"
+    )
+
+
+def test_progress_that_nobody_reads_stops_no_work() -> None:
+    class Gone(io.StringIO):
+        def write(self, text: str) -> int:
+            raise BrokenPipeError
+
+    progress = Progress(Gone())
+    with progress.step("a step"), progress.counted("a bar", 2) as done:
+        done(2)

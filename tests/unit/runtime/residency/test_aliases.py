@@ -11,7 +11,7 @@ import pytest
 
 from nsedge.api import ModelInfo
 from nsedge.core.service import LocalService, ServiceSettings
-from nsedge.errors import UnknownModel
+from nsedge.errors import InvalidParameter, UnknownModel
 from nsedge.runtime.residency.aliases import Aliases
 from tests.unit.shelf import Shelf
 
@@ -57,6 +57,19 @@ def test_a_damaged_file_is_put_aside(tmp_path: Path, content: bytes, caplog) -> 
     assert Aliases(path, {"nick": "a"}).current() == {"nick": "a"}
     assert path.with_suffix(".broken").read_bytes() == content
     assert "aliases are damaged" in caplog.text
+
+
+def test_an_alias_with_control_characters_is_refused_and_none_is_kept(tmp_path: Path) -> None:
+    async def scene() -> None:
+        service = LocalService(ServiceSettings(bundles=(), folder=tmp_path))
+        for alias in ("a\x1b[31mb", "a\nb", "a\u202eb", ""):
+            with pytest.raises(InvalidParameter, match="an alias has"):
+                await service.alias(alias, None)
+
+    asyncio.run(scene())
+    path = tmp_path / "aliases.json"
+    said(path, "a\x1b[31mb", "m", {})
+    assert Aliases(path, {}).current() == {}
 
 
 def test_a_disk_that_takes_nothing_is_a_warning_and_the_alias_holds(tmp_path: Path, caplog) -> None:

@@ -66,6 +66,10 @@ def test_reload_and_alias() -> None:
     assert post("alias", {"alias": "x", "model": MODEL}, service).json["model"] == MODEL
     assert service.aliases == {"x"}
     assert post("alias", {"alias": "x"}, service).json == {"alias": "x", "model": None}
+    refused = post("alias", {"alias": "a\x1bb", "model": MODEL}, service)
+    assert refused.status == 400
+    assert refused.json["error"]["param"] == "alias"
+    assert service.aliases == set()
 
 
 @pytest.mark.parametrize(
