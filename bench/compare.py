@@ -35,11 +35,10 @@ from bench.tables import aligned
 from bench.workload import Writer
 from exporters.bundle.build import LINKS
 from exporters.bundle.package import variant_digest
-from exporters.bundle.stages import runner_of
 from exporters.bundle.starter import NAME, export_starter
 from exporters.bundle.verify import reader_of
 from exporters.cache import Cache, cache_root, home
-from exporters.measure.runner import Runner
+from exporters.measure.runner import Runner, runner_of
 from exporters.model.texts import fidelity_passages, fidelity_text_sha256
 from exporters.progress import Progress
 from nsedge.bundle.manifest import Bundle

@@ -39,14 +39,6 @@ def _place(variable: str, base_variable: str, base: str) -> Path:
     return Path(os.environ.get(base_variable) or Path.home() / base) / "nsedge"
 
 
-def code_digest(*modules: str) -> str:
-    """A hash of the source of these modules of this package: new code makes new results."""
-    digest = hashlib.sha256()
-    for module in sorted(modules):
-        digest.update((Path(__file__).parent / f"{module}.py").read_bytes())
-    return digest.hexdigest()
-
-
 def folder_digest(folder: Path) -> str:
     """A hash of the names and contents of every file below `folder`."""
     digest = hashlib.sha256()

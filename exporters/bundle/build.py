@@ -14,9 +14,9 @@ from exporters.errors import Refused
 from exporters.graph.records import Exported, ExportedVariant, VariantRecord
 from exporters.measure.thresholds import check_names, form_names
 from exporters.measure.verdict import Verdict
+from exporters.model.route import library_versions
 from exporters.model.source import LINEAGE_FILE
 from exporters.quantise.schemes import Method
-from exporters.trace.route import library_versions
 from nsedge.bundle.manifest import Bundle
 
 LINKS = "reference-of"

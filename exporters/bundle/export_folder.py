@@ -15,7 +15,8 @@ import msgspec
 
 from exporters.bundle.build import Export
 from exporters.bundle.package import Product
-from exporters.cache import Cache, code_digest
+from exporters.cache import Cache
+from exporters.code import code_digest
 from exporters.errors import ExportError
 from exporters.graph.records import DATA_FILE, GRAPH_FILE, NATIVE_FILE, Exported
 from exporters.model.source import SMALL_FILES, Source
@@ -24,14 +25,6 @@ from exporters.outputs import is_finished, output_directory, read_output, stage_
 STAGE = "export"
 EXPORT_FILE = "export.json"
 MODEL_FOLDER = "model"
-CODE = (
-    "bundle/export_folder",
-    "measure/fidelity",
-    "bundle/build",
-    "graph/records",
-    "bundle/stages",
-    "model/texts",
-)
 
 
 def write_export(export: Export, out: Path, *, cache: Cache, replace: bool) -> tuple[bool, Product]:
@@ -41,7 +34,7 @@ def write_export(export: Export, out: Path, *, cache: Cache, replace: bool) -> t
         Refused: the model cannot be exported, or not in one of the variants, which is named.
         ExportError: something else failed, or another thing is at `out`.
     """
-    key = stage_key({"of": cache.key(export.inputs), "code": code_digest(*CODE)})
+    key = stage_key({"of": cache.key(export.inputs), "code": code_digest(__name__)})
     if is_finished(out, STAGE, key):
         return False, read_export(out)
     known = read_output(out)

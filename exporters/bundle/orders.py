@@ -6,9 +6,10 @@ from collections import Counter
 from dataclasses import dataclass
 
 from exporters.errors import ExportError, Refused
+from exporters.model.route import Route
 from exporters.model.source import Source
 from exporters.quantise.schemes import REFERENCE_SCHEME, SCHEMES, Device, KvFormat, Method, Scheme
-from exporters.trace.route import TRACED, Route
+from exporters.trace.route import TRACED
 
 MAX_CONTEXT = 32768
 """Longest context that a graph's rotary tables hold, unless asked otherwise."""
@@ -51,11 +52,6 @@ class VariantOrder:
         """Whether the fp32 graph itself is wanted."""
         fp32 = self.scheme.name == REFERENCE_SCHEME and self.kv is KvFormat.FLOAT32
         return fp32 and self.device is Device.CPU
-
-    @property
-    def has_native_form(self) -> bool:
-        """Whether the daemon's own operators, which are the CPU's, can take the graph's place."""
-        return self.kv is KvFormat.FLOAT32 and self.device is Device.CPU
 
 
 @dataclass(frozen=True, kw_only=True)

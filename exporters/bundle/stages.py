@@ -2,85 +2,43 @@
 
 from __future__ import annotations
 
-import shutil
-from collections import Counter
 from collections.abc import Callable
 from functools import cached_property, partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import msgspec
-import numpy as np
 
 from exporters.bundle.orders import VariantOrder
-from exporters.cache import Cache, Inputs, code_digest, folder_digest
-from exporters.graph.records import (
-    GRAPH_FILE,
-    NATIVE_FILE,
-    ReferenceRecord,
-    Trial,
-    VariantRecord,
-    native_record,
+from exporters.cache import Cache, Inputs, folder_digest
+from exporters.code import code_digest
+from exporters.graph.records import ReferenceRecord, Trial, VariantRecord, native_record
+from exporters.measure.runner import Runner, runner_of
+from exporters.measure.trial import (
+    read_answers,
+    read_golden,
+    read_trial,
+    write_answers,
+    write_golden,
+    write_trial,
 )
-from exporters.measure.fidelity import (
-    GOLDEN_TOKENS,
-    answers,
-    continue_greedily,
-    measure,
-    run_golden,
-)
-from exporters.measure.runner import Runner
+from exporters.model.route import Route, library_versions
 from exporters.model.source import Source
 from exporters.model.texts import (
     CALIBRATION_FILE,
     FIDELITY_FILE,
     GOLDEN_FILE,
     PROMPTS_FILE,
-    TextReader,
-    calibration_passages,
-    fidelity_passages,
-    fidelity_text_sha256,
-    golden_texts,
     prompts_of,
 )
-from exporters.quantise.schemes import Device, KvFormat
-from exporters.trace.route import TRACED, Route, library_versions
+from exporters.quantise.schemes import KvFormat
+from exporters.trace.route import TRACED
 from nsedge import native
-from nsedge.bundle.manifest import GoldenPrompt, GraphIo, KvLayout, sha256_of
-from nsedge.native import REQUIREMENT
+from nsedge.bundle.manifest import GoldenPrompt, sha256_of
 
-if TYPE_CHECKING:
-    from exporters.graph.graph import Graph
-    from exporters.quantise.observe import Calibration
-
-TEXT_ROOM = 2048
-"""Tokens that the longest text may have."""
-
-VARIANT_CODE = (
-    *(
-        "quantise/apply",
-        "graph/graph",
-        "quantise/mixed",
-        "graph/native",
-        "quantise/observe",
-        "graph/pack",
-        "quantise/blocks",
-    ),
-    *(
-        "quantise/rotate",
-        "quantise/rounding",
-        "quantise/schemes",
-        "model/texts",
-        "quantise/w8a8",
-        "quantise/x4",
-    ),
-)
-CACHE_CODE = ("graph/graph", "graph/kv_int8", "graph/pack", "measure/runner", "model/texts")
-MEASURE_CODE = ("measure/fidelity", "graph/records", "measure/runner", "model/texts")
-
-GOLDEN_NAME = "golden.json"
-ANSWERS_NAME = "answers.json"
-TRIAL_NAME = "trial.json"
+VARIANT_MODULE = "exporters.quantise.variant"
+SCALES_MODULE = "exporters.quantise.kv_scales"
+TRIAL_MODULE = "exporters.measure.trial"
+"""The modules that do the work of the stages, but for the fp32 graph's: its route names that."""
 
 
 class ReferenceStages:
@@ -96,14 +54,9 @@ class ReferenceStages:
         self.inputs: Inputs = {
             "folder": folder_digest(source.folder),
             "max_context": max_context,
-            "code": code_digest(*route.code),
+            "code": code_digest(route.module),
             "libraries": library_versions(route.libraries),
         }
-
-    @cached_property
-    def reader(self) -> TextReader:
-        """The model's tokenizer and template."""
-        return self.source.text_reader()
 
     @cached_property
     def folder(self) -> Path:
@@ -128,19 +81,11 @@ class ReferenceStages:
         """What the fp32 graph says to the golden prompts."""
 
         def make(folder: Path) -> None:
-            runner = runner_of(self.folder)
-            texts = [(text, self.reader.encode(text)) for text in golden_texts(self.reader)]
-            prompts = tuple(
-                continue_greedily(runner, text, ids, self._ends())
-                for text, ids in texts
-                if len(ids) + GOLDEN_TOKENS <= runner.capacity
-            )
-            (folder / GOLDEN_NAME).write_bytes(msgspec.json.encode(prompts))
+            write_golden(self.source, self.folder, folder)
 
         inputs = self.measured(self.inputs, GOLDEN_FILE)
         title = "Recording golden prompts in fp32"
-        kept = self.cache.get("golden", inputs, title=title, make=make)
-        return msgspec.json.decode((kept / GOLDEN_NAME).read_bytes(), type=tuple[GoldenPrompt, ...])
+        return read_golden(self.cache.get("golden", inputs, title=title, make=make))
 
     @cached_property
     def prompts(self) -> tuple[str, ...]:
@@ -151,24 +96,16 @@ class ReferenceStages:
         """What the fp32 graph says to our prompts."""
 
         def make(folder: Path) -> None:
-            said = self.answers_of(runner_of(self.folder))
-            (folder / ANSWERS_NAME).write_bytes(msgspec.json.encode(said))
+            write_answers(self.source, self.folder, folder, prompts=self.prompts)
 
         inputs = self.measured(self.inputs, PROMPTS_FILE)
         kept = self.cache.get("answers", inputs, title="Answering in fp32", make=make)
-        return msgspec.json.decode((kept / ANSWERS_NAME).read_bytes(), type=tuple[str, ...])
-
-    def answers_of(self, runner: Runner) -> tuple[str, ...]:
-        """What a graph of this model says to our prompts."""
-        return answers(runner, self.reader, self.prompts, self._ends())
+        return read_answers(kept)
 
     def measured(self, of: Inputs, *texts: Path) -> Inputs:
         """What decides figures of the graph that `of` decides, over these texts."""
         hashes = [sha256_of(text) for text in texts]
-        return {"of": self.cache.key(of), "code": code_digest(*MEASURE_CODE), "text": hashes}
-
-    def _ends(self) -> tuple[int, ...]:
-        return self.source.eos_ids(self.reader)
+        return {"of": self.cache.key(of), "code": code_digest(TRIAL_MODULE), "text": hashes}
 
 
 class VariantStages:
@@ -181,12 +118,11 @@ class VariantStages:
         inputs: dict[str, object] = {
             "reference": self._cache.key(reference.inputs),
             "scheme": order.scheme.name,
-            "code": code_digest(*VARIANT_CODE),
+            "device": order.device.value,
+            "code": code_digest(VARIANT_MODULE),
         }
         if order.scheme.calibrated:
             inputs["calibration"] = sha256_of(CALIBRATION_FILE)
-        if order.device is Device.CUDA:
-            inputs |= {"device": order.device.value, "half": code_digest("graph/half")}
         if order.kv is KvFormat.INT8:
             inputs["kv_scales"] = self._cache.key(self._scales_inputs())
         self.inputs: Inputs = inputs
@@ -198,66 +134,38 @@ class VariantStages:
         Raises:
             Refused: the scheme does not fit the model.
         """
-        order, reference = self.order, self._reference.folder
+        order, reference = self.order, self._reference
         if order.is_reference:
-            return reference
-        scales = self._kv_scales() if order.kv is KvFormat.INT8 else None
-        title = f"Making {order.name}"
-        return self._cache.get(
-            "variant", self.inputs, title=title, make=lambda folder: self._make(folder, scales)
-        )
-
-    def _make(self, folder: Path, scales: Path | None) -> None:
-        from exporters.graph.graph import Graph
-        from exporters.graph.half import halve
-        from exporters.quantise.apply import apply_scheme
-
-        order, record = self.order, self._reference.record
-        graph = Graph.load(self._reference.folder / GRAPH_FILE)
-        kept = apply_scheme(graph, order.scheme, self._calibration())
-        io, kv = None, None
-        if order.device is Device.CUDA:
-            kv = halve(graph, io=record.io, kv=record.kv)
-            kept = {purpose: size // 2 for purpose, size in kept.items()}
-        if scales is not None:
-            io, kv = _cache_in_int8(graph, record, scales)
-            shutil.copyfile(scales, folder / scales.name)
-        graph.save(folder / GRAPH_FILE)
-        nodes = Counter(node.op_type for node in graph.nodes)
-        lacks = self._write_native(folder)
-        VariantRecord(nodes=dict(nodes), kept_fp32=kept, io=io, kv=kv, native_lacks=lacks).write(
-            folder
-        )
-
-    def _write_native(self, folder: Path) -> str | None:
-        from exporters.graph.native import write_native
-
-        if not self.order.has_native_form:
-            return "the operators are the CPU's and have a cache of their own"
-        return write_native(folder / GRAPH_FILE, folder / NATIVE_FILE)
-
-    def _calibration(self) -> Calibration:
-        from exporters.quantise.observe import Calibration
-
-        record = self._reference.record
-        texts = calibration_passages(self._reference.reader)
-        passages = [ids[: record.context_length] for ids in texts]
-        return Calibration(passages=passages, io=record.io, kv=record.kv)
-
-    def _kv_scales(self) -> Path:
-        """The file of the int8 cache's scales."""
-        from exporters.graph.kv_int8 import SCALES_FILE, calibrate
+            return reference.folder
+        scales = self._scales() if order.kv is KvFormat.INT8 else None
 
         def make(folder: Path) -> None:
-            passages = calibration_passages(self._reference.reader)
-            np.save(folder / SCALES_FILE, calibrate(runner_of(self._reference.folder), passages))
+            from exporters.quantise.variant import write_variant  # onnx: only when there is work
+
+            write_variant(
+                reference.source,
+                reference.folder,
+                folder,
+                scheme=order.scheme,
+                device=order.device,
+                scales=scales,
+            )
+
+        return self._cache.get("variant", self.inputs, title=f"Making {order.name}", make=make)
+
+    def _scales(self) -> Path:
+        """The folder of the int8 cache's scales."""
+
+        def make(folder: Path) -> None:
+            from exporters.quantise.kv_scales import write_scales  # onnx: only when there is work
+
+            write_scales(self._reference.source, self._reference.folder, folder)
 
         title = "Calibrating the int8 cache"
-        kept = self._cache.get("kv-scales", self._scales_inputs(), title=title, make=make)
-        return kept / SCALES_FILE
+        return self._cache.get("kv-scales", self._scales_inputs(), title=title, make=make)
 
     def _scales_inputs(self) -> Inputs:
-        code = code_digest(*CACHE_CODE)
+        code = code_digest(SCALES_MODULE)
         text = sha256_of(CALIBRATION_FILE)
         return {"of": self._cache.key(self._reference.inputs), "code": code, "text": text}
 
@@ -278,55 +186,33 @@ class VariantStages:
 
     def trial(self) -> Trial:
         """How near the variant is to fp32, and what it says."""
-        runner = partial(runner_of, self.folder, self.record)
-        return self._trial(runner, self._measured(), f"Comparing {self.order.name} with fp32")
+        opened = partial(runner_of, self.folder, self.record)
+        return self._trial(opened, self._measured(), f"Comparing {self.order.name} with fp32")
 
     def native_trial(self) -> Trial | None:
         """The same of the native form; None where there is none, or it does not run here."""
         if self.native_lacks() is not None:
             return None
-        runner = partial(runner_of, self.folder, native_record(self.record), native=True)
+        opened = partial(runner_of, self.folder, native_record(self.record), native_form=True)
         inputs: Inputs = {**self._measured(), "operators": native.source_digest()}
         title = f"Comparing the native form of {self.order.name} with fp32"
-        return self._trial(runner, inputs, title)
+        return self._trial(opened, inputs, title)
 
     def _trial(self, opened: Callable[[], Runner], inputs: Inputs, title: str) -> Trial:
-        def make(folder: Path) -> None:
-            reference = self._reference
-            passages = fidelity_passages(reference.reader)
-            runner = opened()
-            text = fidelity_text_sha256()
-            exact = runner_of(reference.folder)
-            trial = Trial(
-                fidelity=measure(exact, runner, passages, text_sha256=text),
-                golden=run_golden(runner, reference.golden()),
-                answers=reference.answers_of(runner),
-            )
-            (folder / TRIAL_NAME).write_bytes(msgspec.json.encode(trial))
+        reference = self._reference
 
-        kept = self._cache.get("trial", inputs, title=title, make=make)
-        return msgspec.json.decode((kept / TRIAL_NAME).read_bytes(), type=Trial)
+        def make(folder: Path) -> None:
+            write_trial(
+                reference.source,
+                opened(),
+                folder,
+                reference=reference.folder,
+                golden=reference.golden(),
+                prompts=reference.prompts,
+            )
+
+        return read_trial(self._cache.get("trial", inputs, title=title, make=make))
 
     def _measured(self) -> Inputs:
         of = self._reference.inputs if self.order.is_reference else self.inputs
         return self._reference.measured(of, FIDELITY_FILE, GOLDEN_FILE, PROMPTS_FILE)
-
-
-def _cache_in_int8(graph: Graph, record: ReferenceRecord, scales: Path) -> tuple[GraphIo, KvLayout]:
-    from exporters.graph.kv_int8 import cache_in_int8
-
-    return cache_in_int8(graph, io=record.io, kv=record.kv, scales=np.load(scales))
-
-
-def runner_of(
-    folder: Path, record: ReferenceRecord | None = None, *, native: bool = False
-) -> Runner:
-    """Open the graph in a stage's directory, or its native form, with room for the texts."""
-    record = record or ReferenceRecord.read(folder)
-    return Runner(
-        folder / (NATIVE_FILE if native else GRAPH_FILE),
-        io=record.io,
-        kv=record.kv,
-        capacity=min(record.context_length, TEXT_ROOM),
-        requires=(REQUIREMENT,) if native else (),
-    )

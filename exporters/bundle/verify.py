@@ -8,11 +8,10 @@ from pathlib import Path
 
 from exporters.bundle.build import LINKS
 from exporters.bundle.package import variant_digest
-from exporters.bundle.stages import TEXT_ROOM, runner_of
 from exporters.cache import Cache
 from exporters.errors import ExportError
 from exporters.measure.fidelity import answers, measure, run_golden
-from exporters.measure.runner import Runner
+from exporters.measure.runner import TEXT_ROOM, Runner, runner_of
 from exporters.measure.thresholds import check_names, limits_of
 from exporters.measure.verdict import Check, Verdict
 from exporters.model.source import read_tokenizer

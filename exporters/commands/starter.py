@@ -24,7 +24,8 @@ def add(commands: Commands) -> None:
 
 def run(arguments: argparse.Namespace, cache: Cache) -> Answer:
     """Make the starter's bundle, or its model folder."""
-    from exporters.bundle.starter import NAME, export_starter, starter_source
+    from exporters.bundle.starter import NAME, export_starter
+    from exporters.bundle.starter_folder import starter_source
     from exporters.measure.thresholds import read_overrides
 
     if arguments.print_model_folder:

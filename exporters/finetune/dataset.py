@@ -12,6 +12,7 @@ from pathlib import Path
 
 import msgspec
 
+from exporters.code import code_digest
 from exporters.errors import ExportError
 from exporters.finetune.examples import report_path, validation_path
 from exporters.finetune.making import DatasetOrder, Making, longest
@@ -19,8 +20,6 @@ from exporters.finetune.report import DatasetReport
 from exporters.outputs import stage_key
 from exporters.progress import Progress
 from nsedge.bundle.manifest import sha256_of
-
-CODE = ("dataset", "examples", "making", "report", "rows", "shapes", "spans")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,7 +57,6 @@ def make_dataset(order: DatasetOrder, progress: Progress) -> Made:
 
 def _key(order: DatasetOrder, digests: list[str]) -> str:
     reader = order.base.text_reader()
-    code = [sha256_of(Path(__file__).with_name(f"{module}.py")) for module in CODE]
     return stage_key(
         {
             "inputs": digests,
@@ -72,7 +70,7 @@ def _key(order: DatasetOrder, digests: list[str]) -> str:
             "truncate": order.truncate,
             "system": order.system,
             "strict": order.strict,
-            "code": code,
+            "code": code_digest(__name__),
         }
     )
 

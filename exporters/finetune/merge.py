@@ -19,7 +19,8 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
-from exporters.cache import Cache, code_digest
+from exporters.cache import Cache
+from exporters.code import code_digest
 from exporters.errors import ExportError
 from exporters.finetune.adapters import Adapter, Part
 from exporters.finetune.cards import merged_card
@@ -39,7 +40,6 @@ from nsedge.bundle.manifest import sha256_of
 STAGE = "merge"
 AS_BASE = "base"
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
-CODE = tuple(f"finetune/{name}" for name in ("adapters", "merge", "reference_logits", "skeleton"))
 CARRIED = (
     "generation_config.json",
     "tokenizer*.json",
@@ -147,7 +147,7 @@ def _key(order: Order, base: Base) -> str:
             "carried": carried,
             "adapters": adapters,
             "dtype": order.dtype,
-            "code": code_digest(*CODE),
+            "code": code_digest(__name__),
             "software": _software(),
         }
     )

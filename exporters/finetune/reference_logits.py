@@ -13,7 +13,7 @@ from transformers import AutoModelForCausalLM
 from exporters.errors import ExportError
 from exporters.model.source import Source
 from exporters.model.texts import golden_texts
-from exporters.trace.decoder_export import quiet
+from exporters.trace.quiet import quiet
 
 REFERENCE_FILE = "reference-logits.safetensors"
 

@@ -15,7 +15,7 @@ from transformers.pytorch_utils import Conv1D
 from exporters.errors import ExportError, Refused
 from exporters.finetune.adapters import Part
 from exporters.model.source import Source
-from exporters.trace.decoder_export import quiet
+from exporters.trace.quiet import quiet
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -17,7 +17,8 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 from transformers import AutoModelForCausalLM
 
-from exporters.cache import Cache, code_digest
+from exporters.cache import Cache
+from exporters.code import code_digest
 from exporters.errors import ExportError
 from exporters.finetune.batches import Tokenised, check_ids, tokenise
 from exporters.finetune.cards import adapter_card
@@ -40,13 +41,12 @@ from exporters.finetune.settings import Settings
 from exporters.finetune.targets import keeps_input_first, targets_of
 from exporters.model.source import Source
 from exporters.outputs import check_replaceable, is_finished, output_directory, stage_key
-from exporters.trace.decoder_export import quiet
+from exporters.trace.quiet import quiet
 from nsedge.bundle.manifest import sha256_of
 from nsedge.runtime.machine.cores import CpuMeter
 
 STAGE = "train"
 UNFINISHED = "training"
-CODE = ("finetune/batches", "finetune/loop", "finetune/settings", "finetune/targets")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -188,7 +188,7 @@ def _key(order: Order, base: Base, dataset: Dataset) -> str:
             "settings": msgspec.to_builtins(order.settings),
             "device": order.place.device,
             "precision": order.place.precision.value,
-            "code": code_digest(*CODE),
+            "code": code_digest(__name__),
             "software": _software(),
         }
     )

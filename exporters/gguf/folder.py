@@ -17,9 +17,11 @@ from numpy.typing import NDArray
 from exporters.errors import Refused
 from exporters.gguf.file import GgufFile, Metadata
 from exporters.gguf.model import HEAD, NORM, TABLE, Shape, hub_rows, shape_of
-from exporters.gguf.tokenizer import special_token, tokenizer_of
+from exporters.gguf.tokenizer import end_tokens, special_token, tokenizer_of
 
 SHARD_FILE = "model.safetensors"
+DIGEST_FILE = "gguf.sha256"
+"""Makes whatever depends on the folder depend on the weights, too, which are not in it."""
 LICENCE = re.compile(r"[\w.+-]{1,64}")
 
 LAYER_NAMES = {
@@ -63,6 +65,20 @@ def write_model_folder(gguf_file: Path, folder: Path) -> None:
     end = special_token(file.metadata, "eos")
     write_description(file, folder, ends=[] if end is None else [end])
     save_file(_weights(file), folder / SHARD_FILE, metadata={"format": "pt"})
+
+
+def write_source(file: GgufFile, folder: Path, *, sha256: str) -> None:
+    """Write all but the weights to `folder`, the file's SHA-256, and its licence if it names one.
+
+    Raises:
+        Refused: the file holds another kind of model or of vocabulary.
+        ExportError: it is damaged.
+    """
+    write_description(file, folder, ends=end_tokens(file.metadata))
+    (folder / DIGEST_FILE).write_text(f"{sha256}\n", encoding="utf-8")
+    if licence := licence_of(file.metadata):
+        card = f"---\nlicense: {licence}\n---\n"
+        (folder / "README.md").write_text(card, encoding="utf-8")
 
 
 def write_description(file: GgufFile, folder: Path, *, ends: Sequence[int]) -> Shape:

@@ -6,23 +6,19 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from exporters.cache import Cache, code_digest
+from exporters.cache import Cache
+from exporters.code import code_digest
 from exporters.errors import ExportError
 from exporters.gguf.file import GgufFile, Metadata
-from exporters.gguf.folder import licence_of, write_description
+from exporters.gguf.folder import write_source
 from exporters.gguf.graph import make_reference
-from exporters.gguf.tokenizer import end_tokens
+from exporters.model.route import Route
 from exporters.model.source import Source
 from exporters.quantise.schemes import DEFAULT_SCHEME, SCHEMES, Scheme
 from exporters.quantise.x4 import find_blocks
-from exporters.trace.route import Route
 from nsedge.bundle.manifest import sha256_of
 
-DESCRIPTION_CODE = ("gguf/file", "gguf/folder", "gguf/importing", "gguf/model", "gguf/tokenizer")
-GRAPH_CODE = ("gguf/file", "gguf/graph", "gguf/model", "graph/graph")
 LIBRARIES = ("gguf", "onnx", "onnxruntime-gpu", "tokenizers")
-DIGEST_FILE = "gguf.sha256"
-"""Makes whatever depends on the folder depend on the weights, too, which are not in it."""
 ORIGINS = ("general.source.repo_url", "general.source.url", "general.name")
 FOUR_BITS, EIGHT_BITS = frozenset({"Q4_0", "Q4_1"}), frozenset({"Q8_0"})
 EXACT_4, EXACT_8 = "x4", "int8-b32"
@@ -50,14 +46,10 @@ def gguf_source(path: Path, cache: Cache) -> GgufSource:
         raise ExportError(f"{path}: there is no such file")
     file = GgufFile(path)
     digest = sha256_of(path)
-    inputs = {"file": digest, "code": code_digest(*DESCRIPTION_CODE)}
+    inputs = {"file": digest, "code": code_digest(write_source.__module__)}
 
     def make(folder: Path) -> None:
-        write_description(file, folder, ends=end_tokens(file.metadata))
-        (folder / DIGEST_FILE).write_text(f"{digest}\n", encoding="utf-8")
-        if licence := licence_of(file.metadata):
-            card = f"---\nlicense: {licence}\n---\n"
-            (folder / "README.md").write_text(card, encoding="utf-8")
+        write_source(file, folder, sha256=digest)
 
     folder = cache.get("gguf", inputs, title=f"Reading {path.name}", make=make)
     origin = _origin(file.metadata, path)
@@ -72,7 +64,7 @@ def built(file: GgufFile) -> Route:
     def make(source: Source, folder: Path, max_context: int) -> None:
         make_reference(file, folder, max_context=max_context)
 
-    return Route(make=make, code=GRAPH_CODE, libraries=LIBRARIES)
+    return Route(make=make, module=make_reference.__module__, libraries=LIBRARIES)
 
 
 def exact_scheme(file: GgufFile) -> Scheme:

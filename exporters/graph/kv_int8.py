@@ -1,4 +1,4 @@
-"""The key and value cache in int8: scales from a text, and attention over either of two caches.
+"""The key and value cache in int8: attention over either of two caches.
 
 Attention over int8 is fast where one position is asked for, and several times slower than over
 float32 where a prompt is read. So a graph holds both: prompts are read with a float32 cache of one
@@ -7,7 +7,6 @@ row, which the executor rounds into the int8 one.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import msgspec
@@ -17,31 +16,11 @@ from onnx import GraphProto, NodeProto, TensorProto, ValueInfoProto, helper
 
 from exporters.graph.graph import Graph
 from exporters.graph.pack import ATTENTION
-from exporters.measure.runner import Runner
 from nsedge.bundle.manifest import GraphIo, KvLayout, PromptIo
 
 SCALES_FILE = "kv_scales.npy"
-LEVELS = 127
-MARGIN = 1.15
-"""Room above the greatest magnitude seen: another text has greater ones. On the starter model the
-cache alone costs KL 0.0010 with it, 0.0011 without, 0.0022 with the 99.9th percentile."""
-SMALLEST = 1e-6
 SCALE_INPUT = 12
 """Where attention takes the scale of the keys; that of the values follows."""
-
-
-def calibrate(reference: Runner, passages: Sequence[Sequence[int]]) -> NDArray[np.float32]:
-    """Scales [layers, 2, heads, head_dim] that let int8 hold what `reference` caches."""
-    greatest: NDArray[np.float32] | None = None
-    for passage in passages:
-        ids = list(passage)[: reference.capacity]
-        reference.log_probs(ids)
-        seen = np.abs(reference.cached(len(ids))).max(axis=3)
-        greatest = seen if greatest is None else np.maximum(greatest, seen)
-    if greatest is None:
-        raise ValueError("no passages to calibrate with")
-    scales: NDArray[np.float32] = np.maximum(greatest * MARGIN, SMALLEST) / np.float32(LEVELS)
-    return scales.astype(np.float32)
 
 
 def cache_in_int8(

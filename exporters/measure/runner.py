@@ -10,9 +10,12 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 
 from exporters.errors import ExportError
+from exporters.graph.records import GRAPH_FILE, NATIVE_FILE, ReferenceRecord
 from nsedge import native
 from nsedge.bundle.manifest import GraphIo, KvLayout, PromptIo
 
+TEXT_ROOM = 2048
+"""Tokens that the longest text may have."""
 CHUNK = 128
 ERRORS_ONLY = 3
 
@@ -129,6 +132,24 @@ class Runner:
     def next_log_probs(self, token: int) -> NDArray[np.float32]:
         """Append one token to row 0; log-probabilities [V] after it."""
         return log_softmax(self.forward(np.array([[token]], np.int64))[0, -1])
+
+
+def runner_of(
+    folder: Path, record: ReferenceRecord | None = None, *, native_form: bool = False
+) -> Runner:
+    """Open the graph in a stage's directory, or its native form, with room for the texts.
+
+    Raises:
+        ExportError: the graph does not load.
+    """
+    record = record or ReferenceRecord.read(folder)
+    return Runner(
+        folder / (NATIVE_FILE if native_form else GRAPH_FILE),
+        io=record.io,
+        kv=record.kv,
+        capacity=min(record.context_length, TEXT_ROOM),
+        requires=(native.REQUIREMENT,) if native_form else (),
+    )
 
 
 def _caches(

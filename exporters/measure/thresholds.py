@@ -13,7 +13,7 @@ from exporters.graph.records import (
     NATIVE_SUFFIX,
     GoldenResult,
 )
-from exporters.quantise.schemes import MIN_POSITIONS, Promise
+from exporters.measure.promise import MIN_POSITIONS, Promise
 from nsedge.bundle.manifest import Fidelity
 
 

@@ -6,10 +6,8 @@ import enum
 from dataclasses import dataclass
 
 from exporters.errors import ExportError
-from nsedge.bundle.manifest import Fidelity, Variant
-
-MIN_POSITIONS = 500
-"""Fewer positions say too little of a graph."""
+from exporters.measure.promise import Promise
+from nsedge.bundle.manifest import Variant
 
 
 class KvFormat(enum.StrEnum):
@@ -33,19 +31,6 @@ class Method(enum.Enum):
     ROTATED = "whole rows and channels, after a rotation"
     MIXED = "4 bits where they harm least, 8 elsewhere, within a budget"
     EXACT = "the 4-bit blocks that the source was made of"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Promise:
-    """How far from fp32 a scheme may be: mean KL in nats at most, top-1 agreement at least."""
-
-    kl: float
-    top1: float
-
-    def kept_by(self, fidelity: Fidelity) -> bool:
-        """Whether `fidelity` was measured over enough positions, and is near enough."""
-        enough = fidelity.positions >= MIN_POSITIONS
-        return enough and fidelity.kl <= self.kl and fidelity.top1 >= self.top1
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import logging
-import warnings
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import torch
-import transformers
 from optimum.exporters.onnx.config import TextDecoderOnnxConfig
 from optimum.exporters.onnx.convert import onnx_export_from_model
 from optimum.exporters.onnx.model_patcher import ModelPatcher
@@ -18,6 +14,7 @@ from optimum.exporters.tasks import TasksManager
 from optimum.utils import NormalizedTextConfigWithGQA
 
 from exporters.trace.decoder_trace import Pairs, Rotary, RotaryUnfit, traceable
+from exporters.trace.quiet import quiet
 from nsedge.bundle.manifest import GraphIo, KvLayout
 
 TASK = "text-generation"
@@ -185,21 +182,3 @@ def _config_class(model: Any) -> type[DecoderOnnxConfig]:
         "NORMALIZED_CONFIG_CLASS": registered.NORMALIZED_CONFIG_CLASS,
     }
     return type("ArchitectureOnnxConfig", (DecoderOnnxConfig,), attributes)
-
-
-@contextmanager
-def quiet() -> Iterator[None]:
-    """Without the libraries' notes, bars and warnings; errors come as exceptions all the same."""
-    before = logging.root.manager.disable
-    verbosity = transformers.logging.get_verbosity()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        logging.disable(logging.WARNING)
-        transformers.logging.set_verbosity_error()
-        transformers.logging.disable_progress_bar()
-        try:
-            yield
-        finally:
-            logging.disable(before)
-            transformers.logging.set_verbosity(verbosity)
-            transformers.logging.enable_progress_bar()

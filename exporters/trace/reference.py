@@ -20,7 +20,8 @@ from exporters.measure.recorded import LOGITS_FILE, difference_from_recorded
 from exporters.measure.runner import Runner, log_softmax
 from exporters.model.source import Source
 from exporters.trace.clean import clean
-from exporters.trace.decoder_export import RAW_FILE, export_raw, quiet
+from exporters.trace.decoder_export import RAW_FILE, export_raw
+from exporters.trace.quiet import quiet
 from nsedge.bundle.manifest import GraphIo, KvLayout
 
 MAX_DIFFERENCE = 2e-3

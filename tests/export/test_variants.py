@@ -88,6 +88,10 @@ def test_package_needs_nothing_but_what_export_wrote(
     assert bundle.manifest.provenance.licence == "MIT"
 
 
+def test_a_native_form_is_the_cpus_with_a_float32_cache(exported: Path) -> None:
+    assert [path.parent.name for path in exported.glob("*/native.onnx")] == ["cpu-int8"]
+
+
 def test_the_daemon_takes_what_runs_on_its_device(bundle: Path) -> None:
     variants = Bundle.open(bundle).manifest.variants
     standard = tuple(variant for variant in variants if not variant.requires)

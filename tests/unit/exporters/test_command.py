@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from exporters.__main__ import main
-from exporters.bundle.starter import WHEEL, check_wheel
+from exporters.bundle.starter_folder import WHEEL, check_wheel
 from exporters.errors import ExportError
 from exporters.progress import Progress
 from nsedge.version import VERSION

@@ -18,8 +18,9 @@ from exporters.bundle.package import Product, package, variant_digest
 from exporters.errors import ExportError, Refused
 from exporters.graph.kv_int8 import SCALES_FILE
 from exporters.graph.records import Exported, ExportedVariant, GoldenResult, Trial
+from exporters.measure.promise import Promise
 from exporters.model.source import Source
-from exporters.quantise.schemes import Device, KvFormat, Promise, promise_of, scheme_of
+from exporters.quantise.schemes import Device, KvFormat, promise_of, scheme_of
 from nsedge.bundle.manifest import Bundle, Fidelity, GoldenPrompt, GraphIo, KvLayout, PromptIo
 from nsedge.errors import BundleInvalid
 
@@ -232,18 +233,15 @@ def test_what_does_not_go_together_is_refused_before_any_work(
 
 
 @pytest.mark.parametrize(
-    ("kv", "device", "native"),
+    ("kv", "device", "same"),
     [
         (KvFormat.FLOAT32, Device.CPU, True),
         (KvFormat.INT8, Device.CPU, False),
         (KvFormat.FLOAT32, Device.CUDA, False),
     ],
 )
-def test_the_reference_and_the_native_form_are_the_cpus_in_float32(
-    kv: KvFormat, device: Device, native: bool
-) -> None:
-    order = one_variant(scheme_of("fp32"), kv, device)
-    assert (order.is_reference, order.has_native_form) == (native, native)
+def test_the_reference_is_the_cpus_in_float32(kv: KvFormat, device: Device, same: bool) -> None:
+    assert one_variant(scheme_of("fp32"), kv, device).is_reference is same
 
 
 HALF = KvLayout(layers=1, heads=1, head_dim=16, dtype="float16")

@@ -12,8 +12,9 @@ from onnx import TensorProto, helper
 
 from exporters.errors import ExportError, Refused
 from exporters.graph.graph import Graph, attribute
+from exporters.measure.promise import Promise
 from exporters.quantise.blocks import Blocks, quantise, quantise_blocks
-from exporters.quantise.schemes import SCHEMES, Promise, scheme_of
+from exporters.quantise.schemes import SCHEMES, scheme_of
 from nsedge.bundle.manifest import Fidelity
 
 F32 = NDArray[np.float32]
