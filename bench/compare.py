@@ -22,10 +22,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from bench import engines, jitter, scenarios
+from bench import engines, jitter, lineup, scenarios
 from bench.demands import HEAD, Demand, Roles, demands, rows
 from bench.lab import EngineProgram, Lab, disturbed
-from bench.peers import lineup
 from bench.peers.building import Builder, command
 from bench.peers.process import ROOT
 from bench.peers.servers import OurServer

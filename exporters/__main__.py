@@ -7,11 +7,9 @@ import json
 import sys
 from collections.abc import Sequence
 
+from exporters.answer import CLOSED_OUTPUT, FAILURE, USAGE
 from exporters.cache import Cache, cache_root
 from exporters.commands import (
-    CLOSED_OUTPUT,
-    FAILURE,
-    USAGE,
     adapter,
     dataset,
     deploy,

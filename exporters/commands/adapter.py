@@ -5,8 +5,9 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from exporters.answer import SUCCESS, Answer
 from exporters.cache import Cache, home
-from exporters.commands import SUCCESS, Answer, Commands
+from exporters.commands import Commands
 from exporters.commands.options import add_json
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from exporters.answer import SUCCESS, Answer
 from exporters.cache import Cache
-from exporters.commands import SUCCESS, Answer, Commands
+from exporters.commands import Commands
 from exporters.commands.options import add_base, add_json, positive
 from exporters.finetune.shapes import Shape
 

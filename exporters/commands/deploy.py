@@ -7,8 +7,9 @@ from pathlib import Path
 
 import msgspec
 
+from exporters.answer import Answer
 from exporters.cache import Cache
-from exporters.commands import Answer, Commands
+from exporters.commands import Commands
 from exporters.commands.deploy_options import add_offline, add_place, told, yard
 from nsedge.bundle.manifest import Name
 

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from exporters.commands import SUCCESS, Answer
+from exporters.answer import SUCCESS, Answer
 from exporters.commands.options import add_json
 
 if TYPE_CHECKING:

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import msgspec
 
+from exporters.answer import SUCCESS, Answer
 from exporters.cache import Cache
-from exporters.commands import SUCCESS, Answer, Commands
+from exporters.commands import Commands
 from exporters.commands.options import (
     add_force,
     add_json,

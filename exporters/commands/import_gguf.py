@@ -5,8 +5,9 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from exporters.answer import Answer
 from exporters.cache import Cache
-from exporters.commands import Answer, Commands
+from exporters.commands import Commands
 from exporters.commands.options import add_bundle, make_bundle, positive, wanted_variants
 from exporters.quantise.schemes import DEFAULT_SCHEME
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import argparse
 
+from exporters.answer import Answer
 from exporters.cache import Cache
-from exporters.commands import Answer, Commands
+from exporters.commands import Commands
 from exporters.commands.options import add_bundle, add_model, make_bundle, wanted_variants
 from exporters.quantise.schemes import DEFAULT_SCHEME
 

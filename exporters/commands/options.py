@@ -5,10 +5,10 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from exporters.answer import SUCCESS, Answer
 from exporters.bundle.build import Report, export_bundle
 from exporters.bundle.orders import Order, VariantOrder, one_variant, variants_named
 from exporters.cache import Cache, home
-from exporters.commands import SUCCESS, Answer
 from exporters.commands.report import export_lines, export_result
 from exporters.errors import ExportError
 from exporters.measure.thresholds import read_overrides

@@ -7,8 +7,9 @@ from functools import partial
 from importlib.resources import files
 from pathlib import Path
 
+from exporters.answer import SUCCESS, Answer
 from exporters.cache import Cache
-from exporters.commands import SUCCESS, Answer, Commands
+from exporters.commands import Commands
 from exporters.commands.options import add_json
 from exporters.errors import ExportError
 from exporters.pipeline.stages import STAGE_NAMES

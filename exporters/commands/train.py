@@ -6,8 +6,9 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from exporters.answer import SUCCESS, Answer
 from exporters.cache import Cache
-from exporters.commands import SUCCESS, Answer, Commands
+from exporters.commands import Commands
 from exporters.commands.options import add_base, add_json, positive
 from exporters.finetune.device import DeviceWish, Precision
 from exporters.finetune.settings import Schedule, Settings

@@ -5,8 +5,9 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from exporters.answer import FAILURE, SUCCESS, Answer
 from exporters.cache import Cache
-from exporters.commands import FAILURE, SUCCESS, Answer, Commands
+from exporters.commands import Commands
 from exporters.commands.options import add_json, add_thresholds
 
 

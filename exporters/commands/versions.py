@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import argparse
 
+from exporters.answer import SUCCESS, Answer
 from exporters.cache import Cache
-from exporters.commands import SUCCESS, Answer, Commands
+from exporters.commands import Commands
 from exporters.commands.deploy_options import add_place, place
 
 

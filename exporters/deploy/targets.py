@@ -90,7 +90,7 @@ class RunningDaemon:
 
     def try_out(self, candidate: Candidate) -> Agreement | None:
         """Ask it the golden prompts as clients ask."""
-        from exporters.deploy.trial import try_out
+        from exporters.deploy.trial import try_out  # tokenizers: only to try one out
 
         with self._progress.step(f"Trying {candidate.served} out"):
             return try_out(self._client, candidate.bundle, self._brought[candidate.served])

@@ -67,7 +67,7 @@ def read_curve(folder: Path) -> Curve:
 
 
 def _draw(curve: Curve, path: Path) -> None:
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.backends.backend_agg import FigureCanvasAgg  # slow: only to draw
     from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator
 

@@ -37,7 +37,7 @@ class Place:
     @property
     def dtype(self) -> Any:
         """Of the base's weights."""
-        import torch
+        import torch  # only when there is work
 
         return torch.bfloat16 if self.narrow else torch.float32
 
@@ -57,7 +57,7 @@ def choose_place(device: DeviceWish, precision: Precision) -> Place:
     Raises:
         ExportError: what is asked for is not there.
     """
-    import torch
+    import torch  # only when there is work
 
     there = torch.cuda.is_available()
     if device is DeviceWish.CUDA and not there:

@@ -78,7 +78,7 @@ def _head(model: Any) -> set[str]:
 
 
 def _is_linear(module: Any) -> bool:
-    from torch import nn
+    from torch import nn  # only when there is work
     from transformers.pytorch_utils import Conv1D
 
     return isinstance(module, nn.Linear | Conv1D)

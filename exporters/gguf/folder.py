@@ -59,7 +59,7 @@ def write_model_folder(gguf_file: Path, folder: Path) -> None:
         Refused: the file holds another kind of model or of vocabulary.
         ExportError: it is damaged.
     """
-    from safetensors.numpy import save_file
+    from safetensors.numpy import save_file  # an import with no such folder needs none
 
     file = GgufFile(gguf_file)
     end = special_token(file.metadata, "eos")

@@ -50,7 +50,7 @@ def bundle_name(text: str, *, exact: bool) -> str:
 
 
 def _fetch(repository: str, revision: str | None) -> Source:
-    from huggingface_hub import snapshot_download
+    from huggingface_hub import snapshot_download  # slow: only for what is on the hub
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
     try:

@@ -9,8 +9,8 @@ from typing import Any
 
 import msgspec
 
+from exporters.answer import FAILURE, SUCCESS, Answer
 from exporters.cache import Cache
-from exporters.commands import FAILURE, SUCCESS, Answer
 from exporters.errors import ExportError
 from exporters.pipeline.plan import Planned
 from nsedge.errors import NsedgeError

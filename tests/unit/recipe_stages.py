@@ -10,8 +10,9 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from exporters.answer import FAILURE, SUCCESS, Answer
 from exporters.cache import Cache
-from exporters.commands import FAILURE, SUCCESS, Answer, Commands, dataset, run
+from exporters.commands import Commands, dataset, run
 from exporters.commands.options import add_json, positive
 from exporters.errors import ExportError
 from exporters.progress import Progress
