@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 
 from nsedge.api import ModelState
-from nsedge.cli import bundles, logs, supervised
+from nsedge.cli import bundles, logs, signals, supervised
 from nsedge.cli.exits import ExitStatus
 from nsedge.cli.rereading import Reloader, Reread
 from nsedge.cli.signals import ReloadRequests, StopRequests
@@ -64,7 +64,7 @@ def run(loaded: config.Loaded, options: argparse.Namespace) -> int:
         supervisor=config.supervisor(environ, os.getpid()),
         reread=partial(config.load, environ, file=options.config, overrides=options.overrides),
     )
-    asyncio.run(core.run(until_eof=options.until_eof))
+    signals.run(core.run(until_eof=options.until_eof))
     return ExitStatus.OK
 
 

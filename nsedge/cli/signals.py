@@ -6,8 +6,29 @@ import asyncio
 import os
 import signal
 import sys
+from collections.abc import Coroutine
+from typing import Any, TypeVar
 
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+T = TypeVar("T")
+
+
+def run(main: Coroutine[Any, Any, T]) -> T:
+    """Run to its end, as asyncio.run does, a process that then ends too: signals to stop that come
+    meanwhile are ignored.
+
+    asyncio closes what it hears of signals through before it takes its handlers away. One that came
+    between the two, as it does where two processes end each other, was told as a traceback.
+    """
+    with asyncio.Runner() as runner:
+        loop = runner.get_loop()
+        try:
+            return runner.run(main)
+        finally:
+            for number in (*STOP_SIGNALS, signal.SIGHUP):
+                if loop.remove_signal_handler(number):
+                    signal.signal(number, signal.SIG_IGN)
 
 
 class StopRequests:

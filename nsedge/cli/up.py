@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from nsedge.cli import output
+from nsedge.cli import output, signals
 from nsedge.cli.exits import ExitStatus
 from nsedge.cli.signals import StopRequests
 from nsedge.config import reader as config
@@ -32,7 +32,7 @@ def run(loaded: config.Loaded, options: argparse.Namespace) -> int:
         flags += ["--set", f"{said.key}={said.text}"]
     with tempfile.TemporaryDirectory(prefix="nsedge-up-") as folder:
         pair = Pair(flags=flags, folder=Path(folder), limit_s=limit_s, as_json=options.json)
-        return asyncio.run(pair.run(until_eof=options.until_eof))
+        return signals.run(pair.run(until_eof=options.until_eof))
 
 
 @dataclass(kw_only=True)

@@ -12,7 +12,7 @@ import ssl
 from functools import partial
 from pathlib import Path
 
-from nsedge.cli import logs, supervised
+from nsedge.cli import logs, signals, supervised
 from nsedge.cli.exits import ExitStatus
 from nsedge.cli.rereading import Reloader, Reread
 from nsedge.cli.signals import ReloadRequests, StopRequests
@@ -68,7 +68,7 @@ def run(loaded: config.Loaded, options: argparse.Namespace) -> int:
     supervisor = config.supervisor(environ, os.getpid())
     reread = partial(config.load, environ, file=options.config, overrides=options.overrides)
     tracing = open_tracing(config.traces_url(settings, environ), service="nsedge-web")
-    asyncio.run(
+    signals.run(
         _serve(settings, supervisor, reread=reread, tracing=tracing, until_eof=options.until_eof)
     )
     return ExitStatus.OK
