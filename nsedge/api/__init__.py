@@ -79,7 +79,8 @@ class Sampling:
 
     - temperature: 0 is greedy; at most 10.
     - top_k: candidates kept; 0 is off.
-    - top_p: smallest nucleus whose probability reaches it (arXiv 1904.09751); 1 is off.
+    - top_p: smallest nucleus whose probability reaches it (arXiv 1904.09751); 0 is the likeliest
+      token alone, 1 is off.
     - min_p: tokens below this share of the best token's probability are dropped; 0 is off.
     - repetition_penalty: seen logits are divided (positive) or multiplied (negative) by it
       (arXiv 1909.05858); prompt and output count. presence_penalty and frequency_penalty are
@@ -119,7 +120,7 @@ class Sampling:
         """
         _within("temperature", self.temperature, 0.0, 10.0)
         _within("top_k", self.top_k, 0, 2**31 - 1)
-        _within("top_p", self.top_p, 0.0, 1.0, exclusive_low=True)
+        _within("top_p", self.top_p, 0.0, 1.0)
         _within("min_p", self.min_p, 0.0, 1.0)
         _within("repetition_penalty", self.repetition_penalty, 0.0, 10.0, exclusive_low=True)
         _within("presence_penalty", self.presence_penalty, -2.0, 2.0)

@@ -299,6 +299,14 @@ class Web(_Section, frozen=True, kw_only=True):
         tuple[str, ...],
         _text("Origins whose pages may call; empty is none.", "list of origins"),
     ] = ()
+    ignored_fields: Annotated[
+        tuple[str, ...],
+        _text(
+            "Fields of request bodies that are left out instead of refused, for clients that send"
+            " some of their own; the answer names them in X-Ignored-Fields.",
+            "list of names",
+        ),
+    ] = ()
     allowed_hosts: Annotated[
         tuple[str, ...],
         _text(

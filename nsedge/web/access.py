@@ -19,6 +19,7 @@ log = logging.getLogger(__name__)
 AnyRoute = TypeVar("AnyRoute", bound=Handler)
 CALLER = web.RequestKey("caller", str)
 API_KEY = web.RequestKey("api_key", ApiKey)
+_REALM = 'Bearer realm="nsedge"'
 _wanted: dict[Handler, Scope | None] = {}
 
 
@@ -60,16 +61,11 @@ def admit(request: web.Request, keys: WatchedFile[KeyRing] | None) -> bool:
         request[CALLER] = ANONYMOUS.name
         return scope is not None
     secret = _secret_of(request)
-    key = None if secret is None else keys.value().find_api(secret)
+    if not secret:
+        raise _refused(request, "an API key is needed: Authorization: Bearer KEY", _REALM)
+    key = keys.value().find_api(secret)
     if key is None:
-        log.info("a request without a known key was refused", extra={"from": request.remote})
-        raise Refused(
-            Refusal(
-                code="invalid_api_key",
-                message="an API key is needed: Authorization: Bearer KEY",
-                challenge='Bearer realm="nsedge"',
-            )
-        )
+        raise _refused(request, "wrong API key", f'{_REALM}, error="invalid_token"')
     request[CALLER] = key.name
     request[API_KEY] = key
     if not missing:
@@ -109,6 +105,11 @@ def is_loopback(host: str) -> bool:
         return False
     mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
     return (mapped or address).is_loopback
+
+
+def _refused(request: web.Request, message: str, challenge: str) -> Refused:
+    log.info("a request was refused: %s", message, extra={"from": request.remote})
+    return Refused(Refusal(code="invalid_api_key", message=message, challenge=challenge))
 
 
 def _secret_of(request: web.Request) -> str | None:

@@ -216,7 +216,7 @@ class Answering:
     def _choices(self, http: web.Request, requests: Sequence[Request]) -> Choices:
         trace = http.get(http_guard.TRACEPARENT)
         traced = [dataclasses.replace(request, traceparent=trace) for request in requests]
-        return Choices(self._submitter(http), traced)
+        return Choices(self._submitter(http), traced, at_once=self.limits.max_in_flight)
 
     @property
     def under_way(self) -> int:

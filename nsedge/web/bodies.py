@@ -1,10 +1,11 @@
-"""Bodies: how they are read, held to their types, and answered in JSON. Unknown fields are
-ignored."""
+"""Bodies: how they are read, held to their types, and answered in JSON."""
 
 from __future__ import annotations
 
 import asyncio
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Annotated, Any, TypeVar
 
 import msgspec
@@ -16,6 +17,8 @@ from nsedge.web import http_guard
 from nsedge.web.answering import ANSWERING
 from nsedge.web.door import DOORS, JSON
 from nsedge.web.errors import Refusal, Refused
+from nsedge.web.http_guard import IGNORED_FIELDS
+from nsedge.web.other_fields import OtherFields
 
 Integer = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
 TokenId = Annotated[int, Meta(ge=0, le=2**31 - 1)]
@@ -56,9 +59,18 @@ async def read(http: web.Request) -> bytes:
         raise BadMessage(f"the body cannot be read: {error}") from error
 
 
-async def read_json(http: web.Request, kind: type[Body]) -> Body:
-    """The JSON body of a request. Raises as `read` and `decode`."""
-    return decode(await read(http), kind)
+async def read_json(http: web.Request, kind: type[Body], others: OtherFields | None = None) -> Body:
+    """The JSON body of a request; what of it was left out is told with the answer.
+
+    Raises as `read` and `decode`, and as `others` refuse fields that `kind` does not have.
+    """
+    raw = await read(http)
+    body = decode(raw, kind)
+    if others is not None:
+        honoured, found = kind.__struct_fields__, beyond(raw, kind)
+        ignored = http.app[ANSWERING].limits.ignored_fields
+        http[IGNORED_FIELDS] = others.check(found, honoured=honoured, ignored=ignored)
+    return body
 
 
 def json_answer(body: dict[str, Any], status: int = 200) -> web.Response:
@@ -85,8 +97,22 @@ def decode(raw: bytes, kind: type[Body]) -> Body:
         BadMessage: where it is not JSON in UTF-8, or is nested without measure.
         InvalidParameter: where a field is missing or ill-typed; `param` names it.
     """
-    try:
+    with _usable_json():
         return msgspec.json.decode(text_of(raw), type=kind)
+
+
+def beyond(raw: bytes, kind: type[msgspec.Struct]) -> dict[str, Any]:
+    """The fields of a JSON object that `kind` does not have. Raises as `decode`."""
+    known = kind.__struct_fields__
+    with _usable_json():
+        fields = msgspec.json.decode(raw, type=dict[str, msgspec.Raw])
+        return {name: msgspec.json.decode(fields[name]) for name in fields if name not in known}
+
+
+@contextmanager
+def _usable_json() -> Iterator[None]:
+    try:
+        yield
     except msgspec.ValidationError as error:
         raise _misfit(str(error)) from error
     except msgspec.DecodeError as error:
@@ -101,6 +127,8 @@ def _misfit(complaint: str) -> NsedgeError:
         return InvalidParameter(f"{path[1]}: {what}", param=path[1] or None)
     if missing := re.search(r"required field `(\w+)`", what):
         return InvalidParameter(f"{missing[1]} is missing", param=missing[1])
+    if unknown := re.search(r"unknown field `(.*)`", what):
+        return InvalidParameter(f"{unknown[1]} is not a field that is known here", param=unknown[1])
     return BadMessage(f"the body does not fit: {what}")
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Self
 
@@ -25,6 +25,8 @@ from nsedge.web.errors import Refusal, Refused
 
 Submit = Callable[[Request, Sink], Ticket]
 """Takes a request as `Service.submit` does."""
+SOON_S = 1e-3
+"""The deadline of a request whose own has passed before it was its turn."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,26 +44,27 @@ class Choices:
     have been written, so a slow reader is the service's to bound.
     """
 
-    def __init__(self, submit: Submit, requests: Sequence[Request]) -> None:
+    def __init__(self, submit: Submit, requests: Sequence[Request], *, at_once: int) -> None:
+        """`at_once`: how many run or wait at the core; each that ends well lets the next go on."""
         self.loading: Loading | None = None
         """How far the model is from being there, while it is waited for."""
         self._submit = submit
         self._requests = requests
+        self._at_once = at_once
         self._tickets: list[Ticket] = []
         self._running: set[int] = set()
         self._ready: list[tuple[int, Event]] = []
         self._out: Batch = ()
         self._waiter: asyncio.Future[None] | None = None
         self._loop = asyncio.get_running_loop()
-        self._since_s = self._loop.time()
+        self._since_s = self._began_s = self._loop.time()
         self._timer: asyncio.TimerHandle | None = None
         self._end: Failed | None = None
         self._left = False
 
     async def __aenter__(self) -> Self:
-        for index, request in enumerate(self._requests):
-            self._running.add(index)
-            self._tickets.append(self._submit(request, self._sink(index)))
+        for _ in self._requests[: self._at_once]:
+            self._submit_next()
         return self
 
     async def __aexit__(
@@ -149,10 +152,24 @@ class Choices:
         self._ready.append((0, self._end))
         self._wake()
 
+    def _submit_next(self) -> None:
+        """What waited here has so much less time until its deadline."""
+        index = len(self._tickets)
+        request = self._requests[index]
+        waited_s = self._loop.time() - self._began_s
+        if request.deadline_s is not None and index >= self._at_once:
+            left_s = max(request.deadline_s - waited_s, SOON_S)
+            request = replace(request, deadline_s=left_s)
+        self._running.add(index)
+        self._tickets.append(self._submit(request, self._sink(index)))
+
     def _sink(self, index: int) -> Sink:
         def sink(event: Event) -> None:
             if is_terminal(event):
                 self._running.discard(index)
+                well = isinstance(settled(event), Finished)
+                if well and not self._left and len(self._tickets) < len(self._requests):
+                    self._submit_next()
             self.loading = event if isinstance(event, Loading) else None
             if self._left or self.loading is not None:
                 self._tickets[index].took(event)

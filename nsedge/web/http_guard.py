@@ -19,13 +19,17 @@ from nsedge.web.limits import WebLimits
 REQUEST_ID = web.RequestKey("request_id", str)
 TRACEPARENT = web.RequestKey("traceparent", str)
 """What the core is given as W3C trace context; absent where there is none."""
+IGNORED_FIELDS = web.RequestKey("ignored_fields", list[str])
+"""What of the body was left out, though nobody knows that it changes nothing."""
 _TRACEPARENT = re.compile(
     r"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}"
 )
+_FIELD = re.compile(r"[A-Za-z0-9._-]{1,64}")
+_MAX_TOLD = 16
 _SANE_ID = re.compile(r"[A-Za-z0-9._:-]{1,100}")
 _EXPOSED = ", ".join(
     (
-        "x-request-id, retry-after, retry-after-ms, x-should-retry",
+        "x-request-id, x-ignored-fields, retry-after, retry-after-ms, x-should-retry",
         *(
             f"x-ratelimit-{which}-{what}"
             for which in ("limit", "remaining", "reset")
@@ -119,6 +123,9 @@ def mark(request: web.Request, response: web.StreamResponse, limits: WebLimits) 
     response.headers["Server"] = f"nsedge/{VERSION}"
     response.headers["X-Request-Id"] = request[REQUEST_ID]
     response.headers["X-Content-Type-Options"] = "nosniff"
+    if ignored := request.get(IGNORED_FIELDS):
+        told = [name if _FIELD.fullmatch(name) else "?" for name in ignored[:_MAX_TOLD]]
+        response.headers["X-Ignored-Fields"] = ", ".join(told)
     if limits.cors_origins:
         response.headers["Vary"] = "Origin"
     if origin := allowed_origin(request, limits):

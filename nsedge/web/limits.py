@@ -24,11 +24,12 @@ class WebLimits:
     - drain_s: what running answers get to end by themselves at shutdown.
     - core_timeout_s: for the core to answer for its health or its models.
     - max_connections: open at once.
-    - max_in_flight: requests of one model that the core has at once, where keys are asked for;
-      max_waiting: of one key that wait for their turn (may be zero).
+    - max_in_flight: choices of one answer that the core has at once, and, where keys are asked for,
+      requests of one model; max_waiting: of one key that wait for their turn (may be zero).
     - requests_per_minute, tokens_per_minute: of one key; zero is no limit.
     - allow_anonymous, allow_cleartext: listen beyond loopback without keys, or without TLS.
     - allowed_hosts: names, beyond loopback's own, that a Host header may carry on loopback.
+    - ignored_fields: of request bodies, left out instead of refused.
     - cors_origins: origins whose pages may call the shim, compared exactly.
     """
 
@@ -37,7 +38,7 @@ class WebLimits:
     body_timeout_s: float = 10.0
     max_messages: int = 1024
     max_prompt_chars: int = 1_000_000
-    max_choices: int = 8
+    max_choices: int = 128
     keepalive_s: float = 10.0
     write_timeout_s: float = 30.0
     idle_timeout_s: float = 75.0
@@ -52,6 +53,7 @@ class WebLimits:
     allow_cleartext: bool = False
     allowed_hosts: tuple[str, ...] = ()
     cors_origins: tuple[str, ...] = ()
+    ignored_fields: tuple[str, ...] = ()
 
     def check(self) -> None:
         """Refuse what could never work, or would open the shim to every page.

@@ -17,6 +17,7 @@ from nsedge.web.bodies import ModelName, json_answer, read_json
 from nsedge.web.door import Door
 from nsedge.web.errors import Refusal, plain_error
 from nsedge.web.framing import SSE
+from nsedge.web.other_fields import OtherFields
 from nsedge.web.request_fields import SamplingFields, check_length, sampling, scheduling, spoken
 from nsedge.web.usage import clipped, usage
 
@@ -31,6 +32,12 @@ class GenerateBody(SamplingFields, kw_only=True):
     model: ModelName | None = None
     raw: bool | None = None
     """Continue the text as it stands, without the chat template."""
+    stream: bool | None = None
+    """Accepted; the route decides."""
+
+
+_OTHERS = OtherFields(refuse_unknown=False)
+"""Clients of this door send fields of their own."""
 
 
 class GenerateStream(AnswerStream):
@@ -86,7 +93,7 @@ async def generate_stream(http: web.Request) -> web.StreamResponse:
 async def _request(http: web.Request, label: str) -> Request:
     """What the body asks for."""
     answering = http.app[ANSWERING]
-    body = await read_json(http, GenerateBody)
+    body = await read_json(http, GenerateBody, _OTHERS)
     if not body.text:
         raise EmptyPrompt("text is empty", param="text")
     check_length(len(body.text), answering.limits, "text")

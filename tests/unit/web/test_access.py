@@ -100,18 +100,38 @@ def test_a_missing_scope_is_told(keys: WatchedFile[KeyRing]) -> None:
     assert "'infer'; 'key-read' has read" in error["message"]
 
 
+NONE = ("an API key is needed: Authorization: Bearer KEY", 'Bearer realm="nsedge"')
+WRONG = ("wrong API key", 'Bearer realm="nsedge", error="invalid_token"')
+
+
 @pytest.mark.parametrize(
-    "header", ["Bearer none", "Bearer ", "Bearer", "Basic all", "all", "Bearer all all", ""]
+    ("header", "told"),
+    [
+        ("Bearer none", WRONG),
+        ("Bearer all all", WRONG),
+        ("bearer Bearer all", WRONG),
+        ("Bearer ", NONE),
+        ("Bearer", NONE),
+        ("Basic all", NONE),
+        ("all", NONE),
+        ("", NONE),
+    ],
 )
-def test_what_is_no_key_is_refused(
-    header: str, keys: WatchedFile[KeyRing], caplog: pytest.LogCaptureFixture
+def test_no_key_and_a_wrong_one_are_told_apart(
+    header: str,
+    told: tuple[str, str],
+    keys: WatchedFile[KeyRing],
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     caplog.set_level(logging.INFO, "nsedge.web.access")
     answer = answered("GET", "/v1/models", keys=keys, authorization=header)
-    assert answer.status == 401
-    assert error_of(answer)["code"] == "invalid_api_key"
+    error = error_of(answer)
+    assert (answer.status, error["code"]) == (401, "invalid_api_key")
+    assert (error["message"], answer.headers["www-authenticate"]) == told
     assert "key-all" not in answer.body.decode()
-    assert [vars(record)["from"] for record in caplog.records] == ["127.0.0.1"]
+    (record,) = caplog.records
+    assert vars(record)["from"] == "127.0.0.1"
+    assert "none" not in record.getMessage()
 
 
 def test_the_scheme_is_read_in_any_case(keys: WatchedFile[KeyRing]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from typing import Any
 
 import msgspec
@@ -166,3 +167,55 @@ def test_keep_alive_serves_again_on_one_connection() -> None:
         await connection.close()
 
     served(test)
+
+
+def test_the_settings_let_a_field_pass_and_the_answer_tells() -> None:
+    body = HI | {"provider": {"order": ["x"]}, "verbosity": "low"}
+    refused = answered("POST", CHAT, body)
+    assert (refused.status, error_of(refused)["param"]) == (400, "provider")
+    lax = WebLimits(ignored_fields=("verbosity", "provider"))
+    taken = answered("POST", CHAT, body, limits=lax)
+    assert (taken.status, taken.headers["x-ignored-fields"]) == (200, "provider, verbosity")
+    assert "x-ignored-fields" not in answered("POST", CHAT, HI, limits=lax).headers
+
+
+@pytest.mark.parametrize("stream", [True, False])
+def test_many_choices_reach_the_core_a_few_at_a_time(stream: bool) -> None:
+    """Each that ends lets the next go on, with what is left of the deadline."""
+    service = PuppetService()
+
+    async def test(shim: Shim) -> None:
+        body = HI | {"n": 128, "stream": stream, "deadline_s": 100.0}
+        asking = asyncio.create_task(ask(shim.port, "POST", CHAT, body))
+        for number in range(128):
+            ticket = await service.ticket(number)
+            assert len(service.tickets) == min(number + 3, 128)
+            ticket.start()
+            ticket.say(f"<{number}>")
+            ticket.finish()
+        answer = await asking
+        assert answer.status == 200
+        assert all(f"<{number}>".encode() in answer.body for number in range(128))
+
+    served(test, service, limits=WebLimits(max_in_flight=3))
+    labels = {ticket.request.request_id for ticket in service.tickets}
+    assert len(labels) == 128
+    left_s = [ticket.request.deadline_s or 0 for ticket in service.tickets]
+    assert left_s[:3] == [100.0] * 3
+    assert all(later <= earlier for earlier, later in itertools.pairwise(left_s))
+    assert 0 < left_s[-1] < 100.0
+
+
+def test_no_further_choice_begins_once_one_has_failed() -> None:
+    service = PuppetService()
+
+    async def test(shim: Shim) -> None:
+        asking = asyncio.create_task(ask(shim.port, "POST", CHAT, HI | {"n": 128}))
+        first, second = await service.ticket(0), await service.ticket(1)
+        first.refuse(QueueFull("full"))
+        assert (await asking).status == 429
+        assert second.cancelled
+        second.finish()
+
+    served(test, service, limits=WebLimits(max_in_flight=2))
+    assert len(service.tickets) == 2

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import msgspec
@@ -12,6 +13,7 @@ from nsedge.web.app import create_app
 from nsedge.web.doors.openai.errors import NAMES, error_body, type_of
 from nsedge.web.errors import STATUSES, Refusal, plain_error
 from nsedge.web.limits import WebLimits
+from nsedge.web.other_fields import HARMLESS, NEUTRAL
 from tests.fakes import FakeService
 
 
@@ -77,13 +79,21 @@ def test_the_defaults_are_possible() -> None:
     assert WebLimits().cors_origins == ()
 
 
+PAGE = (Path(__file__).parents[3] / "docs" / "http.md").read_text(encoding="utf-8")
+
+
+def test_the_page_tells_every_field_that_is_not_honoured() -> None:
+    _, _, rest = PAGE.partition("### Other fields")
+    section = rest.partition("\n### ")[0]
+    assert set(re.findall(r"`([a-z_]+)`", section)) >= {*HARMLESS, *NEUTRAL}
+
+
 def test_the_page_tells_every_route_and_every_code() -> None:
-    page = (Path(__file__).parents[3] / "docs" / "http.md").read_text(encoding="utf-8")
     for code, status in STATUSES.items():
         name = f"`{code}`"
         if code in NAMES:
             name += f", under `/v1` `{NAMES[code]}`"
-        assert f"| {name} | {status} | `{type_of(status)}` |" in page
+        assert f"| {name} | {status} | `{type_of(status)}` |" in PAGE
     for resource in create_app(FakeService()).router.resources():
         for route in resource:
-            assert f"| `{route.method} {resource.canonical}` |" in page or route.method == "HEAD"
+            assert f"| `{route.method} {resource.canonical}` |" in PAGE or route.method == "HEAD"

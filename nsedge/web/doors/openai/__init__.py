@@ -20,9 +20,15 @@ from nsedge.web.door import Door
 from nsedge.web.doors.openai.answers import Head, chat_answer, completion_answer, model_object
 from nsedge.web.doors.openai.bodies import ChatBody, CompletionBody, OpenAiBody
 from nsedge.web.doors.openai.errors import error_body
-from nsedge.web.doors.openai.requests import chat_requests, completion_requests
+from nsedge.web.doors.openai.requests import (
+    CHAT_OTHERS,
+    COMPLETION_OTHERS,
+    chat_requests,
+    completion_requests,
+)
 from nsedge.web.doors.openai.stream import ChatStream, CompletionStream, OpenAiStream
 from nsedge.web.limits import WebLimits
+from nsedge.web.other_fields import OtherFields
 
 AnyBody = TypeVar("AnyBody", bound=OpenAiBody)
 
@@ -59,6 +65,7 @@ class _Shape(Generic[AnyBody]):
 
     id_prefix: str
     body: type[AnyBody]
+    others: OtherFields
     requests: Callable[[AnyBody, str, WebLimits], tuple[Request, ...]]
     stream: type[OpenAiStream]
     whole: Callable[[Head, Sequence[Choice], int], dict[str, Any]]
@@ -67,6 +74,7 @@ class _Shape(Generic[AnyBody]):
 _CHAT = _Shape(
     id_prefix="chatcmpl",
     body=ChatBody,
+    others=CHAT_OTHERS,
     requests=chat_requests,
     stream=ChatStream,
     whole=chat_answer,
@@ -74,6 +82,7 @@ _CHAT = _Shape(
 _COMPLETION = _Shape(
     id_prefix="cmpl",
     body=CompletionBody,
+    others=COMPLETION_OTHERS,
     requests=completion_requests,
     stream=CompletionStream,
     whole=completion_answer,
@@ -82,7 +91,7 @@ _COMPLETION = _Shape(
 
 async def _complete(http: web.Request, shape: _Shape[AnyBody]) -> web.StreamResponse:
     answering = http.app[ANSWERING]
-    body = await read_json(http, shape.body)
+    body = await read_json(http, shape.body, shape.others)
     with answering.label(http) as label:
         requests = shape.requests(body, label, answering.limits)
         per_prompt = 1 if body.n is None else body.n

@@ -10,10 +10,12 @@ from nsedge.web.bodies import Integer, ModelName
 from nsedge.web.request_fields import SamplingFields
 
 
-class StreamOptions(msgspec.Struct):
+class StreamOptions(msgspec.Struct, forbid_unknown_fields=True):
     """What else a stream carries."""
 
     include_usage: bool | None = None
+    include_obfuscation: bool | None = None
+    """Accepted; nothing is ever padded."""
 
 
 class OpenAiBody(SamplingFields, kw_only=True):
@@ -26,10 +28,11 @@ class OpenAiBody(SamplingFields, kw_only=True):
 
 
 class ContentPart(msgspec.Struct):
-    """A part of a message; `text` where `type` is text."""
+    """A part of a message: `text` where `type` is text, `refusal` where it is refusal."""
 
     type: str
     text: str | None = None
+    refusal: str | None = None
 
 
 class ChatTurn(msgspec.Struct):
@@ -37,31 +40,22 @@ class ChatTurn(msgspec.Struct):
 
     role: str
     content: str | list[ContentPart] | None = None
+    refusal: str | None = None
     tool_calls: Any = None
     function_call: Any = None
+    audio: Any = None
+    prefix: Any = None
+    partial: Any = None
 
 
 class ChatBody(OpenAiBody, kw_only=True):
     """`POST /v1/chat/completions`."""
 
     messages: list[ChatTurn]
-    logprobs: Any = None
-    top_logprobs: Any = None
-    tools: Any = None
-    tool_choice: Any = None
-    functions: Any = None
-    function_call: Any = None
-    response_format: Any = None
-    modalities: Any = None
-    audio: Any = None
-    web_search_options: Any = None
 
 
 class CompletionBody(OpenAiBody, kw_only=True):
     """`POST /v1/completions`."""
 
     prompt: str | list[Any]
-    logprobs: Any = None
     best_of: Any = None
-    echo: Any = None
-    suffix: Any = None

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
 from nsedge.api import (
     MAX_SEED,
@@ -25,6 +24,7 @@ from nsedge.web.doors.openai.bodies import (
     OpenAiBody,
 )
 from nsedge.web.limits import WebLimits
+from nsedge.web.other_fields import OtherFields
 from nsedge.web.request_fields import check_length, sampling, scheduling
 
 _ROLES = {
@@ -35,24 +35,13 @@ _ROLES = {
     "tool": Role.TOOL,
     "function": Role.TOOL,
 }
-# Fields that would change the answer, and the values of them that do not.
-_CHAT_NEUTRAL: dict[str, tuple[Any, ...]] = {
-    "logprobs": (None, False),
-    "top_logprobs": (None, 0),
-    "tools": (None, []),
-    "tool_choice": (None, "none", "auto"),
-    "functions": (None, []),
-    "function_call": (None, "none", "auto"),
-    "response_format": (None, {"type": "text"}),
-    "modalities": (None, ["text"]),
-    "audio": (None,),
-    "web_search_options": (None,),
-}
-_COMPLETION_NEUTRAL: dict[str, tuple[Any, ...]] = {
-    "logprobs": (None,),
-    "echo": (None, False),
-    "suffix": (None, ""),
-}
+CHAT_OTHERS = OtherFields(own={"add_special_tokens": (False,)})
+"""A chat's markers are the template's own."""
+COMPLETION_OTHERS = OtherFields(own={"logprobs": (), "add_special_tokens": (True,)})
+"""Where `logprobs` is a number, 0 asks for them too."""
+COMPLETION_TOKENS = 16
+"""OpenAI's max_tokens of a completion that gives none."""
+_NOT_OF_MESSAGES = ("tool_calls", "function_call", "audio", "prefix", "partial")
 
 
 def chat_requests(body: ChatBody, request_id: str, limits: WebLimits) -> tuple[Request, ...]:
@@ -61,7 +50,6 @@ def chat_requests(body: ChatBody, request_id: str, limits: WebLimits) -> tuple[R
     Raises:
         InvalidParameter, EmptyPrompt, MessageTooLarge: naming the field and the limit.
     """
-    _refuse_unsupported(body, _CHAT_NEUTRAL)
     if not body.messages:
         raise EmptyPrompt("messages is empty", param="messages")
     if len(body.messages) > limits.max_messages:
@@ -71,7 +59,7 @@ def chat_requests(body: ChatBody, request_id: str, limits: WebLimits) -> tuple[R
         )
     turns = tuple(_message(number, turn) for number, turn in enumerate(body.messages))
     check_length(sum(len(turn.content) for turn in turns), limits, "messages")
-    return _requests(body, [ChatPrompt(messages=turns)], request_id, limits)
+    return _requests(body, [ChatPrompt(messages=turns)], sampling(body), request_id, limits)
 
 
 def completion_requests(
@@ -82,7 +70,6 @@ def completion_requests(
     Raises:
         InvalidParameter, EmptyPrompt, MessageTooLarge: naming the field and the limit.
     """
-    _refuse_unsupported(body, _COMPLETION_NEUTRAL)
     if body.best_of not in (None, body.n or 1):
         raise InvalidParameter("best_of above n is not supported", param="best_of")
     prompts = [body.prompt] if isinstance(body.prompt, str) else body.prompt
@@ -94,13 +81,21 @@ def completion_requests(
             param="prompt",
         )
     check_length(sum(map(len, prompts)), limits, "prompt")
-    return _requests(body, [TextPrompt(text=text) for text in prompts], request_id, limits)
+    wanted = sampling(body)
+    if wanted.max_tokens is None:
+        enough = max(COMPLETION_TOKENS, wanted.min_tokens)
+        wanted = replace(wanted, max_tokens=enough, clip_max_tokens=True)
+    return _requests(body, [TextPrompt(text=text) for text in prompts], wanted, request_id, limits)
 
 
 def _requests(
-    body: OpenAiBody, prompts: Sequence[Prompt], request_id: str, limits: WebLimits
+    body: OpenAiBody,
+    prompts: Sequence[Prompt],
+    wanted: Sampling,
+    request_id: str,
+    limits: WebLimits,
 ) -> tuple[Request, ...]:
-    wanted, n = sampling(body), 1 if body.n is None else body.n
+    n = 1 if body.n is None else body.n
     if not 1 <= n * len(prompts) <= limits.max_choices:
         raise InvalidParameter(
             f"n x prompts must be at least 1 and at most {limits.max_choices},"
@@ -144,29 +139,37 @@ def _message(number: int, turn: ChatTurn) -> Message:
             f"{where}.role must be one of {', '.join(_ROLES)}, not {turn.role!r}",
             param=f"{where}.role",
         )
-    for field in ("tool_calls", "function_call"):
+    for field in _NOT_OF_MESSAGES:
         if getattr(turn, field):
             raise InvalidParameter(f"{where}.{field} is not supported", param=f"{where}.{field}")
-    if turn.content is None:
+    texts = _texts(turn.content, f"{where}.content", role)
+    if turn.refusal is not None:
+        texts.append(_refusal(turn.refusal, f"{where}.refusal", role))
+    if not texts and turn.content is None:
         raise InvalidParameter(f"{where}.content is missing", param=f"{where}.content")
-    return Message(role=role, content=_text(turn.content, f"{where}.content"))
+    return Message(role=role, content="\n".join(texts))
 
 
-def _text(content: str | list[ContentPart], where: str) -> str:
+def _texts(content: str | list[ContentPart] | None, where: str, role: Role) -> list[str]:
+    if content is None:
+        return []
     if isinstance(content, str):
-        return content
-    texts = []
-    for number, part in enumerate(content):
-        if part.type != "text" or part.text is None:
-            raise InvalidParameter(
-                f"{where}[{number}]: parts of type {part.type!r} are not supported, only text",
-                param=f"{where}[{number}]",
-            )
-        texts.append(part.text)
-    return "\n".join(texts)
+        return [content]
+    return [_part(part, f"{where}[{number}]", role) for number, part in enumerate(content)]
 
 
-def _refuse_unsupported(body: OpenAiBody, neutral: dict[str, tuple[Any, ...]]) -> None:
-    for field, harmless in neutral.items():
-        if getattr(body, field) not in harmless:
-            raise InvalidParameter(f"{field} is not supported here", param=field)
+def _part(part: ContentPart, where: str, role: Role) -> str:
+    if part.type == "text" and part.text is not None:
+        return part.text
+    if part.type == "refusal" and part.refusal is not None:
+        return _refusal(part.refusal, where, role)
+    raise InvalidParameter(
+        f"{where}: parts of type {part.type!r} are not supported, only text", param=where
+    )
+
+
+def _refusal(text: str, where: str, role: Role) -> str:
+    """What the assistant said instead of an answer."""
+    if role is not Role.ASSISTANT:
+        raise InvalidParameter(f"{where}: only an assistant refuses", param=where)
+    return text

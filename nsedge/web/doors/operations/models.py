@@ -19,7 +19,7 @@ from nsedge.web.bodies import Integer, ModelName, json_answer, read_json
 from nsedge.web.request_fields import priority_of
 
 
-class LoadBody(msgspec.Struct, kw_only=True):
+class LoadBody(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     """`POST /api/models/load`."""
 
     model: ModelName
@@ -30,14 +30,14 @@ class LoadBody(msgspec.Struct, kw_only=True):
     wait: bool = True
 
 
-class PreloadBody(msgspec.Struct, kw_only=True):
+class PreloadBody(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     """`POST /api/models/preload`."""
 
     models: Annotated[list[ModelName], Meta(min_length=1, max_length=64)]
     priority: str | Integer | None = None
 
 
-class UnloadBody(msgspec.Struct, kw_only=True):
+class UnloadBody(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     """`POST /api/models/unload`: one model, or all."""
 
     model: ModelName | None = None
@@ -45,13 +45,13 @@ class UnloadBody(msgspec.Struct, kw_only=True):
     drain_s: float | None = None
 
 
-class ReloadBody(msgspec.Struct, kw_only=True):
+class ReloadBody(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     """`POST /api/models/reload`."""
 
     model: ModelName
 
 
-class AliasBody(msgspec.Struct, kw_only=True):
+class AliasBody(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     """`POST /api/models/alias`; without a model the alias is taken away."""
 
     alias: ModelName

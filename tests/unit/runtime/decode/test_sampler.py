@@ -109,7 +109,7 @@ some_params = st.builds(
     SamplingParams,
     temperature=st.sampled_from([0.2, 0.7, 1.0, 2.5]),
     top_k=st.sampled_from([0, 2, 40, 64, 300, 5000]),
-    top_p=st.sampled_from([0.05, 0.5, 0.9, 0.999, 1.0]),
+    top_p=st.sampled_from([0.0, 0.05, 0.5, 0.9, 0.999, 1.0]),
     min_p=st.sampled_from([0.0, 0.02, 0.5]),
 )
 
@@ -128,6 +128,15 @@ def test_the_fast_path_draws_what_the_plain_one_draws(
     assert sample_one(logits[None], SamplerRow(params, seed=seed)) == reference(
         logits, params, draw
     )
+
+
+@settings(max_examples=50, deadline=None)
+@given(seed=st.integers(0, 2**32), temperature=st.sampled_from([0.01, 1.0, 10.0]))
+def test_a_nucleus_of_nothing_is_the_likeliest_token(seed: int, temperature: float) -> None:
+    logits = np.random.default_rng(seed).standard_normal((1, VOCAB)).astype(np.float32)
+    logits[0, [7, 500]] = logits.max() + 1.0  # the first of equals
+    row = SamplerRow(SamplingParams(temperature=temperature, top_p=0.0), seed=seed)
+    assert sample_one(logits, row) == 7
 
 
 @settings(max_examples=40, deadline=None)

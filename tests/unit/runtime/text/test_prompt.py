@@ -137,7 +137,7 @@ def test_the_request_overrides_the_bundle_value_by_value() -> None:
     [
         (Sampling(temperature=-0.1), "temperature"),
         (Sampling(temperature=float("nan")), "temperature"),
-        (Sampling(top_p=0.0), "top_p"),
+        (Sampling(top_p=-0.1), "top_p"),
         (Sampling(top_p=1.1), "top_p"),
         (Sampling(min_p=2.0), "min_p"),
         (Sampling(top_k=-1), "top_k"),

@@ -89,3 +89,29 @@ def test_a_failure_of_the_generate_door() -> None:
         b'data: {"error":{"code":"engine_failure","message":"broke","param":null,'
         b'"retryable":true}}\n\n'
     )
+
+
+@pytest.mark.parametrize("route", ["/api/generate", "/api/generate/stream"])
+def test_fields_of_its_clients_own_are_left_out_and_told(route: str) -> None:
+    body = {"text": "a", "stream": True, "user": "u", "temprature": 1, "n\r\nx: y": 2, "top_n": 0}
+    answer = answered("POST", route, body)
+    assert answer.status == 200
+    assert answer.headers["x-ignored-fields"] == "temprature, ?, top_n"
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("grammar", "root ::= 'x'"),
+        ("json_schema", {}),
+        ("structured_outputs", {"regex": "x"}),
+        ("format", "json"),
+        ("tools", [{}]),
+        ("chat_template_kwargs", {"enable_thinking": False}),
+    ],
+)
+def test_what_would_change_the_answer_is_refused_here_too(field: str, value: object) -> None:
+    answer = answered("POST", "/api/generate", {"text": "a", field: value})
+    error: Any = answer.json["error"]
+    assert (answer.status, error["param"]) == (400, field)
+    assert answered("POST", "/api/generate", {"text": "a", field: None}).status == 200

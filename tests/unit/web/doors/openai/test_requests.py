@@ -20,10 +20,16 @@ from nsedge.api import (
     TextPrompt,
 )
 from nsedge.errors import BadMessage, EmptyPrompt, InvalidParameter, MessageTooLarge, NsedgeError
-from nsedge.web.bodies import decode
+from nsedge.web.bodies import beyond, decode
 from nsedge.web.doors.openai.bodies import ChatBody, CompletionBody
-from nsedge.web.doors.openai.requests import chat_requests, completion_requests
+from nsedge.web.doors.openai.requests import (
+    CHAT_OTHERS,
+    COMPLETION_OTHERS,
+    chat_requests,
+    completion_requests,
+)
 from nsedge.web.limits import WebLimits
+from nsedge.web.other_fields import HARMLESS, NEUTRAL
 
 LIMITS = WebLimits(max_messages=4, max_prompt_chars=100, max_choices=4)
 USER = {"role": "user", "content": "Hi"}
@@ -31,12 +37,16 @@ USER = {"role": "user", "content": "Hi"}
 
 def chat(**fields: Any) -> tuple[Request, ...]:
     raw = msgspec.json.encode({"model": "m", "messages": [USER]} | fields)
-    return chat_requests(decode(raw, ChatBody), "r", LIMITS)
+    body = decode(raw, ChatBody)
+    CHAT_OTHERS.check(beyond(raw, ChatBody), honoured=ChatBody.__struct_fields__)
+    return chat_requests(body, "r", LIMITS)
 
 
 def completion(**fields: Any) -> tuple[Request, ...]:
     raw = msgspec.json.encode({"model": "m", "prompt": "Hi"} | fields)
-    return completion_requests(decode(raw, CompletionBody), "r", LIMITS)
+    body = decode(raw, CompletionBody)
+    COMPLETION_OTHERS.check(beyond(raw, CompletionBody), honoured=CompletionBody.__struct_fields__)
+    return completion_requests(body, "r", LIMITS)
 
 
 def test_a_bare_chat_leaves_every_choice_to_the_bundle() -> None:
@@ -116,12 +126,45 @@ def test_every_sampling_field_is_taken_over() -> None:
 
 
 def test_null_is_absent() -> None:
-    fields = set(ChatBody.__struct_fields__) - {"model", "messages"}
+    fields = {*ChatBody.__struct_fields__, *NEUTRAL, *HARMLESS} - {"model", "messages"}
     assert chat(**dict.fromkeys(fields)) == chat()
 
 
-def test_unknown_fields_are_ignored() -> None:
+def test_fields_that_change_no_answer_are_taken() -> None:
     assert chat(user="u", store=True, service_tier="auto", metadata={"a": [1]}) == chat()
+    assert chat(**dict.fromkeys(HARMLESS, "x")) == chat()
+
+
+@pytest.mark.parametrize("route", [chat, completion])
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"temprature": 0.5}, "'temprature' is not a field that is known here; did you mean temp"),
+        ({"max_token": 5}, "did you mean max_tokens?"),
+        ({"zzz": 1}, "'zzz' is not a field that is known here"),
+        ({"repeat_penalty": 1.1}, "repeat_penalty is not supported here; repetition_penalty is"),
+    ],
+)
+def test_what_may_be_a_slip_is_not_passed_over(
+    route: Any, fields: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(InvalidParameter) as caught:
+        route(**fields)
+    assert caught.value.param == next(iter(fields))
+    assert message in caught.value.message
+
+
+@pytest.mark.parametrize("route", [chat, completion])
+@pytest.mark.parametrize("name", sorted(NEUTRAL))
+def test_what_cannot_be_had_is_refused_by_name_unless_it_asks_for_nothing(
+    route: Any, name: str
+) -> None:
+    own = (CHAT_OTHERS if route is chat else COMPLETION_OTHERS).own
+    for value in own.get(name, NEUTRAL[name]):
+        assert route(**{name: value}) == route()
+    with pytest.raises(InvalidParameter, match=f"^{name} is not supported here") as caught:
+        route(**{name: {"something": "else"}})
+    assert caught.value.param == name
 
 
 @pytest.mark.parametrize(
@@ -146,6 +189,21 @@ def test_text_parts_are_joined_by_lines() -> None:
     assert request.prompt == ChatPrompt(messages=(Message(role=Role.USER, content="one\ntwo"),))
 
 
+@pytest.mark.parametrize(
+    ("turn", "text"),
+    [
+        ({"content": [{"type": "refusal", "refusal": "I cannot."}]}, "I cannot."),
+        ({"content": None, "refusal": "I cannot."}, "I cannot."),
+        ({"refusal": "I cannot."}, "I cannot."),
+        ({"content": "x", "refusal": None, "tool_calls": [], "annotations": []}, "x"),
+    ],
+)
+def test_what_the_assistant_refused_is_part_of_the_history(turn: Any, text: str) -> None:
+    (request,) = chat(messages=[USER, {"role": "assistant", **turn}, USER])
+    assert isinstance(request.prompt, ChatPrompt)
+    assert request.prompt.messages[1] == Message(role=Role.ASSISTANT, content=text)
+
+
 def test_stop_may_be_one_string() -> None:
     assert chat(stop="END")[0].sampling.stop == ("END",)
 
@@ -162,6 +220,23 @@ def test_n_choices_are_n_requests_with_seeds_of_their_own() -> None:
     assert {request.sampling.seed for request in chat(n=2)} == {None}
 
 
+@pytest.mark.parametrize(
+    ("fields", "max_tokens", "clips"),
+    [
+        ({}, 16, True),
+        ({"min_tokens": 40}, 40, True),
+        ({"max_tokens": 9}, 9, False),
+        ({"max_completion_tokens": 900}, 900, False),
+    ],
+)
+def test_a_completion_that_gives_no_max_tokens_has_16(
+    fields: dict[str, Any], max_tokens: int, clips: bool
+) -> None:
+    (request,) = completion(**fields)
+    assert request.sampling.max_tokens == max_tokens
+    assert request.sampling.clip_max_tokens is clips
+
+
 def test_prompts_of_a_completion_come_in_turn() -> None:
     prompts = [request.prompt for request in completion(prompt=["a", "b"], n=2)]
     assert prompts == [TextPrompt(text=text) for text in "aabb"]
@@ -170,15 +245,13 @@ def test_prompts_of_a_completion_come_in_turn() -> None:
 @pytest.mark.parametrize(
     ("fields", "param"),
     [
-        ({"tools": [{"type": "function"}]}, "tools"),
         ({"tool_choice": "required"}, "tool_choice"),
-        ({"functions": [{}]}, "functions"),
-        ({"logprobs": True}, "logprobs"),
-        ({"top_logprobs": 2}, "top_logprobs"),
         ({"response_format": {"type": "json_object"}}, "response_format"),
-        ({"modalities": ["text", "audio"]}, "modalities"),
-        ({"audio": {"voice": "x"}}, "audio"),
-        ({"web_search_options": {}}, "web_search_options"),
+        ({"structured_outputs": {"json": {}}}, "structured_outputs"),
+        ({"add_generation_prompt": False}, "add_generation_prompt"),
+        ({"add_special_tokens": True}, "add_special_tokens"),
+        ({"stream_options": {"continuous_usage_stats": True}}, "stream_options"),
+        ({"top_p": -0.1}, "top_p"),
         ({"n": 0}, "n"),
         ({"n": 5}, "n"),
         ({"n": 10**30}, "n"),
@@ -190,7 +263,6 @@ def test_prompts_of_a_completion_come_in_turn() -> None:
         ({"seed": 10**400}, "seed"),
         ({"temperature": 11}, "temperature"),
         ({"temperature": "hot"}, "temperature"),
-        ({"top_p": 0}, "top_p"),
         ({"stop": ["x"] * 17}, "stop"),
         ({"stop": ""}, "stop"),
         ({"logit_bias": {"x": 1}}, "logit_bias"),
@@ -205,6 +277,16 @@ def test_prompts_of_a_completion_come_in_turn() -> None:
         ({"messages": "Hi"}, "messages"),
         ({"messages": [USER, USER | {"role": "robot"}]}, "messages[1].role"),
         ({"messages": [{"role": "assistant"}]}, "messages[0].content"),
+        ({"messages": [USER | {"refusal": "no"}]}, "messages[0].refusal"),
+        (
+            {"messages": [USER | {"content": [{"type": "refusal", "refusal": "no"}]}]},
+            "messages[0].content[0]",
+        ),
+        (
+            {"messages": [{"role": "assistant", "content": "x", "prefix": True}]},
+            "messages[0].prefix",
+        ),
+        ({"messages": [{"role": "assistant", "audio": {"id": "a"}}]}, "messages[0].audio"),
         (
             {"messages": [{"role": "assistant", "content": "x", "tool_calls": [{}]}]},
             "messages[0].tool_calls",
@@ -233,8 +315,7 @@ def test_what_a_chat_cannot_have_is_refused_by_name(fields: dict[str, Any], para
         ({"prompt": ["x" * 60, "y" * 60]}, "prompt"),
         ({"prompt": ["a"] * 3, "n": 2}, "n"),
         ({"logprobs": 0}, "logprobs"),
-        ({"echo": True}, "echo"),
-        ({"suffix": "!"}, "suffix"),
+        ({"add_special_tokens": False}, "add_special_tokens"),
         ({"best_of": 2}, "best_of"),
     ],
 )
@@ -256,6 +337,7 @@ def test_values_that_change_nothing_are_let_through() -> None:
         modalities=["text"],
         n=1,
     ) == chat(n=1)
+    assert chat(top_p=0)[0].sampling.top_p == 0
     assert completion(echo=False, suffix="", best_of=2, n=2) == completion(n=2)
 
 
@@ -295,7 +377,7 @@ JSON = st.recursive(
 
 @settings(max_examples=150, deadline=None)
 @given(
-    fields=st.dictionaries(st.sampled_from(sorted(ChatBody.__struct_fields__)), JSON),
+    fields=st.dictionaries(st.sampled_from(sorted({*ChatBody.__struct_fields__, *NEUTRAL})), JSON),
     route=st.sampled_from([chat, completion]),
 )
 def test_whatever_a_body_holds_it_is_taken_or_refused(fields: dict[str, Any], route: Any) -> None:

@@ -82,6 +82,7 @@ def test_reload_and_alias() -> None:
         ("unload", {}, 400, "model"),
         ("unload", {"model": MODEL, "all": True}, 400, "model"),
         ("reload", {"model": "no"}, 404, "model"),
+        ("unload", {"model": MODEL, "drain": 3}, 400, "drain"),
     ],
 )
 def test_refusals(path: str, body: object, status: int, param: str) -> None:
