@@ -54,7 +54,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """The command. 0 is success, 1 a failure told in one line, 2 a wrong call."""
     console.prepare()
     try:
-        arguments = _parser().parse_args(_texts(argv))
+        arguments = command_parser().parse_args(_texts(argv))
     except SystemExit as end:  # help, or a wrong call: told already
         sys.exit(_said([], status=int(end.code or 0)))
     cache = Cache(cache_root(), Progress(sys.stderr))
@@ -97,7 +97,8 @@ def _said(lines: Sequence[str], *, status: int) -> int:
     return status
 
 
-def _parser() -> argparse.ArgumentParser:
+def command_parser() -> argparse.ArgumentParser:
+    """The grammar of `nsedge-export`, every command in it."""
     parser = argparse.ArgumentParser(prog="nsedge-export", description=__doc__)
     parser.add_argument("--version", action="version", version=f"nsedge-export {VERSION}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")

@@ -76,11 +76,11 @@ def add_variants(
         help="several, as DEVICE-SCHEME: cpu-int8,cpu-x4,cuda-fp16,cuda-int4, or any scheme's own"
         " name, with -kv8 behind it for an int8 cache; instead of --scheme, --kv and --device",
     )
+    told = "; ".join(f"{scheme.name}: {scheme.about}" for scheme in SCHEMES.values())
     parser.add_argument(
         "--scheme",
         choices=SCHEMES,
-        help=f"(default: {unsaid or scheme}) "
-        + "; ".join(f"{scheme.name}: {scheme.about}" for scheme in SCHEMES.values()),
+        help=f"(default: {unsaid or scheme}) {told}".replace("%", "%%"),
     )
     parser.add_argument(
         "--kv",

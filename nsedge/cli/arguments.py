@@ -69,7 +69,7 @@ def parse(words: Sequence[str]) -> Invocation:
     Raises:
         SystemExit: status 2 after one line on standard error; 0 after --help or --version.
     """
-    parser = _parser()
+    parser = command_parser()
     try:
         texts = [console.text_of(word) for word in words]
     except ValueError as error:
@@ -160,7 +160,8 @@ class _Setting(argparse.Action):
         setattr(namespace, self.dest, (*getattr(namespace, self.dest), said))
 
 
-def _parser() -> argparse.ArgumentParser:
+def command_parser() -> argparse.ArgumentParser:
+    """The grammar of `nsedge`, every command in it."""
     parser = _Parser(
         prog="nsedge",
         description="Run language models on this machine and serve them to every app on it.",
