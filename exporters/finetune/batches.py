@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from tokenizers import Tokenizer
 
 from exporters.errors import ExportError
 from exporters.finetune.examples import Example
 from exporters.finetune.settings import Settings
+from nsedge.runtime.text.control import ControlTokens
 
 NO_TARGET = -100
 """What torch's cross-entropy leaves out."""
@@ -58,14 +58,14 @@ class Batch:
         return int((self.targets != NO_TARGET).sum())
 
 
-def tokenise(examples: Iterable[Example], tokenizer: Tokenizer, *, max_tokens: int) -> Tokenised:
-    """Token ids of the examples' text, special tokens recognised and none added.
+def tokenise(examples: Iterable[Example], control: ControlTokens, *, max_tokens: int) -> Tokenised:
+    """Token ids of the examples' text: the template's control tokens are tokens, and none is added.
 
     What is longer than `max_tokens` is cut there; where nothing is left to learn, it is dropped.
     """
     kept, cut, dropped = [], 0, 0
     for example in examples:
-        tokens = _tokens(example, tokenizer)
+        tokens = _tokens(example, control)
         short = Tokens(ids=tokens.ids[:max_tokens], learnt=tokens.learnt[:max_tokens])
         if not short.learnt[1:].any():
             dropped += 1
@@ -75,8 +75,8 @@ def tokenise(examples: Iterable[Example], tokenizer: Tokenizer, *, max_tokens: i
     return Tokenised(examples=tuple(kept), cut=cut, dropped=dropped)
 
 
-def _tokens(example: Example, tokenizer: Tokenizer) -> Tokens:
-    encoding = tokenizer.encode(example.text, add_special_tokens=False)
+def _tokens(example: Example, control: ControlTokens) -> Tokens:
+    encoding = control.encode_with_offsets(example.rendered)
     learnt = np.zeros(len(encoding.ids), np.bool_)
     reached = 0
     for i, (begin, end) in enumerate(encoding.offsets):

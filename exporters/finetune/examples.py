@@ -12,6 +12,7 @@ from typing import BinaryIO
 import msgspec
 
 from exporters.errors import ExportError
+from nsedge.runtime.text.control import Rendered
 
 VALIDATION_SUFFIX = ".validation.jsonl"
 REPORT_SUFFIX = ".report.json"
@@ -24,7 +25,7 @@ class Turn(msgspec.Struct, frozen=True):
     content: str
 
 
-class Example(msgspec.Struct, frozen=True, kw_only=True):
+class Example(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One conversation, and where in it there is something to learn."""
 
     row: int
@@ -34,6 +35,27 @@ class Example(msgspec.Struct, frozen=True, kw_only=True):
     """The conversation as the base model's template renders it, special tokens and all."""
     learn: tuple[tuple[int, int], ...]
     """[begin, end) in `text`: the assistant's words with the token that ends its turn."""
+    literal: tuple[tuple[int, int], ...] = ()
+    """[begin, end) in `text`: said, so that no control token of the template reaches into it."""
+
+    @property
+    def rendered(self) -> Rendered:
+        """The text, for encoding."""
+        return Rendered(self.text, self.literal)
+
+
+def beginning(example: Example, end: int) -> Example:
+    """Its text up to `end`, with what is learnt and what is literal in that."""
+
+    def within(spans: tuple[tuple[int, int], ...]) -> tuple[tuple[int, int], ...]:
+        return tuple((first, min(last, end)) for first, last in spans if first < end)
+
+    return msgspec.structs.replace(
+        example,
+        text=example.text[:end],
+        learn=within(example.learn),
+        literal=within(example.literal),
+    )
 
 
 def validation_path(train: Path) -> Path:
@@ -78,9 +100,12 @@ def _decoded(
 
 
 def _checked(example: Example, path: Path, number: int) -> Example:
-    end = 0
-    for span in example.learn:
-        if not end <= span[0] < span[1] <= len(example.text):
-            raise ExportError(f"{path}, line {number}: learn {list(span)} is no part of the text")
-        end = span[1]
+    for name, least, spans in (("learn", 1, example.learn), ("literal", 0, example.literal)):
+        reached = 0
+        for begin, end in spans:
+            if not reached <= begin <= end - least or end > len(example.text):
+                raise ExportError(
+                    f"{path}, line {number}: {name} {[begin, end]} is no part of the text"
+                )
+            reached = end
     return example

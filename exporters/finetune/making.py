@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import BinaryIO
 
 import msgspec
-from tokenizers import Tokenizer
 
 from exporters.errors import ExportError
 from exporters.finetune.examples import (
     Example,
     Turn,
+    beginning,
     report_path,
     validation_path,
     write_examples,
@@ -85,6 +85,7 @@ class _Tally:
     accepted: Counter[str] = field(default_factory=Counter)
     validation: int = 0
     truncated: int = 0
+    literal: int = 0
 
 
 class Making:
@@ -94,9 +95,8 @@ class Making:
         """Refuses a base whose template does not do."""
         self._order = order
         self._folder = folder
-        reader = order.base.text_reader()
-        self._renderer = Renderer(reader)
-        self._tokenizer: Tokenizer = reader.tokenizer
+        self._renderer = Renderer(order.base.text_reader())
+        self._control = self._renderer.control
         self._longest = longest(order)
         self._seen: dict[bytes, tuple[str, int]] = {}
         self._tally = _Tally()
@@ -137,7 +137,7 @@ class Making:
                 raise BadRow(row.problem)
             found = conversation(row.value, self._order.shape, system=self._order.system)
             digest = content_digest(found.turns)
-            text, learn = self._renderer.render(found)
+            rendered, learn = self._renderer.render(found)
         except BadRow as error:
             self._drop(file, row.number, Cause.BAD, str(error))
             return None
@@ -146,7 +146,13 @@ class Making:
             self._drop(file, row.number, Cause.DUPLICATE, f"the same as {same}")
             return None
         self._seen[digest] = (file, row.number)
-        example = Example(row=row.number, messages=found.turns, text=text, learn=learn)
+        example = Example(
+            row=row.number,
+            messages=found.turns,
+            text=rendered.text,
+            learn=learn,
+            literal=rendered.literal,
+        )
         validates = share(digest, self._order.seed) < self._order.validation
         return _Draft(file=file, example=example, validates=validates)
 
@@ -157,11 +163,10 @@ class Making:
         self._tally.dropped.append(dropped)
 
     def _write(self, batch: list[_Draft], train: BinaryIO, validation: BinaryIO) -> None:
-        texts = [draft.example.text for draft in batch]
-        encoded = self._tokenizer.encode_batch_fast(texts, add_special_tokens=False)
-        for draft, encoding in zip(batch, encoded, strict=True):
+        encoded = self._control.encode_batch([draft.example.rendered for draft in batch])
+        for draft, ids in zip(batch, encoded, strict=True):
             example: Example | None = draft.example
-            count = len(encoding.ids)
+            count = len(ids)
             if self._longest is not None and count > self._longest:
                 example, count = self._shortened(draft, count, self._longest)
             if example is None:
@@ -170,28 +175,29 @@ class Making:
             self._tally.tokens.append(count)
             self._tally.accepted[draft.file] += 1
             self._tally.validation += draft.validates
+            self._tally.literal += bool(example.literal)
 
     def _shortened(self, draft: _Draft, count: int, most: int) -> tuple[Example | None, int]:
         """The example cut to `most` tokens, where that is wanted and leaves something to learn."""
         example = draft.example
         reason = f"{count} tokens, more than {most}"
         if self._order.truncate:
-            text, kept = self._cut(example.text, most)
-            learn = tuple((a, min(b, len(text))) for a, b in example.learn if a < len(text))
-            if learn:
+            short, kept = self._cut(example, most)
+            if short.learn:
                 self._tally.truncated += 1
-                return msgspec.structs.replace(example, text=text, learn=learn), kept
+                return short, kept
             reason += ", and nothing to learn within them"
         self._drop(draft.file, example.row, Cause.TOO_LONG, reason)
         return None, 0
 
-    def _cut(self, text: str, most: int) -> tuple[str, int]:
-        """The longest beginning of `text` that takes at most `most` tokens, about; and how many."""
-        ids = self._tokenizer.encode(text, add_special_tokens=False)
-        end = ids.offsets[most - 1][1]
-        while len(again := self._tokenizer.encode(text[:end], add_special_tokens=False).ids) > most:
+    def _cut(self, example: Example, most: int) -> tuple[Example, int]:
+        """The longest beginning that takes at most `most` tokens, about; and how many."""
+        end = self._control.encode_with_offsets(example.rendered).offsets[most - 1][1]
+        short = beginning(example, end)
+        while len(ids := self._control.encode(short.rendered)) > most:
             end -= 1
-        return text[:end], len(again)
+            short = beginning(example, end)
+        return short, len(ids)
 
     def _check_enough(self) -> None:
         tally = self._tally
@@ -222,6 +228,7 @@ class Making:
             train=len(tally.tokens) - tally.validation,
             validation=tally.validation,
             truncated=tally.truncated,
+            literal=tally.literal,
             causes=dict(Counter(each.cause for each in tally.dropped)),
             lengths=lengths(tally.tokens),
             dropped=tuple(tally.dropped),

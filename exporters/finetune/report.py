@@ -80,6 +80,8 @@ class DatasetReport(msgspec.Struct, frozen=True, kw_only=True):
     train: int
     validation: int
     truncated: int
+    literal: int = 0
+    """Examples whose words read like control tokens of the base: learnt as the letters they are."""
     causes: dict[Cause, int]
     lengths: Lengths
     dropped: tuple[Dropped, ...]
@@ -129,6 +131,10 @@ def dataset_lines(report: DatasetReport, train: Path, *, up_to_date: bool) -> li
     lines += _length_lines(report.lengths)
     if report.truncated:
         lines.append(f"truncated: {report.truncated}")
+    if report.literal:
+        lines.append(
+            f"with control tokens in what is said, which are learnt as text: {report.literal}"
+        )
     for cause, count in report.causes.items():
         lines.append(f"dropped, {cause}: {count}")
     shown = [each for each in report.dropped if each.cause is not Cause.DUPLICATE][:SHOWN]

@@ -8,6 +8,7 @@ It ends with the special token that follows the words: what the model is to say,
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import replace
 
 import jinja2
@@ -19,6 +20,8 @@ from exporters.errors import Refused
 from exporters.finetune.examples import Turn
 from exporters.finetune.shapes import ASSISTANT, USER, BadRow, Conversation
 from exporters.model.texts import TextReader
+from nsedge.errors import InvalidParameter
+from nsedge.runtime.text.control import SENTINEL, Rendered, TemplateTurn, unmarked
 from nsedge.runtime.text.prompt import template_environment
 
 PLAIN_TEMPLATE = (
@@ -65,29 +68,48 @@ class Renderer:
             self._marked = self._marking.from_string(reader.template or "")
         except (jinja2.TemplateError, RecursionError) as error:
             raise Refused(f"the base's chat template cannot be read: {error}") from error
-        self._specials = _special_tokens(reader)
-        self._ends = re.compile(r"\s*(?:" + _any_of(self._specials) + ")")
+        self.control = reader.control_tokens(lambda turns: self._rendered(turns, prompt=False))
+        """What the template alone can write."""
+        self._ends = re.compile(r"\s*(?:" + _any_of(_special_tokens(reader)) + ")")
         self._lead = re.compile(r"(?:\s|" + _any_of(_added_tokens(reader)) + ")*")
         self._has_marks = False
         self._probe()
 
-    def render(self, found: Conversation) -> tuple[str, tuple[Span, ...]]:
+    def render(self, found: Conversation) -> tuple[Rendered, tuple[Span, ...]]:
         """The text of a conversation, and the spans of it to be learnt.
 
         Raises:
             BadRow: the template refuses it, or renders it so that a turn cannot be found.
         """
         for place, turn in enumerate(found.turns, 1):
-            self._check_content(turn.content, place)
-        text = self._text(found.turns, prompt=False)
-        begins = self._marked_begins(found) if self._has_marks else self._begins(found, text)
+            if MARK in turn.content:
+                raise BadRow(f"turn {place} holds U+{ord(MARK):04X}, which is no character")
+        said = [{"role": turn.role, "content": turn.content} for turn in found.turns]
+        try:
+            turns = self.control.shield(said)
+        except InvalidParameter as error:
+            raise BadRow(error.message) from error
+        text = self._text(turns, prompt=False)
+        learn = self._learnt(text, turns, found.muted)
+        if turns is said:
+            return Rendered(text), learn
+        return unmarked(text), tuple(
+            (begin - text.count(SENTINEL, 0, begin), end - text.count(SENTINEL, 0, end))
+            for begin, end in learn
+        )
+
+    def _learnt(
+        self, text: str, turns: Sequence[TemplateTurn], muted: frozenset[int]
+    ) -> tuple[Span, ...]:
+        """Where in `text` stands what the assistant is to say."""
+        begins = self._marked_begins(turns) if self._has_marks else self._begins(turns, text)
         spans: list[Span] = []
         for place, begin in begins:
             if spans and begin < spans[-1][1]:
                 raise BadRow(f"turn {place + 1}: the template runs it into the one before")
-            spans.append(self._span(text, begin, found.turns[place].content, place))
+            spans.append(self._span(text, begin, turns[place]["content"], place))
         learnt = zip(begins, spans, strict=True)
-        return text, tuple(span for (place, _), span in learnt if place not in found.muted)
+        return tuple(span for (place, _), span in learnt if place not in muted)
 
     def _probe(self) -> None:
         self._has_marks = MARK in self._marks(PROBE)
@@ -100,17 +122,18 @@ class Renderer:
             ) from error
 
     def _marks(self, found: Conversation) -> str:
+        turns = [{"role": turn.role, "content": turn.content} for turn in found.turns]
         try:
-            return self._text(found.turns, prompt=False, marked=True)
+            return self._text(turns, prompt=False, marked=True)
         except BadRow as error:
             raise Refused(f"the base's chat template fails: {error}") from error
 
-    def _begins(self, found: Conversation, text: str) -> list[tuple[int, int]]:
+    def _begins(self, turns: Sequence[TemplateTurn], text: str) -> list[tuple[int, int]]:
         """Where each turn of the assistant begins: (its place among the turns, position)."""
         begins = []
-        for place, turn in enumerate(found.turns):
-            if turn.role == ASSISTANT:
-                before = self._text(found.turns[:place], prompt=True)
+        for place, turn in enumerate(turns):
+            if turn["role"] == ASSISTANT:
+                before = self._text(turns[:place], prompt=True)
                 if not text.startswith(before):
                     raise BadRow(
                         f"turn {place + 1}: the template renders what goes before it otherwise"
@@ -119,14 +142,14 @@ class Renderer:
                 begins.append((place, len(before)))
         return begins
 
-    def _marked_begins(self, found: Conversation) -> list[tuple[int, int]]:
-        pieces = self._text(found.turns, prompt=False, marked=True).split(MARK)
+    def _marked_begins(self, turns: Sequence[TemplateTurn]) -> list[tuple[int, int]]:
+        pieces = self._text(turns, prompt=False, marked=True).split(MARK)
         starts, position = [], 0
         for number, piece in enumerate(pieces[:-1]):
             position += len(piece)
             if number % 2 == 0:
                 starts.append(position)
-        places = [place for place, turn in enumerate(found.turns) if turn.role == ASSISTANT]
+        places = [place for place, turn in enumerate(turns) if turn["role"] == ASSISTANT]
         if len(starts) != len(places) or len(pieces) % 2 == 0:
             raise BadRow(f"the template marks {len(starts)} of {len(places)} of its turns")
         return list(zip(places, starts, strict=True))
@@ -145,24 +168,21 @@ class Renderer:
             raise BadRow(f"turn {place + 1}: no special token ends the assistant's turn")
         return begin, end.end()
 
-    def _check_content(self, content: str, place: int) -> None:
-        if MARK in content:
-            raise BadRow(f"turn {place} holds U+FDD0, which is no character")
-        inside = next((token for token in self._specials if token in content), None)
-        if inside is not None:
-            raise BadRow(f"turn {place} holds the special token {inside}")
-
-    def _text(self, turns: tuple[Turn, ...], *, prompt: bool, marked: bool = False) -> str:
-        environment = self._marking if marked else self._environment
-        template = self._marked if marked else self._template
-        messages = [{"role": turn.role, "content": turn.content} for turn in turns]
-        variables = {"messages": messages, "add_generation_prompt": prompt, **self._variables}
+    def _text(self, turns: Sequence[TemplateTurn], *, prompt: bool, marked: bool = False) -> str:
         try:
-            return environment.render_bounded(template, variables)
+            return self._rendered(turns, prompt=prompt, marked=marked)
         except jinja2.TemplateError as error:
             raise BadRow(f"the chat template: {error}") from error
         except Exception as error:  # a template is code, and may fail in any way
             raise BadRow(f"the chat template: {type(error).__name__}: {error}") from error
+
+    def _rendered(
+        self, turns: Sequence[TemplateTurn], *, prompt: bool, marked: bool = False
+    ) -> str:
+        environment = self._marking if marked else self._environment
+        template = self._marked if marked else self._template
+        variables = {"messages": turns, "add_generation_prompt": prompt, **self._variables}
+        return environment.render_bounded(template, variables)
 
 
 class _MarkedGeneration(Extension):

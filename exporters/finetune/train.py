@@ -152,9 +152,9 @@ def _run(
 
 
 def _tokenised(order: Order) -> tuple[Tokenised, Tokenised]:
-    tokenizer = order.source.text_reader().tokenizer
+    control = order.source.text_reader().control_tokens()
     most = order.settings.max_tokens
-    training = tokenise(read_examples(order.dataset), tokenizer, max_tokens=most)
+    training = tokenise(read_examples(order.dataset), control, max_tokens=most)
     if not training.examples:
         raise ExportError(
             f"{order.dataset}: nothing to learn within --max-tokens {most}"
@@ -162,7 +162,7 @@ def _tokenised(order: Order) -> tuple[Tokenised, Tokenised]:
         )
     aside = validation_path(order.dataset)
     held_back = read_examples(aside) if aside.is_file() else ()
-    validation = tokenise(held_back, tokenizer, max_tokens=most)
+    validation = tokenise(held_back, control, max_tokens=most)
     vocabulary = int(order.source.config.get("vocab_size", 0))
     for tokenised in (training, validation):
         check_ids(tokenised, vocabulary)

@@ -96,6 +96,7 @@ class Source:
             bos_token=bos,
             eos_token=_token_text(self.tokenizer_config.get("eos_token")),
             add_bos=adds_bos(tokenizer, bos),
+            ends=tuple(filter(None, map(tokenizer.id_to_token, self._stated_ends()))),
         )
 
     def chat_template(self) -> str | None:
@@ -115,8 +116,7 @@ class Source:
         Raises:
             Refused: none is known.
         """
-        stated = self.generation.get("eos_token_id", self.config.get("eos_token_id"))
-        ids = list(stated) if isinstance(stated, list) else [] if stated is None else [stated]
+        ids = self._stated_ends()
         own = reader.tokenizer.token_to_id(reader.eos_token) if reader.eos_token else None
         if own is not None and own not in ids:
             ids.append(own)
@@ -124,7 +124,12 @@ class Source:
             raise Refused(
                 f"{self.folder}: no end-of-sequence token; set eos_token_id in config.json"
             )
-        return tuple(int(i) for i in ids)
+        return tuple(ids)
+
+    def _stated_ends(self) -> list[int]:
+        stated = self.generation.get("eos_token_id", self.config.get("eos_token_id"))
+        ids = stated if isinstance(stated, list) else [] if stated is None else [stated]
+        return [int(number) for number in ids]
 
     def defaults(self) -> GenerationDefaults:
         """The sampling that the model's makers advise."""

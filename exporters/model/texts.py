@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import tomllib
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from jinja2 import TemplateError
 from tokenizers import Tokenizer
 
 from exporters.errors import ExportError
+from nsedge.runtime.text.control import ControlTokens, TemplateTurn
 from nsedge.runtime.text.prompt import template_environment
 
 FIDELITY_FILE = Path(__file__).parents[1] / "data" / "fidelity.toml"
@@ -33,6 +35,19 @@ class TextReader:
     bos_token: str | None
     eos_token: str | None
     add_bos: bool
+    ends: tuple[str, ...] = ()
+    """Tokens that end a text, beside eos_token."""
+
+    def control_tokens(
+        self, render: Callable[[Sequence[TemplateTurn]], str] | None = None
+    ) -> ControlTokens:
+        """The tokens that nobody can say; `render` as ControlTokens has it."""
+        return ControlTokens(
+            self.tokenizer,
+            template=self.template or "",
+            named=(self.bos_token, self.eos_token, *self.ends),
+            render=render,
+        )
 
     def encode(self, text: str) -> list[int]:
         """Token ids of `text`, its special tokens recognised and none added."""

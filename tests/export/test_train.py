@@ -269,8 +269,8 @@ def test_the_loss_is_that_of_the_learnt_tokens_alone(base: Path, dataset: Path) 
         AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32),
         peft.LoraConfig(r=2, target_modules=["q_proj"]),
     )
-    tokenizer = Source(folder=base, origin="").text_reader().tokenizer
-    tokenised = tokenise(read_examples(dataset), tokenizer, max_tokens=200)
+    control = Source(folder=base, origin="").text_reader().control_tokens()
+    tokenised = tokenise(read_examples(dataset), control, max_tokens=200)
     place = Place(device="cpu", precision=Precision.FP32, name="CPU")
     run = Training(
         model,

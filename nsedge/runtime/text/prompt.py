@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import datetime
 import json
+from collections.abc import Sequence
 from typing import Any, NoReturn
 
 import jinja2
@@ -17,6 +18,7 @@ from tokenizers import Tokenizer
 from nsedge.api import ChatPrompt, Message, Prompt
 from nsedge.bundle.manifest import Bundle
 from nsedge.errors import BundleInvalid, EmptyPrompt, InvalidParameter, InvalidRequest
+from nsedge.runtime.text.control import ControlTokens, Rendered, TemplateTurn, unmarked
 from nsedge.runtime.text.template import ChatEnvironment, check_format
 
 
@@ -29,7 +31,6 @@ class PromptReader:
         Raises:
             BundleInvalid: where it is not a template.
         """
-        self._tokenizer = tokenizer
         settings = bundle.manifest.tokenizer
         self._specials = {
             "bos_token": settings.bos_token or "",
@@ -39,6 +40,13 @@ class PromptReader:
         self._bos_id = None if bos is None else tokenizer.token_to_id(bos)
         self._environment = template_environment()
         self._template = _compile(bundle, self._environment)
+        ends = map(tokenizer.id_to_token, bundle.manifest.eos_token_ids)
+        self._control = ControlTokens(
+            tokenizer,
+            template=bundle.chat_template() or "",
+            named=(*self._specials.values(), *ends),
+            render=lambda turns: self._rendered(turns, add_generation_prompt=False),
+        )
 
     def read(self, prompt: Prompt) -> tuple[int, ...]:
         """The ids of a prompt.
@@ -49,41 +57,56 @@ class PromptReader:
             InvalidRequest: where the template refuses the conversation.
         """
         if isinstance(prompt, ChatPrompt):
-            ids = self._encode(self._render(prompt.messages))
+            ids = self._control.encode(self._render(prompt.messages))
         else:
-            ids = self._encode(prompt.text)
+            _check_unicode(prompt.text, "the prompt", param="prompt")
+            ids = self._control.encode(Rendered(prompt.text))
             if ids and self._bos_id is not None and ids[0] != self._bos_id:
                 ids.insert(0, self._bos_id)
         if not ids:
             raise EmptyPrompt("the prompt is empty", param="prompt")
         return tuple(ids)
 
-    def _encode(self, text: str) -> list[int]:
-        try:
-            text.encode()
-        except UnicodeEncodeError as error:
-            raise InvalidParameter(
-                f"the prompt holds a lone surrogate at character {error.start}", param="prompt"
-            ) from error
-        # The batch call lets other threads run meanwhile; the single one does not.
-        encoded = self._tokenizer.encode_batch_fast([text], add_special_tokens=False)
-        return list(encoded[0].ids)
-
-    def _render(self, messages: tuple[Message, ...]) -> str:
+    def _render(self, messages: tuple[Message, ...]) -> Rendered:
         if self._template is None:
             raise InvalidParameter(
                 "this model has no chat template: send text instead of messages", param="messages"
             )
         if not messages:
             raise EmptyPrompt("messages is empty", param="messages")
+        for number, message in enumerate(messages):
+            _check_unicode(message.content, f"messages[{number}]", param="messages")
         turns = [{"role": str(m.role), "content": m.content} for m in messages]
+        shielded = self._control.shield(turns)
+        text = self._rendered(shielded, add_generation_prompt=True)
+        return Rendered(text) if shielded is turns else unmarked(text)
+
+    def _rendered(self, turns: Sequence[TemplateTurn], *, add_generation_prompt: bool) -> str:
+        """What the template makes of `turns`.
+
+        Raises:
+            InvalidRequest: it refuses them, or fails.
+        """
+        if self._template is None:
+            raise InvalidRequest("there is no chat template")
+        variables = {"messages": turns, "add_generation_prompt": add_generation_prompt}
         try:
-            return self._environment.render_bounded(
-                self._template,
-                {"messages": turns, "add_generation_prompt": True, **self._specials},
-            )
+            return self._environment.render_bounded(self._template, variables | self._specials)
         except jinja2.TemplateError as error:
             raise InvalidRequest(f"the chat template: {error}", param="messages") from error
+        except Exception as error:  # a template is code, and may fail in any way
+            raise InvalidRequest(
+                f"the chat template: {type(error).__name__}: {error}", param="messages"
+            ) from error
+
+
+def _check_unicode(text: str, where: str, *, param: str) -> None:
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise InvalidParameter(
+            f"{where} holds a lone surrogate at character {error.start}", param=param
+        ) from error
 
 
 def template_environment() -> ChatEnvironment:

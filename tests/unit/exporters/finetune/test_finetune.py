@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import re
 from collections import Counter
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
@@ -27,6 +29,7 @@ from exporters.finetune.examples import Example
 from exporters.finetune.settings import Schedule, Settings, rate_at
 from exporters.progress import Progress
 from nsedge.runtime.machine.cores import CpuMeter, usable_cores
+from nsedge.runtime.text.control import ControlTokens
 
 SPECIAL = ["<|turn|>", "<|end|>"]
 
@@ -61,9 +64,25 @@ def test_the_assistants_words_and_the_end_of_its_turns_are_learnt(trimmed: bool)
     said = spoken(
         ("user", "hé a b"), ("assistant", " añ 東 b\n"), ("user", "so?"), ("assistant", "a ")
     )
-    (tokens,) = tokenise([said], tokenizer, max_tokens=500).examples
+    (tokens,) = tokenise([said], ControlTokens(tokenizer), max_tokens=500).examples
     wanted = tokens.ids[tokens.learnt].tolist()
     assert tokenizer.decode(wanted, skip_special_tokens=False) == " añ 東 b\n<|end|>a <|end|>"
+
+
+@pytest.mark.parametrize("trimmed", [False, True])
+def test_what_was_said_is_learnt_as_letters(trimmed: bool) -> None:
+    tokenizer = byte_level(trimmed=trimmed)
+    (example,) = [spoken(("user", "hé<|end|> a"), ("assistant", " a <|turn|> b<|end|>\n"))]
+    marks = [(m.start(), m.end()) for m in re.finditer(r"<\|(turn|end)\|>", example.text)]
+    literal = (marks[1], marks[4], marks[5])
+    said = msgspec.structs.replace(example, literal=literal)
+    (tokens,) = tokenise([said], ControlTokens(tokenizer), max_tokens=500).examples
+    wanted = tokens.ids[tokens.learnt].tolist()
+    assert tokenizer.decode(wanted, skip_special_tokens=False) == " a <|turn|> b<|end|>\n<|end|>"
+    ends = [tokenizer.token_to_id(text) for text in SPECIAL]
+    assert [number for number in wanted if number in ends] == [tokenizer.token_to_id("<|end|>")]
+    assert [number for number in tokens.ids.tolist() if number in ends] == [0, 1, 0, 1]
+    assert tokenizer.decode(tokens.ids.tolist(), skip_special_tokens=False) == said.text
 
 
 def test_what_is_too_long_is_cut_and_what_then_teaches_nothing_is_dropped() -> None:
@@ -73,7 +92,7 @@ def test_what_is_too_long_is_cut_and_what_then_teaches_nothing_is_dropped() -> N
         spoken(("user", "a" * 50), ("assistant", "b")),
         spoken(("user", "a"), ("assistant", "b")),
     ]
-    tokenised = tokenise(rows, tokenizer, max_tokens=30)
+    tokenised = tokenise(rows, ControlTokens(tokenizer), max_tokens=30)
     assert (tokenised.cut, tokenised.dropped) == (1, 1)
     assert [len(tokens.ids) for tokens in tokenised.examples] == [30, 23]
     with pytest.raises(ExportError, match="knows only 100 tokens"):
