@@ -30,9 +30,11 @@ from nsedge.security.keyring import KeyRing
 from nsedge.security.watched_file import WatchedFile
 from nsedge.telemetry.tracing import Tracing
 from nsedge.web import doors
-from nsedge.web.app import create_app, serve
+from nsedge.web.answering import Answering
+from nsedge.web.app import create_app
 from nsedge.web.door import Door
 from nsedge.web.limits import WebLimits
+from nsedge.web.listening import Listener, serve
 from tests.fakes import FakeService
 
 
@@ -62,17 +64,14 @@ async def running(
 ) -> AsyncIterator[Shim]:
     """`serve` in this loop, until the block is left."""
     stop, bound = asyncio.Event(), asyncio.get_running_loop().create_future()
-    app = create_app(service, limits, through=through, keys=keys, tracing=tracing, clock=clock)
-    task = asyncio.create_task(
-        serve(
-            app,
-            "127.0.0.1",
-            0,
-            stop=stop,
-            tls=tls,
-            on_listening=lambda _, port: bound.set_result(port),
-        )
+    answering = Answering(service, limits, keys=keys, tracing=tracing, clock=clock)
+    listener = Listener(
+        app=create_app(answering, through),
+        host="127.0.0.1",
+        port=0,
+        on_listening=lambda _, port: bound.set_result(port),
     )
+    task = asyncio.create_task(serve(listener, stop=stop, tls=tls))
     await asyncio.wait({task, bound}, return_when=asyncio.FIRST_COMPLETED)
     if task.done():
         task.result()

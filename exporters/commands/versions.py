@@ -22,11 +22,11 @@ def run(arguments: argparse.Namespace, cache: Cache) -> Answer:
     """Ask the daemon what it serves; without one, what its next start will."""
     from exporters.deploy.listing import as_lines, as_result, listed
     from exporters.deploy.targets import StoppedDaemon, reached
-    from nsedge.config import reader as config
+    from nsedge.config import pairs
 
     settings, store = place(arguments)
     with reached(settings, store, cache.progress) as daemon:
-        target = daemon or StoppedDaemon(store, config.named(settings.models.aliases))
+        target = daemon or StoppedDaemon(store, pairs.named(settings.models.aliases))
         found = listed(store, target.aliases(), arguments.alias)
     lines = as_lines(found)
     if daemon is None:

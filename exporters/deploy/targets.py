@@ -10,7 +10,7 @@ from exporters.deploy.store import Candidate, Store
 from exporters.errors import ExportError
 from exporters.progress import Progress
 from nsedge.api import LoadWish, ModelInfo, ModelState
-from nsedge.config import reader as config
+from nsedge.config import pairs
 from nsedge.config.settings import Settings
 from nsedge.errors import ConnectionLost, NsedgeError, UnknownModel
 from nsedge.ipc import reach
@@ -222,4 +222,4 @@ def stopped(settings: Settings, store: Store, progress: Progress) -> Iterator[St
                 f"a daemon runs at {settings.core.endpoint}, and would not notice: leave --offline"
                 " out"
             )
-    yield StoppedDaemon(store, config.named(settings.models.aliases))
+    yield StoppedDaemon(store, pairs.named(settings.models.aliases))

@@ -7,7 +7,7 @@ from pathlib import Path
 from nsedge.bundle import versions
 from nsedge.bundle.adapter import is_adapter
 from nsedge.bundle.manifest import MANIFEST_FILE, find_bundles
-from nsedge.config import reader as config
+from nsedge.config import pairs
 from nsedge.config.settings import Settings
 from nsedge.errors import BundleInvalid
 from nsedge.runtime.residency.aliases import Aliases
@@ -68,4 +68,4 @@ def _named(key: str, name: str, settings: Settings) -> Path:
 
 
 def _aliases(settings: Settings) -> dict[str, str]:
-    return Aliases(settings.aliases_file, config.named(settings.models.aliases)).current()
+    return Aliases(settings.aliases_file, pairs.named(settings.models.aliases)).current()

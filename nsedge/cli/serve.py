@@ -16,6 +16,7 @@ from nsedge.cli import bundles, logs, signals, supervised
 from nsedge.cli.exits import ExitStatus
 from nsedge.cli.rereading import Reloader, Reread
 from nsedge.cli.signals import ReloadRequests, StopRequests
+from nsedge.config import pairs
 from nsedge.config import reader as config
 from nsedge.config.settings import Settings
 from nsedge.core.service import LocalService, ServiceSettings
@@ -259,7 +260,7 @@ def service_settings(settings: Settings) -> ServiceSettings:
         folder=settings.bundles,
         on_demand=models.on_demand,
         pinned=bundles.pinned(settings),
-        aliases=config.named(models.aliases),
+        aliases=pairs.named(models.aliases),
         predictor=models.predictor,
         usage_file=settings.usage_file,
         aliases_file=settings.aliases_file,
@@ -267,7 +268,7 @@ def service_settings(settings: Settings) -> ServiceSettings:
         residency=ResidencySettings(
             budget=Room(_budget(models.memory_bytes), models.device_memory_bytes or None),
             keep_alive_s=keep_alive_s,
-            keep_alives=config.keep_alives(models),
+            keep_alives=pairs.keep_alives(models),
             preload_top=models.preload_top,
             preload_idle_s=models.preload_idle_s,
         ),

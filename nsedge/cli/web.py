@@ -14,6 +14,7 @@ from pathlib import Path
 
 from nsedge.cli import logs, signals, supervised
 from nsedge.cli.exits import ExitStatus
+from nsedge.cli.listeners import listeners_of
 from nsedge.cli.rereading import Reloader, Reread
 from nsedge.cli.signals import ReloadRequests, StopRequests
 from nsedge.config import reader as config
@@ -29,9 +30,10 @@ from nsedge.security.keyring import KeyRing
 from nsedge.security.watched_file import WatchedFile
 from nsedge.telemetry.collector import open_tracing
 from nsedge.telemetry.tracing import Tracing
-from nsedge.web.answering import ANSWERING, Answering
-from nsedge.web.app import create_app, serve
+from nsedge.web import doors
+from nsedge.web.answering import Answering
 from nsedge.web.limits import WebLimits
+from nsedge.web.listening import serve
 from nsedge.web.tls import server_context
 
 log = logging.getLogger("nsedge.web")
@@ -89,25 +91,22 @@ async def _serve(
     client = AsyncClient(
         settings.core.endpoint, backoff_s=BACKOFF_S, name="nsedge-web", curve=curve
     )
-    app = create_app(client, limits(settings), keys=keys(settings), tracing=tracing)
-    shim = Shim(settings, answering=app[ANSWERING], notifier=notifier, reread=reread)
+    answering = Answering(client, limits(settings), keys=keys(settings), tracing=tracing)
+    shim = Shim(settings, answering=answering, notifier=notifier, reread=reread)
+    listeners = listeners_of(
+        settings,
+        answering,
+        doors.ALL,
+        inherited=by_endpoint(supervisor.sockets),
+        on_listening=shim.listening,
+    )
     tasks = [
         asyncio.create_task(_connect(client, settings.core.endpoint)),
-        asyncio.create_task(_announce_stop(stop, notifier, app[ANSWERING])),
+        asyncio.create_task(_announce_stop(stop, notifier, answering)),
         asyncio.create_task(shim.report(supervisor.watchdog_s)),
         asyncio.create_task(shim.follow(reload)),
     ]
-    serving = asyncio.create_task(
-        serve(
-            app,
-            settings.web.host,
-            settings.web.port,
-            stop=stop.wanted,
-            inherited=tuple(by_endpoint(supervisor.sockets).values()),
-            tls=tls_context(settings),
-            on_listening=shim.listening,
-        )
-    )
+    serving = asyncio.create_task(serve(*listeners, stop=stop.wanted, tls=tls_context(settings)))
     tasks.append(asyncio.create_task(_hurry(stop, serving)))
     try:
         with contextlib.suppress(asyncio.CancelledError):

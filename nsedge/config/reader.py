@@ -15,11 +15,10 @@ from typing import Any
 
 import msgspec
 
-from nsedge.api.models import keep_alive_of
-from nsedge.config import endpoints
+from nsedge.config import endpoints, pairs
 from nsedge.config.declared import KEYS, PREFIX, Key
 from nsedge.config.settings import CREDENTIAL, SECTIONS, Models, Settings
-from nsedge.errors import ConfigInvalid, InvalidParameter
+from nsedge.errors import ConfigInvalid
 from nsedge.printable import is_printable
 
 FILE_VARIABLE = "NSEDGE_CONFIG"
@@ -316,6 +315,10 @@ def _faults(settings: Settings) -> _Faults:
         yield ("observability.otlp_endpoint",), f"must begin with http:// or https://: {collector}"
     if not settings.web.host:
         yield ("web.host",), "must not be empty"
+    try:
+        pairs.listeners(settings.web)
+    except ValueError as error:
+        yield ("web.listeners",), str(error)
     for one, other in _TOGETHER:
         if bool(_text(settings, one)) != bool(_text(settings, other)):
             yield (one, other), f"it and {other} go together: set both or none"
@@ -329,32 +332,13 @@ def _models_faults(models: Models) -> _Faults:
     if models.keep_alive != "forever" and not models.keep_alive >= 0.0:
         yield ("models.keep_alive",), f"must be at least 0 s, not {models.keep_alive:g}"
     try:
-        named(models.aliases)
+        pairs.named(models.aliases)
     except ValueError as error:
         yield ("models.aliases",), str(error)
     try:
-        keep_alives(models)
+        pairs.keep_alives(models)
     except ValueError as error:
         yield ("models.keep_alives",), str(error)
-
-
-def named(pairs: Iterable[str]) -> dict[str, str]:
-    """NAME=VALUE entries as a map. Raises ValueError for one without both."""
-    found = {}
-    for pair in pairs:
-        name, _, value = (part.strip() for part in pair.partition("="))
-        if not name or not value:
-            raise ValueError(f"{pair!r} is not NAME=VALUE")
-        found[name] = value
-    return found
-
-
-def keep_alives(models: Models) -> dict[str, float]:
-    """Models with a keep-alive of their own, in seconds. Raises ValueError for one that is none."""
-    try:
-        return {name: keep_alive_of(text) for name, text in named(models.keep_alives).items()}
-    except InvalidParameter as error:
-        raise ValueError(error.message) from error
 
 
 def _text(settings: Settings, path: str) -> str:

@@ -299,6 +299,14 @@ class Web(_Section, frozen=True, kw_only=True):
         tuple[str, ...],
         _text("Origins whose pages may call; empty is none.", "list of origins"),
     ] = ()
+    listeners: Annotated[
+        tuple[str, ...],
+        _text(
+            "Doors (docs/http.md) that listen at an address of their own, and not beside the"
+            " others: so one can be kept to loopback, or to another network.",
+            "list of DOOR=HOST:PORT",
+        ),
+    ] = ()
     ignored_fields: Annotated[
         tuple[str, ...],
         _text(

@@ -55,12 +55,21 @@ class Answering:
     def __init__(
         self,
         service: Service,
-        limits: WebLimits,
+        limits: WebLimits | None = None,
         *,
         keys: WatchedFile[KeyRing] | None = None,
         tracing: Tracing | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        """`service` is its owner's to close. keys: who may call; None asks nobody for a key.
+        tracing: takes a span of each request that asks for something to be done. clock:
+        monotonic, in seconds.
+
+        Raises:
+            ConfigInvalid: where a limit is impossible.
+        """
+        limits = limits or WebLimits()
+        limits.check()
         self.service = service
         self.limits = limits
         self.keys = keys

@@ -31,6 +31,19 @@ TELL_S = 10.0
 RequestHandler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 
 
+class Room:
+    """How many connections may be open at once, at all listeners together."""
+
+    def __init__(self, most: int) -> None:
+        self.most = most
+        self.servers: list[web.Server] = []
+
+    @property
+    def full(self) -> bool:
+        """Whether no further one may be opened."""
+        return sum(len(server.connections) for server in self.servers) >= self.most
+
+
 class Connections:
     """Makes the protocol of each new connection: aiohttp's, or a refusal.
 
@@ -40,7 +53,7 @@ class Connections:
     def __init__(
         self,
         runner: web.AppRunner,
-        most: int,
+        room: Room,
         *,
         doors: Doors,
         traffic: Traffic,
@@ -50,16 +63,17 @@ class Connections:
         assert runner.server is not None
         self._server = runner.server
         self._server.request_handler = expecting_nothing_else(self._server.request_handler, doors)
-        self._most = most
+        self._room = room
+        room.servers.append(self._server)
         self._traffic = traffic
         self._clock = clock
         self._lingering = 0
         self._told_s: float | None = None
-        self._answer = _answer(most, doors)
+        self._answer = _answer(room.most, doors)
 
     def __call__(self) -> asyncio.BaseProtocol:
         """For `loop.create_server`."""
-        if len(self._server.connections) < self._most:
+        if not self._room.full:
             return self._server()
         self._traffic.refused_connections += 1
         now_s = self._clock()
@@ -67,7 +81,7 @@ class Connections:
             self._told_s = now_s
             log.warning(
                 "connections are refused: as many are open as may be",
-                extra={"refused": self._traffic.refused_connections, "open": self._most},
+                extra={"refused": self._traffic.refused_connections, "open": self._room.most},
             )
         answer = self._answer if self._lingering < MAX_LINGERING else b""
         return _Surplus(self, answer)

@@ -23,6 +23,8 @@ class Door:
     - routes: each at or below one of the prefixes. Their handlers say what they want of a caller
       (`nsedge.web.access`).
     - body_types: the content types of the bodies that it reads.
+    - port: of a listener of its own, by default; None stands beside the others. `web.listeners` can
+      give any door an address of its own.
     - error_body: the body that tells of a refusal, which is of the type `error_type`.
     """
 
@@ -32,6 +34,7 @@ class Door:
     error_body: Callable[[Refusal], bytes]
     error_type: str = JSON
     body_types: tuple[str, ...] = (JSON,)
+    port: int | None = None
 
     def refuse(self, refusal: Refusal) -> web.Response:
         """The answer that tells of `refusal`."""

@@ -68,7 +68,8 @@ async def back(process: Process, *asking: Awaitable[Any]) -> list[Any]:
 
 
 def sse_body(where: Site) -> dict[str, object]:
-    return {"model": where.model, "prompt": PROMPT, "stream": True, "ignore_eos": True}
+    body = {"model": where.model, "prompt": PROMPT, "stream": True, "ignore_eos": True}
+    return {**body, "max_tokens": 100_000, "clip_max_tokens": True}  # to the end of the context
 
 
 def test_killing_the_core_ends_every_stream_and_clients_come_back(starter_bundle: Path) -> None:

@@ -209,8 +209,8 @@ def test_settings_reach_the_parts(tmp_path):
 
 
 def test_a_command_whose_extra_is_missing_says_what_to_install(monkeypatch):
-    monkeypatch.delitem(sys.modules, "nsedge.cli.web")
-    monkeypatch.delitem(sys.modules, "nsedge.web.app", raising=False)
+    for name in [one for one in sys.modules if one.startswith(("nsedge.cli.", "nsedge.web."))]:
+        monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "aiohttp", None)
     with pytest.raises(ConfigInvalid, match=r"pip install 'nsedge\[web\]'"):
         commands.find("web")

@@ -13,6 +13,7 @@ from nsedge.security import keyring
 from nsedge.security.keyring import ApiKey, KeyRing, Scope
 from nsedge.security.watched_file import WatchedFile
 from nsedge.web import access
+from nsedge.web.answering import Answering
 from nsedge.web.app import create_app
 from nsedge.web.limits import WebLimits
 from tests.fakes import MODEL, FakeService
@@ -38,7 +39,7 @@ def keys(tmp_path: Path) -> WatchedFile[KeyRing]:
 
 
 def routes() -> list[tuple[str, str]]:
-    resources = create_app(FakeService()).router.resources()
+    resources = create_app(Answering(FakeService())).router.resources()
     found = [(route.method, each.canonical) for each in resources for route in each]
     return [(method, path.replace("{name}", MODEL)) for method, path in found]
 
@@ -64,7 +65,7 @@ def test_nothing_is_told_without_a_key(method: str, path: str, keys: WatchedFile
 
 
 def test_every_route_says_what_it_wants() -> None:
-    router = create_app(FakeService()).router
+    router = create_app(Answering(FakeService())).router
     wanted = {
         resource.canonical: access.scope_of(route.handler)
         for resource in router.resources()

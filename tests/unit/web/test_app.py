@@ -11,8 +11,10 @@ import pytest
 
 from nsedge.api import ModelInfo
 from nsedge.errors import ConfigInvalid, QueueFull
-from nsedge.web.app import create_app, serve
+from nsedge.web.answering import Answering
+from nsedge.web.app import create_app
 from nsedge.web.limits import WebLimits
+from nsedge.web.listening import Listener, serve
 from tests.fakes import MODEL, FakeService
 from tests.web_server import Connection, PuppetService, Shim, answered, ask, error_of, served
 
@@ -128,8 +130,10 @@ def test_a_bug_is_a_500_that_tells_nothing(caplog: pytest.LogCaptureFixture) -> 
 
 def test_a_port_in_use_is_a_configuration_error() -> None:
     async def test(shim: Shim) -> None:
+        app = create_app(Answering(FakeService()))
+        taken = Listener(app=app, host="127.0.0.1", port=shim.port)
         with pytest.raises(ConfigInvalid, match=f"cannot listen on 127.0.0.1:{shim.port}"):
-            await serve(create_app(FakeService()), "127.0.0.1", shim.port, stop=asyncio.Event())
+            await serve(taken, stop=asyncio.Event())
 
     served(test)
 
@@ -151,7 +155,7 @@ def test_one_of_several_choices_failing_refuses_all() -> None:
 
 def test_impossible_limits_fail_at_the_start() -> None:
     with pytest.raises(ConfigInvalid, match="max_choices"):
-        create_app(FakeService(), WebLimits(max_choices=0))
+        Answering(FakeService(), WebLimits(max_choices=0))
 
 
 def test_keep_alive_serves_again_on_one_connection() -> None:

@@ -9,6 +9,7 @@ import msgspec
 import pytest
 
 from nsedge.errors import ConfigInvalid, NsedgeError, QueueFull, UnknownModel, tree
+from nsedge.web.answering import Answering
 from nsedge.web.app import create_app
 from nsedge.web.doors.openai.errors import NAMES, error_body, type_of
 from nsedge.web.errors import STATUSES, Refusal, plain_error
@@ -94,6 +95,6 @@ def test_the_page_tells_every_route_and_every_code() -> None:
         if code in NAMES:
             name += f", under `/v1` `{NAMES[code]}`"
         assert f"| {name} | {status} | `{type_of(status)}` |" in PAGE
-    for resource in create_app(FakeService()).router.resources():
+    for resource in create_app(Answering(FakeService())).router.resources():
         for route in resource:
             assert f"| `{route.method} {resource.canonical}` |" in PAGE or route.method == "HEAD"

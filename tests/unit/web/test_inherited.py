@@ -6,7 +6,9 @@ import asyncio
 import os
 import socket
 
-from nsedge.web.app import create_app, serve
+from nsedge.web.answering import Answering
+from nsedge.web.app import create_app
+from nsedge.web.listening import Listener, serve
 from tests.fakes import FakeService
 from tests.web_server import ask
 
@@ -19,12 +21,14 @@ def test_a_socket_that_was_passed_is_listened_on_instead_of_host_and_port() -> N
             waiting = asyncio.create_task(ask(port, "GET", "/live"))  # before anybody serves
             serving = asyncio.create_task(
                 serve(
-                    create_app(FakeService()),
-                    "203.0.113.1",
-                    1,
+                    Listener(
+                        app=create_app(Answering(FakeService())),
+                        host="203.0.113.1",
+                        port=1,
+                        inherited=[os.dup(passed.fileno())],
+                        on_listening=lambda *address: told.set_result(address),
+                    ),
                     stop=stop,
-                    inherited=[os.dup(passed.fileno())],
-                    on_listening=lambda *address: told.set_result(address),
                 )
             )
             assert await told == ("127.0.0.1", port)

@@ -7,7 +7,8 @@ import math
 import pytest
 
 from nsedge.api.models import keep_alive_of
-from nsedge.config.reader import Override, keep_alives, load, named
+from nsedge.config.pairs import keep_alives, named
+from nsedge.config.reader import Override, load
 from nsedge.errors import ConfigInvalid, InvalidParameter
 
 

@@ -1,0 +1,42 @@
+"""Settings that are lists of NAME=VALUE, as what they mean."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from nsedge.api.models import keep_alive_of
+from nsedge.config.endpoints import TcpEndpoint
+from nsedge.config.settings import Models, Web
+from nsedge.errors import InvalidParameter
+
+MAX_PORT = 65535
+
+
+def named(pairs: Iterable[str]) -> dict[str, str]:
+    """NAME=VALUE entries as a map. Raises ValueError for one without both."""
+    found = {}
+    for pair in pairs:
+        name, _, value = (part.strip() for part in pair.partition("="))
+        if not name or not value:
+            raise ValueError(f"{pair!r} is not NAME=VALUE")
+        found[name] = value
+    return found
+
+
+def keep_alives(models: Models) -> dict[str, float]:
+    """Models with a keep-alive of their own, in seconds. Raises ValueError for one that is none."""
+    try:
+        return {name: keep_alive_of(text) for name, text in named(models.keep_alives).items()}
+    except InvalidParameter as error:
+        raise ValueError(error.message) from error
+
+
+def listeners(web: Web) -> dict[str, TcpEndpoint]:
+    """Doors with an address of their own. Raises ValueError for one that is none."""
+    found = {}
+    for door, address in named(web.listeners).items():
+        host, _, port = address.rpartition(":")
+        if not host or not (port.isascii() and port.isdigit()) or int(port) > MAX_PORT:
+            raise ValueError(f"{door}={address} is not DOOR=HOST:PORT")
+        found[door] = TcpEndpoint(host.removeprefix("[").removesuffix("]"), int(port))
+    return found

@@ -1,0 +1,101 @@
+"""Doors with an address of their own, beside the others."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+from nsedge.errors import ConfigInvalid
+from nsedge.web import doors
+from nsedge.web.answering import Answering
+from nsedge.web.app import create_app
+from nsedge.web.limits import WebLimits
+from nsedge.web.listening import Listener, serve
+from tests.fakes import MODEL
+from tests.web_server import Connection, PuppetService, ask
+
+CHAT = "/v1/chat/completions"
+HI = {"model": MODEL, "messages": [{"role": "user", "content": "x"}], "stream": True}
+OPENAI, GENERATE, OPERATIONS = doors.ALL
+
+
+async def apart(
+    test: Callable[[int, int, asyncio.Event, PuppetService], Awaitable[None]],
+    limits: WebLimits | None = None,
+) -> None:
+    """OpenAI's door at a port of its own; both ports, what stops them, and the service."""
+    stop, told = asyncio.Event(), asyncio.Queue[int]()
+    service = PuppetService()
+    answering = Answering(service, limits)
+    listeners = [
+        Listener(
+            app=create_app(answering, together),
+            host="127.0.0.1",
+            port=0,
+            on_listening=lambda _, port: told.put_nowait(port),
+        )
+        for together in ((GENERATE, OPERATIONS), (OPENAI,))
+    ]
+    serving = asyncio.create_task(serve(*listeners, stop=stop))
+    async with asyncio.timeout(20):
+        await test(await told.get(), await told.get(), stop, service)
+        stop.set()
+        await serving
+
+
+def test_a_door_apart_is_there_and_nowhere_else() -> None:
+    async def test(shared: int, own: int, stop: asyncio.Event, service: PuppetService) -> None:
+        assert (await ask(own, "GET", "/v1/models")).status == 200
+        away = await ask(shared, "GET", "/v1/models")
+        assert (away.status, away.json["error"]["retryable"]) == (404, False)  # type: ignore[index]
+        assert (await ask(shared, "GET", "/live")).status == 200
+        strange = await ask(own, "GET", "/live")
+        assert (strange.status, strange.json["error"]["type"]) == (  # type: ignore[index]
+            404,
+            "invalid_request_error",
+        )
+
+    asyncio.run(apart(test))
+
+
+def test_all_listeners_count_for_one_and_drain_as_one() -> None:
+    async def test(shared: int, own: int, stop: asyncio.Event, service: PuppetService) -> None:
+        streaming = await Connection.open(own)
+        streaming.say("POST", CHAT, HI)
+        ticket = await service.ticket(0)
+        ticket.start()
+        await streaming.head()
+        looking = await Connection.open(shared)
+        looking.say("GET", "/metrics")
+        assert b"nsedge_http_requests_in_progress 2" in (await looking.answer()).body
+        surplus = await Connection.open(shared)
+        assert (await surplus.head())[0] == 503
+        stop.set()
+        await asyncio.sleep(0)
+        looking.say("GET", "/health")
+        assert (await looking.answer()).json["status"] == "draining"
+        ticket.finish()
+        text = b""
+        while chunk := await streaming.chunk():
+            text += chunk
+        assert text.endswith(b"data: [DONE]\n\n")
+        for connection in (streaming, looking, surplus):
+            await connection.close()
+
+    asyncio.run(apart(test, WebLimits(max_connections=2)))
+
+
+def test_every_address_is_held_to_the_same_rules() -> None:
+    async def scenario() -> str:
+        answering = Answering(PuppetService())
+        listeners = [
+            Listener(app=create_app(answering, (door,)), host=host, port=0)
+            for door, host in ((OPENAI, "127.0.0.1"), (OPERATIONS, "0.0.0.0"))
+        ]
+        try:
+            await serve(*listeners, stop=asyncio.Event())
+        except ConfigInvalid as error:
+            return error.message
+        return ""
+
+    assert asyncio.run(scenario()).startswith("0.0.0.0 is reachable from other machines")
