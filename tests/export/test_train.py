@@ -114,8 +114,8 @@ def test_the_kept_weights_are_those_of_the_best_measurement(
     adapted = peft.PeftModel.from_pretrained(
         AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32), str(tmp_path / "long")
     )
-    tokenizer = Source(folder=base, origin="").text_reader().tokenizer
-    held = tokenise(read_examples(validation_path(dataset)), tokenizer, max_tokens=200)
+    control = Source(folder=base, origin="").text_reader().control_tokens()
+    held = tokenise(read_examples(validation_path(dataset)), control, max_tokens=200)
     batch = padded(held.examples)
     logits = adapted(
         torch.from_numpy(batch.ids), attention_mask=torch.from_numpy(batch.mask)
