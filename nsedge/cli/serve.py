@@ -270,6 +270,7 @@ def service_settings(settings: Settings) -> ServiceSettings:
             keep_alive_s=keep_alive_s,
             keep_alives=pairs.keep_alives(models),
             preload_top=models.preload_top,
+            preload_share=models.preload_share,
             preload_idle_s=models.preload_idle_s,
         ),
         engine=EngineSettings(

@@ -168,6 +168,10 @@ class Models(_Section, frozen=True, kw_only=True):
             1024,
         ),
     ] = 2
+    preload_share: Annotated[
+        float,
+        _number("The share of all models' memory that models nobody asked for may hold.", 0, 1),
+    ] = 0.25
     preload_idle_s: Annotated[
         float, _number("Seconds without a request before one of them is loaded.", 0, 86400)
     ] = 2.0

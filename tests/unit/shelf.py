@@ -77,6 +77,8 @@ class Shelf:
     pinned: frozenset[str] = frozenset()
     aliases: dict[str, str] = field(default_factory=dict)
     available: int | None = None
+    spare: int | None = None
+    predictor: str = "patterns"
     usage_file: Path | None = None
     now_s: float = 1_000_000.0
     """Seconds since the Unix epoch."""
@@ -124,11 +126,13 @@ class Shelf:
             expect=self._expect,
             habits=Habits(
                 file=UsageFile(self.usage_file),
+                predictor=self.predictor,
                 now=lambda: self.now_s + self.clock.now_s,
                 hour=lambda now_s: 12,
             ),
             clock=self.clock,
             available=lambda: self.available,
+            spare=lambda: self.spare,
         )
         await self.residency.start()
         return self

@@ -20,13 +20,20 @@ class Group:
 
     def numbers(self, controller: str, file: str) -> tuple[int | None, ...]:
         """The words of a file's first line, None for one that is no number; empty without it."""
+        words = self._text(controller, file).partition("\n")[0].split()
+        return tuple(int(word) if word.lstrip("-").isdecimal() else None for word in words)
+
+    def counts(self, controller: str, file: str) -> dict[str, int]:
+        """The lines of a file such as memory.stat, a name and a number each; empty without it."""
+        lines = (line.split() for line in self._text(controller, file).splitlines())
+        return {words[0]: int(words[1]) for words in lines if len(words) == 2}
+
+    def _text(self, controller: str, file: str) -> str:
         folder = self.mount if self.unified else self.mount / controller
         try:
-            text = (folder / self.path / file).read_text(encoding="ascii")
+            return (folder / self.path / file).read_text(encoding="ascii")
         except (OSError, ValueError):
-            return ()
-        words = text.partition("\n")[0].split()
-        return tuple(int(word) if word.lstrip("-").isdecimal() else None for word in words)
+            return ""
 
 
 def groups(controller: str, *, proc: Path = PROC, mount: Path = CGROUPS) -> Iterator[Group]:

@@ -22,6 +22,10 @@ for _name in ("mmap", "mremap"):
         getattr(_libc, _name).restype = ctypes.c_void_p
 
 OWN_BLOCK_BYTES = 256 * 1024
+KEPT_SHARE = 0.05
+"""How much of the machine's memory, or of a limit on it, should stay free."""
+_CACHED = {True: "inactive_file", False: "total_inactive_file"}
+"""What a control group counts as used, and the kernel takes back first: by version 2 and 1."""
 # malloc.h, and DEFAULT_MMAP_THRESHOLD_MAX on 64 bits.
 _TRIM_THRESHOLD, _MMAP_THRESHOLD, _ARENA_MAX = -1, -3, -8
 _LARGEST_THRESHOLD = 32 * 2**20
@@ -149,19 +153,32 @@ def _replace(mapping: Mapping) -> None:
 def available(proc: Path = PROC, mount: Path = CGROUPS) -> int | None:
     """Bytes that the machine, this process's cgroups and its address space still allow;
     None where nothing tells."""
-    rooms = []
+    return min((left for left, _ in _bounds(proc, mount)), default=None)
+
+
+def spare(proc: Path = PROC, mount: Path = CGROUPS) -> int | None:
+    """Bytes that are left beyond KEPT_SHARE of each bound; below zero where memory is short, None
+    where nothing tells."""
+    beyond = (left - int(whole * KEPT_SHARE) for left, whole in _bounds(proc, mount))
+    return min(beyond, default=None)
+
+
+def _bounds(proc: Path, mount: Path) -> Iterator[tuple[int, int]]:
+    """What binds this process, in bytes: what is left of each, and the whole."""
     with contextlib.suppress(OSError):  # no /proc
         lines = (proc / "meminfo").read_text(encoding="ascii").splitlines()
-        rooms += [int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:")]
+        sizes = {words[0]: int(words[1]) * 1024 for line in lines if len(words := line.split()) > 1}
+        if "MemAvailable:" in sizes:
+            yield sizes["MemAvailable:"], sizes.get("MemTotal:", 0)
     limit, _ = resource.getrlimit(resource.RLIMIT_AS)
     if limit != resource.RLIM_INFINITY:
         with contextlib.suppress(OSError):
             pages = int((proc / "self" / "statm").read_text(encoding="ascii").split()[0])
-            rooms.append(max(0, limit - pages * mmap.PAGESIZE))
+            yield max(0, limit - pages * mmap.PAGESIZE), limit
     for group in groups("memory", proc=proc, mount=mount):
         v1 = ("memory.limit_in_bytes", "memory.usage_in_bytes")
         files = ("memory.max", "memory.current") if group.unified else v1
         match tuple(word for file in files for word in group.numbers("memory", file)):
             case (int(limit), int(used)):
-                rooms.append(max(0, limit - used))
-    return min(rooms, default=None)
+                cached = group.counts("memory", "memory.stat").get(_CACHED[group.unified], 0)
+                yield max(0, limit - max(0, used - cached)), limit

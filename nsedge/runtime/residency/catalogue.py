@@ -91,6 +91,10 @@ class Catalogue(Generic[M]):
             raise UnknownModel(f"no model {name!r} here; served: {served}", param="model")
         return found
 
+    def known(self, name: str) -> Entry[M] | None:
+        """The entry of that very name; None where there is none."""
+        return self._entries.get(name)
+
     def infos(self) -> tuple[ModelInfo, ...]:
         """What clients are told of each: an adapter has its base's aliases, too."""
         return tuple(self._info(entry) for entry in self)

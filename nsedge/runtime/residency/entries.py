@@ -177,6 +177,8 @@ class Entry(Generic[M]):
     load: Load[M] | None = None
     resident: Resident[M] | None = None
     load_s: float | None = None
+    unloaded: bool = False
+    """Somebody unloaded it, and nobody has asked for it since: no guess of it."""
     declined: object = None
     """What usage was like when it left unused: no guess of it while that is still so."""
 

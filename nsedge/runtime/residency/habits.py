@@ -51,8 +51,12 @@ class Habits:
     @property
     def mark(self) -> tuple[int, int]:
         """Equal to an earlier one where nothing has happened since that would change a guess."""
-        uses = sum(record.count for record in self._history.models.values())
-        return uses, self._hour(self._now())
+        return self.requests, self._hour(self._now())
+
+    @property
+    def requests(self) -> int:
+        """How many there ever were."""
+        return sum(record.count for record in self._history.models.values())
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -16,14 +16,14 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Generic
 
-from nsedge.api import LoadWish, ModelState, Priority
+from nsedge.api import LoadWish, ModelState
 from nsedge.errors import Draining, NsedgeError, Unavailable
 from nsedge.runtime.machine import memory
 from nsedge.runtime.machine.amounts import Amount
-from nsedge.runtime.residency.budget import Fits
 from nsedge.runtime.residency.catalogue import Catalogue
 from nsedge.runtime.residency.entries import Entry, Load, M, Origin, Resident
 from nsedge.runtime.residency.eviction import Eviction
+from nsedge.runtime.residency.guessing import Guessing
 from nsedge.runtime.residency.habits import Habits
 from nsedge.runtime.residency.residents import MIB, Residents
 from nsedge.runtime.residency.settings import ResidencySettings
@@ -52,9 +52,10 @@ class Residency(Generic[M]):
         habits: Habits,
         clock: Callable[[], float] = time.monotonic,
         available: Callable[[], int | None] = memory.available,
+        spare: Callable[[], int | None] = memory.spare,
     ) -> None:
         """`load` opens a bundle, `expect` says what one will claim that was never loaded,
-        `available` what the machine has left."""
+        `available` what the machine has left, `spare` what of that guesses may take."""
         self.catalogue = catalogue
         self.habits = habits
         self._settings = settings
@@ -76,6 +77,16 @@ class Residency(Generic[M]):
         )
         self._eviction = Eviction(
             settings=settings, residents=self.residents, habits=habits, expect=expect, clock=clock
+        )
+        self._guessing = Guessing[M](
+            settings=settings,
+            catalogue=catalogue,
+            residents=self.residents,
+            habits=habits,
+            need=self._eviction.need,
+            load=self._enqueue,
+            spare=spare,
+            clock=clock,
         )
 
     async def start(self) -> None:
@@ -110,6 +121,8 @@ class Residency(Generic[M]):
         Raises:
             NsedgeError: what its last load failed with, a moment ago, where only a request asks.
         """
+        if origin is not Origin.GUESS:
+            entry.unloaded = False
         recent = entry.failed_s is not None and (
             self._clock() - entry.failed_s < self._settings.retry_s
         )
@@ -138,7 +151,13 @@ class Residency(Generic[M]):
                 resident.keep_alive_s = wish.keep_alive_s
 
     async def unload(self, entry: Entry[M], *, drain_s: float | None = None) -> bool:
-        """Let a model leave when what runs has ended, or `drain_s` later; whether it was there."""
+        """Let a model leave when what runs has ended, or `drain_s` later; whether it was there.
+
+        Somebody wants the memory: no guess takes it before the next request, and none brings this
+        model back before somebody asks for it.
+        """
+        entry.unloaded = True
+        self._guessing.suspend()
         gone = Unavailable(f"{entry.name} was unloaded", retry_after_s=1.0)
         load = entry.load
         if load is not None:
@@ -155,6 +174,9 @@ class Residency(Generic[M]):
         kept = {besides.name, besides.base}
         others = [resident for resident in self.residents if resident.entry.name not in kept]
         going = [one for one in others if one.leaving is not None or not one.entry.pinned]
+        self._guessing.suspend()
+        for resident in going:
+            resident.entry.unloaded = True
         await asyncio.gather(*(self.residents.dismiss(resident) for resident in going))
 
     def reload(self, entry: Entry[M]) -> Load[M]:
@@ -164,6 +186,7 @@ class Residency(Generic[M]):
             BundleInvalid: where the bundle is damaged now; what is in memory stays.
         """
         self.catalogue.reopen(entry)
+        entry.unloaded = False
         if entry.load is not None and not entry.load.begun:
             entry.load.replaces = True
             return entry.load
@@ -266,7 +289,7 @@ class Residency(Generic[M]):
             coming.begun = True
             await self._perform(coming)
             resident = await coming.done
-        self.residents.take(resident, load)
+        self.residents.take(resident, load, guess=load.origin is Origin.GUESS)
         return resident
 
     def _fail(self, load: Load[M], error: NsedgeError) -> None:
@@ -349,29 +372,12 @@ class Residency(Generic[M]):
         if self._clock() - self._measured_s >= self._settings.measure_s:
             self._measured_s = self._clock()
             self.residents.hold_to_budget()
-        self._guess()
+        self._guessing.sweep(idle=not self._queue and self._current is None)
         self.habits.save_soon(self._thread)
 
     def _note(self, resident: Resident[M]) -> None:
         """What leaves is not loaded for a guess at once."""
         resident.entry.declined = self.habits.mark
-
-    def _guess(self) -> None:
-        """Load one of the likeliest models, where the daemon is idle."""
-        quiet_s = self._clock() - self._settings.preload_idle_s
-        busy = any(resident.users or resident.used_s > quiet_s for resident in self.residents)
-        if busy or self._queue or self._current is not None:
-            return
-        names = {entry.name: entry for entry in self.catalogue if not entry.superseded}
-        for name in self.habits.worthwhile(names, self._settings.preload_top):
-            entry = names[name]
-            if entry.state is not ModelState.ABSENT or entry.declined == self.habits.mark:
-                continue
-            if self.residents.verdict(self._eviction.need(entry), self.residents.free()) == Fits():
-                entry.declined = self.habits.mark  # a guess is made once, until habits change
-                wish = LoadWish(model=name, priority=Priority.BATCH)
-                self._enqueue(entry, wish, Origin.GUESS)
-                return
 
 
 def _let_go(error: BaseException | None) -> None:

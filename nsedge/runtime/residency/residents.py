@@ -61,14 +61,15 @@ class Residents(Generic[M]):
         if resident.base is not None:
             resident.base.adapters.add(resident)
 
-    def take(self, resident: Resident[M], user: User) -> None:
-        """`user` holds the model from now on."""
+    def take(self, resident: Resident[M], user: User, *, guess: bool = False) -> None:
+        """`user` holds the model from now on; `guess`: it is one itself, an adapter's load."""
         resident.users.add(user)
         resident.quiet.clear()
         resident.used_s = self._clock()
-        if resident.guessed:
-            resident.guessed = False
-            self.counts["guess used"] += 1
+        for one in (resident, resident.base):  # what uses an adapter uses its base
+            if one is not None and one.guessed and not guess:
+                one.guessed = False
+                self.counts["guess used"] += 1
 
     def give_back(
         self, resident: Resident[M], user: User, keep_alive_s: float | None = None

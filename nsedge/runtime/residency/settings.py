@@ -28,6 +28,8 @@ class ResidencySettings:
     """How often all are measured, and held to the budget, while nothing is loaded."""
     preload_top: int = 0
     """How many of the likeliest models to have in memory before they are asked for."""
+    preload_share: float = 0.25
+    """How much of the budget they may hold together, of 1."""
     preload_idle_s: float = 2.0
     """Seconds without any request before one is loaded for a guess."""
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from nsedge.runtime.machine.memory import available, detach, drop_mapped, reserve, trim
+from nsedge.runtime.machine.memory import available, detach, drop_mapped, reserve, spare, trim
 
 SHAPE = (4, 3, 1024, 64)
 
@@ -144,6 +144,8 @@ V2_LIMITS = {"memory.max": 300 * MIB, "memory.current": 250 * MIB}
         ("4:memory:/box\n", "memory/box", V1_LIMITS, 200),
         ("0::/box\n", "box", {"memory.max": "max", "memory.current": 5}, 400),
         ("0::/box\n", "box", {"memory.max": MIB, "memory.current": 2 * MIB}, 0),
+        ("0::/box\n", "box", V2_LIMITS | {"memory.stat": f"anon 1\ninactive_file {9 * MIB}"}, 59),
+        ("4:memory:/b\n", "memory/b", V1_LIMITS | {"memory.stat": "total_inactive_file 0"}, 200),
     ],
 )
 def test_the_tightest_bound_on_memory_counts(
@@ -171,6 +173,24 @@ def test_the_limit_of_the_address_space_counts(tmp_path: Path) -> None:
 
 def test_where_nothing_tells_of_memory_nothing_is_known(tmp_path: Path) -> None:
     assert available(tmp_path, tmp_path) is None
+    assert spare(tmp_path, tmp_path) is None
+
+
+@pytest.mark.parametrize(
+    ("available_mib", "limit", "used", "left"),
+    [(60, "max", 0, 10), (40, "max", 0, -10), (400, 200, 100, 90), (400, 200, 195, -5)],
+)
+def test_a_twentieth_of_each_bound_is_not_to_be_taken(
+    tmp_path: Path, available_mib: int, limit: int | str, used: int, left: int
+) -> None:
+    (tmp_path / "self").mkdir()
+    (tmp_path / "self/cgroup").write_text("0::/\n")
+    sizes = f"MemTotal: {1000 * 1024} kB\nMemAvailable: {available_mib * 1024} kB\n"
+    (tmp_path / "meminfo").write_text(f"{sizes}Committed_AS: 1 kB\n")
+    whole = limit if isinstance(limit, str) else limit * MIB
+    (tmp_path / "memory.max").write_text(f"{whole}\n")
+    (tmp_path / "memory.current").write_text(f"{used * MIB}\n")
+    assert spare(tmp_path, tmp_path) == left * MIB
 
 
 @contextlib.contextmanager
