@@ -30,26 +30,33 @@ The tree knows no transport: each door maps codes to its own statuses, and a tes
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import ClassVar
 
 
 class NsedgeError(Exception):
     """Something unforeseen, and the root of all others.
 
-    `param` names the field at fault; `retry_after_s` hints when to try again.
+    `param` names the field at fault; `retry_after_s` hints when to try again; `figures` are numbers
+    that the message tells, by name, for who words it anew.
     """
 
     code: ClassVar[str] = "internal"
     retryable: ClassVar[bool] = False
 
     def __init__(
-        self, message: str, *, param: str | None = None, retry_after_s: float | None = None
+        self,
+        message: str,
+        *,
+        param: str | None = None,
+        retry_after_s: float | None = None,
+        figures: Mapping[str, int] | None = None,
     ) -> None:
         super().__init__(message)
         self.message = message
         self.param = param
         self.retry_after_s = retry_after_s
+        self.figures = dict(figures or {})
 
 
 class InvalidRequest(NsedgeError):

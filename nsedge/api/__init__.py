@@ -275,7 +275,7 @@ class Finished:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Failed:
-    """The request was refused, or broke off."""
+    """The request was refused, or broke off. `figures`: numbers that the message tells, by name."""
 
     request_id: str | None
     code: str
@@ -283,6 +283,7 @@ class Failed:
     retryable: bool
     param: str | None = None
     retry_after_s: float | None = None
+    figures: dict[str, int] = field(default_factory=dict)
 
     @classmethod
     def of(cls, request_id: str | None, error: NsedgeError) -> Failed:
@@ -294,6 +295,7 @@ class Failed:
             retryable=error.retryable,
             param=error.param,
             retry_after_s=error.retry_after_s,
+            figures=error.figures,
         )
 
 

@@ -237,6 +237,7 @@ class Failed(_Wire, frozen=True, kw_only=True, tag="failed"):
     retryable: bool
     param: str | None = None
     retry_after_s: float | None = None
+    figures: dict[str, int] = {}
 
 
 class Reply(_Wire, frozen=True, kw_only=True, tag="reply"):

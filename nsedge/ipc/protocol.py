@@ -24,8 +24,8 @@ from nsedge.errors import (
 )
 from nsedge.ipc import messages as wire
 
-VERSION = "1.2"
-MINOR = 2
+VERSION = "1.3"
+MINOR = 3
 MAJOR = 1
 MAGIC = b"nsedge/1"
 
@@ -228,6 +228,7 @@ def failed_of(event: api.Failed) -> wire.Failed:
         retryable=event.retryable,
         param=event.param,
         retry_after_s=event.retry_after_s,
+        figures=event.figures,
     )
 
 
@@ -267,13 +268,17 @@ def event_of(
                 retryable=message.retryable,
                 param=message.param,
                 retry_after_s=message.retry_after_s,
+                figures=message.figures,
             )
 
 
 def error_of(message: wire.Failed) -> NsedgeError:
     """The error that a failure message tells of, to be raised on the client's side."""
     return of_code(message.code)(
-        message.message, param=message.param, retry_after_s=message.retry_after_s
+        message.message,
+        param=message.param,
+        retry_after_s=message.retry_after_s,
+        figures=message.figures,
     )
 
 

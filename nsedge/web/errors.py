@@ -4,7 +4,7 @@ each door's own."""
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import msgspec
 
@@ -61,6 +61,8 @@ class Refusal:
     retry_after_s: float | None = None
     challenge: str | None = None
     """How to come in, for a 401."""
+    figures: dict[str, int] = field(default_factory=dict)
+    """Numbers that the message tells, by name."""
 
     @classmethod
     def of(cls, failed: Failed | NsedgeError) -> Refusal:
@@ -71,6 +73,7 @@ class Refusal:
             param=failed.param,
             retryable=failed.retryable,
             retry_after_s=failed.retry_after_s,
+            figures=failed.figures,
         )
 
     @property

@@ -70,6 +70,7 @@ def fit_max_tokens(prompt_tokens: int, sampling: Sampling, capacity: int) -> int
             f"the prompt has {prompt_tokens} tokens; the context holds {capacity}, of which one"
             " at least is for the answer",
             param="prompt",
+            figures={"context_tokens": capacity, "prompt_tokens": prompt_tokens},
         )
     wish = room if sampling.max_tokens is None else sampling.max_tokens
     if wish > room and not sampling.clip_max_tokens:
@@ -77,6 +78,11 @@ def fit_max_tokens(prompt_tokens: int, sampling: Sampling, capacity: int) -> int
             f"prompt ({prompt_tokens}) and max_tokens ({wish}) exceed the context of {capacity}"
             f" tokens; lower max_tokens to {room}, or set clip_max_tokens",
             param="max_tokens",
+            figures={
+                "context_tokens": capacity,
+                "prompt_tokens": prompt_tokens,
+                "max_tokens": wish,
+            },
         )
     max_tokens = min(wish, room)
     if sampling.min_tokens > max_tokens:

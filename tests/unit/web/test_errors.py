@@ -8,10 +8,21 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from nsedge.errors import ConfigInvalid, NsedgeError, QueueFull, UnknownModel, tree
+from nsedge.api import Failed, Sampling
+from nsedge.errors import (
+    ConfigInvalid,
+    ContextExceeded,
+    NsedgeError,
+    QueueFull,
+    UnknownModel,
+    tree,
+)
+from nsedge.ipc import messages as wire
+from nsedge.ipc import protocol
+from nsedge.runtime.hosting.admission import fit_max_tokens
 from nsedge.web.answering import Answering
 from nsedge.web.app import create_app
-from nsedge.web.doors.openai.errors import NAMES, error_body, type_of
+from nsedge.web.doors.openai.errors import NAMES, error_body, reworded, type_of
 from nsedge.web.errors import STATUSES, Refusal, plain_error
 from nsedge.web.limits import WebLimits
 from nsedge.web.other_fields import HARMLESS, NEUTRAL
@@ -39,6 +50,55 @@ def test_openai_names_are_used_where_clients_match_them() -> None:
     refusal = Refusal.of(UnknownModel("no model", param="model"))
     assert msgspec.json.decode(error_body(refusal))["error"]["code"] == "model_not_found"
     assert msgspec.json.decode(plain_error(refusal))["error"]["code"] == "unknown_model"
+
+
+CONTEXT = "This model's maximum context length is 100 tokens. However, "
+
+
+@pytest.mark.parametrize(
+    ("prompt_tokens", "max_tokens", "told"),
+    [
+        (130, None, "your {0} resulted in 130 tokens. Please reduce the length of the {0}."),
+        (
+            100,
+            None,
+            "your {0} resulted in 100 tokens, and the answer needs one at least."
+            " Please reduce the length of the {0}.",
+        ),
+        (
+            60,
+            50,
+            "you requested 110 tokens (60 in the {0}, 50 in the completion)."
+            " Please reduce the length of the {0} or completion.",
+        ),
+    ],
+)
+@pytest.mark.parametrize("field", ["messages", "prompt"])
+def test_a_context_too_short_is_worded_as_openai_does(
+    field: str, prompt_tokens: int, max_tokens: int | None, told: str
+) -> None:
+    """From the core's own refusal on, as its figures travel."""
+    with pytest.raises(ContextExceeded) as caught:
+        fit_max_tokens(prompt_tokens, Sampling(max_tokens=max_tokens), 100)
+    message = protocol.decode_server(protocol.encode_event(Failed.of("r", caught.value)))
+    assert isinstance(message, wire.Failed)
+    failed = protocol.event_of(message)
+    assert isinstance(failed, Failed)
+    assert protocol.error_of(message).figures == caught.value.figures
+    error = msgspec.json.decode(error_body(reworded(Refusal.of(failed), field)))["error"]
+    assert error == {
+        "message": CONTEXT + told.format(field),
+        "type": "invalid_request_error",
+        "param": field,
+        "code": "context_length_exceeded",
+    }
+    plain = msgspec.json.decode(plain_error(Refusal.of(failed)))["error"]
+    assert (plain["code"], plain["message"]) == ("context_exceeded", caught.value.message)
+
+
+def test_without_figures_the_cores_own_words_stand() -> None:
+    refusal = reworded(Refusal.of(ContextExceeded("too long", param="prompt")), "messages")
+    assert (refusal.message, refusal.param) == ("too long", "messages")
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from nsedge.errors import EngineFailure, QueueFull
+from nsedge.errors import ContextExceeded, EngineFailure, QueueFull
 from nsedge.web.limits import WebLimits
 from tests.fakes import MODEL, FakeService
 from tests.web_server import Connection, PuppetService, PuppetTicket, Shim, ask, running, until
@@ -65,6 +65,40 @@ def test_a_refusal_after_the_first_ping_comes_as_data() -> None:
             pass
         assert chunk.startswith(b'data: {"error":{"message":"full","type":"rate_limit_error"')
         assert await connection.chunk() == b""
+        await connection.close()
+
+    served(test, SOON)
+
+
+FIGURES = {"context_tokens": 8, "prompt_tokens": 9}
+TOO_LONG = ContextExceeded("9 tokens; the context holds 8", param="prompt", figures=FIGURES)
+TOLD = b"This model's maximum context length is 8 tokens. However, your messages resulted in 9"
+
+
+@pytest.mark.parametrize("stream", [True, False])
+def test_a_chat_too_long_is_told_as_openai_does_before_the_stream(stream: bool) -> None:
+    async def test(shim: Shim, service: PuppetService) -> None:
+        connection, ticket = await asked(shim, service, HI | {"stream": stream})
+        ticket.refuse(TOO_LONG)
+        answer = await connection.answer()
+        assert answer.status == 400
+        assert TOLD in answer.body
+        assert b'"param":"messages","code":"context_length_exceeded"' in answer.body
+        await connection.close()
+
+    served(test)
+
+
+def test_a_chat_too_long_is_told_as_openai_does_within_the_stream() -> None:
+    async def test(shim: Shim, service: PuppetService) -> None:
+        connection, ticket = await asked(shim, service)
+        await connection.head()
+        await connection.chunk()
+        ticket.refuse(TOO_LONG)
+        while (chunk := await connection.chunk()).startswith(b":"):
+            pass
+        assert chunk.startswith(b'data: {"error":{"message":"' + TOLD)
+        assert b'"param":"messages"' in chunk
         await connection.close()
 
     served(test, SOON)

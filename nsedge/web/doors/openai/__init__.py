@@ -19,7 +19,7 @@ from nsedge.web.choices import Choice
 from nsedge.web.door import Door
 from nsedge.web.doors.openai.answers import Head, chat_answer, completion_answer, model_object
 from nsedge.web.doors.openai.bodies import ChatBody, CompletionBody, OpenAiBody
-from nsedge.web.doors.openai.errors import error_body
+from nsedge.web.doors.openai.errors import error_body, reworded
 from nsedge.web.doors.openai.requests import (
     CHAT_OTHERS,
     COMPLETION_OTHERS,
@@ -27,6 +27,7 @@ from nsedge.web.doors.openai.requests import (
     completion_requests,
 )
 from nsedge.web.doors.openai.stream import ChatStream, CompletionStream, OpenAiStream
+from nsedge.web.errors import Refused
 from nsedge.web.limits import WebLimits
 from nsedge.web.other_fields import OtherFields
 
@@ -100,13 +101,16 @@ async def _complete(http: web.Request, shape: _Shape[AnyBody]) -> web.StreamResp
             created=int(time.time()),
             model=body.model,
         )
-        if not body.stream:
-            choices = await answering.whole(http, requests)
-            return json_answer(shape.whole(head, choices, per_prompt))
-        encoder = shape.stream(
-            head, choices=len(requests), per_prompt=per_prompt, usage=_wants_usage(body)
-        )
-        return await answering.stream(http, requests, encoder)
+        try:
+            if not body.stream:
+                choices = await answering.whole(http, requests)
+                return json_answer(shape.whole(head, choices, per_prompt))
+            encoder = shape.stream(
+                head, choices=len(requests), per_prompt=per_prompt, usage=_wants_usage(body)
+            )
+            return await answering.stream(http, requests, encoder)
+        except Refused as error:
+            raise Refused(reworded(error.refusal, shape.stream.prompt)) from error
 
 
 def _wants_usage(body: OpenAiBody) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from http import HTTPStatus
 
 import msgspec
@@ -17,6 +18,7 @@ NAMES = {
     "rate_limited": "rate_limit_exceeded",
 }
 """OpenAI's own names of codes, where clients match them."""
+_CONTEXT = {"context_tokens", "prompt_tokens"}
 
 
 def type_of(status: int) -> str:
@@ -35,3 +37,30 @@ def error_body(refusal: Refusal) -> bytes:
         "code": NAMES.get(refusal.code, refusal.code),
     }
     return msgspec.json.encode({"error": error})
+
+
+def reworded(refusal: Refusal, prompt: str) -> Refusal:
+    """`refusal`, where the field that OpenAI's clients gave the prompt in is called `prompt`.
+
+    One that the context is too short begins as OpenAI's own: clients tell it by that.
+    """
+    if refusal.code == "context_exceeded" and refusal.figures.keys() >= _CONTEXT:
+        return replace(refusal, message=_overflow(refusal.figures, prompt), param=prompt)
+    return replace(refusal, param=prompt) if refusal.param == "prompt" else refusal
+
+
+def _overflow(figures: dict[str, int], prompt: str) -> str:
+    context, prompted = figures["context_tokens"], figures["prompt_tokens"]
+    if wished := figures.get("max_tokens"):
+        told = (
+            f"you requested {prompted + wished} tokens ({prompted} in the {prompt}, {wished} in the"
+            " completion)"
+        )
+        shorter = f"{prompt} or completion"
+    else:
+        answer = ", and the answer needs one at least" if prompted == context else ""
+        told, shorter = f"your {prompt} resulted in {prompted} tokens{answer}", prompt
+    return (
+        f"This model's maximum context length is {context} tokens. However, {told}."
+        f" Please reduce the length of the {shorter}."
+    )

@@ -11,7 +11,7 @@ import msgspec
 from nsedge.api import Finished
 from nsedge.web.answer_stream import AnswerStream, json_text
 from nsedge.web.doors.openai.answers import Head
-from nsedge.web.doors.openai.errors import error_body
+from nsedge.web.doors.openai.errors import error_body, reworded
 from nsedge.web.errors import Refusal
 from nsedge.web.framing import SSE
 from nsedge.web.usage import clipped, usage
@@ -28,6 +28,8 @@ class OpenAiStream(AnswerStream):
     """
 
     object: str
+    prompt: str
+    """What the body calls the prompt."""
 
     def __init__(self, head: Head, *, choices: int, per_prompt: int, usage: bool) -> None:
         super().__init__(choices)
@@ -40,7 +42,7 @@ class OpenAiStream(AnswerStream):
         ]
 
     def error(self, refusal: Refusal) -> bytes:
-        return SSE.record(error_body(refusal))
+        return SSE.record(error_body(reworded(refusal, self.prompt)))
 
     def _piece(self, index: int, text: str) -> bytes:
         before, _, after = self._frames[index]
@@ -72,6 +74,7 @@ class ChatStream(OpenAiStream):
     """`chat.completion.chunk`s."""
 
     object = "chat.completion.chunk"
+    prompt = "messages"
 
     def _opening(self, index: int) -> bytes:
         return self._chunk([_chat_choice(index, {"role": "assistant", "content": ""})])
@@ -89,6 +92,7 @@ class CompletionStream(OpenAiStream):
     """`text_completion` chunks."""
 
     object = "text_completion"
+    prompt = "prompt"
 
     def _choice(self, index: int, text: str) -> dict[str, Any]:
         return {"text": text, "index": index, "logprobs": None, "finish_reason": None}
