@@ -70,7 +70,7 @@ def test_sockets_of_a_supervisor_go_to_the_door_whose_address_they_have() -> Non
 @pytest.mark.parametrize(
     ("said", "complaint"),
     [
-        (["opening=127.0.0.1:1"], "no door 'opening'; there are openai, generate, operations"),
+        (["opening=127.0.0.1:1"], "no door 'opening'; there are openai, generate, "),
         ([f"{door.name}=127.0.0.1:8000" for door in doors.ALL], "every door has an address"),
         (["openai=8000"], "openai=8000 is not DOOR=HOST:PORT"),
         (["openai=h:65536"], "is not DOOR=HOST:PORT"),

@@ -55,9 +55,9 @@ async def answer_in_lines(http: web.Request) -> web.StreamResponse:
 
 
 LINES = Door(
-    name="lines",
-    prefixes=("/lines",),
-    routes=(web.post("/lines", answer_in_lines),),
+    name="a-text",
+    prefixes=("/a-text",),
+    routes=(web.post("/a-text", answer_in_lines),),
     body_types=("text/plain",),
     error_body=line_of,
     error_type="text/plain",
@@ -66,7 +66,7 @@ WITH_LINES = (*doors.ALL, LINES)
 
 
 def test_a_text_is_answered_in_lines() -> None:
-    answer = answered("POST", "/lines", raw=b"one two\nthree", through=WITH_LINES, **TEXT)
+    answer = answered("POST", "/a-text", raw=b"one two\nthree", through=WITH_LINES, **TEXT)
     assert (answer.status, answer.body) == (200, b"one two\nthree\n")
     assert answer.headers["content-type"] == "text/plain; charset=utf-8"
     assert answer.headers["x-request-id"]
@@ -75,13 +75,13 @@ def test_a_text_is_answered_in_lines() -> None:
 @pytest.mark.parametrize(
     ("method", "path", "raw", "headers", "status", "line"),
     [
-        ("GET", "/lines", b"", {}, 405, "method_not_allowed: Method Not Allowed: GET /lines"),
-        ("POST", "/lines/x", b"", {}, 404, "unknown_route: Not Found: POST /lines/x"),
-        ("POST", "/lines", b"x" * 99, TEXT, 413, "message_too_large: the body is beyond"),
-        ("POST", "/lines", b"x", {}, 415, "unsupported_media_type: the content type must be text"),
-        ("POST", "/lines", b"\xff", TEXT, 400, "bad_message: the body is not UTF-8"),
-        ("POST", "/lines", b"x", TEXT | {"host": "evil.example"}, 403, "host_not_allowed: "),
-        ("POST", "/lines", b"x", TEXT | {"expect": "magic"}, 400, "invalid_request: only Expect"),
+        ("GET", "/a-text", b"", {}, 405, "method_not_allowed: Method Not Allowed: GET /a-text"),
+        ("POST", "/a-text/x", b"", {}, 404, "unknown_route: Not Found: POST /a-text/x"),
+        ("POST", "/a-text", b"x" * 99, TEXT, 413, "message_too_large: the body is beyond"),
+        ("POST", "/a-text", b"x", {}, 415, "unsupported_media_type: the content type must be text"),
+        ("POST", "/a-text", b"\xff", TEXT, 400, "bad_message: the body is not UTF-8"),
+        ("POST", "/a-text", b"x", TEXT | {"host": "evil.example"}, 403, "host_not_allowed: "),
+        ("POST", "/a-text", b"x", TEXT | {"expect": "magic"}, 400, "invalid_request: only Expect"),
     ],
 )
 def test_what_goes_wrong_is_told_in_the_doors_own_shape(
@@ -106,7 +106,7 @@ def test_keys_and_rates_hold_at_every_door(tmp_path: Path) -> None:
     async def test(shim: Shim) -> None:
         connection = await Connection.open(shim.port)
         for bearer in ("", "Bearer k", "Bearer k"):
-            connection.say("POST", "/lines", raw=b"x", authorization=bearer, **TEXT)
+            connection.say("POST", "/a-text", raw=b"x", authorization=bearer, **TEXT)
             answer = await connection.answer()
             seen.append((answer.status, answer.body.partition(b":")[0]))
             if answer.headers.get("connection") == "close":
@@ -124,7 +124,7 @@ def test_keys_and_rates_hold_at_every_door(tmp_path: Path) -> None:
 def test_a_page_cannot_send_unasked_what_is_not_json(origin: str, status: int) -> None:
     limits = WebLimits(cors_origins=("http://a.example",))
     said = TEXT | {"origin": origin}
-    answer = answered("POST", "/lines", raw=b"x", limits=limits, through=WITH_LINES, **said)
+    answer = answered("POST", "/a-text", raw=b"x", limits=limits, through=WITH_LINES, **said)
     assert answer.status == status
     assert answer.body.startswith(b"origin_not_allowed: " if status == 403 else b"x\n")
 
@@ -147,7 +147,7 @@ def test_without_comments_the_first_event_decides_however_late(refused: bool) ->
 
     async def test(shim: Shim) -> None:
         connection = await Connection.open(shim.port)
-        connection.say("POST", "/lines", raw=b"x", **TEXT)
+        connection.say("POST", "/a-text", raw=b"x", **TEXT)
         ticket = await service.ticket(len(service.tickets))
         await silence(shim, service)
         if refused:
@@ -204,4 +204,5 @@ def test_each_door_can_stand_alone(one: Door) -> None:
     path = one.routes[0].path.replace("{name}", "none")
     answer = answered("DELETE", path, service=FakeService(), through=(one,))
     assert answer.status == 405
-    assert answer.json["error"]
+    assert answer.headers["content-type"].startswith(one.error_type)
+    assert answer.body

@@ -16,7 +16,7 @@ from tests.web_server import Connection, PuppetService, ask
 
 CHAT = "/v1/chat/completions"
 HI = {"model": MODEL, "messages": [{"role": "user", "content": "x"}], "stream": True}
-OPENAI, GENERATE, OPERATIONS = doors.ALL
+OPENAI, OPERATIONS = doors.openai.DOOR, doors.operations.DOOR
 
 
 async def apart(
@@ -34,7 +34,7 @@ async def apart(
             port=0,
             on_listening=lambda _, port: told.put_nowait(port),
         )
-        for together in ((GENERATE, OPERATIONS), (OPENAI,))
+        for together in ((doors.generate.DOOR, OPERATIONS), (OPENAI,))
     ]
     serving = asyncio.create_task(serve(*listeners, stop=stop))
     async with asyncio.timeout(20):

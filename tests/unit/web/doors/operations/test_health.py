@@ -9,6 +9,7 @@ import pytest
 
 from nsedge.api import Health, HealthStatus, ModelInfo
 from nsedge.errors import ConnectionLost
+from nsedge.web import doors
 from nsedge.web.limits import WebLimits
 from tests.fakes import FakeService
 from tests.web_server import answered, error_of
@@ -47,4 +48,4 @@ def test_the_index_names_every_route() -> None:
     assert "POST /v1/chat/completions" in routes
     assert "GET /v1/models/{name}" in routes
     assert "POST /api/models/load" in routes
-    assert len(routes) == 19
+    assert len(routes) == sum(len(door.routes) for door in doors.ALL)
