@@ -17,6 +17,8 @@ from bench.svg import Series, bars
 from bench.tables import markdown
 
 Cell = Mapping[str, Any]
+SIZES = ("private_dirty_mib", "anonymous_mib", "rss_mib", "peak_mib")
+"""What cannot be taken back from a process, what was resident, and the most that ever was."""
 
 
 def charts(result: Mapping[str, Any]) -> dict[str, str]:
@@ -35,6 +37,7 @@ def charts(result: Mapping[str, Any]) -> dict[str, str]:
             "time to first token, p95, seconds, prompts of 100 tokens", short, "streams", _first
         ),
         "decode.svg": _chart("in process: decode alone, tokens/s", decode, "rows", _rate),
+        "memory.svg": _memory_chart([c for c in result["cells"] if c["scenario"] == "memory"]),
     }
     return {name: text for name, text in found.items() if text is not None}
 
@@ -51,6 +54,15 @@ def _chart(
         for name in dict.fromkeys(cell["contender"] for cell in cells)
     ]
     return bars(title, [f"{group} {key}" for group in groups], series)
+
+
+def _memory_chart(cells: Sequence[Cell]) -> str | None:
+    sizes = [size for size in SIZES if all(size in cell for cell in cells)]
+    if not cells or not sizes:
+        return None
+    series = [Series(cell["contender"], [cell[size]["median"] for size in sizes]) for cell in cells]
+    names = [size.removesuffix("_mib").replace("_", " ") for size in sizes]
+    return bars("memory of servers, MiB, 16 slots of 1,024 tokens filled", names, series)
 
 
 def _rate(cell: Cell) -> float:
@@ -71,11 +83,11 @@ def tables(result: Mapping[str, Any]) -> str:
         ("The daemon beside the bare engine", _plain(of("bare"), ("streams",), ("tokens_per_s",))),
         ("Between tokens while 900-token prompts arrive", _arrivals(of("arrivals"))),
         ("First token after a prefix of 900 tokens", _prefixes(of("prefixes"))),
-        ("Peak RSS, MiB", _plain(of("memory"), ("slots", "context"), ("peak_mib",))),
+        ("Memory of servers, MiB", _plain(of("memory"), ("slots", "context"), SIZES)),
         ("Exec to ready, s", _plain(of("readiness"), (), ("ready_seconds", "http_seconds"))),
         ("In process, decode", _plain(of("decode"), ("rows",), ("tokens_per_s",))),
         ("In process, prefill", _plain(of("prefill"), ("prompt_tokens",), ("tokens_per_s",))),
-        ("In process, peak RSS, MiB", _plain(of("engine-memory"), ("rows",), ("peak_mib",))),
+        ("In process, memory, MiB", _plain(of("engine-memory"), ("rows",), SIZES)),
     ]
     return "\n\n".join(f"{title}:\n\n{table}" for title, table in parts if table)
 

@@ -53,6 +53,7 @@ class Roles:
 
 THROUGHPUT = {1: 1.25, 4: 2.0, 8: 2.5, 16: 2.5}
 IN_PROCESS = {1: 1.3, 8: 1.1, 16: 1.1, 32: 1.1}
+MEMORY = {"private_dirty_mib": "private dirty", "peak_mib": "peak RSS"}
 TIMES = "×"
 SECONDS = "s"
 
@@ -101,8 +102,7 @@ class _Table:
         ours, peer = (
             self._cell(n, scenario="engine-memory") for n in (self._roles.ours, engine_peer)
         )
-        yield _smaller("engine in process, peak RSS", 0.6, _median(ours, "peak_mib"),
-                       _median(peer, "peak_mib"))  # fmt: skip
+        yield from _held("engine in process", 0.6, ours, peer)
 
     def first_token(self) -> Iterator[Demand]:
         """Time to first token, against the peer."""
@@ -139,11 +139,10 @@ class _Table:
             yield _smaller(f"TTFT after a known 900-token prefix, {what}", 0.15, warm, cold)
 
     def memory_and_start(self) -> Iterator[Demand]:
-        """Peak RSS and start, against the peer."""
+        """Memory and start, against the peer."""
         names = (self._roles.ours, self._roles.peer)
         ours, peer = (self._cell(name, scenario="memory") for name in names)
-        what = "peak RSS, 16 slots of 1,024 tokens, both our processes"
-        yield _smaller(what, 0.7, _median(ours, "peak_mib"), _median(peer, "peak_mib"))
+        yield from _held("16 slots of 1,024 tokens, both our processes", 0.7, ours, peer)
         ours, peer = (self._cell(name, scenario="readiness") for name in names)
         ready = _median(ours, "ready_seconds")
         yield Demand(
@@ -165,6 +164,12 @@ class _Table:
             if all(cell.get(key) == value for key, value in wanted.items()):
                 return cell
         return None
+
+
+def _held(where: str, limit: float, ours: Cell | None, peer: Cell | None) -> Iterator[Demand]:
+    """What cannot be taken back from a process, and the most that was resident of it."""
+    for key, what in MEMORY.items():
+        yield _smaller(f"{where}, {what}", limit, _median(ours, key), _median(peer, key))
 
 
 def _median(cell: Cell | None, key: str) -> float | None:

@@ -14,9 +14,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.lab import EngineProgram, Lab, spread
+from bench.lab import EngineProgram, Lab, spread, spreads
 from bench.peers.building import Builder, command
-from bench.peers.process import Program, peak_rss_mib, program, program_digest
+from bench.peers.memory import Held, held
+from bench.peers.process import Program, program, program_digest
 from exporters.cache import folder_digest
 from exporters.measure.fidelity import divergence
 from exporters.measure.runner import Runner, log_softmax
@@ -59,21 +60,21 @@ async def rates(lab: Lab, *, rows_list: Sequence[int], bench: LlamaBench | None)
 
 
 async def memory(lab: Lab) -> None:
-    """Peak resident size of fresh processes that filled their slots."""
+    """What fresh processes hold that filled their slots, and the most they ever had."""
 
-    def way(engine: EngineProgram) -> Way:
-        async def run() -> float:
+    def way(engine: EngineProgram) -> Callable[[], Awaitable[Held]]:
+        async def run() -> Held:
             async with _open(lab, engine, FULL_ROWS) as found:
                 tokens = CAPACITY - FULL_CONTEXT - 2 * FULL_ROWS
                 await found.do("decode", rows=FULL_ROWS, context=FULL_CONTEXT, tokens=tokens)
-                return peak_rss_mib([found.pid])
+                return held([found.pid])
 
         return run
 
     rounds = await lab.run("in process, memory", {e.name: way(e) for e in lab.engines})
     for engine in lab.engines:
-        peak = spread(rounds.of(engine.name))
-        lab.add("engine-memory", engine.name, rounds, rows=FULL_ROWS, peak_mib=peak)
+        sizes = spreads([one.mib() for one in rounds.of(engine.name)])
+        lab.add("engine-memory", engine.name, rounds, rows=FULL_ROWS, **sizes)
 
 
 @dataclass(frozen=True, kw_only=True)

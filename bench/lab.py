@@ -90,6 +90,11 @@ def spread(values: Sequence[float]) -> dict[str, Any]:
     return {"median": statistics.median(values), "rounds": list(values)}
 
 
+def spreads(rounds: Sequence[Mapping[str, float]]) -> dict[str, dict[str, Any]]:
+    """The spread of each figure that every round has."""
+    return {key: spread([figures[key] for figures in rounds]) for key in rounds[0]}
+
+
 def latencies(traces: Sequence[Trace]) -> dict[str, Any]:
     """Time to first token and between tokens, over all streams of all rounds that count."""
     return {

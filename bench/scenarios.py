@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from itertools import chain
 
 from bench.doors import Door, Trace, closed
-from bench.lab import Lab, doors_of, latencies, spread
-from bench.peers.process import peak_rss_mib, program
+from bench.lab import Lab, doors_of, latencies, spread, spreads
+from bench.peers.memory import Held, held
+from bench.peers.process import program
 from bench.peers.servers import SSE, Running, Server
 from bench.report import percentiles
 
@@ -267,21 +268,21 @@ async def _repeat(lab: Lab, door: Door) -> Prefixes:
 
 
 async def memory(lab: Lab) -> None:
-    """Peak resident size of fresh servers once every slot has been filled."""
+    """What fresh servers hold once every slot has been filled, and the most they ever had."""
 
-    def way(server: Server) -> Callable[[], Awaitable[float]]:
-        async def run() -> float:
+    def way(server: Server) -> Callable[[], Awaitable[Held]]:
+        async def run() -> Held:
             texts = lab.writer.prompts(count=FULL_SLOTS, tokens=LONG_TOKENS)
             async with server.start(slots=FULL_SLOTS, context=CONTEXT) as running:
                 await closed(running.doors[SSE], texts, NEW_TOKENS)
-                return peak_rss_mib(running.pids)
+                return held(running.pids)
 
         return run
 
     rounds = await lab.run("memory", {server.name: way(server) for server in lab.servers})
     for server in lab.servers:
-        peak = spread(rounds.of(server.name))
-        lab.add("memory", server.name, rounds, slots=FULL_SLOTS, context=CONTEXT, peak_mib=peak)
+        sizes = spreads([one.mib() for one in rounds.of(server.name)])
+        lab.add("memory", server.name, rounds, slots=FULL_SLOTS, context=CONTEXT, **sizes)
 
 
 async def readiness(lab: Lab) -> None:
@@ -292,6 +293,6 @@ async def readiness(lab: Lab) -> None:
 
     rounds = await lab.run("readiness", {server.name: way(server) for server in lab.servers})
     for server in lab.servers:
-        times = rounds.of(server.name)
-        figures = {f"{key}_seconds": spread([t[key] for t in times]) for key in times[0]}
+        times = spreads(rounds.of(server.name))
+        figures = {f"{key}_seconds": time for key, time in times.items()}
         lab.add("readiness", server.name, rounds, **figures)

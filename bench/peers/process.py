@@ -88,15 +88,3 @@ async def end(process: asyncio.subprocess.Process) -> None:
     with contextlib.suppress(ProcessLookupError):
         process.terminate()
     await process.wait()
-
-
-def peak_rss_mib(pids: Sequence[int]) -> float:
-    """The sum of the processes' peak resident sizes (VmHWM)."""
-    return sum(_peak_kib(pid) for pid in pids) / 1024
-
-
-def _peak_kib(pid: int) -> int:
-    for line in Path(f"/proc/{pid}/status").read_text(encoding="ascii").splitlines():
-        if line.startswith("VmHWM:"):
-            return int(line.split()[1])
-    raise ProgramFailed(f"process {pid} tells no VmHWM")

@@ -8,16 +8,12 @@ from collections.abc import Callable
 
 from nsedge.config.reader import Loaded
 from nsedge.errors import ConfigInvalid
-from nsedge.process import mappings
 
 Command = Callable[[Loaded, argparse.Namespace], int]
 """Runs with the settings in force and its own options; gives the exit status."""
 
 _EXTRAS = {"aiohttp": "web"}
 """Packages that come with an extra only."""
-_STEPS = {"web": ("asyncio", "aiohttp.client")}
-"""What the module of a command that runs for long imports first. After each, code that has run is
-let go of, so that a small process does not peak with all that its imports ran."""
 
 
 def find(name: str) -> Command:
@@ -28,9 +24,6 @@ def find(name: str) -> Command:
         ConfigInvalid: where an extra that it needs is not installed.
     """
     try:
-        for step in _STEPS.get(name, ()):
-            importlib.import_module(step)
-            mappings.drop_code()
         command: Command = importlib.import_module(f"nsedge.cli.{name.replace('-', '_')}").run
     except ModuleNotFoundError as error:
         extra = _EXTRAS.get(error.name or "")

@@ -26,7 +26,7 @@ from nsedge.ipc.inherited import by_endpoint
 from nsedge.ipc.limits import Limits
 from nsedge.ipc.server import Server
 from nsedge.ipc.socket_files import Permit
-from nsedge.process import descriptors, mappings
+from nsedge.process import descriptors
 from nsedge.process.sdnotify import Notifier
 from nsedge.runtime.machine import memory
 from nsedge.runtime.machine.amounts import Room
@@ -162,7 +162,6 @@ class Core:
         doors = ", ".join(endpoints(self._reloader.settings))
         log.info("ready", extra={"models": names, "endpoints": doors})
         self._notifier.ready(await self._words())
-        await asyncio.to_thread(mappings.drop_code)
         reporting = asyncio.create_task(
             supervised.report(
                 self._notifier,

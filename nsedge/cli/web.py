@@ -23,7 +23,7 @@ from nsedge.errors import ConfigInvalid, NsedgeError
 from nsedge.ipc import reach
 from nsedge.ipc.client import AsyncClient
 from nsedge.ipc.inherited import by_endpoint
-from nsedge.process import descriptors, mappings
+from nsedge.process import descriptors
 from nsedge.process.sdnotify import Notifier
 from nsedge.security import keyring
 from nsedge.security.keyring import KeyRing
@@ -145,7 +145,6 @@ class Shim:
         log.info("listening", extra={"address": self._address})
         self._notifier.ready(self._address)
         self._listening.set()
-        mappings.drop_code()
 
     async def report(self, watchdog_s: float | None) -> None:
         """Feed the watchdog from the event loop, and say how many answers are under way."""

@@ -1,9 +1,7 @@
-"""What this process has mapped, as Linux tells; nothing elsewhere. Imports nothing large: the shim
-uses it, too."""
+"""What this process has mapped, as Linux tells; nothing elsewhere."""
 
 from __future__ import annotations
 
-import contextlib
 import ctypes
 import mmap
 from array import array
@@ -55,23 +53,6 @@ def mappings(wanted: Callable[[str], bool]) -> Iterator[Mapping]:
             words = line.split(maxsplit=5)
             if len(words) == 6 and wanted(words[5]):
                 yield _read(words, pages)
-
-
-def drop_code() -> int:
-    """Let go of the pages held of programs and libraries: much of that code ran only to start. How
-    many bytes those were.
-
-    What runs again is mapped again from the page cache, or read from the disk where the kernel gave
-    that memory to somebody else meanwhile. Pages that were written to are left alone.
-    """
-    dropped = 0
-    with contextlib.suppress(OSError):  # no /proc: nothing is known of the mappings
-        lines = (line.split(maxsplit=5) for line in _lines())
-        code = {words[5] for words in lines if "x" in words[1] and words[-1].startswith("/")}
-        for mapping in list(mappings(code.__contains__)):
-            if "w" not in mapping.access and not mapping.written:
-                dropped += mapping.drop()
-    return dropped
 
 
 def _lines() -> list[str]:

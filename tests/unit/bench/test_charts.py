@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from bench.charts import charts, tables
-from bench.demands import Bound, Demand
+from bench.demands import Bound, Demand, Roles, demands
 from bench.lab import disturbed, line_of
 from bench.svg import COLOURS, Series, bars, ceiling
 from bench.tables import aligned, markdown
@@ -94,7 +94,30 @@ def test_tables_survive_the_file() -> None:
     assert "| throughput | ≥ 2.5 × | 250 | 100 | 2.5 | yes |" in text
     assert "| us | 0.0071 | 0.953 |" in text
     assert "| 100 | 8 | them | 100.0 | 100 / 200 / 250 | 10 / 20 / 30 |" in text
-    assert "Peak RSS" not in text
+    assert "Memory" not in text
+
+
+def test_memory_is_told_as_what_cannot_be_taken_back_and_what_was_resident() -> None:
+    def held(contender: str, **mib: float) -> dict[str, Any]:
+        sizes = {f"{key}_mib": {"median": value, "rounds": [value]} for key, value in mib.items()}
+        where = {"scenario": "memory", "contender": contender, "slots": 16, "context": 1024}
+        return where | sizes
+
+    cells = [
+        held("us", private_dirty=181.0, anonymous=180.0, rss=240.0, peak=270.0),
+        held("them", private_dirty=150.0, anonymous=149.0, rss=520.0, peak=567.0),
+    ]
+    found = result() | {"cells": cells}
+    assert "| us | 16 | 1024 | 181 | 180 | 240 | 270 |" in tables(found)
+    chart = charts(found)["memory.svg"]
+    texts = [t.text for t in ET.fromstring(chart).iter(f"{SVG}text")]
+    assert {"private dirty", "anonymous", "rss", "peak"} <= set(texts)
+    roles = Roles(ours="us", peer="them", engine_peer="")
+    demanded = {d.what: d for d in demands(cells, roles, {})}
+    where = "16 slots of 1,024 tokens, both our processes"
+    assert demanded[f"{where}, private dirty"].reached is False
+    assert demanded[f"{where}, peak RSS"].reached is True
+    assert demanded["engine in process, private dirty"].reached is None
 
 
 def test_a_demand_is_written_as_it_is_read() -> None:

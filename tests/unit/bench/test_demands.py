@@ -35,7 +35,7 @@ def streams(contender: str, count: int, tokens: int, *rounds: float, p95: float)
 
 def test_without_cells_nothing_is_reached_or_missed() -> None:
     found = demands([], ROLES, {})
-    assert len(found) == 28
+    assert len(found) == 30
     assert all(demand.reached is None for demand in found)
     assert {row[-1] for row in rows(found)} == {"not measured"}
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from pathlib import Path
 
@@ -13,7 +12,6 @@ from tokenizers.pre_tokenizers import Whitespace
 
 from bench.doors import Trace
 from bench.peers.building import Builder, BuildFailed, command
-from bench.peers.process import peak_rss_mib
 from bench.scenarios import Arrival, gaps_touching, gaps_within
 from bench.workload import Writer
 from exporters.cache import Cache
@@ -67,12 +65,6 @@ def test_a_failed_build_leaves_nothing(tmp_path: Path) -> None:
 
 def _fail() -> None:
     command([sys.executable, "-c", "raise SystemExit(1)"])
-
-
-def test_peak_memory_is_a_sum() -> None:
-    one = peak_rss_mib([os.getpid()])
-    assert one > 5
-    assert peak_rss_mib([os.getpid(), os.getpid()]) == pytest.approx(2 * one, rel=0.05)
 
 
 def words(*beginnings: str) -> Tokenizer:

@@ -34,7 +34,6 @@ def test_a_collector_that_was_off_stays_off_and_an_import_that_fails_changes_not
     with pytest.raises(ModuleNotFoundError), importing():
         raise ModuleNotFoundError
     assert not gc.isenabled()
-    assert os.environ.get("SSL_CERT_FILE") != os.devnull
 
 
 def test_products_get_one_thread_unless_somebody_says_otherwise(
@@ -45,12 +44,3 @@ def test_products_get_one_thread_unless_somebody_says_otherwise(
     monkeypatch.setenv("OPENBLAS_NUM_THREADS", "8")
     with importing():
         assert os.environ["OPENBLAS_NUM_THREADS"] == "8"
-
-
-def test_authorities_are_left_out_of_imports_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("SSL_CERT_FILE", "/somewhere")
-    monkeypatch.delenv("SSL_CERT_DIR", raising=False)
-    with importing():
-        assert os.environ["SSL_CERT_FILE"] == os.environ["SSL_CERT_DIR"] == os.devnull
-    assert os.environ["SSL_CERT_FILE"] == "/somewhere"
-    assert "SSL_CERT_DIR" not in os.environ

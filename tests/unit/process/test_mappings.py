@@ -1,4 +1,4 @@
-"""What the process has mapped, and the code it lets go of."""
+"""What the process has mapped, and what of it is in memory."""
 
 from __future__ import annotations
 
@@ -10,18 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from nsedge.process.mappings import Mapping, drop_code, mappings
+from nsedge.process.mappings import Mapping, mappings
 
 pytestmark = pytest.mark.skipif(
     not Path("/proc/self/smaps").exists(), reason="reads Linux's page counts"
 )
 PAGES = 4
-
-
-def test_code_is_let_go_of_and_runs_on() -> None:
-    before = _held_of_code()
-    assert drop_code() > before // 2
-    assert _held_of_code() < before
 
 
 def test_it_is_the_kernels_own_account(tmp_path: Path) -> None:
@@ -33,37 +27,21 @@ def test_it_is_the_kernels_own_account(tmp_path: Path) -> None:
         assert not found.written
 
 
-def test_files_without_code_are_left_alone(tmp_path: Path) -> None:
-    with _mapped(tmp_path / "data", mmap.PROT_READ) as start:
-        drop_code()
-        assert _at(start).resident == PAGES * mmap.PAGESIZE
-
-
-def test_pages_that_were_written_stay_as_they_are(tmp_path: Path) -> None:
+def test_pages_that_were_written_are_no_longer_the_files(tmp_path: Path) -> None:
     """As a loader's relocations are: written, and only then made read-only."""
-    code, relocated = tmp_path / "library", mmap.PROT_READ | mmap.PROT_WRITE
-    with _mapped(code, mmap.PROT_READ | mmap.PROT_EXEC), _mapped(code, relocated) as start:
+    with _mapped(tmp_path / "library", mmap.PROT_READ | mmap.PROT_WRITE) as start:
+        assert not _at(start).written
         ctypes.memset(start, 7, 1)
         _protect(start, mmap.PROT_READ)
-        assert _at(start).access == "r--p"
-        drop_code()
-        assert ctypes.string_at(start, 2) == b"\x07\x00"
+        found = _at(start)
+        assert (found.access, found.written) == ("r--p", True)
 
 
-def test_the_code_of_a_library_is_let_go_of(tmp_path: Path) -> None:
-    code = tmp_path / "library"
-    with _mapped(code, mmap.PROT_READ | mmap.PROT_EXEC) as start:
-        drop_code()
+def test_what_is_dropped_comes_back_from_the_file(tmp_path: Path) -> None:
+    with _mapped(tmp_path / "weights", mmap.PROT_READ) as start:
+        assert _at(start).drop() == PAGES * mmap.PAGESIZE
         assert _at(start).resident == 0
         assert ctypes.string_at(start, 2) == b"\x00\x00"
-
-
-def _held_of_code() -> int:
-    return sum(
-        one.resident
-        for one in mappings(lambda path: path.startswith("/"))
-        if "x" in one.access and not one.written
-    )
 
 
 def _at(start: int) -> Mapping:
