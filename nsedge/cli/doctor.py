@@ -21,7 +21,9 @@ from nsedge.api import HealthStatus, ModelInfo
 from nsedge.bundle.adapter import Adapter, open_package
 from nsedge.cli import bundles, machine, output
 from nsedge.cli.exits import ExitStatus
+from nsedge.config import pairs
 from nsedge.config.declared import KEYS
+from nsedge.config.endpoints import TcpEndpoint
 from nsedge.config.reader import Loaded
 from nsedge.config.settings import Settings
 from nsedge.errors import NsedgeError
@@ -80,7 +82,7 @@ def _checks(settings: Settings) -> Iterator[Check]:
     yield from _bundles(settings)
     yield from _access(settings)
     yield from _core(settings)
-    yield _web(settings)
+    yield shim(settings)
 
 
 def _python() -> Check:
@@ -234,10 +236,13 @@ def _model(model: ModelInfo, settings: Settings) -> Check:
     )
 
 
-def _web(settings: Settings) -> Check:
-    host = f"[{settings.web.host}]" if ":" in settings.web.host else settings.web.host
+def shim(settings: Settings) -> Check:
+    """Whether the shim answers, where its door for operations listens."""
+    shared = TcpEndpoint(settings.web.host, settings.web.port)
+    place = pairs.listeners(settings.web).get("operations", shared)
+    host = f"[{place.host}]" if place.is_ipv6 else place.host
     scheme = "https" if settings.web.tls_cert else "http"
-    address = f"{scheme}://{host}:{settings.web.port}"
+    address = f"{scheme}://{host}:{place.port}"
     anybody = ssl.create_default_context()  # its name is for its clients to check
     anybody.check_hostname, anybody.verify_mode = False, ssl.CERT_NONE
     try:

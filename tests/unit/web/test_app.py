@@ -1,4 +1,4 @@
-"""Routes, refusals and the gate, over a real loopback socket."""
+"""Routes and refusals, over a real loopback socket."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The gate before the routes: bodies, hosts, origins and what is not HTTP, over real sockets."""
+"""What stands before the routes: bodies, hosts, origins and what is not HTTP, over real sockets."""
 
 from __future__ import annotations
 
