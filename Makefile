@@ -64,8 +64,10 @@ compare: bundle ## nsedge beside llama.cpp, OpenVINO GenAI and onnxruntime-genai
 	$(BIN)/python -m bench.compare --json compare.json
 
 .PHONY: docs
-docs: $(INSTALLED) ## write the pages that the code generates
+docs: $(INSTALLED) ## write what the code and the results of the benchmarks generate
 	$(BIN)/python -m nsedge.config > docs/settings.md
+	$(BIN)/python -m bench.charts bench/results/compare.json --charts docs/charts
+	$(BIN)/python -m bench.pages
 
 .PHONY: clean
 clean: ## remove the environment and every cache below this folder

@@ -1,7 +1,9 @@
-"""The charts and tables of docs/performance.md, from a result of `bench.compare`.
+"""The charts and tables of a result of `bench.compare`.
 
 python -m bench.charts RESULT.json --charts docs/charts      write the charts as SVG
 python -m bench.charts RESULT.json --tables                  print the tables as Markdown
+
+`bench.pages` writes the same tables into docs/performance.md.
 """
 
 from __future__ import annotations
@@ -12,19 +14,26 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from bench.demands import HEAD, Bound, Demand, rows
+from bench.demands import HEAD, Demand, Roles, demands, rows
 from bench.svg import Series, bars
 from bench.tables import markdown
 
 Cell = Mapping[str, Any]
-SIZES = ("private_dirty_mib", "anonymous_mib", "rss_mib", "peak_mib")
+SHORT_PROMPT = 100
+SIZES = {
+    "private_dirty_mib": "private dirty",
+    "anonymous_mib": "anonymous",
+    "rss_mib": "RSS",
+    "peak_mib": "peak RSS",
+}
 """What cannot be taken back from a process, what was resident, and the most that ever was."""
+TIMES = {"ready_seconds": "READY", "http_seconds": "HTTP"}
 
 
 def charts(result: Mapping[str, Any]) -> dict[str, str]:
     """SVG by file name, of those scenarios that the result has."""
     streams = [c for c in result["cells"] if c["scenario"] == "streams"]
-    short = [cell for cell in streams if cell["prompt_tokens"] == 100]
+    short = [cell for cell in streams if cell["prompt_tokens"] == SHORT_PROMPT]
     decode = [cell for cell in result["cells"] if cell["scenario"] == "decode"]
     found = {
         "throughput.svg": _chart(
@@ -61,7 +70,7 @@ def _memory_chart(cells: Sequence[Cell]) -> str | None:
     if not cells or not sizes:
         return None
     series = [Series(cell["contender"], [cell[size]["median"] for size in sizes]) for cell in cells]
-    names = [size.removesuffix("_mib").replace("_", " ") for size in sizes]
+    names = [SIZES[size] for size in sizes]
     return bars("memory of servers, MiB, 16 slots of 1,024 tokens filled", names, series)
 
 
@@ -73,23 +82,51 @@ def _first(cell: Cell) -> float:
     return float(cell["first_token_s"]["p95"])
 
 
-def tables(result: Mapping[str, Any]) -> str:
-    """Every table as Markdown, each under a line that says what it shows."""
+TITLES = {
+    "demands": "Demands",
+    "fidelity": "Fidelity",
+    "rates": "Tokens/s, prompts and 64 new tokens, by streams and the tokens of their prompts",
+    "first": "Time to first token, p50 and p95, ms",
+    "between": "Between tokens, p50 and p99, ms",
+    "arrivals": "Between tokens while 900-token prompts arrive",
+    "prefixes": "First token after a prefix of 900 tokens",
+    "bare": "The daemon beside the bare engine, 16 streams, tokens/s",
+    "servers": "Servers with 16 slots of 1,024 tokens filled, MiB; from exec until ready, s",
+    "engines": "In process: tokens/s of decode, by rows, and of prefill; MiB with 16 rows filled",
+}
+
+
+def tables(result: Mapping[str, Any]) -> dict[str, str]:
+    """By the keys of TITLES: every table as Markdown, empty where nothing of it was measured."""
     of = _by_scenario(result["cells"])
-    parts = [
-        ("Demands", markdown(HEAD, rows([_demand(entry) for entry in result["demands"]]))),
-        ("Fidelity", _fidelity(result["fidelity"])),
-        ("Streams", _streams(of("streams"))),
-        ("The daemon beside the bare engine", _plain(of("bare"), ("streams",), ("tokens_per_s",))),
-        ("Between tokens while 900-token prompts arrive", _arrivals(of("arrivals"))),
-        ("First token after a prefix of 900 tokens", _prefixes(of("prefixes"))),
-        ("Memory of servers, MiB", _plain(of("memory"), ("slots", "context"), SIZES)),
-        ("Exec to ready, s", _plain(of("readiness"), (), ("ready_seconds", "http_seconds"))),
-        ("In process, decode", _plain(of("decode"), ("rows",), ("tokens_per_s",))),
-        ("In process, prefill", _plain(of("prefill"), ("prompt_tokens",), ("tokens_per_s",))),
-        ("In process, memory, MiB", _plain(of("engine-memory"), ("rows",), SIZES)),
-    ]
-    return "\n\n".join(f"{title}:\n\n{table}" for title, table in parts if table)
+    streams = of("streams")
+    return {
+        "demands": markdown(HEAD, rows(demands_of(result))),
+        "fidelity": _fidelity(result["fidelity"]),
+        "rates": _beside([_column(_load(cell), cell, _number(_rate(cell))) for cell in streams]),
+        "first": _beside(
+            [_column(_load(c), c, _ms(c["first_token_s"], "p50", "p95")) for c in streams]
+        ),
+        "between": _beside(
+            [_column(_load(c), c, _ms(c["between_s"], "p50", "p99")) for c in streams]
+        ),
+        "arrivals": _arrivals(of("arrivals")),
+        "prefixes": _prefixes(of("prefixes")),
+        "bare": _beside([_column("tokens/s", cell, _number(_rate(cell))) for cell in of("bare")]),
+        "servers": _beside([*_medians(of("memory")), *_medians(of("readiness"))]),
+        "engines": _beside(
+            [
+                *(_column(f"{c['rows']} rows", c, _number(_rate(c))) for c in of("decode")),
+                *(_column("prefill", c, _number(_rate(c))) for c in of("prefill")),
+                *_medians(of("engine-memory")),
+            ]
+        ),
+    }
+
+
+def titled(found: Mapping[str, str]) -> str:
+    """Those tables that hold anything, each under a line that says what it shows."""
+    return "\n\n".join(f"{TITLES[name]}:\n\n{table}" for name, table in found.items() if table)
 
 
 def _by_scenario(cells: Iterable[Cell]) -> Callable[[str], list[Cell]]:
@@ -97,9 +134,9 @@ def _by_scenario(cells: Iterable[Cell]) -> Callable[[str], list[Cell]]:
     return lambda scenario: [cell for cell in kept if cell["scenario"] == scenario]
 
 
-def _demand(entry: Mapping[str, Any]) -> Demand:
-    fields = {key: value for key, value in entry.items() if key != "reached"}
-    return Demand(**{**fields, "bound": Bound(entry["bound"])})
+def demands_of(result: Mapping[str, Any]) -> list[Demand]:
+    """The demands as they are now, each with the figure that the result has for it."""
+    return demands(result["cells"], Roles(**result["roles"]), result["beside"])
 
 
 def _fidelity(found: Mapping[str, Any]) -> str:
@@ -109,23 +146,40 @@ def _fidelity(found: Mapping[str, Any]) -> str:
     return markdown(("weights", "mean KL, nats", "top-1"), lines)
 
 
-def _streams(cells: Sequence[Cell]) -> str:
-    if not cells:
-        return ""
-    head = ("prompt", "streams", "contender", "tokens/s", "first token p50 / p95 / p99, ms",
-            "between p50 / p95 / p99, ms")  # fmt: skip
-    lines = [
-        (
-            str(cell["prompt_tokens"]),
-            str(cell["streams"]),
-            cell["contender"],
-            f"{cell['tokens_per_s']['median']:.1f}",
-            _ms(cell["first_token_s"]),
-            _ms(cell["between_s"]),
-        )
+Entry = tuple[str, str, str]
+"""A column, a contender, and what stands where they meet."""
+
+
+def _column(name: str, cell: Cell, text: str) -> Entry:
+    return name, cell["contender"], text
+
+
+def _beside(entries: Sequence[Entry]) -> str:
+    """Contenders under each other, what was measured of them beside each other."""
+    names = list(dict.fromkeys(name for name, _, _ in entries))
+    contenders = dict.fromkeys(contender for _, contender, _ in entries)
+    found = {(name, contender): text for name, contender, text in entries}
+    lines = [(one, *(found.get((name, one), "") for name in names)) for one in contenders]
+    return markdown(("contender", *names), lines) if lines else ""
+
+
+def _load(cell: Cell) -> str:
+    streams, tokens = cell["streams"], cell["prompt_tokens"]
+    return f"{streams}" if tokens == SHORT_PROMPT else f"{streams} of {tokens}"
+
+
+def _medians(cells: Sequence[Cell]) -> list[Entry]:
+    """What was measured of memory and of starts, in the order of SIZES and TIMES."""
+    return [
+        _column(name, cell, _number(cell[key]["median"]))
+        for key, name in {**SIZES, **TIMES}.items()
         for cell in cells
+        if key in cell
     ]
-    return markdown(head, lines)
+
+
+def _number(value: float) -> str:
+    return f"{value:.0f}" if value >= 100 else f"{value:.3g}"
 
 
 def _arrivals(cells: Sequence[Cell]) -> str:
@@ -142,21 +196,8 @@ def _prefixes(cells: Sequence[Cell]) -> str:
     return markdown(head, lines) if lines else ""
 
 
-def _plain(cells: Sequence[Cell], what: Sequence[str], figures: Sequence[str]) -> str:
-    """The medians of `figures`, under the load `what`."""
-    lines = [
-        (
-            cell["contender"],
-            *(str(cell[key]) for key in what),
-            *(f"{cell[key]['median']:.4g}" if key in cell else "" for key in figures),
-        )
-        for cell in cells
-    ]
-    return markdown(("contender", *what, *figures), lines) if lines else ""
-
-
-def _ms(marks: Mapping[str, float]) -> str:
-    return " / ".join(f"{seconds * 1e3:.0f}" for seconds in marks.values())
+def _ms(marks: Mapping[str, float], *names: str) -> str:
+    return " / ".join(f"{marks[name] * 1e3:.0f}" for name in names or marks)
 
 
 def main() -> None:
@@ -172,7 +213,7 @@ def main() -> None:
         for name, text in charts(result).items():
             (options.charts / name).write_text(text, encoding="utf-8")
     if options.tables:
-        print(tables(result))
+        print(titled(tables(result)))
 
 
 if __name__ == "__main__":

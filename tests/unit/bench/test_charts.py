@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from bench.charts import charts, tables
+from bench.charts import charts, tables, titled
 from bench.demands import Bound, Demand, Roles, demands
 from bench.lab import disturbed, line_of
 from bench.svg import COLOURS, Series, bars, ceiling
@@ -61,19 +61,11 @@ def cell(contender: str, streams: int, median: float) -> dict[str, Any]:
 
 
 def result() -> dict[str, Any]:
-    demand = {
-        "what": "throughput",
-        "bound": Bound.AT_LEAST,
-        "limit": 2.5,
-        "unit": "×",
-        "ours": 250.0,
-        "other": 100.0,
-        "value": 2.5,
-        "reached": True,
-    }
+    cells = [cell("us SSE", 8, 250.0), cell("them SSE", 8, 100.0), cell("us SSE", 1, 60.0)]
     found = {
-        "cells": [cell("us", 8, 250.0), cell("them", 8, 100.0), cell("us", 1, 60.0)],
-        "demands": [demand],
+        "cells": cells,
+        "roles": {"ours": "us", "peer": "them", "engine_peer": "them"},
+        "beside": {},
         "fidelity": {"us": {"positions": 9, "kl": 0.0071, "top1": 0.953}},
     }
     loaded: dict[str, Any] = json.loads(json.dumps(found))
@@ -90,11 +82,16 @@ def test_charts_show_what_was_measured_and_nothing_else() -> None:
 
 
 def test_tables_survive_the_file() -> None:
-    text = tables(result())
-    assert "| throughput | ≥ 2.5 × | 250 | 100 | 2.5 | yes |" in text
+    text = titled(tables(result()))
+    assert "| throughput over SSE, 8 streams | ≥ 2.5 × | 250 | 100 | 2.5 | yes |" in text
     assert "| us | 0.0071 | 0.953 |" in text
-    assert "| 100 | 8 | them | 100.0 | 100 / 200 / 250 | 10 / 20 / 30 |" in text
-    assert "Memory" not in text
+    assert (
+        "| contender | 8 | 1 |\n| --- | --- | --- |\n| us SSE | 250 | 60 |\n| them SSE | 100 |  |"
+        in text
+    )
+    assert "| them SSE | 100 / 200 |  |" in text
+    assert "| them SSE | 10 / 30 |  |" in text
+    assert "filled" not in text
 
 
 def test_memory_is_told_as_what_cannot_be_taken_back_and_what_was_resident() -> None:
@@ -108,10 +105,10 @@ def test_memory_is_told_as_what_cannot_be_taken_back_and_what_was_resident() -> 
         held("them", private_dirty=150.0, anonymous=149.0, rss=520.0, peak=567.0),
     ]
     found = result() | {"cells": cells}
-    assert "| us | 16 | 1024 | 181 | 180 | 240 | 270 |" in tables(found)
+    assert "| us | 181 | 180 | 240 | 270 |" in tables(found)["servers"]
     chart = charts(found)["memory.svg"]
     texts = [t.text for t in ET.fromstring(chart).iter(f"{SVG}text")]
-    assert {"private dirty", "anonymous", "rss", "peak"} <= set(texts)
+    assert {"private dirty", "anonymous", "RSS", "peak RSS"} <= set(texts)
     roles = Roles(ours="us", peer="them", engine_peer="")
     demanded = {d.what: d for d in demands(cells, roles, {})}
     where = "16 slots of 1,024 tokens, both our processes"
