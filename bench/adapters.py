@@ -27,6 +27,7 @@ from exporters.adapter.graph import find_sites, with_adapters
 from exporters.graph.records import GRAPH_FILE
 from nsedge.bundle.adapter import Site
 from nsedge.runtime.graph.adapters import AdapterStack, LoadedAdapter
+from nsedge.runtime.hosting.hosted import Host
 from nsedge.runtime.hosting.text import TextModel, load
 from nsedge.runtime.machine.footprint import rss_bytes
 from nsedge.runtime.settings import EngineSettings
@@ -177,7 +178,8 @@ def main() -> None:
     options = arguments.parse_args()
     settings = EngineSettings(slots=max(options.rows), context_tokens=1024)
     resident = load(
-        options.bundle, settings=settings, deliver=lambda events: None, clock=time.perf_counter
+        options.bundle,
+        Host(settings=settings, deliver=lambda events: None, clock=time.perf_counter),
     )
     bench = Bench(resident, rows=max(options.rows), chunk=128, sampling=GREEDY)
     with tempfile.TemporaryDirectory() as folder:

@@ -10,9 +10,10 @@ from pathlib import Path
 
 import numpy as np
 
-from nsedge.api import Event, Finished, Request, Sampling, TextPrompt
+from nsedge.api import Event, Finished, Generate, Request, Sampling
 from nsedge.runtime.decode.engine import Emit, Job
 from nsedge.runtime.hosting.admission import make_job
+from nsedge.runtime.hosting.hosted import Host
 from nsedge.runtime.hosting.text import load
 from nsedge.runtime.settings import EngineSettings
 
@@ -23,7 +24,7 @@ class BareEngine:
     def __init__(self, bundle: Path, *, settings: EngineSettings, sampling: Sampling) -> None:
         self._sampling = sampling
         self._resident = load(
-            bundle, settings=settings, deliver=self._deliver, clock=time.monotonic
+            bundle, Host(settings=settings, deliver=self._deliver, clock=time.monotonic)
         )
         self._resident.engine.start()
         self._random = np.random.default_rng(1)
@@ -38,8 +39,8 @@ class BareEngine:
         self._tokens = 0
         began = time.perf_counter()
         for text in texts:
-            prompt = TextPrompt(text=text)
-            self._submit(self._job(self._resident.prompts.read(prompt), max_tokens))
+            ids = self._resident.prompts.read(Generate(text=text))
+            self._submit(self._job(ids, max_tokens))
         self._wait_for(len(texts))
         return self._tokens / (time.perf_counter() - began)
 
@@ -89,8 +90,9 @@ class BareEngine:
         request = Request(
             request_id="bare",
             model=self._resident.manifest.name,
-            prompt=TextPrompt(text=""),
-            sampling=dataclasses.replace(self._sampling, max_tokens=max_tokens),
+            task=Generate(
+                text="", sampling=dataclasses.replace(self._sampling, max_tokens=max_tokens)
+            ),
         )
         return make_job(
             request,

@@ -17,22 +17,24 @@ import sys
 import time
 from collections import defaultdict
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from bench.report import Noise, emit, parser, say
-from nsedge.api import Event, Finished, Request, Sampling, TextPrompt
+from nsedge.api import Event, Finished, Generate, Request, Sampling
 from nsedge.runtime.decode.engine import Emit, Engine, StepRunner
 from nsedge.runtime.decode.sampler import Sampler
 from nsedge.runtime.decode.scheduler import Policy, Scheduler
 from nsedge.runtime.decode.slots import Slots
 from nsedge.runtime.hosting.admission import make_job
+from nsedge.runtime.hosting.hosted import Host
 from nsedge.runtime.hosting.text import follow_cores, load
 from nsedge.runtime.machine.cores import usable_cores
 from nsedge.runtime.settings import EngineSettings
 
 CONTEXT = 1024
-PROMPT = TextPrompt(text="The quick brown fox jumps over the lazy dog.")
+PROMPT = Generate(text="The quick brown fox jumps over the lazy dog.")
 
 
 class Phase(enum.StrEnum):
@@ -59,7 +61,7 @@ class Streams:
         count = max(1, cores - 1) if threads is Threads.FEWER else cores
         settings = EngineSettings(slots=rows, context_tokens=CONTEXT, threads=count)
         clock = time.monotonic
-        resident = load(bundle, settings=settings, deliver=_deliver, clock=clock)
+        resident = load(bundle, Host(settings=settings, deliver=_deliver, clock=clock))
         runner: StepRunner = resident.executor
         if threads is Threads.FOLLOW:
             graph = bundle / resident.variant.graph
@@ -89,7 +91,7 @@ class Streams:
     def _submit(self) -> None:
         sampling = Sampling(temperature=0.0, ignore_eos=True, max_tokens=CONTEXT // 4)
         job = make_job(
-            Request(request_id="bench", model="", prompt=PROMPT, sampling=sampling),
+            Request(request_id="bench", model="", task=replace(PROMPT, sampling=sampling)),
             self._resident,
             prompt_ids=self._resident.prompts.read(PROMPT),
             submitted_s=time.monotonic(),

@@ -16,7 +16,8 @@ from typing import Any
 
 from bench.report import Noise, emit, parser, say
 from bench.step import DEFAULT, GREEDY, Bench
-from nsedge.api import ChatPrompt, Message, Role, TextPrompt
+from nsedge.api import Chat, Generate, Message, Role
+from nsedge.runtime.hosting.hosted import Host
 from nsedge.runtime.hosting.text import load
 from nsedge.runtime.settings import EngineSettings
 
@@ -97,10 +98,10 @@ def measure(bench: Bench, options: argparse.Namespace) -> dict[str, Any]:
 
 
 def _ids(bench: Bench, kind: str, text: str) -> tuple[int, ...]:
-    prompt: TextPrompt | ChatPrompt = TextPrompt(text=text)
+    task: Generate | Chat = Generate(text=text)
     if kind == "chat":
-        prompt = ChatPrompt(messages=(Message(role=Role.USER, content=text),))
-    return bench.resident.prompts.read(prompt)
+        task = Chat(messages=(Message(role=Role.USER, content=text),))
+    return bench.resident.prompts.read(task)
 
 
 def main() -> None:
@@ -110,7 +111,9 @@ def main() -> None:
     arguments.add_argument("--sampled", action="store_true", help="the bundle's own sampling")
     options = arguments.parse_args()
     settings = EngineSettings(slots=1, context_tokens=2048)
-    resident = load(options.bundle, settings=settings, deliver=_ignore, clock=time.perf_counter)
+    resident = load(
+        options.bundle, Host(settings=settings, deliver=_ignore, clock=time.perf_counter)
+    )
     sampling = DEFAULT if options.sampled else GREEDY
     bench = Bench(resident, rows=1, chunk=128, sampling=sampling)
     result = measure(bench, options)

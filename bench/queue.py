@@ -17,8 +17,9 @@ from typing import Any
 
 from bench.report import Noise, emit, parser, say
 from bench.step import GREEDY, Bench
-from nsedge.api import TextPrompt
+from nsedge.api import Generate
 from nsedge.runtime.decode.engine import Job
+from nsedge.runtime.hosting.hosted import Host
 from nsedge.runtime.hosting.text import load
 from nsedge.runtime.settings import EngineSettings
 
@@ -32,7 +33,7 @@ class Queue:
     def __init__(self, bench: Bench, rows: int) -> None:
         self._bench = bench
         self._rows = rows
-        self._prompt = TextPrompt(text=TEXT)
+        self._prompt = Generate(text=TEXT)
         self._room = bench.resident.capacity // 2
         self._waiting: list[Job] = []
         self._running: list[Job] = []
@@ -130,7 +131,9 @@ def main() -> None:
     options = arguments.parse_args()
     most = max(int(length) for length in options.lengths.split(","))
     settings = EngineSettings(slots=options.rows, context_tokens=2048)
-    resident = load(options.bundle, settings=settings, deliver=_ignore, clock=time.perf_counter)
+    resident = load(
+        options.bundle, Host(settings=settings, deliver=_ignore, clock=time.perf_counter)
+    )
     bench = Bench(resident, rows=options.rows, chunk=128, sampling=GREEDY, waiting=2 * most)
     result = measure(Queue(bench, options.rows), options)
     for part in PARTS:

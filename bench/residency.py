@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.report import Noise, emit, parser, percentiles, say
-from nsedge.api import Delta, Event, Failed, LoadWish, Request, Sampling, TextPrompt, is_terminal
+from nsedge.api import Delta, Event, Failed, Generate, LoadWish, Request, Sampling, is_terminal
 from nsedge.bundle.manifest import Bundle
 from nsedge.core.service import LocalService, ServiceSettings
 from nsedge.runtime.machine.footprint import rss_bytes
@@ -48,8 +48,8 @@ async def answer(service: LocalService, model: str, label: str, repeats: int) ->
             done.set()
 
     sampling = Sampling(temperature=0.0, max_tokens=TOKENS, ignore_eos=True)
-    prompt = TextPrompt(text=TEXT * repeats)
-    request = Request(request_id=label, model=model, prompt=prompt, sampling=sampling)
+    task = Generate(text=TEXT * repeats, sampling=sampling)
+    request = Request(request_id=label, model=model, task=task)
     ticket = service.submit(request, sink)
     await done.wait()
     if failures:

@@ -30,6 +30,7 @@ from exporters.cache import Cache, cache_root
 from exporters.progress import Progress
 from exporters.quantise.schemes import SCHEMES, Device, KvFormat
 from nsedge.bundle.manifest import Bundle, Variant
+from nsedge.runtime.hosting.hosted import Host, Opening
 from nsedge.runtime.hosting.text import TextModel
 from nsedge.runtime.settings import EngineSettings
 
@@ -65,9 +66,8 @@ def open_entries(folder: Path, schemes: list[str], rows: int, options: Any) -> l
             resident = TextModel(
                 bundle=bundle,
                 variant=variant,
-                settings=settings,
-                deliver=lambda _: None,
-                clock=time.perf_counter,
+                host=Host(settings=settings, deliver=lambda _: None, clock=time.perf_counter),
+                opening=Opening(),
             )
             bench = Bench(resident, rows=rows, chunk=options.chunk, sampling=GREEDY)
             size = sum(entry.bytes for entry in bundle.manifest.files.values())

@@ -23,6 +23,7 @@ from bench import bandwidth
 from bench.random_weights import bundle_of, four_bits, gguf_of
 from bench.report import Noise, emit, say
 from bench.step import GREEDY, Bench
+from nsedge.runtime.hosting.hosted import Host
 from nsedge.runtime.hosting.text import load
 from nsedge.runtime.machine.cores import usable_cores
 from nsedge.runtime.settings import EngineSettings
@@ -110,7 +111,7 @@ def main() -> None:
     bundle = bundle_of(four_bits(options.block), options.cache)
     rows = max(int(count) for count in options.streams.split(","))
     settings = EngineSettings(slots=rows, context_tokens=512)
-    resident = load(bundle, settings=settings, deliver=_ignore, clock=time.perf_counter)
+    resident = load(bundle, Host(settings=settings, deliver=_ignore, clock=time.perf_counter))
     bench = Bench(resident, rows=rows, chunk=settings.prefill_chunk_tokens, sampling=GREEDY)
     result = measure(options, bench, bundle)
     say(LABEL)

@@ -34,9 +34,9 @@ from nsedge.api import (
     Delta,
     Event,
     Finished,
+    Generate,
     Request,
     Sampling,
-    TextPrompt,
     is_terminal,
 )
 from nsedge.ipc.client import AsyncClient
@@ -131,8 +131,10 @@ async def over_zeromq(client: AsyncClient, model: str, wish: Wish, tally: Tally)
     request = Request(
         request_id=client.new_id(),
         model=model,
-        prompt=TextPrompt(text=wish.text),
-        sampling=Sampling(temperature=0.8, max_tokens=wish.tokens, ignore_eos=True),
+        task=Generate(
+            text=wish.text,
+            sampling=Sampling(temperature=0.8, max_tokens=wish.tokens, ignore_eos=True),
+        ),
     )
     ticket = client.submit(request, sink)
     if wish.pieces == 0:

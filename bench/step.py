@@ -20,13 +20,14 @@ from numpy.typing import NDArray
 
 from bench import bandwidth
 from bench.report import Noise, emit, parser, percentiles, say
-from nsedge.api import Event, Request, Sampling, TextPrompt
+from nsedge.api import Event, Generate, Request, Sampling
 from nsedge.runtime.decode.engine import Engine, Job, StepRunner
 from nsedge.runtime.decode.plan import StepPlan
 from nsedge.runtime.decode.sampler import Sampler
 from nsedge.runtime.decode.scheduler import Policy, Scheduler
 from nsedge.runtime.decode.slots import Slots
 from nsedge.runtime.hosting.admission import make_job
+from nsedge.runtime.hosting.hosted import Host
 from nsedge.runtime.hosting.text import TextModel, load
 from nsedge.runtime.machine.cores import usable_cores
 from nsedge.runtime.settings import EngineSettings, PrefixReuse
@@ -88,9 +89,11 @@ class Bench:
         request = Request(
             request_id="bench",
             model=self.resident.manifest.name,
-            prompt=TextPrompt(text=""),
-            sampling=dataclasses.replace(
-                self.sampling, max_tokens=max_tokens, prompt_lookup=lookup
+            task=Generate(
+                text="",
+                sampling=dataclasses.replace(
+                    self.sampling, max_tokens=max_tokens, prompt_lookup=lookup
+                ),
             ),
         )
         job = make_job(
@@ -195,7 +198,9 @@ def main() -> None:
     options = arguments.parse_args()
     rows = max(int(rows) for rows in options.rows.split(","))
     settings = EngineSettings(slots=rows, prefill_chunk_tokens=options.chunk, context_tokens=2048)
-    resident = load(options.bundle, settings=settings, deliver=_ignore, clock=time.perf_counter)
+    resident = load(
+        options.bundle, Host(settings=settings, deliver=_ignore, clock=time.perf_counter)
+    )
     sampling = DEFAULT if options.sampled else GREEDY
     bench = Bench(resident, rows=rows, chunk=options.chunk, sampling=sampling)
     result = measure(bench, options)

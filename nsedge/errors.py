@@ -8,6 +8,7 @@
     │   ├── OutOfOrder           out_of_order
     │   ├── InvalidParameter     invalid_parameter
     │   ├── EmptyPrompt          empty_prompt
+    │   ├── UnsupportedTask      unsupported_task
     │   └── ContextExceeded      context_exceeded
     ├── Forbidden                forbidden
     ├── UnknownModel             unknown_model
@@ -99,6 +100,12 @@ class EmptyPrompt(InvalidRequest):
     """There is nothing to continue."""
 
     code = "empty_prompt"
+
+
+class UnsupportedTask(InvalidRequest):
+    """The model does not do what is asked for, though others may."""
+
+    code = "unsupported_task"
 
 
 class ContextExceeded(InvalidRequest):

@@ -7,12 +7,13 @@ import dataclasses
 from dataclasses import dataclass, field
 
 from nsedge.api import (
-    ChatPrompt,
+    Chat,
     Delta,
     Event,
     Failed,
     Finished,
     FinishReason,
+    Generate,
     Health,
     HealthStatus,
     Loading,
@@ -25,9 +26,11 @@ from nsedge.api import (
     ModelUsage,
     Recommendation,
     Request,
+    Sampling,
     Sink,
     Started,
     Stats,
+    Task,
     Timings,
     Usage,
     UsageReport,
@@ -240,7 +243,8 @@ class FakeService:
             ticket.emit(
                 Started(request_id=request.request_id, prompt_tokens=len(words), queue_s=0.0)
             )
-            budget = request.sampling.max_tokens or len(words) * self.repeat
+            sampling = getattr(request.task, "sampling", Sampling())
+            budget = sampling.max_tokens or len(words) * self.repeat
             for number in range(min(budget, len(words) * self.repeat)):
                 await self._wait()
                 if number == self.fail_after:
@@ -289,9 +293,15 @@ class FakeService:
         if len(self.live) >= self.max_requests:
             self.refused += 1
             raise QueueFull("the queue is full", retry_after_s=1.0)
-        prompt = request.prompt
-        text = prompt.messages[-1].content if isinstance(prompt, ChatPrompt) else prompt.text
+        text = asked_text(request.task)
         if not text:
             raise EmptyPrompt("the prompt is empty", param="prompt")
         first, *rest = text.split(" ")
         return [first, *(f" {word}" for word in rest)]
+
+
+def asked_text(task: Task) -> str:
+    """What a fake answers to: the text, or the last message."""
+    if isinstance(task, Chat):
+        return str(task.messages[-1].content)
+    return task.text if isinstance(task, Generate) else ""

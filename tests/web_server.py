@@ -235,12 +235,12 @@ class PuppetService(FakeService):
 
 async def until(condition: Callable[[], bool], within_s: float = 5.0) -> int:
     """Give way until `condition` holds; the loop turns that took."""
-    end_s, fair_share = asyncio.get_running_loop().time() + within_s, 0
+    end_s, turns = asyncio.get_running_loop().time() + within_s, 0
     while not condition():
         assert asyncio.get_running_loop().time() < end_s, "it never came to hold"
         await asyncio.sleep(0)
-        fair_share += 1
-    return fair_share
+        turns += 1
+    return turns
 
 
 def served(

@@ -89,6 +89,8 @@ class ModelInfo:
     """How long its last load took."""
     base: str | None = None
     """Of an adapter, the model that it is served from."""
+    tasks: tuple[str, ...] = ()
+    """What requests may ask of it, by name: generate, chat, embed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -31,6 +31,7 @@ from nsedge.bundle.manifest import (
     check_files,
     format_of,
     read_manifest,
+    text_tasks,
     verify_hashes,
 )
 from nsedge.errors import BundleInvalid
@@ -116,6 +117,11 @@ class AdapterManifest(Strict, frozen=True, kw_only=True):
     weights: RelativePath
     provenance: AdapterProvenance
     files: dict[RelativePath, FileEntry]
+
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        """What it can be asked for: what its base can."""
+        return text_tasks(self.has_chat_template)
 
 
 class Adapter:

@@ -212,6 +212,16 @@ class Manifest(Strict, frozen=True, kw_only=True):
         """Whether it can be asked with messages."""
         return self.chat_template is not None
 
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        """What it can be asked for."""
+        return text_tasks(self.has_chat_template)
+
+
+def text_tasks(has_chat_template: bool) -> tuple[str, ...]:
+    """What a model that writes text can be asked for."""
+    return ("generate", "chat") if has_chat_template else ("generate",)
+
 
 class GoldenPrompt(Strict, frozen=True, kw_only=True):
     """What the fp32 model continued a prompt with, greedily.

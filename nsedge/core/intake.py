@@ -1,6 +1,6 @@
-"""The way of a request to an engine: admit, wait for the model, tokenise, queue.
+"""The way of a request to its model: admit, wait for the model, hand over.
 
-All on the event loop's thread, except tokenising, which has a thread of its own.
+All on the event loop's thread.
 """
 
 from __future__ import annotations
@@ -9,14 +9,18 @@ import asyncio
 import functools
 import logging
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 
 from nsedge.api import Loading, LoadWish, Request, Sink
 from nsedge.core.journal import Journal
 from nsedge.core.live import LiveRequest
-from nsedge.errors import DeadlineExceeded, Draining, NotLoaded, NsedgeError, QueueFull
-from nsedge.runtime.hosting.adapter import Served
-from nsedge.runtime.hosting.admission import make_job
+from nsedge.errors import (
+    DeadlineExceeded,
+    Draining,
+    NotLoaded,
+    NsedgeError,
+    QueueFull,
+    UnsupportedTask,
+)
 from nsedge.runtime.residency.entries import Entry, Load, Origin, Resident
 from nsedge.runtime.residency.residency import Residency
 
@@ -29,7 +33,7 @@ class Intake:
     def __init__(
         self,
         *,
-        residency: Residency[Served],
+        residency: Residency,
         journal: Journal,
         check_open: Callable[[], None],
         on_demand: bool,
@@ -50,7 +54,6 @@ class Intake:
         self._live: set[LiveRequest] = set()
         self._quiet = asyncio.Event()
         self._quiet.set()
-        self._reader = ThreadPoolExecutor(1, thread_name_prefix="tokenise")
 
     async def drain(self, timeout_s: float) -> None:
         """Wait for what is live, then end what is left as `draining`."""
@@ -65,7 +68,6 @@ class Intake:
         """Cancel what is live, and wait for its end."""
         self._cancel_all()
         await self._quiet.wait()
-        await asyncio.to_thread(self._reader.shutdown)
 
     def _cancel_all(self) -> None:
         for live in list(self._live):
@@ -91,7 +93,7 @@ class Intake:
 
     def _admit(self, live: LiveRequest, refusal: NsedgeError | None) -> None:
         """Refuse at once what can never run, have its model loaded where that is not there, and
-        tokenise the rest. `refusal` is as of submission."""
+        hand over the rest. `refusal` is as of submission."""
         if live.cancelled:
             live.end_unqueued()
             return
@@ -101,17 +103,18 @@ class Intake:
                 raise refusal
             request.check()
             entry = self._residency.catalogue.find(request.model)
+            _check_task(request, entry)
             resident = entry.ready
             coming = None if resident is not None else self._wanted(entry, request)
         except NsedgeError as error:
             live.fail(error)
             return
         if resident is not None:
-            self._read(live, resident, submitted_s)
+            self._hand_over(live, resident, submitted_s)
         elif coming is not None:
             live.waiting = self._loop.create_task(self._wait_for(live, coming, submitted_s))
 
-    def _wanted(self, entry: Entry[Served], request: Request) -> Load[Served]:
+    def _wanted(self, entry: Entry, request: Request) -> Load:
         """The load that `request` waits for.
 
         Raises:
@@ -130,7 +133,7 @@ class Intake:
         coming.waiting += 1
         return coming
 
-    async def _wait_for(self, live: LiveRequest, coming: Load[Served], submitted_s: float) -> None:
+    async def _wait_for(self, live: LiveRequest, coming: Load, submitted_s: float) -> None:
         """Tell how the load goes; then go on with the request."""
         tell = functools.partial(_tell_of, live, coming)
         tell()
@@ -148,13 +151,13 @@ class Intake:
             live.end_unqueued()
         else:
             live.waiting = None
-            self._read(live, resident, submitted_s)
+            self._hand_over(live, resident, submitted_s)
         finally:
             coming.watchers.discard(tell)
             self._residency.forgo(coming)
 
-    def _read(self, live: LiveRequest, resident: Resident[Served], submitted_s: float) -> None:
-        """Hold the model for the request, and have its prompt tokenised."""
+    def _hand_over(self, live: LiveRequest, resident: Resident, submitted_s: float) -> None:
+        """Hold the model for the request, and have it do that."""
         model = resident.model
         if model is None or resident.leaving is not None:  # gone again already
             self._loop.call_soon(self._admit, live, self._refusal())
@@ -168,38 +171,14 @@ class Intake:
             self._residency.residents.give_back(resident, live, live.request.keep_alive_s)
 
         live.at_end(ended)
-        reading = self._loop.run_in_executor(self._reader, model.prompts.read, live.request.prompt)
-        reading.add_done_callback(lambda read: self._enqueue(live, resident, read, submitted_s))
-
-    def _enqueue(
-        self,
-        live: LiveRequest,
-        resident: Resident[Served],
-        reading: asyncio.Future[tuple[int, ...]],
-        submitted_s: float,
-    ) -> None:
-        model = resident.model
-        if live.cancelled or model is None:
-            live.end_unqueued()
-            return
         try:
-            job = make_job(
-                live.request,
-                model,
-                prompt_ids=reading.result(),
-                submitted_s=submitted_s,
-                emit=live.emit,
-            )
-        except NsedgeError as error:
-            live.fail(error)
-            return
+            live.hand_to(model, submitted_s=submitted_s)
         except Exception:
             label = {"request_id": live.request.request_id}
-            log.exception("a prompt could not be read", extra=label)
-            live.fail(NsedgeError("the prompt could not be read"))
-            return
-        self.accepted += 1
-        live.queue(model, job)
+            log.exception("%s could not take a request", name, extra=label)
+            live.fail(NsedgeError(f"{name} could not take the request"))
+        else:
+            self.accepted += 1
 
     def _forget(self, live: LiveRequest) -> None:
         self._live.discard(live)
@@ -209,7 +188,15 @@ class Intake:
             self._quiet.set()
 
 
-def _tell_of(live: LiveRequest, coming: Load[Served]) -> None:
+def _check_task(request: Request, entry: Entry) -> None:
+    """Raises UnsupportedTask where the model, as far as it is known, does not do that."""
+    manifest, task = entry.manifest, request.task.name
+    if manifest is not None and task not in manifest.tasks:
+        does = ", ".join(manifest.tasks)
+        raise UnsupportedTask(f"{entry.name} does not {task}; it does: {does}", param="model")
+
+
+def _tell_of(live: LiveRequest, coming: Load) -> None:
     live.emit(
         Loading(
             request_id=live.request.request_id,

@@ -10,10 +10,13 @@ from collections import Counter
 
 import msgspec
 
-from nsedge.api import ChatPrompt, Failed, Finished, Request, Timings
+from nsedge.api import Failed, Finished, Request, Timings
 from nsedge.telemetry.tracing import Attributes, Phase, Span, Tracing
 
 log = logging.getLogger("nsedge.requests")
+
+_OPERATIONS = {"generate": "text_completion", "embed": "embeddings"}
+"""OpenTelemetry's names of tasks, where they are other ones."""
 
 
 class Journal:
@@ -32,7 +35,7 @@ class Journal:
             _log_prompt(request)
         if self._tracing is None:
             return None
-        operation = "chat" if isinstance(request.prompt, ChatPrompt) else "text_completion"
+        operation = _OPERATIONS.get(request.task.name, request.task.name)
         return self._tracing.begin(
             f"{operation} {request.model}",
             parent=request.traceparent,
@@ -72,8 +75,8 @@ class Journal:
 
 
 def _log_prompt(request: Request) -> None:
-    prompt = request.prompt
-    said = msgspec.to_builtins(prompt.messages) if isinstance(prompt, ChatPrompt) else prompt.text
+    asked = msgspec.to_builtins(request.task)
+    said = next(asked[part] for part in ("messages", "text", "inputs") if part in asked)
     log.info("a request begins", extra={**_label(request), "prompt": said})
 
 

@@ -9,16 +9,12 @@ from nsedge.api import (
     Event,
     Failed,
     Finished,
-    FinishReason,
     Request,
     Sink,
-    Timings,
-    Usage,
     is_terminal,
 )
 from nsedge.errors import NsedgeError, SlowConsumer
-from nsedge.runtime.decode.engine import Job
-from nsedge.runtime.hosting.adapter import Served
+from nsedge.runtime.hosting.hosted import HostedModel, Work
 from nsedge.telemetry.tracing import Span
 
 
@@ -37,16 +33,15 @@ class LiveRequest:
         self.span: Span | None = None
         self.end: Finished | Failed | None = None
         """Its terminal event."""
-        self._queued: tuple[Served, Job] | None = None
+        self._work: Work | None = None
 
     def cancel(self) -> None:
         """End the request wherever it stands. Its terminal event still comes; idempotent."""
         self.cancelled = True
         if self.waiting is not None:
             self.waiting.cancel()
-        if self._queued is not None:
-            model, job = self._queued
-            model.engine.cancel(job)
+        if self._work is not None:
+            self._work.cancel()
 
     def took(self, event: Event) -> None:
         """The reader has taken `event`."""
@@ -56,10 +51,9 @@ class LiveRequest:
         """Call this once the request has ended."""
         self._on_end.append(call)
 
-    def queue(self, model: Served, job: Job) -> None:
-        """Hand the job to its engine."""
-        self._queued = (model, job)
-        model.engine.submit(job)
+    def hand_to(self, model: HostedModel, *, submitted_s: float) -> None:
+        """Have `model` do it; `submitted_s`: when it was admitted, on the model's clock."""
+        self._work = model.accept(self.request, self.emit, submitted_s=submitted_s)
 
     def emit(self, event: Event) -> None:
         """Give `event` to the reader; nothing follows a terminal one."""
@@ -74,7 +68,7 @@ class LiveRequest:
             )
         if isinstance(event, Finished | Failed):
             self.end = event
-            self._queued = None  # a ticket that is kept must not keep a model
+            self._work = None  # a ticket that is kept must not keep a model
             for call in self._on_end:
                 call()
             self._on_end.clear()
@@ -90,12 +84,5 @@ class LiveRequest:
         self.fail(error)
 
     def end_unqueued(self) -> None:
-        """End as cancelled, before any engine saw the request."""
-        self.emit(
-            Finished(
-                request_id=self.request.request_id,
-                reason=FinishReason.CANCELLED,
-                usage=Usage(prompt_tokens=0, completion_tokens=0),
-                timings=Timings(queue_s=0.0, prefill_s=0.0, decode_s=0.0),
-            )
-        )
+        """End as cancelled, before any model saw the request."""
+        self.emit(Finished.cancelled(self.request.request_id))

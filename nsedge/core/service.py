@@ -13,6 +13,7 @@ import functools
 import logging
 import time
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -24,6 +25,7 @@ from nsedge.api import (
     LoadResult,
     LoadWish,
     ModelInfo,
+    ModelStats,
     Request,
     Sink,
     Stats,
@@ -39,15 +41,15 @@ from nsedge.errors import (
     NotReady,
     NsedgeError,
 )
-from nsedge.runtime.decode.engine import Emit, Engine
-from nsedge.runtime.hosting.adapter import Served, expected, load
-from nsedge.runtime.hosting.text import TextModel
+from nsedge.runtime.decode.engine import Emit
+from nsedge.runtime.hosting.hosted import Host, HostedModel, Opening
+from nsedge.runtime.hosting.kinds import expected, open_model
 from nsedge.runtime.machine import footprint
 from nsedge.runtime.residency.aliases import Aliases
 from nsedge.runtime.residency.catalogue import Catalogue
 from nsedge.runtime.residency.entries import Origin
 from nsedge.runtime.residency.habits import Habits
-from nsedge.runtime.residency.residency import Residency, Told
+from nsedge.runtime.residency.residency import Residency
 from nsedge.runtime.residency.settings import ResidencySettings
 from nsedge.runtime.residency.usage_file import UsageFile
 from nsedge.runtime.settings import EngineSettings
@@ -100,14 +102,18 @@ class LocalService:
         self._status = HealthStatus.STARTING
         self._aliases = Aliases(settings.aliases_file, settings.aliases)
         self._saving = asyncio.Lock()
-        self._catalogue = Catalogue[Served](
+        self._catalogue = Catalogue(
             paths=settings.bundles,
             folder=settings.folder,
             aliases=self._aliases.current(),
             pinned=settings.pinned,
             clock=clock,
         )
-        self._residency = Residency[Served](
+        self._reader = ThreadPoolExecutor(1, thread_name_prefix="read")
+        self._host = Host(
+            settings=settings.engine, deliver=self._deliver, clock=clock, reader=self._reader
+        )
+        self._residency = Residency(
             settings=settings.residency,
             catalogue=self._catalogue,
             load=self._open,
@@ -175,7 +181,7 @@ class LocalService:
     async def came_round(self, timeout_s: float) -> bool:
         """Whether every engine's step loop comes round within `timeout_s`, busy or idle."""
         models = [resident.model for resident in self._residency.residents]
-        asked = [self._ask(model.engine) for model in models if isinstance(model, TextModel)]
+        asked = [answer for model in models if model is not None and (answer := self._ask(model))]
         if not asked:
             return True
         _, missing = await asyncio.wait(asked, timeout=timeout_s)
@@ -188,6 +194,7 @@ class LocalService:
         if self._status is not HealthStatus.FAILED:
             self._status = HealthStatus.DRAINING
         await self._intake.stop()
+        await asyncio.to_thread(self._reader.shutdown)
         await self._residency.stop()
         self._lag.stop()
 
@@ -207,22 +214,25 @@ class LocalService:
     async def stats(self) -> Stats:
         """Counters and gauges."""
         residency = self._residency.residents.stats()
-        residents = sorted(self._residency.residents, key=lambda resident: resident.leaving is None)
         return Stats(
             uptime_s=self._clock() - self._began_s,
             rss_bytes=footprint.rss_bytes(),
             requests_accepted=self._intake.accepted,
-            models={  # of two by one name, that which is not leaving
-                resident.entry.name: dataclasses.replace(
-                    resident.model.stats(), memory=resident.memory
-                )
-                for resident in residents
-                if isinstance(resident.model, TextModel)  # an adapter's steps are its base's
-            },
+            models=self._model_stats(),
             residency=residency,
             failures=dict(self._journal.failures),
             loop_lag=self._lag.read(),
         )
+
+    def _model_stats(self) -> dict[str, ModelStats]:
+        """Of those that count for themselves; of two by one name, that which is not leaving."""
+        residents = sorted(self._residency.residents, key=lambda one: one.leaving is None)
+        found = {}
+        for one in residents:
+            stats = None if one.model is None else one.model.stats()
+            if stats is not None:
+                found[one.entry.name] = dataclasses.replace(stats, memory=one.memory)
+        return found
 
     async def load(self, wish: LoadWish) -> LoadResult:
         """Have a model in memory.
@@ -297,21 +307,12 @@ class LocalService:
             names=[entry.name for entry in self._catalogue],
         )
 
-    def _open(
-        self, path: Path, told: Told, elsewhere: Callable[[], int], base: Served | None
-    ) -> Served:
-        """Open a bundle, or an adapter on its base; on the keeper's thread."""
-        return load(
-            path,
-            settings=self._settings.engine,
-            deliver=self._deliver,
-            clock=self._clock,
-            told=told,
-            elsewhere=elsewhere,
-            base=base,
-        )
+    def _open(self, path: Path, opening: Opening) -> HostedModel:
+        """Open a bundle, or an adapter on its base; on the thread that models are opened on."""
+        return open_model(path, self._host, opening)
 
-    def _ask(self, engine: Engine) -> asyncio.Future[None]:
+    def _ask(self, model: HostedModel) -> asyncio.Future[None] | None:
+        """Done when the model's loop comes round; None where it has none."""
         answer = self._loop.create_future()
 
         def came() -> None:
@@ -322,8 +323,7 @@ class LocalService:
             with contextlib.suppress(RuntimeError):  # a closed loop has nobody left to tell
                 self._loop.call_soon_threadsafe(came)
 
-        engine.ask(tell)
-        return answer
+        return answer if model.comes_round(tell) else None
 
     def _deliver(self, batch: list[tuple[Emit, Event]]) -> None:
         self._loop.call_soon_threadsafe(_fan_out, batch)

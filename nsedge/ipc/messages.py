@@ -15,10 +15,10 @@ from nsedge.api import (
     FinishReason,
     Health,
     LoadResult,
-    Message,
     ModelInfo,
     ModelState,
     Priority,
+    Role,
     Sampling,
     Stats,
     Timings,
@@ -38,6 +38,13 @@ Version = Annotated[str, Meta(pattern=r"^[0-9]{1,4}\.[0-9]{1,4}$")]
 
 class _Wire(Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="type"):
     pass
+
+
+class Message(Struct, frozen=True, kw_only=True):
+    """One turn of a conversation."""
+
+    role: Role
+    content: str
 
 
 # Client to server, data socket.

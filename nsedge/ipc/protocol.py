@@ -111,16 +111,16 @@ def minor_of(protocol: str) -> int:
 
 def request_of(message: wire.Generate | wire.Chat) -> api.Request:
     """The request that a message asks for."""
-    prompt: api.Prompt
+    task: api.Task
     if isinstance(message, wire.Generate):
-        prompt = api.TextPrompt(text=message.text)
+        task = api.Generate(text=message.text, sampling=message.sampling)
     else:
-        prompt = api.ChatPrompt(messages=message.messages)
+        turns = tuple(api.Message(role=m.role, content=m.content) for m in message.messages)
+        task = api.Chat(messages=turns, sampling=message.sampling)
     return api.Request(
         request_id=message.id,
         model=message.model,
-        prompt=prompt,
-        sampling=message.sampling,
+        task=task,
         priority=message.priority,
         deadline_s=message.deadline_s,
         keep_alive_s=message.keep_alive_s,
@@ -140,12 +140,25 @@ def encode_request(request: api.Request, *, credit: int | None = None) -> bytes:
         if not 1 <= len(text) <= limit:
             raise InvalidRequest(f"{param} must have 1 to {limit} characters", param=param)
     message: wire.Generate | wire.Chat
-    if isinstance(request.prompt, api.TextPrompt):
+    task = request.task
+    if isinstance(task, api.Generate):
         message = wire.Generate(
             id=request.request_id,
             model=request.model,
-            text=request.prompt.text,
-            sampling=request.sampling,
+            text=task.text,
+            sampling=task.sampling,
+            credit=credit,
+            priority=request.priority,
+            deadline_s=request.deadline_s,
+            keep_alive_s=request.keep_alive_s,
+            traceparent=request.traceparent,
+        )
+    elif isinstance(task, api.Chat):
+        message = wire.Chat(
+            id=request.request_id,
+            model=request.model,
+            messages=tuple(map(_turn, task.messages)),
+            sampling=task.sampling,
             credit=credit,
             priority=request.priority,
             deadline_s=request.deadline_s,
@@ -153,21 +166,17 @@ def encode_request(request: api.Request, *, credit: int | None = None) -> bytes:
             traceparent=request.traceparent,
         )
     else:
-        message = wire.Chat(
-            id=request.request_id,
-            model=request.model,
-            messages=request.prompt.messages,
-            sampling=request.sampling,
-            credit=credit,
-            priority=request.priority,
-            deadline_s=request.deadline_s,
-            keep_alive_s=request.keep_alive_s,
-            traceparent=request.traceparent,
-        )
+        raise InvalidRequest(f"the protocol has no message for {task.name}", param="task")
     try:
         return encode(message)
     except (TypeError, ValueError, OverflowError) as error:
         raise InvalidRequest(f"the request cannot be written: {error}") from error
+
+
+def _turn(message: api.Message) -> wire.Message:
+    if not isinstance(message.content, str):
+        raise InvalidRequest("the protocol has no message for parts", param="messages")
+    return wire.Message(role=message.role, content=message.content)
 
 
 def encode_delta(event: api.Delta) -> bytes:
@@ -217,6 +226,8 @@ def encode_event(event: api.Event) -> bytes:
             )
         case api.Failed():
             return encode(failed_of(event))
+        case _:
+            raise InvalidRequest(f"the protocol has no message for {type(event).__name__}")
 
 
 def failed_of(event: api.Failed) -> wire.Failed:

@@ -150,8 +150,7 @@ class Client:
         return self._stream(
             request_id,
             model=model,
-            prompt=api.TextPrompt(text=text),
-            sampling=sampling or api.Sampling(),
+            task=api.Generate(text=text, sampling=sampling or api.Sampling()),
             priority=priority,
             deadline_s=deadline_s,
             keep_alive_s=keep_alive_s,
@@ -174,8 +173,7 @@ class Client:
         return self._stream(
             request_id,
             model=model,
-            prompt=api.ChatPrompt(messages=tuple(messages)),
-            sampling=sampling or api.Sampling(),
+            task=api.Chat(messages=tuple(messages), sampling=sampling or api.Sampling()),
             priority=priority,
             deadline_s=deadline_s,
             keep_alive_s=keep_alive_s,

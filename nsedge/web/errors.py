@@ -22,6 +22,7 @@ STATUSES: dict[str, int] = {
     "out_of_order": 502,
     "invalid_parameter": 400,
     "empty_prompt": 400,
+    "unsupported_task": 400,
     "context_exceeded": 400,
     "forbidden": 403,
     "unknown_model": 404,

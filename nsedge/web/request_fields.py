@@ -7,17 +7,16 @@ from typing import Any
 import msgspec
 
 from nsedge.api import (
-    MAX_SEED,
-    ChatPrompt,
+    Chat,
+    Generate,
     Message,
     ModelInfo,
     Priority,
-    Prompt,
     Role,
     Sampling,
-    TextPrompt,
 )
 from nsedge.api.models import keep_alive_of
+from nsedge.api.sampling import MAX_SEED
 from nsedge.errors import InvalidParameter, MessageTooLarge
 from nsedge.web.bodies import Integer, TokenId
 from nsedge.web.limits import WebLimits
@@ -98,12 +97,14 @@ def scheduling(body: SamplingFields) -> dict[str, Any]:
     }
 
 
-def spoken(text: str, model: ModelInfo, *, raw: bool = False) -> Prompt:
+def spoken(
+    text: str, model: ModelInfo, sampling: Sampling, *, raw: bool = False
+) -> Generate | Chat:
     """`text` as what a user says, where the model has a chat template; else, or where `raw`, as
     what is to be continued."""
     if raw or not model.has_chat_template:
-        return TextPrompt(text=text)
-    return ChatPrompt(messages=(Message(role=Role.USER, content=text),))
+        return Generate(text=text, sampling=sampling)
+    return Chat(messages=(Message(role=Role.USER, content=text),), sampling=sampling)
 
 
 def check_length(chars: int, limits: WebLimits, param: str) -> None:

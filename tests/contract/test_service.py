@@ -44,8 +44,10 @@ def asking(
     return api.Request(
         request_id=label,
         model=model or subject.model,
-        prompt=api.TextPrompt(text=subject.text if text is None else text),
-        sampling=sampling or api.Sampling(max_tokens=5, ignore_eos=True),
+        task=api.Generate(
+            text=subject.text if text is None else text,
+            sampling=sampling or api.Sampling(max_tokens=5, ignore_eos=True),
+        ),
     )
 
 
@@ -105,8 +107,10 @@ async def test_a_conversation_is_continued(subject: Subject) -> None:
     request = api.Request(
         request_id="a",
         model=subject.model,
-        prompt=api.ChatPrompt(messages=(api.Message(role=api.Role.USER, content=subject.text),)),
-        sampling=api.Sampling(max_tokens=3, ignore_eos=True),
+        task=api.Chat(
+            messages=(api.Message(role=api.Role.USER, content=subject.text),),
+            sampling=api.Sampling(max_tokens=3, ignore_eos=True),
+        ),
     )
     assert isinstance(await Record(subject, request).end(), api.Finished)
 

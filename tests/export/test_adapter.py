@@ -18,7 +18,7 @@ from exporters.__main__ import main
 from exporters.adapter.lora import CONFIG_FILE, read_lora
 from exporters.errors import Refused
 from nsedge import native
-from nsedge.api import Delta, Failed, Finished, Request, Sampling, TextPrompt, is_terminal
+from nsedge.api import Delta, Failed, Finished, Generate, Request, Sampling, is_terminal
 from nsedge.bundle.adapter import Adapter
 from nsedge.bundle.manifest import Bundle
 from nsedge.core.service import LocalService, ServiceSettings
@@ -283,8 +283,10 @@ async def _answer(service: LocalService, model: str) -> str:
     request = Request(
         request_id=f"{model} {id(said)}",
         model=model,
-        prompt=TextPrompt(text="Once upon a time"),
-        sampling=Sampling(temperature=0.0, max_tokens=12, ignore_eos=True),
+        task=Generate(
+            text="Once upon a time",
+            sampling=Sampling(temperature=0.0, max_tokens=12, ignore_eos=True),
+        ),
     )
     service.submit(request, sink)
     end = await ended

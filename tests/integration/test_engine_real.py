@@ -6,25 +6,25 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from nsedge.api import (
-    ChatPrompt,
+    Chat,
     Delta,
     Event,
     Failed,
     Finished,
     FinishReason,
+    Generate,
     Message,
-    Prompt,
     Request,
     Role,
     Sampling,
     Started,
-    TextPrompt,
 )
 from nsedge.api.stream import EventStream
 from nsedge.core.service import LocalService, ServiceSettings
@@ -58,12 +58,12 @@ def play(
     asyncio.run(run())
 
 
-def asking(prompt: Prompt, sampling: Sampling) -> Request:
-    return Request(request_id="r", model=MODEL, prompt=prompt, sampling=sampling)
+def asking(task: Generate | Chat, sampling: Sampling) -> Request:
+    return Request(request_id="r", model=MODEL, task=replace(task, sampling=sampling))
 
 
-def question(text: str) -> ChatPrompt:
-    return ChatPrompt(messages=(Message(role=Role.USER, content=text),))
+def question(text: str) -> Chat:
+    return Chat(messages=(Message(role=Role.USER, content=text),))
 
 
 async def events_of(service: LocalService, request: Request) -> list[Event]:
@@ -97,7 +97,7 @@ def test_a_seed_gives_the_same_text_alone_and_among_fifteen_others(starter_bundl
         alone = text_of(await events_of(service, mine))
         others = [
             asking(
-                TextPrompt(text=f"Story {i}:" + " and then" * (3 * i)),
+                Generate(text=f"Story {i}:" + " and then" * (3 * i)),
                 Sampling(seed=i, max_tokens=10 + 2 * i, ignore_eos=True),
             )
             for i in range(15)
@@ -118,7 +118,7 @@ def test_the_event_loop_stays_responsive_during_steps(starter_bundle: Path) -> N
     """Lag of a 2 ms timer while 16 rows decode: under 20 ms at p99."""
 
     async def scene(service: LocalService) -> None:
-        request = asking(TextPrompt(text="Once"), Sampling(max_tokens=40, ignore_eos=True))
+        request = asking(Generate(text="Once"), Sampling(max_tokens=40, ignore_eos=True))
         connections = [asyncio.create_task(events_of(service, request)) for _ in range(16)]
         lags = []
         while not all(task.done() for task in connections):
@@ -134,7 +134,7 @@ def test_the_event_loop_stays_responsive_during_steps(starter_bundle: Path) -> N
 
 def test_a_cancelled_request_frees_its_slot_within_one_step(starter_bundle: Path) -> None:
     async def scene(service: LocalService) -> None:
-        endless = asking(TextPrompt(text="Once"), Sampling(ignore_eos=True))
+        endless = asking(Generate(text="Once"), Sampling(ignore_eos=True))
         seen: list[Event] = []
         ended = asyncio.Event()
 
@@ -161,15 +161,15 @@ def test_a_cancelled_request_frees_its_slot_within_one_step(starter_bundle: Path
 @pytest.mark.parametrize(
     ("prompt", "sampling", "code"),
     [
-        (TextPrompt(text=""), Sampling(), "empty_prompt"),
-        (TextPrompt(text="word " * 300), Sampling(), "context_exceeded"),
-        (TextPrompt(text="hi"), Sampling(max_tokens=256), "context_exceeded"),
-        (TextPrompt(text="hi"), Sampling(temperature=-1.0), "invalid_parameter"),
-        (TextPrompt(text="hi"), Sampling(logit_bias={49152: 1.0}), "invalid_parameter"),
+        (Generate(text=""), Sampling(), "empty_prompt"),
+        (Generate(text="word " * 300), Sampling(), "context_exceeded"),
+        (Generate(text="hi"), Sampling(max_tokens=256), "context_exceeded"),
+        (Generate(text="hi"), Sampling(temperature=-1.0), "invalid_parameter"),
+        (Generate(text="hi"), Sampling(logit_bias={49152: 1.0}), "invalid_parameter"),
     ],
 )
 def test_what_can_never_run_is_refused_at_the_door(
-    starter_bundle: Path, prompt: Prompt, sampling: Sampling, code: str
+    starter_bundle: Path, prompt: Generate | Chat, sampling: Sampling, code: str
 ) -> None:
     async def scene(service: LocalService) -> None:
         (event,) = await events_of(service, asking(prompt, sampling))
@@ -182,7 +182,7 @@ def test_what_can_never_run_is_refused_at_the_door(
 def test_clipping_is_done_where_asked_for_and_told(starter_bundle: Path) -> None:
     async def scene(service: LocalService) -> None:
         sampling = Sampling(max_tokens=10**6, clip_max_tokens=True, ignore_eos=True)
-        events = await events_of(service, asking(TextPrompt(text="hi"), sampling))
+        events = await events_of(service, asking(Generate(text="hi"), sampling))
         last = events[-1]
         assert isinstance(last, Finished)
         assert last.reason is FinishReason.LENGTH
@@ -201,11 +201,11 @@ def test_a_reader_that_takes_nothing_is_cut_off(starter_bundle: Path) -> None:
             if isinstance(event, Finished | Failed):
                 ended.set()
 
-        service.submit(asking(TextPrompt(text="Once"), Sampling(ignore_eos=True)), sink)
+        service.submit(asking(Generate(text="Once"), Sampling(ignore_eos=True)), sink)
         await ended.wait()
         assert isinstance(seen[-1], Failed)
         assert seen[-1].code == "slow_consumer"
-        idle = asking(TextPrompt(text="Once"), Sampling(max_tokens=1))
+        idle = asking(Generate(text="Once"), Sampling(max_tokens=1))
         await events_of(service, idle)
         assert (await service.stats()).models[MODEL].running == 0
 
@@ -223,7 +223,7 @@ def test_a_reader_that_takes_nothing_is_cut_off(starter_bundle: Path) -> None:
 
 def test_draining_waits_for_what_ends_and_fails_what_does_not(starter_bundle: Path) -> None:
     async def scene(service: LocalService) -> None:
-        short = asking(TextPrompt(text="Once"), Sampling(ignore_eos=True, max_tokens=3))
+        short = asking(Generate(text="Once"), Sampling(ignore_eos=True, max_tokens=3))
         patient = asyncio.create_task(events_of(service, short))
         await asyncio.sleep(0)
         await service.drain(60.0)
@@ -236,7 +236,7 @@ def test_draining_waits_for_what_ends_and_fails_what_does_not(starter_bundle: Pa
         assert end.reason is FinishReason.LENGTH
 
     async def impatient(service: LocalService) -> None:
-        endless = asking(TextPrompt(text="Once"), Sampling(ignore_eos=True))
+        endless = asking(Generate(text="Once"), Sampling(ignore_eos=True))
         cut = asyncio.create_task(events_of(service, endless))
         await asyncio.sleep(0)
         await service.drain(0.1)
@@ -254,7 +254,7 @@ def test_draining_waits_for_what_ends_and_fails_what_does_not(starter_bundle: Pa
 def test_every_engine_shows_life_at_rest_and_at_work(starter_bundle: Path) -> None:
     async def scene(service: LocalService) -> None:
         assert await service.came_round(60.0)
-        endless = asking(TextPrompt(text="Once"), Sampling(ignore_eos=True, max_tokens=200))
+        endless = asking(Generate(text="Once"), Sampling(ignore_eos=True, max_tokens=200))
         busy = asyncio.create_task(events_of(service, endless))
         await asyncio.sleep(0)
         assert await service.came_round(60.0)
@@ -276,8 +276,8 @@ def test_stopping_at_once_ends_everything_once(starter_bundle: Path) -> None:
 
         def submit(name: str) -> None:
             sampling = Sampling(ignore_eos=True)
-            prompt = TextPrompt(text="Once " * 60)
-            request = Request(request_id=name, model=MODEL, prompt=prompt, sampling=sampling)
+            task = Generate(text="Once " * 60, sampling=sampling)
+            request = Request(request_id=name, model=MODEL, task=task)
             service.submit(request, seen.setdefault(name, []).append)
 
         for number in range(4):

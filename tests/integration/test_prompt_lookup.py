@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from nsedge.api import Delta, Finished, Request, Sampling, TextPrompt
+from nsedge.api import Delta, Finished, Generate, Request, Sampling
 from nsedge.api.stream import EventStream
 from nsedge.core.service import LocalService, ServiceSettings
 from nsedge.runtime.settings import EngineSettings
@@ -29,9 +29,7 @@ these texts there is none."""
 
 async def answered(service: LocalService, sampling: Sampling) -> tuple[list[int], int]:
     """The tokens of the answer, and how many steps the engine made for them."""
-    request = Request(
-        request_id="r", model=MODEL, prompt=TextPrompt(text=COPIED), sampling=sampling
-    )
+    request = Request(request_id="r", model=MODEL, task=Generate(text=COPIED, sampling=sampling))
     before = (await service.stats()).models[MODEL].steps
     async with EventStream(service, request) as stream:
         events = [event async for event in stream]

@@ -16,6 +16,7 @@ from nsedge.api import (
     Event,
     Failed,
     Finished,
+    Generate,
     Loading,
     LoadOutcome,
     LoadWish,
@@ -23,7 +24,6 @@ from nsedge.api import (
     Request,
     Sampling,
     Started,
-    TextPrompt,
 )
 from nsedge.api.stream import EventStream
 from nsedge.bundle.manifest import MANIFEST_FILE
@@ -80,10 +80,8 @@ async def core(
 
 async def ask(client: AsyncClient, model: str, **wish: float) -> list[Event]:
     sampling = Sampling(temperature=0.0, max_tokens=8, ignore_eos=True)
-    prompt = TextPrompt(text="Once upon a time")
-    request = Request(
-        request_id=client.new_id(), model=model, prompt=prompt, sampling=sampling, **wish
-    )
+    task = Generate(text="Once upon a time", sampling=sampling)
+    request = Request(request_id=client.new_id(), model=model, task=task, **wish)
     async with EventStream(client, request) as events:
         return [event async for event in events]
 

@@ -13,11 +13,11 @@ from nsedge.api import (
     Delta,
     Event,
     Finished,
+    Generate,
     Priority,
     Request,
     Sampling,
     Started,
-    TextPrompt,
     is_terminal,
 )
 from nsedge.runtime.decode.engine import Emit, Engine
@@ -26,6 +26,7 @@ from nsedge.runtime.decode.sampler import Sampler
 from nsedge.runtime.decode.scheduler import Policy, Scheduler
 from nsedge.runtime.decode.slots import Slots
 from nsedge.runtime.hosting.admission import make_job
+from nsedge.runtime.hosting.hosted import Host
 from nsedge.runtime.hosting.text import TextModel, load, reuse_of
 from nsedge.runtime.settings import EngineSettings, PrefixReuse
 
@@ -86,18 +87,17 @@ class Scene:
         priority: Priority = Priority.NORMAL,
     ) -> None:
         self.events[name] = []
-        prompt = TextPrompt(text=text)
+        task = Generate(text=text, sampling=sampling)
         request = Request(
             request_id=name,
             model=self.resident.manifest.name,
-            prompt=prompt,
-            sampling=sampling,
+            task=task,
             priority=priority,
         )
         job = make_job(
             request,
             self.resident,
-            prompt_ids=self.resident.prompts.read(prompt),
+            prompt_ids=self.resident.prompts.read(task),
             submitted_s=time.monotonic(),
             emit=self.events[name].append,
         )
@@ -131,9 +131,11 @@ def _fan_out(batch: list[tuple[Emit, Event]]) -> None:
 def resident(starter_bundle: Path) -> TextModel:
     return load(
         starter_bundle,
-        settings=EngineSettings(slots=SLOTS, context_tokens=1024),
-        deliver=_fan_out,
-        clock=time.monotonic,
+        Host(
+            settings=EngineSettings(slots=SLOTS, context_tokens=1024),
+            deliver=_fan_out,
+            clock=time.monotonic,
+        ),
     )
 
 

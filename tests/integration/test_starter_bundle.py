@@ -16,7 +16,7 @@ from exporters.cache import Cache, cache_root
 from exporters.measure.promise import MIN_POSITIONS
 from exporters.measure.runner import TEXT_ROOM, Runner
 from exporters.progress import Progress
-from nsedge.api import ChatPrompt, Message, Role
+from nsedge.api import Chat, Message, Role
 from nsedge.bundle.manifest import Bundle
 from nsedge.runtime.text.prompt import PromptReader
 from tests.integration.gguf_reading import Reading, read_metadata
@@ -102,7 +102,7 @@ def test_the_manifest_says_what_the_metadata_say(
 def test_a_chat_is_rendered_as_the_model_was_taught(
     bundle: Bundle, tokenizer: Tokenizer, reading: Reading
 ) -> None:
-    fair_share = (
+    turns = (
         Message(role=Role.USER, content="Hi"),
         Message(role=Role.ASSISTANT, content="Hello!"),
         Message(role=Role.USER, content="Count to 12."),
@@ -112,7 +112,7 @@ def test_a_chat_is_rendered_as_the_model_was_taught(
         "<|im_start|>assistant\nHello!<|im_end|>\n<|im_start|>user\nCount to 12.<|im_end|>\n"
         "<|im_start|>assistant\n"
     )
-    ids = PromptReader(bundle, tokenizer).read(ChatPrompt(messages=fair_share))
+    ids = PromptReader(bundle, tokenizer).read(Chat(messages=turns))
     assert list(ids) == reading.encode(wanted)
 
 
@@ -135,7 +135,7 @@ def test_it_knows_the_capital_of_france_and_when_to_stop(
     bundle: Bundle, tokenizer: Tokenizer, runner: Runner
 ) -> None:
     question = Message(role=Role.USER, content="Name the capital of France.")
-    ids = list(PromptReader(bundle, tokenizer).read(ChatPrompt(messages=(question,))))
+    ids = list(PromptReader(bundle, tokenizer).read(Chat(messages=(question,))))
     row = runner.log_probs(ids, len(ids) - 1)[-1]
     said: list[int] = []
     while len(said) < 40 and (token := int(row.argmax())) not in bundle.manifest.eos_token_ids:

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from nsedge.api import Event, Request, Sampling, TextPrompt
+from nsedge.api import Event, Generate, Request, Sampling
 from nsedge.runtime.decode.engine import Emit
 from nsedge.runtime.hosting.admission import make_job
+from nsedge.runtime.hosting.hosted import Host
 from nsedge.runtime.hosting.text import TextModel, load
 from nsedge.runtime.settings import EngineSettings
 
@@ -22,7 +23,7 @@ STEPS = 64
 @pytest.fixture(scope="module")
 def resident(starter_bundle: Path) -> TextModel:
     settings = EngineSettings(slots=4, context_tokens=256, threads=2, prefill_chunk_tokens=16)
-    return load(starter_bundle, settings=settings, deliver=_deliver, clock=time.monotonic)
+    return load(starter_bundle, Host(settings=settings, deliver=_deliver, clock=time.monotonic))
 
 
 def test_answers_do_not_depend_on_when_the_threads_changed(resident: TextModel) -> None:
@@ -47,17 +48,17 @@ def answers(resident: TextModel, *, switches: dict[int, int]) -> list[tuple[int,
 
 def _submit(resident: TextModel, text: str, seed: int) -> list[int]:
     """The list that the answer's ids will come in."""
-    prompt = TextPrompt(text=text)
     sampling = Sampling(temperature=0.8, seed=seed, ignore_eos=True, max_tokens=TOKENS)
+    task = Generate(text=text, sampling=sampling)
     ids: list[int] = []
 
     def take(event: Event) -> None:
         ids.extend(getattr(event, "token_ids", ()))
 
     job = make_job(
-        Request(request_id=str(seed), model="", prompt=prompt, sampling=sampling),
+        Request(request_id=str(seed), model="", task=task),
         resident,
-        prompt_ids=resident.prompts.read(prompt),
+        prompt_ids=resident.prompts.read(task),
         submitted_s=time.monotonic(),
         emit=take,
     )

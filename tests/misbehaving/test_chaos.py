@@ -26,7 +26,7 @@ class Reader:
         self.events: list[api.Event] = []
         self._takes = takes
         request = api.Request(
-            request_id=label, model=MODEL, prompt=api.TextPrompt(text="one two three")
+            request_id=label, model=MODEL, task=api.Generate(text="one two three")
         )
         self.ticket = client.submit(request, self._see)
 

@@ -10,8 +10,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from nsedge.api import LoadWish, ModelInfo, ModelMemory, ModelState
+from nsedge.api import LoadWish, ModelInfo, ModelMemory, ModelState, Request
 from nsedge.errors import NsedgeError
+from nsedge.runtime.hosting.hosted import Emit, Opening
 from nsedge.runtime.machine.amounts import Amount, Room
 from nsedge.runtime.residency.catalogue import Catalogue
 from nsedge.runtime.residency.entries import Entry, Origin, Resident
@@ -26,6 +27,18 @@ from tests.unit.tiny_adapter import write_adapter
 
 
 @dataclass(eq=False)
+class FakeWork:
+    """What a model was given to do."""
+
+    request: Request
+    emit: Emit
+    cancelled: bool = False
+
+    def cancel(self) -> None:
+        self.cancelled = True
+
+
+@dataclass(eq=False)
 class FakeModel:
     """Claims what it is told to."""
 
@@ -33,6 +46,7 @@ class FakeModel:
     amount: Amount
     started: bool = False
     closed: bool = False
+    accepted: list[FakeWork] = field(default_factory=list)
 
     def start(self) -> None:
         self.started = True
@@ -50,7 +64,17 @@ class FakeModel:
         )
         return held, self.amount
 
-    def kv_bytes(self) -> int:
+    def accept(self, request: Request, emit: Emit, *, submitted_s: float) -> FakeWork:
+        self.accepted.append(FakeWork(request, emit))
+        return self.accepted[-1]
+
+    def comes_round(self, answer: Callable[[], None]) -> bool:
+        return False
+
+    def stats(self) -> None:
+        return None
+
+    def cache_bytes(self) -> int:
         return 0
 
 
@@ -113,7 +137,7 @@ class Shelf:
         settings = dataclasses.replace(
             self.settings, budget=Room(self.budget), sweep_s=0.001, measure_s=0.0
         )
-        self.residency = Residency[FakeModel](
+        self.residency = Residency(
             settings=settings,
             catalogue=Catalogue(
                 paths=(),
@@ -143,21 +167,19 @@ class Shelf:
         await self.residency.stop()
         assert all(model.closed for model in self.models if model.started)
 
-    def entry(self, name: str) -> Entry[FakeModel]:
+    def entry(self, name: str) -> Entry:
         return self.residency.catalogue.find(name)
 
     def state(self, name: str) -> ModelState:
         return self.entry(name).state
 
-    async def load(
-        self, name: str, *, origin: Origin = Origin.COMMAND, **wish
-    ) -> Resident[FakeModel]:
+    async def load(self, name: str, *, origin: Origin = Origin.COMMAND, **wish) -> Resident:
         entry = self.entry(name)
         coming = self.residency.want(entry, LoadWish(model=name, **wish), origin)
         async with asyncio.timeout(PATIENCE_S):
             return await asyncio.shield(coming.done)
 
-    def use(self, resident: Resident[FakeModel]) -> FakeUser:
+    def use(self, resident: Resident) -> FakeUser:
         user = FakeUser()
         user.on_break = lambda: self.residency.residents.give_back(resident, user)
         self.residency.residents.take(resident, user)
@@ -168,16 +190,16 @@ class Shelf:
         self.gates[name] = threading.Event()
         return self.gates[name]
 
-    def _open(self, path: Path, told, elsewhere, base) -> FakeModel:
+    def _open(self, path: Path, opening: Opening) -> FakeModel:
         name = path.name
         self.opened.append(name)
-        self.bases[name] = base
-        told(ModelState.LOADING, 0.5)
+        self.bases[name] = opening.base
+        opening.told(ModelState.LOADING, 0.5)
         if name in self.gates:
             assert self.gates[name].wait(PATIENCE_S)
         if name in self.errors:
             raise self.errors[name]
-        told(ModelState.WARMING, 1.0)
+        opening.told(ModelState.WARMING, 1.0)
         model = FakeModel(name, Amount(self.sizes[name]))
         self.models.append(model)
         return model

@@ -1,29 +1,25 @@
-"""What requests run on: a model in memory, or an adapter on one."""
+"""An adapter in memory, on a text model that stays there for as long."""
 
 from __future__ import annotations
 
 import dataclasses
 import datetime
 from collections.abc import Callable
-from pathlib import Path
 
-from nsedge.api import ModelInfo, ModelMemory, ModelState
-from nsedge.bundle.adapter import Adapter, open_package
-from nsedge.runtime.decode.engine import Deliver
-from nsedge.runtime.hosting import text as residency
-from nsedge.runtime.hosting import trust
+from nsedge.api import ModelInfo, ModelMemory, ModelState, Request
+from nsedge.bundle.adapter import Adapter
+from nsedge.runtime.decode.engine import Emit
+from nsedge.runtime.hosting.hosted import Opening
 from nsedge.runtime.hosting.reading import read_ahead
-from nsedge.runtime.hosting.text import TextModel, Told
+from nsedge.runtime.hosting.text import TextModel
+from nsedge.runtime.hosting.text_work import TextWork
 from nsedge.runtime.machine.amounts import Amount
-from nsedge.runtime.settings import EngineSettings
 
 
 class AdapterModel:
-    """An adapter in memory, on a base that stays there for as long."""
+    """Runs in its base's engine, whose rows it shares."""
 
-    def __init__(
-        self, *, package: Adapter, base: TextModel, told: Told, elsewhere: Callable[[], int]
-    ) -> None:
+    def __init__(self, *, package: Adapter, base: TextModel, opening: Opening) -> None:
         """Check it against its hashes and its base, and have the base serve it.
 
         Raises:
@@ -33,23 +29,29 @@ class AdapterModel:
         files = package.manifest.files.items()
         read_ahead(
             {package.file(name): entry.sha256 for name, entry in files},
-            lambda share: told(ModelState.LOADING, share),
+            lambda share: opening.told(ModelState.LOADING, share),
         )
-        told(ModelState.WARMING, 1.0)
-        loaded = base.addons.attach(package, elsewhere)
+        opening.told(ModelState.WARMING, 1.0)
+        loaded = base.addons.attach(package, opening.elsewhere)
         self._package = package
         self._base = base
         self._bytes = loaded.nbytes
-        self.adapter = loaded.key
-        self.manifest, self.capacity = base.manifest, base.capacity
-        self.prompts, self.detokenizer, self.engine = base.prompts, base.detokenizer, base.engine
+        self._key = loaded.key
 
     def start(self) -> None:
         """Nothing: the base's engine runs already."""
 
+    def accept(self, request: Request, emit: Emit, *, submitted_s: float) -> TextWork:
+        """Have the base do it through the adapter."""
+        return self._base.accept(request, emit, submitted_s=submitted_s, adapter=self._key)
+
+    def comes_round(self, answer: Callable[[], None]) -> bool:
+        """False: its steps are the base's."""
+        return False
+
     def close(self) -> None:
         """Let the base forget it, once nobody uses it."""
-        self._base.addons.detach(self.adapter)
+        self._base.addons.detach(self._key)
 
     def measure(self) -> tuple[ModelMemory, Amount]:
         """Its matrices: what else it needs is the base's."""
@@ -58,9 +60,12 @@ class AdapterModel:
         )
         return held, Amount(self._bytes)
 
-    def kv_bytes(self) -> int:
+    def cache_bytes(self) -> int:
         """Nothing: its rows lie in the base's cache."""
         return 0
+
+    def stats(self) -> None:
+        """None: the base counts its steps."""
 
     def info(self) -> ModelInfo:
         """What clients are told."""
@@ -73,38 +78,6 @@ class AdapterModel:
         )
 
 
-Served = TextModel | AdapterModel
-
-
-def load(
-    path: Path,
-    *,
-    settings: EngineSettings,
-    deliver: Deliver,
-    clock: Callable[[], float],
-    told: Told,
-    elsewhere: Callable[[], int],
-    base: Served | None,
-) -> Served:
-    """Open the bundle at `path`, or the adapter, whose `base` is in memory then.
-
-    Raises:
-        BundleInvalid: where it is damaged, altered, not signed as it must be, or does not fit.
-        DeviceUnavailable: where none of a bundle's variants runs on the wanted device.
-    """
-    if isinstance(base, TextModel):
-        trust.check_signature(path, settings.signers)
-        package = Adapter.open(path)
-        return AdapterModel(package=package, base=base, told=told, elsewhere=elsewhere)
-    return residency.load(
-        path, settings=settings, deliver=deliver, clock=clock, told=told, elsewhere=elsewhere
-    )
-
-
-def expected(path: Path, settings: EngineSettings) -> Amount:
-    """What a bundle or an adapter can be expected to claim, before it was ever loaded; raises what
-    `residency.expected` does."""
-    package = open_package(path)
-    if isinstance(package, Adapter):
-        return Amount(package.manifest.files[package.manifest.weights].bytes)
-    return residency.expected(path, settings)
+def expected(package: Adapter) -> Amount:
+    """What an adapter can be expected to claim, before it was ever loaded: its matrices."""
+    return Amount(package.manifest.files[package.manifest.weights].bytes)

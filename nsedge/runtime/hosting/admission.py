@@ -2,31 +2,58 @@
 
 from __future__ import annotations
 
-from nsedge.api import Request, Sampling
-from nsedge.bundle.manifest import GenerationDefaults
-from nsedge.errors import ContextExceeded, InvalidParameter
-from nsedge.runtime.decode.engine import Emit, Job
+from typing import Protocol
+
+from nsedge.api import Chat, Generate, Request, Sampling
+from nsedge.bundle.manifest import GenerationDefaults, Manifest
+from nsedge.errors import ContextExceeded, InvalidParameter, UnsupportedTask
+from nsedge.runtime.decode.engine import Emit, Engine, Job
 from nsedge.runtime.decode.sampler import SamplerRow, SamplingParams
 from nsedge.runtime.decode.sequence import Limits, Sequence
 from nsedge.runtime.decode.speculation import PromptLookup
-from nsedge.runtime.hosting.adapter import Served
+from nsedge.runtime.text.detokenizer import Detokenizer
+from nsedge.runtime.text.prompt import PromptReader
+
+
+class Writer(Protocol):
+    """A text model, as a request needs it."""
+
+    manifest: Manifest
+    capacity: int
+    prompts: PromptReader
+    detokenizer: Detokenizer
+    engine: Engine
+
+
+def text_task(request: Request) -> Generate | Chat:
+    """The task of a request for text.
+
+    Raises:
+        UnsupportedTask: where it asks for something else.
+    """
+    if isinstance(request.task, Generate | Chat):
+        return request.task
+    raise UnsupportedTask(f"a text model does not {request.task.name}", param="model")
 
 
 def make_job(
     request: Request,
-    model: Served,
+    model: Writer,
     *,
     prompt_ids: tuple[int, ...],
     submitted_s: float,
     emit: Emit,
+    adapter: str | None = None,
 ) -> Job:
-    """Check a tokenised request against the model, and settle its defaults.
+    """Check a tokenised request against the model, and settle its defaults; `adapter` is the key of
+    the one that it goes through.
 
     Raises:
+        UnsupportedTask: where it asks for something else than text.
         ContextExceeded: where prompt, or prompt and max_tokens, do not fit.
         InvalidParameter: where a parameter does not fit the model.
     """
-    sampling, manifest = request.sampling, model.manifest
+    sampling, manifest = text_task(request).sampling, model.manifest
     max_tokens = fit_max_tokens(len(prompt_ids), sampling, model.capacity)
     _check_ids(sampling, manifest.vocab_size)
     clipped = sampling.max_tokens is not None and max_tokens < sampling.max_tokens
@@ -42,7 +69,7 @@ def make_job(
             submitted_s=submitted_s,
             lookup=PromptLookup(prompt_ids) if sampling.prompt_lookup else None,
             priority=request.priority,
-            adapter=model.adapter,
+            adapter=adapter,
             deadline_s=None if request.deadline_s is None else submitted_s + request.deadline_s,
         ),
         row=SamplerRow(

@@ -1,4 +1,4 @@
-"""A bundle in memory: the variant that runs here, its engine, and what it holds."""
+"""Models that write text: the variant that runs here, its engine, and what it holds."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 
 from nsedge import native
-from nsedge.api import ModelInfo, ModelMemory, ModelState, ModelStats
+from nsedge.api import ModelInfo, ModelMemory, ModelState, ModelStats, Request
 from nsedge.bundle.manifest import Bundle, GoldenPrompt, Variant
 from nsedge.errors import DeviceUnavailable, InsufficientMemory
-from nsedge.runtime.decode.engine import Deliver, Engine, StepRunner
+from nsedge.runtime.decode.engine import Emit, Engine, StepRunner
 from nsedge.runtime.decode.sampler import Sampler
 from nsedge.runtime.decode.scheduler import Policy, Scheduler
 from nsedge.runtime.decode.slots import Slots
@@ -23,7 +23,9 @@ from nsedge.runtime.graph.executor import Executor, Source
 from nsedge.runtime.graph.session import can_run
 from nsedge.runtime.hosting import golden, trust
 from nsedge.runtime.hosting.addons import Addons
+from nsedge.runtime.hosting.hosted import Host, Opening
 from nsedge.runtime.hosting.opening import open_checked
+from nsedge.runtime.hosting.text_work import TextWork
 from nsedge.runtime.hosting.warming import CONTEXT_TOKENS, largest_steps
 from nsedge.runtime.machine import memory
 from nsedge.runtime.machine.amounts import Amount
@@ -35,45 +37,19 @@ from nsedge.runtime.settings import Device, EngineSettings, PrefixReuse
 log = logging.getLogger(__name__)
 
 
-Told = Callable[[ModelState, float], None]
-"""Hears how far a load is: LOADING with the share read, 0 to 1, then WARMING. Any thread."""
-
-
-def _to_nobody(state: ModelState, progress: float) -> None:
-    pass
-
-
-def _nothing() -> int:
-    return 0
-
-
 class TextModel:
-    """A bundle in memory, with its engine."""
+    """A bundle in memory that writes text: its engine, and what it holds."""
 
-    adapter: None = None
-    """Its requests go through none."""
-
-    def __init__(
-        self,
-        *,
-        bundle: Bundle,
-        variant: Variant,
-        settings: EngineSettings,
-        deliver: Deliver,
-        clock: Callable[[], float],
-        told: Told = _to_nobody,
-        elsewhere: Callable[[], int] = _nothing,
-    ) -> None:
+    def __init__(self, *, bundle: Bundle, variant: Variant, host: Host, opening: Opening) -> None:
         """Load `variant`, warm it up and check it; the engine does not run yet.
-
-        `elsewhere` gives the bytes that others may grow by meanwhile.
 
         Raises:
             BundleInvalid: where a file was altered or cannot be loaded, or the golden prompts are
                 not answered.
             DeviceUnavailable: where the variant's provider is not the one in use.
         """
-        manifest = bundle.manifest
+        manifest, settings, told = bundle.manifest, host.settings, opening.told
+        self._host = host
         self.manifest = manifest
         self.name = bundle.name
         self.variant = variant
@@ -81,7 +57,7 @@ class TextModel:
         self._slots = settings.slots
         graph = bundle.file(variant.graph)
         memory.trim()  # what others freed must not go while this one is measured
-        growth = Growth(elsewhere)
+        growth = Growth(opening.elsewhere)
         threads = settings.threads or usable_cores()
         source = Source(
             graph=graph,
@@ -108,8 +84,8 @@ class TextModel:
         self.addons = Addons(bundle=bundle, variant=variant, executor=self.executor)
         runner: StepRunner = self.executor
         if variant.device == "cpu" and threads >= FOLLOW_FROM and not settings.threads:
-            runner = follow_cores(self.executor, graph=graph, threads=threads, clock=clock)
-        self.engine = self._engine(runner, settings, deliver, clock)
+            runner = follow_cores(self.executor, graph=graph, threads=threads, clock=host.clock)
+        self.engine = self._engine(runner)
 
     def _warm_up(self, settings: EngineSettings, prompts: tuple[GoldenPrompt, ...]) -> None:
         """Run the largest steps and the golden prompts; give back the pages of the cache that they
@@ -133,13 +109,8 @@ class TextModel:
         )
         self.executor.forget_caches()
 
-    def _engine(
-        self,
-        runner: StepRunner,
-        settings: EngineSettings,
-        deliver: Deliver,
-        clock: Callable[[], float],
-    ) -> Engine:
+    def _engine(self, runner: StepRunner) -> Engine:
+        settings = self._host.settings
         policy = Policy(
             max_waiting=settings.max_queue,
             chunk_tokens=settings.prefill_chunk_tokens,
@@ -154,14 +125,29 @@ class TextModel:
             runner=runner,
             scheduler=Scheduler(slots=slots, policy=policy),
             sampler=Sampler(end_ids=self.manifest.eos_token_ids),
-            deliver=deliver,
-            clock=clock,
+            deliver=self._host.deliver,
+            clock=self._host.clock,
             name=f"engine-{self.name}",
         )
 
     def start(self) -> None:
         """Let the engine run."""
         self.engine.start()
+
+    def accept(
+        self, request: Request, emit: Emit, *, submitted_s: float, adapter: str | None = None
+    ) -> TextWork:
+        """Read the prompt and queue it; `adapter` is the key of one that is attached."""
+        work = TextWork(
+            request=request, model=self, adapter=adapter, emit=emit, submitted_s=submitted_s
+        )
+        work.begin(self._host)
+        return work
+
+    def comes_round(self, answer: Callable[[], None]) -> bool:
+        """Have the engine call `answer` between two steps."""
+        self.engine.ask(answer)
+        return True
 
     def close(self) -> None:
         """End the engine, once nobody uses it; what it held is free when nobody holds this."""
@@ -183,7 +169,7 @@ class TextModel:
         host = held.weights_bytes + held.arena_bytes + max(kv.resident, least)
         return held, Amount(host, held.device_bytes)
 
-    def kv_bytes(self) -> int:
+    def cache_bytes(self) -> int:
         """What its caches hold of the host's memory; from any thread."""
         return self.executor.kv_bytes().resident
 
@@ -199,7 +185,8 @@ class TextModel:
             provider=self.executor.provider,
             context_tokens=self.capacity,
             slots=self._slots,
-            has_chat_template=self.manifest.chat_template is not None,
+            has_chat_template=self.manifest.has_chat_template,
+            tasks=self.manifest.tasks,
         )
 
     def stats(self) -> ModelStats:
@@ -214,15 +201,13 @@ def context_bytes(variant: Variant, capacity: int) -> int:
     return 2 * kv.layers * kv.heads * kv.width * tokens * np.dtype(kv.dtype).itemsize
 
 
-def expected(path: Path, settings: EngineSettings) -> Amount:
-    """What the bundle at `path` can be expected to claim, before it was ever loaded: its files as
-    they lie on disk, and one full context of KV.
+def expected(bundle: Bundle, settings: EngineSettings) -> Amount:
+    """What `bundle` can be expected to claim, before it was ever loaded: its files as they lie on
+    disk, and one full context of KV.
 
     Raises:
-        BundleInvalid: where the bundle is damaged.
         DeviceUnavailable: where none of its variants runs on the wanted device.
     """
-    bundle = Bundle.open(path)
     manifest = bundle.manifest
     variant = choose_variant(manifest.variants, settings.device, bundle.name)
     folder = PurePosixPath(variant.graph).parent
@@ -270,33 +255,26 @@ def check_reopening(bundle: Bundle, variant: Variant) -> None:
     trust.verify(bundle, variant)
 
 
-def load(
-    path: Path,
-    *,
-    settings: EngineSettings,
-    deliver: Deliver,
-    clock: Callable[[], float],
-    told: Told = _to_nobody,
-    elsewhere: Callable[[], int] = _nothing,
-) -> TextModel:
-    """Open the bundle at `path` and make it resident.
+def load(path: Path, host: Host, opening: Opening | None = None) -> TextModel:
+    """Open the bundle at `path`; raises what `open_text` does, and
 
     Raises:
-        BundleInvalid: where the bundle is damaged, altered, or not signed as it must be.
+        BundleInvalid: where the bundle is damaged, or not signed as it must be.
+    """
+    return open_text(trust.open_signed(path, host.settings.signers), host, opening or Opening())
+
+
+def open_text(bundle: Bundle, host: Host, opening: Opening) -> TextModel:
+    """Bring `bundle` into memory.
+
+    Raises:
+        BundleInvalid: where a file was altered or cannot be loaded, or the golden prompts are not
+            answered.
         DeviceUnavailable: where none of its variants runs on the wanted device.
     """
-    bundle = trust.open_signed(path, settings.signers)
-    variant = choose_variant(bundle.manifest.variants, settings.device, bundle.name)
+    variant = choose_variant(bundle.manifest.variants, host.settings.device, bundle.name)
     with memory.blocks_of_their_own():
-        return TextModel(
-            bundle=bundle,
-            variant=variant,
-            settings=settings,
-            deliver=deliver,
-            clock=clock,
-            told=told,
-            elsewhere=elsewhere,
-        )
+        return TextModel(bundle=bundle, variant=variant, host=host, opening=opening)
 
 
 def reuse_of(variant: Variant, wanted: PrefixReuse) -> PrefixReuse:

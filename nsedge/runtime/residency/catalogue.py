@@ -6,7 +6,6 @@ import dataclasses
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Generic
 
 from nsedge.api import ModelInfo
 from nsedge.api.models import check_alias
@@ -14,7 +13,7 @@ from nsedge.bundle import versions
 from nsedge.bundle.adapter import SEPARATOR, open_package
 from nsedge.bundle.manifest import MANIFEST_FILE, find_bundles
 from nsedge.errors import BundleInvalid, InvalidParameter, NsedgeError, UnknownModel
-from nsedge.runtime.residency.entries import Entry, M
+from nsedge.runtime.residency.entries import Entry
 
 log = logging.getLogger(__name__)
 
@@ -23,7 +22,7 @@ LOOK_EVERY_S = 1.0
 costs nothing."""
 
 
-class Catalogue(Generic[M]):
+class Catalogue:
     """Entries by name. Bundles that come to the folder later are found; those that leave it are
     forgotten when nobody uses them."""
 
@@ -42,11 +41,11 @@ class Catalogue(Generic[M]):
         self._clock = clock
         self._aliases = dict(aliases)
         self._pinned = pinned
-        self._entries: dict[str, Entry[M]] = {}
+        self._entries: dict[str, Entry] = {}
         self._looked_s: float | None = None
         self._folder_stamp = 0
 
-    def __iter__(self) -> Iterator[Entry[M]]:
+    def __iter__(self) -> Iterator[Entry]:
         return iter(list(self._entries.values()))
 
     def look(self) -> None:
@@ -64,7 +63,7 @@ class Catalogue(Generic[M]):
             if name in self._entries:
                 self._entries[name].aliases.add(alias)
 
-    def at(self, path: Path) -> Entry[M]:
+    def at(self, path: Path) -> Entry:
         """The entry of the bundle at `path`.
 
         Raises:
@@ -75,7 +74,7 @@ class Catalogue(Generic[M]):
                 return entry
         raise BundleInvalid(f"{path}: a model of that name is served already")
 
-    def find(self, name: str) -> Entry[M]:
+    def find(self, name: str) -> Entry:
         """The entry of that name or alias.
 
         Raises:
@@ -91,7 +90,7 @@ class Catalogue(Generic[M]):
             raise UnknownModel(f"no model {name!r} here; served: {served}", param="model")
         return found
 
-    def known(self, name: str) -> Entry[M] | None:
+    def known(self, name: str) -> Entry | None:
         """The entry of that very name; None where there is none."""
         return self._entries.get(name)
 
@@ -99,7 +98,7 @@ class Catalogue(Generic[M]):
         """What clients are told of each: an adapter has its base's aliases, too."""
         return tuple(self._info(entry) for entry in self)
 
-    def _info(self, entry: Entry[M]) -> ModelInfo:
+    def _info(self, entry: Entry) -> ModelInfo:
         info, base = entry.info(), self._entries.get(entry.base or "")
         if base is None:
             return info
@@ -112,7 +111,7 @@ class Catalogue(Generic[M]):
         if self._is_due():
             self.look()
 
-    def alias(self, alias: str, name: str | None) -> Entry[M] | None:
+    def alias(self, alias: str, name: str | None) -> Entry | None:
         """Give the model `name` a further name, or take it away where `name` is None.
 
         Raises:
@@ -131,7 +130,7 @@ class Catalogue(Generic[M]):
             entry.aliases.add(alias)
         return entry
 
-    def changed(self) -> list[Entry[M]]:
+    def changed(self) -> list[Entry]:
         """Those in memory whose manifest on disk is another than the one they were loaded with."""
         return [
             entry
@@ -139,7 +138,7 @@ class Catalogue(Generic[M]):
             if entry.ready is not None and entry.stamp != stamp_of(entry.path)
         ]
 
-    def reopen(self, entry: Entry[M]) -> None:
+    def reopen(self, entry: Entry) -> None:
         """Read the entry's manifest anew.
 
         Raises:
@@ -151,7 +150,7 @@ class Catalogue(Generic[M]):
         entry.manifest, entry.stamp = package.manifest, stamp_of(entry.path)
         entry.error = None
 
-    def _get(self, name: str) -> Entry[M] | None:
+    def _get(self, name: str) -> Entry | None:
         """The entry of a name, of an alias, or of an adapter on an alias's model."""
         found = self._entries.get(name) or self._entries.get(self._aliases.get(name, ""))
         if found is None and SEPARATOR in name:

@@ -9,37 +9,16 @@ import enum
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Generic, Protocol, TypeVar
+from typing import Protocol
 
 from nsedge.api import LoadWish, ModelInfo, ModelMemory, ModelState, Priority
 from nsedge.bundle import versions
 from nsedge.bundle.adapter import AdapterManifest
 from nsedge.bundle.manifest import Manifest
 from nsedge.errors import NsedgeError
+from nsedge.runtime.hosting.hosted import HostedModel
 from nsedge.runtime.machine.amounts import Amount
 from nsedge.runtime.residency.budget import Holder
-
-
-class Hostable(Protocol):
-    """A model in memory, as the keeper needs it. `close` may take a while; the rest does not."""
-
-    def start(self) -> None:
-        """Let it work."""
-
-    def close(self) -> None:
-        """End it: nobody uses it."""
-
-    def info(self) -> ModelInfo:
-        """What it is."""
-
-    def measure(self) -> tuple[ModelMemory, Amount]:
-        """What it holds, and what of that the budget is held to."""
-
-    def kv_bytes(self) -> int:
-        """What its caches hold of the host's memory."""
-
-
-M = TypeVar("M", bound=Hostable)
 
 
 class User(Protocol):
@@ -65,11 +44,11 @@ _RANKS = {Priority.INTERACTIVE: 0, Priority.NORMAL: 1, Priority.BATCH: 2}
 
 
 @dataclass(eq=False, slots=True, kw_only=True)
-class Resident(Generic[M]):
+class Resident:
     """A model's time in memory."""
 
-    entry: Entry[M]
-    model: M | None
+    entry: Entry
+    model: HostedModel | None
     """None once it has left."""
     keep_alive_s: float
     guessed: bool
@@ -79,9 +58,9 @@ class Resident(Generic[M]):
     """As last measured; so is what the budget is held to."""
     claimed: Amount
     users: set[User] = field(default_factory=set)
-    base: Resident[M] | None = None
+    base: Resident | None = None
     """Of an adapter, the model that it needs."""
-    adapters: set[Resident[M]] = field(default_factory=set)
+    adapters: set[Resident] = field(default_factory=set)
     """Those that need this one; they leave before it does."""
     leaving: asyncio.Task[None] | None = None
     quiet: asyncio.Event = field(default_factory=asyncio.Event)
@@ -108,15 +87,15 @@ class Resident(Generic[M]):
 
 
 @dataclass(eq=False, slots=True, kw_only=True)
-class Load(Generic[M]):
+class Load:
     """A model that is to come, and all that wait for it."""
 
-    entry: Entry[M]
+    entry: Entry
     wish: LoadWish
     origin: Origin
     number: int
     """Counts loads: of equals, the first goes first."""
-    done: asyncio.Future[Resident[M]]
+    done: asyncio.Future[Resident]
     replaces: bool = False
     """Read it anew though it is in memory."""
     begun: bool = False
@@ -160,7 +139,7 @@ class Load(Generic[M]):
 
 
 @dataclass(eq=False, slots=True, kw_only=True)
-class Entry(Generic[M]):
+class Entry:
     """A model that is known here. Its state follows from what it is doing."""
 
     name: str
@@ -174,8 +153,8 @@ class Entry(Generic[M]):
     """When its last load failed."""
     pinned: bool = False
     aliases: set[str] = field(default_factory=set)
-    load: Load[M] | None = None
-    resident: Resident[M] | None = None
+    load: Load | None = None
+    resident: Resident | None = None
     load_s: float | None = None
     unloaded: bool = False
     """Somebody unloaded it, and nobody has asked for it since: no guess of it."""
@@ -198,7 +177,7 @@ class Entry(Generic[M]):
         return versions.is_version(self.path) and not self.aliases
 
     @property
-    def ready(self) -> Resident[M] | None:
+    def ready(self) -> Resident | None:
         """Where requests can go now."""
         return (
             self.resident if self.resident is not None and self.resident.leaving is None else None
@@ -251,4 +230,5 @@ class Entry(Generic[M]):
             created=int(created.timestamp()),
             context_tokens=manifest.context_length,
             has_chat_template=manifest.has_chat_template,
+            tasks=manifest.tasks,
         )

@@ -8,24 +8,23 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from pathlib import Path
-from typing import Generic
 
 from nsedge.runtime.machine.amounts import Amount
 from nsedge.runtime.residency.budget import Fits, FitsLater, NeverFits
-from nsedge.runtime.residency.entries import MAY_EVICT, Entry, Load, M, Resident
+from nsedge.runtime.residency.entries import MAY_EVICT, Entry, Load, Resident
 from nsedge.runtime.residency.habits import Habits
 from nsedge.runtime.residency.residents import Residents
 from nsedge.runtime.residency.settings import ResidencySettings
 
 
-class Eviction(Generic[M]):
+class Eviction:
     """Makes room in what the budget and the machine leave."""
 
     def __init__(
         self,
         *,
         settings: ResidencySettings,
-        residents: Residents[M],
+        residents: Residents,
         habits: Habits,
         expect: Callable[[Path], Amount],
         clock: Callable[[], float],
@@ -36,11 +35,11 @@ class Eviction(Generic[M]):
         self._expect = expect
         self._clock = clock
 
-    def need(self, entry: Entry[M]) -> Amount:
+    def need(self, entry: Entry) -> Amount:
         """What a model will claim: what it did the last time, or what its files suggest."""
         return self._habits.expected(entry.name, entry.path) or self._expect(entry.path)
 
-    async def make(self, load: Load[M]) -> None:
+    async def make(self, load: Load) -> None:
         """Have others leave until the model fits.
 
         Raises:
@@ -70,7 +69,7 @@ class Eviction(Generic[M]):
                     raise self._residents.refusal(entry, need, free)
         raise load.dropped
 
-    async def hold(self, resident: Resident[M], load: Load[M]) -> None:
+    async def hold(self, resident: Resident, load: Load) -> None:
         """Where a model took more than was expected, others leave, or it goes again.
 
         Raises:

@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from typing import Generic
 
 from nsedge.api import LoadWish, ModelState, Priority
 from nsedge.runtime.machine.amounts import Amount, Room
 from nsedge.runtime.residency.budget import Fits
 from nsedge.runtime.residency.catalogue import Catalogue
-from nsedge.runtime.residency.entries import Entry, M, Origin, Resident
+from nsedge.runtime.residency.entries import Entry, Origin, Resident
 from nsedge.runtime.residency.habits import Habits
 from nsedge.runtime.residency.residents import Residents
 from nsedge.runtime.residency.settings import ResidencySettings
@@ -22,18 +21,18 @@ from nsedge.runtime.residency.settings import ResidencySettings
 log = logging.getLogger(__name__)
 
 
-class Guessing(Generic[M]):
+class Guessing:
     """Chooses guesses; the keeper loads them."""
 
     def __init__(
         self,
         *,
         settings: ResidencySettings,
-        catalogue: Catalogue[M],
-        residents: Residents[M],
+        catalogue: Catalogue,
+        residents: Residents,
         habits: Habits,
-        need: Callable[[Entry[M]], Amount],
-        load: Callable[[Entry[M], LoadWish, Origin], object],
+        need: Callable[[Entry], Amount],
+        load: Callable[[Entry, LoadWish, Origin], object],
         spare: Callable[[], int | None],
         clock: Callable[[], float],
     ) -> None:
@@ -65,7 +64,7 @@ class Guessing(Generic[M]):
             entry.declined = self._habits.mark  # a guess is made once, until habits change
             self._load(entry, LoadWish(model=entry.name, priority=Priority.BATCH), Origin.GUESS)
 
-    def _next(self) -> Entry[M] | None:
+    def _next(self) -> Entry | None:
         """One of the likeliest models, where nothing has run for a while and it fits."""
         if self._suspended_at == self._habits.requests:
             return None
@@ -79,7 +78,7 @@ class Guessing(Generic[M]):
                 return entry
         return None
 
-    def _excess(self) -> Resident[M] | None:
+    def _excess(self) -> Resident | None:
         """The guess that is to leave now, the longest there first: guesses hold more than their
         share, or the machine is short of memory."""
         unused = self._unused()
@@ -91,16 +90,16 @@ class Guessing(Generic[M]):
         free = [resident for resident in unused if not resident.adapters]
         return min(free, key=lambda resident: resident.used_s, default=None)
 
-    def _may_come(self, entry: Entry[M]) -> bool:
+    def _may_come(self, entry: Entry) -> bool:
         base = self._base_of(entry)
         unwanted = entry.unloaded or (base is not None and base.unloaded)
         declined = entry.declined == self._habits.mark
         return entry.state is ModelState.ABSENT and not unwanted and not declined
 
-    def _base_of(self, entry: Entry[M]) -> Entry[M] | None:
+    def _base_of(self, entry: Entry) -> Entry | None:
         return None if entry.base is None else self._catalogue.known(entry.base)
 
-    def _need_of(self, entry: Entry[M]) -> Amount:
+    def _need_of(self, entry: Entry) -> Amount:
         """What it will claim, with its base where that is not there."""
         base = self._base_of(entry)
         alone = base is None or base.ready is not None
@@ -115,7 +114,7 @@ class Guessing(Generic[M]):
             and self._residents.verdict(need, self._residents.free()) == Fits()
         )
 
-    def _unused(self) -> list[Resident[M]]:
+    def _unused(self) -> list[Resident]:
         return [resident for resident in self._residents if resident.guessed]
 
     def _held(self) -> Amount:

@@ -14,14 +14,14 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Generic
 
 from nsedge.api import LoadWish, ModelState
 from nsedge.errors import Draining, NsedgeError, Unavailable
+from nsedge.runtime.hosting.hosted import HostedModel, Opening
 from nsedge.runtime.machine import memory
 from nsedge.runtime.machine.amounts import Amount
 from nsedge.runtime.residency.catalogue import Catalogue
-from nsedge.runtime.residency.entries import Entry, Load, M, Origin, Resident
+from nsedge.runtime.residency.entries import Entry, Load, Origin, Resident
 from nsedge.runtime.residency.eviction import Eviction
 from nsedge.runtime.residency.guessing import Guessing
 from nsedge.runtime.residency.habits import Habits
@@ -30,24 +30,22 @@ from nsedge.runtime.residency.settings import ResidencySettings
 
 log = logging.getLogger(__name__)
 
-Told = Callable[[ModelState, float], None]
-Loader = Callable[[Path, Told, Callable[[], int], M | None], M]
-"""Opens the bundle at a path, or the adapter on its base, tells how far it is, and may ask for the
-bytes that the caches of others hold. Called on the thread that models are opened on."""
+Loader = Callable[[Path, Opening], HostedModel]
+"""Opens the bundle at a path, or the adapter on its base; called on a thread of its own."""
 
 PROGRESS_STEP = 0.05
 """The least progress that is told."""
 
 
-class Residency(Generic[M]):
+class Residency:
     """Which models are in memory, and which come next."""
 
     def __init__(
         self,
         *,
         settings: ResidencySettings,
-        catalogue: Catalogue[M],
-        load: Loader[M],
+        catalogue: Catalogue,
+        load: Loader,
         expect: Callable[[Path], Amount],
         habits: Habits,
         clock: Callable[[], float] = time.monotonic,
@@ -61,14 +59,14 @@ class Residency(Generic[M]):
         self._settings = settings
         self._open = load
         self._clock = clock
-        self._queue: list[Load[M]] = []
-        self._current: Load[M] | None = None
+        self._queue: list[Load] = []
+        self._current: Load | None = None
         self._numbers = itertools.count()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="load")
         self._tasks: list[asyncio.Task[None]] = []
         self._stopping = False
         self._measured_s = clock()
-        self.residents = Residents[M](
+        self.residents = Residents(
             budget=settings.budget,
             thread=self._thread,
             clock=clock,
@@ -78,7 +76,7 @@ class Residency(Generic[M]):
         self._eviction = Eviction(
             settings=settings, residents=self.residents, habits=habits, expect=expect, clock=clock
         )
-        self._guessing = Guessing[M](
+        self._guessing = Guessing(
             settings=settings,
             catalogue=catalogue,
             residents=self.residents,
@@ -115,7 +113,7 @@ class Residency(Generic[M]):
 
     # Wishes.
 
-    def want(self, entry: Entry[M], wish: LoadWish, origin: Origin) -> Load[M]:
+    def want(self, entry: Entry, wish: LoadWish, origin: Origin) -> Load:
         """Queue a load, or join the one that is queued.
 
         Raises:
@@ -134,13 +132,13 @@ class Residency(Generic[M]):
         self._order()
         return entry.load
 
-    def forgo(self, load: Load[M]) -> None:
+    def forgo(self, load: Load) -> None:
         """A request that waited for `load` is gone; what nobody wants is not loaded."""
         load.waiting -= 1
         if load.waiting == 0 and load.origin is Origin.REQUEST:
             self._drop(load, Unavailable("nobody waits for it any more"))
 
-    def adjust(self, entry: Entry[M], wish: LoadWish) -> None:
+    def adjust(self, entry: Entry, wish: LoadWish) -> None:
         """Take over a wish's pin and keep-alive."""
         if wish.pin is not None:
             entry.pinned = wish.pin
@@ -150,7 +148,7 @@ class Residency(Generic[M]):
             if wish.keep_alive_s is not None:
                 resident.keep_alive_s = wish.keep_alive_s
 
-    async def unload(self, entry: Entry[M], *, drain_s: float | None = None) -> bool:
+    async def unload(self, entry: Entry, *, drain_s: float | None = None) -> bool:
         """Let a model leave when what runs has ended, or `drain_s` later; whether it was there.
 
         Somebody wants the memory: no guess takes it before the next request, and none brings this
@@ -169,7 +167,7 @@ class Residency(Generic[M]):
         await self.residents.dismiss(resident, drain_s=drain_s, error=gone)
         return True
 
-    async def clear(self, *, besides: Entry[M]) -> None:
+    async def clear(self, *, besides: Entry) -> None:
         """Let all others leave that are not pinned, and wait until they have."""
         kept = {besides.name, besides.base}
         others = [resident for resident in self.residents if resident.entry.name not in kept]
@@ -179,7 +177,7 @@ class Residency(Generic[M]):
             resident.entry.unloaded = True
         await asyncio.gather(*(self.residents.dismiss(resident) for resident in going))
 
-    def reload(self, entry: Entry[M]) -> Load[M]:
+    def reload(self, entry: Entry) -> Load:
         """Queue reading a bundle anew. What uses the old one ends on it.
 
         Raises:
@@ -194,10 +192,10 @@ class Residency(Generic[M]):
         load.replaces = True
         return load
 
-    def _enqueue(self, entry: Entry[M], wish: LoadWish, origin: Origin) -> Load[M]:
+    def _enqueue(self, entry: Entry, wish: LoadWish, origin: Origin) -> Load:
         if self._stopping:
             raise Draining("the daemon is stopping")
-        done: asyncio.Future[Resident[M]] = self._loop.create_future()
+        done: asyncio.Future[Resident] = self._loop.create_future()
         done.add_done_callback(_seen)
         load = Load(entry=entry, wish=wish, origin=origin, number=next(self._numbers), done=done)
         entry.load = load
@@ -206,7 +204,7 @@ class Residency(Generic[M]):
         self.residents.changed.set()
         return load
 
-    def _drop(self, load: Load[M], error: NsedgeError) -> None:
+    def _drop(self, load: Load, error: NsedgeError) -> None:
         """End a load that is not wanted, at once where it has not begun."""
         load.dropped = error
         if load in self._queue:
@@ -235,7 +233,7 @@ class Residency(Generic[M]):
                 load.position = position
                 load.tell()
 
-    def _end(self, load: Load[M], error: NsedgeError) -> None:
+    def _end(self, load: Load, error: NsedgeError) -> None:
         """End a load without a model."""
         if load in self._queue:
             self._queue.remove(load)
@@ -245,7 +243,7 @@ class Residency(Generic[M]):
             load.done.set_exception(error)
         self._order()
 
-    async def _perform(self, load: Load[M]) -> None:
+    async def _perform(self, load: Load) -> None:
         entry, began_s, base = load.entry, self._clock(), None
         load.position = 0
         load.tell()
@@ -272,7 +270,7 @@ class Residency(Generic[M]):
             if base is not None:
                 self.residents.give_back(base, load)
 
-    async def _base_of(self, load: Load[M]) -> Resident[M] | None:
+    async def _base_of(self, load: Load) -> Resident | None:
         """What an adapter needs, loaded where it is not there, and held for the load.
 
         Raises:
@@ -292,7 +290,7 @@ class Residency(Generic[M]):
         self.residents.take(resident, load, guess=load.origin is Origin.GUESS)
         return resident
 
-    def _fail(self, load: Load[M], error: NsedgeError) -> None:
+    def _fail(self, load: Load, error: NsedgeError) -> None:
         entry = load.entry
         _let_go(error)
         if load.dropped is None:
@@ -305,7 +303,7 @@ class Residency(Generic[M]):
             entry.error, entry.failed_s = error, self._clock()
         self._end(load, error)
 
-    def _settle(self, load: Load[M], resident: Resident[M]) -> None:
+    def _settle(self, load: Load, resident: Resident) -> None:
         """The model is there: the old one, if any, leaves, and all that wait go on."""
         entry, old = load.entry, load.entry.resident
         entry.resident, entry.load, entry.error, entry.failed_s = resident, None, None, None
@@ -319,17 +317,18 @@ class Residency(Generic[M]):
         log.info("loaded %s, %.2f s, %.0f MiB", entry.name, entry.load_s or 0.0, size)
         load.done.set_result(resident)
 
-    async def _bring(self, load: Load[M], base: Resident[M] | None) -> Resident[M]:
+    async def _bring(self, load: Load, base: Resident | None) -> Resident:
         """Open the model, measure it, and hold it to the budget."""
         entry = load.entry
-        told = functools.partial(self._hear, load)
         model = await self._loop.run_in_executor(
             self._thread,
             self._open,
             entry.path,
-            told,
-            self.residents.caches,
-            None if base is None else base.model,
+            Opening(
+                told=functools.partial(self._hear, load),
+                elsewhere=self.residents.caches,
+                base=None if base is None else base.model,
+            ),
         )
         now_s = self._clock()
         held, claimed = model.measure()
@@ -350,7 +349,7 @@ class Residency(Generic[M]):
         await self._eviction.hold(resident, load)
         return resident
 
-    def _hear(self, load: Load[M], state: ModelState, progress: float) -> None:
+    def _hear(self, load: Load, state: ModelState, progress: float) -> None:
         """How far a load is; on the thread that loads."""
         if state is not load.state or progress - load.progress >= PROGRESS_STEP:
             load.state, load.progress = state, progress
@@ -375,7 +374,7 @@ class Residency(Generic[M]):
         self._guessing.sweep(idle=not self._queue and self._current is None)
         self.habits.save_soon(self._thread)
 
-    def _note(self, resident: Resident[M]) -> None:
+    def _note(self, resident: Resident) -> None:
         """What leaves is not loaded for a guess at once."""
         resident.entry.declined = self.habits.mark
 
@@ -387,7 +386,7 @@ def _let_go(error: BaseException | None) -> None:
         error = error.__cause__ or error.__context__
 
 
-def _seen(done: asyncio.Future[Resident[M]]) -> None:
+def _seen(done: asyncio.Future[Resident]) -> None:
     """Nobody may be waiting for a load that fails."""
     if not done.cancelled():
         done.exception()

@@ -11,14 +11,14 @@ import logging
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import Generic
 
 from nsedge.api import ResidencyStats
 from nsedge.errors import InsufficientMemory, NsedgeError
+from nsedge.runtime.hosting.hosted import HostedModel
 from nsedge.runtime.machine import memory
 from nsedge.runtime.machine.amounts import Amount, Room
 from nsedge.runtime.residency.budget import Fits, Verdict, decide
-from nsedge.runtime.residency.entries import Entry, M, Resident, User
+from nsedge.runtime.residency.entries import Entry, Resident, User
 from nsedge.telemetry.histogram import WAIT_BOUNDS_S, Stopwatch
 
 log = logging.getLogger(__name__)
@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 MIB = 2**20
 
 
-class Residents(Generic[M]):
+class Residents:
     """What is in memory, within a budget."""
 
     def __init__(
@@ -36,7 +36,7 @@ class Residents(Generic[M]):
         thread: ThreadPoolExecutor,
         clock: Callable[[], float],
         available: Callable[[], int | None],
-        on_retire: Callable[[Resident[M]], None],
+        on_retire: Callable[[Resident], None],
     ) -> None:
         self.counts: Counter[str] = Counter()
         self.load_times = Stopwatch(WAIT_BOUNDS_S)
@@ -47,21 +47,21 @@ class Residents(Generic[M]):
         self._clock = clock
         self._available = available
         self._on_retire = on_retire
-        self._residents: set[Resident[M]] = set()
+        self._residents: set[Resident] = set()
         self._over = False
 
-    def __iter__(self) -> Iterator[Resident[M]]:
+    def __iter__(self) -> Iterator[Resident]:
         return iter(list(self._residents))
 
     # Using.
 
-    def add(self, resident: Resident[M]) -> None:
+    def add(self, resident: Resident) -> None:
         """A model has come."""
         self._residents.add(resident)
         if resident.base is not None:
             resident.base.adapters.add(resident)
 
-    def take(self, resident: Resident[M], user: User, *, guess: bool = False) -> None:
+    def take(self, resident: Resident, user: User, *, guess: bool = False) -> None:
         """`user` holds the model from now on; `guess`: it is one itself, an adapter's load."""
         resident.users.add(user)
         resident.quiet.clear()
@@ -71,9 +71,7 @@ class Residents(Generic[M]):
                 one.guessed = False
                 self.counts["guess used"] += 1
 
-    def give_back(
-        self, resident: Resident[M], user: User, keep_alive_s: float | None = None
-    ) -> None:
+    def give_back(self, resident: Resident, user: User, keep_alive_s: float | None = None) -> None:
         """`user` has ended; `keep_alive_s` is the model's from now on, None changes nothing."""
         resident.users.discard(user)
         resident.used_s = self._clock()
@@ -92,7 +90,7 @@ class Residents(Generic[M]):
         for resident in self:
             self._retire_idle(resident)
 
-    def retire(self, resident: Resident[M]) -> asyncio.Task[None]:
+    def retire(self, resident: Resident) -> asyncio.Task[None]:
         """Let a model leave: it takes no new users, and goes when the last has ended."""
         if resident.leaving is None:
             resident.leaving = asyncio.get_running_loop().create_task(self._leave(resident))
@@ -105,7 +103,7 @@ class Residents(Generic[M]):
 
     async def dismiss(
         self,
-        resident: Resident[M],
+        resident: Resident,
         *,
         drain_s: float | None = None,
         error: NsedgeError | None = None,
@@ -136,11 +134,11 @@ class Residents(Generic[M]):
                 )
             self.retire(resident)
 
-    def _named(self, names: Iterable[str]) -> list[Resident[M]]:
+    def _named(self, names: Iterable[str]) -> list[Resident]:
         wanted = set(names)
         return [resident for resident in self if resident.entry.name in wanted]
 
-    def _retire_idle(self, resident: Resident[M]) -> None:
+    def _retire_idle(self, resident: Resident) -> None:
         if (
             resident.users
             or resident.adapters
@@ -155,7 +153,7 @@ class Residents(Generic[M]):
             )
             self.retire(resident)
 
-    async def _leave(self, resident: Resident[M]) -> None:
+    async def _leave(self, resident: Resident) -> None:
         await resident.quiet.wait()
         while resident.adapters:
             await asyncio.gather(*(self.retire(adapter) for adapter in resident.adapters))
@@ -177,7 +175,7 @@ class Residents(Generic[M]):
     def caches(self) -> int:
         """Bytes that caches hold now; on the thread that closes models, so none goes meanwhile."""
         models = [resident.model for resident in list(self._residents)]
-        return sum(model.kv_bytes() for model in models if model is not None)
+        return sum(model.cache_bytes() for model in models if model is not None)
 
     def measure(self) -> None:
         """See what each claims now."""
@@ -199,7 +197,7 @@ class Residents(Generic[M]):
         known = [size for size in (room.host, there) if size is not None]
         return Room(min(known, default=None), room.device)
 
-    def verdict(self, need: Amount, room: Room, *, besides: Resident[M] | None = None) -> Verdict:
+    def verdict(self, need: Amount, room: Room, *, besides: Resident | None = None) -> Verdict:
         """How `need` comes to fit `room`; `besides` need not leave."""
         return decide(
             need, room, [resident.holder() for resident in self if resident is not besides]
@@ -221,7 +219,7 @@ class Residents(Generic[M]):
                     log.warning("the memory budget is exceeded, and all models are in use")
                 self._over = True
 
-    def refusal(self, entry: Entry[M], need: Amount, room: Room) -> InsufficientMemory:
+    def refusal(self, entry: Entry, need: Amount, room: Room) -> InsufficientMemory:
         """Why a model does not fit, in figures."""
         told = [f"{entry.name} needs {_mib(need.host)} of memory"]
         if need.device:
@@ -253,7 +251,7 @@ class Residents(Generic[M]):
         )
 
 
-def _close(held: list[M | None]) -> None:
+def _close(held: list[HostedModel | None]) -> None:
     """Close a model and give its memory back. The list is the last that holds it."""
     model = held.pop()
     if model is not None:

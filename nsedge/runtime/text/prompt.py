@@ -15,7 +15,7 @@ from typing import Any, NoReturn
 import jinja2
 from tokenizers import Tokenizer
 
-from nsedge.api import ChatPrompt, Message, Prompt
+from nsedge.api import Chat, Generate, Message
 from nsedge.bundle.manifest import Bundle
 from nsedge.errors import BundleInvalid, EmptyPrompt, InvalidParameter, InvalidRequest
 from nsedge.runtime.text.control import ControlTokens, Rendered, TemplateTurn, unmarked
@@ -48,7 +48,7 @@ class PromptReader:
             render=lambda turns: self._rendered(turns, add_generation_prompt=False),
         )
 
-    def read(self, prompt: Prompt) -> tuple[int, ...]:
+    def read(self, task: Generate | Chat) -> tuple[int, ...]:
         """The ids of a prompt.
 
         Raises:
@@ -56,11 +56,11 @@ class PromptReader:
             InvalidParameter: messages for a model without a chat template.
             InvalidRequest: where the template refuses the conversation.
         """
-        if isinstance(prompt, ChatPrompt):
-            ids = self._control.encode(self._render(prompt.messages))
+        if isinstance(task, Chat):
+            ids = self._control.encode(self._render(task.messages))
         else:
-            _check_unicode(prompt.text, "the prompt", param="prompt")
-            ids = self._control.encode(Rendered(prompt.text))
+            _check_unicode(task.text, "the prompt", param="prompt")
+            ids = self._control.encode(Rendered(task.text))
             if ids and self._bos_id is not None and ids[0] != self._bos_id:
                 ids.insert(0, self._bos_id)
         if not ids:
@@ -75,8 +75,12 @@ class PromptReader:
         if not messages:
             raise EmptyPrompt("messages is empty", param="messages")
         for number, message in enumerate(messages):
-            _check_unicode(message.content, f"messages[{number}]", param="messages")
-        turns = [{"role": str(m.role), "content": m.content} for m in messages]
+            _check_unicode(message.text, f"messages[{number}]", param="messages")
+            if message.media:
+                kind = message.media[0].type
+                what = f"messages[{number}]: this model reads text, and takes no {kind}"
+                raise InvalidParameter(what, param="messages")
+        turns = [{"role": str(m.role), "content": m.text} for m in messages]
         shielded = self._control.shield(turns)
         text = self._rendered(shielded, add_generation_prompt=True)
         return Rendered(text) if shielded is turns else unmarked(text)

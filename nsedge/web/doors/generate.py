@@ -102,8 +102,7 @@ async def _request(http: web.Request, label: str) -> Request:
     wanted = Request(
         request_id=label,
         model=model.name,
-        prompt=spoken(body.text, model, raw=bool(body.raw)),
-        sampling=sampled,
+        task=spoken(body.text, model, sampled, raw=bool(body.raw)),
         **scheduling(body),
     )
     wanted.check()

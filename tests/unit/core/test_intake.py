@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
-from nsedge.api import Event, Failed, Finished, FinishReason, Loading, Request, TextPrompt
+from nsedge.api import Event, Failed, Finished, FinishReason, Generate, Loading, Request
 from nsedge.core.intake import Intake
 from nsedge.core.journal import Journal
 from nsedge.errors import BundleInvalid
@@ -28,8 +28,7 @@ class Door:
 
     def ask(self, label: str, model: str, **wish: Any) -> Any:
         self.events[label] = []
-        prompt = TextPrompt(text="hi")
-        request = Request(request_id=label, model=model, prompt=prompt, **wish)
+        request = Request(request_id=label, model=model, task=Generate(text="hi"), **wish)
         return self.intake.submit(request, self.events[label].append)
 
     def last(self, label: str) -> Event | None:

@@ -9,14 +9,14 @@ from typing import Any
 import pytest
 
 from nsedge.api import (
-    ChatPrompt,
+    Chat,
     Failed,
     Finished,
     FinishReason,
+    Generate,
     Message,
     Request,
     Role,
-    TextPrompt,
     Timings,
     Usage,
 )
@@ -29,9 +29,9 @@ TRACE = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 
 
 def request(*, chat: bool = False, trace: str | None = None) -> Request:
-    said = ChatPrompt(messages=(Message(role=Role.USER, content=SECRET),))
-    prompt = said if chat else TextPrompt(text=SECRET)
-    return Request(request_id="r 1\nfake=1", model="m", prompt=prompt, traceparent=trace)
+    said = Chat(messages=(Message(role=Role.USER, content=SECRET),))
+    task = said if chat else Generate(text=SECRET)
+    return Request(request_id="r 1\nfake=1", model="m", task=task, traceparent=trace)
 
 
 def finished() -> Finished:

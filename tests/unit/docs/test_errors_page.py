@@ -1,6 +1,6 @@
 """docs/errors.md and nsedge/errors.py say the same.
 
-`python -m tests.unit.test_errors_page` rewrites the page's table.
+`python -m tests.unit.docs.test_errors_page` rewrites the page's table.
 """
 
 from __future__ import annotations

@@ -20,7 +20,7 @@ PAGE = (Path(__file__).parents[3] / "docs" / "protocol.md").read_text(encoding="
 HEADER = "| Field | Type | Unit | Required | Since | Meaning |"
 TYPES = [
     api.Sampling,
-    api.Message,
+    messages.Message,
     api.Usage,
     api.Timings,
     api.ModelInfo,

@@ -181,7 +181,7 @@ def test_a_sink_that_fails_hurts_nobody_else(caplog: pytest.LogCaptureFixture) -
 
     async def scenario() -> None:
         async with serving(FakeService()) as endpoint, AsyncClient(endpoint) as client:
-            request = api.Request(request_id="a", model=MODEL, prompt=api.TextPrompt(text="x"))
+            request = api.Request(request_id="a", model=MODEL, task=api.Generate(text="x"))
             client.submit(request, sink)
             assert text_of(await gathered(client.generate(MODEL, "y"))) == "y"
 

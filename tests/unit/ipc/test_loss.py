@@ -68,7 +68,7 @@ def test_a_lost_daemon_ends_what_is_live_once_and_comes_back() -> None:
             await server.start()
             async with AsyncClient(endpoint, backoff_s=AGAIN) as client:
                 seen: list[api.Event] = []
-                request = api.Request(request_id="a", model=MODEL, prompt=api.TextPrompt(text="x"))
+                request = api.Request(request_id="a", model=MODEL, task=api.Generate(text="x"))
                 client.submit(request, seen.append)
                 await until(lambda: len(seen) == 1)
                 await server.stop()

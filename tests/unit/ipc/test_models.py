@@ -7,7 +7,7 @@ import dataclasses
 
 import pytest
 
-from nsedge.api import LoadWish, ModelInfo, ModelState, Request, TextPrompt
+from nsedge.api import Generate, LoadWish, ModelInfo, ModelState, Request
 from nsedge.api.models import FOREVER_S
 from nsedge.api.stream import EventStream
 from nsedge.ipc import queries
@@ -44,7 +44,7 @@ def test_a_time_without_end_reaches_the_other_side() -> None:
             await client.load(LoadWish(model=MODEL, keep_alive_s=FOREVER_S))
             assert service.wishes[0].keep_alive_s == FOREVER_S
             request = Request(
-                request_id="r", model=MODEL, prompt=TextPrompt(text="x"), keep_alive_s=FOREVER_S
+                request_id="r", model=MODEL, task=Generate(text="x"), keep_alive_s=FOREVER_S
             )
             assert len(await gathered(EventStream(client, request))) == 3
 

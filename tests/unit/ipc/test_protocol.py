@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nsedge import api
+from nsedge.api.sampling import MAX_SEED
 from nsedge.errors import (
     BadMessage,
     InvalidParameter,
@@ -41,24 +42,24 @@ EVENTS = [
     api.Failed.of(None, BadMessage("what?", param="type")),
 ]
 REQUESTS = [
-    api.Request(request_id="a", model="m", prompt=api.TextPrompt(text="Once"), traceparent="t"),
+    api.Request(request_id="a", model="m", task=api.Generate(text="Once"), traceparent="t"),
     api.Request(
         request_id="b",
         model="m",
-        prompt=api.ChatPrompt(
+        task=api.Chat(
             messages=(
                 api.Message(role=api.Role.SYSTEM, content="Be brief."),
                 api.Message(role=api.Role.USER, content="Hi"),
-            )
-        ),
-        sampling=api.Sampling(
-            temperature=0.5,
-            top_k=3,
-            logit_bias={7: -2.5},
-            seed=api.MAX_SEED,
-            stop=("x", "y"),
-            max_tokens=5,
-            ignore_eos=True,
+            ),
+            sampling=api.Sampling(
+                temperature=0.5,
+                top_k=3,
+                logit_bias={7: -2.5},
+                seed=MAX_SEED,
+                stop=("x", "y"),
+                max_tokens=5,
+                ignore_eos=True,
+            ),
         ),
         priority=api.Priority.BATCH,
         deadline_s=2.5,
@@ -229,25 +230,22 @@ def test_versions() -> None:
 @pytest.mark.parametrize(
     ("request_", "error"),
     [
-        (api.Request(request_id="", model="m", prompt=api.TextPrompt(text="x")), InvalidRequest),
-        (api.Request(request_id="a", model="", prompt=api.TextPrompt(text="x")), InvalidRequest),
+        (api.Request(request_id="", model="m", task=api.Generate(text="x")), InvalidRequest),
+        (api.Request(request_id="a", model="", task=api.Generate(text="x")), InvalidRequest),
         (
-            api.Request(request_id="a", model="m", prompt=api.TextPrompt(text="\ud800")),
+            api.Request(request_id="a", model="m", task=api.Generate(text="\ud800")),
             InvalidRequest,
         ),
         (
             api.Request(
                 request_id="a",
                 model="m",
-                prompt=api.TextPrompt(text="x"),
-                sampling=api.Sampling(seed=2**64),
+                task=api.Generate(text="x", sampling=api.Sampling(seed=2**64)),
             ),
             InvalidParameter,
         ),
         (
-            api.Request(
-                request_id="a", model="m", prompt=api.TextPrompt(text="x"), deadline_s=-1.0
-            ),
+            api.Request(request_id="a", model="m", task=api.Generate(text="x"), deadline_s=-1.0),
             InvalidParameter,
         ),
     ],

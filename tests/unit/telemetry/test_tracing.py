@@ -15,7 +15,7 @@ import pytest
 from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 
 from bench.daemon import free_port
-from nsedge.api import Failed, Finished, FinishReason, Request, TextPrompt, Timings, Usage
+from nsedge.api import Failed, Finished, FinishReason, Generate, Request, Timings, Usage
 from nsedge.config import reader as config
 from nsedge.core.journal import Journal
 from nsedge.errors import ConfigInvalid, QueueFull
@@ -45,8 +45,8 @@ def tracing_to(collector: Collector, **clocks: object) -> OtlpTracing:
 
 
 def asked(trace: str | None = PARENT) -> Request:
-    prompt = TextPrompt(text=SECRET)
-    return Request(request_id="r1", model="m", prompt=prompt, traceparent=trace)
+    task = Generate(text=SECRET)
+    return Request(request_id="r1", model="m", task=task, traceparent=trace)
 
 
 def finished(*, decode_s: float = 1.0) -> Finished:

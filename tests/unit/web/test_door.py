@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from aiohttp import web
 
-from nsedge.api import Finished, Request
+from nsedge.api import Finished, Request, Sampling
 from nsedge.errors import EngineFailure, QueueFull
 from nsedge.security import keyring
 from nsedge.security.keyring import ApiKey, KeyRing, Scope
@@ -50,7 +50,7 @@ async def answer_in_lines(http: web.Request) -> web.StreamResponse:
     answering = http.app[ANSWERING]
     with answering.label(http) as label:
         text, model = text_of(await read(http)), await answering.model(None)
-        wanted = Request(request_id=label, model=model.name, prompt=spoken(text, model))
+        wanted = Request(request_id=label, model=model.name, task=spoken(text, model, Sampling()))
         return await answering.stream(http, [wanted], LineStream(1))
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 
-from nsedge.api import Event, Failed, Finished, FinishReason, Priority, Request, TextPrompt, Ticket
+from nsedge.api import Event, Failed, Finished, FinishReason, Generate, Priority, Request, Ticket
 from nsedge.errors import UnknownModel
 from nsedge.web.fair_share import FairShare
 from tests.fakes import MODEL, FakeClock
@@ -26,7 +26,7 @@ class Callers:
         request = Request(
             request_id=label,
             model=model,
-            prompt=TextPrompt(text="x"),
+            task=Generate(text="x"),
             **fields,  # type: ignore[arg-type]
         )
         events = self.events[label] = []

@@ -6,15 +6,14 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from nsedge.api import (
-    MAX_SEED,
-    ChatPrompt,
+    Chat,
+    Generate,
     Message,
-    Prompt,
     Request,
     Role,
     Sampling,
-    TextPrompt,
 )
+from nsedge.api.sampling import MAX_SEED
 from nsedge.errors import EmptyPrompt, InvalidParameter
 from nsedge.web.doors.openai.bodies import (
     ChatBody,
@@ -59,7 +58,8 @@ def chat_requests(body: ChatBody, request_id: str, limits: WebLimits) -> tuple[R
         )
     turns = tuple(_message(number, turn) for number, turn in enumerate(body.messages))
     check_length(sum(len(turn.content) for turn in turns), limits, "messages")
-    return _requests(body, [ChatPrompt(messages=turns)], sampling(body), request_id, limits)
+    task = Chat(messages=turns, sampling=sampling(body))
+    return _requests(body, [task], request_id, limits)
 
 
 def completion_requests(
@@ -85,41 +85,36 @@ def completion_requests(
     if wanted.max_tokens is None:
         enough = max(COMPLETION_TOKENS, wanted.min_tokens)
         wanted = replace(wanted, max_tokens=enough, clip_max_tokens=True)
-    return _requests(body, [TextPrompt(text=text) for text in prompts], wanted, request_id, limits)
+    tasks = [Generate(text=text, sampling=wanted) for text in prompts]
+    return _requests(body, tasks, request_id, limits)
 
 
 def _requests(
-    body: OpenAiBody,
-    prompts: Sequence[Prompt],
-    wanted: Sampling,
-    request_id: str,
-    limits: WebLimits,
+    body: OpenAiBody, tasks: Sequence[Generate | Chat], request_id: str, limits: WebLimits
 ) -> tuple[Request, ...]:
     n = 1 if body.n is None else body.n
-    if not 1 <= n * len(prompts) <= limits.max_choices:
+    if not 1 <= n * len(tasks) <= limits.max_choices:
         raise InvalidParameter(
             f"n x prompts must be at least 1 and at most {limits.max_choices},"
-            f" not {n * len(prompts)}",
+            f" not {n * len(tasks)}",
             param="n",
         )
     first = Request(
         request_id=request_id,
         model=body.model,
-        prompt=prompts[0],
-        sampling=wanted,
+        task=tasks[0],
         **scheduling(body),
     )
     first.check()
-    if n * len(prompts) == 1:
+    if n * len(tasks) == 1:
         return (first,)
     return tuple(
         replace(
             first,
             request_id=f"{request_id}/{which * n + again}",
-            prompt=prompt,
-            sampling=_reseeded(wanted, again),
+            task=replace(task, sampling=_reseeded(task.sampling, again)),
         )
-        for which, prompt in enumerate(prompts)
+        for which, task in enumerate(tasks)
         for again in range(n)
     )
 

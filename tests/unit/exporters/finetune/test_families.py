@@ -13,7 +13,7 @@ from exporters.finetune.examples import Example, read_examples
 from exporters.finetune.making import DatasetOrder
 from exporters.model.source import Source
 from exporters.progress import Progress
-from nsedge.api import ChatPrompt, Message, Role
+from nsedge.api import Chat, Message, Role
 from tests.unit.runtime.text.test_control import control_of, reader_of, said_by
 from tests.unit.template_families import FAMILIES, PLAIN, Family
 
@@ -68,7 +68,7 @@ def test_training_reads_a_prompt_as_the_daemon_does(name: str, tmp_path: Path) -
     examples = made(base, tmp_path, [(question, "so") for question in questions])
     tokenised = tokenise(examples, reader.control_tokens(), max_tokens=500).examples
     for question, tokens in zip(questions, tokenised, strict=True):
-        prompt = prompts.read(ChatPrompt(messages=(Message(role=Role.USER, content=question),)))
+        prompt = prompts.read(Chat(messages=(Message(role=Role.USER, content=question),)))
         before = tokens.ids[: int(tokens.learnt.argmax())].tolist()
         shared = min(len(before), len(prompt))
         assert list(prompt[:shared]) == before[:shared]

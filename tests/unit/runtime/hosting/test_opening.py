@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from nsedge.bundle.manifest import Bundle
 from nsedge.core.service import LocalService, ServiceSettings
 from nsedge.errors import BundleInvalid, Draining
 from nsedge.runtime.hosting import text as residency
+from nsedge.runtime.hosting.hosted import Host, HostedModel, Opening
 from nsedge.runtime.hosting.trust import Hashes
 from nsedge.runtime.settings import EngineSettings
 from tests.ipc import PATIENCE_S
@@ -33,10 +35,8 @@ def load(path: Path, told: Told | None = None) -> residency.TextModel:
     heard = [] if told is None else told
     return residency.load(
         path,
-        settings=ENGINE,
-        deliver=lambda batch: None,
-        clock=lambda: 0.0,
-        told=lambda state, share: heard.append((state, share)),
+        Host(settings=ENGINE, deliver=lambda batch: None, clock=lambda: 0.0),
+        Opening(told=lambda state, share: heard.append((state, share))),
     )
 
 
@@ -180,14 +180,14 @@ class HeldBack(LocalService):
         super().__init__(settings)
         self.reached, self.gate = threading.Event(), threading.Event()
 
-    def _open(self, path, told, elsewhere, base):
+    def _open(self, path: Path, opening: Opening) -> HostedModel:
         def held(state: ModelState, share: float) -> None:
-            told(state, share)
+            opening.told(state, share)
             if threading.current_thread().name.startswith("opening"):
                 self.reached.set()
                 assert self.gate.wait(PATIENCE_S)
 
-        return super()._open(path, held, elsewhere, base)
+        return super()._open(path, replace(opening, told=held))
 
 
 async def held_back(path: Path) -> tuple[HeldBack, asyncio.Task[LoadResult]]:

@@ -18,6 +18,7 @@ from nsedge.bundle.signature import PublicKey, SecretKey
 from nsedge.errors import BundleInvalid, ConfigInvalid
 from nsedge.runtime.hosting import text as residency
 from nsedge.runtime.hosting import trust
+from nsedge.runtime.hosting.hosted import Host
 from nsedge.runtime.settings import EngineSettings
 from tests.unit.bundles import edit_manifest, write_bundle
 
@@ -165,7 +166,7 @@ def test_an_altered_file_is_named_before_it_is_loaded(path: Path) -> None:
     (path / "cpu/model.onnx").write_bytes(b"not a grapH")
     with pytest.raises(BundleInvalid, match=r"cpu/model\.onnx was altered"):
         residency.load(
-            path, settings=EngineSettings(), deliver=lambda batch: None, clock=lambda: 0.0
+            path, Host(settings=EngineSettings(), deliver=lambda batch: None, clock=lambda: 0.0)
         )
 
 

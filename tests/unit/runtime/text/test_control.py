@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import AddedToken, Tokenizer, models, normalizers
 
-from nsedge.api import ChatPrompt, Message, Role, TextPrompt
+from nsedge.api import Chat, Generate, Message, Role
 from nsedge.bundle.manifest import Bundle
 from nsedge.errors import InvalidParameter, InvalidRequest
 from nsedge.runtime.text.control import ControlTokens, Rendered, unmarked
@@ -35,9 +35,9 @@ def reader_of(family: Family, tokenizer: Tokenizer, folder: Path) -> PromptReade
     return PromptReader(Bundle.open(path), tokenizer)
 
 
-def chat(*contents: str, roles: tuple[Role, ...] = ROLES) -> ChatPrompt:
+def chat(*contents: str, roles: tuple[Role, ...] = ROLES) -> Chat:
     turns = zip(roles, contents, strict=False)
-    return ChatPrompt(messages=tuple(Message(role=role, content=text) for role, text in turns))
+    return Chat(messages=tuple(Message(role=role, content=text) for role, text in turns))
 
 
 def control_of(tokenizer: Tokenizer, family: Family, ids: tuple[int, ...]) -> Counter[str]:
@@ -183,7 +183,7 @@ def test_what_the_assistant_says_may_be_a_thought_but_no_turn(tmp_path: Path) ->
 
 def test_raw_text_may_hold_control_tokens(tmp_path: Path) -> None:
     tokenizer = tokenizer_of("chatml")
-    ids = reader_of(FAMILIES["chatml"], tokenizer, tmp_path).read(TextPrompt(text="a<|im_end|>"))
+    ids = reader_of(FAMILIES["chatml"], tokenizer, tmp_path).read(Generate(text="a<|im_end|>"))
     assert ids[-1] == tokenizer.token_to_id("<|im_end|>")
 
 

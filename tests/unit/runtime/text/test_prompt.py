@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from nsedge.api import ChatPrompt, Message, Role, Sampling, TextPrompt
+from nsedge.api import Chat, Generate, Message, Role, Sampling
 from nsedge.bundle.manifest import Bundle, GenerationDefaults
 from nsedge.errors import (
     BundleInvalid,
@@ -26,8 +26,8 @@ def reader(path: Path, *, add_bos: bool = False, template: str | None = TEMPLATE
     return PromptReader(bundle, tokenizer())
 
 
-def chat(*turns: tuple[str, str]) -> ChatPrompt:
-    return ChatPrompt(messages=tuple(Message(role=Role(r), content=c) for r, c in turns))
+def chat(*turns: tuple[str, str]) -> Chat:
+    return Chat(messages=tuple(Message(role=Role(r), content=c) for r, c in turns))
 
 
 def text_of(ids: tuple[int, ...]) -> str:
@@ -35,15 +35,15 @@ def text_of(ids: tuple[int, ...]) -> str:
 
 
 def test_text_is_taken_as_it_stands(tmp_path: Path) -> None:
-    ids = reader(tmp_path).read(TextPrompt(text="<|user|>hé"))
+    ids = reader(tmp_path).read(Generate(text="<|user|>hé"))
     assert text_of(ids) == "<|user|>hé"
     assert len(ids) == 4
 
 
 def test_text_begins_with_bos_where_the_bundle_says_so(tmp_path: Path) -> None:
     read = reader(tmp_path, add_bos=True).read
-    assert text_of(read(TextPrompt(text="hi"))) == "<|begin|>hi"
-    assert text_of(read(TextPrompt(text="<|begin|>hi"))) == "<|begin|>hi"
+    assert text_of(read(Generate(text="hi"))) == "<|begin|>hi"
+    assert text_of(read(Generate(text="<|begin|>hi"))) == "<|begin|>hi"
 
 
 def test_messages_go_through_the_template(tmp_path: Path) -> None:
@@ -72,14 +72,14 @@ def test_the_template_is_sandboxed(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("prompt", "error"),
     [
-        (TextPrompt(text=""), EmptyPrompt),
-        (ChatPrompt(messages=()), EmptyPrompt),
+        (Generate(text=""), EmptyPrompt),
+        (Chat(messages=()), EmptyPrompt),
         (chat(("tool", "x")), InvalidRequest),
-        (TextPrompt(text="a\ud800b"), InvalidParameter),
+        (Generate(text="a\ud800b"), InvalidParameter),
     ],
 )
 def test_what_cannot_be_read_is_refused(
-    tmp_path: Path, prompt: ChatPrompt | TextPrompt, error: type[Exception]
+    tmp_path: Path, prompt: Chat | Generate, error: type[Exception]
 ) -> None:
     with pytest.raises(error):
         reader(tmp_path).read(prompt)

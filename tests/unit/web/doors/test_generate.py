@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from nsedge.api import ChatPrompt, ModelInfo, ModelState, TextPrompt
+from nsedge.api import Chat, Generate, ModelInfo, ModelState
 from nsedge.web.doors.generate import GenerateStream
 from nsedge.web.limits import WebLimits
 from tests.fakes import MODEL, FakeService
@@ -29,7 +29,7 @@ def test_generate_streams_whatever_stream_says() -> None:
     assert (last["done"], last["reason"]) == (True, "stop")
 
 
-@pytest.mark.parametrize(("raw", "kind"), [(False, ChatPrompt), (True, TextPrompt)])
+@pytest.mark.parametrize(("raw", "kind"), [(False, Chat), (True, Generate)])
 def test_generate_speaks_as_the_user_unless_raw(raw: bool, kind: type) -> None:
     service = PuppetService()
 
@@ -38,7 +38,7 @@ def test_generate_speaks_as_the_user_unless_raw(raw: bool, kind: type) -> None:
             ask(shim.port, "POST", "/api/generate", {"text": "a", "raw": raw})
         )
         ticket = await service.ticket()
-        assert isinstance(ticket.request.prompt, kind)
+        assert isinstance(ticket.request.task, kind)
         ticket.finish()
         assert (await asking).status == 200
 

@@ -10,15 +10,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nsedge.api import (
-    MAX_SEED,
-    ChatPrompt,
+    Chat,
     Message,
     Priority,
     Request,
     Role,
     Sampling,
-    TextPrompt,
 )
+from nsedge.api.sampling import MAX_SEED
 from nsedge.errors import BadMessage, EmptyPrompt, InvalidParameter, MessageTooLarge, NsedgeError
 from nsedge.web.bodies import beyond, decode
 from nsedge.web.doors.openai.bodies import ChatBody, CompletionBody
@@ -51,7 +50,7 @@ def completion(**fields: Any) -> tuple[Request, ...]:
 
 def test_a_bare_chat_leaves_every_choice_to_the_bundle() -> None:
     turn = Message(role=Role.USER, content="Hi")
-    assert chat() == (Request(request_id="r", model="m", prompt=ChatPrompt(messages=(turn,))),)
+    assert chat() == (Request(request_id="r", model="m", task=Chat(messages=(turn,))),)
 
 
 @pytest.mark.parametrize(
@@ -107,7 +106,7 @@ def test_every_sampling_field_is_taken_over() -> None:
         ignore_eos=True,
         clip_max_tokens=True,
     )
-    assert request.sampling == Sampling(
+    assert request.task.sampling == Sampling(
         temperature=0.0,
         top_k=40,
         top_p=0.9,
@@ -180,13 +179,13 @@ def test_what_cannot_be_had_is_refused_by_name_unless_it_asks_for_nothing(
 )
 def test_roles(role: str, ours: Role) -> None:
     (request,) = chat(messages=[{"role": role, "content": "x", "name": "n"}])
-    assert request.prompt == ChatPrompt(messages=(Message(role=ours, content="x"),))
+    assert request.task == Chat(messages=(Message(role=ours, content="x"),))
 
 
 def test_text_parts_are_joined_by_lines() -> None:
     parts = [{"type": "text", "text": "one"}, {"type": "text", "text": "two"}]
     (request,) = chat(messages=[{"role": "user", "content": parts}])
-    assert request.prompt == ChatPrompt(messages=(Message(role=Role.USER, content="one\ntwo"),))
+    assert request.task == Chat(messages=(Message(role=Role.USER, content="one\ntwo"),))
 
 
 @pytest.mark.parametrize(
@@ -200,24 +199,24 @@ def test_text_parts_are_joined_by_lines() -> None:
 )
 def test_what_the_assistant_refused_is_part_of_the_history(turn: Any, text: str) -> None:
     (request,) = chat(messages=[USER, {"role": "assistant", **turn}, USER])
-    assert isinstance(request.prompt, ChatPrompt)
-    assert request.prompt.messages[1] == Message(role=Role.ASSISTANT, content=text)
+    assert isinstance(request.task, Chat)
+    assert request.task.messages[1] == Message(role=Role.ASSISTANT, content=text)
 
 
 def test_stop_may_be_one_string() -> None:
-    assert chat(stop="END")[0].sampling.stop == ("END",)
+    assert chat(stop="END")[0].task.sampling.stop == ("END",)
 
 
 def test_a_negative_seed_wraps() -> None:
-    assert chat(seed=-1)[0].sampling.seed == MAX_SEED
-    assert chat(seed=MAX_SEED)[0].sampling.seed == MAX_SEED
+    assert chat(seed=-1)[0].task.sampling.seed == MAX_SEED
+    assert chat(seed=MAX_SEED)[0].task.sampling.seed == MAX_SEED
 
 
 def test_n_choices_are_n_requests_with_seeds_of_their_own() -> None:
     requests = chat(n=3, seed=MAX_SEED)
     assert [request.request_id for request in requests] == ["r/0", "r/1", "r/2"]
-    assert [request.sampling.seed for request in requests] == [MAX_SEED, 0, 1]
-    assert {request.sampling.seed for request in chat(n=2)} == {None}
+    assert [request.task.sampling.seed for request in requests] == [MAX_SEED, 0, 1]
+    assert {request.task.sampling.seed for request in chat(n=2)} == {None}
 
 
 @pytest.mark.parametrize(
@@ -233,13 +232,13 @@ def test_a_completion_that_gives_no_max_tokens_has_16(
     fields: dict[str, Any], max_tokens: int, clips: bool
 ) -> None:
     (request,) = completion(**fields)
-    assert request.sampling.max_tokens == max_tokens
-    assert request.sampling.clip_max_tokens is clips
+    assert request.task.sampling.max_tokens == max_tokens
+    assert request.task.sampling.clip_max_tokens is clips
 
 
 def test_prompts_of_a_completion_come_in_turn() -> None:
-    prompts = [request.prompt for request in completion(prompt=["a", "b"], n=2)]
-    assert prompts == [TextPrompt(text=text) for text in "aabb"]
+    prompts = [request.task.text for request in completion(prompt=["a", "b"], n=2)]
+    assert prompts == ["a", "a", "b", "b"]
 
 
 @pytest.mark.parametrize(
@@ -337,7 +336,7 @@ def test_values_that_change_nothing_are_let_through() -> None:
         modalities=["text"],
         n=1,
     ) == chat(n=1)
-    assert chat(top_p=0)[0].sampling.top_p == 0
+    assert chat(top_p=0)[0].task.sampling.top_p == 0
     assert completion(echo=False, suffix="", best_of=2, n=2) == completion(n=2)
 
 
@@ -388,4 +387,4 @@ def test_whatever_a_body_holds_it_is_taken_or_refused(fields: dict[str, Any], ro
         refusal = error.message
     assert bool(requests) != bool(refusal)
     for request in requests:
-        request.sampling.check()
+        request.task.sampling.check()

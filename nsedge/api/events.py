@@ -1,0 +1,218 @@
+"""What a client sees of a request: any number of `Loading`s, at most one `Started`, what the task
+gives, and exactly one terminal event, `Finished` or `Failed`.
+
+Text comes as `Delta`s; vectors and scores as arrays; speech as `Segment`s; what takes many steps
+tells its `Progress`; files are announced by `ArtifactPending` and `ArtifactReady`.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from nsedge.api.models import ModelState
+from nsedge.errors import NsedgeError
+
+
+class FinishReason(enum.StrEnum):
+    """Why a request ended well."""
+
+    STOP = "stop"
+    """The model's end of sequence, or a stop string."""
+    LENGTH = "length"
+    """max_tokens, or the end of the context."""
+    CANCELLED = "cancelled"
+    """The client asked, or went away."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Usage:
+    """What the task counts: tokens of the prompt and of the output (an end-of-sequence token counts
+    as written), and of other tasks seconds of audio, images and steps."""
+
+    prompt_tokens: int
+    completion_tokens: int
+    cached_tokens: int = 0
+    """Prompt tokens that did not have to be read, because their KV was there."""
+    audio_s: float = 0.0
+    images: int = 0
+    steps: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Timings:
+    """Where the time went, in seconds of the daemon's monotonic clock."""
+
+    queue_s: float
+    """From admission to the first prefill chunk."""
+    prefill_s: float
+    """From there to the first token; of a task without tokens, to its end."""
+    decode_s: float
+    """From the first token to the last."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Loading:
+    """The model is not in memory yet. Comes when the load is queued, moves up, and goes on.
+
+    position: loads that come before; 0 is this model's turn. progress: 0 to 1, of reading it.
+    """
+
+    request_id: str
+    model: str
+    state: ModelState
+    position: int
+    progress: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Started:
+    """The input is being read; `prompt_tokens` is its length."""
+
+    request_id: str
+    prompt_tokens: int
+    queue_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Delta:
+    """A piece of text. `seq` counts deltas from 0; `token_ids` are those since the delta before.
+
+    A piece never ends inside a character, and never holds part of a stop string.
+    """
+
+    request_id: str
+    seq: int
+    text: str
+    token_ids: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Vectors:
+    """Embeddings of some inputs, in their order, from input `first` on.
+
+    data: float32, little-endian, of `shape` [inputs, dimensions]; rows have length 1 where the
+    model's vectors have.
+    """
+
+    request_id: str
+    first: int
+    shape: tuple[int, int]
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scores:
+    """Scores of some inputs, in their order, from input `first` on.
+
+    data: float32, little-endian, of `shape` [inputs, labels].
+    """
+
+    request_id: str
+    first: int
+    shape: tuple[int, int]
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Segment:
+    """A stretch of speech. `seq` counts segments from 0; one that is not `final` will come again
+    under the same number."""
+
+    request_id: str
+    seq: int
+    start_s: float
+    end_s: float
+    text: str
+    final: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Progress:
+    """How far a task is: `done` of `total`, in `unit` (step, s); total None where nobody knows."""
+
+    request_id: str
+    done: float
+    total: float | None
+    unit: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ArtifactPending:
+    """A file of media type `type` is being made; `artifact_id` names it."""
+
+    request_id: str
+    artifact_id: str
+    type: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ArtifactReady:
+    """The file is there: its size in bytes, and its SHA-256 in hexadecimal."""
+
+    request_id: str
+    artifact_id: str
+    type: str
+    bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finished:
+    """The request ended well. `stop` is the stop string met, None for an end-of-sequence token."""
+
+    request_id: str
+    reason: FinishReason
+    usage: Usage
+    timings: Timings
+    stop: str | None = None
+    clipped_max_tokens: int | None = None
+
+    @classmethod
+    def cancelled(cls, request_id: str) -> Finished:
+        """The end of a request that was cancelled before any of its work was done."""
+        return cls(
+            request_id=request_id,
+            reason=FinishReason.CANCELLED,
+            usage=Usage(prompt_tokens=0, completion_tokens=0),
+            timings=Timings(queue_s=0.0, prefill_s=0.0, decode_s=0.0),
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Failed:
+    """The request was refused, or broke off. `figures`: numbers that the message tells, by name."""
+
+    request_id: str | None
+    code: str
+    message: str
+    retryable: bool
+    param: str | None = None
+    retry_after_s: float | None = None
+    figures: dict[str, int] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, request_id: str | None, error: NsedgeError) -> Failed:
+        """The event that tells `error` to the client of `request_id`."""
+        return cls(
+            request_id=request_id,
+            code=error.code,
+            message=error.message,
+            retryable=error.retryable,
+            param=error.param,
+            retry_after_s=error.retry_after_s,
+            figures=error.figures,
+        )
+
+
+Result = Delta | Vectors | Scores | Segment | Progress | ArtifactPending | ArtifactReady
+"""What a task gives on its way."""
+Event = Loading | Started | Result | Finished | Failed
+Sink = Callable[[Event], None]
+"""Takes the events of one request, in order, on the event loop's thread. It never blocks."""
+
+
+def is_terminal(event: Event) -> bool:
+    """Whether nothing follows `event`."""
+    return isinstance(event, Finished | Failed)

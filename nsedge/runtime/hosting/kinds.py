@@ -1,0 +1,42 @@
+"""The kinds of models there are: from a package on disk to a hosted model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from nsedge.bundle.adapter import Adapter, open_package
+from nsedge.errors import BundleInvalid
+from nsedge.runtime.hosting import adapter, text, trust
+from nsedge.runtime.hosting.hosted import Host, HostedModel, Opening
+from nsedge.runtime.machine.amounts import Amount
+from nsedge.runtime.settings import EngineSettings
+
+
+def open_model(path: Path, host: Host, opening: Opening) -> HostedModel:
+    """Bring the bundle at `path` into memory, or the adapter, whose base is there.
+
+    Raises:
+        BundleInvalid: where it is damaged, altered, not signed as it must be, or does not fit.
+        DeviceUnavailable: where none of a bundle's variants runs on the wanted device.
+        InsufficientMemory: where there is no room for it.
+    """
+    trust.check_signature(path, host.settings.signers)
+    package = open_package(path)
+    if not isinstance(package, Adapter):
+        return text.open_text(package, host, opening)
+    if not isinstance(opening.base, text.TextModel):
+        raise BundleInvalid(f"{package.name} is an adapter, and its base is not a text model")
+    return adapter.AdapterModel(package=package, base=opening.base, opening=opening)
+
+
+def expected(path: Path, settings: EngineSettings) -> Amount:
+    """What the package at `path` can be expected to claim of memory, before it was ever loaded.
+
+    Raises:
+        BundleInvalid: where it is damaged.
+        DeviceUnavailable: where none of a bundle's variants runs on the wanted device.
+    """
+    package = open_package(path)
+    if isinstance(package, Adapter):
+        return adapter.expected(package)
+    return text.expected(package, settings)
