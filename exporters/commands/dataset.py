@@ -8,7 +8,8 @@ from pathlib import Path
 from exporters.answer import SUCCESS, Answer
 from exporters.cache import Cache
 from exporters.commands import Commands
-from exporters.commands.options import add_base, add_json, positive
+from exporters.commands.base import add_base, choose_base, remember_base
+from exporters.commands.options import add_json, positive
 from exporters.finetune.shapes import Shape
 
 
@@ -65,13 +66,13 @@ def run(arguments: argparse.Namespace, cache: Cache) -> Answer:
     from exporters.finetune.dataset import make_dataset
     from exporters.finetune.making import DatasetOrder
     from exporters.finetune.report import dataset_lines, dataset_result
-    from exporters.model.hub import find_source
 
     output = arguments.output.expanduser().absolute()
+    base = choose_base(arguments, cache)
     order = DatasetOrder(
         inputs=tuple(path.expanduser() for path in arguments.input),
         output=output,
-        base=find_source(arguments.base, arguments.revision),
+        base=base.source,
         shape=Shape(arguments.format),
         validation=arguments.validation,
         seed=arguments.seed,
@@ -82,8 +83,10 @@ def run(arguments: argparse.Namespace, cache: Cache) -> Answer:
         replace=arguments.force,
     )
     made = make_dataset(order, cache.progress)
-    lines = dataset_lines(made.report, output, up_to_date=made.up_to_date)
-    return dataset_result(made.report, output, up_to_date=made.up_to_date), lines, SUCCESS
+    remember_base(cache, made.report.key, base.source)
+    head, *lines = dataset_lines(made.report, output, up_to_date=made.up_to_date)
+    result = dataset_result(made.report, output, up_to_date=made.up_to_date)
+    return result | base.result(), [head, base.line(), *lines], SUCCESS
 
 
 def _share(text: str) -> float:

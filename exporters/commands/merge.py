@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 from exporters.answer import SUCCESS, Answer
 from exporters.cache import Cache
 from exporters.commands import Commands
-from exporters.commands.options import add_base, add_json
+from exporters.commands.base import add_base, choose_base, noted_by_adapters
+from exporters.commands.options import add_json
 from exporters.errors import ExportError
 
 if TYPE_CHECKING:
@@ -47,11 +48,12 @@ def add(commands: Commands) -> None:
 def run(arguments: argparse.Namespace, cache: Cache) -> Answer:
     """Merge the adapters."""
     from exporters.finetune.merge import Order, merge
-    from exporters.model.hub import find_source
 
+    adapters = tuple(_adapter(text) for text in arguments.adapter)
+    base = choose_base(arguments, cache, noted_by_adapters(adapters))
     order = Order(
-        source=find_source(arguments.base, arguments.revision),
-        adapters=tuple(_adapter(text) for text in arguments.adapter),
+        source=base.source,
+        adapters=adapters,
         dtype=arguments.dtype,
         other_base=arguments.allow_other_base,
     )
@@ -60,7 +62,7 @@ def run(arguments: argparse.Namespace, cache: Cache) -> Answer:
     result = {
         "model": str(report.folder),
         "made": report.made,
-        "base": report.base.origin,
+        **base.result(),
         "adapters": [
             {"name": one.name, "sha256": one.sha256, "weight": one.weight}
             for one in report.adapters
@@ -68,7 +70,8 @@ def run(arguments: argparse.Namespace, cache: Cache) -> Answer:
         "changed_weights": report.changed,
         "untied": report.untied,
     }
-    return result, _lines(report), SUCCESS
+    head, *lines = _lines(report)
+    return result, [head, base.line(), *lines], SUCCESS
 
 
 def _adapter(text: str) -> Adapter:

@@ -20,17 +20,6 @@ def add_json(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print one JSON object")
 
 
-def add_base(parser: argparse.ArgumentParser) -> None:
-    """The model that examples are for, and adapters."""
-    parser.add_argument(
-        "--base",
-        required=True,
-        metavar="MODEL",
-        help="the base: a model folder, or a hub's ORG/NAME",
-    )
-    parser.add_argument("--revision", help="branch, tag or commit of the base on the hub")
-
-
 def add_bundle(
     parser: argparse.ArgumentParser, *, scheme: str | None, unsaid: str | None = None
 ) -> None:

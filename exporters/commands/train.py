@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Any
 from exporters.answer import SUCCESS, Answer
 from exporters.cache import Cache
 from exporters.commands import Commands
-from exporters.commands.options import add_base, add_json, positive
+from exporters.commands.base import add_base, choose_base, noted_by_dataset, remember_base
+from exporters.commands.options import add_json, positive
+from exporters.finetune.curve import loss_line, warning
 from exporters.finetune.device import DeviceWish, Precision
-from exporters.finetune.settings import Schedule, Settings
+from exporters.finetune.settings import FITTED, LEAST_STEPS, Schedule, Settings
 
 if TYPE_CHECKING:
     from exporters.finetune.train import Report
@@ -41,7 +43,8 @@ def _add_settings(parser: argparse.ArgumentParser) -> None:
     told = Settings()
 
     def number(name: str, kind: Any, about: str) -> None:
-        value = getattr(told, name.lstrip("-").replace("-", "_"))
+        field = name.lstrip("-").replace("-", "_")
+        value = None if field in FITTED else getattr(told, field)
         shown = about if value is None else f"{about} (default: %(default)s)"
         group.add_argument(name, type=kind, default=value, help=shown)
 
@@ -54,7 +57,7 @@ def _add_settings(parser: argparse.ArgumentParser) -> None:
         metavar="NAME,...",
         help="layers to adapt (default: by architecture, every linear layer but the head)",
     )
-    number("--learning-rate", above_zero, "at its highest")
+    number("--learning-rate", above_zero, "at its highest (default: by the number of steps)")
     group.add_argument(
         "--schedule",
         default=told.schedule.value,
@@ -62,9 +65,14 @@ def _add_settings(parser: argparse.ArgumentParser) -> None:
         help="of the learning rate after the warm-up (default: %(default)s)",
     )
     number("--warmup", at_least_zero, "share of the steps, or their number from 1 on")
-    number("--epochs", above_zero, "times that every example is seen")
+    number(
+        "--epochs",
+        above_zero,
+        f"times that every example is seen (default: 3, more for few examples: {LEAST_STEPS} steps"
+        " at least; fewer for tens of thousands)",
+    )
     number("--steps", positive, "instead of --epochs")
-    number("--batch", positive, "examples computed together")
+    number("--batch", positive, "examples computed together (default: 8, less for few examples)")
     number("--accumulate", positive, "batches a step")
     number("--weight-decay", at_least_zero, "AdamW's")
     number("--clip", above_zero, "longest gradient")
@@ -156,20 +164,26 @@ def run(arguments: argparse.Namespace, cache: Cache) -> Answer:
     """Train the adapter."""
     from exporters.finetune.device import choose_place
     from exporters.finetune.train import Order, train
-    from exporters.model.hub import find_source
 
     chosen = {name: getattr(arguments, name) for name in Settings.__struct_fields__}
+    free = frozenset(name for name in FITTED if chosen[name] is None)
+    chosen = {name: value for name, value in chosen.items() if name not in free}
+    dataset = arguments.dataset.expanduser()
+    base = choose_base(arguments, cache, noted_by_dataset(dataset))
     order = Order(
-        source=find_source(arguments.base, arguments.revision),
-        dataset=arguments.dataset.expanduser(),
+        source=base.source,
+        dataset=dataset,
         settings=Settings(**chosen | {"schedule": Schedule(arguments.schedule)}),
+        free=free,
         place=choose_place(DeviceWish(arguments.device), Precision(arguments.precision)),
         threads=arguments.threads,
         checkpoint_every=arguments.checkpoint_every,
     )
     out = arguments.out.expanduser().absolute()
     report = train(order, out, cache=cache, replace=arguments.force)
-    return _result(report), _lines(report), SUCCESS
+    remember_base(cache, report.lineage.base.weights_sha256, base.source)
+    head, *lines = _lines(report)
+    return _result(report) | base.result(), [head, base.line(), *lines], SUCCESS
 
 
 def _result(report: Report) -> dict[str, Any]:
@@ -182,11 +196,16 @@ def _result(report: Report) -> dict[str, Any]:
         "examples": lineage.dataset.examples,
         "validation_examples": lineage.dataset.validation_examples,
         "targets": list(lineage.settings.targets or ()),
+        "epochs": lineage.settings.epochs,
+        "batch": lineage.settings.batch,
+        "learning_rate": lineage.settings.learning_rate,
         "steps": lineage.steps,
         "best_step": lineage.best_step,
-        "training_loss": report.curve.training[-1].loss,
+        "training_loss_before": report.curve.examined[0].loss,
+        "training_loss": report.curve.examined[-1].loss,
         "validation_loss_before": validation[0].loss if validation else None,
         "validation_loss": lineage.validation_loss,
+        "warning": warning(report.curve),
     }
     if (facts := report.facts) is not None:
         result |= {
@@ -221,10 +240,12 @@ def _lines(report: Report) -> list[str]:
             f"  took: {facts.learnt_s:.0f} s, {facts.threads} threads,"
             f" {facts.peak_bytes / 2**20:.0f} MiB of memory at most"
         )
-    lines.append(f"  steps: {lineage.steps}; kept: {lineage.best_step}")
-    if validation:
-        lines.append(
-            f"  validation loss: {validation[0].loss:.3f} before,"
-            f" {lineage.validation_loss:.3f} kept, {validation[-1].loss:.3f} at the end"
-        )
+    settings = lineage.settings
+    lines.append(
+        f"  steps: {lineage.steps} of {settings.batch * settings.accumulate} examples,"
+        f" learning rate {settings.learning_rate:g}; kept: {lineage.best_step}"
+    )
+    if (told := warning(report.curve)) is not None:
+        lines.append(f"  warning: {told}")
+    lines.append(f"  {loss_line(report.curve)}")
     return lines

@@ -102,6 +102,12 @@ class Adapter:
         """Of the weights."""
         return sha256_of(self.weights)
 
+    @property
+    def base_name(self) -> str | None:
+        """What its configuration calls the base: a folder or a hub id, where it says so."""
+        name = self.config.get("base_model_name_or_path")
+        return name if isinstance(name, str) and name else None
+
     @cached_property
     def lineage(self) -> AdapterLineage | None:
         """What it says of its making, where this program made it."""

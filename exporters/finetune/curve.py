@@ -34,6 +34,8 @@ class Curve(msgspec.Struct, kw_only=True):
 
     training: list[Learnt] = msgspec.field(default_factory=list)
     validation: list[Measured] = msgspec.field(default_factory=list)
+    examined: list[Measured] = msgspec.field(default_factory=list)
+    """Some training examples, without dropout: before training, and with the weights kept."""
 
     @property
     def step(self) -> int:
@@ -52,6 +54,39 @@ class Curve(msgspec.Struct, kw_only=True):
 
     def _after_steps(self) -> list[Measured]:
         return [one for one in self.validation if one.step > 0]
+
+
+LEAST_CHANGE = 0.1
+"""The share of the loss that has to go for a run to have taught anything."""
+
+
+def warning(curve: Curve) -> str | None:
+    """What is wrong with the outcome of a finished run, if anything is."""
+    before, after = curve.examined[0].loss, curve.examined[-1].loss
+    if after > (1 - LEAST_CHANGE) * before:
+        return (
+            "the loss hardly moved, so that next to nothing was learnt; more --steps or a higher"
+            " --learning-rate may help"
+        )
+    best = curve.best()
+    if best is not None and best.loss > curve.validation[0].loss:
+        return (
+            "the validation examples got worse: what was learnt holds for the training examples"
+            " alone; more examples or fewer --epochs may help"
+        )
+    return None
+
+
+def loss_line(curve: Curve) -> str:
+    """The losses of a finished run before and after, for people."""
+    training = f"training {curve.examined[0].loss:.3f} before, {curve.examined[-1].loss:.3f} after"
+    best = curve.best()
+    if best is None:
+        return f"loss: {training}; validation: no examples"
+    last = curve.validation[-1]
+    ended = "" if last == best else f" ({last.loss:.3f} at the end)"
+    validation = f"{curve.validation[0].loss:.3f} before, {best.loss:.3f} after{ended}"
+    return f"loss: {training}; validation {validation}"
 
 
 def write_curve(curve: Curve, folder: Path) -> None:

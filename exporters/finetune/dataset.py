@@ -10,13 +10,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-import msgspec
-
 from exporters.code import code_digest
 from exporters.errors import ExportError
 from exporters.finetune.examples import report_path, validation_path
 from exporters.finetune.making import DatasetOrder, Making, longest
-from exporters.finetune.report import DatasetReport
+from exporters.finetune.report import DatasetReport, read_report
 from exporters.outputs import stage_key
 from exporters.progress import Progress
 from nsedge.bundle.manifest import sha256_of
@@ -44,7 +42,7 @@ def make_dataset(order: DatasetOrder, progress: Progress) -> Made:
         raise ExportError("an --input is given twice")
     digests = [sha256_of(path) for path in order.inputs]
     key = _key(order, digests)
-    known = _known_report(train)
+    known = read_report(report_path(train))
     if known is not None and known.key == key and _is_whole(train.parent, known):
         return Made(report=known, up_to_date=True)
     _check_place(order, known)
@@ -61,6 +59,7 @@ def _key(order: DatasetOrder, digests: list[str]) -> str:
         {
             "inputs": digests,
             "names": [path.name for path in order.inputs],
+            "base": [order.base.origin, order.base.revision],
             "tokenizer": sha256_of(order.base.tokenizer_file),
             "template": [reader.template, reader.bos_token, reader.eos_token, reader.add_bos],
             "shape": order.shape.value,
@@ -73,13 +72,6 @@ def _key(order: DatasetOrder, digests: list[str]) -> str:
             "code": code_digest(__name__),
         }
     )
-
-
-def _known_report(train: Path) -> DatasetReport | None:
-    try:
-        return msgspec.json.decode(report_path(train).read_bytes(), type=DatasetReport)
-    except (OSError, msgspec.DecodeError):
-        return None
 
 
 def _is_whole(folder: Path, report: DatasetReport) -> bool:

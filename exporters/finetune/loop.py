@@ -9,10 +9,11 @@ from __future__ import annotations
 import inspect
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch.nn.functional import cross_entropy
 
@@ -21,6 +22,7 @@ from exporters.finetune.batches import (
     NO_TARGET,
     Batch,
     Tokenised,
+    Tokens,
     batches_of_step,
     in_order,
 )
@@ -33,6 +35,8 @@ from exporters.progress import Progress
 CHECKPOINT_S = 30.0
 """Between two checkpoints, where their distance in steps is not given."""
 SEEDS_APART = 1_000_003
+EXAMINED = 32
+"""Training examples whose loss is taken before and after."""
 
 
 class Training:
@@ -54,6 +58,7 @@ class Training:
         self._place = place
         self._examples = training.examples
         self._validation = in_order(validation.examples, settings.batch)
+        self._examined = in_order(_some(self._examples, settings.seed), settings.batch)
         self._threads = threads
         self._clock = clock
         self._parameters = {n: p for n, p in model.named_parameters() if p.requires_grad}
@@ -91,8 +96,9 @@ class Training:
             ExportError: a loss or a gradient is not finite; the step is named.
         """
         between = self._settings.steps_between(self.total)
-        if not self.curve.validation:
+        if not self.curve.examined:
             self._measure(0)
+            self._examine(0)
         with progress.counted("Training", self.total, unit="step") as done:
             done(self.curve.step)
             written_s = self._clock()
@@ -112,6 +118,8 @@ class Training:
         with torch.no_grad():
             for name, tensor in self._best.items():
                 self._parameters[name].copy_(tensor)
+        best = self.curve.best()
+        self._examine(self.curve.step if best is None else best.step)
 
     def _is_stopped(self) -> bool:
         patience = self._settings.patience
@@ -141,15 +149,23 @@ class Training:
     def _measure(self, step: int) -> None:
         if not self._validation:
             return
-        self._model.eval()
-        with torch.no_grad():
-            total = sum(self._loss(batch).item() for batch in self._validation)
-        loss = total / sum(batch.learnt for batch in self._validation)
-        _finite(loss, f"step {step}: the validation loss", self._settings.learning_rate)
+        loss = self._mean_loss(self._validation, f"step {step}: the validation loss")
         self.curve.validation.append(Measured(step=step, loss=loss))
         best = self.curve.best()
         if best is not None and best.step == step:
             self._best = {n: p.detach().cpu().clone() for n, p in self._parameters.items()}
+
+    def _examine(self, step: int) -> None:
+        loss = self._mean_loss(self._examined, f"step {step}: the loss")
+        self.curve.examined.append(Measured(step=step, loss=loss))
+
+    def _mean_loss(self, batches: list[Batch], what: str) -> float:
+        self._model.eval()
+        with torch.no_grad():
+            total = sum(self._loss(batch).item() for batch in batches)
+        loss = total / sum(batch.learnt for batch in batches)
+        _finite(loss, what, self._settings.learning_rate)
+        return loss
 
     def _loss(self, batch: Batch) -> Any:
         """The sum of the losses (nats) of all targets, of the positions that have any alone."""
@@ -185,6 +201,12 @@ class Training:
             best=self._best,
             optimiser=kinds,
         )
+
+
+def _some(examples: Sequence[Tokens], seed: int) -> list[Tokens]:
+    """At most `EXAMINED` of the examples, drawn by the seed."""
+    order = np.random.default_rng(seed).permutation(len(examples))
+    return [examples[i] for i in sorted(order[:EXAMINED].tolist())]
 
 
 def _finite(value: float, what: str, learning_rate: float) -> None:

@@ -223,6 +223,7 @@ class Making:
         return DatasetReport(
             key=key,
             base=self._order.base.origin,
+            revision=self._order.base.revision,
             inputs=tuple(inputs),
             rows=tally.rows.total(),
             train=len(tally.tokens) - tally.validation,

@@ -75,6 +75,8 @@ class DatasetReport(msgspec.Struct, frozen=True, kw_only=True):
     key: str
     """A hash of the inputs and of every parameter."""
     base: str
+    revision: str | None = None
+    """Of the base, where it has one."""
     inputs: tuple[InputFile, ...]
     rows: int
     train: int
@@ -87,6 +89,14 @@ class DatasetReport(msgspec.Struct, frozen=True, kw_only=True):
     dropped: tuple[Dropped, ...]
     files: dict[str, str]
     """Names of the outputs beside the report to their SHA-256."""
+
+
+def read_report(path: Path) -> DatasetReport | None:
+    """The report at `path`, if there is one."""
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=DatasetReport)
+    except (OSError, msgspec.DecodeError):
+        return None
 
 
 def lengths(tokens: array[int]) -> Lengths:

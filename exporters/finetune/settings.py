@@ -1,8 +1,9 @@
-"""What a training run is told, and the two things that follow from it alone."""
+"""What a training run is told, or what fits its examples, and what follows from that alone."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Collection
 from enum import StrEnum
 
 import msgspec
@@ -59,6 +60,41 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     def steps_between(self, total: int) -> int:
         """Steps between two measurements."""
         return self.evaluate or max(1, math.ceil(total / 8))
+
+
+FITTED = ("epochs", "batch", "learning_rate")
+"""Settings that follow from the number of examples where nobody names them."""
+LEAST_STEPS = 60
+LARGEST_BATCH = 8
+SMALL_EPOCHS = 10
+"""Times that a few examples are seen in so many steps; batches are chosen for that."""
+USUAL_EPOCHS = 3.0
+MANY_VIEWS = 30_000
+"""Examples seen in all beyond which there are fewer epochs, down to one."""
+SHORT_RUN, SHORT_RATE, USUAL_RATE = 200, 4e-4, 2e-4
+"""A run of no more steps than the first has the second as its learning rate."""
+
+
+def fitted(settings: Settings, examples: int, free: Collection[str] = FITTED) -> Settings:
+    """`settings` with what is `free` chosen for so many examples.
+
+    A few examples are seen often and in small batches, so that there are at least `LEAST_STEPS`
+    steps; very many are seen once.
+    """
+    changes: dict[str, int | float] = {}
+    if "batch" in free:
+        batch = min(LARGEST_BATCH, SMALL_EPOCHS * examples // LEAST_STEPS)
+        changes["batch"] = max(1, batch // settings.accumulate)
+    chosen = msgspec.structs.replace(settings, **changes)
+    if "epochs" in free and settings.steps is None:
+        usual = max(1.0, min(USUAL_EPOCHS, MANY_VIEWS / examples))
+        least = LEAST_STEPS / chosen.steps_an_epoch(examples)
+        changes["epochs"] = max(usual, least)
+        chosen = msgspec.structs.replace(settings, **changes)
+    if "learning_rate" in free:
+        is_short = chosen.total_steps(examples) <= SHORT_RUN
+        changes["learning_rate"] = SHORT_RATE if is_short else USUAL_RATE
+    return msgspec.structs.replace(settings, **changes)
 
 
 def rate_at(settings: Settings, step: int, total: int) -> float:

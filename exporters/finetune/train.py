@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import resource
 from dataclasses import dataclass
@@ -37,7 +38,7 @@ from exporters.finetune.lineage import (
     write_lineage,
 )
 from exporters.finetune.loop import Training, trained_parameters
-from exporters.finetune.settings import Settings
+from exporters.finetune.settings import Settings, fitted
 from exporters.finetune.targets import keeps_input_first, targets_of
 from exporters.model.source import Source
 from exporters.outputs import check_replaceable, is_finished, output_directory, stage_key
@@ -51,12 +52,16 @@ UNFINISHED = "training"
 
 @dataclass(frozen=True, kw_only=True)
 class Order:
-    """What to train. `threads` None: as many as there are cores really free."""
+    """What to train. `threads` None: as many as there are cores really free.
+
+    The settings in `free`, of those in `FITTED`, are chosen for the number of examples.
+    """
 
     source: Source
     dataset: Path
     settings: Settings
     place: Place
+    free: frozenset[str] = frozenset()
     threads: int | None = None
     checkpoint_every: int | None = None
     """Steps; None: by time."""
@@ -100,6 +105,8 @@ def train(order: Order, out: Path, *, cache: Cache, replace: bool = False) -> Re
     check_replaceable(out, STAGE, replace=replace)
     order.source.check()
     training, validation = _tokenised(order)
+    settings = fitted(order.settings, len(training.examples), order.free)
+    order = dataclasses.replace(order, settings=settings, free=frozenset())
     base, dataset = base_of(order.source), _dataset(order.dataset, training, validation)
     key = _key(order, base, dataset)
     lineage = read_adapter_lineage(out)

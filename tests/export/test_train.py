@@ -74,6 +74,9 @@ def test_an_adapter_learns_and_is_pefts_own(
     told = answer(capsys, call(base, dataset, out, *QUICK, "--epochs", "4"))
     assert told["made"] is True
     assert told["steps"] == 24
+    assert told["training_loss"] < 0.8 * told["training_loss_before"]
+    assert told["warning"] is None
+    assert (told["base"], told["base_chosen"]) == ("Tiny", "as named")
     assert told["targets"] == sorted(TARGETS["llama"])
     assert told["validation_loss"] < 0.8 * told["validation_loss_before"]
 
@@ -196,6 +199,29 @@ def test_no_validation_file_means_the_last_step_is_kept(
     told = answer(capsys, call(base, dataset, tmp_path / "adapter", *QUICK, "--steps", "3"))
     assert (told["steps"], told["best_step"]) == (3, 3)
     assert told["validation_loss"] is None
+    assert "the loss hardly moved" in told["warning"]
+
+
+def test_a_few_examples_are_learnt_with_nothing_but_defaults(
+    base: Path, dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "adapter"
+    arguments = call(base, dataset, out, "--patience", "0")
+    told = answer(capsys, arguments)
+    assert (told["steps"], told["batch"], told["epochs"]) == (60, 2, 10.0)
+    assert told["learning_rate"] == 4e-4
+    lineage = json.loads((out / "lineage.json").read_text())
+    assert (lineage["settings"]["batch"], lineage["settings"]["epochs"]) == (2, 10.0)
+    curve = json.loads((out / "loss.json").read_text())
+    assert [point["step"] for point in curve["examined"]] == [0, told["best_step"]]
+    assert main(arguments) == 0
+    head, *_, last = capsys.readouterr().out.splitlines()
+    assert head == f"{out}: up to date"
+    assert last == (
+        f"  loss: training {told['training_loss_before']:.3f} before,"
+        f" {told['training_loss']:.3f} after; validation"
+        f" {told['validation_loss_before']:.3f} before, {told['validation_loss']:.3f} after"
+    )
 
 
 def test_a_loss_that_is_no_number_names_its_step(
@@ -206,7 +232,7 @@ def test_a_loss_that_is_no_number_names_its_step(
     save_file(weights, base / "model.safetensors", metadata={"format": "pt"})
     alone = write_dataset(tmp_path / "alone.jsonl", held_back=0)
     told = answer(capsys, call(base, alone, tmp_path / "adapter", *QUICK), status=1)
-    assert told["error"].startswith("step 1: the loss is nan")
+    assert told["error"].startswith("step 0: the loss is nan")
     told = answer(capsys, call(base, dataset, tmp_path / "adapter", *QUICK), status=1)
     assert told["error"].startswith("step 0: the validation loss is nan")
     assert not (tmp_path / "adapter").exists()

@@ -23,10 +23,10 @@ from exporters.finetune.batches import (
     padded,
     tokenise,
 )
-from exporters.finetune.curve import Curve, Learnt, Measured
+from exporters.finetune.curve import Curve, Learnt, Measured, loss_line, warning
 from exporters.finetune.device import threads_free
 from exporters.finetune.examples import Example
-from exporters.finetune.settings import Schedule, Settings, rate_at
+from exporters.finetune.settings import Schedule, Settings, fitted, rate_at
 from exporters.progress import Progress
 from nsedge.runtime.machine.cores import CpuMeter, usable_cores
 from nsedge.runtime.text.control import ControlTokens
@@ -133,6 +133,60 @@ def test_the_steps_of_an_epoch_are_its_batches() -> None:
         assert [len(step) for step in steps] == [3, 3, 1]
         seen = Counter(i for step in steps for batch in step for i in batch.ids[:, 1].tolist())
         assert seen == Counter(range(13))
+
+
+@pytest.mark.parametrize(
+    ("examples", "batch", "steps", "rate"),
+    [
+        (1, 1, 60, 4e-4),
+        (12, 2, 60, 4e-4),
+        (48, 8, 60, 4e-4),
+        (160, 8, 60, 4e-4),
+        (1000, 8, 375, 2e-4),
+        (20_000, 8, 3750, 2e-4),
+        (100_000, 8, 12_500, 2e-4),
+    ],
+)
+def test_what_is_not_said_fits_the_examples(
+    examples: int, batch: int, steps: int, rate: float
+) -> None:
+    found = fitted(Settings(), examples)
+    assert (found.batch, found.learning_rate) == (batch, rate)
+    assert found.total_steps(examples) == steps
+
+
+def test_what_is_said_stays() -> None:
+    said = Settings(epochs=1.0, batch=4, learning_rate=1e-5)
+    assert fitted(said, 12, ()) == said
+    assert fitted(said, 12, ["batch"]) == msgspec.structs.replace(said, batch=2)
+    some = fitted(msgspec.structs.replace(said, steps=7), 12, ["epochs", "learning_rate"])
+    assert (some.total_steps(12), some.epochs, some.learning_rate) == (7, 1.0, 4e-4)
+    accumulated = fitted(Settings(accumulate=4), 48)
+    assert (accumulated.batch, accumulated.total_steps(48)) == (2, 60)
+
+
+def curve_of(training: tuple[float, float], *validation: float) -> Curve:
+    held = [Measured(step=n, loss=loss) for n, loss in enumerate(validation)]
+    return Curve(
+        validation=held, examined=[Measured(step=n, loss=loss) for n, loss in enumerate(training)]
+    )
+
+
+def test_a_run_that_taught_nothing_is_told_plainly() -> None:
+    assert warning(curve_of((4.0, 1.0), 4.0, 2.0)) is None
+    assert warning(curve_of((4.0, 1.0))) is None
+    assert "hardly moved" in str(warning(curve_of((4.0, 3.7), 4.0, 2.0)))
+    assert "the training examples alone" in str(warning(curve_of((4.0, 1.0), 4.0, 4.1, 5.0)))
+
+
+def test_the_losses_before_and_after_are_one_line() -> None:
+    assert loss_line(curve_of((4.0, 1.0))) == (
+        "loss: training 4.000 before, 1.000 after; validation: no examples"
+    )
+    assert loss_line(curve_of((4.0, 1.0), 5.0, 2.0, 2.5)) == (
+        "loss: training 4.000 before, 1.000 after;"
+        " validation 5.000 before, 2.000 after (2.500 at the end)"
+    )
 
 
 def test_the_learning_rate_rises_and_falls() -> None:
