@@ -40,7 +40,7 @@ from exporters.cache import Cache, cache_root, home
 from exporters.measure.runner import Runner, runner_of
 from exporters.model.texts import fidelity_passages, fidelity_text_sha256
 from exporters.progress import Progress
-from nsedge.bundle.manifest import Bundle
+from nsedge.bundle.manifest import TextBundle, open_causal_lm
 from nsedge.runtime.machine.cores import usable_cores
 
 MEMORY_ROUNDS = 3
@@ -171,7 +171,7 @@ def _lab(
 
 def name_of(bundle: Path) -> str:
     """What a bundle's rows are called: by the scheme of its first variant."""
-    return f"nsedge {Bundle.open(bundle).manifest.variants[0].scheme}"
+    return f"nsedge {open_causal_lm(bundle).manifest.variants[0].scheme}"
 
 
 async def _measure(
@@ -232,10 +232,10 @@ async def _fidelity(
     """Ours as measured when the bundle was made; the peers' over the same positions."""
     told: dict[str, Any] = {}
     for path in bundles:
-        found = Bundle.open(path).manifest.variants[0].fidelity
+        found = open_causal_lm(path).manifest.variants[0].fidelity
         if found is not None:
             told[name_of(path)] = {"positions": found.positions, "kl": found.kl, "top1": found.top1}
-    opened = Bundle.open(bundles[0])
+    opened = open_causal_lm(bundles[0])
     passages = fidelity_passages(reader_of(opened))
     for weights in peers.weights:
         told[weights.engine.name] = await engines.fidelity(
@@ -252,7 +252,7 @@ async def _fidelity(
     return told
 
 
-def _reference(cache: Cache, bundle: Bundle) -> Runner:
+def _reference(cache: Cache, bundle: TextBundle) -> Runner:
     folder = cache.follow(LINKS, variant_digest(bundle))
     if folder is None:
         raise SystemExit(

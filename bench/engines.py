@@ -21,7 +21,7 @@ from bench.peers.process import Program, program, program_digest
 from exporters.cache import folder_digest
 from exporters.measure.fidelity import divergence
 from exporters.measure.runner import Runner, log_softmax
-from nsedge.bundle.manifest import sha256_of
+from nsedge.bundle.files import sha256_of
 
 ROWS = (1, 8, 16, 32)
 CAPACITY = 1024

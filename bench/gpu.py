@@ -19,7 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.report import emit, parser, say
-from nsedge.bundle.manifest import Bundle, Variant
+from nsedge.bundle.causal_lm import GoldenPrompt, Variant
+from nsedge.bundle.manifest import TextBundle, open_causal_lm
 from nsedge.errors import DeviceUnavailable
 from nsedge.runtime.decode.plan import Chunk, KvCopy, KvSwap, StepPlan
 from nsedge.runtime.decode.sequence import Limits, Sequence, State
@@ -37,7 +38,7 @@ class Model:
     """One variant of a bundle, stepped from here."""
 
     def __init__(
-        self, bundle: Bundle, variant: Variant, *, rows: int, capacity: int, captures: bool
+        self, bundle: TextBundle, variant: Variant, *, rows: int, capacity: int, captures: bool
     ) -> None:
         self.capacity = capacity
         self.executor = open_executor(
@@ -90,9 +91,9 @@ def said(model: Model, prompts: list[tuple[int, ...]], follow: list[list[int]]) 
     return np.array([np.array(first), *then])
 
 
-def compare(model: Model, reference: Model, bundle: Bundle) -> dict[str, Any]:
+def compare(model: Model, reference: Model, bundle: TextBundle) -> dict[str, Any]:
     """Teacher-forced over the golden prompts, and rows that are copied and exchanged."""
-    golden = bundle.golden()
+    golden = bundle.golden("generate", GoldenPrompt)
     length = min(len(prompt.continuation_ids) for prompt in golden)
     prompts = [prompt.prompt_ids for prompt in golden]
     follow = [list(prompt.continuation_ids[:length]) for prompt in golden]
@@ -144,12 +145,12 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     """Everything, without and with CUDA graphs."""
     rows_list = [int(rows) for rows in options.rows.split(",")]
     capacity = options.context + options.tokens + 16
-    bundle, other = Bundle.open(options.bundle), Bundle.open(options.reference)
+    bundle, other = open_causal_lm(options.bundle), open_causal_lm(options.reference)
     variant = next((v for v in bundle.manifest.variants if v.device == "cuda"), None)
     standard = next(v for v in other.manifest.variants if v.device == "cpu" and not v.requires)
     if variant is None:
         raise DeviceUnavailable(f"{options.bundle} has no variant for a GPU")
-    few = max(len(bundle.golden()), 3)
+    few = max(len(bundle.golden("generate", GoldenPrompt)), 3)
     reference = Model(other, standard, rows=few, capacity=1024, captures=False)
     result: dict[str, Any] = {}
     for captures in (False, True):

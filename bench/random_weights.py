@@ -25,21 +25,10 @@ from exporters.graph.records import GRAPH_FILE, NATIVE_FILE, SEGMENTS, native_la
 from exporters.quantise.blocks import quantise
 from exporters.quantise.schemes import Scheme
 from exporters.trace.reference import export_clean, kv_layout
-from nsedge.bundle.manifest import (
-    FORMAT,
-    FORMAT_VERSION,
-    Bundle,
-    FileEntry,
-    GenerationDefaults,
-    GraphIo,
-    KvLayout,
-    Manifest,
-    Provenance,
-    Tokenizer,
-    Variant,
-    sha256_of,
-    write_manifest,
-)
+from nsedge.bundle.causal_lm import CausalLm, GenerationDefaults, GraphIo, KvLayout, Variant
+from nsedge.bundle.fields import FileEntry, Provenance, Tokenizer
+from nsedge.bundle.files import sha256_of, write_manifest
+from nsedge.bundle.manifest import Bundle
 from nsedge.native import REQUIREMENT
 from nsedge.version import VERSION
 
@@ -146,11 +135,8 @@ def _describe(folder: Path, scheme: Scheme) -> None:
         io=msgspec.structs.replace(standard.io, segments=SEGMENTS),
         kv=native_layout(layout),
     )
-    manifest = Manifest(
-        format=FORMAT,
-        format_version=FORMAT_VERSION,
+    manifest = CausalLm.made(
         name=NAME,
-        kind="causal-lm",
         context_length=CONTEXT,
         vocab_size=LLAMA_1B["vocab_size"],
         eos_token_ids=(0,),

@@ -29,7 +29,8 @@ from exporters.bundle.starter import export_starter
 from exporters.cache import Cache, cache_root
 from exporters.progress import Progress
 from exporters.quantise.schemes import SCHEMES, Device, KvFormat
-from nsedge.bundle.manifest import Bundle, Variant
+from nsedge.bundle.causal_lm import Variant
+from nsedge.bundle.manifest import open_causal_lm
 from nsedge.runtime.hosting.hosted import Host, Opening
 from nsedge.runtime.hosting.text import TextModel
 from nsedge.runtime.settings import EngineSettings
@@ -61,7 +62,7 @@ def open_entries(folder: Path, schemes: list[str], rows: int, options: Any) -> l
     for scheme in schemes:
         order = one_variant(SCHEMES[scheme], KvFormat.FLOAT32, Device.CPU)
         path = export_starter(cache, folder / scheme, variants=(order,)).bundle
-        bundle = Bundle.open(path)
+        bundle = open_causal_lm(path)
         for variant in bundle.manifest.variants:
             resident = TextModel(
                 bundle=bundle,

@@ -11,7 +11,7 @@ import msgspec
 
 from exporters.cache import new_directory
 from exporters.errors import ExportError
-from nsedge.bundle.manifest import sha256_of
+from nsedge.bundle.files import sha256_of
 
 RECORD_FILE = "nsedge-stage.json"
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from bench.peers.building import Builder, BuildFailed, command
 from exporters.cache import folder_digest
-from nsedge.bundle.manifest import sha256_of
+from nsedge.bundle.files import sha256_of
 
 VERSION = "0.3.36"
 SDIST = f"llama_cpp_python-{VERSION}.tar.gz"

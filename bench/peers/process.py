@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from nsedge.bundle.manifest import sha256_of
+from nsedge.bundle.files import sha256_of
 
 ROOT = Path(__file__).parents[2]
 LINE_BYTES = 2**20

@@ -25,7 +25,10 @@ from nsedge.bundle.adapter import (
     Form,
     Site,
 )
-from nsedge.bundle.manifest import Bundle, FileEntry, Variant, sha256_of, write_manifest
+from nsedge.bundle.causal_lm import Variant
+from nsedge.bundle.fields import FileEntry
+from nsedge.bundle.files import sha256_of, write_manifest
+from nsedge.bundle.manifest import TextBundle, open_causal_lm
 from nsedge.errors import BundleInvalid
 from nsedge.runtime.graph.adapters import LoadedAdapter
 from nsedge.version import VERSION
@@ -58,7 +61,7 @@ def package_adapter(
         Refused: the adapter cannot be served beside it.
         ExportError: something else failed, or `out` is taken.
     """
-    bundle, lora = Bundle.open(base), read_lora(folder)
+    bundle, lora = open_causal_lm(base), read_lora(folder)
     variants, left_out = _choose(bundle)
     sites = _sites(bundle, variants[0])
     _check_fit(lora, sites)
@@ -97,7 +100,7 @@ class _UnchangedError(Exception):
     """The very same is there already."""
 
 
-def _choose(bundle: Bundle) -> tuple[list[Variant], dict[str, str]]:
+def _choose(bundle: TextBundle) -> tuple[list[Variant], dict[str, str]]:
     """The variants that take adapters, and why others do not.
 
     Raises:
@@ -121,7 +124,7 @@ def _choose(bundle: Bundle) -> tuple[list[Variant], dict[str, str]]:
     return chosen, left_out
 
 
-def _sites(bundle: Bundle, variant: Variant) -> tuple[Site, ...]:
+def _sites(bundle: TextBundle, variant: Variant) -> tuple[Site, ...]:
     """Those of a variant, from the standard graph beside it."""
     return find_sites(bundle.file(variant.graph).with_name(GRAPH_FILE))
 
@@ -145,7 +148,7 @@ def _graph(variant: Variant) -> str:
     return f"{variant.name}.onnx"
 
 
-def _form(bundle: Bundle, variant: Variant) -> Form:
+def _form(bundle: TextBundle, variant: Variant) -> Form:
     folder, files = PurePosixPath(variant.graph).parent, bundle.manifest.files
     data = sorted(str(folder / name) for name in data_files(bundle.file(variant.graph)))
     weights = {name: files[name].sha256 for name in data}
@@ -177,7 +180,7 @@ def _existing(out: Path) -> Adapter | None:
         return None
 
 
-def _is_of(existing: Adapter | None, bundle: Bundle, name: str) -> bool:
+def _is_of(existing: Adapter | None, bundle: TextBundle, name: str) -> bool:
     return existing is not None and (existing.manifest.base, existing.manifest.name) == (
         bundle.name,
         name,

@@ -26,17 +26,13 @@ from exporters.measure.thresholds import Overrides, check_names, form_names, lim
 from exporters.measure.verdict import Check, Verdict
 from exporters.model.source import LICENCE_FILE, LINEAGE_FILE, Source
 from exporters.quantise.schemes import promise_of
+from nsedge.bundle.causal_lm import CausalLm, Variant
+from nsedge.bundle.fields import FileEntry, Provenance, Tokenizer
+from nsedge.bundle.files import sha256_of, write_manifest
 from nsedge.bundle.manifest import (
-    FORMAT,
-    FORMAT_VERSION,
-    Bundle,
-    FileEntry,
-    Manifest,
-    Provenance,
-    Tokenizer,
-    Variant,
-    sha256_of,
-    write_manifest,
+    AnyBundle,
+    TextBundle,
+    open_causal_lm,
 )
 from nsedge.errors import BundleInvalid
 from nsedge.native import REQUIREMENT
@@ -136,7 +132,7 @@ def check_place(out: Path, name: str, origin: str, *, replace: bool) -> None:
     raise ExportError(f"{out} is there already and is another thing; --force replaces it")
 
 
-def variant_digest(bundle: Bundle) -> str:
+def variant_digest(bundle: AnyBundle) -> str:
     """What tells the first variant's graph and weights from all others."""
     folder = f"{bundle.manifest.variants[0].graph.rpartition('/')[0]}/"
     files = bundle.manifest.files
@@ -168,7 +164,7 @@ def _contents(product: Product, verdict: Verdict) -> dict[str, Path | bytes]:
 
 def _manifest(
     product: Product, contents: dict[str, Path | bytes], name: str, overrides: Overrides
-) -> Manifest:
+) -> CausalLm:
     source, exported, reader = product.source, product.exported, product.source.text_reader()
     tokenizer = Tokenizer(
         file=TOKENIZER_FILE,
@@ -176,11 +172,8 @@ def _manifest(
         eos_token=reader.eos_token,
         add_bos=reader.add_bos,
     )
-    return Manifest(
-        format=FORMAT,
-        format_version=FORMAT_VERSION,
+    return CausalLm.made(
         name=name,
-        kind="causal-lm",
         context_length=exported.context_length,
         vocab_size=exported.vocab_size,
         eos_token_ids=source.eos_ids(reader),
@@ -243,15 +236,15 @@ def _entry(content: Path | bytes) -> FileEntry:
     return FileEntry(sha256=hashlib.sha256(content).hexdigest(), bytes=len(content))
 
 
-def _existing(out: Path) -> Bundle | None:
+def _existing(out: Path) -> TextBundle | None:
     """The whole bundle at `out`, if there is one."""
     try:
-        return Bundle.open(out)
+        return open_causal_lm(out)
     except BundleInvalid:
         return None
 
 
-def _same(existing: Bundle, manifest: Manifest) -> bool:
+def _same(existing: TextBundle, manifest: CausalLm) -> bool:
     """Whether nothing but the moment of making would change."""
     old = existing.manifest
     provenance = msgspec.structs.replace(old.provenance, created=manifest.provenance.created)

@@ -33,7 +33,8 @@ from exporters.model.texts import (
 from exporters.quantise.schemes import KvFormat
 from exporters.trace.route import TRACED
 from nsedge import native
-from nsedge.bundle.manifest import GoldenPrompt, sha256_of
+from nsedge.bundle.causal_lm import GoldenPrompt
+from nsedge.bundle.files import sha256_of
 
 VARIANT_MODULE = "exporters.quantise.variant"
 SCALES_MODULE = "exporters.quantise.kv_scales"

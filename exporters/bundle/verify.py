@@ -24,7 +24,9 @@ from exporters.model.texts import (
 )
 from exporters.quantise.schemes import promise_of
 from nsedge import native
-from nsedge.bundle.manifest import Bundle, Variant, sha256_of
+from nsedge.bundle.causal_lm import GoldenPrompt, Variant
+from nsedge.bundle.files import sha256_of
+from nsedge.bundle.manifest import TextBundle, open_causal_lm
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,7 +51,7 @@ def verify_bundle(path: Path, cache: Cache, question: Question) -> Verdict:
         ExportError: the user's text or prompts cannot be read, or there is no fp32 to hold the
             text against.
     """
-    bundle = Bundle.open(path)
+    bundle = open_causal_lm(path)
     bundle.verify_hashes()
     manifest = bundle.manifest
     check_names(question.overrides, {variant.name for variant in manifest.variants})
@@ -77,7 +79,7 @@ def verify_bundle(path: Path, cache: Cache, question: Question) -> Verdict:
 class _Examination:
     """One bundle and its fp32 graph, where that is at hand, under one question."""
 
-    def __init__(self, bundle: Bundle, reference: Path | None, question: Question) -> None:
+    def __init__(self, bundle: TextBundle, reference: Path | None, question: Question) -> None:
         self._bundle = bundle
         self._reader = reader_of(bundle)
         self._exact = None if reference is None else runner_of(reference)
@@ -110,7 +112,7 @@ class _Examination:
         return Check(
             variant=variant.name,
             limits=limits_of(variant.name, promise_of(variant), self.overrides),
-            golden=run_golden(runner, self._bundle.golden()),
+            golden=run_golden(runner, self._bundle.golden("generate", GoldenPrompt)),
             recorded=variant.fidelity,
             measured=measured,
             text=text,
@@ -125,12 +127,12 @@ class _Examination:
         return answers(runner, self._reader, self.prompts, self._bundle.manifest.eos_token_ids)
 
 
-def reader_of(bundle: Bundle) -> TextReader:
+def reader_of(bundle: TextBundle) -> TextReader:
     """The bundle's tokenizer and template."""
     tokenizer = bundle.manifest.tokenizer
     return TextReader(
         tokenizer=read_tokenizer(bundle.file(tokenizer.file)),
-        template=bundle.chat_template(),
+        template=bundle.text(bundle.manifest.chat_template),
         bos_token=tokenizer.bos_token,
         eos_token=tokenizer.eos_token,
         add_bos=tokenizer.add_bos,

@@ -11,7 +11,7 @@ from exporters.answer import Answer
 from exporters.cache import Cache
 from exporters.commands import Commands
 from exporters.commands.deploy_options import add_offline, add_place, told, yard
-from nsedge.bundle.manifest import Name
+from nsedge.bundle.fields import Name
 
 
 def add(commands: Commands) -> None:

@@ -10,7 +10,7 @@ from exporters.bundle.build import Report
 from exporters.graph.records import Exported, ExportedVariant
 from exporters.measure.build_report import limits_text, report_result
 from exporters.measure.verdict import Check, Verdict
-from nsedge.bundle.manifest import Fidelity
+from nsedge.bundle.causal_lm import Fidelity
 
 Json = dict[str, Any]
 

@@ -19,7 +19,8 @@ from exporters.cache import new_directory
 from exporters.errors import ExportError
 from exporters.progress import Progress
 from nsedge.bundle import versions
-from nsedge.bundle.manifest import MANIFEST_FILE, Bundle, find_bundles
+from nsedge.bundle.files import MANIFEST_FILE, find_bundles
+from nsedge.bundle.manifest import AnyBundle, Bundle
 from nsedge.bundle.versions import MARK
 from nsedge.errors import BundleInvalid
 
@@ -34,7 +35,7 @@ PIECE = 2**20
 class Candidate:
     """A bundle to deploy, and the content of its manifest, which decides the version."""
 
-    bundle: Bundle
+    bundle: AnyBundle
     manifest: bytes
 
     @property

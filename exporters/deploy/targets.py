@@ -10,6 +10,7 @@ from exporters.deploy.store import Candidate, Store
 from exporters.errors import ExportError
 from exporters.progress import Progress
 from nsedge.api import LoadWish, ModelInfo, ModelState
+from nsedge.bundle.causal_lm import CausalLm
 from nsedge.config import pairs
 from nsedge.config.settings import Settings
 from nsedge.errors import ConnectionLost, NsedgeError, UnknownModel
@@ -93,7 +94,8 @@ class RunningDaemon:
         from exporters.deploy.trial import try_out  # tokenizers: only to try one out
 
         with self._progress.step(f"Trying {candidate.served} out"):
-            return try_out(self._client, candidate.bundle, self._brought[candidate.served])
+            bundle = candidate.bundle.of_kind(CausalLm)
+            return try_out(self._client, bundle, self._brought[candidate.served])
 
     def switch(self, alias: str, model: str) -> None:
         """The daemon does so at once; what runs on the old one ends on it."""

@@ -13,7 +13,8 @@ from dataclasses import dataclass, field
 from tokenizers import Tokenizer
 
 from nsedge.api import Delta, Failed, ModelInfo, Priority, Sampling
-from nsedge.bundle.manifest import Bundle, GoldenPrompt
+from nsedge.bundle.causal_lm import GoldenPrompt
+from nsedge.bundle.manifest import TextBundle
 from nsedge.errors import BundleInvalid, NsedgeError
 from nsedge.ipc.client import Client, Events
 from nsedge.runtime.hosting.golden import Agreement, judge
@@ -57,7 +58,7 @@ class Asked:
         return None
 
 
-def try_out(client: Client, bundle: Bundle, info: ModelInfo) -> Agreement:
+def try_out(client: Client, bundle: TextBundle, info: ModelInfo) -> Agreement:
     """Have the daemon's model, which `info` tells of, continue the golden prompts of `bundle`.
 
     Raises:
@@ -66,7 +67,7 @@ def try_out(client: Client, bundle: Bundle, info: ModelInfo) -> Agreement:
     """
     variant = next(one for one in bundle.manifest.variants if one.name == info.variant)
     tokenizer = Tokenizer.from_file(str(bundle.file(bundle.manifest.tokenizer.file)))
-    golden = bundle.golden()
+    golden = bundle.golden("generate", GoldenPrompt)
     asked = [
         Asked(prompt=prompt)
         for prompt in golden

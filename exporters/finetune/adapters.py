@@ -22,7 +22,7 @@ from exporters.finetune.lineage import (
     read_adapter_lineage,
 )
 from exporters.model.source import read_safetensors_header
-from nsedge.bundle.manifest import sha256_of
+from nsedge.bundle.files import sha256_of
 
 PREFIX = "base_model.model."
 BIASES = "none"

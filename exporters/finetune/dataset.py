@@ -17,7 +17,7 @@ from exporters.finetune.making import DatasetOrder, Making, longest
 from exporters.finetune.report import DatasetReport, read_report
 from exporters.outputs import stage_key
 from exporters.progress import Progress
-from nsedge.bundle.manifest import sha256_of
+from nsedge.bundle.files import sha256_of
 
 
 @dataclass(frozen=True, kw_only=True)

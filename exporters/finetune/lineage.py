@@ -10,7 +10,7 @@ import msgspec
 from exporters.errors import ExportError
 from exporters.finetune.settings import Settings
 from exporters.model.source import Source
-from nsedge.bundle.manifest import sha256_of
+from nsedge.bundle.files import sha256_of
 
 LINEAGE_FILE = "lineage.json"
 ADAPTER_CONFIG = "adapter_config.json"

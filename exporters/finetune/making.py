@@ -30,7 +30,7 @@ from exporters.finetune.shapes import BadRow, Shape, conversation
 from exporters.finetune.spans import Renderer
 from exporters.model.source import Source
 from exporters.progress import Progress
-from nsedge.bundle.manifest import sha256_of
+from nsedge.bundle.files import sha256_of
 
 BATCH = 256
 REASONS_TOLD = 3

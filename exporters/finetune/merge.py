@@ -35,7 +35,7 @@ from exporters.finetune.reference_logits import write_reference_logits
 from exporters.finetune.skeleton import Skeleton
 from exporters.model.source import INDEX_FILE, Source, read_safetensors_header
 from exporters.outputs import check_replaceable, is_finished, output_directory, stage_key
-from nsedge.bundle.manifest import sha256_of
+from nsedge.bundle.files import sha256_of
 
 STAGE = "merge"
 AS_BASE = "base"

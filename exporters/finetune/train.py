@@ -43,7 +43,7 @@ from exporters.finetune.targets import keeps_input_first, targets_of
 from exporters.model.source import Source
 from exporters.outputs import check_replaceable, is_finished, output_directory, stage_key
 from exporters.trace.quiet import quiet
-from nsedge.bundle.manifest import sha256_of
+from nsedge.bundle.files import sha256_of
 from nsedge.runtime.machine.cores import CpuMeter
 
 STAGE = "train"

@@ -22,7 +22,7 @@ from exporters.gguf.file import GgufFile
 from exporters.gguf.model import HEAD, NORM, ROPE_FACTORS, TABLE, Shape, hub_rows, shape_of
 from exporters.graph.graph import MICROSOFT, Graph
 from exporters.graph.records import GRAPH_FILE, ReferenceRecord
-from nsedge.bundle.manifest import GraphIo, KvLayout
+from nsedge.bundle.causal_lm import GraphIo, KvLayout
 
 TABLE_WEIGHT = "model.embed_tokens.weight"
 HEAD_WEIGHT = "lm_head.weight"

@@ -16,7 +16,7 @@ from exporters.model.route import Route
 from exporters.model.source import Source
 from exporters.quantise.schemes import DEFAULT_SCHEME, SCHEMES, Scheme
 from exporters.quantise.x4 import find_blocks
-from nsedge.bundle.manifest import sha256_of
+from nsedge.bundle.files import sha256_of
 
 LIBRARIES = ("gguf", "onnx", "onnxruntime-gpu", "tokenizers")
 ORIGINS = ("general.source.repo_url", "general.source.url", "general.name")

@@ -11,7 +11,7 @@ from onnx import TensorProto, helper
 
 from exporters.errors import Refused
 from exporters.graph.graph import Graph, attribute
-from nsedge.bundle.manifest import GraphIo, KvLayout
+from nsedge.bundle.causal_lm import GraphIo, KvLayout
 
 LARGEST = float(np.finfo(np.float16).max)
 ACTIVATIONS = "accuracy_level"

@@ -16,7 +16,7 @@ from onnx import GraphProto, NodeProto, TensorProto, ValueInfoProto, helper
 
 from exporters.graph.graph import Graph
 from exporters.graph.pack import ATTENTION
-from nsedge.bundle.manifest import GraphIo, KvLayout, PromptIo
+from nsedge.bundle.causal_lm import GraphIo, KvLayout, PromptIo
 
 SCALES_FILE = "kv_scales.npy"
 SCALE_INPUT = 12

@@ -16,7 +16,7 @@ from onnx import ModelProto, NodeProto, TensorProto, ValueInfoProto, helper
 
 from exporters.graph.graph import MICROSOFT, attribute, index_of
 from exporters.graph.records import SEGMENTS
-from nsedge.bundle.manifest import TOKEN_SCALE_BYTES
+from nsedge.bundle.causal_lm import TOKEN_SCALE_BYTES
 from nsedge.native import DOMAIN
 
 MATMUL = "BlockMatMul"

@@ -8,7 +8,7 @@ from typing import Self
 import msgspec
 
 from exporters.errors import ExportError
-from nsedge.bundle.manifest import Fidelity, GoldenPrompt, GraphIo, KvLayout
+from nsedge.bundle.causal_lm import Fidelity, GoldenPrompt, GraphIo, KvLayout
 from nsedge.native import BLOCK_TOKENS
 
 GRAPH_FILE = "model.onnx"

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from exporters.graph.records import GoldenResult
 from exporters.measure.runner import Runner
 from exporters.model.texts import TextReader
-from nsedge.bundle.manifest import Fidelity, GoldenPrompt
+from nsedge.bundle.causal_lm import Fidelity, GoldenPrompt
 
 GOLDEN_TOKENS = 24
 

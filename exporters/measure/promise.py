@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from nsedge.bundle.manifest import Fidelity
+from nsedge.bundle.causal_lm import Fidelity
 
 MIN_POSITIONS = 500
 """Fewer positions say too little of a graph."""

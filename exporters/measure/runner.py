@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from exporters.errors import ExportError
 from exporters.graph.records import GRAPH_FILE, NATIVE_FILE, ReferenceRecord
 from nsedge import native
-from nsedge.bundle.manifest import GraphIo, KvLayout, PromptIo
+from nsedge.bundle.causal_lm import GraphIo, KvLayout, PromptIo
 
 TEXT_ROOM = 2048
 """Tokens that the longest text may have."""

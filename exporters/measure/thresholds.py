@@ -14,7 +14,7 @@ from exporters.graph.records import (
     GoldenResult,
 )
 from exporters.measure.promise import MIN_POSITIONS, Promise
-from nsedge.bundle.manifest import Fidelity
+from nsedge.bundle.causal_lm import Fidelity
 
 
 class Measure(enum.StrEnum):

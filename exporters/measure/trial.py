@@ -18,7 +18,7 @@ from exporters.measure.fidelity import (
 from exporters.measure.runner import Runner, runner_of
 from exporters.model.source import Source
 from exporters.model.texts import fidelity_passages, fidelity_text_sha256, golden_texts
-from nsedge.bundle.manifest import GoldenPrompt
+from nsedge.bundle.causal_lm import GoldenPrompt
 
 GOLDEN_NAME = "golden.json"
 ANSWERS_NAME = "answers.json"

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from exporters.graph.records import GoldenResult
 from exporters.measure.thresholds import Limits, failures
-from nsedge.bundle.manifest import Fidelity
+from nsedge.bundle.causal_lm import Fidelity
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,7 +14,7 @@ from tokenizers import Tokenizer
 
 from exporters.errors import ExportError, Refused
 from exporters.model.texts import TextReader
-from nsedge.bundle.manifest import GenerationDefaults
+from nsedge.bundle.causal_lm import GenerationDefaults
 
 INDEX_FILE = "model.safetensors.index.json"
 LINEAGE_FILE = "lineage.json"

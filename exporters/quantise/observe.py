@@ -16,7 +16,7 @@ from onnx import TensorProto, helper
 from exporters.graph.graph import Graph
 from exporters.graph.records import GRAPH_FILE
 from exporters.measure.runner import ERRORS_ONLY
-from nsedge.bundle.manifest import GraphIo, KvLayout
+from nsedge.bundle.causal_lm import GraphIo, KvLayout
 
 MOST_TOKENS = 512
 """Of each passage: all values of all of them are held at once."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from exporters.errors import ExportError
 from exporters.measure.promise import Promise
-from nsedge.bundle.manifest import Variant
+from nsedge.bundle.causal_lm import Variant
 
 
 class KvFormat(enum.StrEnum):

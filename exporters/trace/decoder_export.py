@@ -15,7 +15,7 @@ from optimum.utils import NormalizedTextConfigWithGQA
 
 from exporters.trace.decoder_trace import Pairs, Rotary, RotaryUnfit, traceable
 from exporters.trace.quiet import quiet
-from nsedge.bundle.manifest import GraphIo, KvLayout
+from nsedge.bundle.causal_lm import GraphIo, KvLayout
 
 TASK = "text-generation"
 OPSET = 18

@@ -22,7 +22,7 @@ from exporters.model.source import Source
 from exporters.trace.clean import clean
 from exporters.trace.decoder_export import RAW_FILE, export_raw
 from exporters.trace.quiet import quiet
-from nsedge.bundle.manifest import GraphIo, KvLayout
+from nsedge.bundle.causal_lm import GraphIo, KvLayout
 
 MAX_DIFFERENCE = 2e-3
 """Log-probability (nats) that the graph may differ from PyTorch by: fp32 sums in another order."""

@@ -18,22 +18,17 @@ import numpy as np
 from msgspec import Meta
 from numpy.typing import NDArray
 
-from nsedge.bundle.manifest import (
+from nsedge.bundle.causal_lm import text_tasks
+from nsedge.bundle.fields import FileEntry, Name, Positive, RelativePath, Sha256, Strict
+from nsedge.bundle.files import (
     MANIFEST_FILE,
-    Bundle,
-    FileEntry,
     Format,
-    Name,
-    Positive,
-    RelativePath,
-    Sha256,
-    Strict,
     check_files,
     format_of,
     read_manifest,
-    text_tasks,
     verify_hashes,
 )
+from nsedge.bundle.manifest import AnyBundle, Bundle, TextBundle
 from nsedge.errors import BundleInvalid
 
 ADAPTER_FORMAT = Format(name="nsedge-adapter", version=1)
@@ -161,7 +156,7 @@ class Adapter:
         """Tells its weights from all others: SHA-256 of their file."""
         return self.manifest.files[self.manifest.weights].sha256
 
-    def form_for(self, base: Bundle, variant: str) -> Form:
+    def form_for(self, base: TextBundle, variant: str) -> Form:
         """Its graph for a variant of `base`.
 
         Raises:
@@ -207,7 +202,7 @@ def is_adapter(path: Path) -> bool:
         return False
 
 
-def open_package(path: Path) -> Bundle | Adapter:
+def open_package(path: Path) -> AnyBundle | Adapter:
     """The bundle, or the adapter, in the directory `path`.
 
     Raises:

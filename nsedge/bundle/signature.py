@@ -21,7 +21,7 @@ from typing import Self
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
-from nsedge.bundle.manifest import MANIFEST_FILE
+from nsedge.bundle.files import MANIFEST_FILE
 from nsedge.errors import BundleInvalid, ConfigInvalid
 from nsedge.security.keyring import OTHERS_READ, OTHERS_WRITE, refuse_lax
 

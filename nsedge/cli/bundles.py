@@ -6,7 +6,7 @@ from pathlib import Path
 
 from nsedge.bundle import versions
 from nsedge.bundle.adapter import is_adapter
-from nsedge.bundle.manifest import MANIFEST_FILE, find_bundles
+from nsedge.bundle.files import MANIFEST_FILE, find_bundles
 from nsedge.config import pairs
 from nsedge.config.settings import Settings
 from nsedge.errors import BundleInvalid

@@ -30,7 +30,7 @@ from exporters.trace.reference import (
     kv_layout,
 )
 from nsedge import native
-from nsedge.bundle.manifest import GraphIo, KvLayout
+from nsedge.bundle.causal_lm import GraphIo, KvLayout
 from tests.export.tiny import MODELS, POSITIONS, SIZES, VOCABULARY, WINDOW, make_model
 
 pytestmark = pytest.mark.export

@@ -17,7 +17,7 @@ from exporters.quantise.mixed import quantise_mixed, round_blocks
 from exporters.quantise.observe import Calibration
 from exporters.quantise.schemes import SCHEMES
 from exporters.trace.reference import compare, export_clean, kv_layout
-from nsedge.bundle.manifest import GraphIo, KvLayout
+from nsedge.bundle.causal_lm import GraphIo, KvLayout
 from tests.export.tiny import POSITIONS, make_model
 
 pytestmark = pytest.mark.export

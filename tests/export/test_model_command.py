@@ -10,6 +10,7 @@ import pytest
 
 import exporters.trace.reference
 from exporters.__main__ import main
+from nsedge.bundle.causal_lm import GoldenPrompt
 from nsedge.bundle.manifest import Bundle
 from tests.export.tiny import POSITIONS, TEMPLATE, VOCABULARY, write_model_folder
 
@@ -40,8 +41,8 @@ def test_a_folder_becomes_a_bundle_that_verifies(
     assert (manifest.context_length, manifest.vocab_size) == (POSITIONS, VOCABULARY)
     assert manifest.eos_token_ids == (2,)
     assert manifest.tokenizer.add_bos is False
-    assert Bundle.open(path).chat_template() == TEMPLATE
-    assert len(Bundle.open(path).golden()) >= 3
+    assert Bundle.open(path).text(manifest.chat_template) == TEMPLATE
+    assert len(Bundle.open(path).golden("generate", GoldenPrompt)) >= 3
 
     verdict = answer(capsys, "verify", str(path))
     assert verdict["passed"] is True

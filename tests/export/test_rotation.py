@@ -22,7 +22,7 @@ from exporters.quantise.schemes import SCHEMES
 from exporters.quantise.w8a8 import quantise_w8a8
 from exporters.trace.reference import compare, export_clean, kv_layout
 from nsedge import native
-from nsedge.bundle.manifest import GraphIo, KvLayout, Variant
+from nsedge.bundle.causal_lm import GraphIo, KvLayout, Variant
 from nsedge.runtime.decode.plan import Chunk, StepPlan
 from nsedge.runtime.decode.sequence import Limits, Sequence
 from nsedge.runtime.graph.executor import Source

@@ -11,7 +11,9 @@ import onnx
 from onnx import helper, numpy_helper
 from tokenizers import Tokenizer
 
-from nsedge.bundle.manifest import Bundle, FileEntry, sha256_of, write_manifest
+from nsedge.bundle.fields import FileEntry
+from nsedge.bundle.files import sha256_of, write_manifest
+from nsedge.bundle.manifest import Bundle
 
 WORD = " platypus"
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from nsedge.api import LoadOutcome, LoadWish
-from nsedge.bundle.manifest import MANIFEST_FILE
+from nsedge.bundle.files import MANIFEST_FILE
 from nsedge.errors import InsufficientMemory
 from nsedge.ipc.client import AsyncClient
 from nsedge.runtime.machine.cgroups import groups

@@ -11,7 +11,8 @@ import pytest
 from exporters.bundle.starter import NAME, export_starter
 from exporters.cache import Cache, cache_root
 from exporters.progress import Progress
-from nsedge.bundle.manifest import Bundle, write_manifest
+from nsedge.bundle.files import write_manifest
+from nsedge.bundle.manifest import Bundle
 
 
 @pytest.fixture(scope="session")

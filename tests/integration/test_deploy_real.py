@@ -17,7 +17,7 @@ import pytest
 from exporters.__main__ import main
 from exporters.deploy.store import examine
 from nsedge.api import LoadWish, ModelState, Sampling
-from nsedge.bundle.manifest import MANIFEST_FILE, sha256_of
+from nsedge.bundle.files import MANIFEST_FILE, sha256_of
 from nsedge.ipc.client import Client, Finished, Started
 from tests.ipc import short_directory
 from tests.unit.exporters.deploy.deployable import Home

@@ -18,7 +18,8 @@ from exporters.graph.records import GRAPH_FILE
 from exporters.measure.runner import log_softmax
 from exporters.progress import Progress
 from exporters.quantise.schemes import SCHEMES, STARTER_SCHEME, Device, KvFormat
-from nsedge.bundle.manifest import Bundle, Variant
+from nsedge.bundle.causal_lm import GoldenPrompt, Variant
+from nsedge.bundle.manifest import Bundle
 from nsedge.runtime.decode.plan import Chunk, KvCopy, StepPlan
 from nsedge.runtime.decode.sequence import Limits, Sequence, State
 from nsedge.runtime.graph.executor import Executor, Source
@@ -56,7 +57,7 @@ def float32(starter_bundle: Path) -> Executor:
 @pytest.fixture(scope="module")
 def ids(starter_bundle: Path) -> tuple[int, ...]:
     """The golden prompts and what fp32 said to them, one after the other."""
-    golden = Bundle.open(starter_bundle).golden()
+    golden = Bundle.open(starter_bundle).golden("generate", GoldenPrompt)
     ids = [i for prompt in golden for i in (*prompt.prompt_ids, *prompt.continuation_ids)]
     return tuple(ids * (1 + (PROMPT + MORE) // len(ids)))[: PROMPT + MORE]
 

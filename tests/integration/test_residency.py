@@ -26,7 +26,7 @@ from nsedge.api import (
     Started,
 )
 from nsedge.api.stream import EventStream
-from nsedge.bundle.manifest import MANIFEST_FILE
+from nsedge.bundle.files import MANIFEST_FILE
 from nsedge.core.service import LocalService, ServiceSettings
 from nsedge.errors import InsufficientMemory
 from nsedge.ipc.client import AsyncClient

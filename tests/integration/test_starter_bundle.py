@@ -91,7 +91,7 @@ def test_the_manifest_says_what_the_metadata_say(
     assert manifest.tokenizer.add_bos is metadata["tokenizer.ggml.add_bos_token"] is False
     assert manifest.tokenizer.eos_token == END
     assert manifest.context_length == metadata["llama.context_length"]
-    assert bundle.chat_template() == metadata["tokenizer.chat_template"]
+    assert bundle.text(bundle.manifest.chat_template) == metadata["tokenizer.chat_template"]
     defaults = manifest.generation_defaults
     assert (defaults.temperature, defaults.top_p) == (0.2, 0.9)
     assert manifest.provenance.licence == "Apache-2.0"

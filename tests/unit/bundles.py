@@ -8,20 +8,10 @@ from typing import Any
 
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 
-from nsedge.bundle.manifest import (
-    FORMAT,
-    FORMAT_VERSION,
-    FileEntry,
-    GenerationDefaults,
-    GraphIo,
-    KvLayout,
-    Manifest,
-    Provenance,
-    Variant,
-    sha256_of,
-    write_manifest,
-)
-from nsedge.bundle.manifest import Tokenizer as TokenizerEntry
+from nsedge.bundle.causal_lm import CausalLm, GenerationDefaults, GraphIo, KvLayout, Variant
+from nsedge.bundle.fields import FileEntry, Provenance
+from nsedge.bundle.fields import Tokenizer as TokenizerEntry
+from nsedge.bundle.files import sha256_of, write_manifest
 
 TEMPLATE = (
     "{% for message in messages %}\n"
@@ -57,11 +47,8 @@ def write_bundle(path: Path, *, add_bos: bool = False, template: str | None = TE
         name: FileEntry(sha256=sha256_of(path / name), bytes=(path / name).stat().st_size)
         for name in names
     }
-    manifest = Manifest(
-        format=FORMAT,
-        format_version=FORMAT_VERSION,
+    manifest = CausalLm.made(
         name="tiny",
-        kind="causal-lm",
         context_length=64,
         vocab_size=300,
         eos_token_ids=(257,),
@@ -95,7 +82,21 @@ def write_bundle(path: Path, *, add_bos: bool = False, template: str | None = TE
     return path
 
 
+_PLACES = {
+    "variants": ("components", "decoder", "variants"),
+    "tokenizer": ("processors", "tokenizer"),
+    "chat_template": ("processors", "chat_template"),
+}
+
+
 def edit_manifest(path: Path, **changes: Any) -> None:
-    """Change top-level fields of a bundle's manifest."""
+    """Change fields of a bundle's manifest, by their own names wherever they stand."""
     file = path / "manifest.json"
-    file.write_text(json.dumps({**json.loads(file.read_text()), **changes}))
+    manifest = json.loads(file.read_text())
+    for name, value in changes.items():
+        *way, last = _PLACES.get(name, (name,))
+        place = manifest
+        for step in way:
+            place = place[step]
+        place[last] = value
+    file.write_text(json.dumps(manifest))

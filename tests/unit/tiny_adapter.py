@@ -14,7 +14,9 @@ from nsedge.bundle.adapter import (
     Part,
     Site,
 )
-from nsedge.bundle.manifest import Bundle, FileEntry, sha256_of, write_manifest
+from nsedge.bundle.fields import FileEntry
+from nsedge.bundle.files import sha256_of, write_manifest
+from nsedge.bundle.manifest import Bundle
 
 SITE = Site(
     name="/model/layers.0/attn/q_proj+2",

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
 from exporters.graph.graph import MICROSOFT, Graph
-from nsedge.bundle.manifest import GraphIo, KvLayout
+from nsedge.bundle.causal_lm import GraphIo, KvLayout
 
 VOCABULARY = 50
 HEADS, KV_HEADS, WIDTH = 4, 2, 16

@@ -6,7 +6,7 @@ from typing import Any, Protocol
 
 from numpy.typing import NDArray
 
-from nsedge.bundle.manifest import GraphIo, KvLayout, PromptIo
+from nsedge.bundle.causal_lm import GraphIo, KvLayout, PromptIo
 from nsedge.runtime.graph.kv import HostKv, KvMemory, View, host_view
 
 

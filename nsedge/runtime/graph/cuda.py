@@ -14,7 +14,7 @@ import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
-from nsedge.bundle.manifest import KvLayout
+from nsedge.bundle.causal_lm import KvLayout
 from nsedge.errors import DeviceUnavailable
 from nsedge.runtime.graph.binding import bind
 from nsedge.runtime.graph.kv import KvBytes, View, host_view

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nsedge.bundle.manifest import Variant
+from nsedge.bundle.causal_lm import Variant
 from nsedge.errors import BundleInvalid
 from nsedge.runtime.decode.plan import KvCopy, KvSwap, StepPlan
 from nsedge.runtime.decode.speculation import MOST_DRAFTED

@@ -15,7 +15,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from nsedge.bundle.manifest import KvLayout
+from nsedge.bundle.causal_lm import KvLayout
 from nsedge.runtime.machine.footprint import resident_bytes
 from nsedge.runtime.machine.memory import release, reserve
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from nsedge.bundle.manifest import KvLayout
+from nsedge.bundle.causal_lm import KvLayout
 from nsedge.errors import BundleInvalid
 from nsedge.runtime.decode.plan import Chunk
 from nsedge.runtime.decode.sequence import Sequence, State

@@ -10,7 +10,8 @@ import itertools
 from collections.abc import Callable
 
 from nsedge.bundle.adapter import Adapter
-from nsedge.bundle.manifest import Bundle, Variant
+from nsedge.bundle.causal_lm import Variant
+from nsedge.bundle.manifest import TextBundle
 from nsedge.errors import BundleInvalid
 from nsedge.runtime.graph.adapters import AdapterStack, LoadedAdapter
 from nsedge.runtime.graph.executor import Executor
@@ -20,7 +21,7 @@ from nsedge.runtime.machine.footprint import Growth
 class Addons:
     """What adapters a model has, and what their session takes."""
 
-    def __init__(self, *, bundle: Bundle, variant: Variant, executor: Executor) -> None:
+    def __init__(self, *, bundle: TextBundle, variant: Variant, executor: Executor) -> None:
         self._bundle = bundle
         self._variant = variant
         self._executor = executor

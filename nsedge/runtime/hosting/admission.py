@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Protocol
 
 from nsedge.api import Chat, Generate, Request, Sampling
-from nsedge.bundle.manifest import GenerationDefaults, Manifest
+from nsedge.bundle.causal_lm import CausalLm, GenerationDefaults
 from nsedge.errors import ContextExceeded, InvalidParameter, UnsupportedTask
 from nsedge.runtime.decode.engine import Emit, Engine, Job
 from nsedge.runtime.decode.sampler import SamplerRow, SamplingParams
@@ -18,7 +18,7 @@ from nsedge.runtime.text.prompt import PromptReader
 class Writer(Protocol):
     """A text model, as a request needs it."""
 
-    manifest: Manifest
+    manifest: CausalLm
     capacity: int
     prompts: PromptReader
     detokenizer: Detokenizer

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence as Many
 from dataclasses import dataclass
 
-from nsedge.bundle.manifest import GoldenPrompt, Variant
+from nsedge.bundle.causal_lm import GoldenPrompt, Variant
 from nsedge.errors import BundleInvalid
 from nsedge.runtime.decode.engine import StepRunner
 from nsedge.runtime.decode.plan import Chunk, StepPlan

@@ -2,14 +2,36 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from nsedge.bundle.adapter import Adapter, open_package
+from nsedge.bundle.causal_lm import CausalLm
+from nsedge.bundle.manifest import Bundle
 from nsedge.errors import BundleInvalid
 from nsedge.runtime.hosting import adapter, text, trust
 from nsedge.runtime.hosting.hosted import Host, HostedModel, Opening
 from nsedge.runtime.machine.amounts import Amount
 from nsedge.runtime.settings import EngineSettings
+
+
+@dataclass(frozen=True, kw_only=True)
+class Kind:
+    """How bundles with one type of manifest are hosted.
+
+    open: brings a bundle into memory. expected: what one can be expected to claim there.
+    """
+
+    open: Callable[[Bundle[Any], Host, Opening], HostedModel]
+    expected: Callable[[Bundle[Any], EngineSettings], Amount]
+
+
+KINDS: dict[type, Kind] = {
+    CausalLm: Kind(open=text.open_text, expected=text.expected),
+}
+"""By the type of the manifest."""
 
 
 def open_model(path: Path, host: Host, opening: Opening) -> HostedModel:
@@ -23,7 +45,7 @@ def open_model(path: Path, host: Host, opening: Opening) -> HostedModel:
     trust.check_signature(path, host.settings.signers)
     package = open_package(path)
     if not isinstance(package, Adapter):
-        return text.open_text(package, host, opening)
+        return KINDS[type(package.manifest)].open(package, host, opening)
     if not isinstance(opening.base, text.TextModel):
         raise BundleInvalid(f"{package.name} is an adapter, and its base is not a text model")
     return adapter.AdapterModel(package=package, base=opening.base, opening=opening)
@@ -39,4 +61,4 @@ def expected(path: Path, settings: EngineSettings) -> Amount:
     package = open_package(path)
     if isinstance(package, Adapter):
         return adapter.expected(package)
-    return text.expected(package, settings)
+    return KINDS[type(package.manifest)].expected(package, settings)

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 
 from tokenizers import Tokenizer
 
-from nsedge.bundle.manifest import Bundle, Variant
+from nsedge.bundle.causal_lm import Variant
+from nsedge.bundle.manifest import TextBundle
 from nsedge.errors import BundleInvalid
 from nsedge.runtime.graph.executor import Executor, Source
 from nsedge.runtime.graph.executors import open_executor
@@ -31,7 +32,7 @@ class Opened:
 
 
 def open_checked(
-    bundle: Bundle, variant: Variant, source: Source, told: Callable[[float], None]
+    bundle: TextBundle, variant: Variant, source: Source, told: Callable[[float], None]
 ) -> Opened:
     """Open `variant`, which `source` describes, and compare the hashes of all that it is made of;
     `told` hears the share that was read, 0 to 1. Where it fails, nothing stays open.
@@ -41,7 +42,7 @@ def open_checked(
             cannot be loaded.
         DeviceUnavailable: where the variant's provider is not the one in use.
     """
-    hashes = Hashes(bundle, variant, told)
+    hashes = Hashes(bundle, variant.graph, told)
     hashes.check_parsed()
     # Hashing and opening a session leave the interpreter to others; reading a tokenizer does not.
     with ThreadPoolExecutor(max_workers=2, thread_name_prefix="opening") as pool:
@@ -59,7 +60,7 @@ def open_checked(
         return Opened(executor=opening.result(), prompts=prompts, detokenizer=detokenizer)
 
 
-def _open_tokenizer(bundle: Bundle) -> Tokenizer:
+def _open_tokenizer(bundle: TextBundle) -> Tokenizer:
     path = bundle.file(bundle.manifest.tokenizer.file)
     try:
         return Tokenizer.from_file(str(path))

@@ -12,7 +12,8 @@ import numpy as np
 
 from nsedge import native
 from nsedge.api import ModelInfo, ModelMemory, ModelState, ModelStats, Request
-from nsedge.bundle.manifest import Bundle, GoldenPrompt, Variant
+from nsedge.bundle.causal_lm import CausalLm, GoldenPrompt, Variant
+from nsedge.bundle.manifest import TextBundle
 from nsedge.errors import DeviceUnavailable, InsufficientMemory
 from nsedge.runtime.decode.engine import Emit, Engine, StepRunner
 from nsedge.runtime.decode.sampler import Sampler
@@ -40,7 +41,14 @@ log = logging.getLogger(__name__)
 class TextModel:
     """A bundle in memory that writes text: its engine, and what it holds."""
 
-    def __init__(self, *, bundle: Bundle, variant: Variant, host: Host, opening: Opening) -> None:
+    def __init__(
+        self,
+        *,
+        bundle: TextBundle,
+        variant: Variant,
+        host: Host,
+        opening: Opening,
+    ) -> None:
         """Load `variant`, warm it up and check it; the engine does not run yet.
 
         Raises:
@@ -77,7 +85,7 @@ class TextModel:
         memory.trim()  # what reading a tokenizer leaves free is twice what it keeps
         told(ModelState.WARMING, 1.0)
         self._weights_bytes = growth.take()
-        self._warm_up(settings, bundle.golden()[: golden.PROMPTS])
+        self._warm_up(settings, bundle.golden("generate", GoldenPrompt)[: golden.PROMPTS])
         self._arena_bytes = growth.take()
         self.executor.detach()
         self._weights_bytes += growth.take()
@@ -201,7 +209,7 @@ def context_bytes(variant: Variant, capacity: int) -> int:
     return 2 * kv.layers * kv.heads * kv.width * tokens * np.dtype(kv.dtype).itemsize
 
 
-def expected(bundle: Bundle, settings: EngineSettings) -> Amount:
+def expected(bundle: TextBundle, settings: EngineSettings) -> Amount:
     """What `bundle` can be expected to claim, before it was ever loaded: its files as they lie on
     disk, and one full context of KV.
 
@@ -243,7 +251,7 @@ def lacking(graph: Path) -> InsufficientMemory | None:
     )
 
 
-def check_reopening(bundle: Bundle, variant: Variant) -> None:
+def check_reopening(bundle: TextBundle, variant: Variant) -> None:
     """Whether a second session may be opened of what was loaded once.
 
     Raises:
@@ -252,7 +260,7 @@ def check_reopening(bundle: Bundle, variant: Variant) -> None:
     """
     if (error := lacking(bundle.file(variant.graph))) is not None:
         raise error
-    trust.verify(bundle, variant)
+    trust.verify(bundle, variant.graph)
 
 
 def load(path: Path, host: Host, opening: Opening | None = None) -> TextModel:
@@ -261,10 +269,11 @@ def load(path: Path, host: Host, opening: Opening | None = None) -> TextModel:
     Raises:
         BundleInvalid: where the bundle is damaged, or not signed as it must be.
     """
-    return open_text(trust.open_signed(path, host.settings.signers), host, opening or Opening())
+    bundle = trust.open_signed(path, host.settings.signers).of_kind(CausalLm)
+    return open_text(bundle, host, opening or Opening())
 
 
-def open_text(bundle: Bundle, host: Host, opening: Opening) -> TextModel:
+def open_text(bundle: TextBundle, host: Host, opening: Opening) -> TextModel:
     """Bring `bundle` into memory.
 
     Raises:

@@ -11,12 +11,12 @@ from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 from types import ModuleType
 
-from nsedge.bundle.manifest import Bundle, Variant
+from nsedge.bundle.manifest import AnyBundle, Bundle
 from nsedge.errors import ConfigInvalid
 from nsedge.runtime.hosting.reading import read_ahead
 
 
-def open_signed(path: Path, signers: tuple[str, ...]) -> Bundle:
+def open_signed(path: Path, signers: tuple[str, ...]) -> AnyBundle:
     """Open the bundle at `path`, which one of `signers` must have signed; none asks for none.
 
     Raises:
@@ -54,7 +54,7 @@ def signatures() -> ModuleType:
 
 
 class Hashes:
-    """The SHA-256 of all that `variant` is run from; other variants' folders are not read.
+    """The SHA-256 of all that `graph` is run from; other variants' folders are not read.
 
     They are compared in two parts: what is parsed has to be right before it is opened, and the
     weights, which are numbers alone, before the first step. `told` hears the share that was read, 0
@@ -62,11 +62,11 @@ class Hashes:
     """
 
     def __init__(
-        self, bundle: Bundle, variant: Variant, told: Callable[[float], None] = lambda share: None
+        self, bundle: AnyBundle, graph: str, told: Callable[[float], None] = lambda share: None
     ) -> None:
-        own = PurePosixPath(variant.graph).parent
+        own = PurePosixPath(graph).parent
         others = {PurePosixPath(each.graph).parent for each in bundle.manifest.variants} - {own}
-        named = frozenset(bundle.named_files())
+        named = frozenset(bundle.manifest.named_files())
         self._parsed: dict[Path, str] = {}
         self._weights: dict[Path, str] = {}
         parsed_bytes = weights_bytes = 0
@@ -96,12 +96,12 @@ class Hashes:
         read_ahead(self._weights, lambda share: self._told(min(1.0, self._first + share * rest)))
 
 
-def verify(bundle: Bundle, variant: Variant) -> None:
-    """Compare the SHA-256 of all that `variant` is run from.
+def verify(bundle: AnyBundle, graph: str) -> None:
+    """Compare the SHA-256 of all that `graph` is run from.
 
     Raises:
         BundleInvalid: naming the file that was altered, or cannot be read.
     """
-    hashes = Hashes(bundle, variant)
+    hashes = Hashes(bundle, graph)
     hashes.check_parsed()
     hashes.check_weights()

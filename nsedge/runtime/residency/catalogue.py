@@ -11,7 +11,7 @@ from nsedge.api import ModelInfo
 from nsedge.api.models import check_alias
 from nsedge.bundle import versions
 from nsedge.bundle.adapter import SEPARATOR, open_package
-from nsedge.bundle.manifest import MANIFEST_FILE, find_bundles
+from nsedge.bundle.files import MANIFEST_FILE, find_bundles
 from nsedge.errors import BundleInvalid, InvalidParameter, NsedgeError, UnknownModel
 from nsedge.runtime.residency.entries import Entry
 

@@ -16,7 +16,7 @@ import jinja2
 from tokenizers import Tokenizer
 
 from nsedge.api import Chat, Generate, Message
-from nsedge.bundle.manifest import Bundle
+from nsedge.bundle.manifest import TextBundle
 from nsedge.errors import BundleInvalid, EmptyPrompt, InvalidParameter, InvalidRequest
 from nsedge.runtime.text.control import ControlTokens, Rendered, TemplateTurn, unmarked
 from nsedge.runtime.text.template import ChatEnvironment, check_format
@@ -25,7 +25,7 @@ from nsedge.runtime.text.template import ChatEnvironment, check_format
 class PromptReader:
     """Turns the prompts of requests into token ids for one bundle. Thread-safe."""
 
-    def __init__(self, bundle: Bundle, tokenizer: Tokenizer) -> None:
+    def __init__(self, bundle: TextBundle, tokenizer: Tokenizer) -> None:
         """Compile the bundle's template.
 
         Raises:
@@ -43,7 +43,7 @@ class PromptReader:
         ends = map(tokenizer.id_to_token, bundle.manifest.eos_token_ids)
         self._control = ControlTokens(
             tokenizer,
-            template=bundle.chat_template() or "",
+            template=bundle.text(bundle.manifest.chat_template) or "",
             named=(*self._specials.values(), *ends),
             render=lambda turns: self._rendered(turns, add_generation_prompt=False),
         )
@@ -122,8 +122,8 @@ def template_environment() -> ChatEnvironment:
     return environment
 
 
-def _compile(bundle: Bundle, environment: jinja2.Environment) -> jinja2.Template | None:
-    text = bundle.chat_template()
+def _compile(bundle: TextBundle, environment: jinja2.Environment) -> jinja2.Template | None:
+    text = bundle.text(bundle.manifest.chat_template)
     try:
         return None if text is None else environment.from_string(text)
     except (jinja2.TemplateError, RecursionError) as error:

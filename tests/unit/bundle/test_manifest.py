@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 
-from nsedge.bundle.manifest import Bundle, find_bundles
+from nsedge.bundle.causal_lm import GoldenPrompt
+from nsedge.bundle.encoder import Encoder
+from nsedge.bundle.files import find_bundles
+from nsedge.bundle.manifest import Bundle
 from nsedge.errors import BundleInvalid, DeviceUnavailable
 from nsedge.runtime.hosting.text import choose_variant
 from nsedge.runtime.settings import Device
@@ -22,7 +26,7 @@ def test_a_whole_bundle_opens(path: Path) -> None:
     bundle = Bundle.open(path)
     bundle.verify_hashes()
     assert bundle.manifest.variants[0].kv.head_dim == 16
-    assert bundle.golden()[0].logprobs == (-0.5,)
+    assert bundle.golden("generate", GoldenPrompt)[0].logprobs == (-0.5,)
     assert find_bundles(path.parent) == [path]
     assert find_bundles(path.parent / "absent") == []
 
@@ -50,15 +54,16 @@ def test_an_altered_file_is_named_by_its_hash(path: Path) -> None:
     ("changes", "message"),
     [
         ({"colour": "red"}, r"unknown field `colour`"),
-        ({"format_version": 2}, r"format version 2; this release reads 1"),
+        ({"format_version": 3}, r"format version 3; this release reads 1 and 2"),
         ({"format": "other"}, r"\$\.format"),
         ({"context_length": 0}, r"\$\.context_length"),
         ({"eos_token_ids": []}, r"\$\.eos_token_ids"),
-        ({"golden": "../../etc/passwd"}, r"\$\.golden"),
-        ({"golden": "/etc/passwd"}, r"\$\.golden"),
-        ({"golden": "other.json"}, r"other\.json is used but not under files"),
-        ({"variants": []}, r"\$\.variants"),
+        ({"golden": {"generate": "../../etc/passwd"}}, r"\$\.golden"),
+        ({"golden": {"generate": "/etc/passwd"}}, r"\$\.golden"),
+        ({"golden": {"generate": "other.json"}}, r"other\.json is used but not under files"),
+        ({"variants": []}, r"\$\.components\.decoder\.variants"),
         ({"name": "../up"}, r"\$\.name"),
+        ({"kind": "oracle"}, r"Invalid value 'oracle' - at `\$\.kind`"),
     ],
 )
 def test_a_field_that_is_wrong_is_named(
@@ -84,7 +89,32 @@ def test_golden_prompts_that_are_none_are_refused(path: Path) -> None:
     bundle = Bundle.open(path)
     (path / "golden.json").write_text("[{}]")
     with pytest.raises(BundleInvalid, match=r"golden\.json: .*missing required field"):
-        bundle.golden()
+        bundle.golden("generate", GoldenPrompt)
+
+
+def test_a_bundle_of_version_1_is_read(path: Path) -> None:
+    today = Bundle.open(path)
+    file = path / "manifest.json"
+    new = json.loads(file.read_text())
+    components, processors = new.pop("components"), new.pop("processors")
+    old = {
+        **new,
+        "format_version": 1,
+        "variants": components["decoder"]["variants"],
+        "tokenizer": processors["tokenizer"],
+        "chat_template": processors["chat_template"],
+        "golden": new["golden"]["generate"],
+    }
+    file.write_text(json.dumps(old))
+    assert Bundle.open(path).manifest == today.manifest
+    edit_manifest(path, kind="encoder")
+    with pytest.raises(BundleInvalid, match=r"\$\.kind"):
+        Bundle.open(path)
+
+
+def test_a_kind_that_is_not_wanted_is_refused(path: Path) -> None:
+    with pytest.raises(BundleInvalid, match="is of the kind causal-lm, not encoder"):
+        Bundle.open(path).of_kind(Encoder)
 
 
 def test_no_variant_stands_in_for_another_device(path: Path) -> None:

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from nsedge.api import ModelState
-from nsedge.bundle.manifest import MANIFEST_FILE, Bundle, find_bundles
+from nsedge.bundle.files import MANIFEST_FILE, find_bundles
+from nsedge.bundle.manifest import Bundle
 from nsedge.bundle.versions import folder_name, version_of, versioned_name
 from nsedge.cli import bundles
 from nsedge.config.reader import Override, load

@@ -12,7 +12,7 @@ from onnx import TensorProto, helper
 
 from exporters.graph.native import ATTENTION
 from nsedge import native
-from nsedge.bundle.manifest import TOKEN_SCALE_BYTES
+from nsedge.bundle.causal_lm import TOKEN_SCALE_BYTES
 from tests.unit.native_nodes import Floats, Matrix, rows_of, session
 
 pytestmark = pytest.mark.skipif(native.why_not() is not None, reason=str(native.why_not()))

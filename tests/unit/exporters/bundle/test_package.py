@@ -21,7 +21,8 @@ from exporters.graph.records import Exported, ExportedVariant, GoldenResult, Tri
 from exporters.measure.promise import Promise
 from exporters.model.source import Source
 from exporters.quantise.schemes import Device, KvFormat, promise_of, scheme_of
-from nsedge.bundle.manifest import Bundle, Fidelity, GoldenPrompt, GraphIo, KvLayout, PromptIo
+from nsedge.bundle.causal_lm import Fidelity, GoldenPrompt, GraphIo, KvLayout, PromptIo
+from nsedge.bundle.manifest import Bundle
 from nsedge.errors import BundleInvalid
 
 FIDELITY = Fidelity(
@@ -114,8 +115,8 @@ def test_everything_is_in_the_bundle_and_hashed(product: Product, tmp_path: Path
     manifest = bundle.manifest
     files = {str(path.relative_to(out)) for path in out.rglob("*") if path.is_file()}
     assert files == {"manifest.json", *manifest.files}
-    assert bundle.golden() == (GOLDEN,)
-    assert bundle.chat_template() == "{{ messages }}"
+    assert bundle.golden("generate", GoldenPrompt) == (GOLDEN,)
+    assert bundle.text(bundle.manifest.chat_template) == "{{ messages }}"
     assert manifest.variants[0].graph == "cpu-int8-b64/model.onnx"
     assert manifest.variants[0].fidelity == FIDELITY
     assert (manifest.provenance.source, manifest.provenance.revision) == ("org/tiny", "r1")

@@ -16,19 +16,10 @@ import msgspec
 from tokenizers import Tokenizer, models, pre_tokenizers
 
 from exporters.deploy.store import examine
-from nsedge.bundle.manifest import (
-    FORMAT,
-    FORMAT_VERSION,
-    FileEntry,
-    GenerationDefaults,
-    GoldenPrompt,
-    Manifest,
-    Provenance,
-    Variant,
-    sha256_of,
-    write_manifest,
-)
-from nsedge.bundle.manifest import Tokenizer as TokenizerEntry
+from nsedge.bundle.causal_lm import CausalLm, GenerationDefaults, GoldenPrompt, Variant
+from nsedge.bundle.fields import FileEntry, Provenance
+from nsedge.bundle.fields import Tokenizer as TokenizerEntry
+from nsedge.bundle.files import sha256_of, write_manifest
 from nsedge.core.service import LocalService, ServiceSettings
 from nsedge.ipc.access import Access
 from nsedge.ipc.client import Client
@@ -55,11 +46,8 @@ def write_deployable(
     save(tiny_graph(), path / "cpu")
     _tokenizer().save(str(path / "tokenizer.json"))
     (path / "golden.json").write_bytes(msgspec.json.encode(_golden(path)))
-    manifest = Manifest(
-        format=FORMAT,
-        format_version=FORMAT_VERSION,
+    manifest = CausalLm.made(
         name=name,
-        kind="causal-lm",
         context_length=64,
         vocab_size=VOCABULARY,
         eos_token_ids=(VOCABULARY - 1,),

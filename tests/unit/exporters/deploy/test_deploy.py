@@ -6,6 +6,7 @@ from exporters.__main__ import main
 from exporters.deploy.history import Deployment, History
 from exporters.deploy.store import examine
 from nsedge.api import LoadWish, Sampling
+from nsedge.bundle.causal_lm import GoldenPrompt
 from nsedge.ipc.client import Client, Finished
 from tests.unit.exporters.deploy.deployable import PROMPTS, alias_of, folder, served, words
 
@@ -185,7 +186,7 @@ def test_tokens_after_another_one_are_asked_for_anew(bundles):
 
     from exporters.deploy.trial import Asked
 
-    golden = examine(bundles[0]).bundle.golden()[0]
+    golden = examine(bundles[0]).bundle.golden("generate", GoldenPrompt)[0]
     tokenizer = Tokenizer.from_file(str(bundles[0] / "tokenizer.json"))
     asked = Asked(prompt=golden)
     right = golden.continuation_ids

@@ -15,7 +15,7 @@ from exporters.graph.graph import Graph, attribute
 from exporters.measure.promise import Promise
 from exporters.quantise.blocks import Blocks, quantise, quantise_blocks
 from exporters.quantise.schemes import SCHEMES, scheme_of
-from nsedge.bundle.manifest import Fidelity
+from nsedge.bundle.causal_lm import Fidelity
 
 F32 = NDArray[np.float32]
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from nsedge.bundle.manifest import Variant
+from nsedge.bundle.causal_lm import Variant
 from nsedge.errors import BundleInvalid
 from nsedge.runtime.decode.plan import Chunk, StepPlan
 from nsedge.runtime.decode.sequence import Limits, Sequence, State

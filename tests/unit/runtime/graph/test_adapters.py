@@ -14,7 +14,8 @@ from exporters.graph.native import write_native
 from exporters.graph.records import SEGMENTS, native_layout
 from nsedge import native
 from nsedge.bundle.adapter import Adapter, Part, Site, is_adapter, open_package
-from nsedge.bundle.manifest import Bundle, Variant
+from nsedge.bundle.causal_lm import Variant
+from nsedge.bundle.manifest import Bundle
 from nsedge.errors import BundleInvalid
 from nsedge.native import REQUIREMENT
 from nsedge.runtime.decode.plan import Chunk, StepPlan

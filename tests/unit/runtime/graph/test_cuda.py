@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from exporters.errors import Refused
 from exporters.graph.half import halve
 from exporters.measure.runner import Runner, log_softmax
-from nsedge.bundle.manifest import GraphIo, KvLayout, Variant
+from nsedge.bundle.causal_lm import GraphIo, KvLayout, Variant
 from nsedge.errors import DeviceUnavailable
 from nsedge.runtime.decode.plan import Chunk, KvCopy, KvSwap, StepPlan
 from nsedge.runtime.decode.sequence import Limits, Sequence, State

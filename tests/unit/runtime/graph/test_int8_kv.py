@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from exporters.graph.kv_int8 import SCALES_FILE, cache_in_int8
 from exporters.measure.runner import Runner, log_softmax
 from exporters.quantise.kv_scales import MARGIN, calibrate
-from nsedge.bundle.manifest import KvLayout, PromptIo, Variant
+from nsedge.bundle.causal_lm import KvLayout, PromptIo, Variant
 from nsedge.errors import BundleInvalid
 from nsedge.runtime.decode.plan import Chunk, KvCopy, KvSwap, StepPlan
 from nsedge.runtime.decode.sequence import Limits, Sequence, State

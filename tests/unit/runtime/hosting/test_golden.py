@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from nsedge.bundle.manifest import Fidelity, GoldenPrompt, GraphIo, KvLayout, Variant
+from nsedge.bundle.causal_lm import Fidelity, GoldenPrompt, GraphIo, KvLayout, Variant
 from nsedge.errors import BundleInvalid
 from nsedge.runtime.hosting import golden
 from tests.unit.rig import RowModel, continuation

@@ -172,13 +172,18 @@ def test_an_altered_file_is_named_before_it_is_loaded(path: Path) -> None:
 
 def test_files_of_other_variants_are_not_read(path: Path) -> None:
     manifest = json.loads((path / "manifest.json").read_text(encoding="utf-8"))
-    other = {**manifest["variants"][0], "name": "other", "graph": "other/model.onnx"}
+    first = manifest["components"]["decoder"]["variants"][0]
+    other = {
+        **first,
+        "name": "other",
+        "graph": "other/model.onnx",
+    }
     (path / "other").mkdir()
     (path / "other/model.onnx").write_bytes(b"?")
     files = {**manifest["files"], "other/model.onnx": {"sha256": "0" * 64, "bytes": 1}}
-    edit_manifest(path, variants=[manifest["variants"][0], other], files=files)
+    edit_manifest(path, variants=[first, other], files=files)
     bundle = Bundle.open(path)
     cpu, other_variant = bundle.manifest.variants
-    trust.verify(bundle, cpu)
+    trust.verify(bundle, cpu.graph)
     with pytest.raises(BundleInvalid, match=r"other/model\.onnx was altered"):
-        trust.verify(bundle, other_variant)
+        trust.verify(bundle, other_variant.graph)

@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from nsedge.bundle.manifest import KvLayout, sha256_of
+from nsedge.bundle.causal_lm import KvLayout
+from nsedge.bundle.files import sha256_of
 from nsedge.errors import BundleInvalid
 from nsedge.runtime.graph.kv import HostKv
 from nsedge.runtime.hosting.reading import read_ahead

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from nsedge.api import Chat, Generate, Message, Role, Sampling
-from nsedge.bundle.manifest import Bundle, GenerationDefaults
+from nsedge.bundle.causal_lm import GenerationDefaults
+from nsedge.bundle.manifest import Bundle
 from nsedge.errors import (
     BundleInvalid,
     ContextExceeded,

@@ -1,0 +1,265 @@
+"""The manifest of a model that writes text: one graph, the decoder, with a key and value cache."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from msgspec import Meta
+
+from nsedge.bundle.fields import (
+    FORMAT,
+    FORMAT_VERSION,
+    Common,
+    Count,
+    DeviceName,
+    FileEntry,
+    Name,
+    Positive,
+    Provenance,
+    RelativePath,
+    Sha256,
+    Strict,
+    Tokenizer,
+    Variants,
+)
+
+TOKEN_SCALE_BYTES = 2
+
+
+class KvLayout(Strict, frozen=True, kw_only=True):
+    """The key and value cache of every layer: `[slots, heads, capacity, width]` of `dtype`.
+
+    Tokens lie in blocks of `block_tokens`: capacity is a multiple of it, and a prefix is copied in
+    whole blocks. Where dtype is int8, cached numbers are to be multiplied by scales: each token has
+    its own among them (`token_scales`, two bytes a head), or `scales` names a NumPy file of float32
+    [layers, 2, heads, head_dim], keys before values.
+    """
+
+    layers: Positive
+    heads: Positive
+    head_dim: Positive
+    dtype: Annotated[str, Meta(pattern=r"^(float32|float16|int8)$")] = "float32"
+    block_tokens: Positive = 1
+    scales: RelativePath | None = None
+    token_scales: bool = False
+
+    def __post_init__(self) -> None:
+        if (self.dtype == "int8") != (self.scales is not None or self.token_scales):
+            raise ValueError("a cache has scales where it is int8, and only there")
+
+    @property
+    def width(self) -> int:
+        """Elements that a token takes of each head's keys, and of its values."""
+        return self.head_dim + TOKEN_SCALE_BYTES * self.token_scales
+
+
+class PromptIo(Strict, frozen=True, kw_only=True):
+    """A second cache, float32 [1, heads, capacity, head_dim] a layer, that prompts are read with.
+
+    - flag: bool scalar. True: attention reads and extends this cache and leaves the other alone;
+      False: the reverse.
+    - past_* and present_*: to be bound to the same memory.
+    """
+
+    flag: str = "reads_prompt"
+    past_key: str = "past_prompt.{layer}.key"
+    past_value: str = "past_prompt.{layer}.value"
+    present_key: str = "present_prompt.{layer}.key"
+    present_value: str = "present_prompt.{layer}.value"
+
+
+class GraphIo(Strict, frozen=True, kw_only=True):
+    """Names of the graph's inputs and outputs; `{layer}` stands for the layer's number from 0.
+
+    - input_ids: int64 [B, Q]; seqlens_k: int32 [B], the row's length after this call, less one;
+      total_sequence_length: int32 scalar, the batch's greatest length after this call.
+    - segments: int32 [S, 3], in place of those two, and B = 1: the Q tokens are of S sequences, one
+      after the other; for each the row of the cache, the tokens in it, and how many are new to it.
+    - kept_positions: int64 [K], which of the Q positions to give logits for.
+    - position_ids: int64 [B, Q]; None where the graph computes positions itself.
+    - logits: float32 [B, K, vocab_size].
+    - past_* and present_*: the KV cache, to be bound to the same memory.
+    - prompt: the float32 cache that prompts are read with, where the KV cache is int8.
+    """
+
+    input_ids: str = "input_ids"
+    seqlens_k: str = "seqlens_k"
+    total_sequence_length: str = "total_sequence_length"
+    segments: str | None = None
+    kept_positions: str = "logits_to_keep"
+    position_ids: str | None = None
+    logits: str = "logits"
+    past_key: str = "past_key_values.{layer}.key"
+    past_value: str = "past_key_values.{layer}.value"
+    present_key: str = "present.{layer}.key"
+    present_value: str = "present.{layer}.value"
+    prompt: PromptIo | None = None
+
+
+class Fidelity(Strict, frozen=True, kw_only=True):
+    """How near a variant is to fp32 of the same weights, teacher-forced over a text.
+
+    kl is the mean over positions of KL(fp32 || variant) in nats; top1 the share of positions whose
+    most probable token agrees; perplexity is exp of the mean negative log-likelihood.
+    """
+
+    positions: Positive
+    kl: float
+    top1: float
+    perplexity: float
+    perplexity_fp32: float
+    text_sha256: Sha256
+
+
+class Variant(Strict, frozen=True, kw_only=True):
+    """The graph for one device and precision. It runs where all that it `requires` is there."""
+
+    name: Name
+    device: DeviceName
+    scheme: str
+    graph: RelativePath
+    requires: tuple[str, ...] = ()
+    io: GraphIo
+    kv: KvLayout
+    fidelity: Fidelity | None = None
+
+    def __post_init__(self) -> None:
+        if (self.kv.scales is not None) != (self.io.prompt is not None):
+            raise ValueError("a graph has a prompt cache where its cache has fixed scales")
+
+
+class GenerationDefaults(Strict, frozen=True, kw_only=True):
+    """Sampling where a request says nothing; neutral values where this says nothing."""
+
+    temperature: float = 1.0
+    top_k: int = 0
+    top_p: float = 1.0
+    min_p: float = 0.0
+    repetition_penalty: float = 1.0
+
+
+class DecoderComponents(Strict, frozen=True, kw_only=True):
+    """The graphs of a model that writes text."""
+
+    decoder: Variants[Variant]
+
+
+class TextProcessors(Strict, frozen=True, kw_only=True):
+    """What reads prompts."""
+
+    tokenizer: Tokenizer
+    chat_template: RelativePath | None = None
+
+
+class CausalLm(Common, frozen=True, kw_only=True, tag="causal-lm"):
+    """A model that writes text."""
+
+    components: DecoderComponents
+    processors: TextProcessors
+    context_length: Positive
+    vocab_size: Positive
+    eos_token_ids: Annotated[tuple[Count, ...], Meta(min_length=1)]
+    generation_defaults: GenerationDefaults
+
+    @classmethod
+    def made(
+        cls,
+        *,
+        variants: tuple[Variant, ...],
+        tokenizer: Tokenizer,
+        chat_template: str | None,
+        golden: str,
+        **fields: Any,
+    ) -> CausalLm:
+        """One in the format of today; `fields` are the others of this class."""
+        return cls(
+            format=FORMAT,
+            format_version=FORMAT_VERSION,
+            components=DecoderComponents(decoder=Variants(variants=variants)),
+            processors=TextProcessors(tokenizer=tokenizer, chat_template=chat_template),
+            golden={"generate": golden},
+            **fields,
+        )
+
+    @property
+    def variants(self) -> tuple[Variant, ...]:
+        """The decoder's."""
+        return self.components.decoder.variants
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        """What reads prompts."""
+        return self.processors.tokenizer
+
+    @property
+    def chat_template(self) -> str | None:
+        """The template's file, where there is one."""
+        return self.processors.chat_template
+
+    @property
+    def has_chat_template(self) -> bool:
+        """Whether it can be asked with messages."""
+        return self.chat_template is not None
+
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        """What it can be asked for."""
+        return text_tasks(self.has_chat_template)
+
+    def named_files(self) -> list[str]:
+        """The files that have a use, all variants' graphs among them."""
+        named = [self.tokenizer.file, *self.golden.values(), *(v.graph for v in self.variants)]
+        named += [v.kv.scales for v in self.variants if v.kv.scales is not None]
+        return named if self.chat_template is None else [*named, self.chat_template]
+
+
+def text_tasks(has_chat_template: bool) -> tuple[str, ...]:
+    """What a model that writes text can be asked for."""
+    return ("generate", "chat") if has_chat_template else ("generate",)
+
+
+class CausalLmV1(Strict, frozen=True, kw_only=True):
+    """A manifest of format version 1, which knew no other kind."""
+
+    format: Annotated[str, Meta(pattern=f"^{FORMAT}$")]
+    format_version: int
+    name: Name
+    kind: Annotated[str, Meta(pattern=r"^causal-lm$")]
+    context_length: Positive
+    vocab_size: Positive
+    eos_token_ids: Annotated[tuple[Count, ...], Meta(min_length=1)]
+    tokenizer: Tokenizer
+    chat_template: RelativePath | None
+    generation_defaults: GenerationDefaults
+    variants: Annotated[tuple[Variant, ...], Meta(min_length=1)]
+    golden: RelativePath
+    provenance: Provenance
+    files: dict[RelativePath, FileEntry]
+
+    def current(self) -> CausalLm:
+        """The same in the format of today."""
+        return CausalLm.made(
+            name=self.name,
+            golden=self.golden,
+            provenance=self.provenance,
+            files=self.files,
+            variants=self.variants,
+            tokenizer=self.tokenizer,
+            chat_template=self.chat_template,
+            context_length=self.context_length,
+            vocab_size=self.vocab_size,
+            eos_token_ids=self.eos_token_ids,
+            generation_defaults=self.generation_defaults,
+        )
+
+
+class GoldenPrompt(Strict, frozen=True, kw_only=True):
+    """What the fp32 model continued a prompt with, greedily.
+
+    logprobs holds the fp32 log-probability (nats) of each continuation token, teacher-forced.
+    """
+
+    text: str
+    prompt_ids: tuple[Count, ...]
+    continuation_ids: tuple[Count, ...]
+    logprobs: tuple[float, ...]

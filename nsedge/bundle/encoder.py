@@ -1,0 +1,120 @@
+"""The manifest of a model that makes one vector of each text."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from msgspec import Meta
+
+from nsedge.bundle.fields import (
+    Common,
+    Count,
+    DeviceName,
+    Name,
+    Positive,
+    RelativePath,
+    Sha256,
+    Strict,
+    Tokenizer,
+    Variants,
+)
+
+
+class EncoderIo(Strict, frozen=True, kw_only=True):
+    """Names of the graph's inputs and outputs.
+
+    - input_ids: int64 [B, T], padded at the end.
+    - attention_mask: int64 [B, T], 1 for tokens and 0 for padding.
+    - token_type_ids: int64 [B, T], all 0; None where the graph has no such input.
+    - embedding: float32 [B, dimensions], pooled, and of length 1 where the manifest says so.
+    """
+
+    input_ids: str = "input_ids"
+    attention_mask: str = "attention_mask"
+    token_type_ids: str | None = None
+    embedding: str = "embedding"
+
+
+class VectorFidelity(Strict, frozen=True, kw_only=True):
+    """How near a variant's vectors are to those of fp32 of the same weights, over some texts: the
+    mean and the least cosine."""
+
+    texts: Positive
+    cosine: float
+    cosine_least: float
+    text_sha256: Sha256
+
+
+class EncoderVariant(Strict, frozen=True, kw_only=True):
+    """The graph for one device and precision. It runs where all that it `requires` is there."""
+
+    name: Name
+    device: DeviceName
+    scheme: str
+    graph: RelativePath
+    requires: tuple[str, ...] = ()
+    io: EncoderIo
+    fidelity: VectorFidelity | None = None
+
+
+class EncoderComponents(Strict, frozen=True, kw_only=True):
+    """The graphs of a model that makes vectors."""
+
+    encoder: Variants[EncoderVariant]
+
+
+class EncoderProcessors(Strict, frozen=True, kw_only=True):
+    """What reads texts; special tokens are added as the tokenizer's own file says."""
+
+    tokenizer: Tokenizer
+
+
+class Encoder(Common, frozen=True, kw_only=True, tag="encoder"):
+    """A model that makes one vector of each text.
+
+    - context_length: tokens of one text, special ones among them.
+    - dimensions: numbers of a vector.
+    - pooling: how the graph makes one vector of those of all tokens.
+    - normalised: whether vectors have length 1.
+    """
+
+    components: EncoderComponents
+    processors: EncoderProcessors
+    context_length: Positive
+    vocab_size: Positive
+    pad_token_id: Count = 0
+    dimensions: Positive
+    pooling: Annotated[str, Meta(pattern="^(mean|cls|last)$")]
+    normalised: bool
+
+    @property
+    def variants(self) -> tuple[EncoderVariant, ...]:
+        """The encoder's."""
+        return self.components.encoder.variants
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        """What reads texts."""
+        return self.processors.tokenizer
+
+    @property
+    def has_chat_template(self) -> bool:
+        """False: it takes no messages."""
+        return False
+
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        """What it can be asked for."""
+        return ("embed",)
+
+    def named_files(self) -> list[str]:
+        """The files that have a use, all variants' graphs among them."""
+        return [self.tokenizer.file, *self.golden.values(), *(v.graph for v in self.variants)]
+
+
+class GoldenVector(Strict, frozen=True, kw_only=True):
+    """What the fp32 model made of a text: its token ids, and float32 [dimensions]."""
+
+    text: str
+    ids: tuple[Count, ...]
+    vector: tuple[float, ...]

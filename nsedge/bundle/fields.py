@@ -1,0 +1,81 @@
+"""What every manifest is made of: strict structs, names, files, and where weights came from."""
+
+from __future__ import annotations
+
+from typing import Annotated, Generic, TypeVar
+
+import msgspec
+from msgspec import Meta
+
+Name = Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9._-]{0,127}$")]
+RelativePath = Annotated[str, Meta(pattern=r"^(?!/)(?!.*(^|/)\.\.(/|$))[A-Za-z0-9._/-]{1,255}$")]
+Sha256 = Annotated[str, Meta(pattern=r"^[0-9a-f]{64}$")]
+Positive = Annotated[int, Meta(ge=1)]
+Count = Annotated[int, Meta(ge=0)]
+V = TypeVar("V")
+FORMAT = "nsedge-bundle"
+FORMAT_VERSION = 2
+DeviceName = Annotated[str, Meta(pattern=r"^(cpu|cuda)$")]
+
+
+class Strict(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Fields are exact: an unknown one is refused by name."""
+
+
+class FileEntry(Strict, frozen=True, kw_only=True):
+    """A file of the bundle, as it was packaged."""
+
+    sha256: Sha256
+    bytes: Count
+
+
+class Tokenizer(Strict, frozen=True, kw_only=True):
+    """The tokenizer's file and the special tokens that the template and the text prompt need."""
+
+    file: RelativePath
+    bos_token: str | None = None
+    eos_token: str | None = None
+    add_bos: bool = False
+    """Whether a text prompt begins with bos_token; a chat template writes its own."""
+
+
+class Provenance(Strict, frozen=True, kw_only=True):
+    """Where the weights came from and who may use them."""
+
+    source: str
+    revision: str | None = None
+    architecture: str
+    parameters: Positive
+    licence: str
+    created: str
+    """ISO 8601, UTC."""
+    exporter: dict[str, str]
+    """Package -> version."""
+    thresholds: dict[str, float] = {}
+    """Limits of the build that were asked for in the place of the usual ones; mostly none."""
+
+
+class Variants(Strict, Generic[V], frozen=True, kw_only=True):
+    """A component: a graph with a name, in the variants there are of it, the preferred first."""
+
+    variants: Annotated[tuple[V, ...], Meta(min_length=1)]
+
+
+class Common(Strict, frozen=True, kw_only=True, tag_field="kind"):
+    """The fields of every kind of manifest. `golden`: task -> what the fp32 model said.
+
+    A kind adds `components` (its graphs), `processors` (what reads inputs, as data) and whatever
+    else is to be known of it.
+    """
+
+    format: Annotated[str, Meta(pattern=f"^{FORMAT}$")]
+    format_version: int
+    name: Name
+    golden: dict[str, RelativePath]
+    provenance: Provenance
+    files: dict[RelativePath, FileEntry]
+
+    @property
+    def kind(self) -> str:
+        """The kind of model."""
+        return str(self.__struct_config__.tag)
