@@ -42,6 +42,7 @@ from nsedge.api.models import (
 from nsedge.api.priority import Priority
 from nsedge.api.requests import Request
 from nsedge.api.sampling import Sampling
+from nsedge.api.scheduling import Scheduling
 from nsedge.api.service import Health, HealthStatus, Service, Stats, Ticket
 from nsedge.api.tasks import Chat, Embed, Generate, Task
 from nsedge.telemetry.histogram import Histogram
@@ -82,6 +83,7 @@ __all__ = [
     "Result",
     "Role",
     "Sampling",
+    "Scheduling",
     "Scores",
     "Segment",
     "Service",

@@ -140,11 +140,11 @@ class Progress:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ArtifactPending:
-    """A file of media type `type` is being made; `artifact_id` names it."""
+    """A file of type `media_type` is being made; `artifact_id` names it."""
 
     request_id: str
     artifact_id: str
-    type: str
+    media_type: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -153,7 +153,7 @@ class ArtifactReady:
 
     request_id: str
     artifact_id: str
-    type: str
+    media_type: str
     bytes: int
     sha256: str
 

@@ -9,11 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
-from nsedge.api import Priority, Sampling
-from nsedge.api.models import keep_alive_of
+from nsedge.api import Sampling
+from nsedge.cli import scheduling
 from nsedge.cli.exits import ExitStatus, guarded
 from nsedge.config.reader import Override
-from nsedge.errors import InvalidParameter
 from nsedge.process import console
 from nsedge.version import VERSION
 
@@ -297,7 +296,7 @@ def _talkers(commands: _Commands) -> None:
         parser.add_argument("--system", metavar="TEXT", help="a system message before the prompt")
         parser.add_argument("--quiet", action="store_true", help="no figures on standard error")
         _sampling_flags(parser)
-        _scheduling_flags(parser)
+        scheduling.add_flags(parser)
 
 
 def _keepers(commands: _Commands) -> None:
@@ -306,7 +305,7 @@ def _keepers(commands: _Commands) -> None:
     load.add_argument("models", metavar="MODEL", nargs="+")
     load.add_argument(
         "--keep-alive",
-        type=_keep_alive,
+        type=scheduling.keep_alive,
         metavar="TIME",
         help="unload when unused so long: 300, 5m, now, forever",
     )
@@ -315,7 +314,7 @@ def _keepers(commands: _Commands) -> None:
     pins.add_argument("--unpin", action="store_false", dest="pin", help="take a pin away")
     load.add_argument("--exclusive", action="store_true", help="unload all others first")
     load.add_argument("--no-wait", action="store_true", help="return once the load is queued")
-    _priority_flag(load)
+    scheduling.add_priority_flag(load)
     unload = _command(commands, "unload", "let models leave memory", _COMMON_FLAGS)
     unload.add_argument("models", metavar="MODEL", nargs="*")
     unload.add_argument("--all", action="store_true", help="every model")
@@ -347,32 +346,6 @@ def _sampling_flags(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--prompt-lookup", action="store_true", help="guess words that were there before: faster"
     )
-
-
-def _scheduling_flags(parser: argparse.ArgumentParser) -> None:
-    group = parser.add_argument_group("scheduling")
-    _priority_flag(group)
-    group.add_argument(
-        "--deadline", type=float, metavar="SECONDS", help="fail where it is not done by then"
-    )
-    group.add_argument(
-        "--keep-alive", type=_keep_alive, metavar="TIME",
-        help="unload the model when unused so long from then on: 300, 5m, now, forever",
-    )  # fmt: skip
-
-
-def _priority_flag(group: argparse._ActionsContainer) -> None:
-    group.add_argument(
-        "--priority", choices=[*Priority], type=Priority, default=Priority.NORMAL,
-        metavar="CLASS", help="interactive, normal or batch",
-    )  # fmt: skip
-
-
-def _keep_alive(text: str) -> float:
-    try:
-        return keep_alive_of(text)
-    except InvalidParameter as error:
-        raise argparse.ArgumentTypeError(error.message) from error
 
 
 def _interval(text: str) -> float:

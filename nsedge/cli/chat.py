@@ -10,6 +10,7 @@ from nsedge.api import Message, Role, Sampling
 from nsedge.cli import answer, output
 from nsedge.cli.arguments import sampling_of
 from nsedge.cli.exits import ExitStatus
+from nsedge.cli.scheduling import scheduling_of
 from nsedge.config.reader import Loaded
 from nsedge.errors import ConnectionLost, NsedgeError, UnknownModel
 from nsedge.ipc import reach
@@ -68,9 +69,7 @@ class Conversation:
                 options.model,
                 asked,
                 sampling=self._sampling,
-                priority=options.priority,
-                deadline_s=options.deadline,
-                keep_alive_s=options.keep_alive,
+                **scheduling_of(options),
             ) as events:
                 shown = answer.show(events, as_json=options.json, quiet=options.quiet)
         except ConnectionLost:

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 import msgspec
 
 from nsedge.api import Event
+from nsedge.ipc.events import tag_of
 from nsedge.printable import escaped, escaped_json
 from nsedge.process import console
 
@@ -56,7 +57,7 @@ def _finite(value: object) -> object:
 def event_object(event: Event) -> dict[str, object]:
     """An event as JSON tells it: its fields, and `type` first."""
     fields: dict[str, object] = msgspec.to_builtins(event)
-    return {"type": type(event).__name__.lower(), **fields}
+    return {"type": tag_of(event), **fields}
 
 
 def table(heads: Sequence[str], rows: Sequence[Sequence[object]]) -> list[str]:

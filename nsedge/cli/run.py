@@ -8,6 +8,7 @@ import sys
 from nsedge.api import Message, Role
 from nsedge.cli import answer
 from nsedge.cli.arguments import sampling_of
+from nsedge.cli.scheduling import scheduling_of
 from nsedge.config.reader import Loaded
 from nsedge.errors import EmptyPrompt, InvalidParameter
 from nsedge.ipc import reach
@@ -16,22 +17,16 @@ from nsedge.process import console
 
 def run(loaded: Loaded, options: argparse.Namespace) -> int:
     """Generate once; 130 where Ctrl-C cancelled it."""
-    sampling = sampling_of(options)
+    sampling, scheduling = sampling_of(options), scheduling_of(options)
     if options.raw and options.system:
         raise InvalidParameter("--system needs the chat template that --raw leaves out")
     text = _prompt(options.prompt)
-    wish = {
-        "sampling": sampling,
-        "priority": options.priority,
-        "deadline_s": options.deadline,
-        "keep_alive_s": options.keep_alive,
-    }
     with reach.to_core(loaded.settings) as client:
-        events = (
-            client.generate(options.model, text, **wish)
-            if options.raw
-            else client.chat(options.model, conversation(options.system, text), **wish)
-        )
+        if options.raw:
+            events = client.generate(options.model, text, sampling=sampling, **scheduling)
+        else:
+            asked = conversation(options.system, text)
+            events = client.chat(options.model, asked, sampling=sampling, **scheduling)
         with events:
             shown = answer.show(events, as_json=options.json, quiet=options.quiet)
     return shown.status

@@ -6,9 +6,9 @@ import asyncio
 import contextlib
 import logging
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 import zmq
 
@@ -16,16 +16,18 @@ from nsedge import api
 from nsedge.api.stream import EventStream
 from nsedge.config import endpoints
 from nsedge.errors import ConnectionLost, MessageTooLarge, NsedgeError, OutOfOrder
+from nsedge.ipc import events, protocol, queries
 from nsedge.ipc import messages as wire
-from nsedge.ipc import protocol, queries
+from nsedge.ipc.asking import Asking
 from nsedge.ipc.connection import Connection
 from nsedge.ipc.curve import ClientCurve
+from nsedge.ipc.requests import encode_request
 from nsedge.ipc.ticket import RemoteTicket
 
 log = logging.getLogger(__name__)
 
 
-class AsyncClient:
+class AsyncClient(Asking[EventStream]):
     """Talks to the daemon at `endpoint`, on the running event loop.
 
         async with AsyncClient("ipc:///run/nsedge/core.sock") as client:
@@ -125,52 +127,6 @@ class AsyncClient:
     ) -> None:
         await self.close()
 
-    def generate(
-        self,
-        model: str,
-        text: str,
-        *,
-        sampling: api.Sampling | None = None,
-        priority: api.Priority = api.Priority.NORMAL,
-        deadline_s: float | None = None,
-        keep_alive_s: float | None = None,
-        request_id: str | None = None,
-        traceparent: str | None = None,
-    ) -> EventStream:
-        """The events of continuing `text`; leaving their `async with` or loop cancels."""
-        return self._stream(
-            request_id,
-            model=model,
-            task=api.Generate(text=text, sampling=sampling or api.Sampling()),
-            priority=priority,
-            deadline_s=deadline_s,
-            keep_alive_s=keep_alive_s,
-            traceparent=traceparent,
-        )
-
-    def chat(
-        self,
-        model: str,
-        messages: Sequence[api.Message],
-        *,
-        sampling: api.Sampling | None = None,
-        priority: api.Priority = api.Priority.NORMAL,
-        deadline_s: float | None = None,
-        keep_alive_s: float | None = None,
-        request_id: str | None = None,
-        traceparent: str | None = None,
-    ) -> EventStream:
-        """The events of the assistant's next turn; leaving their `async with` or loop cancels."""
-        return self._stream(
-            request_id,
-            model=model,
-            task=api.Chat(messages=tuple(messages), sampling=sampling or api.Sampling()),
-            priority=priority,
-            deadline_s=deadline_s,
-            keep_alive_s=keep_alive_s,
-            traceparent=traceparent,
-        )
-
     def submit(self, request: api.Request, sink: api.Sink) -> RemoteTicket:
         """Send a request. Refusals, and a missing connection, reach `sink` as `Failed` too, after
         this has returned."""
@@ -244,9 +200,8 @@ class AsyncClient:
         if self._connection is not None and self._holds(ticket):
             self._connection.send(wire.Credit(id=ticket.request_id, bytes=count))
 
-    def _stream(self, request_id: str | None, **wish: Any) -> EventStream:
-        label = self.new_id() if request_id is None else request_id
-        return EventStream(self, api.Request(request_id=label, **wish))
+    def _stream(self, request: api.Request) -> EventStream:
+        return EventStream(self, request)
 
     def _send(
         self,
@@ -258,7 +213,7 @@ class AsyncClient:
         label = request.request_id
         if label in self._tickets:
             raise OutOfOrder(f"request {label!r} is still live on this client", param="id")
-        frame = protocol.encode_request(request, credit=self._credit_bytes)
+        frame = encode_request(request, credit=self._credit_bytes)
         if (size := len(protocol.MAGIC) + len(frame)) > welcome.max_message_bytes:
             raise MessageTooLarge(
                 f"the request has {size} bytes; the daemon takes {welcome.max_message_bytes}"
@@ -282,7 +237,7 @@ class AsyncClient:
         finally:
             del self._queries[query.id]
         if reply.error is not None:
-            raise protocol.error_of(reply.error)
+            raise events.error_of(reply.error)
         return reply
 
     def new_id(self) -> str:
@@ -359,34 +314,35 @@ class AsyncClient:
 
     # What comes in.
 
-    def _hear(self, message: wire.ServerMessage, size: int) -> None:
-        match message:
-            case wire.Delta() | wire.Started() | wire.Loading():
-                ticket = self._tickets.get(message.id)
-                if ticket is not None:
-                    if isinstance(message, wire.Delta):
-                        ticket.arrived(size)
-                    self._deliver(ticket, protocol.event_of(message))
-            case wire.Finished():
-                ticket = self._tickets.pop(message.id, None)
-                if ticket is not None:
-                    self._deliver(ticket, protocol.event_of(message))
-            case wire.Failed():
-                self._hear_failure(message)
-            case wire.Reply():
-                future = self._queries.get(message.id)
-                if future is not None and not future.done():
-                    future.set_result(message)
+    def _hear(self, message: wire.EventMessage | wire.Reply, size: int) -> None:
+        if isinstance(message, wire.Reply):
+            future = self._queries.get(message.id)
+            if future is not None and not future.done():
+                future.set_result(message)
+        elif isinstance(message, wire.Failed):
+            self._hear_failure(message)
+        else:
+            self._hear_event(message, size)
+
+    def _hear_event(self, message: wire.EventMessage, size: int) -> None:
+        ticket = self._tickets.get(message.id or "")
+        if ticket is None:
+            return
+        event = events.event_of(message)
+        if type(event) in events.CREDITED:
+            ticket.arrived(size)
+        elif api.is_terminal(event):
+            del self._tickets[ticket.request_id]
+        self._deliver(ticket, event)
 
     def _hear_failure(self, message: wire.Failed) -> None:
         label = message.id or ""
-        ticket = self._tickets.pop(label, None)
-        if ticket is not None:
-            self._deliver(ticket, protocol.event_of(message))
+        if label in self._tickets:
+            self._hear_event(message, 0)
             return
         future = self._queries.get(label)
         if future is not None and not future.done():
-            future.set_exception(protocol.error_of(message))
+            future.set_exception(events.error_of(message))
 
     def _deliver(self, ticket: RemoteTicket, event: api.Event) -> None:
         try:

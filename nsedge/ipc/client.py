@@ -1,6 +1,8 @@
 """The clients of a daemon, and every type their users meet: import from here."""
 
 from nsedge.api import (
+    ArtifactPending,
+    ArtifactReady,
     Delta,
     Event,
     Failed,
@@ -18,15 +20,19 @@ from nsedge.api import (
     ModelState,
     ModelStats,
     ModelUsage,
+    Progress,
     Recommendation,
     ResidencyStats,
     Role,
     Sampling,
+    Scores,
+    Segment,
     Started,
     Stats,
     Timings,
     Usage,
     UsageReport,
+    Vectors,
 )
 from nsedge.api.stream import EventStream
 from nsedge.errors import NsedgeError
@@ -35,6 +41,8 @@ from nsedge.ipc.curve import ClientCurve, KeyPair
 from nsedge.ipc.sync import Client, Events
 
 __all__ = [
+    "ArtifactPending",
+    "ArtifactReady",
     "AsyncClient",
     "Client",
     "ClientCurve",
@@ -59,13 +67,17 @@ __all__ = [
     "ModelStats",
     "ModelUsage",
     "NsedgeError",
+    "Progress",
     "Recommendation",
     "ResidencyStats",
     "Role",
     "Sampling",
+    "Scores",
+    "Segment",
     "Started",
     "Stats",
     "Timings",
     "Usage",
     "UsageReport",
+    "Vectors",
 ]

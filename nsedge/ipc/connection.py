@@ -13,8 +13,8 @@ from zmq.utils.monitor import parse_monitor_message
 
 from nsedge.config.endpoints import Endpoint, TcpEndpoint
 from nsedge.errors import BadMessage, ConnectionLost, Forbidden, NsedgeError, OutOfOrder
+from nsedge.ipc import events, protocol
 from nsedge.ipc import messages as wire
-from nsedge.ipc import protocol
 from nsedge.ipc.curve import ClientCurve
 from nsedge.ipc.loopsocket import Frames, LoopSocket
 
@@ -27,7 +27,7 @@ MAX_FRAMES = 2**20
 
 REFUSED = zmq.EVENT_HANDSHAKE_FAILED_AUTH
 
-OnMessage = Callable[[wire.ServerMessage, int], None]
+OnMessage = Callable[[wire.EventMessage | wire.Reply, int], None]
 """Takes a message and the length of its payload frame in bytes."""
 OnLost = Callable[[NsedgeError], None]
 
@@ -147,7 +147,7 @@ class Connection:
             self._on_message(message, size)
 
     def _give_up(self, message: wire.Failed) -> NoReturn:
-        error = protocol.error_of(message)
+        error = events.error_of(message)
         if isinstance(error, OutOfOrder | BadMessage):
             raise ConnectionLost(f"the daemon at {self._endpoint} ended the session: {error}")
         raise error

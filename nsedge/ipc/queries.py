@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import TypeVar
 
-from nsedge.api import Event, Loading, LoadWish, ModelInfo, ModelState, Service
+from nsedge.api import LoadWish, ModelInfo, ModelState, Service
 from nsedge.errors import NsedgeError
 from nsedge.ipc import messages as wire
 
@@ -79,11 +79,6 @@ def known_to(models: tuple[ModelInfo, ...], minor: int) -> tuple[ModelInfo, ...]
         for model in models
         if model.state is not ModelState.ABSENT
     )
-
-
-def is_known(event: Event, minor: int) -> bool:
-    """Whether a client of protocol 1.`minor` knows such an event."""
-    return minor >= 2 or not isinstance(event, Loading)
 
 
 def present(value: T | None) -> T:

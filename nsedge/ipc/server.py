@@ -19,11 +19,12 @@ import msgspec
 from nsedge.api import Event, Failed, Service
 from nsedge.config.endpoints import CONTROL_PORT_OFFSET, CONTROL_SUFFIX, Endpoint
 from nsedge.errors import Draining, NsedgeError, OutOfOrder, Unavailable
+from nsedge.ipc import events, protocol, queries
 from nsedge.ipc import messages as wire
-from nsedge.ipc import protocol, queries
 from nsedge.ipc.access import Access
 from nsedge.ipc.limits import Limits
 from nsedge.ipc.loopsocket import Frames
+from nsedge.ipc.requests import request_of
 from nsedge.ipc.routers import Routers
 from nsedge.ipc.session import Peer, Session, Sessions, Stream
 from nsedge.security.keyring import Scope
@@ -158,7 +159,7 @@ class Server:
             self._refuse(peer, protocol.readable_id(frame), _internal(), send)
 
     def _refuse(self, peer: Peer, label: str | None, error: NsedgeError, send: Send) -> None:
-        send(peer, [protocol.encode_event(Failed.of(label, error))])
+        send(peer, [protocol.encode(events.failed_of(label, error))])
 
     def _hear_data(self, peer: Peer, frame: bytes) -> None:
         message = protocol.decode_data(frame)
@@ -173,7 +174,7 @@ class Server:
             case wire.Credit():
                 session.grant(message.id, message.bytes)
                 self._flush_soon(session)
-            case wire.Generate() | wire.Chat():
+            case wire.Asked():
                 self._submit(session, message)
             case wire.Cancel():
                 self._cancel(message)
@@ -254,11 +255,11 @@ class Server:
 
     # Requests.
 
-    def _submit(self, session: Session, message: wire.Generate | wire.Chat) -> None:
+    def _submit(self, session: Session, message: wire.Asking) -> None:
         stream = session.open(message.id, message.credit)
         sink = functools.partial(self._offer, session, stream)
         try:
-            stream.ticket = self._service.submit(protocol.request_of(message), sink)
+            stream.ticket = self._service.submit(request_of(message), sink)
         except NsedgeError as error:
             sink(Failed.of(message.id, error))
             return
@@ -342,7 +343,7 @@ class Server:
 
 
 def _error_reply(query: wire.Query, error: NsedgeError) -> wire.Reply:
-    return wire.Reply(id=query.id, error=protocol.failed_of(Failed.of(query.id, error)))
+    return wire.Reply(id=query.id, error=events.failed_of(query.id, error))
 
 
 def _internal() -> NsedgeError:

@@ -1,10 +1,10 @@
 """Sessions and their streams: ids, credit, pending text, liveness. Values in, frames out; no
 sockets, no clock, no loop.
 
-A stream's deltas go out while its credit is above zero; each takes its frame's length off, so one
-frame may overdraw and nothing can get stuck. Without credit they wait, and go out merged. Whatever
-happens, a stream puts exactly one terminal event into its session's outbox, unless the whole
-session is dropped.
+A stream's results go out while its credit is above zero; each takes its frame's length off, so one
+frame may overdraw and nothing can get stuck. Without credit they wait; text goes out joined then.
+Whatever happens, a stream puts exactly one terminal event into its session's outbox, unless the
+whole session is dropped.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
-from nsedge.api import Delta, Event, Failed, Finished, Ticket
+from nsedge.api import Delta, Event, Failed, Finished, Progress, Ticket
 from nsedge.errors import OutOfOrder, SlowConsumer, Unavailable
+from nsedge.ipc.events import OF_EVENT, encode_delta, encode_event, merge
 from nsedge.ipc.limits import Limits
 from nsedge.ipc.messages import SESSION_BYTES
-from nsedge.ipc.protocol import MINOR, encode_delta, encode_event, merge
-from nsedge.ipc.queries import is_known
+from nsedge.ipc.protocol import MINOR
 
 Peer = bytes
 """The routing id that the data socket gives a connection."""
@@ -31,14 +31,14 @@ class Stream:
 
     request_id: str
     credit: int
-    """Bytes of delta frames that may still go out; below zero after an overdraft."""
+    """Bytes of results that may still go out; below zero after an overdraft."""
     ticket: Ticket | None = None
     """None while the service's submit has not returned."""
-    pending: deque[tuple[Delta, int]] = field(default_factory=deque)
-    """Deltas waiting for credit, each with the length of its own frame."""
+    pending: deque[tuple[Event, int]] = field(default_factory=deque)
+    """Results waiting for credit, each with the length of its own frame."""
     pending_bytes: int = 0
     last: Finished | None = None
-    """The end, waiting behind pending deltas."""
+    """The end, waiting behind pending results."""
     stalled_since_s: float | None = None
     cancelled: bool = False
     closed: bool = False
@@ -90,10 +90,8 @@ class Session:
         """Take the service's next event of `stream`: send it, hold it, or let it go."""
         if stream.closed:
             return
-        if not is_known(event, self.minor):
-            self.taken.append((stream, event))
-        elif isinstance(event, Delta):
-            self._offer_delta(stream, event)
+        if isinstance(event, Delta):
+            self._offer_result(stream, event, encode_delta(event))
         elif isinstance(event, Failed):
             self._forget_pending(stream)
             self._close(stream, event)
@@ -103,7 +101,7 @@ class Session:
             else:
                 self._close(stream, event)
         else:
-            self._put(stream, event, encode_event(event))
+            self._offer_other(stream, event)
 
     def grant(self, request_id: str, count: int) -> None:
         """`count` more bytes of credit; an unknown id is a request that has just ended."""
@@ -148,11 +146,21 @@ class Session:
                 self._close(stream, replace(failure, request_id=stream.request_id))
             stream.cancel()
 
-    def _offer_delta(self, stream: Stream, event: Delta) -> None:
+    def _offer_other(self, stream: Stream, event: Event) -> None:
+        """What its client does not know is let go, and so is news of progress that would have to
+        wait: the next says more."""
+        kind = OF_EVENT[type(event)]
+        if kind.since > self.minor or (isinstance(event, Progress) and stream.pending):
+            self.taken.append((stream, event))
+        elif kind.credited:
+            self._offer_result(stream, event, encode_event(event))
+        else:
+            self._put(stream, event, encode_event(event))
+
+    def _offer_result(self, stream: Stream, event: Event, frame: bytes) -> None:
         if stream.cancelled:
             self.taken.append((stream, event))
             return
-        frame = encode_delta(event)
         if stream.credit > 0 and not stream.pending:
             stream.credit -= len(frame)
             self._put(stream, event, frame)
@@ -166,18 +174,17 @@ class Session:
 
     def _send_pending(self, stream: Stream) -> None:
         while stream.pending and stream.credit > 0:
-            batch: list[Delta] = []
-            size = 0
-            while stream.pending and (not batch or size + stream.pending[0][1] <= stream.credit):
-                event, length = stream.pending.popleft()
-                batch.append(event)
-                size += length
+            event, size = stream.pending.popleft()
+            batch = [event]
+            if isinstance(event, Delta):
+                deltas, more = _following(stream, event, stream.credit - size)
+                batch, event, size = [*deltas], merge(deltas), size + more
             stream.pending_bytes -= size
             self.pending_bytes -= size
-            frame = encode_delta(merge(batch))
+            frame = encode_event(event)
             stream.credit -= len(frame)
             self.outbox.append(frame)
-            self.taken.extend((stream, event) for event in batch)
+            self.taken.extend((stream, taken) for taken in batch)
         if not stream.pending and stream.last is not None:
             self._close(stream, stream.last)
 
@@ -202,6 +209,19 @@ class Session:
     def _put(self, stream: Stream, event: Event, frame: bytes) -> None:
         self.outbox.append(frame)
         self.taken.append((stream, event))
+
+
+def _following(stream: Stream, first: Delta, room: int) -> tuple[list[Delta], int]:
+    """`first` and the deltas that wait right behind it, as many as fit `room`; their bytes."""
+    deltas, size = [first], 0
+    while stream.pending:
+        event, length = stream.pending[0]
+        if not isinstance(event, Delta) or size + length > room:
+            break
+        stream.pending.popleft()
+        deltas.append(event)
+        size += length
+    return deltas, size
 
 
 class Sessions:

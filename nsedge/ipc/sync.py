@@ -7,13 +7,14 @@ import contextlib
 import queue
 import random
 import threading
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
 from nsedge import api
 from nsedge.errors import ConnectionLost
 from nsedge.ipc.aio import AsyncClient
+from nsedge.ipc.asking import Asking
 from nsedge.ipc.curve import ClientCurve
 from nsedge.ipc.ticket import RemoteTicket
 
@@ -81,7 +82,7 @@ class Events:
             self._loop.call_soon_threadsafe(step, *arguments)
 
 
-class Client:
+class Client(Asking[Events]):
     """As `AsyncClient`, for code without an event loop; usable from any thread.
 
         with Client("ipc:///run/nsedge/core.sock") as client:
@@ -133,52 +134,6 @@ class Client:
     def connected(self) -> bool:
         """Whether requests can be sent now."""
         return self._client.connected
-
-    def generate(
-        self,
-        model: str,
-        text: str,
-        *,
-        sampling: api.Sampling | None = None,
-        priority: api.Priority = api.Priority.NORMAL,
-        deadline_s: float | None = None,
-        keep_alive_s: float | None = None,
-        request_id: str | None = None,
-        traceparent: str | None = None,
-    ) -> Events:
-        """The events of continuing `text`; leaving their `with` or loop cancels."""
-        return self._stream(
-            request_id,
-            model=model,
-            task=api.Generate(text=text, sampling=sampling or api.Sampling()),
-            priority=priority,
-            deadline_s=deadline_s,
-            keep_alive_s=keep_alive_s,
-            traceparent=traceparent,
-        )
-
-    def chat(
-        self,
-        model: str,
-        messages: Sequence[api.Message],
-        *,
-        sampling: api.Sampling | None = None,
-        priority: api.Priority = api.Priority.NORMAL,
-        deadline_s: float | None = None,
-        keep_alive_s: float | None = None,
-        request_id: str | None = None,
-        traceparent: str | None = None,
-    ) -> Events:
-        """The events of the assistant's next turn; leaving their `with` or loop cancels."""
-        return self._stream(
-            request_id,
-            model=model,
-            task=api.Chat(messages=tuple(messages), sampling=sampling or api.Sampling()),
-            priority=priority,
-            deadline_s=deadline_s,
-            keep_alive_s=keep_alive_s,
-            traceparent=traceparent,
-        )
 
     def models(self) -> tuple[api.ModelInfo, ...]:
         """Every model served there. Raises ConnectionLost, or what the daemon answers."""
@@ -237,10 +192,13 @@ class Client:
     ) -> None:
         self.close()
 
-    def _stream(self, request_id: str | None, **wish: Any) -> Events:
-        label = self._client.new_id() if request_id is None else request_id
+    def new_id(self) -> str:
+        """A request id that is not in use."""
+        return self._client.new_id()
+
+    def _stream(self, request: api.Request) -> Events:
         events = Events(self._loop)
-        self._run(events.submit(self._client, api.Request(request_id=label, **wish)))
+        self._run(events.submit(self._client, request))
         return events
 
     def _run(self, work: Coroutine[Any, Any, T]) -> T:

@@ -6,6 +6,7 @@ from collections import deque
 from typing import Protocol
 
 from nsedge import api
+from nsedge.ipc.events import CREDITED
 
 
 class Line(Protocol):
@@ -21,8 +22,9 @@ class Line(Protocol):
 class RemoteTicket:
     """A request in the daemon's hands.
 
-    `took` wants the deltas in the order of the sink. Once half of the window has been taken, it is
-    granted anew: a message for many events, and the daemon never runs dry in between.
+    `took` wants the events that cost credit in the order of the sink. Once half of the window has
+    been taken, it is granted anew: a message for many events, and the daemon never runs dry in
+    between.
     """
 
     __slots__ = ("_line", "_owed", "_sizes", "_threshold", "request_id", "sink")
@@ -46,7 +48,7 @@ class RemoteTicket:
 
     def count(self, event: api.Event) -> int:
         """As `took`, but returns the bytes to grant now, mostly 0. From any one thread."""
-        if not (isinstance(event, api.Delta) and self._sizes):
+        if not (type(event) in CREDITED and self._sizes):
             return 0
         self._owed += self._sizes.popleft()
         if self._owed < self._threshold:
@@ -59,5 +61,5 @@ class RemoteTicket:
         self._line.grant(self, count)
 
     def arrived(self, size: int) -> None:
-        """A delta of `size` bytes is about to go to the sink."""
+        """An event that cost `size` bytes of credit is about to go to the sink."""
         self._sizes.append(size)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import msgspec
 
 from nsedge.api import (
@@ -17,12 +15,23 @@ from nsedge.api import (
 )
 from nsedge.api.models import keep_alive_of
 from nsedge.api.sampling import MAX_SEED
+from nsedge.api.scheduling import SchedulingFields
 from nsedge.errors import InvalidParameter, MessageTooLarge
 from nsedge.web.bodies import Integer, TokenId
 from nsedge.web.limits import WebLimits
 
 
-class SamplingFields(msgspec.Struct, kw_only=True):
+class SchedulingBody(msgspec.Struct, kw_only=True):
+    """How a body says when its request is to run, and what follows from it."""
+
+    priority: str | Integer | None = None
+    """A class by name; or, as vLLM has it, a number, of which the lower goes first."""
+    deadline_s: float | None = None
+    keep_alive: str | float | None = None
+    """How long the model stays in memory unused from then on: seconds, `5m`, `forever`, `now`."""
+
+
+class SamplingFields(SchedulingBody, kw_only=True):
     """OpenAI's sampling fields, and ours beside them. None is the bundle's default."""
 
     temperature: float | None = None
@@ -41,11 +50,6 @@ class SamplingFields(msgspec.Struct, kw_only=True):
     ignore_eos: bool | None = None
     clip_max_tokens: bool | None = None
     prompt_lookup: bool | None = None
-    priority: str | Integer | None = None
-    """A class by name; or, as vLLM has it, a number, of which the lower goes first."""
-    deadline_s: float | None = None
-    keep_alive: str | float | None = None
-    """How long the model stays in memory unused from then on: seconds, `5m`, `forever`, `now`."""
 
 
 def sampling(body: SamplingFields) -> Sampling:
@@ -82,8 +86,8 @@ def sampling(body: SamplingFields) -> Sampling:
     return wanted
 
 
-def scheduling(body: SamplingFields) -> dict[str, Any]:
-    """The request's `priority`, `deadline_s` and `keep_alive_s`, as a body asks for them.
+def scheduling(body: SchedulingBody) -> SchedulingFields:
+    """How the request is to be scheduled, as far as a body says.
 
     Raises:
         InvalidParameter: where the priority is neither a number nor the name of a class, or the

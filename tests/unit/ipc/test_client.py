@@ -28,6 +28,8 @@ def test_the_public_surface() -> None:
     names = {name for name in vars(door) if not name.startswith("_")}
     assert names == set(door.__all__)
     assert sorted(door.__all__) == [
+        "ArtifactPending",
+        "ArtifactReady",
         "AsyncClient",
         "Client",
         "ClientCurve",
@@ -52,20 +54,24 @@ def test_the_public_surface() -> None:
         "ModelStats",
         "ModelUsage",
         "NsedgeError",
+        "Progress",
         "Recommendation",
         "ResidencyStats",
         "Role",
         "Sampling",
+        "Scores",
+        "Segment",
         "Started",
         "Stats",
         "Timings",
         "Usage",
         "UsageReport",
+        "Vectors",
     ]
-    asking = {"chat", "close", "connected", "generate", "health", "models", "stats"}
+    asking = {"chat", "close", "connected", "generate", "health", "models", "new_id", "stats"}
     both = asking | {"load", "unload", "reload", "alias", "usage"}
-    assert {name for name in vars(Client) if not name.startswith("_")} == both
-    assert both < set(vars(AsyncClient))
+    assert {name for name in dir(Client) if not name.startswith("_")} == both
+    assert both < set(dir(AsyncClient))
 
 
 def test_generate_and_chat() -> None:

@@ -10,88 +10,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nsedge import api
-from nsedge.api.sampling import MAX_SEED
 from nsedge.errors import (
     BadMessage,
-    InvalidParameter,
-    InvalidRequest,
     MessageTooLarge,
     NsedgeError,
-    QueueFull,
     UnsupportedVersion,
 )
 from nsedge.ipc import messages as wire
 from nsedge.ipc import protocol
-
-USAGE = api.Usage(prompt_tokens=3, completion_tokens=4)
-TIMINGS = api.Timings(queue_s=0.5, prefill_s=0.25, decode_s=1.0)
-EVENTS = [
-    api.Started(request_id="a", prompt_tokens=3, queue_s=0.5),
-    api.Delta(request_id="a", seq=7, text="håp 🙂", token_ids=(1, 2)),
-    api.Finished(
-        request_id="a", reason=api.FinishReason.STOP, usage=USAGE, timings=TIMINGS, stop="\n"
-    ),
-    api.Finished(
-        request_id="a",
-        reason=api.FinishReason.LENGTH,
-        usage=USAGE,
-        timings=TIMINGS,
-        clipped_max_tokens=9,
-    ),
-    api.Failed.of("a", QueueFull("full", retry_after_s=1.5)),
-    api.Failed.of(None, BadMessage("what?", param="type")),
-]
-REQUESTS = [
-    api.Request(request_id="a", model="m", task=api.Generate(text="Once"), traceparent="t"),
-    api.Request(
-        request_id="b",
-        model="m",
-        task=api.Chat(
-            messages=(
-                api.Message(role=api.Role.SYSTEM, content="Be brief."),
-                api.Message(role=api.Role.USER, content="Hi"),
-            ),
-            sampling=api.Sampling(
-                temperature=0.5,
-                top_k=3,
-                logit_bias={7: -2.5},
-                seed=MAX_SEED,
-                stop=("x", "y"),
-                max_tokens=5,
-                ignore_eos=True,
-            ),
-        ),
-        priority=api.Priority.BATCH,
-        deadline_s=2.5,
-        traceparent="00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
-    ),
-]
-
-
-@pytest.mark.parametrize("event", EVENTS, ids=lambda event: type(event).__name__)
-def test_events_survive_the_wire(event: api.Event) -> None:
-    message = protocol.decode_server(protocol.encode_event(event))
-    assert isinstance(message, wire.Started | wire.Delta | wire.Finished | wire.Failed)
-    assert protocol.event_of(message) == event
-
-
-@pytest.mark.parametrize("request_", REQUESTS, ids=lambda request: request.request_id)
-def test_requests_survive_the_wire(request_: api.Request) -> None:
-    message = protocol.decode_data(protocol.encode_request(request_, credit=99))
-    assert isinstance(message, wire.Generate | wire.Chat)
-    assert message.credit == 99
-    assert protocol.request_of(message) == request_
-
-
-def test_a_delta_is_a_plain_map() -> None:
-    frame = protocol.encode_event(EVENTS[1])
-    assert msgpack.unpackb(frame) == {
-        "type": "delta",
-        "id": "a",
-        "seq": 7,
-        "text": "håp 🙂",
-        "token_ids": [1, 2],
-    }
 
 
 def test_unknown_fields_and_integers_for_floats_are_tolerated() -> None:
@@ -225,49 +151,3 @@ def test_versions() -> None:
     protocol.check_version("1.999")
     with pytest.raises(UnsupportedVersion, match=r"1\.3, not 2\.0"):
         protocol.check_version("2.0")
-
-
-@pytest.mark.parametrize(
-    ("request_", "error"),
-    [
-        (api.Request(request_id="", model="m", task=api.Generate(text="x")), InvalidRequest),
-        (api.Request(request_id="a", model="", task=api.Generate(text="x")), InvalidRequest),
-        (
-            api.Request(request_id="a", model="m", task=api.Generate(text="\ud800")),
-            InvalidRequest,
-        ),
-        (
-            api.Request(
-                request_id="a",
-                model="m",
-                task=api.Generate(text="x", sampling=api.Sampling(seed=2**64)),
-            ),
-            InvalidParameter,
-        ),
-        (
-            api.Request(request_id="a", model="m", task=api.Generate(text="x"), deadline_s=-1.0),
-            InvalidParameter,
-        ),
-    ],
-)
-def test_what_cannot_be_written_is_refused(request_: api.Request, error: type[NsedgeError]) -> None:
-    with pytest.raises(error):
-        protocol.encode_request(request_)
-
-
-def test_deltas_merge() -> None:
-    deltas = [
-        api.Delta(request_id="a", seq=seq, text=text, token_ids=ids)
-        for seq, text, ids in ((4, "x", (1,)), (5, "", ()), (6, "yz", (2, 3)))
-    ]
-    assert protocol.merge(deltas) == api.Delta(
-        request_id="a", seq=4, text="xyz", token_ids=(1, 2, 3)
-    )
-    assert protocol.merge(deltas[:1]) is deltas[0]
-
-
-def test_errors_keep_their_class() -> None:
-    failure = protocol.failed_of(api.Failed.of("a", QueueFull("full", retry_after_s=2.0)))
-    error = protocol.error_of(failure)
-    assert type(error) is QueueFull
-    assert (error.message, error.retry_after_s) == ("full", 2.0)

@@ -45,9 +45,6 @@ def test_hello_generate_bye() -> None:
                 "prompt_tokens": 2,
                 "completion_tokens": 2,
                 "cached_tokens": 0,
-                "audio_s": 0.0,
-                "images": 0,
-                "steps": 0,
             }
             service.gate = asyncio.Event()
             await client.generate("b", "three")

@@ -9,12 +9,12 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from nsedge import api
 from nsedge.errors import Draining, NsedgeError, OutOfOrder, Unavailable
+from nsedge.ipc import events, protocol
 from nsedge.ipc import messages as wire
-from nsedge.ipc import protocol
 from nsedge.ipc.limits import Limits
 from nsedge.ipc.session import Session, Sessions, Stream
 
-FRAME = len(protocol.encode_delta(api.Delta(request_id="a", seq=0, text="x", token_ids=(1,))))
+FRAME = len(events.encode_delta(api.Delta(request_id="a", seq=0, text="x", token_ids=(1,))))
 LIMITS = Limits(initial_credit_bytes=1000, max_credit_bytes=2000, max_pending_bytes=10 * FRAME)
 
 

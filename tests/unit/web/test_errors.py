@@ -17,8 +17,8 @@ from nsedge.errors import (
     UnknownModel,
     tree,
 )
+from nsedge.ipc import events, protocol
 from nsedge.ipc import messages as wire
-from nsedge.ipc import protocol
 from nsedge.runtime.hosting.admission import fit_max_tokens
 from nsedge.web.answering import Answering
 from nsedge.web.app import create_app
@@ -80,11 +80,11 @@ def test_a_context_too_short_is_worded_as_openai_does(
     """From the core's own refusal on, as its figures travel."""
     with pytest.raises(ContextExceeded) as caught:
         fit_max_tokens(prompt_tokens, Sampling(max_tokens=max_tokens), 100)
-    message = protocol.decode_server(protocol.encode_event(Failed.of("r", caught.value)))
+    message = protocol.decode_server(events.encode_event(Failed.of("r", caught.value)))
     assert isinstance(message, wire.Failed)
-    failed = protocol.event_of(message)
+    failed = events.event_of(message)
     assert isinstance(failed, Failed)
-    assert protocol.error_of(message).figures == caught.value.figures
+    assert events.error_of(message).figures == caught.value.figures
     error = msgspec.json.decode(error_body(reworded(Refusal.of(failed), field)))["error"]
     assert error == {
         "message": CONTEXT + told.format(field),

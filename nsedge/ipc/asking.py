@@ -1,0 +1,63 @@
+"""What can be asked for, of a client with an event loop and of one without."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Generic, TypeVar, Unpack
+
+from nsedge import api
+from nsedge.api.scheduling import SchedulingFields
+
+S = TypeVar("S")
+"""What iterates over the events of a request."""
+
+
+class Asking(ABC, Generic[S]):
+    """The tasks, a method each: all give the request's events, and whoever leaves their `with` or
+    loop cancels it.
+
+    `request_id` is the caller's own label for it, None is one that is free. What else can be said
+    of every request is `nsedge.api.Scheduling`.
+    """
+
+    def generate(
+        self,
+        model: str,
+        text: str,
+        *,
+        sampling: api.Sampling | None = None,
+        request_id: str | None = None,
+        **scheduling: Unpack[SchedulingFields],
+    ) -> S:
+        """The events of continuing `text`."""
+        task = api.Generate(text=text, sampling=sampling or api.Sampling())
+        return self._ask_for(task, model, request_id, scheduling)
+
+    def chat(
+        self,
+        model: str,
+        messages: Sequence[api.Message],
+        *,
+        sampling: api.Sampling | None = None,
+        request_id: str | None = None,
+        **scheduling: Unpack[SchedulingFields],
+    ) -> S:
+        """The events of the assistant's next turn."""
+        task = api.Chat(messages=tuple(messages), sampling=sampling or api.Sampling())
+        return self._ask_for(task, model, request_id, scheduling)
+
+    def _ask_for(
+        self, task: api.Task, model: str, request_id: str | None, scheduling: SchedulingFields
+    ) -> S:
+        label = self.new_id() if request_id is None else request_id
+        request = api.Request(request_id=label, model=model, task=task, **scheduling)
+        return self._stream(request)
+
+    @abstractmethod
+    def new_id(self) -> str:
+        """A request id that is not in use."""
+
+    @abstractmethod
+    def _stream(self, request: api.Request) -> S:
+        """Send a request; its events."""

@@ -1,0 +1,140 @@
+"""Events to messages and back: one table, and a shorter way for the busiest of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from nsedge import api
+from nsedge.errors import NsedgeError, of_code
+from nsedge.ipc import messages as wire
+from nsedge.ipc import protocol
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Kind:
+    """How one kind of event travels.
+
+    - event, message: its two types, which have the same fields but for `request_id` and `id`.
+    - since: the minor version of the protocol that brought it.
+    - credited: its frames take their length off the request's credit, and wait where there is none.
+    """
+
+    event: Any
+    message: Any
+    since: int = 0
+    credited: bool = False
+    names: tuple[str, ...] = field(init=False)
+
+    def __post_init__(self) -> None:
+        names = tuple(name for name in self.message.__struct_fields__ if name != "id")
+        object.__setattr__(self, "names", names)
+
+    @property
+    def tag(self) -> str:
+        """The `type` of its messages."""
+        return str(self.message.__struct_config__.tag)
+
+
+KINDS = (
+    Kind(event=api.Loading, message=wire.Loading, since=2),
+    Kind(event=api.Started, message=wire.Started),
+    Kind(event=api.Delta, message=wire.Delta, credited=True),
+    Kind(event=api.Vectors, message=wire.Vectors, since=3, credited=True),
+    Kind(event=api.Scores, message=wire.Scores, since=3, credited=True),
+    Kind(event=api.Segment, message=wire.Segment, since=3, credited=True),
+    Kind(event=api.Progress, message=wire.Progress, since=3),
+    Kind(event=api.ArtifactPending, message=wire.ArtifactPending, since=3, credited=True),
+    Kind(event=api.ArtifactReady, message=wire.ArtifactReady, since=3, credited=True),
+    Kind(event=api.Finished, message=wire.Finished),
+    Kind(event=api.Failed, message=wire.Failed),
+)
+OF_EVENT: dict[type, Kind] = {kind.event: kind for kind in KINDS}
+OF_MESSAGE: dict[type, Kind] = {kind.message: kind for kind in KINDS}
+CREDITED = frozenset(kind.event for kind in KINDS if kind.credited)
+"""The types of events that cost credit."""
+
+
+def encode_event(event: api.Event) -> bytes:
+    """The payload frame of an event."""
+    if isinstance(event, api.Delta):
+        return encode_delta(event)
+    return protocol.encode(message_of(event))
+
+
+def encode_delta(event: api.Delta) -> bytes:
+    """The payload frame of a piece of text; apart from the others, since it is the busiest."""
+    return protocol.pack(
+        {
+            "type": "delta",
+            "id": event.request_id,
+            "seq": event.seq,
+            "text": event.text,
+            "token_ids": event.token_ids,
+        }
+    )
+
+
+def message_of(event: api.Event) -> wire.EventMessage:
+    """The message that tells of an event."""
+    kind = OF_EVENT[type(event)]
+    fields = {name: getattr(event, name) for name in kind.names}
+    message: wire.EventMessage = kind.message(id=event.request_id, **fields)
+    return message
+
+
+def event_of(message: wire.EventMessage) -> api.Event:
+    """The event that a message carries."""
+    if isinstance(message, wire.Delta):
+        return api.Delta(
+            request_id=message.id,
+            seq=message.seq,
+            text=message.text,
+            token_ids=message.token_ids,
+        )
+    kind = OF_MESSAGE[type(message)]
+    fields = {name: getattr(message, name) for name in kind.names}
+    event: api.Event = kind.event(request_id=message.id, **fields)
+    return event
+
+
+def failed_of(request_id: str | None, error: NsedgeError) -> wire.Failed:
+    """The message that tells of an error."""
+    return wire.Failed(
+        id=request_id,
+        code=error.code,
+        message=error.message,
+        retryable=error.retryable,
+        param=error.param,
+        retry_after_s=error.retry_after_s,
+        figures=error.figures,
+    )
+
+
+def error_of(message: wire.Failed) -> NsedgeError:
+    """The error that a failure message tells of, to be raised on the client's side."""
+    return of_code(message.code)(
+        message.message,
+        param=message.param,
+        retry_after_s=message.retry_after_s,
+        figures=message.figures,
+    )
+
+
+def tag_of(event: api.Event) -> str:
+    """What the protocol calls an event of this kind."""
+    return OF_EVENT[type(event)].tag
+
+
+def merge(deltas: Sequence[api.Delta]) -> api.Delta:
+    """One delta for several of a request: text and ids joined, `seq` of the first."""
+    first = deltas[0]
+    if len(deltas) == 1:
+        return first
+    return api.Delta(
+        request_id=first.request_id,
+        seq=first.seq,
+        text="".join(delta.text for delta in deltas),
+        token_ids=tuple(token for delta in deltas for token in delta.token_ids),
+    )

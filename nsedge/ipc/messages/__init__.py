@@ -1,0 +1,92 @@
+"""Every message of the protocol as a type; docs/protocol.md holds the same tables, and a test
+holds the two together.
+
+A message is a msgpack map whose `type` is its tag. Fields that equal their default are left out;
+unknown ones are ignored, so a minor version may add to any of them.
+"""
+
+from __future__ import annotations
+
+from nsedge.ipc.messages.base import SESSION_BYTES, Id
+from nsedge.ipc.messages.events import (
+    ArtifactPending,
+    ArtifactReady,
+    Delta,
+    Failed,
+    Finished,
+    Loading,
+    Progress,
+    Scores,
+    Segment,
+    Started,
+    Vectors,
+)
+from nsedge.ipc.messages.queries import (
+    Alias,
+    HealthQuery,
+    Load,
+    ModelsQuery,
+    Reload,
+    Reply,
+    StatsQuery,
+    Unload,
+    UsageQuery,
+)
+from nsedge.ipc.messages.requests import Asked, Cancel, Chat, Credit, Generate, Message
+from nsedge.ipc.messages.sessions import Bye, Hello, Ping, Pong, Welcome
+
+Command = Load | Unload | Reload | Alias
+Query = ModelsQuery | StatsQuery | HealthQuery | UsageQuery | Command
+Asking = Generate | Chat
+DataMessage = Hello | Asking | Credit | Query | Cancel | Bye
+ControlMessage = Cancel | Ping | HealthQuery
+ClientMessage = DataMessage | Ping
+
+Result = Delta | Vectors | Scores | Segment | Progress | ArtifactPending | ArtifactReady
+EventMessage = Loading | Started | Result | Finished | Failed
+ServerMessage = Welcome | EventMessage | Reply | Pong
+
+__all__ = [
+    "SESSION_BYTES",
+    "Alias",
+    "ArtifactPending",
+    "ArtifactReady",
+    "Asked",
+    "Asking",
+    "Bye",
+    "Cancel",
+    "Chat",
+    "ClientMessage",
+    "Command",
+    "ControlMessage",
+    "Credit",
+    "DataMessage",
+    "Delta",
+    "EventMessage",
+    "Failed",
+    "Finished",
+    "Generate",
+    "HealthQuery",
+    "Hello",
+    "Id",
+    "Load",
+    "Loading",
+    "Message",
+    "ModelsQuery",
+    "Ping",
+    "Pong",
+    "Progress",
+    "Query",
+    "Reload",
+    "Reply",
+    "Result",
+    "Scores",
+    "Segment",
+    "ServerMessage",
+    "Started",
+    "StatsQuery",
+    "Unload",
+    "UsageQuery",
+    "Vectors",
+    "Welcome",
+]

@@ -1,0 +1,114 @@
+"""Events, a message each: the fields of `nsedge.api`'s, with `id` for `request_id`."""
+
+from __future__ import annotations
+
+from msgspec import field
+
+from nsedge.api import FinishReason, ModelState, Timings, Usage
+from nsedge.ipc.messages.base import Wire
+
+
+class Loading(Wire, frozen=True, kw_only=True, tag="loading"):
+    """The request waits for its model; since 1.2."""
+
+    id: str
+    model: str
+    state: ModelState
+    position: int
+    progress: float
+
+
+class Started(Wire, frozen=True, kw_only=True, tag="started"):
+    """The prompt is being read."""
+
+    id: str
+    prompt_tokens: int
+    queue_s: float
+
+
+class Delta(Wire, frozen=True, kw_only=True, tag="delta"):
+    """A piece of text."""
+
+    id: str
+    seq: int
+    text: str
+    token_ids: tuple[int, ...]
+
+
+class Vectors(Wire, frozen=True, kw_only=True, tag="vectors"):
+    """Embeddings of some inputs; since 1.3."""
+
+    id: str
+    first: int
+    shape: tuple[int, int]
+    data: bytes
+
+
+class Scores(Wire, frozen=True, kw_only=True, tag="scores"):
+    """Scores of some inputs; since 1.3."""
+
+    id: str
+    first: int
+    shape: tuple[int, int]
+    data: bytes
+
+
+class Segment(Wire, frozen=True, kw_only=True, tag="segment"):
+    """A stretch of speech; since 1.3."""
+
+    id: str
+    seq: int
+    start_s: float
+    end_s: float
+    text: str
+    final: bool = True
+
+
+class Progress(Wire, frozen=True, kw_only=True, tag="progress"):
+    """How far the task is; since 1.3."""
+
+    id: str
+    done: float
+    total: float | None
+    unit: str
+
+
+class ArtifactPending(Wire, frozen=True, kw_only=True, tag="artifact_pending"):
+    """A file is being made; since 1.3."""
+
+    id: str
+    artifact_id: str
+    media_type: str
+
+
+class ArtifactReady(Wire, frozen=True, kw_only=True, tag="artifact_ready"):
+    """A file is there; since 1.3."""
+
+    id: str
+    artifact_id: str
+    media_type: str
+    bytes: int
+    sha256: str
+
+
+class Finished(Wire, frozen=True, kw_only=True, tag="finished"):
+    """The request ended well."""
+
+    id: str
+    reason: FinishReason
+    usage: Usage
+    timings: Timings
+    stop: str | None = None
+    clipped_max_tokens: int | None = None
+
+
+class Failed(Wire, frozen=True, kw_only=True, tag="failed"):
+    """A request was refused or broke off; without `id`, a message was."""
+
+    id: str | None = None
+    code: str
+    message: str
+    retryable: bool
+    param: str | None = None
+    retry_after_s: float | None = None
+    figures: dict[str, int] = field(default_factory=dict)

@@ -1,0 +1,78 @@
+"""Questions about the daemon, commands to it, and their answer."""
+
+from __future__ import annotations
+
+from nsedge.api import Health, LoadResult, ModelInfo, Priority, Stats, UsageReport
+from nsedge.ipc.messages.base import Id, Name, Wire
+from nsedge.ipc.messages.events import Failed
+
+
+class ModelsQuery(Wire, frozen=True, kw_only=True, tag="models"):
+    """Asks what is served."""
+
+    id: Id
+
+
+class StatsQuery(Wire, frozen=True, kw_only=True, tag="stats"):
+    """Asks for counters and gauges."""
+
+    id: Id
+
+
+class HealthQuery(Wire, frozen=True, kw_only=True, tag="health"):
+    """Asks whether requests are taken; the control socket answers it without a session."""
+
+    id: Id
+
+
+class Load(Wire, frozen=True, kw_only=True, tag="load"):
+    """Asks for a model to be in memory."""
+
+    id: Id
+    model: Name
+    priority: Priority = Priority.NORMAL
+    keep_alive_s: float | None = None
+    pin: bool | None = None
+    exclusive: bool = False
+    wait: bool = True
+
+
+class Unload(Wire, frozen=True, kw_only=True, tag="unload"):
+    """Lets a model leave memory, or all of them."""
+
+    id: Id
+    model: Name | None = None
+    drain_s: float | None = None
+
+
+class Reload(Wire, frozen=True, kw_only=True, tag="reload"):
+    """Has a model's bundle read anew."""
+
+    id: Id
+    model: Name
+
+
+class Alias(Wire, frozen=True, kw_only=True, tag="alias"):
+    """Gives a model a further name, or takes it away."""
+
+    id: Id
+    alias: Name
+    model: Name | None = None
+
+
+class UsageQuery(Wire, frozen=True, kw_only=True, tag="usage"):
+    """Asks how models have been used, and which are worth loading."""
+
+    id: Id
+
+
+class Reply(Wire, frozen=True, kw_only=True, tag="reply"):
+    """The answer to a query: exactly one field besides `id`."""
+
+    id: str
+    models: tuple[ModelInfo, ...] | None = None
+    health: Health | None = None
+    stats: Stats | None = None
+    loaded: LoadResult | None = None
+    usage: UsageReport | None = None
+    error: Failed | None = None

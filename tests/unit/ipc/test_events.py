@@ -1,0 +1,93 @@
+"""Every event over the wire and back, without sockets."""
+
+from __future__ import annotations
+
+import dataclasses
+import typing
+
+import msgpack
+import pytest
+
+from nsedge import api
+from nsedge.errors import BadMessage, QueueFull
+from nsedge.ipc import events, protocol
+from nsedge.ipc import messages as wire
+
+USAGE = api.Usage(prompt_tokens=3, completion_tokens=4)
+TIMINGS = api.Timings(queue_s=0.5, prefill_s=0.25, decode_s=1.0)
+EVENTS = [
+    api.Started(request_id="a", prompt_tokens=3, queue_s=0.5),
+    api.Delta(request_id="a", seq=7, text="håp 🙂", token_ids=(1, 2)),
+    api.Finished(
+        request_id="a", reason=api.FinishReason.STOP, usage=USAGE, timings=TIMINGS, stop="\n"
+    ),
+    api.Finished(
+        request_id="a",
+        reason=api.FinishReason.LENGTH,
+        usage=USAGE,
+        timings=TIMINGS,
+        clipped_max_tokens=9,
+    ),
+    api.Loading(request_id="a", model="m", state=api.ModelState.LOADING, position=2, progress=0.25),
+    api.Vectors(request_id="a", first=4, shape=(2, 1), data=b"\0\0\x80?\0\0\0@"),
+    api.Scores(request_id="a", first=0, shape=(1, 2), data=b"\0\0\x80?\0\0\0@"),
+    api.Segment(request_id="a", seq=3, start_s=1.5, end_s=2.0, text="so", final=False),
+    api.Progress(request_id="a", done=3.0, total=None, unit="step"),
+    api.ArtifactPending(request_id="a", artifact_id="f", media_type="image/png"),
+    api.ArtifactReady(
+        request_id="a", artifact_id="f", media_type="image/png", bytes=3, sha256="ab" * 32
+    ),
+    api.Failed.of("a", QueueFull("full", retry_after_s=1.5)),
+    api.Failed.of(None, BadMessage("what?", param="type")),
+]
+
+
+@pytest.mark.parametrize("event", EVENTS, ids=lambda event: type(event).__name__)
+def test_events_survive_the_wire(event: api.Event) -> None:
+    message = protocol.decode_server(events.encode_event(event))
+    assert isinstance(message, wire.EventMessage)
+    assert events.event_of(message) == event
+
+
+def test_every_kind_of_event_is_tried_and_has_the_fields_of_its_message() -> None:
+    assert {type(event) for event in EVENTS} == set(typing.get_args(api.Event))
+    assert set(events.OF_EVENT) == set(typing.get_args(api.Event))
+    assert set(events.OF_MESSAGE) == set(typing.get_args(wire.EventMessage))
+    for kind in events.KINDS:
+        names = {field.name for field in dataclasses.fields(kind.event)}
+        assert names - {"request_id"} == set(kind.names)
+
+
+def test_what_1_3_added_to_the_usage_is_left_out_where_it_is_nothing() -> None:
+    end = api.Finished(request_id="a", reason=api.FinishReason.STOP, usage=USAGE, timings=TIMINGS)
+    said = {"prompt_tokens": 3, "completion_tokens": 4, "cached_tokens": 0}
+    assert msgpack.unpackb(events.encode_event(end))["usage"] == said
+    heard = dataclasses.replace(end, usage=dataclasses.replace(USAGE, audio_s=2.5))
+    assert msgpack.unpackb(events.encode_event(heard))["usage"] == {**said, "audio_s": 2.5}
+
+
+def test_a_delta_is_a_plain_map() -> None:
+    frame = events.encode_event(EVENTS[1])
+    assert msgpack.unpackb(frame) == {
+        "type": "delta",
+        "id": "a",
+        "seq": 7,
+        "text": "håp 🙂",
+        "token_ids": [1, 2],
+    }
+
+
+def test_deltas_merge() -> None:
+    deltas = [
+        api.Delta(request_id="a", seq=seq, text=text, token_ids=ids)
+        for seq, text, ids in ((4, "x", (1,)), (5, "", ()), (6, "yz", (2, 3)))
+    ]
+    assert events.merge(deltas) == api.Delta(request_id="a", seq=4, text="xyz", token_ids=(1, 2, 3))
+    assert events.merge(deltas[:1]) is deltas[0]
+
+
+def test_errors_keep_their_class() -> None:
+    failure = events.failed_of("a", QueueFull("full", retry_after_s=2.0))
+    error = events.error_of(failure)
+    assert type(error) is QueueFull
+    assert (error.message, error.retry_after_s) == ("full", 2.0)

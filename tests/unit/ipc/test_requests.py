@@ -1,0 +1,87 @@
+"""Requests over the wire and back, without sockets."""
+
+from __future__ import annotations
+
+import dataclasses
+import typing
+
+import msgspec
+import pytest
+
+from nsedge import api
+from nsedge.api.sampling import MAX_SEED
+from nsedge.api.scheduling import SchedulingFields
+from nsedge.errors import InvalidParameter, InvalidRequest, NsedgeError
+from nsedge.ipc import messages as wire
+from nsedge.ipc import protocol
+from nsedge.ipc.requests import encode_request, request_of
+
+REQUESTS = [
+    api.Request(request_id="a", model="m", task=api.Generate(text="Once"), traceparent="t"),
+    api.Request(
+        request_id="b",
+        model="m",
+        task=api.Chat(
+            messages=(
+                api.Message(role=api.Role.SYSTEM, content="Be brief."),
+                api.Message(role=api.Role.USER, content="Hi"),
+            ),
+            sampling=api.Sampling(
+                temperature=0.5,
+                top_k=3,
+                logit_bias={7: -2.5},
+                seed=MAX_SEED,
+                stop=("x", "y"),
+                max_tokens=5,
+                ignore_eos=True,
+            ),
+        ),
+        priority=api.Priority.BATCH,
+        deadline_s=2.5,
+        traceparent="00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
+    ),
+]
+
+
+@pytest.mark.parametrize("request_", REQUESTS, ids=lambda request: request.request_id)
+def test_requests_survive_the_wire(request_: api.Request) -> None:
+    message = protocol.decode_data(encode_request(request_, credit=99))
+    assert isinstance(message, wire.Asking)
+    assert message.credit == 99
+    assert request_of(message) == request_
+
+
+@pytest.mark.parametrize(
+    ("request_", "error"),
+    [
+        (api.Request(request_id="", model="m", task=api.Generate(text="x")), InvalidRequest),
+        (api.Request(request_id="a", model="", task=api.Generate(text="x")), InvalidRequest),
+        (
+            api.Request(request_id="a", model="m", task=api.Generate(text="\ud800")),
+            InvalidRequest,
+        ),
+        (
+            api.Request(
+                request_id="a",
+                model="m",
+                task=api.Generate(text="x", sampling=api.Sampling(seed=2**64)),
+            ),
+            InvalidParameter,
+        ),
+        (
+            api.Request(request_id="a", model="m", task=api.Generate(text="x"), deadline_s=-1.0),
+            InvalidParameter,
+        ),
+    ],
+)
+def test_what_cannot_be_written_is_refused(request_: api.Request, error: type[NsedgeError]) -> None:
+    with pytest.raises(error):
+        encode_request(request_)
+
+
+def test_scheduling_is_said_the_same_everywhere() -> None:
+    names = [field.name for field in dataclasses.fields(api.Scheduling)]
+    assert list(typing.get_type_hints(SchedulingFields)) == names
+    said = {field.name: field.default for field in msgspec.structs.fields(wire.Asked)}
+    meant = {field.name: field.default for field in dataclasses.fields(api.Scheduling)}
+    assert meant.items() <= said.items()
