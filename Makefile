@@ -4,8 +4,9 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 BIN := .venv/bin
-INSTALLED := .venv/installed-$(shell cat pyproject.toml constraints.txt nsedge/version.py | cksum | cut -d' ' -f1)
+INSTALLED := .venv/installed-$(shell cat pyproject.toml constraints.txt .locks/*.txt nsedge/version.py | cksum | cut -d' ' -f1)
 PYTEST := $(BIN)/python -m pytest -q
+NO_MODEL := --ignore=tests/export --ignore=tests/integration --ignore=tests/systemd --ignore=tests/faults
 BUNDLE_OF := import json, sys; print(json.load(sys.stdin)["bundle"])
 export PROMPT
 
@@ -31,7 +32,7 @@ lint: $(INSTALLED) ## style, types and import contracts
 
 .PHONY: unit
 unit: $(INSTALLED) ## the tests that need no model
-	$(PYTEST) --ignore=tests/export --ignore=tests/integration --ignore=tests/systemd --ignore=tests/faults
+	$(PYTEST) $(NO_MODEL)
 
 .PHONY: exporters
 exporters: $(INSTALLED) ## export small models through torch and Optimum
@@ -69,9 +70,22 @@ docs: $(INSTALLED) ## write what the code and the results of the benchmarks gene
 	$(BIN)/python -m bench.charts bench/results/compare.json --charts docs/charts
 	$(BIN)/python -m bench.pages
 
+.PHONY: locks
+locks: ## write .locks from pyproject.toml (UPGRADE=--upgrade takes the newest versions)
+	$$(.ci/tools) .ci/lock.py $(UPGRADE)
+
+.PHONY: ranges
+ranges: ## the tests that need no model, with the oldest and the newest versions of all ranges
+	.ci/range oldest oldest web exporters dev
+	.venvs/oldest/bin/python -m pytest -q $(NO_MODEL)
+	.ci/range newest newest web exporters dev
+	.venvs/newest/bin/python -m pytest -q $(NO_MODEL)
+	.ci/range daemon newest web signatures telemetry gguf dev
+	.venvs/daemon/bin/python -m pytest -q $(NO_MODEL) --ignore=tests/unit/exporters
+
 .PHONY: clean
 clean: ## remove the environment and every cache below this folder
-	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build *.egg-info
+	rm -rf .venv .venvs .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build *.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(INSTALLED):

@@ -4,6 +4,8 @@
 #   SOURCE    a wheel, a checkout or a requirement; the checkout that this file is in by default
 #   PREFIX    (environment) where to, /opt/nsedge by default
 #   PYTHON    (environment) which Python 3.11 or newer, python3 by default
+#   LOCK      (environment) the lock file whose versions and hashes are installed, .locks/daemon.txt
+#             of the checkout by default; empty: the newest versions that SOURCE admits
 # pip's own variables (PIP_INDEX_URL, PIP_FIND_LINKS, ...) are heeded. Running it again upgrades.
 set -eu
 
@@ -14,7 +16,9 @@ if [ "${1:-}" = --no-start ]; then
     start=
     shift
 fi
-source=${1:-$(cd "$(dirname "$0")/.." && pwd)}
+checkout=$(cd "$(dirname "$0")/.." && pwd)
+source=${1:-$checkout}
+lock=${LOCK-$checkout/.locks/daemon.txt}
 
 fail() {
     echo "install.sh: $1" >&2
@@ -25,9 +29,22 @@ fail() {
 [ -d /run/systemd/system ] || fail "this machine was not booted with systemd"
 "$python" -c 'import sys, venv; sys.exit(sys.version_info < (3, 11))' 2>/dev/null ||
     fail "$python is no Python 3.11 or newer with venv (on Debian and Ubuntu: apt install python3-venv)"
+[ -z "$lock" ] || [ -r "$lock" ] ||
+    fail "$lock is not there; LOCK= installs the newest versions that $source admits"
+
+install() {
+    "$prefix/bin/python" -m pip install --disable-pip-version-check --quiet "$@"
+}
 
 umask 022
 [ -x "$prefix/bin/python" ] || "$python" -m venv "$prefix"
-"$prefix/bin/python" -m pip install --disable-pip-version-check --quiet --upgrade "$source[web]"
+if [ -z "$lock" ]; then
+    install --upgrade "$source[web]"
+else
+    install --require-hashes -r "$lock"
+    install --no-deps --no-build-isolation --force-reinstall "$source"
+    "$prefix/bin/python" -m pip check ||
+        fail "the versions of $lock do not fit; LOCK= installs the newest that $source admits"
+fi
 # shellcheck disable=SC2086
 "$prefix/bin/nsedge" install-units $start

@@ -58,7 +58,8 @@ def machine(
     binds = {
         Path(sysconfig.get_paths()["purelib"]): LIBRARIES,
         wheel.parent: "/opt/wheel",
-        CHECKOUT / "systemd": "/opt/systemd",
+        CHECKOUT / "systemd": "/opt/checkout/systemd",
+        CHECKOUT / ".locks": "/opt/checkout/.locks",
         Path(__file__).parent: "/opt/tests",
         bundle: f"/var/lib/nsedge/bundles/{bundle.name}",
     }
@@ -72,7 +73,8 @@ def machine(
 
 
 def _install(machine: Machine, python: str, wheel: str) -> None:
-    """By the script for plain machines, with the libraries that are here instead of an index."""
+    """By the script for plain machines, with the libraries that are here instead of an index: they
+    have the versions that the lock file names, or nothing can be installed."""
     unprivileged = machine.run("setpriv", "--reuid=65534", python, "-c", "", check=False)
     if unprivileged.returncode:
         pytest.skip(f"services cannot run this Python: {unprivileged.stderr}")
@@ -80,11 +82,9 @@ def _install(machine: Machine, python: str, wheel: str) -> None:
     machine.write(f"{PREFIX}/lib/{VERSION}/site-packages/libraries.pth", LIBRARIES)
     machine.write("/etc/nsedge/nsedge.toml", SETTINGS)
     machine.run(
-        *("/opt/systemd/install.sh", "--no-start", wheel),
+        *("/opt/checkout/systemd/install.sh", "--no-start", wheel),
         PYTHON=python,
         PIP_NO_INDEX="1",
-        PIP_NO_DEPS="1",
-        PIP_FORCE_REINSTALL="1",
     )
     machine.write(
         "/etc/systemd/system/nsedge-web.service.d/libraries.conf",
