@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from nsedge.api import Sampling
-from nsedge.cli import scheduling
-from nsedge.cli.exits import ExitStatus, guarded
+from nsedge.cli import scheduling, values
+from nsedge.cli.parser import Parser
 from nsedge.config.reader import Override
 from nsedge.process import console
 from nsedge.version import VERSION
@@ -49,16 +48,16 @@ _COMMON_FLAGS = {
     "--log-level": ("log.level", "LEVEL", "debug, info, warning or error"),
 }
 _SAMPLING: dict[str, tuple[Callable[[str], Any], str]] = {
-    "--max-tokens": (int, "end after so many tokens"),
-    "--temperature": (float, "0 is greedy"),
-    "--top-k": (int, "candidates kept; 0 is off"),
-    "--top-p": (float, "nucleus; 1 is off"),
-    "--min-p": (float, "least share of the best token's probability"),
-    "--repetition-penalty": (float, "1 is off"),
-    "--presence-penalty": (float, "-2 to 2"),
-    "--frequency-penalty": (float, "-2 to 2"),
-    "--seed": (int, "same seed and request, same text"),
-    "--min-tokens": (int, "no end before so many tokens"),
+    "--max-tokens": (values.whole, "end after so many tokens"),
+    "--temperature": (values.number, "0 is greedy"),
+    "--top-k": (values.whole, "candidates kept; 0 is off"),
+    "--top-p": (values.number, "nucleus; 1 is off"),
+    "--min-p": (values.number, "least share of the best token's probability"),
+    "--repetition-penalty": (values.number, "1 is off"),
+    "--presence-penalty": (values.number, "-2 to 2"),
+    "--frequency-penalty": (values.number, "-2 to 2"),
+    "--seed": (values.whole, "same seed and request, same text"),
+    "--min-tokens": (values.whole, "no end before so many tokens"),
 }
 
 
@@ -95,8 +94,8 @@ def sampling_of(options: argparse.Namespace) -> Sampling:
         InvalidParameter: naming the one out of range.
     """
     given = {flag.removeprefix("--").replace("-", "_") for flag in _SAMPLING}
-    values = {name: getattr(options, name) for name in given}
-    said = {name: value for name, value in values.items() if value is not None}
+    found = {name: getattr(options, name) for name in given}
+    said = {name: value for name, value in found.items() if value is not None}
     sampling = Sampling(
         stop=tuple(options.stop),
         logit_bias=dict(options.logit_bias),
@@ -107,33 +106,6 @@ def sampling_of(options: argparse.Namespace) -> Sampling:
     )
     sampling.check()
     return sampling
-
-
-class _Parser(argparse.ArgumentParser):
-    """Tells a mistake in one line, and lets flags stand among the words of a prompt."""
-
-    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
-        options, rest = super().parse_known_args(args, namespace)
-        if "prompt" not in options:
-            return options, rest
-        at = rest.index("--") if "--" in rest else len(rest)
-        words = [word for word in rest[:at] if not word.startswith("-")]
-        options.prompt = [*options.prompt, *words, *rest[at + 1 :]]
-        return options, [word for word in rest[:at] if word.startswith("-")]
-
-    def error(self, message: str) -> NoReturn:
-        console.note(f"{self.prog}: {message}; see {self.prog} --help")
-        sys.exit(ExitStatus.USAGE)
-
-    def _print_message(self, message: str, file: Any = None) -> None:
-        """Help and version; argparse itself says nothing where they cannot be written."""
-
-        def write() -> int:
-            console.write(message)
-            return ExitStatus.OK
-
-        if status := guarded(write, as_json=False):
-            sys.exit(status)
 
 
 class _Setting(argparse.Action):
@@ -161,10 +133,9 @@ class _Setting(argparse.Action):
 
 def command_parser() -> argparse.ArgumentParser:
     """The grammar of `nsedge`, every command in it."""
-    parser = _Parser(
+    parser = Parser(
         prog="nsedge",
         description="Run language models on this machine and serve them to every app on it.",
-        allow_abbrev=False,
     )
     parser.add_argument("--version", action="version", version=f"nsedge {VERSION}")
     _settings_flags(parser, _COMMON_FLAGS, first="_first")
@@ -193,7 +164,7 @@ def _command(
     commands: _Commands, name: str, meaning: str, *flags: dict[str, tuple[str, str, str]]
 ) -> argparse.ArgumentParser:
     parser: argparse.ArgumentParser = commands.add_parser(
-        name, help=meaning, description=meaning[0].upper() + meaning[1:] + ".", allow_abbrev=False
+        name, help=meaning, description=meaning[0].upper() + meaning[1:] + "."
     )
     _settings_flags(parser, *flags)
     parser.add_argument("--json", action="store_true", help="JSON on standard output")
@@ -221,9 +192,7 @@ def _settings_flags(
 
 
 def _keys(commands: _Commands) -> None:
-    keys = commands.add_parser(
-        "keys", help="make and list keys", description="Make and list keys.", allow_abbrev=False
-    )
+    keys = commands.add_parser("keys", help="make and list keys", description="Make and list keys.")
     actions = keys.add_subparsers(dest="action", required=True, metavar="ACTION")
     _command(actions, "list", "the keys there are; never the secrets", _COMMON_FLAGS)
     add = _command(actions, "add", "make an API key for the HTTP shim, and show it", _COMMON_FLAGS)
@@ -239,7 +208,10 @@ def _keys(commands: _Commands) -> None:
         )
     for what in ("requests", "tokens"):
         add.add_argument(
-            f"--{what}-per-minute", type=int, metavar="N", help="0 is no limit; else web's setting"
+            f"--{what}-per-minute",
+            type=values.whole,
+            metavar="N",
+            help="0 is no limit; else web's setting",
         )
     client.add_argument("--public", metavar="KEY", help="let in a public key made elsewhere")
     _command(actions, "server", "make the core's own key, for TCP", _COMMON_FLAGS)
@@ -265,7 +237,7 @@ def _servers(commands: _Commands) -> None:
 
 def _top(commands: _Commands) -> None:
     top = _command(commands, "top", "what the daemon is doing, as it does it", _COMMON_FLAGS)
-    top.add_argument("--interval", type=_interval, default=2.0, metavar="SECONDS",
+    top.add_argument("--interval", type=values.interval, default=2.0, metavar="SECONDS",
         help="between two looks; 2")  # fmt: skip
     top.add_argument("--once", action="store_true", help="one look, over one interval, and end")
 
@@ -305,7 +277,7 @@ def _keepers(commands: _Commands) -> None:
     load.add_argument("models", metavar="MODEL", nargs="+")
     load.add_argument(
         "--keep-alive",
-        type=scheduling.keep_alive,
+        type=values.keep_alive,
         metavar="TIME",
         help="unload when unused so long: 300, 5m, now, forever",
     )
@@ -319,7 +291,7 @@ def _keepers(commands: _Commands) -> None:
     unload.add_argument("models", metavar="MODEL", nargs="*")
     unload.add_argument("--all", action="store_true", help="every model")
     unload.add_argument(
-        "--drain", type=float, metavar="SECONDS", help="end what still runs after so long"
+        "--drain", type=values.number, metavar="SECONDS", help="end what still runs after so long"
     )
     reload = _command(commands, "reload", "read models anew from disk", _COMMON_FLAGS)
     reload.add_argument("models", metavar="MODEL", nargs="+")
@@ -336,7 +308,7 @@ def _sampling_flags(parser: argparse.ArgumentParser) -> None:
         "--stop", action="append", default=[], metavar="TEXT", help="end before this text"
     )
     group.add_argument(
-        "--logit-bias", action="append", default=[], type=_bias, metavar="ID=N",
+        "--logit-bias", action="append", default=[], type=values.bias, metavar="ID=N",
         help="add N to the logit of token ID",
     )  # fmt: skip
     group.add_argument("--ignore-eos", action="store_true", help="go on past the end of sequence")
@@ -346,17 +318,3 @@ def _sampling_flags(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--prompt-lookup", action="store_true", help="guess words that were there before: faster"
     )
-
-
-def _interval(text: str) -> float:
-    seconds = float(text)
-    if not 0.1 <= seconds <= 3600.0:  # false for NaN, too
-        raise argparse.ArgumentTypeError(f"{text} is not 0.1 to 3600 seconds")
-    return seconds
-
-
-def _bias(text: str) -> tuple[int, float]:
-    token, found, bias = text.partition("=")
-    if not found:
-        raise argparse.ArgumentTypeError(f"{text!r} is not ID=N")
-    return int(token), float(bias)

@@ -48,7 +48,7 @@ def guarded(command: Callable[[], int], *, as_json: bool) -> int:
     except (console.OutputLost, OSError, UnicodeError) as error:
         # Standard output on a full disk, a directory that may not be read, a path that the locale
         # cannot name.
-        console.note(f"nsedge: {error}")
+        console.note(f"nsedge: {console.reason(error)}")
         status = ExitStatus.FAILURE
     console.settle()
     return status

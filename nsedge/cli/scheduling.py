@@ -5,9 +5,8 @@ from __future__ import annotations
 import argparse
 
 from nsedge.api import Priority
-from nsedge.api.models import keep_alive_of
 from nsedge.api.scheduling import SchedulingFields
-from nsedge.errors import InvalidParameter
+from nsedge.cli import values
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
@@ -15,10 +14,11 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("scheduling")
     add_priority_flag(group)
     group.add_argument(
-        "--deadline", type=float, metavar="SECONDS", help="fail where it is not done by then"
-    )
+        "--deadline", type=values.number, metavar="SECONDS",
+        help="fail where it is not done by then",
+    )  # fmt: skip
     group.add_argument(
-        "--keep-alive", type=keep_alive, metavar="TIME",
+        "--keep-alive", type=values.keep_alive, metavar="TIME",
         help="unload the model when unused so long from then on: 300, 5m, now, forever",
     )  # fmt: skip
 
@@ -26,17 +26,9 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 def add_priority_flag(group: argparse._ActionsContainer) -> None:
     """`--priority` alone."""
     group.add_argument(
-        "--priority", choices=[*Priority], type=Priority, default=Priority.NORMAL,
+        "--priority", type=values.priority, default=Priority.NORMAL,
         metavar="CLASS", help="interactive, normal or batch",
     )  # fmt: skip
-
-
-def keep_alive(text: str) -> float:
-    """The seconds that a flag's `text` stands for."""
-    try:
-        return keep_alive_of(text)
-    except InvalidParameter as error:
-        raise argparse.ArgumentTypeError(error.message) from error
 
 
 def scheduling_of(options: argparse.Namespace) -> SchedulingFields:

@@ -69,7 +69,7 @@ class Pair:
         status = first.ended.result()
         ended = f"ended by itself with status {status}"
         if self._as_json:
-            self._tell(first.name, ended)
+            self.tell(first.name, ended)
         else:
             console.note(f"{first.name:5}  {ended}")
         return status or ExitStatus.FAILURE
@@ -105,7 +105,7 @@ class Pair:
                 await asyncio.wait(awaited, return_when="FIRST_COMPLETED")
                 for child in [child for child in untold if child.ready.done()]:
                     untold.remove(child)
-                    self._tell(child.name, child.ready.result())
+                    self.tell(child.name, child.ready.result())
                 if asked.done():
                     return None
                 for child in children:
@@ -129,7 +129,7 @@ class Pair:
         for child in children:
             child.hearing.cancel()
 
-    def _tell(self, name: str, text: str) -> None:
+    def tell(self, name: str, text: str) -> None:
         """Say what became of a child; both go on where nobody hears it."""
         with contextlib.suppress(console.OutputLost, BrokenPipeError):
             if self._as_json:

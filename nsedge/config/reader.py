@@ -18,6 +18,7 @@ import msgspec
 from nsedge.config import endpoints, pairs
 from nsedge.config.declared import KEYS, PREFIX, Key
 from nsedge.config.settings import CREDENTIAL, SECTIONS, Models, Settings
+from nsedge.config.spelling import nearest
 from nsedge.errors import ConfigInvalid
 from nsedge.printable import is_printable
 
@@ -208,13 +209,15 @@ def _from_file(path: Path | None) -> _Said:
         tables = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise ConfigInvalid(f"{path}: {error.strerror}") from error
-    except ValueError as error:  # tomllib.TOMLDecodeError, UnicodeDecodeError
+    except UnicodeDecodeError as error:
+        raise ConfigInvalid(f"{path}: byte {error.start} is no UTF-8") from error
+    except ValueError as error:  # tomllib.TOMLDecodeError
         raise ConfigInvalid(f"{path}: {error}") from error
     for name, value in tables.items():
         if name in SECTIONS and not isinstance(value, dict):
             raise ConfigInvalid(f"{path}: {name} is a table: write [{name}]")
         if name not in SECTIONS and isinstance(value, dict):
-            raise ConfigInvalid(f"{path}: [{name}]: no such table{_nearest(name, SECTIONS)}")
+            raise ConfigInvalid(f"{path}: [{name}]: no such table{nearest(name, SECTIONS)}")
         entries = value if name in SECTIONS else {"": value}
         for below, one in entries.items():
             key = _known(f"{name}.{below}".removesuffix("."), path)
@@ -228,7 +231,7 @@ def _from_environment(environ: Mapping[str, str]) -> _Said:
             continue
         key = _VARIABLES.get(variable)
         if key is None:
-            hint = _nearest(variable, [*_VARIABLES, *TOLERATED])
+            hint = nearest(variable, [*_VARIABLES, *TOLERATED])
             raise ConfigInvalid(f"{variable}: no such variable{hint}")
         if key.path in seen:
             twice = f"{seen[key.path]} and {variable}"
@@ -245,20 +248,8 @@ def _from_flags(overrides: Iterable[Override]) -> _Said:
 
 def _known(path: str, origin: object) -> Key:
     if path not in KEYS:
-        raise ConfigInvalid(f"{origin}: {path}: no such setting{_nearest(path, KEYS)}")
+        raise ConfigInvalid(f"{origin}: {path}: no such setting{nearest(path, KEYS)}")
     return KEYS[path]
-
-
-def _nearest(name: str, candidates: Iterable[str]) -> str:
-    known = list(candidates)
-    last = {path.rpartition(".")[2]: path for path in known}
-    import difflib  # nobody needs it who spells his settings right
-
-    near = difflib.get_close_matches(name.rpartition(".")[2], last, n=1, cutoff=0.9)
-    near = [last[word] for word in near] or difflib.get_close_matches(name, known, n=1)
-    if not near:
-        near = [last[word] for word in difflib.get_close_matches(name.rpartition(".")[2], last)]
-    return f"; did you mean {near[0]}?" if near else ""
 
 
 def _convert(key: Key, value: object, origin: str, *, strict: bool) -> Any:

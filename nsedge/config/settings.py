@@ -12,7 +12,7 @@ import msgspec
 from msgspec import Meta
 
 ENDPOINT_KIND = "ipc:///absolute/path or tcp://HOST:PORT"
-FILE_KIND = "absolute path, credential:NAME, or empty"
+FILE_KIND = "an absolute path, credential:NAME, or empty"
 CREDENTIAL = "credential:"
 """Begins the name of a file that the service supervisor passes (systemd's LoadCredential)."""
 
@@ -49,7 +49,8 @@ class Core(_Section, frozen=True, kw_only=True):
         Meta(description="Who may connect to an ipc socket: its owner, or its group too."),
     ] = "0600"
     socket_group: Annotated[
-        str, _text("Group that owns an ipc socket; empty is the process's own.", "name of a group")
+        str,
+        _text("Group that owns an ipc socket; empty is the process's own.", "a group's name"),
     ] = ""
     curve_secret: Annotated[
         str,
@@ -112,7 +113,7 @@ class Models(_Section, frozen=True, kw_only=True):
         _text(
             "Bundles to load at the start, by name or alias in HOME/bundles or by path; empty is"
             " every one there, as far as they fit, but for versions that no alias stands for.",
-            "list of names or absolute paths",
+            "a list of names or absolute paths",
         ),
     ] = ()
     pin: Annotated[
@@ -120,7 +121,7 @@ class Models(_Section, frozen=True, kw_only=True):
         _text(
             "Models to load at the start and to keep, by name or alias: neither evicted nor"
             " unloaded for being idle.",
-            "list of names",
+            "a list of names",
         ),
     ] = ()
     on_demand: Annotated[
@@ -148,7 +149,7 @@ class Models(_Section, frozen=True, kw_only=True):
         tuple[str, ...],
         _text(
             "Models, by name or alias, with a keep-alive of their own.",
-            "list of NAME=TIME: 300, 5m, now, forever",
+            "a list of NAME=TIME: 300, 5m, now, forever",
         ),
     ] = ()
     aliases: Annotated[
@@ -156,7 +157,7 @@ class Models(_Section, frozen=True, kw_only=True):
         _text(
             "Further names for models. One that is given at run time holds over restarts, until it"
             " is changed here.",
-            "list of ALIAS=NAME",
+            "a list of ALIAS=NAME",
         ),
     ] = ()
     preload_top: Annotated[
@@ -187,7 +188,7 @@ class Models(_Section, frozen=True, kw_only=True):
         _text(
             "Public keys (minisign's) of which one must have signed each bundle; empty asks for no"
             " signature.",
-            "list of public keys",
+            "a list of public keys",
         ),
     ] = ()
 
@@ -239,7 +240,7 @@ class Engine(_Section, frozen=True, kw_only=True):
 class Web(_Section, frozen=True, kw_only=True):
     """The HTTP shim."""
 
-    host: Annotated[str, _text("Address to listen on.", "address or host name")] = "127.0.0.1"
+    host: Annotated[str, _text("Address to listen on.", "an address or a host name")] = "127.0.0.1"
     port: Annotated[int, _number("Port to listen on; 0 is any free one.", 0, 65535)] = 3009
     keepalive_s: Annotated[
         float, _number("Seconds between comments on a silent stream.", 0.1, 3600)
@@ -301,14 +302,14 @@ class Web(_Section, frozen=True, kw_only=True):
     ] = 20.0
     cors_origins: Annotated[
         tuple[str, ...],
-        _text("Origins whose pages may call; empty is none.", "list of origins"),
+        _text("Origins whose pages may call; empty is none.", "a list of origins"),
     ] = ()
     listeners: Annotated[
         tuple[str, ...],
         _text(
             "Doors (docs/http.md) that listen at an address of their own, and not beside the"
             " others: so one can be kept to loopback, or to another network.",
-            "list of DOOR=HOST:PORT",
+            "a list of DOOR=HOST:PORT",
         ),
     ] = ()
     ignored_fields: Annotated[
@@ -316,7 +317,7 @@ class Web(_Section, frozen=True, kw_only=True):
         _text(
             "Fields of request bodies that are left out instead of refused, for clients that send"
             " some of their own; the answer names them in X-Ignored-Fields.",
-            "list of names",
+            "a list of names",
         ),
     ] = ()
     allowed_hosts: Annotated[
@@ -324,7 +325,7 @@ class Web(_Section, frozen=True, kw_only=True):
         _text(
             "Further names this server may be called by (Host header), beside its address and the"
             " machine's own name.",
-            "list of host names",
+            "a list of host names",
         ),
     ] = ()
 
@@ -362,7 +363,7 @@ class Settings(_Section, frozen=True, kw_only=True):
         Path,
         _text(
             "Bundles and state.",
-            "absolute path",
+            "an absolute path",
             "`$XDG_DATA_HOME/nsedge`, or without that variable `~/.local/share/nsedge`",
         ),
     ]

@@ -13,6 +13,7 @@ from typing import Self
 
 from nsedge.config.endpoints import CONTROL_SUFFIX
 from nsedge.errors import ConfigInvalid
+from nsedge.process import console
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,7 +80,7 @@ class SocketFile:
             _make_folder(path.parent, permit)
             lock = os.open(f"{path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as error:
-            raise ConfigInvalid(f"cannot listen at {path}: {error}", param="endpoint") from error
+            raise _unusable(path, error) from error
         try:
             _take_over(path, lock)
         except BaseException:
@@ -131,8 +132,12 @@ def _clear_stale(path: Path) -> None:
             path.unlink(missing_ok=True)
             return
         except OSError as error:
-            raise ConfigInvalid(f"cannot listen at {path}: {error}", param="endpoint") from error
+            raise _unusable(path, error) from error
     raise _occupied(path)
+
+
+def _unusable(path: Path, error: OSError) -> ConfigInvalid:
+    return ConfigInvalid(f"cannot listen at {path}: {console.reason(error)}", param="endpoint")
 
 
 def _occupied(path: Path) -> ConfigInvalid:

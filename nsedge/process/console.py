@@ -91,7 +91,8 @@ def note(line: object) -> None:
 
 
 def write(text: str) -> None:
-    """Write `text` to standard output as it is, at once; empty, what was written before.
+    """Write `text` to standard output as it is, at once; empty, what was written before. After a
+    failure the rest goes nowhere.
 
     Raises:
         OutputLost: it cannot be written.
@@ -101,8 +102,10 @@ def write(text: str) -> None:
         sys.stdout.write(text)
         sys.stdout.flush()
     except BrokenPipeError:
+        _discard(sys.stdout)
         raise
     except OSError as error:
+        _discard(sys.stdout)
         closed = error.errno == errno.EBADF
         why = "standard output is closed" if closed else f"standard output: {error.strerror}"
         raise OutputLost(why) from error
@@ -125,7 +128,19 @@ def settle() -> None:
         try:
             stream.flush()
         except (OSError, ValueError):
-            with contextlib.suppress(OSError, ValueError):
-                void = os.open(os.devnull, os.O_WRONLY)
-                os.dup2(void, stream.fileno())
-                os.close(void)
+            _discard(stream)
+
+
+def _discard(stream: TextIO) -> None:
+    """Let what is left, and whatever comes, go nowhere."""
+    with contextlib.suppress(OSError, ValueError):
+        void = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(void, stream.fileno())
+        os.close(void)
+
+
+def reason(error: Exception) -> str:
+    """An error as people want it: `/srv/x: No such file or directory`, without a number."""
+    if not isinstance(error, OSError) or error.strerror is None:
+        return str(error)
+    return error.strerror if error.filename is None else f"{error.filename}: {error.strerror}"

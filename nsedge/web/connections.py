@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import socket
 import ssl
 import time
@@ -169,4 +170,6 @@ async def listen(
             return [await loop.create_server(connections, host, port, ssl=tls)]
         return [await loop.create_server(connections, sock=one, ssl=tls) for one in passed]
     except OSError as error:
-        raise ConfigInvalid(f"cannot listen on {host}:{port}: {error.strerror}") from error
+        # asyncio's own words name the address once more; a name that is not found has no number.
+        why = os.strerror(error.errno) if error.errno and error.errno > 0 else error.strerror
+        raise ConfigInvalid(f"cannot listen on {host}:{port}: {why}") from error

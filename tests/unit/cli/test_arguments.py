@@ -79,7 +79,15 @@ def test_json_of_a_server_is_its_log():
         (("run", "m", "--logit-bias", "7"), "'7' is not ID=N"),
         (("run", "m", "--logit-bias", "a=b"), "a=b"),
         (("serve", "--set", "engine.slots"), "KEY=VALUE"),
-        (("models", "--slots", "3"), "--slots"),
+        (("models", "--slots", "3"), "no flag --slots"),
+        (("moddels",), "'moddels' is none of up, serve, "),
+        (("moddels",), "; did you mean models?; see nsedge --help"),
+        (("keys", "ad", "me"), "did you mean add?; see nsedge keys --help"),
+        (("run", "m", "--systm", "hi"), "nsedge run: no flag --systm; did you mean --system?"),
+        (("stats", "now"), "nsedge stats: 'now' is a word too many"),
+        (("run", "m", "--priority", "soon"), "'soon' is none of interactive, normal, batch"),
+        (("run", "m", "--temperature", "hot"), "'hot' is no number"),
+        (("run", "m", "--max-tokens", "1.5"), "'1.5' is no whole number"),
     ],
 )
 def test_a_mistake_is_told_in_one_line(capsys, words, told):

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import logging
 import socket
 from pathlib import Path
 
 import pytest
 
-from nsedge.cli.up import hear
+from nsedge.cli.up import Pair, hear
 from nsedge.process.sdnotify import Notifier
 
 
@@ -36,3 +37,17 @@ def test_a_child_is_heard_to_its_end(tmp_path: Path, caplog: pytest.LogCaptureFi
     with caplog.at_level(logging.WARNING):
         assert asyncio.run(scene()) == "at 0"
     assert not caplog.records
+
+
+@pytest.mark.parametrize("error", [BrokenPipeError(), OSError(28, "No space left on device")])
+@pytest.mark.parametrize("as_json", [False, True])
+def test_children_go_on_where_nobody_reads_what_becomes_of_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: OSError, as_json: bool
+) -> None:
+    class Lost(io.StringIO):
+        def write(self, text: str) -> int:
+            raise error
+
+    monkeypatch.setattr("sys.stdout", Lost())
+    pair = Pair(flags=[], folder=tmp_path, limit_s=1.0, as_json=as_json)
+    pair.tell("serve", "ready")

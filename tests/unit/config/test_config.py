@@ -115,7 +115,7 @@ def test_a_file_that_was_named_must_be_there():
         ("[engine]\nslots = true", "not True"),
         ("[engine]\ndevice = 'tpu'", "engine.device must be \"auto\" or \"cpu\" or \"cuda\""),
         ("[log]\njson = 1", "log.json must be true or false, not 1"),
-        ("[models]\nload = 'one'", "models.load must be list of names or absolute paths"),
+        ("[models]\nload = 'one'", "models.load must be a list of names or absolute paths"),
         ("[models]\nload = ['a/b']", "models.load: a path must be absolute"),
         ("home = 'here'", "home must be an absolute path, not 'here'"),
         ("[web]\nport = ", "Invalid value"),
@@ -294,6 +294,12 @@ def test_no_text_holds_a_control_character(key, text, toml):
     assert refusal(**{key: text}) == f"--{key}: {told}"
     variable = f"NSEDGE_{key.replace('__', '_')}".upper()
     assert refusal({**ENVIRON, variable: text}) == f"{variable}: {told}"
+
+
+def test_a_file_that_is_no_text_is_told(tmp_path):
+    path = tmp_path / "n.toml"
+    path.write_bytes(b"# \xff")
+    assert refusal(file=path) == f"{path}: byte 2 is no UTF-8"
 
 
 def test_the_file_and_the_home_hold_no_control_character_either(toml):

@@ -77,6 +77,19 @@ def test_a_reader_of_the_output_that_went_away_is_told(monkeypatch):
         console.say("lost")
 
 
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (FileNotFoundError(2, "No such file or directory", "/srv/x"), "/srv/x: No such file or "),
+        (OSError(28, "No space left on device"), "No space left on device"),
+        (OSError("odd"), "odd"),
+        (UnicodeError("no such character"), "no such character"),
+    ],
+)
+def test_an_error_is_told_without_its_number(error, told):
+    assert console.reason(error).startswith(told)
+
+
 CLOSED = """
 import os, sys
 from nsedge.process import console
@@ -89,6 +102,7 @@ try:
     console.say("lost")
 except console.OutputLost as lost:
     said = str(lost)
+console.say("after that, nothing is told again")
 console.settle()
 sys.exit(0 if said == "standard output is closed" else 1)
 """

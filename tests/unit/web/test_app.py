@@ -132,7 +132,8 @@ def test_a_port_in_use_is_a_configuration_error() -> None:
     async def test(shim: Shim) -> None:
         app = create_app(Answering(FakeService()))
         taken = Listener(app=app, host="127.0.0.1", port=shim.port)
-        with pytest.raises(ConfigInvalid, match=f"cannot listen on 127.0.0.1:{shim.port}"):
+        told = f"cannot listen on 127.0.0.1:{shim.port}: Address already in use$"
+        with pytest.raises(ConfigInvalid, match=told):
             await serve(taken, stop=asyncio.Event())
 
     served(test)
