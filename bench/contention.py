@@ -23,10 +23,11 @@ from typing import Any
 
 from bench.report import Noise, emit, parser, say
 from nsedge.api import Event, Finished, Generate, Request, Sampling
-from nsedge.runtime.decode.engine import Emit, Engine, StepRunner
+from nsedge.runtime.decode.engine import Engine, StepRunner
 from nsedge.runtime.decode.sampler import Sampler
 from nsedge.runtime.decode.scheduler import Policy, Scheduler
 from nsedge.runtime.decode.slots import Slots
+from nsedge.runtime.delivery import Emit
 from nsedge.runtime.hosting.admission import make_job
 from nsedge.runtime.hosting.hosted import Host
 from nsedge.runtime.hosting.text import follow_cores, load

@@ -91,6 +91,8 @@ class ModelInfo:
     """Of an adapter, the model that it is served from."""
     tasks: tuple[str, ...] = ()
     """What requests may ask of it, by name: generate, chat, embed."""
+    dimensions: int | None = None
+    """Of a model that makes vectors, the numbers of one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -276,6 +276,7 @@ def service_settings(settings: Settings) -> ServiceSettings:
             slots=engine.slots,
             context_tokens=engine.context_tokens,
             prefill_chunk_tokens=engine.prefill_chunk_tokens,
+            embed_batch_tokens=engine.embed_batch_tokens,
             prefix_reuse=PrefixReuse(engine.prefix_reuse),
             step_stretch=engine.step_stretch,
             burst_s=engine.burst_s,

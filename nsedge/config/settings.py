@@ -227,6 +227,10 @@ class Engine(_Section, frozen=True, kw_only=True):
         ),
     ] = 4.0
     max_queue: Annotated[int, _number("Requests that may wait for a slot.", 0, 10**6)] = 16384
+    embed_batch_tokens: Annotated[
+        int,
+        _number("Tokens that an encoder runs at once, padding among them.", 16, 2**20),
+    ] = 4096
     threads: Annotated[
         int,
         _number("Threads of the model; 0 follows the cores that quota and others leave.", 0, 1024),

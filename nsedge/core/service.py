@@ -41,7 +41,7 @@ from nsedge.errors import (
     NotReady,
     NsedgeError,
 )
-from nsedge.runtime.decode.engine import Emit
+from nsedge.runtime.delivery import Emit
 from nsedge.runtime.hosting.hosted import Host, HostedModel, Opening
 from nsedge.runtime.hosting.kinds import expected, open_model
 from nsedge.runtime.machine import footprint

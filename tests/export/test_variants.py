@@ -16,7 +16,7 @@ import exporters.trace.reference
 from exporters.__main__ import main
 from exporters.graph.graph import Graph
 from nsedge.bundle.manifest import Bundle
-from nsedge.runtime.hosting.text import choose_variant
+from nsedge.runtime.hosting.variants import choose_variant
 from nsedge.runtime.settings import Device
 from tests.export.tiny import SIZES, VOCABULARY, make_model, write_model_folder
 

@@ -20,11 +20,12 @@ from nsedge.api import (
     Started,
     is_terminal,
 )
-from nsedge.runtime.decode.engine import Emit, Engine
+from nsedge.runtime.decode.engine import Engine
 from nsedge.runtime.decode.plan import StepPlan
 from nsedge.runtime.decode.sampler import Sampler
 from nsedge.runtime.decode.scheduler import Policy, Scheduler
 from nsedge.runtime.decode.slots import Slots
+from nsedge.runtime.delivery import Emit
 from nsedge.runtime.hosting.admission import make_job
 from nsedge.runtime.hosting.hosted import Host
 from nsedge.runtime.hosting.text import TextModel, load, reuse_of

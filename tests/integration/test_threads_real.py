@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from nsedge.api import Event, Generate, Request, Sampling
-from nsedge.runtime.decode.engine import Emit
+from nsedge.runtime.delivery import Emit
 from nsedge.runtime.hosting.admission import make_job
 from nsedge.runtime.hosting.hosted import Host
 from nsedge.runtime.hosting.text import TextModel, load

@@ -12,7 +12,8 @@ from pathlib import Path
 
 from nsedge.api import LoadWish, ModelInfo, ModelMemory, ModelState, Request
 from nsedge.errors import NsedgeError
-from nsedge.runtime.hosting.hosted import Emit, Opening
+from nsedge.runtime.delivery import Emit
+from nsedge.runtime.hosting.hosted import Opening
 from nsedge.runtime.machine.amounts import Amount, Room
 from nsedge.runtime.residency.catalogue import Catalogue
 from nsedge.runtime.residency.entries import Entry, Origin, Resident

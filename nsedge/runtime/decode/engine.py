@@ -11,6 +11,7 @@ import logging
 import threading
 from collections import Counter
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from queue import SimpleQueue
 from typing import Protocol
@@ -25,13 +26,10 @@ from nsedge.runtime.decode.sampler import Sampler, SamplerRow
 from nsedge.runtime.decode.scheduler import Scheduler
 from nsedge.runtime.decode.sequence import Sequence, State
 from nsedge.runtime.decode.timing import Times
+from nsedge.runtime.delivery import Deliver, Emit
 from nsedge.runtime.text.detokenizer import Piece, TextStream
 
 log = logging.getLogger(__name__)
-
-Emit = Callable[[Event], None]
-Deliver = Callable[[list[tuple[Emit, Event]]], None]
-"""Takes a step's events, each with whom it is for. Called on the engine's thread; never blocks."""
 
 
 class StepRunner(Protocol):
@@ -94,13 +92,17 @@ class Engine:
         sampler: Sampler,
         deliver: Deliver,
         clock: Callable[[], float],
+        turn: AbstractContextManager[None] | None = None,
         name: str = "engine",
     ) -> None:
+        """`turn` is held during each step: where several models share a device, one runs at a
+        time."""
         self._runner = runner
         self._scheduler = scheduler
         self._sampler = sampler
         self._deliver = deliver
         self._clock = clock
+        self._turn = turn or contextlib.nullcontext()
         self._inbox: SimpleQueue[_Submit | _Cancel | _Ask | _Stop] = SimpleQueue()
         self._jobs: dict[Sequence, Job] = {}
         self._events: list[tuple[Emit, Event]] = []
@@ -190,7 +192,8 @@ class Engine:
     def _loop(self) -> None:
         while not self._stopping:
             self.drain_inbox(wait=self._scheduler.idle)
-            self.step()
+            with self._turn:
+                self.step()
         for job in list(self._jobs.values()):
             self._end_early(job)
         self._hand_over()

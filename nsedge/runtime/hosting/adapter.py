@@ -8,11 +8,10 @@ from collections.abc import Callable
 
 from nsedge.api import ModelInfo, ModelMemory, ModelState, Request
 from nsedge.bundle.adapter import Adapter
-from nsedge.runtime.decode.engine import Emit
-from nsedge.runtime.hosting.hosted import Opening
+from nsedge.runtime.delivery import Emit
+from nsedge.runtime.hosting.hosted import Opening, Work
 from nsedge.runtime.hosting.reading import read_ahead
 from nsedge.runtime.hosting.text import TextModel
-from nsedge.runtime.hosting.text_work import TextWork
 from nsedge.runtime.machine.amounts import Amount
 
 
@@ -41,7 +40,7 @@ class AdapterModel:
     def start(self) -> None:
         """Nothing: the base's engine runs already."""
 
-    def accept(self, request: Request, emit: Emit, *, submitted_s: float) -> TextWork:
+    def accept(self, request: Request, emit: Emit, *, submitted_s: float) -> Work:
         """Have the base do it through the adapter."""
         return self._base.accept(request, emit, submitted_s=submitted_s, adapter=self._key)
 

@@ -7,10 +7,11 @@ from typing import Protocol
 from nsedge.api import Chat, Generate, Request, Sampling
 from nsedge.bundle.causal_lm import CausalLm, GenerationDefaults
 from nsedge.errors import ContextExceeded, InvalidParameter, UnsupportedTask
-from nsedge.runtime.decode.engine import Emit, Engine, Job
+from nsedge.runtime.decode.engine import Engine, Job
 from nsedge.runtime.decode.sampler import SamplerRow, SamplingParams
 from nsedge.runtime.decode.sequence import Limits, Sequence
 from nsedge.runtime.decode.speculation import PromptLookup
+from nsedge.runtime.delivery import Emit
 from nsedge.runtime.text.detokenizer import Detokenizer
 from nsedge.runtime.text.prompt import PromptReader
 

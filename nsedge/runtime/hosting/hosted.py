@@ -13,8 +13,9 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from nsedge.api import Event, ModelInfo, ModelMemory, ModelState, ModelStats, Request
-from nsedge.runtime.decode.engine import Deliver, Emit
+from nsedge.runtime.delivery import Deliver, Emit
 from nsedge.runtime.machine.amounts import Amount
+from nsedge.runtime.machine.arbiter import Arbiter
 from nsedge.runtime.settings import EngineSettings
 
 Told = Callable[[ModelState, float], None]
@@ -78,13 +79,19 @@ class Host:
     """What every hosted model is given.
 
     reader: one thread that reads inputs (templates, tokenisers) so that a long one holds up no
-    event loop and no engine. clock: monotonic, in seconds.
+    event loop and no engine. clock: monotonic, in seconds. arbiters: of each device, who runs there
+    next.
     """
 
     settings: EngineSettings
     deliver: Deliver
     clock: Callable[[], float]
     reader: Executor = field(default_factory=_reader)
+    arbiters: dict[str, Arbiter] = field(default_factory=dict)
+
+    def arbiter(self, device: str) -> Arbiter:
+        """The one of a device; on the thread that models are opened on."""
+        return self.arbiters.setdefault(device, Arbiter(clock=self.clock))
 
     def tell(self, emit: Emit, event: Event) -> None:
         """Deliver one event, from any thread."""

@@ -9,9 +9,10 @@ from typing import Any
 
 from nsedge.bundle.adapter import Adapter, open_package
 from nsedge.bundle.causal_lm import CausalLm
+from nsedge.bundle.encoder import Encoder
 from nsedge.bundle.manifest import Bundle
 from nsedge.errors import BundleInvalid
-from nsedge.runtime.hosting import adapter, text, trust
+from nsedge.runtime.hosting import adapter, encoder, text, trust
 from nsedge.runtime.hosting.hosted import Host, HostedModel, Opening
 from nsedge.runtime.machine.amounts import Amount
 from nsedge.runtime.settings import EngineSettings
@@ -30,6 +31,7 @@ class Kind:
 
 KINDS: dict[type, Kind] = {
     CausalLm: Kind(open=text.open_text, expected=text.expected),
+    Encoder: Kind(open=encoder.open_encoder, expected=encoder.expected),
 }
 """By the type of the manifest."""
 

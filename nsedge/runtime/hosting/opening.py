@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 
 from tokenizers import Tokenizer
 
@@ -50,7 +51,7 @@ def open_checked(
         opening = pool.submit(open_executor, source)
         try:
             try:
-                tokenizer = _open_tokenizer(bundle)
+                tokenizer = open_tokenizer(bundle.file(bundle.manifest.tokenizer.file))
                 prompts, detokenizer = PromptReader(bundle, tokenizer), Detokenizer(tokenizer)
             finally:
                 checking.result()
@@ -60,8 +61,12 @@ def open_checked(
         return Opened(executor=opening.result(), prompts=prompts, detokenizer=detokenizer)
 
 
-def _open_tokenizer(bundle: TextBundle) -> Tokenizer:
-    path = bundle.file(bundle.manifest.tokenizer.file)
+def open_tokenizer(path: Path) -> Tokenizer:
+    """The tokenizer at `path`.
+
+    Raises:
+        BundleInvalid: it is none.
+    """
     try:
         return Tokenizer.from_file(str(path))
     except Exception as error:  # tokenizers raises plain Exception

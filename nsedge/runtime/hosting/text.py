@@ -14,26 +14,29 @@ from nsedge import native
 from nsedge.api import ModelInfo, ModelMemory, ModelState, ModelStats, Request
 from nsedge.bundle.causal_lm import CausalLm, GoldenPrompt, Variant
 from nsedge.bundle.manifest import TextBundle
-from nsedge.errors import DeviceUnavailable, InsufficientMemory
-from nsedge.runtime.decode.engine import Emit, Engine, StepRunner
+from nsedge.errors import InsufficientMemory
+from nsedge.runtime.decode.engine import Engine, Job, StepRunner
 from nsedge.runtime.decode.sampler import Sampler
 from nsedge.runtime.decode.scheduler import Policy, Scheduler
 from nsedge.runtime.decode.slots import Slots
+from nsedge.runtime.delivery import Emit
 from nsedge.runtime.graph.elastic import Elastic
 from nsedge.runtime.graph.executor import Executor, Source
-from nsedge.runtime.graph.session import can_run
 from nsedge.runtime.hosting import golden, trust
+from nsedge.runtime.hosting.accepted import Accepted
 from nsedge.runtime.hosting.addons import Addons
+from nsedge.runtime.hosting.admission import make_job, text_task
 from nsedge.runtime.hosting.hosted import Host, Opening
 from nsedge.runtime.hosting.opening import open_checked
-from nsedge.runtime.hosting.text_work import TextWork
+from nsedge.runtime.hosting.variants import choose_variant
 from nsedge.runtime.hosting.warming import CONTEXT_TOKENS, largest_steps
 from nsedge.runtime.machine import memory
 from nsedge.runtime.machine.amounts import Amount
+from nsedge.runtime.machine.arbiter import Rank
 from nsedge.runtime.machine.cores import CpuMeter, usable_cores
 from nsedge.runtime.machine.footprint import Growth
 from nsedge.runtime.machine.threads import FOLLOW_FROM, ThreadChoice
-from nsedge.runtime.settings import Device, EngineSettings, PrefixReuse
+from nsedge.runtime.settings import EngineSettings, PrefixReuse
 
 log = logging.getLogger(__name__)
 
@@ -135,6 +138,7 @@ class TextModel:
             sampler=Sampler(end_ids=self.manifest.eos_token_ids),
             deliver=self._host.deliver,
             clock=self._host.clock,
+            turn=self._host.arbiter(self.variant.device).seat(Rank.STREAMS),
             name=f"engine-{self.name}",
         )
 
@@ -144,12 +148,28 @@ class TextModel:
 
     def accept(
         self, request: Request, emit: Emit, *, submitted_s: float, adapter: str | None = None
-    ) -> TextWork:
+    ) -> Accepted[Job]:
         """Read the prompt and queue it; `adapter` is the key of one that is attached."""
-        work = TextWork(
-            request=request, model=self, adapter=adapter, emit=emit, submitted_s=submitted_s
+
+        def make() -> Job:
+            return make_job(
+                request,
+                self,
+                prompt_ids=self.prompts.read(text_task(request)),
+                submitted_s=submitted_s,
+                emit=emit,
+                adapter=adapter,
+            )
+
+        work = Accepted(
+            host=self._host,
+            request=request,
+            emit=emit,
+            make=make,
+            queue=self.engine.submit,
+            cancel=self.engine.cancel,
         )
-        work.begin(self._host)
+        work.begin()
         return work
 
     def comes_round(self, answer: Callable[[], None]) -> bool:
@@ -295,23 +315,3 @@ def reuse_of(variant: Variant, wanted: PrefixReuse) -> PrefixReuse:
     if variant.kv.scales is not None:
         return PrefixReuse.OFF
     return PrefixReuse.FULL if native.REQUIREMENT in variant.requires else wanted
-
-
-def choose_variant(variants: tuple[Variant, ...], device: Device, name: str) -> Variant:
-    """The first variant for `device` that runs here; never one for another device instead.
-
-    Raises:
-        DeviceUnavailable: saying what the bundle has and what was wanted.
-    """
-    wanted = [v for v in variants if device is Device.AUTO or v.device == device]
-    for variant in wanted:
-        if not can_run(variant.device):
-            continue
-        lacking = native.missing(variant.requires)
-        if lacking is None:
-            return variant
-        log.warning("%s: variant %s is passed over: %s", name, variant.name, lacking)
-    has = ", ".join(f"{v.name} ({v.device})" for v in variants)
-    raise DeviceUnavailable(
-        f"no variant of {name} runs on device {device.value!r} here; the bundle has {has}"
-    )

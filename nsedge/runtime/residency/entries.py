@@ -231,4 +231,5 @@ class Entry:
             context_tokens=manifest.context_length,
             has_chat_template=manifest.has_chat_template,
             tasks=manifest.tasks,
+            dimensions=getattr(manifest, "dimensions", None),
         )

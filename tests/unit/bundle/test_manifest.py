@@ -12,7 +12,7 @@ from nsedge.bundle.encoder import Encoder
 from nsedge.bundle.files import find_bundles
 from nsedge.bundle.manifest import Bundle
 from nsedge.errors import BundleInvalid, DeviceUnavailable
-from nsedge.runtime.hosting.text import choose_variant
+from nsedge.runtime.hosting.variants import choose_variant
 from nsedge.runtime.settings import Device
 from tests.unit.bundles import edit_manifest, write_bundle
 

@@ -21,7 +21,7 @@ from nsedge.runtime.graph.binding import Device, HostDevice
 from nsedge.runtime.graph.cuda import CUDA, CudaDevice
 from nsedge.runtime.graph.executor import Executor, Source
 from nsedge.runtime.graph.executors import open_executor
-from nsedge.runtime.hosting.text import choose_variant
+from nsedge.runtime.hosting.variants import choose_variant
 from nsedge.runtime.settings import Device as Wanted
 from tests.unit.tiny_decoder import IO, LAYOUT, VOCABULARY, save, tiny_graph
 

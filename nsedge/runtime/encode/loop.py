@@ -1,0 +1,282 @@
+"""The encode loop: the only thread that runs an encoder.
+
+Submissions and cancellations take one road, an inbox that is drained between batches. What came of
+a batch is handed over in one call.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import threading
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from queue import SimpleQueue
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nsedge.api import Event, Failed, Finished, FinishReason, ModelStats, ModelTimes
+from nsedge.errors import DeadlineExceeded, EngineFailure, QueueFull
+from nsedge.runtime.delivery import Deliver, Emit
+from nsedge.runtime.encode.batching import DUE_S, Batcher, Input
+from nsedge.runtime.encode.embed_work import EmbedWork
+from nsedge.runtime.machine.arbiter import Seat
+from nsedge.telemetry.histogram import TOKEN_BOUNDS_S, WAIT_BOUNDS_S, Stopwatch
+
+log = logging.getLogger(__name__)
+
+LEAST_TOKENS = 16
+"""Of a batch, however little time there is."""
+_WEIGHT = 0.2
+"""Of the newest batch in the running mean of seconds a token."""
+
+
+class BatchRunner(Protocol):
+    """What runs a batch."""
+
+    def run(self, rows: Sequence[Sequence[int]]) -> NDArray[np.float32]:
+        """Vectors float32 [len(rows), width]."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BatchLimits:
+    """Bounds of a batch and of the queue: tokens with padding, rows, inputs that may wait."""
+
+    tokens: int
+    rows: int
+    waiting: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Submit:
+    work: EmbedWork
+    emit: Emit
+
+
+@dataclass(frozen=True, slots=True)
+class _Cancel:
+    work: EmbedWork
+
+
+@dataclass(frozen=True, slots=True)
+class _Ask:
+    answer: Callable[[], None]
+
+
+class _Stop:
+    pass
+
+
+class EncodeLoop:
+    """Runs requests for vectors to their end. `start` gives it its thread; `step` runs a batch."""
+
+    def __init__(
+        self,
+        *,
+        runner: BatchRunner,
+        limits: BatchLimits,
+        seat: Seat,
+        deliver: Deliver,
+        clock: Callable[[], float],
+        name: str = "encoder",
+    ) -> None:
+        self._runner = runner
+        self._limits = limits
+        self._seat = seat
+        self._deliver = deliver
+        self._clock = clock
+        self._inbox: SimpleQueue[_Submit | _Cancel | _Ask | _Stop] = SimpleQueue()
+        self._works: dict[EmbedWork, Emit] = {}
+        self._batcher = Batcher()
+        self._events: list[tuple[Emit, Event]] = []
+        self._thread = threading.Thread(target=self._loop, name=name, daemon=True)
+        self._stopping = False
+        self._token_s = 0.0
+        self._running = 0
+        self._batches = 0
+        self._batch_s = 0.0
+        self._tokens = 0
+        self._ended: Counter[str] = Counter()
+        self._queue_times = Stopwatch(WAIT_BOUNDS_S)
+        self._prefill_times = Stopwatch(WAIT_BOUNDS_S)
+        self._request_times = Stopwatch(WAIT_BOUNDS_S)
+        self._batch_times = Stopwatch(TOKEN_BOUNDS_S)
+
+    def start(self) -> None:
+        """Begin to work."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Cancel what is left, and wait for the thread to end."""
+        self._inbox.put(_Stop())
+        self._thread.join()
+
+    def submit(self, work: EmbedWork, emit: Emit) -> None:
+        """Take a request, from any thread. A refusal comes as its `Failed`."""
+        self._inbox.put(_Submit(work, emit))
+
+    def cancel(self, work: EmbedWork) -> None:
+        """End a request before the next batch, from any thread. Idempotent."""
+        self._inbox.put(_Cancel(work))
+
+    def ask(self, answer: Callable[[], None]) -> None:
+        """Have `answer` called when the loop next comes round, from any thread."""
+        self._inbox.put(_Ask(answer))
+
+    def stats(self) -> ModelStats:
+        """Counters, read from any thread: each is true, together they may be a batch apart."""
+        nothing = Stopwatch(WAIT_BOUNDS_S).read()
+        return ModelStats(
+            running=self._running,
+            waiting=len(self._batcher),
+            slots=self._limits.rows,
+            kv_tokens_used=0,
+            kv_tokens_capacity=0,
+            steps=self._batches,
+            step_s=self._batch_s,
+            prompt_tokens=self._tokens,
+            completion_tokens=0,
+            finished=dict(self._ended),
+            times=ModelTimes(
+                queue=self._queue_times.read(),
+                prefill=self._prefill_times.read(),
+                first_token=nothing,
+                inter_token=nothing,
+                request=self._request_times.read(),
+                step=self._batch_times.read(),
+            ),
+        )
+
+    def drain_inbox(self, *, wait: bool) -> None:
+        """Take submissions and cancellations; with `wait`, block until there is one."""
+        while wait or not self._inbox.empty():
+            wait = False
+            match self._inbox.get():
+                case _Submit(work, emit):
+                    self._take(work, emit)
+                case _Cancel(work):
+                    self._end(work, work.cancel(self._clock()))
+                case _Ask(answer):
+                    answer()
+                case _Stop():
+                    self._stopping = True
+
+    def step(self) -> None:
+        """Run a batch of what waits, and hand over all that came of it."""
+        self._expire(self._clock())
+        if len(self._batcher):
+            with self._seat:
+                batch = self._batch()
+                vectors = self._run(batch)
+            now_s = self._clock()
+            for one, vector in zip(batch, vectors, strict=True):
+                self._settle(one, vector, now_s)
+        self._hand_over()
+
+    def _loop(self) -> None:
+        while not self._stopping:
+            self.drain_inbox(wait=not len(self._batcher))
+            self.step()
+        for work in list(self._works):
+            self._end(work, work.cancel(self._clock()))
+        self._hand_over()
+
+    def _take(self, work: EmbedWork, emit: Emit) -> None:
+        self._works[work] = emit
+        if len(self._batcher) + len(work.inputs) > self._limits.waiting:
+            full = QueueFull(f"{len(self._batcher)} inputs wait already", retry_after_s=1.0)
+            self._end(work, work.fail(full))
+            return
+        due_s = self._clock() + DUE_S[work.request.priority]
+        for index, ids in enumerate(work.inputs):
+            # A request of many inputs is due bit by bit, as fast as they could be run.
+            self._batcher.add(Input(work, index, ids, due_s))
+            due_s += self._token_s * len(ids)
+
+    def _batch(self) -> list[Input]:
+        """What to run now: as much as goes together, or as fits the time that there is."""
+        tokens, slice_s = self._limits.tokens, self._seat.slice_s()
+        if slice_s is not None and self._token_s:
+            tokens = min(tokens, max(LEAST_TOKENS, int(slice_s / self._token_s)))
+        return self._batcher.take(budget_tokens=tokens, max_rows=self._limits.rows)
+
+    def _run(self, batch: list[Input]) -> list[NDArray[np.float32] | None]:
+        """A vector for each, None where there is none."""
+        began_s = self._clock()
+        self._running = len({one.owner for one in batch})
+        for one in batch:
+            self._tell(one.owner, one.owner.start(began_s))
+        vectors = self._vectors(batch)
+        took_s = self._clock() - began_s
+        grown = took_s / (max(one.length for one in batch) * len(batch)) - self._token_s
+        self._token_s += grown * (_WEIGHT if self._token_s else 1.0)
+        self._running, self._batches = 0, self._batches + 1
+        self._batch_s += took_s
+        self._batch_times.add(took_s)
+        return vectors
+
+    def _settle(self, one: Input, vector: NDArray[np.float32] | None, now_s: float) -> None:
+        """Give an input's vector to its request, or fail that."""
+        work = one.owner
+        if vector is None or not np.isfinite(vector).all():
+            error = EngineFailure(f"the model failed on input {one.index}")
+            self._end(work, work.fail(error))
+            return
+        self._tokens += one.length
+        self._tell(work, work.take(one.index, vector, now_s))
+
+    def _vectors(self, batch: Sequence[Input]) -> list[NDArray[np.float32] | None]:
+        """A vector for each, None where the model fails on that one: a batch that fails is cut in
+        two until it is known whose fault it was."""
+        try:
+            return list(self._runner.run([one.ids for one in batch]))
+        except Exception:
+            if len(batch) == 1:
+                label = {"request_id": batch[0].owner.request.request_id}
+                log.exception("an input could not be encoded", extra=label)
+                return [None]
+            half = len(batch) // 2
+            return [*self._vectors(batch[:half]), *self._vectors(batch[half:])]
+
+    def _expire(self, now_s: float) -> None:
+        for work in list(self._works):
+            if work.deadline_s is not None and now_s >= work.deadline_s:
+                limit = f"not done {work.request.deadline_s:g} s after admission"
+                self._end(work, work.fail(DeadlineExceeded(limit, param="deadline_s")))
+
+    def _end(self, work: EmbedWork, events: list[Event]) -> None:
+        """End a request of which inputs may wait."""
+        if events:
+            self._batcher.forget(work)
+            self._tell(work, events)
+
+    def _tell(self, work: EmbedWork, events: list[Event]) -> None:
+        emit = self._works.get(work)
+        if emit is None:
+            return
+        for event in events:
+            self._events.append((emit, event))
+            self._count(event)
+        if work.ended:
+            del self._works[work]
+
+    def _count(self, event: Event) -> None:
+        match event:
+            case Failed():
+                self._ended[event.code] += 1
+            case Finished():
+                self._ended[event.reason.value] += 1
+                times = event.timings
+                self._queue_times.add(times.queue_s)
+                self._prefill_times.add(times.prefill_s)
+                if event.reason is not FinishReason.CANCELLED:
+                    self._request_times.add(times.queue_s + times.prefill_s)
+
+    def _hand_over(self) -> None:
+        if self._events:
+            events, self._events = self._events, []
+            with contextlib.suppress(RuntimeError):  # a closed event loop has nobody left to tell
+                self._deliver(events)

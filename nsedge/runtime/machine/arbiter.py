@@ -1,0 +1,125 @@
+"""Which model of a device runs its next step.
+
+Work is cut into steps: a decode step with the pieces of prompts in it, a batch of an encoder, a
+denoising step. On one device one step runs at a time: steps that ran side by side would wait for
+each other's threads in the middle of a product. Where streams of text and other work both wait,
+they take turns, and within each of the two it is first come, first served. So nobody is passed
+over more than once for each that waits beside him, and a stream's token waits for one step of the
+others at most; `slice_s` tells those how long that step may be.
+"""
+
+from __future__ import annotations
+
+import enum
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from types import TracebackType
+
+from nsedge.api import Histogram
+from nsedge.telemetry.histogram import WAIT_BOUNDS_S, Stopwatch
+
+STRETCH = 2.0
+"""How often its quiet time a stream's step may take, with a step of other work before it."""
+RECENT_S = 0.25
+"""Streams that ran no step for so long are not running."""
+LEAST_SLICE_S = 0.002
+"""No step is asked to be shorter."""
+_WEIGHT = 0.2
+"""Of the newest duration in their running mean."""
+
+
+class Rank(enum.Enum):
+    """Whose step it is."""
+
+    STREAMS = "streams"
+    """Of a model whose text is being read as it comes."""
+    OTHERS = "others"
+
+
+class Arbiter:
+    """Gives the device to one step at a time. Thread-safe."""
+
+    def __init__(self, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._holder: Seat | None = None
+        self._last = Rank.OTHERS
+        self._waiting: dict[Rank, deque[Seat]] = {rank: deque() for rank in Rank}
+        self._stream_s = 0.0
+        self._streamed_s = float("-inf")
+        self._waits = {rank: Stopwatch(WAIT_BOUNDS_S) for rank in Rank}
+
+    def seat(self, rank: Rank) -> Seat:
+        """A place for one thread that runs steps: `with seat:` around each."""
+        return Seat(self, rank)
+
+    def waits(self) -> dict[Rank, Histogram]:
+        """How long steps have waited for their turn."""
+        return {rank: waits.read() for rank, waits in self._waits.items()}
+
+    def slice_s(self) -> float | None:
+        """How long a step of other work may take now; None where no streams run."""
+        if self._clock() - self._streamed_s > RECENT_S:
+            return None
+        return max(LEAST_SLICE_S, (STRETCH - 1.0) * self._stream_s)
+
+    def take(self, seat: Seat) -> None:
+        """Wait for the device, and hold it."""
+        with self._lock:
+            if self._holder is None:
+                self._holder = seat
+                self._waits[seat.rank].add(0.0)
+                return
+            self._waiting[seat.rank].append(seat)
+        began_s = self._clock()
+        seat.called.wait()
+        seat.called.clear()
+        self._waits[seat.rank].add(self._clock() - began_s)
+
+    def give(self, seat: Seat, took_s: float) -> None:
+        """Let the next have it."""
+        with self._lock:
+            self._last = seat.rank
+            if seat.rank is Rank.STREAMS:
+                self._streamed_s = self._clock()
+                grown = took_s - self._stream_s
+                self._stream_s += grown * (_WEIGHT if self._stream_s else 1.0)
+            self._holder = following = self._next()
+            if following is not None:
+                following.called.set()
+
+    def _next(self) -> Seat | None:
+        other = Rank.OTHERS if self._last is Rank.STREAMS else Rank.STREAMS
+        for rank in (other, self._last):
+            if self._waiting[rank]:
+                return self._waiting[rank].popleft()
+        return None
+
+
+class Seat:
+    """One thread's place before a device; holds it within `with`. Not to be entered twice."""
+
+    def __init__(self, arbiter: Arbiter, rank: Rank) -> None:
+        self.rank = rank
+        self.called = threading.Event()
+        """It is this one's turn."""
+        self._arbiter = arbiter
+        self._began_s = 0.0
+
+    def __enter__(self) -> None:
+        self._arbiter.take(self)
+        self._began_s = time.monotonic()
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._arbiter.give(self, time.monotonic() - self._began_s)
+
+    def slice_s(self) -> float | None:
+        """How long its next step may take; None is as long as it likes."""
+        return None if self.rank is Rank.STREAMS else self._arbiter.slice_s()

@@ -1,0 +1,92 @@
+"""Texts to token ids for an encoder: special tokens around what was said, and the bounds of the
+context."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from tokenizers import Tokenizer
+
+from nsedge.errors import BundleInvalid, ContextExceeded, InvalidParameter
+
+_PROBE = "a"
+
+
+class TextReader:
+    """Turns texts, or token ids without special ones, into what an encoder reads. Thread-safe."""
+
+    def __init__(self, tokenizer: Tokenizer, *, context_length: int, vocab_size: int) -> None:
+        """Take `tokenizer` over: no padding, no truncation, and a special token's name in a text is
+        text.
+
+        Raises:
+            BundleInvalid: it does not put its special tokens around a text.
+        """
+        tokenizer.no_padding()
+        tokenizer.no_truncation()
+        tokenizer.encode_special_tokens = True
+        self._tokenizer = tokenizer
+        self._context_length = context_length
+        self._vocab_size = vocab_size
+        plain = tokenizer.encode(_PROBE, add_special_tokens=False).ids
+        around = tokenizer.encode(_PROBE, add_special_tokens=True).ids
+        starts = [
+            at
+            for at in range(len(around) - len(plain) + 1)
+            if around[at : at + len(plain)] == plain
+        ]
+        if not plain or not starts:
+            raise BundleInvalid("the tokenizer does not put its special tokens around a text")
+        self._before = tuple(around[: starts[0]])
+        self._after = tuple(around[starts[0] + len(plain) :])
+
+    def read(
+        self, inputs: Sequence[str | tuple[int, ...]], *, truncate: bool
+    ) -> list[tuple[int, ...]]:
+        """The ids of each input, special ones around them.
+
+        Raises:
+            InvalidParameter: a lone surrogate, or an id that the model does not have.
+            ContextExceeded: an input is longer than the model reads, and is not to be cut off.
+        """
+        texts = [text for text in inputs if isinstance(text, str)]
+        for number, text in enumerate(inputs):
+            if isinstance(text, str):
+                _check_unicode(text, number)
+        encoded = iter(self._tokenizer.encode_batch_fast(texts, add_special_tokens=False))
+        return [
+            self._framed(
+                tuple(next(encoded).ids) if isinstance(one, str) else self._known(one, number),
+                number,
+                truncate=truncate,
+            )
+            for number, one in enumerate(inputs)
+        ]
+
+    def _known(self, ids: tuple[int, ...], number: int) -> tuple[int, ...]:
+        for token in ids:
+            if not 0 <= token < self._vocab_size:
+                raise InvalidParameter(
+                    f"input {number} has token {token}; the vocabulary has {self._vocab_size}",
+                    param="inputs",
+                )
+        return ids
+
+    def _framed(self, ids: tuple[int, ...], number: int, *, truncate: bool) -> tuple[int, ...]:
+        room = self._context_length - len(self._before) - len(self._after)
+        if len(ids) > room and not truncate:
+            raise ContextExceeded(
+                f"input {number} has {len(ids)} tokens; the model reads {room}, or cuts off what is"
+                " longer where truncate is set",
+                param="inputs",
+            )
+        return (*self._before, *ids[:room], *self._after)
+
+
+def _check_unicode(text: str, number: int) -> None:
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise InvalidParameter(
+            f"input {number} holds a lone surrogate at character {error.start}", param="inputs"
+        ) from error

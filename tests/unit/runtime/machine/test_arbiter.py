@@ -1,0 +1,125 @@
+"""One step at a time, and nobody passed over."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+
+from nsedge.runtime.machine.arbiter import LEAST_SLICE_S, RECENT_S, Arbiter, Rank
+from tests.fakes import FakeClock
+from tests.ipc import PATIENCE_S
+
+
+class Runner:
+    """A thread that takes turns; each waits for the test's word to end."""
+
+    def __init__(self, arbiter: Arbiter, rank: Rank, log: list[str], name: str) -> None:
+        self.seat, self.log, self.name = arbiter.seat(rank), log, name
+        self.inside, self.go = threading.Event(), threading.Event()
+        self.thread = threading.Thread(target=self._run, daemon=True)
+
+    def _run(self) -> None:
+        with self.seat:
+            self.log.append(self.name)
+            self.inside.set()
+            assert self.go.wait(PATIENCE_S)
+
+    def start(self) -> None:
+        self.thread.start()
+
+    def end(self) -> None:
+        assert self.inside.wait(PATIENCE_S)
+        self.go.set()
+        self.thread.join(PATIENCE_S)
+        assert not self.thread.is_alive()
+
+
+def waiting(arbiter: Arbiter) -> int:
+    return sum(len(queue) for queue in arbiter._waiting.values())
+
+
+def play(order: list[tuple[str, Rank]]) -> list[str]:
+    """Who got turns, in order, where the first holds the device while the others come."""
+    arbiter, log = Arbiter(), []
+    runners = [Runner(arbiter, rank, log, name) for name, rank in order]
+    for number, runner in enumerate(runners):
+        runner.start()
+        if number == 0:
+            assert runner.inside.wait(PATIENCE_S)
+        while waiting(arbiter) < number:
+            runner.thread.join(0.001)
+    for name in [order[0][0]]:
+        next(runner for runner in runners if runner.name == name).end()
+    left = runners[1:]
+    while left:
+        runner = next(one for one in _until_inside(left))
+        runner.end()
+        left.remove(runner)
+    return log
+
+
+def _until_inside(runners: list[Runner]) -> list[Runner]:
+    while not (found := [one for one in runners if one.inside.is_set()]):
+        runners[0].thread.join(0.001)
+    return found
+
+
+S, O = Rank.STREAMS, Rank.OTHERS  # noqa: E741
+
+
+def test_streams_and_others_take_turns_and_each_is_first_come_first_served() -> None:
+    order = [("s1", S), ("o1", O), ("o2", O), ("s2", S), ("s3", S)]
+    assert play(order) == ["s1", "o1", "s2", "o2", "s3"]
+
+
+def test_streams_come_first_after_other_work() -> None:
+    assert play([("o1", O), ("o2", O), ("s1", S)]) == ["o1", "s1", "o2"]
+
+
+def test_a_step_that_fails_gives_its_turn_back() -> None:
+    seat = Arbiter().seat(S)
+    with pytest.raises(RuntimeError), seat:
+        raise RuntimeError("the step failed")
+    with seat:
+        pass
+
+
+def test_other_work_may_take_as_long_as_a_stream_s_step_while_streams_run() -> None:
+    clock = FakeClock()
+    arbiter = Arbiter(clock=clock)
+    streams, others = arbiter.seat(S), arbiter.seat(O)
+    assert (streams.slice_s(), others.slice_s()) == (None, None)
+    arbiter.take(streams)
+    arbiter.give(streams, 0.010)
+    assert others.slice_s() == pytest.approx(0.010)
+    arbiter.take(streams)
+    arbiter.give(streams, 0.0)
+    assert others.slice_s() == pytest.approx(0.008)
+    for _ in range(40):
+        arbiter.take(streams)
+        arbiter.give(streams, 0.0)
+    assert others.slice_s() == LEAST_SLICE_S
+    clock.advance(RECENT_S + 0.01)
+    assert others.slice_s() is None
+
+
+def test_only_one_is_inside_and_all_get_in() -> None:
+    arbiter, inside, most, turns = Arbiter(), [0], [0], [0] * 6
+
+    def work(number: int) -> None:
+        seat = arbiter.seat(S if number % 2 else O)
+        for _ in range(200):
+            with seat:
+                inside[0] += 1
+                most[0] = max(most[0], inside[0])
+                inside[0] -= 1
+                turns[number] += 1
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(PATIENCE_S)
+    assert (most, turns) == ([1], [200] * 6)
+    assert sum(waits.count for waits in arbiter.waits().values()) == 1200
