@@ -14,7 +14,7 @@ NOBODY = "nobody"
 """A model that is not there."""
 REAL_SHARE = 0.02
 """Of requests, those for the model that is."""
-VERSION = "1.2"
+VERSION = "1.3"
 
 ROUTES = (
     "/",
@@ -148,6 +148,7 @@ class Mutants:
                 {"type": "hello", "protocol": VERSION, "client": "fuzz"},
                 {"type": "generate", "text": "Once", "credit": self._below(1000), **asked},
                 {"type": "chat", "messages": [{"role": "user", "content": "Once"}], **asked},
+                {"type": "embed", "inputs": ["Once", [1, 2]], "id": label, "model": model},
                 {"type": "credit", "id": label, "bytes": self._below(1000)},
                 {"type": "cancel", "session": session, "id": label},
                 {"type": "ping", "session": session},

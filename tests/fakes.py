@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import hashlib
+import math
+import struct
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from nsedge.api import (
     Chat,
     Delta,
+    Embed,
     Event,
     Failed,
     Finished,
@@ -26,7 +31,6 @@ from nsedge.api import (
     ModelUsage,
     Recommendation,
     Request,
-    Sampling,
     Sink,
     Started,
     Stats,
@@ -34,19 +38,26 @@ from nsedge.api import (
     Timings,
     Usage,
     UsageReport,
+    Vectors,
     is_terminal,
 )
 from nsedge.api.models import check_alias, check_drain
 from nsedge.errors import (
     DeadlineExceeded,
     EmptyPrompt,
+    InvalidParameter,
     NsedgeError,
     QueueFull,
     SlowConsumer,
     UnknownModel,
+    UnsupportedTask,
 )
 
 MODEL = "echo"
+DIMENSIONS = 8
+"""Of the fake's vectors."""
+ROWS = 2
+"""Of one `Vectors` of the fake."""
 
 
 class FakeClock:
@@ -121,6 +132,9 @@ class FakeService:
     fail_after: int | None = None
     """Break off with an error after so many deltas."""
     gate: asyncio.Event | None = None
+    tasks: tuple[str, ...] = ("generate", "chat", "embed")
+    shows: dict[str, tuple[Event, ...]] = field(default_factory=dict)
+    """Events that are the answer to a text, whatever they are."""
     load_steps: int = 0
     """Tell so many steps of loading before a request starts."""
     loaded: bool = True
@@ -155,6 +169,7 @@ class FakeService:
                 context_tokens=4096,
                 slots=self.max_requests,
                 has_chat_template=True,
+                tasks=self.tasks,
             ),
         )
 
@@ -243,18 +258,14 @@ class FakeService:
             ticket.emit(
                 Started(request_id=request.request_id, prompt_tokens=len(words), queue_s=0.0)
             )
-            sampling = getattr(request.task, "sampling", Sampling())
-            budget = sampling.max_tokens or len(words) * self.repeat
-            for number in range(min(budget, len(words) * self.repeat)):
+            for number, event in enumerate(self._results(request, words)):
                 await self._wait()
                 if number == self.fail_after:
                     raise NsedgeError("the fake broke off as told")
-                word = words[number % len(words)]
-                ticket.emit(
-                    Delta(request_id=request.request_id, seq=number, text=word, token_ids=(number,))
-                )
-                said += 1
-            reason = FinishReason.STOP if said == len(words) * self.repeat else FinishReason.LENGTH
+                ticket.emit(event)
+                said += isinstance(event, Delta)
+            cut = isinstance(request.task, Generate | Chat) and said < len(words) * self.repeat
+            reason = FinishReason.LENGTH if cut else FinishReason.STOP
         except NsedgeError as error:
             ticket.emit(Failed.of(request.request_id, error))
             return
@@ -266,6 +277,23 @@ class FakeService:
             self.live.discard(ticket)
         usage = Usage(prompt_tokens=len(words), completion_tokens=said)
         self._finish(ticket, reason, usage)
+
+    def _results(self, request: Request, words: list[str]) -> Iterator[Event]:
+        label, task = request.request_id, request.task
+        if isinstance(task, Embed):
+            for first in range(0, len(task.inputs), ROWS):
+                some = task.inputs[first : first + ROWS]
+                width = task.dimensions or DIMENSIONS
+                data = b"".join(vector(one, width) for one in some)
+                yield Vectors(request_id=label, first=first, shape=(len(some), width), data=data)
+            return
+        if shown := self.shows.get(asked_text(task)):
+            yield from (dataclasses.replace(event, request_id=label) for event in shown)
+            return
+        total = len(words) * self.repeat
+        for number in range(min(task.sampling.max_tokens or total, total)):
+            word = words[number % len(words)]
+            yield Delta(request_id=label, seq=number, text=word, token_ids=(number,))
 
     def _loading(self, request: Request, step: int) -> Loading:
         return Loading(
@@ -293,7 +321,14 @@ class FakeService:
         if len(self.live) >= self.max_requests:
             self.refused += 1
             raise QueueFull("the queue is full", retry_after_s=1.0)
-        text = asked_text(request.task)
+        task = request.task
+        if task.name not in self.tasks:
+            raise UnsupportedTask(f"{MODEL} does not {task.name}", param="model")
+        if isinstance(task, Embed):
+            if task.dimensions is not None and task.dimensions > DIMENSIONS:
+                raise InvalidParameter(f"dimensions beyond {DIMENSIONS}", param="dimensions")
+            return [str(one) for one in task.inputs]
+        text = asked_text(task)
         if not text:
             raise EmptyPrompt("the prompt is empty", param="prompt")
         first, *rest = text.split(" ")
@@ -303,5 +338,13 @@ class FakeService:
 def asked_text(task: Task) -> str:
     """What a fake answers to: the text, or the last message."""
     if isinstance(task, Chat):
-        return str(task.messages[-1].content)
+        return task.messages[-1].text
     return task.text if isinstance(task, Generate) else ""
+
+
+def vector(text: str | tuple[int, ...], width: int = DIMENSIONS) -> bytes:
+    """The fake's vector of a text: float32 [width] of length 1, little-endian."""
+    digest = hashlib.sha256(repr(text).encode()).digest()
+    numbers = [digest[place] / 255 - 0.5 for place in range(width)]
+    length = math.sqrt(sum(number * number for number in numbers))
+    return struct.pack(f"<{width}f", *(number / length for number in numbers))

@@ -12,7 +12,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from nsedge.api.models import ModelState
-from nsedge.errors import NsedgeError
+from nsedge.errors import NsedgeError, of_code
+
+MAX_ARRAY_BYTES = 256 << 10
+"""The most data of one `Vectors` or `Scores`, unless a single row is longer: what is more comes as
+several, so that a reader's credit bounds what it holds."""
 
 
 class FinishReason(enum.StrEnum):
@@ -92,8 +96,8 @@ class Delta:
 class Vectors:
     """Embeddings of some inputs, in their order, from input `first` on.
 
-    data: float32, little-endian, of `shape` [inputs, dimensions]; rows have length 1 where the
-    model's vectors have.
+    data: float32, little-endian, of `shape` [inputs, dimensions], at most MAX_ARRAY_BYTES or one
+    row; rows have length 1 where the model's vectors have.
     """
 
     request_id: str
@@ -106,7 +110,7 @@ class Vectors:
 class Scores:
     """Scores of some inputs, in their order, from input `first` on.
 
-    data: float32, little-endian, of `shape` [inputs, labels].
+    data: float32, little-endian, of `shape` [inputs, labels], at most MAX_ARRAY_BYTES or one row.
     """
 
     request_id: str
@@ -203,6 +207,15 @@ class Failed:
             param=error.param,
             retry_after_s=error.retry_after_s,
             figures=error.figures,
+        )
+
+    def error(self) -> NsedgeError:
+        """The error that it tells of, to be raised on the client's side."""
+        return of_code(self.code)(
+            self.message,
+            param=self.param,
+            retry_after_s=self.retry_after_s,
+            figures=self.figures,
         )
 
 

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from nsedge.api import Event, Request, Service, is_terminal
+
+if TYPE_CHECKING:
+    from nsedge.api.embeddings import Embeddings
 
 
 class EventStream:
@@ -45,6 +48,20 @@ class EventStream:
     def cancel(self) -> None:
         """Ask for the end; the terminal event still comes."""
         self._ticket.cancel()
+
+    async def embeddings(self) -> Embeddings:
+        """All vectors of a request that embeds, as one array.
+
+        Raises:
+            NsedgeError: what the request failed with, or it has none.
+        """
+        from nsedge.api.embeddings import Gathering  # numpy, which few readers need
+
+        found = Gathering()
+        async with self:
+            async for event in self:
+                found.saw(event)
+        return found.result()
 
     async def __aenter__(self) -> Self:
         return self

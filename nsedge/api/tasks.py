@@ -14,6 +14,7 @@ from nsedge.errors import InvalidParameter
 
 MAX_INPUTS = 2048
 """Texts that one request may have embedded."""
+MAX_TOKEN_ID = 2**31 - 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,6 +73,9 @@ class Embed:
         for number, text in enumerate(self.inputs):
             if not text:
                 raise InvalidParameter(f"input {number} is empty", param="inputs")
+            if not isinstance(text, str) and not (min(text) >= 0 and max(text) <= MAX_TOKEN_ID):
+                wrong = f"input {number} has token ids that are not 0 to {MAX_TOKEN_ID}"
+                raise InvalidParameter(wrong, param="inputs")
 
 
 Task = Generate | Chat | Embed

@@ -9,7 +9,7 @@ from nsedge.api import Delta, Failed, Finished, FinishReason, Loading
 from nsedge.cli import output
 from nsedge.cli.exits import ExitStatus
 from nsedge.cli.pace import Pace
-from nsedge.errors import ConnectionLost, of_code
+from nsedge.errors import ConnectionLost
 from nsedge.ipc.client import Events
 from nsedge.process import console
 
@@ -68,7 +68,7 @@ class _Stream:
                 return event
             if isinstance(event, Failed):
                 self._end_line()
-                raise of_code(event.code)(event.message, param=event.param)
+                raise event.error()
             if isinstance(event, Loading):
                 self._tell_loading(event)
             if isinstance(event, Delta):

@@ -47,6 +47,23 @@ class Asking(ABC, Generic[S]):
         task = api.Chat(messages=tuple(messages), sampling=sampling or api.Sampling())
         return self._ask_for(task, model, request_id, scheduling)
 
+    def embed(
+        self,
+        model: str,
+        inputs: str | Sequence[str | Sequence[int]],
+        *,
+        dimensions: int | None = None,
+        truncate: bool = False,
+        request_id: str | None = None,
+        **scheduling: Unpack[SchedulingFields],
+    ) -> S:
+        """The events of a vector for each of `inputs`, texts or token ids. `embeddings()` of what
+        this returns gathers them into one array."""
+        given = [inputs] if isinstance(inputs, str) else inputs
+        whole = tuple(one if isinstance(one, str) else tuple(one) for one in given)
+        task = api.Embed(inputs=whole, dimensions=dimensions, truncate=truncate)
+        return self._ask_for(task, model, request_id, scheduling)
+
     def _ask_for(
         self, task: api.Task, model: str, request_id: str | None, scheduling: SchedulingFields
     ) -> S:

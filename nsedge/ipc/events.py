@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from nsedge import api
-from nsedge.errors import NsedgeError, of_code
+from nsedge.errors import NsedgeError
 from nsedge.ipc import messages as wire
 from nsedge.ipc import protocol
 
@@ -30,6 +30,16 @@ class Kind:
     def __post_init__(self) -> None:
         names = tuple(name for name in self.message.__struct_fields__ if name != "id")
         object.__setattr__(self, "names", names)
+
+    def message_of(self, event: Any) -> Any:
+        """The message that tells of an event of this kind."""
+        fields = {name: getattr(event, name) for name in self.names}
+        return self.message(id=event.request_id, **fields)
+
+    def event_of(self, message: Any) -> Any:
+        """The event that a message of this kind carries."""
+        fields = {name: getattr(message, name) for name in self.names}
+        return self.event(request_id=message.id, **fields)
 
     @property
     def tag(self) -> str:
@@ -78,9 +88,7 @@ def encode_delta(event: api.Delta) -> bytes:
 
 def message_of(event: api.Event) -> wire.EventMessage:
     """The message that tells of an event."""
-    kind = OF_EVENT[type(event)]
-    fields = {name: getattr(event, name) for name in kind.names}
-    message: wire.EventMessage = kind.message(id=event.request_id, **fields)
+    message: wire.EventMessage = OF_EVENT[type(event)].message_of(event)
     return message
 
 
@@ -93,33 +101,20 @@ def event_of(message: wire.EventMessage) -> api.Event:
             text=message.text,
             token_ids=message.token_ids,
         )
-    kind = OF_MESSAGE[type(message)]
-    fields = {name: getattr(message, name) for name in kind.names}
-    event: api.Event = kind.event(request_id=message.id, **fields)
+    event: api.Event = OF_MESSAGE[type(message)].event_of(message)
     return event
 
 
 def failed_of(request_id: str | None, error: NsedgeError) -> wire.Failed:
     """The message that tells of an error."""
-    return wire.Failed(
-        id=request_id,
-        code=error.code,
-        message=error.message,
-        retryable=error.retryable,
-        param=error.param,
-        retry_after_s=error.retry_after_s,
-        figures=error.figures,
-    )
+    failure: wire.Failed = OF_EVENT[api.Failed].message_of(api.Failed.of(request_id, error))
+    return failure
 
 
 def error_of(message: wire.Failed) -> NsedgeError:
     """The error that a failure message tells of, to be raised on the client's side."""
-    return of_code(message.code)(
-        message.message,
-        param=message.param,
-        retry_after_s=message.retry_after_s,
-        figures=message.figures,
-    )
+    failed: api.Failed = OF_MESSAGE[wire.Failed].event_of(message)
+    return failed.error()
 
 
 def tag_of(event: api.Event) -> str:

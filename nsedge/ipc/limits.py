@@ -33,9 +33,9 @@ class Limits:
     """A stream's credit where the client names none."""
     max_credit_bytes: int = 256 * KIB
     """The most credit one stream can hold."""
-    max_pending_bytes: int = 4 * MIB
-    """Text waiting for credit, over all streams of a session; beyond it the stream that holds most
-    ends with slow_consumer."""
+    max_pending_bytes: int = 32 * MIB
+    """Results waiting for credit, over all streams of a session; beyond it the stream that holds
+    most ends with slow_consumer. A model may give all vectors of a request at once."""
     max_sessions: int = 1024
     max_queries: int = 64
     """Unanswered models, stats and health queries of one session."""

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from nsedge import api
 from nsedge.api.scheduling import scheduling_of
-from nsedge.errors import InvalidRequest
+from nsedge.errors import InvalidRequest, UnsupportedVersion
 from nsedge.ipc import messages as wire
 from nsedge.ipc import protocol
 
+_SINCE: dict[type, int] = {wire.Embed: 3}
+"""The minor version whose clients can read what comes of a task, where not all can."""
 MAX_ID = 128
 MAX_MODEL = 256
 
@@ -22,6 +24,20 @@ def request_of(message: wire.Asking) -> api.Request:
     )
 
 
+def check_readable(message: wire.Asking, minor: int) -> None:
+    """Refuse a task whose results a client of protocol 1.`minor` cannot read.
+
+    Raises:
+        UnsupportedVersion: naming the version that can.
+    """
+    since = _SINCE.get(type(message), 0)
+    if since > minor:
+        task = message.__struct_config__.tag
+        raise UnsupportedVersion(
+            f"{task} needs protocol 1.{since}; this client said 1.{minor}", param="type"
+        )
+
+
 def _task_of(message: wire.Asking) -> api.Task:
     match message:
         case wire.Generate():
@@ -29,6 +45,10 @@ def _task_of(message: wire.Asking) -> api.Task:
         case wire.Chat():
             turns = tuple(api.Message(role=m.role, content=m.content) for m in message.messages)
             return api.Chat(messages=turns, sampling=message.sampling)
+        case wire.Embed():
+            return api.Embed(
+                inputs=message.inputs, dimensions=message.dimensions, truncate=message.truncate
+            )
 
 
 def encode_request(request: api.Request, *, credit: int | None = None) -> bytes:
@@ -68,9 +88,15 @@ def _message_of(request: api.Request, credit: int | None) -> wire.Asking:
                 sampling=sampling,
                 **scheduling,
             )
-        case _:
-            raise InvalidRequest(
-                f"the protocol has no message for {request.task.name}", param="task"
+        case api.Embed(inputs=inputs, dimensions=dimensions, truncate=truncate):
+            return wire.Embed(
+                id=label,
+                model=model,
+                credit=credit,
+                inputs=inputs,
+                dimensions=dimensions,
+                truncate=truncate,
+                **scheduling,
             )
 
 

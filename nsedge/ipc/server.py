@@ -13,6 +13,7 @@ import functools
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
+from typing import get_args
 
 import msgspec
 
@@ -24,7 +25,7 @@ from nsedge.ipc import messages as wire
 from nsedge.ipc.access import Access
 from nsedge.ipc.limits import Limits
 from nsedge.ipc.loopsocket import Frames
-from nsedge.ipc.requests import request_of
+from nsedge.ipc.requests import check_readable, request_of
 from nsedge.ipc.routers import Routers
 from nsedge.ipc.session import Peer, Session, Sessions, Stream
 from nsedge.security.keyring import Scope
@@ -41,8 +42,7 @@ Send = Callable[[Peer, Sequence[bytes]], bool]
 _OWN_SESSION = wire.Credit | wire.Cancel | wire.Ping | wire.Bye
 """What only touches the sender's own session, and needs no scope."""
 _WANTS: dict[type, Scope] = {
-    wire.Generate: Scope.INFER,
-    wire.Chat: Scope.INFER,
+    **dict.fromkeys(get_args(wire.Asking), Scope.INFER),
     wire.ModelsQuery: Scope.READ,
     wire.StatsQuery: Scope.READ,
     wire.HealthQuery: Scope.READ,
@@ -256,6 +256,7 @@ class Server:
     # Requests.
 
     def _submit(self, session: Session, message: wire.Asking) -> None:
+        check_readable(message, session.minor)
         stream = session.open(message.id, message.credit)
         sink = functools.partial(self._offer, session, stream)
         try:

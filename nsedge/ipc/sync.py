@@ -9,7 +9,7 @@ import random
 import threading
 from collections.abc import Callable, Coroutine
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from nsedge import api
 from nsedge.errors import ConnectionLost
@@ -17,6 +17,9 @@ from nsedge.ipc.aio import AsyncClient
 from nsedge.ipc.asking import Asking
 from nsedge.ipc.curve import ClientCurve
 from nsedge.ipc.ticket import RemoteTicket
+
+if TYPE_CHECKING:
+    from nsedge.api.embeddings import Embeddings
 
 T = TypeVar("T")
 
@@ -57,6 +60,20 @@ class Events:
         """Ask for the end; the terminal event still comes."""
         if self._ticket is not None:
             self._call(self._ticket.cancel)
+
+    def embeddings(self) -> Embeddings:
+        """All vectors of a request that embeds, as one array.
+
+        Raises:
+            NsedgeError: what the request failed with, or it has none.
+        """
+        from nsedge.api.embeddings import Gathering  # numpy, which few readers need
+
+        found = Gathering()
+        with self:
+            for event in self:
+                found.saw(event)
+        return found.result()
 
     def __enter__(self) -> Self:
         return self

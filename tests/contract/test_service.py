@@ -5,15 +5,17 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import functools
+import itertools
 import math
 from collections.abc import Callable, Coroutine
 
+import numpy as np
 import pytest
 
 from nsedge import api
 from nsedge.api.stream import EventStream
 from nsedge.errors import InvalidParameter, UnknownModel
-from tests.contract.subjects import SUBJECTS, Subject
+from tests.contract.subjects import EVERYTHING, SUBJECTS, Subject
 from tests.ipc import PATIENCE_S, gathered, text_of, until
 
 Scenario = Callable[[Subject], Coroutine[None, None, None]]
@@ -113,6 +115,83 @@ async def test_a_conversation_is_continued(subject: Subject) -> None:
         ),
     )
     assert isinstance(await Record(subject, request).end(), api.Finished)
+
+
+def each_task(subject: Subject) -> list[api.Task]:
+    few = api.Sampling(max_tokens=3, ignore_eos=True)
+    turn = api.Message(role=api.Role.USER, content=subject.text)
+    return [
+        api.Generate(text=subject.text, sampling=few),
+        api.Chat(messages=(turn,), sampling=few),
+        api.Embed(inputs=(subject.text, (1, 2, 3))),
+    ]
+
+
+@over_every_subject
+async def test_a_model_does_its_tasks_and_refuses_the_others(subject: Subject) -> None:
+    models = {model.name: model for model in await subject.service.models()}
+    for task in each_task(subject):
+        request = api.Request(request_id="a", model=subject.model, task=task)
+        record = Record(subject, request)
+        end = await record.end()
+        if task.name in models[subject.model].tasks:
+            assert isinstance(end, api.Finished)
+        else:
+            assert record.events == [end]
+            assert isinstance(end, api.Failed)
+            assert (end.code, end.param) == ("unsupported_task", "model")
+
+
+@over_every_subject
+async def test_every_input_has_its_vector(subject: Subject) -> None:
+    models = {model.name: model for model in await subject.service.models()}
+    if "embed" not in models[subject.model].tasks:
+        return
+    inputs = tuple(f"text {number}" for number in range(5))
+    task = api.Embed(inputs=(*inputs, inputs[0]), dimensions=4)
+    request = api.Request(request_id="a", model=subject.model, task=task)
+    record = Record(subject, request)
+    end = await record.end()
+    assert isinstance(end, api.Finished)
+    assert end.usage.prompt_tokens > 0
+    assert end.usage.completion_tokens == 0
+    vectors = [event for event in record.events if isinstance(event, api.Vectors)]
+    assert [event.first for event in vectors] == list(
+        itertools.accumulate((event.shape[0] for event in vectors[:-1]), initial=0)
+    )
+    rows = np.concatenate([np.frombuffer(v.data, "<f4").reshape(v.shape) for v in vectors])
+    assert rows.shape == (6, 4)
+    assert np.allclose(np.linalg.norm(rows, axis=1), 1.0, atol=1e-5)
+    assert np.array_equal(rows[0], rows[5])
+    assert not np.array_equal(rows[0], rows[1])
+
+
+@over_every_subject
+async def test_what_is_wrong_with_inputs_is_named(subject: Subject) -> None:
+    wrong: list[tuple[tuple[str | tuple[int, ...], ...], int | None, str]] = [
+        ((), None, "inputs"),
+        (("a", ""), None, "inputs"),
+        (("a", (1, -1)), None, "inputs"),
+        (("a",), 0, "dimensions"),
+    ]
+    for inputs, dimensions, param in wrong:
+        task = api.Embed(inputs=inputs, dimensions=dimensions)
+        end = await Record(
+            subject, api.Request(request_id="a", model=subject.model, task=task)
+        ).end()
+        assert isinstance(end, api.Failed)
+        assert (end.code, end.param) == ("invalid_parameter", param)
+
+
+@over_every_subject
+async def test_every_kind_of_event_comes_as_it_was_given(subject: Subject) -> None:
+    if subject.shows is None:
+        return
+    record = Record(subject, asking(subject, text=subject.shows))
+    end = await record.end()
+    assert isinstance(end, api.Finished)
+    given = [dataclasses.replace(event, request_id="a") for event in EVERYTHING]
+    assert record.events[1:-1] == given
 
 
 @over_every_subject

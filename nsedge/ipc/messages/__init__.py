@@ -32,12 +32,12 @@ from nsedge.ipc.messages.queries import (
     Unload,
     UsageQuery,
 )
-from nsedge.ipc.messages.requests import Asked, Cancel, Chat, Credit, Generate, Message
+from nsedge.ipc.messages.requests import Asked, Cancel, Chat, Credit, Embed, Generate, Message
 from nsedge.ipc.messages.sessions import Bye, Hello, Ping, Pong, Welcome
 
 Command = Load | Unload | Reload | Alias
 Query = ModelsQuery | StatsQuery | HealthQuery | UsageQuery | Command
-Asking = Generate | Chat
+Asking = Generate | Chat | Embed
 DataMessage = Hello | Asking | Credit | Query | Cancel | Bye
 ControlMessage = Cancel | Ping | HealthQuery
 ClientMessage = DataMessage | Ping
@@ -62,6 +62,7 @@ __all__ = [
     "Credit",
     "DataMessage",
     "Delta",
+    "Embed",
     "EventMessage",
     "Failed",
     "Finished",

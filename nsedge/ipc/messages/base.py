@@ -6,6 +6,8 @@ from typing import Annotated
 
 from msgspec import Meta, Struct
 
+from nsedge.api.tasks import MAX_TOKEN_ID
+
 SESSION_BYTES = 16
 
 Id = Annotated[str, Meta(min_length=1, max_length=128)]
@@ -13,7 +15,7 @@ Name = Annotated[str, Meta(min_length=1, max_length=256)]
 Label = Annotated[str, Meta(max_length=256)]
 SessionKey = Annotated[bytes, Meta(min_length=SESSION_BYTES, max_length=SESSION_BYTES)]
 ByteCount = Annotated[int, Meta(ge=0, le=2**53)]
-TokenId = Annotated[int, Meta(ge=0, le=2**31 - 1)]
+TokenId = Annotated[int, Meta(ge=0, le=MAX_TOKEN_ID)]
 Version = Annotated[str, Meta(pattern=r"^[0-9]{1,4}\.[0-9]{1,4}$")]
 
 

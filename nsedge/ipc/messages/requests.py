@@ -5,7 +5,7 @@ from __future__ import annotations
 from msgspec import Struct
 
 from nsedge.api import Priority, Role, Sampling
-from nsedge.ipc.messages.base import ByteCount, Id, Label, Name, SessionKey, Wire
+from nsedge.ipc.messages.base import ByteCount, Id, Label, Name, SessionKey, TokenId, Wire
 
 
 class Message(Struct, frozen=True, kw_only=True):
@@ -39,6 +39,14 @@ class Chat(Asked, frozen=True, kw_only=True, tag="chat"):
 
     messages: tuple[Message, ...]
     sampling: Sampling = Sampling()
+
+
+class Embed(Asked, frozen=True, kw_only=True, tag="embed"):
+    """Asks for a vector of each input; since 1.3."""
+
+    inputs: tuple[str | tuple[TokenId, ...], ...]
+    dimensions: int | None = None
+    truncate: bool = False
 
 
 class Credit(Wire, frozen=True, kw_only=True, tag="credit"):

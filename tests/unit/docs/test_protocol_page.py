@@ -14,6 +14,8 @@ import msgspec
 import pytest
 
 from nsedge import api
+from nsedge.api.events import MAX_ARRAY_BYTES
+from nsedge.api.tasks import MAX_INPUTS
 from nsedge.ipc import limits, messages, protocol
 
 PAGE = (Path(__file__).parents[3] / "docs" / "protocol.md").read_text(encoding="utf-8")
@@ -73,7 +75,8 @@ def word(kind: object) -> str:
     if typing.get_origin(kind) is typing.Annotated:
         return word(typing.get_args(kind)[0])
     if typing.get_origin(kind) in (typing.Union, types.UnionType):
-        return word(next(arg for arg in typing.get_args(kind) if arg is not type(None)))
+        some = [word(arg) for arg in typing.get_args(kind) if arg is not type(None)]
+        return " or ".join(some)
     if typing.get_origin(kind) is tuple:
         return f"array of {word(typing.get_args(kind)[0])}"
     if typing.get_origin(kind) is dict:
@@ -161,4 +164,6 @@ def test_the_page_names_the_default_limits() -> None:
     assert f"up to {default.max_frames} payloads" in text
     assert f"waited {default.stall_s:g} s for credit" in text
     assert f"more than {default.max_pending_bytes // limits.MIB} MiB waiting" in text
+    assert f"at most {MAX_ARRAY_BYTES // limits.KIB} KiB of data" in text
+    assert f"1 to {MAX_INPUTS:,}, none empty" in text
     assert f"leaves {default.max_unsent_messages:,} messages unread" in text

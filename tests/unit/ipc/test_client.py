@@ -7,14 +7,16 @@ import gc
 from collections.abc import Coroutine
 from typing import Any
 
+import numpy as np
 import pytest
 
 from nsedge import api
-from nsedge.errors import ConfigInvalid
+from nsedge.api.events import MAX_ARRAY_BYTES
+from nsedge.errors import ConfigInvalid, InvalidParameter, NsedgeError, Unavailable
 from nsedge.ipc import client as door
-from nsedge.ipc.client import AsyncClient, Client, Delta, Failed, Finished, Message, Role
+from nsedge.ipc.client import AsyncClient, Client, Delta, Failed, Finished, Message, Role, Vectors
 from nsedge.ipc.limits import Limits
-from tests.fakes import MODEL, FakeService
+from tests.fakes import DIMENSIONS, MODEL, FakeService, vector
 from tests.ipc import QUICK, gathered, serving, text_of, until
 
 SMALL = Limits(sweep_s=0.01, initial_credit_bytes=400)
@@ -68,7 +70,17 @@ def test_the_public_surface() -> None:
         "UsageReport",
         "Vectors",
     ]
-    asking = {"chat", "close", "connected", "generate", "health", "models", "new_id", "stats"}
+    asking = {
+        "chat",
+        "close",
+        "connected",
+        "embed",
+        "generate",
+        "health",
+        "models",
+        "new_id",
+        "stats",
+    }
     both = asking | {"load", "unload", "reload", "alias", "usage"}
     assert {name for name in dir(Client) if not name.startswith("_")} == both
     assert both < set(dir(AsyncClient))
@@ -84,6 +96,63 @@ def test_generate_and_chat() -> None:
             events = await gathered(client.chat(MODEL, said, request_id="mine"))
             assert text_of(events) == "three four"
             assert {event.request_id for event in events} == {"mine"}
+
+    run(scenario())
+
+
+def test_embed() -> None:
+    async def scenario() -> None:
+        async with serving(FakeService()) as endpoint, AsyncClient(endpoint) as client:
+            inputs = ["one", [1, 2], "two"]
+            events = await gathered(client.embed(MODEL, inputs, dimensions=4))
+            assert [event.shape for event in events if isinstance(event, Vectors)] == [
+                (2, 4),
+                (1, 4),
+            ]
+            found = await client.embed(MODEL, inputs).embeddings()
+            assert found.array.dtype == np.float32
+            assert found.array.tobytes() == b"".join(map(vector, ("one", (1, 2), "two")))
+            assert found.array.shape == (3, DIMENSIONS)
+            assert found.usage.prompt_tokens == 3
+            alone = await client.embed(MODEL, "one").embeddings()
+            assert np.array_equal(alone.array, found.array[:1])
+            with pytest.raises(InvalidParameter, match="dimensions"):
+                await client.embed(MODEL, "one", dimensions=10**6).embeddings()
+            with pytest.raises(NsedgeError, match="no vectors"):
+                await client.generate(MODEL, "one").embeddings()
+
+    run(scenario())
+
+
+def test_a_large_batch_is_read_within_its_credit() -> None:
+    rows, width = 2048, 384
+    whole = np.random.default_rng(1).standard_normal((rows, width), np.float32)
+    each = MAX_ARRAY_BYTES // (4 * width)
+    pieces = tuple(
+        Vectors(request_id="", first=row, shape=piece.shape, data=piece.tobytes())
+        for row in range(0, rows, each)
+        for piece in [whole[row : row + each]]
+    )
+
+    async def scenario() -> None:
+        service = FakeService(shows={"all": pieces})
+        async with serving(service) as endpoint, AsyncClient(endpoint) as client:
+            found = await client.generate(MODEL, "all").embeddings()
+            assert np.array_equal(found.array, whole)
+
+    run(scenario())
+
+
+def test_a_cancelled_batch_is_no_array() -> None:
+    async def scenario() -> None:
+        service = FakeService(gate=asyncio.Event())
+        async with serving(service) as endpoint, AsyncClient(endpoint) as client:
+            stream = client.embed(MODEL, ["one"] * 9)
+            gathering = asyncio.ensure_future(stream.embeddings())
+            await until(lambda: len(service.live) == 1)
+            stream.cancel()
+            with pytest.raises(Unavailable, match="cancelled"):
+                await gathering
 
     run(scenario())
 

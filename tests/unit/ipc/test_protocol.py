@@ -51,6 +51,10 @@ def test_unknown_fields_and_integers_for_floats_are_tolerated() -> None:
             {"type": "chat", "id": "a", "model": "m", "messages": [{"role": "bard"}]},
             "messages[0].role",
         ),
+        ({"type": "embed", "id": "a", "model": "m"}, "inputs"),
+        ({"type": "embed", "id": "a", "model": "m", "inputs": "x"}, "inputs"),
+        ({"type": "embed", "id": "a", "model": "m", "inputs": ["x", 5]}, "inputs[1]"),
+        ({"type": "embed", "id": "a", "model": "m", "inputs": [[1, -1]]}, "inputs[0][1]"),
         ({"type": "credit", "id": "a", "bytes": -1}, "bytes"),
         ({"type": "cancel", "id": "a", "session": b"short"}, "session"),
         ({"type": "hello", "protocol": "one"}, "protocol"),
@@ -96,9 +100,22 @@ PLAIN = st.recursive(
     lambda inner: st.lists(inner) | st.dictionaries(st.text() | st.integers(-9, 9), inner),
     max_leaves=12,
 )
-TAGS = st.sampled_from(["hello", "generate", "chat", "credit", "cancel", "ping", "models", "bye"])
+TAGS = st.sampled_from(
+    ["hello", "generate", "chat", "embed", "credit", "cancel", "ping", "models", "bye"]
+)
 FIELDS = st.sampled_from(
-    ["id", "model", "text", "messages", "sampling", "credit", "bytes", "session", "protocol"]
+    [
+        "id",
+        "model",
+        "text",
+        "messages",
+        "inputs",
+        "sampling",
+        "credit",
+        "bytes",
+        "session",
+        "protocol",
+    ]
 )
 
 

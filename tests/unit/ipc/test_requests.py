@@ -11,10 +11,10 @@ import pytest
 from nsedge import api
 from nsedge.api.sampling import MAX_SEED
 from nsedge.api.scheduling import SchedulingFields
-from nsedge.errors import InvalidParameter, InvalidRequest, NsedgeError
+from nsedge.errors import InvalidParameter, InvalidRequest, NsedgeError, UnsupportedVersion
 from nsedge.ipc import messages as wire
 from nsedge.ipc import protocol
-from nsedge.ipc.requests import encode_request, request_of
+from nsedge.ipc.requests import check_readable, encode_request, request_of
 
 REQUESTS = [
     api.Request(request_id="a", model="m", task=api.Generate(text="Once"), traceparent="t"),
@@ -40,6 +40,13 @@ REQUESTS = [
         deadline_s=2.5,
         traceparent="00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
     ),
+    api.Request(
+        request_id="c",
+        model="m",
+        task=api.Embed(inputs=("one", (1, 2**31 - 1), "two"), dimensions=64, truncate=True),
+        keep_alive_s=3.0,
+    ),
+    api.Request(request_id="d", model="m", task=api.Embed(inputs=("one",))),
 ]
 
 
@@ -77,6 +84,18 @@ def test_requests_survive_the_wire(request_: api.Request) -> None:
 def test_what_cannot_be_written_is_refused(request_: api.Request, error: type[NsedgeError]) -> None:
     with pytest.raises(error):
         encode_request(request_)
+
+
+def test_what_clients_of_an_older_minor_cannot_read_is_refused_them() -> None:
+    for request in REQUESTS:
+        message = protocol.decode_data(encode_request(request))
+        assert isinstance(message, wire.Asking)
+        check_readable(message, 3)
+        if not isinstance(message, wire.Embed):
+            check_readable(message, 0)
+            continue
+        with pytest.raises(UnsupportedVersion, match=r"embed needs protocol 1\.3.* said 1\.2"):
+            check_readable(message, 2)
 
 
 def test_scheduling_is_said_the_same_everywhere() -> None:

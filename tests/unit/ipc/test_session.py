@@ -63,11 +63,11 @@ def sent(room: Session) -> list[wire.ServerMessage]:
 def test_within_credit_events_go_straight_out() -> None:
     room = session()
     stream, _ = opened(room)
-    events = [api.Started(request_id="a", prompt_tokens=1, queue_s=0.0), delta(0), finished()]
-    for event in events:
+    given = [api.Started(request_id="a", prompt_tokens=1, queue_s=0.0), delta(0), finished()]
+    for event in given:
         room.offer(stream, event)
     assert [type(message) for message in sent(room)] == [wire.Started, wire.Delta, wire.Finished]
-    assert [event for _, event in room.taken] == events
+    assert [event for _, event in room.taken] == given
     assert stream.closed
     assert not room.streams
 
@@ -101,6 +101,72 @@ def test_what_waited_goes_out_as_one_and_the_end_behind_it() -> None:
     assert isinstance(last, wire.Finished)
     assert len(room.taken) == 4
     assert room.pending_bytes == 0
+
+
+def vectors(first: int, rows: int = 1) -> api.Vectors:
+    return api.Vectors(request_id="a", first=first, shape=(rows, 1), data=b"\0\0\x80?" * rows)
+
+
+def test_vectors_cost_credit_and_wait_in_order_and_unjoined() -> None:
+    room = session()
+    stream, _ = opened(room, credit=1)
+    pending = api.ArtifactPending(request_id="a", artifact_id="f", media_type="image/png")
+    given = [vectors(0), delta(0), delta(1), vectors(1), pending]
+    for event in [*given, finished()]:
+        room.offer(stream, event)
+    assert [type(message) for message in sent(room)] == [wire.Vectors]
+    assert room.pending_bytes == sum(len(events.encode_event(event)) for event in given[1:])
+    room.grant("a", 1000)
+    kinds = [type(message) for message in sent(room)]
+    assert kinds == [wire.Delta, wire.Vectors, wire.ArtifactPending, wire.Finished]
+    assert room.pending_bytes == 0
+    assert [event for _, event in room.taken] == [*given, finished()]
+
+
+def test_one_large_frame_overdraws_and_the_next_waits_for_all_of_it() -> None:
+    room = session(Limits())
+    stream, _ = opened(room, credit=100)
+    large = vectors(0, rows=1000)
+    size = len(events.encode_event(large))
+    room.offer(stream, large)
+    room.offer(stream, large)
+    assert len(sent(room)) == 1
+    room.grant("a", size - 100)
+    assert sent(room) == []
+    room.grant("a", 1)
+    assert len(sent(room)) == 1
+    assert stream.credit == 1 - size
+
+
+def test_progress_costs_nothing_and_is_let_go_while_results_wait() -> None:
+    room = session()
+    stream, _ = opened(room, credit=0)
+    news = api.Progress(request_id="a", done=1.0, total=2.0, unit="step")
+    room.offer(stream, news)
+    assert [type(message) for message in sent(room)] == [wire.Progress]
+    assert stream.credit == 0
+    room.offer(stream, vectors(0))
+    room.offer(stream, news)
+    assert sent(room) == []
+    room.grant("a", 1000)
+    assert [type(message) for message in sent(room)] == [wire.Vectors]
+    assert [event for _, event in room.taken] == [news, news, vectors(0)]
+
+
+@pytest.mark.parametrize("minor", [0, 1, 2, 3])
+def test_a_client_gets_what_its_version_knows(minor: int) -> None:
+    room = session()
+    room.minor = minor
+    stream, _ = opened(room)
+    loading = api.Loading(
+        request_id="a", model="m", state=api.ModelState.LOADING, position=0, progress=0.0
+    )
+    news = api.Progress(request_id="a", done=1.0, total=2.0, unit="step")
+    for event in (loading, vectors(0), news, delta(0), finished()):
+        room.offer(stream, event)
+    known = [wire.Loading] * (minor >= 2) + [wire.Vectors, wire.Progress] * (minor >= 3)
+    assert [type(message) for message in sent(room)] == [*known, wire.Delta, wire.Finished]
+    assert len(room.taken) == 5
 
 
 def test_a_failure_overtakes_what_waits() -> None:

@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
-from nsedge.errors import ConnectionLost
+from nsedge.errors import ConnectionLost, UnknownModel
 from nsedge.ipc.client import Client, Delta, Failed, Finished, Message, Role
 from nsedge.ipc.limits import Limits
-from tests.fakes import MODEL, FakeService
+from tests.fakes import MODEL, FakeService, vector
 from tests.ipc import PATIENCE_S, QUICK, serving, short_directory, text_of, until
 
 TRACE = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
@@ -52,9 +52,13 @@ def test_the_synchronous_client() -> None:
         events = list(client.chat(MODEL, said, request_id="mine"))
         assert text_of(events) == "hi there"
         assert {event.request_id for event in events} == {"mine"}
+        found = client.embed(MODEL, ["one", (1, 2), "two"]).embeddings()
+        assert found.array.tobytes() == b"".join(map(vector, ("one", (1, 2), "two")))
+        with pytest.raises(UnknownModel):
+            client.embed("nope", "x").embeddings()
         assert client.health().status == "ready"
         assert client.models()[0].name == MODEL
-        assert client.stats().requests_accepted == 2
+        assert client.stats().requests_accepted == 3
         assert client.connected
         (failure,) = client.generate("nope", "x")
         assert isinstance(failure, Failed)
