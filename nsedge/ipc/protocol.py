@@ -6,6 +6,7 @@ version, each further one is a msgpack map (see `messages`). docs/protocol.md is
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from collections.abc import Iterator, Sequence
 from typing import Any, get_args
@@ -28,11 +29,17 @@ _PATH = re.compile(r"at `(?:key in )?\$\.?([^`]*)`$|required field `([^`]+)`")
 
 _PLAIN = (bytes,)
 """What msgpack holds as it is, beside the types of JSON."""
-_ADDED: dict[type, tuple[str, ...]] = {
-    Usage: ("audio_s", "images", "steps"),
-    ModelInfo: ("tasks",),
-}
-"""Fields that 1.3 added to types whose others are always written."""
+
+
+def _added(kind: type, last: str) -> dict[str, Any]:
+    """The fields of `kind` behind `last`, with their defaults."""
+    names = [each.name for each in dataclasses.fields(kind)]
+    later = dataclasses.fields(kind)[names.index(last) + 1 :]
+    return {each.name: each.default for each in later}
+
+
+_ADDED = {Usage: _added(Usage, "cached_tokens"), ModelInfo: _added(ModelInfo, "base")}
+"""What came with 1.3 to types whose other fields are always written."""
 
 
 class _Labelled(msgspec.Struct):
@@ -57,9 +64,9 @@ def _models(reply: dict[str, Any]) -> Iterator[dict[str, Any]]:
 
 
 def _leave_out(fields: dict[str, Any], kind: type) -> None:
-    """Take away what a minor version added to a type and that says nothing here."""
-    for name in _ADDED[kind]:
-        if not fields[name]:
+    """Take away what 1.3 added to a type, where it is as if it were not there."""
+    for name, default in _ADDED[kind].items():
+        if fields[name] == default:
             del fields[name]
 
 

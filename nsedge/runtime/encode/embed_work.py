@@ -18,10 +18,8 @@ from nsedge.api import (
     Usage,
     Vectors,
 )
+from nsedge.api.events import MAX_ARRAY_BYTES
 from nsedge.errors import NsedgeError
-
-CHUNK_BYTES = 256 << 10
-"""Of vectors in one event, about."""
 
 
 class EmbedWork:
@@ -81,7 +79,7 @@ class EmbedWork:
         self._tokens += len(self.inputs[index])
         done = bool(self._there.all())
         ready = len(self._there) if done else int(self._there.argmin())
-        rows = max(1, CHUNK_BYTES // (4 * self._dimensions))
+        rows = max(1, MAX_ARRAY_BYTES // (4 * self._dimensions))
         events: list[Event] = []
         while self._told < ready and (done or ready - self._told >= rows):
             end = min(ready, self._told + rows)
