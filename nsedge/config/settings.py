@@ -1,7 +1,4 @@
-"""The settings there are: names, kinds, defaults and meanings. `config` reads them.
-
-`python -m nsedge.config.settings` prints docs/settings.md.
-"""
+"""The settings there are: names, kinds, defaults and meanings. `config.reader` reads them."""
 
 from __future__ import annotations
 
