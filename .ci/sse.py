@@ -51,6 +51,7 @@ def tell(end: dict, began_s: float, first_s: float | None) -> int:
 
 
 def main(words: list[str]) -> int:
+    sys.stdout.reconfigure(errors="replace")  # a terminal may know fewer characters than a model
     match words:
         case ["body", model, prompt]:
             body = {"model": model, "text": prompt, "stream": True, "seed": 1, "max_tokens": 160}
