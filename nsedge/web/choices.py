@@ -15,6 +15,7 @@ from nsedge.api import (
     Finished,
     Loading,
     Request,
+    Result,
     Sink,
     Ticket,
     is_terminal,
@@ -31,10 +32,15 @@ SOON_S = 1e-3
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Choice:
-    """One finished choice of an answer."""
+    """One finished choice of an answer: what came of its task, in order, and how it ended."""
 
-    text: str
+    results: tuple[Result, ...]
     finished: Finished
+
+    @property
+    def text(self) -> str:
+        """All that was written."""
+        return "".join(one.text for one in self.results if isinstance(one, Delta))
 
 
 class Choices:
@@ -129,9 +135,9 @@ class Choices:
         Raises:
             Refused: with the first that failed.
         """
-        texts: list[list[str]] = [[] for _ in self._requests]
+        results: list[list[Result]] = [[] for _ in self._requests]
         finished: dict[int, Finished] = {}
-        while len(finished) < len(texts):
+        while len(finished) < len(results):
             batch = await self.batch()
             self.taken(batch)
             for index, event in batch:
@@ -140,10 +146,11 @@ class Choices:
                     raise Refused(Refusal.of(event))
                 if isinstance(event, Finished):
                     finished[index] = event
-                elif isinstance(event, Delta):
-                    texts[index].append(event.text)
+                elif isinstance(event, Result):
+                    results[index].append(event)
         return [
-            Choice(text="".join(text), finished=finished[index]) for index, text in enumerate(texts)
+            Choice(results=tuple(came), finished=finished[index])
+            for index, came in enumerate(results)
         ]
 
     def fail(self, error: NsedgeError) -> None:

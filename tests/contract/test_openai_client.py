@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
 import openai
 import pytest
 from openai import AsyncOpenAI, OpenAI
@@ -20,7 +21,7 @@ from openai import AsyncOpenAI, OpenAI
 from nsedge.api import Failed, Request, Sink
 from nsedge.errors import QueueFull
 from nsedge.web.limits import WebLimits
-from tests.fakes import MODEL, FakeService, FakeTicket
+from tests.fakes import MODEL, FakeService, FakeTicket, vector
 from tests.web_server import Shim, running, until
 
 Endpoint = tuple[str, str]
@@ -224,3 +225,16 @@ def test_async_streams_side_by_side_and_a_closed_one_is_cancelled() -> None:
             assert not service.live
 
     asyncio.run(asyncio.wait_for(main(), 20))
+
+
+def test_vectors_come_as_the_client_asks_for_them() -> None:
+    with shim_in_a_thread(FakeService()) as shim:
+        client = OpenAI(base_url=f"http://127.0.0.1:{shim.port}/v1", api_key="none")
+        texts = ["one", "two words"]
+        by_base64 = client.embeddings.create(model=MODEL, input=texts)
+        by_numbers = client.embeddings.create(model=MODEL, input=texts, encoding_format="float")
+    wanted = [np.frombuffer(vector(text), "<f4").tolist() for text in texts]
+    assert [one.embedding for one in by_base64.data] == wanted
+    assert [one.embedding for one in by_numbers.data] == wanted
+    assert [one.index for one in by_base64.data] == [0, 1]
+    assert by_base64.usage.prompt_tokens == by_base64.usage.total_tokens > 0

@@ -79,6 +79,7 @@ class TextReader:
                 f"input {number} has {len(ids)} tokens; the model reads {room}, or cuts off what is"
                 " longer where truncate is set",
                 param="inputs",
+                figures={"context_tokens": room, "prompt_tokens": len(ids)},
             )
         return (*self._before, *ids[:room], *self._after)
 

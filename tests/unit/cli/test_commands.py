@@ -8,13 +8,14 @@ import signal
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 
 from nsedge.__main__ import main
 from nsedge.cli.exits import ExitStatus
 from nsedge.version import VERSION
 from tests.fake_daemon import fake_daemon
-from tests.fakes import MODEL, FakeService
+from tests.fakes import DIMENSIONS, MODEL, FakeService, vector
 
 
 @pytest.fixture(autouse=True)
@@ -409,3 +410,32 @@ def test_ctrl_c_in_a_chat_ends_the_answer_and_not_the_talk(home):
             said, told = process.communicate("/exit\n", timeout=20)
         assert process.returncode == 0, told
         assert json.loads(said.splitlines()[-1])["reason"] == "cancelled"
+
+
+def test_embed_gives_a_line_of_numbers_for_each_text(daemon, capsys, monkeypatch, tmp_path):
+    assert main(["embed", MODEL, "one", "two words"]) == 0
+    said = capsys.readouterr()
+    wanted = [np.frombuffer(vector(text), "<f4").tolist() for text in ("one", "two words")]
+    assert [json.loads(line) for line in said.out.splitlines()] == wanted
+    assert said.err.startswith(f"2 x {DIMENSIONS} numbers of ")
+    monkeypatch.setattr("sys.stdin", io.StringIO("one\n\ntwo words\n"))
+    out = tmp_path / "vectors.npy"
+    assert main(["embed", MODEL, "--quiet", "--out", str(out), "--dimensions", "2"]) == 0
+    assert capsys.readouterr() == ("", "")
+    assert np.load(out).tolist() == [
+        np.frombuffer(vector(text, 2), "<f4").tolist() for text in ("one", "two words")
+    ]
+    assert main(["embed", "--json", MODEL, "one"]) == 0
+    assert objects(capsys.readouterr().out) == [{"index": 0, "embedding": wanted[0]}]
+
+
+def test_embed_tells_what_it_cannot(daemon, capsys, monkeypatch, tmp_path):
+    monkeypatch.setattr("sys.stdin", io.StringIO(" \n"))
+    assert main(["embed", MODEL]) == ExitStatus.USAGE
+    assert main(["embed", MODEL, "a", "--out", str(tmp_path / "no" / "file")]) == ExitStatus.FAILURE
+    assert main(["embed", MODEL, "a", "--dimensions", "0"]) == ExitStatus.USAGE
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 3
+    assert "standard input holds no text" in lines[0]
+    assert "No such file" in lines[1]
+    assert "dimensions must be at least 1" in lines[2]

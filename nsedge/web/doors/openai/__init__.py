@@ -1,4 +1,4 @@
-"""The OpenAI door: chat and text completions and the list of models, to the letter."""
+"""The OpenAI door: chat and text completions, embeddings and the list of models, to the letter."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from nsedge.web.choices import Choice
 from nsedge.web.door import Door
 from nsedge.web.doors.openai.answers import Head, chat_answer, completion_answer, model_object
 from nsedge.web.doors.openai.bodies import ChatBody, CompletionBody, OpenAiBody
+from nsedge.web.doors.openai.embeddings import embeddings
 from nsedge.web.doors.openai.errors import error_body, reworded
 from nsedge.web.doors.openai.requests import (
     CHAT_OTHERS,
@@ -125,6 +126,7 @@ DOOR = Door(
         web.get("/v1/models/{name}", show_model),
         web.post("/v1/chat/completions", chat_completions),
         web.post("/v1/completions", completions),
+        web.post("/v1/embeddings", embeddings),
     ),
     error_body=error_body,
 )

@@ -19,6 +19,8 @@ NAMES = {
 }
 """OpenAI's own names of codes, where clients match them."""
 _CONTEXT = {"context_tokens", "prompt_tokens"}
+_PROMPTS = ("prompt", "inputs")
+"""Where the core's own names of parameters say it was."""
 
 
 def type_of(status: int) -> str:
@@ -46,7 +48,7 @@ def reworded(refusal: Refusal, prompt: str) -> Refusal:
     """
     if refusal.code == "context_exceeded" and refusal.figures.keys() >= _CONTEXT:
         return replace(refusal, message=_overflow(refusal.figures, prompt), param=prompt)
-    return replace(refusal, param=prompt) if refusal.param == "prompt" else refusal
+    return replace(refusal, param=prompt) if refusal.param in _PROMPTS else refusal
 
 
 def _overflow(figures: dict[str, int], prompt: str) -> str:

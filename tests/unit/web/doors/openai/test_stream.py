@@ -115,7 +115,7 @@ def test_a_model_name_cannot_break_the_frame() -> None:
 
 
 def test_the_answers_in_one_piece() -> None:
-    choices = [Choice(text="a", finished=finished()), Choice(text="b", finished=finished())]
+    choices = [Choice(results=(delta(text),), finished=finished()) for text in "ab"]
     assert chat_answer(HEAD, choices, 2) == {
         "id": "chatcmpl-1",
         "object": "chat.completion",

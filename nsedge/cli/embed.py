@@ -1,0 +1,68 @@
+"""`nsedge embed MODEL [TEXT ...]`: a vector for each text, a line each."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from typing import TYPE_CHECKING
+
+from nsedge.cli import output
+from nsedge.cli.exits import ExitStatus
+from nsedge.cli.scheduling import scheduling_of
+from nsedge.config.reader import Loaded
+from nsedge.errors import EmptyPrompt, InvalidParameter, NsedgeError
+from nsedge.ipc import reach
+from nsedge.process import console
+
+if TYPE_CHECKING:
+    from nsedge.api.embeddings import Embeddings
+
+
+def run(loaded: Loaded, options: argparse.Namespace) -> int:
+    """Embed the texts; vectors go to standard output as JSON arrays, or to a .npy file."""
+    texts = _texts(options.texts)
+    with reach.to_core(loaded.settings) as client:
+        found = client.embed(
+            options.model,
+            texts,
+            dimensions=options.dimensions,
+            truncate=options.truncate,
+            **scheduling_of(options),
+        ).embeddings()
+    if options.out is not None:
+        _save(found, options.out)
+    for index, vector in enumerate(found.array.tolist()):
+        if options.json:
+            output.say_json({"index": index, "embedding": vector})
+        elif options.out is None:
+            output.say_json(vector)
+    if not options.json and not options.quiet:
+        count, dimensions = found.array.shape
+        tokens = found.usage.prompt_tokens
+        console.note(f"{count} x {dimensions} numbers of {tokens} tokens")
+    return ExitStatus.OK
+
+
+def _texts(words: list[str]) -> list[str]:
+    if words and words != ["-"]:
+        return words
+    if sys.stdin.isatty() and not words:
+        raise EmptyPrompt("no text: give some after the model's name, or pipe lines in")
+    try:
+        lines = console.text_of(sys.stdin.read()).splitlines()
+    except ValueError as error:
+        raise InvalidParameter(f"standard input is not text: {error}") from error
+    texts = [line for line in lines if line.strip()]
+    if not texts:
+        raise EmptyPrompt("standard input holds no text")
+    return texts
+
+
+def _save(found: Embeddings, path: str) -> None:
+    import numpy as np  # for this option alone
+
+    try:
+        with open(path, "wb") as file:
+            np.save(file, found.array, allow_pickle=False)
+    except OSError as error:
+        raise NsedgeError(f"{path}: {error.strerror}") from error

@@ -1,0 +1,139 @@
+"""`POST /v1/embeddings`: OpenAI's shape of requests for vectors, and of the answer."""
+
+from __future__ import annotations
+
+import base64
+import itertools
+import sys
+from array import array
+from collections.abc import Iterator
+from typing import Any
+
+from aiohttp import web
+
+from nsedge.api import Embed, Request, Vectors
+from nsedge.api.tasks import MAX_INPUTS
+from nsedge.errors import EmptyPrompt, InvalidParameter
+from nsedge.security.keyring import Scope
+from nsedge.web.access import needs
+from nsedge.web.answering import ANSWERING
+from nsedge.web.bodies import Integer, ModelName, TokenId, json_answer, read_json
+from nsedge.web.choices import Choice
+from nsedge.web.doors.openai.errors import reworded
+from nsedge.web.errors import Refused
+from nsedge.web.limits import WebLimits
+from nsedge.web.other_fields import OtherFields
+from nsedge.web.request_fields import SchedulingBody, check_length, scheduling
+
+FORMATS = ("float", "base64")
+_FLOAT_BYTES = 4
+
+
+class EmbeddingsBody(SchedulingBody, kw_only=True):
+    """`POST /v1/embeddings`."""
+
+    model: ModelName
+    input: str | list[str | TokenId | list[TokenId]]
+    encoding_format: str | None = None
+    dimensions: Integer | None = None
+    truncate: bool | None = None
+    """Cut off what is longer than the model reads; OpenAI has no such field."""
+
+
+@needs(Scope.INFER)
+async def embeddings(http: web.Request) -> web.Response:
+    """`POST /v1/embeddings`."""
+    answering = http.app[ANSWERING]
+    body = await read_json(http, EmbeddingsBody, OtherFields())
+    encoding = body.encoding_format or FORMATS[0]
+    if encoding not in FORMATS:
+        raise InvalidParameter(
+            f"encoding_format must be float or base64, not {encoding!r}", param="encoding_format"
+        )
+    with answering.label(http) as label:
+        try:
+            request = embed_request(body, label, answering.limits)
+            (choice,) = await answering.whole(http, [request])
+        except Refused as error:
+            raise Refused(reworded(error.refusal, "input")) from error
+    return json_answer(embeddings_answer(choice, body.model, base64_encoded=encoding == "base64"))
+
+
+def embed_request(body: EmbeddingsBody, request_id: str, limits: WebLimits) -> Request:
+    """The request that a body asks for.
+
+    Raises:
+        InvalidParameter, EmptyPrompt, MessageTooLarge: naming the field and the limit.
+    """
+    inputs = tuple(_inputs(body.input))
+    if not inputs:
+        raise EmptyPrompt("input is empty", param="input")
+    if len(inputs) > MAX_INPUTS:
+        raise InvalidParameter(
+            f"{len(inputs)} inputs are beyond the limit of {MAX_INPUTS}", param="input"
+        )
+    for number, one in enumerate(inputs):
+        if not one:
+            raise EmptyPrompt(f"input[{number}] is empty", param="input")
+    check_length(sum(map(len, inputs)), limits, "input")
+    request = Request(
+        request_id=request_id,
+        model=body.model,
+        task=Embed(inputs=inputs, dimensions=body.dimensions, truncate=bool(body.truncate)),
+        **scheduling(body),
+    )
+    request.check()
+    return request
+
+
+def _inputs(given: str | list[Any]) -> Iterator[str | tuple[int, ...]]:
+    """A text, texts, token ids of one text, or those of several."""
+    if isinstance(given, str):
+        yield given
+        return
+    if given and all(isinstance(one, int) for one in given):
+        yield tuple(given)
+        return
+    for number, one in enumerate(given):
+        if isinstance(one, int):
+            raise InvalidParameter(
+                f"input[{number}] is a token among texts: tokens of one text stand in an array",
+                param="input",
+            )
+        yield one if isinstance(one, str) else tuple(one)
+
+
+def embeddings_answer(choice: Choice, model: str, *, base64_encoded: bool) -> dict[str, Any]:
+    """OpenAI's answer: a list of vectors in the order of the inputs, and what was read."""
+    vectors = itertools.chain.from_iterable(
+        _rows(event) for event in choice.results if isinstance(event, Vectors)
+    )
+    encode = _base64 if base64_encoded else _floats
+    tokens = choice.finished.usage.prompt_tokens
+    return {
+        "object": "list",
+        "data": [
+            {"object": "embedding", "index": index, "embedding": encode(data)}
+            for index, data in enumerate(vectors)
+        ],
+        "model": model,
+        "usage": {"prompt_tokens": tokens, "total_tokens": tokens},
+    }
+
+
+def _rows(event: Vectors) -> Iterator[bytes]:
+    rows, dimensions = event.shape
+    size = _FLOAT_BYTES * dimensions
+    return (event.data[at * size : (at + 1) * size] for at in range(rows))
+
+
+def _base64(data: bytes) -> str:
+    """float32, little-endian, as OpenAI's clients decode it."""
+    return base64.b64encode(data).decode("ascii")
+
+
+def _floats(data: bytes) -> list[float]:
+    numbers = array("f", data)
+    if sys.byteorder == "big":
+        numbers.byteswap()
+    return numbers.tolist()
