@@ -12,7 +12,7 @@ import msgspec
 import numpy as np
 
 from exporters.adapter.graph import data_files, find_sites, with_adapters
-from exporters.adapter.lora import WEIGHTS_FILE, Lora, read_lora
+from exporters.adapter.lora import ServedLora, read_lora
 from exporters.cache import new_directory
 from exporters.errors import ExportError, Refused
 from exporters.graph.records import GRAPH_FILE
@@ -129,7 +129,7 @@ def _sites(bundle: TextBundle, variant: Variant) -> tuple[Site, ...]:
     return find_sites(bundle.file(variant.graph).with_name(GRAPH_FILE))
 
 
-def _check_fit(lora: Lora, sites: tuple[Site, ...]) -> None:
+def _check_fit(lora: ServedLora, sites: tuple[Site, ...]) -> None:
     try:
         LoadedAdapter.of("", sites, lora.matrices)
     except BundleInvalid as error:
@@ -137,7 +137,7 @@ def _check_fit(lora: Lora, sites: tuple[Site, ...]) -> None:
         raise Refused(f"{error.message}{made_for}") from error
 
 
-def _write_matrices(lora: Lora, folder: Path) -> None:
+def _write_matrices(lora: ServedLora, folder: Path) -> None:
     arrays: dict[str, Any] = {}
     for module, (a, b) in lora.matrices.items():
         arrays[f"{module}.a"], arrays[f"{module}.b"] = a, b
@@ -155,11 +155,11 @@ def _form(bundle: TextBundle, variant: Variant) -> Form:
     return Form(variant=variant.name, graph=_graph(variant), weights=weights)
 
 
-def _provenance(lora: Lora, folder: Path) -> AdapterProvenance:
+def _provenance(lora: ServedLora, folder: Path) -> AdapterProvenance:
     libraries = {name: importlib.metadata.version(name) for name in ("onnx", "safetensors")}
     return AdapterProvenance(
         source=folder.name,
-        source_sha256=sha256_of(folder / WEIGHTS_FILE),
+        source_sha256=sha256_of(lora.weights),
         base=lora.base,
         ranks=lora.ranks,
         modules=len(lora.matrices),

@@ -143,6 +143,6 @@ def noted_by_adapters(adapters: Iterable[Adapter]) -> Noted | None:
                 revision=base.revision,
                 key=base.weights_sha256,
             )
-        if (origin := adapter.base_name) is not None:
+        if (origin := adapter.lora.config.base) is not None:
             return Noted(by=f"adapter {adapter.name}", origin=origin)
     return None

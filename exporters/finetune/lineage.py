@@ -13,9 +13,6 @@ from exporters.model.source import Source
 from nsedge.bundle.files import sha256_of
 
 LINEAGE_FILE = "lineage.json"
-ADAPTER_CONFIG = "adapter_config.json"
-ADAPTER_FILE = "adapter_model.safetensors"
-"""As peft names them."""
 
 
 class Base(msgspec.Struct, frozen=True, kw_only=True):
@@ -107,7 +104,7 @@ def read_adapter_lineage(folder: Path) -> AdapterLineage | None:
         return None
     try:
         return msgspec.json.decode(path.read_bytes(), type=AdapterLineage)
-    except (OSError, msgspec.DecodeError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ExportError(f"{path}: {error}") from error
 
 

@@ -1,4 +1,7 @@
-"""A base and its adapters as one model folder: W + sum of weight * scale * B A, taken in fp32.
+"""A base and its adapters as one model folder, taken in fp32.
+
+An adapter that counts with `weight` moves a tensor of the base by `weight` times what it would
+change there alone: scale * B A for the matrices of a layer.
 
 The base is read and written file by file, tensor by tensor; only the reference logits at the end
 need the whole model in memory.
@@ -21,8 +24,8 @@ from safetensors.torch import save_file
 
 from exporters.cache import Cache
 from exporters.code import code_digest
-from exporters.errors import ExportError
-from exporters.finetune.adapters import Adapter, Part
+from exporters.errors import ExportError, Refused
+from exporters.finetune.adapters import Adapter
 from exporters.finetune.cards import merged_card
 from exporters.finetune.lineage import (
     Base,
@@ -33,6 +36,8 @@ from exporters.finetune.lineage import (
 )
 from exporters.finetune.reference_logits import write_reference_logits
 from exporters.finetune.skeleton import Skeleton
+from exporters.model.lora import Part, Role
+from exporters.model.lora_config import Start
 from exporters.model.source import INDEX_FILE, Source, read_safetensors_header
 from exporters.outputs import check_replaceable, is_finished, output_directory, stage_key
 from nsedge.bundle.files import sha256_of
@@ -100,7 +105,7 @@ def merge(order: Order, out: Path, *, cache: Cache, replace: bool = False) -> Re
     check_replaceable(out, STAGE, replace=replace)
     order.source.check()
     base = base_of(order.source)
-    skeleton = Skeleton.of(order.source)
+    skeleton = Skeleton.of(order.source, _replication(order.adapters))
     for adapter in order.adapters:
         if not order.other_base:
             adapter.check_base(base)
@@ -112,7 +117,7 @@ def merge(order: Order, out: Path, *, cache: Cache, replace: bool = False) -> Re
         with output_directory(out, STAGE, key, replace=replace) as building:
             with cache.progress.step(f"Merging {len(order.adapters)} adapters into {base.origin}"):
                 _write_weights(order, plan, skeleton, building, untied=untied)
-                _write_rest(order, base, building, untied=untied)
+                _write_rest(order, base, skeleton, building, untied=untied)
             with cache.progress.step("Taking reference logits"):
                 write_reference_logits(order.source, building)
     return Report(
@@ -128,17 +133,34 @@ def merge(order: Order, out: Path, *, cache: Cache, replace: bool = False) -> Re
 def _plan(adapters: tuple[Adapter, ...], skeleton: Skeleton) -> _Plan:
     plan: _Plan = {}
     for adapter in adapters:
-        for part in adapter.parts:
+        for part in adapter.lora.parts:
             turned = skeleton.check(adapter.name, part)
             change = _Change(adapter=adapter, part=part, turned=turned)
-            plan.setdefault(f"{part.module}.weight", []).append(change)
+            plan.setdefault(part.target, []).append(change)
     return plan
+
+
+def _replication(adapters: tuple[Adapter, ...]) -> tuple[tuple[int, int], ...]:
+    """The layers that all adapters are for.
+
+    Raises:
+        Refused: they differ in that.
+    """
+    first, *others = adapters
+    for other in others:
+        if other.lora.config.replication != first.lora.config.replication:
+            raise Refused(
+                f"adapters {first.name} and {other.name} are for other layers"
+                " (layer_replication), so that they cannot be merged together"
+            )
+    return first.lora.config.replication
 
 
 def _key(order: Order, base: Base) -> str:
     carried = {path.name: sha256_of(path) for path in _carried(order.source)}
     adapters = [
-        [one.name, one.sha256, one.weight, sha256_of(one.config_file)] for one in order.adapters
+        [one.name, one.sha256, one.weight, sha256_of(one.lora.config.path)]
+        for one in order.adapters
     ]
     return stage_key(
         {
@@ -192,16 +214,38 @@ def _merged(file: Path, name: str, changes: list[_Change], order: Order) -> torc
     exact = weight.to(torch.float32)
     total = exact.clone()
     for change in changes:
-        total += change.adapter.weight * _delta(change, exact)
+        total += change.adapter.weight * (_changed(change, exact) - exact)
     return _finite(total.to(dtype), name)
 
 
-def _delta(change: _Change, base: torch.Tensor) -> torch.Tensor:
-    tensors = change.adapter.tensors(change.part)
-    if "whole" in tensors:
-        return tensors["whole"] - base
-    delta = tensors["B"] @ tensors["A"] * change.part.scale
-    return delta.T if change.turned else delta
+def _changed(change: _Change, base: torch.Tensor) -> torch.Tensor:
+    """What one adapter alone makes of a tensor, as peft does."""
+    part, tensors = change.part, change.adapter.lora.tensors(change.part)
+    if Role.WHOLE in tensors:
+        return tensors[Role.WHOLE]
+    if Role.ADDED in tensors:
+        return base + tensors[Role.ADDED] * part.scale
+    weight = tensors.get(Role.BASE, base)
+    weight = weight.T if change.turned else weight
+    if Role.BASE not in tensors:
+        weight = weight - _start(weight, part)
+    weight = weight + tensors[Role.SECOND] @ tensors[Role.FIRST] * part.scale
+    if Role.MAGNITUDE in tensors:
+        lengths = torch.linalg.vector_norm(weight, dim=1)
+        weight = (tensors[Role.MAGNITUDE] / lengths)[:, None] * weight
+    return weight.T if change.turned else weight
+
+
+def _start(weight: torch.Tensor, part: Part) -> torch.Tensor:
+    """What the base [outputs, inputs] lost when training began, as the matrices have it since."""
+    rank = part.rank
+    if part.start is Start.PISSA:
+        left, values, right = torch.linalg.svd(weight, full_matrices=False)
+        return (left[:, :rank] * values[:rank]) @ right[:rank]
+    if part.start is Start.OLORA:
+        left, right = torch.linalg.qr(weight)
+        return left[:, :rank] @ right[:rank] * part.scale
+    return torch.zeros_like(weight)
 
 
 def _finite(weight: torch.Tensor, name: str) -> torch.Tensor:
@@ -217,11 +261,12 @@ def _save(tensors: dict[str, torch.Tensor], path: Path) -> None:
         raise ExportError(f"{path.name} cannot be written: {error}") from error
 
 
-def _write_rest(order: Order, base: Base, out: Path, *, untied: bool) -> None:
+def _write_rest(order: Order, base: Base, skeleton: Skeleton, out: Path, *, untied: bool) -> None:
     source = order.source
     for path in _carried(source):
         shutil.copyfile(path, out / path.name)
-    config = {key: value for key, value in source.config.items() if key != "_name_or_path"}
+    config = skeleton.replicated(source.config)
+    config.pop("_name_or_path", None)
     if untied:
         config["tie_word_embeddings"] = False
     if order.dtype != AS_BASE:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -13,9 +14,13 @@ from transformers import AutoConfig, AutoModelForCausalLM
 from transformers.pytorch_utils import Conv1D
 
 from exporters.errors import ExportError, Refused
-from exporters.finetune.adapters import Part
-from exporters.model.source import Source
+from exporters.model.lora import Part, Role
+from exporters.model.lora_config import Start
+from exporters.model.source import Json, Source
 from exporters.trace.quiet import quiet
+
+_LAYER = re.compile(r"(?P<before>(?:.*?\.)?(?:layers|h)\.)(?P<number>\d+)(?P<after>\..+)")
+"""A tensor of a layer, as peft finds layers to repeat."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,18 +34,27 @@ class Skeleton:
     head: str
     tied: bool
     """Whether head and embedding are one weight."""
+    layers: tuple[int, ...] | None
+    """The base's layer that each layer is; None where they are those of the base."""
 
     @classmethod
-    def of(cls, source: Source) -> Skeleton:
-        """Build the base's layers.
+    def of(cls, source: Source, replication: tuple[tuple[int, int], ...] = ()) -> Skeleton:
+        """Build the base's layers, or runs of them, [begin, end), one after the other.
 
         Raises:
-            Refused: transformers does not know the architecture.
+            Refused: transformers does not know the architecture, or the base has less layers.
         """
+        layers = tuple(n for begin, end in replication for n in range(begin, end)) or None
+        count = source.config.get("num_hidden_layers")
+        if layers is not None and (type(count) is not int or max(layers) >= count):
+            raise Refused(f"layer_replication goes beyond the {count} layers of {source.origin}")
         try:
             with quiet(), torch.device("meta"):
                 config = AutoConfig.from_pretrained(
-                    source.folder, trust_remote_code=False, local_files_only=True
+                    source.folder,
+                    trust_remote_code=False,
+                    local_files_only=True,
+                    **_replication(source.config, layers),
                 )
                 model = AutoModelForCausalLM.from_config(config, trust_remote_code=False)
         except (ValueError, KeyError, OSError) as error:
@@ -53,6 +67,7 @@ class Skeleton:
             embedding=f"{names[id(model.get_input_embeddings())]}.weight",
             head=f"{names[id(model.get_output_embeddings())]}.weight",
             tied=bool(config.get_text_config().tie_word_embeddings),
+            layers=layers,
         )
 
     @property
@@ -66,23 +81,41 @@ class Skeleton:
         Raises:
             Refused: the base has no such layer, or one of another shape.
         """
+        layer = self._layer(adapter, part)
+        found = getattr(layer, part.of, None)
+        if found is None:
+            raise Refused(
+                f"adapter {adapter} changes the {part.of} of {part.module}, and that of"
+                f" {self.origin} has none"
+            )
+        turned = isinstance(layer, Conv1D | nn.Embedding) and Role.FIRST in part.tensors
+        if turned and isinstance(layer, Conv1D) and part.start is Start.OLORA:
+            raise Refused(
+                f"adapter {adapter}: {part.module} stands as [in, out], which peft cannot begin as"
+                " olora"
+            )
+        shape = tuple(reversed(found.shape)) if turned else tuple(found.shape)
+        for own, given in ((shape, part.shape), (tuple(found.shape), part.base_shape)):
+            if given not in (own, None):
+                raise Refused(
+                    f"adapter {adapter} was made for another base: {part.module} is"
+                    f" {list(own)} in {self.origin}, and {list(given)} in the adapter"
+                    f"{self._vocabulary(part)}"
+                )
+        return turned
+
+    def _layer(self, adapter: str, part: Part) -> Any:
         try:
-            weight = self.model.get_submodule(part.module).weight
+            return self.model.get_submodule(part.module)
         except AttributeError:
             raise Refused(
                 f"adapter {adapter} was made for another base: {self.origin}"
                 f" ({type(self.model).__name__}) has no layer {part.module}"
             ) from None
-        layer = self.model.get_submodule(part.module)
-        turned = isinstance(layer, Conv1D | nn.Embedding) and "whole" not in part.tensors
-        shape = tuple(reversed(weight.shape)) if turned else tuple(weight.shape)
-        if shape != part.shape:
-            raise Refused(
-                f"adapter {adapter} was made for another base: {part.module} is"
-                f" {list(shape)} in {self.origin}, and {list(part.shape)} in the adapter"
-                f"{self._vocabulary(part)}"
-            )
-        return turned
+
+    def replicated(self, config: Json) -> Json:
+        """The base's config.json with these layers."""
+        return config | _replication(config, self.layers)
 
     def stored_names(self, stored: Mapping[str, object], *, untied: bool) -> dict[str, str]:
         """Tensors to write, each with the stored one that it comes from.
@@ -90,7 +123,7 @@ class Skeleton:
         Raises:
             ExportError: an end of the model that has to be its own is not stored.
         """
-        names = {name: name for name in stored}
+        names = {new: name for name in stored for new in self._replicas(name)}
         if not untied:
             return names
         given = {self.name_of(name): name for name in stored}
@@ -107,6 +140,17 @@ class Skeleton:
         known = stored in self._names or prefix + stored not in self._names
         return stored if known else prefix + stored
 
+    def _replicas(self, stored: str) -> list[str]:
+        """What a stored tensor is called in these layers: once in each that its layer is."""
+        found = None if self.layers is None else _LAYER.fullmatch(stored)
+        if found is None or self.layers is None:
+            return [stored]
+        return [
+            f"{found['before']}{new}{found['after']}"
+            for new, old in enumerate(self.layers)
+            if old == int(found["number"])
+        ]
+
     @cached_property
     def _names(self) -> frozenset[str]:
         return frozenset(self.model.state_dict())
@@ -114,3 +158,13 @@ class Skeleton:
     def _vocabulary(self, part: Part) -> str:
         ends = (end.removesuffix(".weight") for end in self.ends)
         return "; the vocabularies differ" if part.module in ends else ""
+
+
+def _replication(config: Json, layers: tuple[int, ...] | None) -> Json:
+    """What `layers` of the base's change in config.json: their number, and lists of all of them."""
+    if layers is None:
+        return {}
+    count = config["num_hidden_layers"]
+    lists = {k: v for k, v in config.items() if isinstance(v, list) and len(v) == count}
+    changed: Json = {key: [value[n] for n in layers] for key, value in lists.items()}
+    return changed | {"num_hidden_layers": len(layers)}

@@ -28,8 +28,6 @@ from exporters.finetune.curve import Curve, read_curve, write_curve
 from exporters.finetune.device import Place, threads_free
 from exporters.finetune.examples import read_examples, validation_path
 from exporters.finetune.lineage import (
-    ADAPTER_CONFIG,
-    ADAPTER_FILE,
     AdapterLineage,
     Base,
     Dataset,
@@ -40,6 +38,8 @@ from exporters.finetune.lineage import (
 from exporters.finetune.loop import Training, trained_parameters
 from exporters.finetune.settings import Settings, fitted
 from exporters.finetune.targets import keeps_input_first, targets_of
+from exporters.model.lora import WEIGHTS_FILE
+from exporters.model.lora_config import CONFIG_FILE
 from exporters.model.source import Source
 from exporters.outputs import check_replaceable, is_finished, output_directory, stage_key
 from exporters.trace.quiet import quiet
@@ -259,13 +259,13 @@ def _write(folder: Path, model: Any, curve: Curve, lineage: AdapterLineage) -> N
         "inference_mode": True,
     }
     text = json.dumps(config, indent=2, sort_keys=True) + "\n"
-    (folder / ADAPTER_CONFIG).write_text(text, encoding="utf-8")
+    (folder / CONFIG_FILE).write_text(text, encoding="utf-8")
     tensors = get_peft_model_state_dict(model, save_embedding_layers=False)
     flat = {name: tensor.cpu().contiguous() for name, tensor in tensors.items()}
     try:
-        save_file(flat, folder / ADAPTER_FILE, metadata={"format": "pt"})
+        save_file(flat, folder / WEIGHTS_FILE, metadata={"format": "pt"})
     except SafetensorError as error:
-        raise ExportError(f"{ADAPTER_FILE} cannot be written: {error}") from error
+        raise ExportError(f"{WEIGHTS_FILE} cannot be written: {error}") from error
     write_lineage(folder, lineage)
     write_curve(curve, folder)
     (folder / "README.md").write_text(adapter_card(lineage), encoding="utf-8")

@@ -45,19 +45,19 @@ class Source:
     @cached_property
     def config(self) -> Json:
         """config.json."""
-        return _json(self.folder / "config.json")
+        return read_object(self.folder / "config.json")
 
     @cached_property
     def generation(self) -> Json:
         """generation_config.json, or nothing."""
         path = self.folder / "generation_config.json"
-        return _json(path) if path.is_file() else {}
+        return read_object(path) if path.is_file() else {}
 
     @cached_property
     def tokenizer_config(self) -> Json:
         """tokenizer_config.json, or nothing."""
         path = self.folder / "tokenizer_config.json"
-        return _json(path) if path.is_file() else {}
+        return read_object(path) if path.is_file() else {}
 
     @property
     def tokenizer_file(self) -> Path:
@@ -73,7 +73,7 @@ class Source:
         """
         index = self.folder / INDEX_FILE
         if index.is_file():
-            names = sorted(set(_json(index).get("weight_map", {}).values()))
+            names = sorted(set(read_object(index).get("weight_map", {}).values()))
         else:
             names = ["model.safetensors"]
         files = [self.folder / name for name in names]
@@ -235,9 +235,11 @@ def read_safetensors_header(path: Path) -> Json:
             if length > path.stat().st_size:
                 raise ExportError(f"{path} is cut short or no safetensors file; fetch it again")
             header: Json = json.loads(file.read(length))
-    except (OSError, struct.error, ValueError) as error:
+        ends = [e["data_offsets"][1] for name, e in header.items() if name != "__metadata__"]
+    except (OSError, struct.error, ValueError, RecursionError) as error:
         raise ExportError(f"{path} is no safetensors file: {error}") from error
-    ends = [e["data_offsets"][1] for name, e in header.items() if name != "__metadata__"]
+    except (AttributeError, IndexError, KeyError, TypeError) as error:
+        raise ExportError(f"{path} is no safetensors file: its header lists no tensors") from error
     if path.stat().st_size != 8 + length + max(ends, default=0):
         raise ExportError(f"{path} is cut short; fetch it again")
     return header
@@ -271,12 +273,22 @@ def _product(shape: list[int]) -> int:
     return total
 
 
-def _json(path: Path) -> Json:
+def read_object(path: Path) -> Json:
+    """The JSON object in a file.
+
+    Raises:
+        ExportError: it cannot be read, or is no object.
+    """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else error
-        raise ExportError(f"{path}: {reason}") from error
+    except OSError as error:
+        raise ExportError(f"{path}: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise ExportError(f"{path}: not UTF-8: {error.reason} at byte {error.start}") from error
+    except ValueError as error:
+        raise ExportError(f"{path}: no JSON: {error}") from error
+    except RecursionError as error:
+        raise ExportError(f"{path}: it nests too deep") from error
     if not isinstance(content, dict):
         raise ExportError(f"{path}: not a JSON object")
     return content

@@ -15,8 +15,9 @@ import torch
 import transformers
 
 from exporters.__main__ import main
-from exporters.adapter.lora import CONFIG_FILE, read_lora
+from exporters.adapter.lora import read_lora
 from exporters.errors import Refused
+from exporters.model.lora_config import CONFIG_FILE
 from nsedge import native
 from nsedge.api import Delta, Failed, Finished, Generate, Request, Sampling, is_terminal
 from nsedge.bundle.adapter import Adapter
@@ -202,6 +203,8 @@ def test_a_second_time_it_is_up_to_date(
         ({"target_modules": ["q_proj"], "modules_to_save": ["lm_head"]}, "modules_to_save"),
         ({"target_modules": ["embed_tokens"]}, "lora_embedding|embed_tokens"),
         ({"target_modules": ["q_proj"], "bias": "all"}, "biases"),
+        ({"target_modules": ["q_proj"], "init_lora_weights": "olora"}, "began as olora"),
+        ({"target_modules": ["q_proj"], "layer_replication": [[0, 2], [1, 2]]}, "repeats layers"),
     ],
 )
 def test_what_has_to_be_merged_is_refused_with_the_reason(
@@ -217,6 +220,35 @@ def test_what_has_to_be_merged_is_refused_with_the_reason(
     assert main(command) == 1
     error = capsys.readouterr().err
     assert any(word in error for word in why.split("|")), error
+    assert not out.exists()
+    merged = made.folder / "merged"
+    command = ["merge", "--base", str(made.model), "--adapter", str(folder), "--out", str(merged)]
+    assert main(command) == 0
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "why"),
+    [
+        ("alora_invocation_tokens", [1], "it counts only after certain tokens"),
+        ("use_qalora", True, "it is bound to a quantised base"),
+        ("arrow_config", {"top_k": 1}, "it is a router"),
+        ("lora_alpha", "much", "lora_alpha is 'much', not a number"),
+        ("r", 0, "r is 0, not a whole number"),
+    ],
+)
+def test_what_nothing_can_use_is_refused_by_name_and_points_nowhere(
+    made: Made, field: str, value: object, why: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = made.trained("odd", r=2, target_modules=["q_proj"])
+    config = json.loads((folder / CONFIG_FILE).read_text())
+    (folder / CONFIG_FILE).write_text(json.dumps(config | {field: value}))
+    out = made.folder / "refused"
+    command = ["adapter", str(made.bundle), str(folder), "--name", "x", "--out", str(out)]
+    assert main(command) == 1
+    error = capsys.readouterr().err
+    assert field in error
+    assert why in error
+    assert "merge" not in error
     assert not out.exists()
 
 
@@ -241,7 +273,7 @@ def test_an_adapter_of_another_shape_is_refused(
 
 def test_other_kinds_of_adapter_are_refused(tmp_path: Path) -> None:
     (tmp_path / CONFIG_FILE).write_text(json.dumps({"peft_type": "IA3"}))
-    with pytest.raises(Refused, match="no LoRA"):
+    with pytest.raises(Refused, match="peft_type is 'IA3'; of adapters only LORA"):
         read_lora(tmp_path)
 
 

@@ -12,7 +12,7 @@ import pytest
 from exporters.__main__ import main
 from exporters.bundle import starter_folder
 from exporters.cache import Cache
-from exporters.finetune.lineage import ADAPTER_CONFIG
+from exporters.model.lora_config import CONFIG_FILE
 from exporters.model.source import Source
 from tests.export.finetuning import QUESTIONS, write_base
 from tests.export.test_merge import write_adapter
@@ -116,7 +116,7 @@ def test_pefts_own_adapter_names_its_base(
     adapter = write_adapter(base, place / "my_adapter")
     assert told(capsys, *MERGE)["base"] == "Tiny"
     shutil.rmtree(place / "merged_model")
-    config = json.loads((adapter / ADAPTER_CONFIG).read_text())
+    config = json.loads((adapter / CONFIG_FILE).read_text())
     changed = config | {"base_model_name_or_path": "gone"}
-    (adapter / ADAPTER_CONFIG).write_text(json.dumps(changed))
+    (adapter / CONFIG_FILE).write_text(json.dumps(changed))
     assert "my_adapter was made for gone, and where" in refusal(capsys, *MERGE)

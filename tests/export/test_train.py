@@ -20,10 +20,11 @@ from exporters.__main__ import main
 from exporters.finetune.batches import NO_TARGET, padded, tokenise
 from exporters.finetune.device import Place, Precision
 from exporters.finetune.examples import read_examples, validation_path
-from exporters.finetune.lineage import ADAPTER_CONFIG, ADAPTER_FILE
 from exporters.finetune.loop import Training
 from exporters.finetune.settings import Settings
 from exporters.finetune.targets import TARGETS
+from exporters.model.lora import WEIGHTS_FILE
+from exporters.model.lora_config import CONFIG_FILE
 from exporters.model.source import Source
 from tests.export.finetuning import write_base, write_dataset
 from tests.export.tiny import MODELS, write_model_folder
@@ -87,8 +88,8 @@ def test_an_adapter_learns_and_is_pefts_own(
     assert not torch.allclose(adapted(ids).logits, before, atol=1e-3)
     assert sorted(path.name for path in out.iterdir()) == [
         "README.md",
-        ADAPTER_CONFIG,
-        ADAPTER_FILE,
+        CONFIG_FILE,
+        WEIGHTS_FILE,
         "lineage.json",
         "loss.json",
         "loss.png",
@@ -102,7 +103,7 @@ def test_an_adapter_learns_and_is_pefts_own(
     assert lineage["base"]["origin"] == "Tiny"
     assert lineage["base"]["licence"] == "MIT"
     assert lineage["dataset"]["examples"] == 12
-    for file in (ADAPTER_CONFIG, "lineage.json", "README.md", "nsedge-stage.json"):
+    for file in (CONFIG_FILE, "lineage.json", "README.md", "nsedge-stage.json"):
         assert str(tmp_path) not in (out / file).read_text()
 
 
@@ -149,8 +150,8 @@ def test_a_killed_run_goes_on_to_the_same_bits(
     monkeypatch.setenv("NSEDGE_CACHE", str(tmp_path / "another"))
     whole = answer(capsys, call(base, dataset, tmp_path / "whole", *steps))
     assert whole["resumed_at"] == 0
-    assert (tmp_path / "broken" / ADAPTER_FILE).read_bytes() == (
-        tmp_path / "whole" / ADAPTER_FILE
+    assert (tmp_path / "broken" / WEIGHTS_FILE).read_bytes() == (
+        tmp_path / "whole" / WEIGHTS_FILE
     ).read_bytes()
     assert (tmp_path / "broken" / "loss.json").read_bytes() == (
         tmp_path / "whole" / "loss.json"
@@ -188,7 +189,7 @@ def test_bf16_trains_too(
     )
     assert told["precision"] == "bf16"
     assert told["validation_loss"] < told["validation_loss_before"]
-    kept = load_file(tmp_path / "a" / ADAPTER_FILE)
+    kept = load_file(tmp_path / "a" / WEIGHTS_FILE)
     assert {tensor.dtype for tensor in kept.values()} == {torch.float32}
 
 
@@ -246,7 +247,7 @@ def test_layers_are_found_by_architecture(
     told = answer(capsys, call(base, dataset, tmp_path / "adapter", *QUICK, "--steps", "1"))
     kind = json.loads((base / "config.json").read_text())["model_type"]
     assert told["targets"] == sorted(TARGETS[kind])
-    config = json.loads((tmp_path / "adapter" / ADAPTER_CONFIG).read_text())
+    config = json.loads((tmp_path / "adapter" / CONFIG_FILE).read_text())
     assert config["fan_in_fan_out"] is (name == "gpt2")
 
 
