@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import random
 from collections.abc import Callable
@@ -143,12 +144,19 @@ class Mutants:
         sampling = {"max_tokens": self._below(4), "temperature": 0.0}
         asked = {"id": label, "model": model, "sampling": sampling}
         session = self._chance.randbytes(16)
+        size, offset = self._below(40), self._chance.choice((0, 0, self._below(40)))
+        named = {"media_type": "image/png", "sha256": self._media(size)["sha256"]}
+        given = {"media_type": "image/png", "data": self._bytes(40)}
+        parts = [{"type": "text", "text": "Once"}, {"type": "media", **named}]
+        parts += [{"type": "media", **given}]
         return self._chance.choice(
             (
                 {"type": "hello", "protocol": VERSION, "client": "fuzz"},
                 {"type": "generate", "text": "Once", "credit": self._below(1000), **asked},
                 {"type": "chat", "messages": [{"role": "user", "content": "Once"}], **asked},
                 {"type": "embed", "inputs": ["Once", [1, 2]], "id": label, "model": model},
+                {"type": "chat", "messages": [{"role": "user", "content": parts}], **asked},
+                {"type": "media_put", "id": label, "offset": offset, **self._media(size)},
                 {"type": "credit", "id": label, "bytes": self._below(1000)},
                 {"type": "cancel", "session": session, "id": label},
                 {"type": "ping", "session": session},
@@ -161,6 +169,12 @@ class Mutants:
                 {"type": "bye"},
             )
         )
+
+    def _media(self, size: int) -> dict[str, Any]:
+        """One of a few media, or a piece of it: it comes again, and is known then."""
+        whole = bytes([size]) * size
+        piece = whole[: self._chance.choice((size, size, self._below(size + 1)))]
+        return {"sha256": hashlib.sha256(whole).hexdigest(), "size": size, "data": piece}
 
     def _mutate(self, payload: dict[str, Any]) -> None:
         """Take away, change or add a few fields, of the payload or of what is in it."""

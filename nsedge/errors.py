@@ -12,6 +12,7 @@
     │   └── ContextExceeded      context_exceeded
     ├── Forbidden                forbidden
     ├── UnknownModel             unknown_model
+    ├── UnknownMedia             unknown_media
     ├── Unavailable              unavailable (retry)
     │   ├── QueueFull            queue_full (retry)
     │   ├── NotReady             not_ready (retry)
@@ -21,6 +22,7 @@
     │   └── ConnectionLost       connection_lost (retry)
     ├── DeadlineExceeded         deadline_exceeded (retry)
     ├── SlowConsumer             slow_consumer
+    ├── UploadStalled            upload_stalled (retry)
     ├── EngineFailure            engine_failure (retry)
     ├── DeviceUnavailable        device_unavailable
     ├── BundleInvalid            bundle_invalid
@@ -126,6 +128,12 @@ class UnknownModel(NsedgeError):
     code = "unknown_model"
 
 
+class UnknownMedia(NsedgeError):
+    """No media of that hash are here, or none that this caller sent: send them again."""
+
+    code = "unknown_media"
+
+
 class Unavailable(NsedgeError):
     """Not now; the same request may succeed later."""
 
@@ -180,6 +188,13 @@ class SlowConsumer(NsedgeError):
     """The reader fell so far behind that its stream was ended."""
 
     code = "slow_consumer"
+
+
+class UploadStalled(NsedgeError):
+    """No piece of an upload came for so long that it was dropped."""
+
+    code = "upload_stalled"
+    retryable = True
 
 
 class EngineFailure(NsedgeError):

@@ -336,9 +336,10 @@ class FakeService:
 
 
 def asked_text(task: Task) -> str:
-    """What a fake answers to: the text, or the last message."""
+    """What a fake answers to: the text, or the last message, and what it shows."""
     if isinstance(task, Chat):
-        return task.messages[-1].text
+        last = task.messages[-1]
+        return " ".join([last.text, *(f"{one.type}={len(one.data)}" for one in last.media)])
     return task.text if isinstance(task, Generate) else ""
 
 

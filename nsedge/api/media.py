@@ -6,6 +6,7 @@ import functools
 import hashlib
 import re
 from dataclasses import dataclass, field
+from typing import Self
 
 from nsedge.errors import InvalidParameter
 
@@ -18,6 +19,13 @@ class Media:
 
     type: str
     data: bytes = field(repr=False)
+
+    @classmethod
+    def hashed(cls, *, type: str, data: bytes, sha256: str) -> Self:
+        """Media whose hash is known already."""
+        media = cls(type=type, data=data)
+        vars(media)["sha256"] = sha256
+        return media
 
     @functools.cached_property
     def sha256(self) -> str:

@@ -240,6 +240,7 @@ def limits(settings: Settings) -> Limits:
         liveness_s=core.liveness_s,
         stall_s=core.stall_s,
         max_message_bytes=core.max_message_bytes,
+        media_bytes=core.media_bytes,
         max_sessions=core.max_sessions,
     )
 

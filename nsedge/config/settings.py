@@ -80,6 +80,7 @@ class Core(_Section, frozen=True, kw_only=True):
     max_message_bytes: Annotated[
         int, _number("The largest message taken from a client.", 1024, 2**30)
     ] = 2**20
+    media_bytes: Annotated[int, _number("Memory for media, kept by their hash.", 0, 2**40)] = 2**28
     max_sessions: Annotated[int, _number("Clients connected at once.", 1, 65536)] = 1024
     start_s: Annotated[
         float, _number("Seconds for which a supervisor is asked to wait for the models.", 1, 86400)

@@ -10,7 +10,7 @@ from collections import Counter
 
 import msgspec
 
-from nsedge.api import Failed, Finished, Request, Timings
+from nsedge.api import Chat, Failed, Finished, Generate, Message, Request, Task, Timings
 from nsedge.telemetry.tracing import Attributes, Phase, Span, Tracing
 
 log = logging.getLogger("nsedge.requests")
@@ -75,9 +75,24 @@ class Journal:
 
 
 def _log_prompt(request: Request) -> None:
-    asked = msgspec.to_builtins(request.task)
-    said = next(asked[part] for part in ("messages", "text", "inputs") if part in asked)
-    log.info("a request begins", extra={**_label(request), "prompt": said})
+    log.info("a request begins", extra={**_label(request), "prompt": _said(request.task)})
+
+
+def _said(task: Task) -> object:
+    """What a task says in words; of media, what they are."""
+    if isinstance(task, Chat):
+        return [_turn(message) for message in task.messages]
+    return task.text if isinstance(task, Generate) else task.inputs
+
+
+def _turn(message: Message) -> dict[str, object]:
+    said: dict[str, object] = {"role": message.role.value, "content": message.text}
+    if message.media:
+        said["media"] = [
+            {"type": one.type, "bytes": len(one.data), "sha256": one.sha256}
+            for one in message.media
+        ]
+    return said
 
 
 def _figures(end: Finished) -> Attributes:

@@ -15,19 +15,21 @@ import zmq
 from nsedge import api
 from nsedge.api.stream import EventStream
 from nsedge.config import endpoints
-from nsedge.errors import ConnectionLost, MessageTooLarge, NsedgeError, OutOfOrder
-from nsedge.ipc import events, protocol, queries
+from nsedge.errors import ConnectionLost, NsedgeError, OutOfOrder, UnknownMedia
+from nsedge.ipc import events
 from nsedge.ipc import messages as wire
 from nsedge.ipc.asking import Asking
-from nsedge.ipc.connection import Connection
+from nsedge.ipc.carrying import Carrier
+from nsedge.ipc.connection import Answer, Connection
 from nsedge.ipc.curve import ClientCurve
-from nsedge.ipc.requests import encode_request
-from nsedge.ipc.ticket import RemoteTicket
+from nsedge.ipc.querying import Querying
+from nsedge.ipc.requests import check_size, encode_request, media_of
+from nsedge.ipc.ticket import MediaTicket, RemoteTicket
 
 log = logging.getLogger(__name__)
 
 
-class AsyncClient(Asking[EventStream]):
+class AsyncClient(Asking[EventStream], Querying):
     """Talks to the daemon at `endpoint`, on the running event loop.
 
         async with AsyncClient("ipc:///run/nsedge/core.sock") as client:
@@ -69,6 +71,7 @@ class AsyncClient(Asking[EventStream]):
         self._context: zmq.Context[zmq.Socket[bytes]] | None = None
         self._connection: Connection | None = None
         self._welcome: wire.Welcome | None = None
+        self._carrier: Carrier | None = None
         self._returning: asyncio.Task[None] | None = None
         self._wanted = asyncio.Event()
         self._tickets: dict[str, RemoteTicket] = {}
@@ -140,56 +143,16 @@ class AsyncClient(Asking[EventStream]):
             asyncio.get_running_loop().call_soon(sink, failure)
             return RemoteTicket(self, request.request_id, sink)
 
-    async def models(self) -> tuple[api.ModelInfo, ...]:
-        """Every model served there. Raises ConnectionLost, or what the daemon answers."""
-        reply = await self._ask(wire.ModelsQuery(id=self.new_id()))
-        return reply.models or ()
-
-    async def health(self) -> api.Health:
-        """Whether requests are taken. Raises ConnectionLost, or what the daemon answers."""
-        reply = await self._ask(wire.HealthQuery(id=self.new_id()))
-        return queries.present(reply.health)
-
-    async def stats(self) -> api.Stats:
-        """Counters and gauges. Raises ConnectionLost, or what the daemon answers."""
-        reply = await self._ask(wire.StatsQuery(id=self.new_id()))
-        return queries.present(reply.stats)
-
-    async def load(self, wish: api.LoadWish) -> api.LoadResult:
-        """Have a model in memory. Raises ConnectionLost, or what the daemon answers."""
-        wish.check()
-        reply = await self._ask(queries.load_of(wish, self.new_id()))
-        return queries.present(reply.loaded)
-
-    async def unload(
-        self, model: str | None, *, drain_s: float | None = None
-    ) -> tuple[api.ModelInfo, ...]:
-        """Let a model leave memory, all where None; those that left. Raises ConnectionLost, or
-        what the daemon answers."""
-        reply = await self._ask(wire.Unload(id=self.new_id(), model=model, drain_s=drain_s))
-        return reply.models or ()
-
-    async def reload(self, model: str) -> api.ModelInfo:
-        """Have a bundle read anew. Raises ConnectionLost, or what the daemon answers."""
-        reply = await self._ask(wire.Reload(id=self.new_id(), model=model))
-        return queries.present(reply.models)[0]
-
-    async def alias(self, alias: str, model: str | None) -> api.ModelInfo | None:
-        """Give a model a further name, or take it away where None. Raises ConnectionLost, or what
-        the daemon answers."""
-        reply = await self._ask(wire.Alias(id=self.new_id(), alias=alias, model=model))
-        return next(iter(reply.models or ()), None)
-
-    async def usage(self) -> api.UsageReport:
-        """How models have been used. Raises ConnectionLost, or what the daemon answers."""
-        reply = await self._ask(wire.UsageQuery(id=self.new_id()))
-        return queries.present(reply.usage)
-
     def cancel(self, ticket: RemoteTicket) -> None:
         """Ask for the end of a request: on the control socket, since it is fast, and on the data
         socket, since there it cannot overtake the request."""
         connection, welcome = self._connection, self._welcome
         if connection is None or welcome is None or not self._holds(ticket):
+            return
+        if isinstance(ticket, MediaTicket) and ticket.bringing is not None:
+            ticket.bringing.cancel()
+            end = api.Finished.cancelled(ticket.request_id)
+            asyncio.get_running_loop().call_soon(self._end, ticket, end)
             return
         message = wire.Cancel(session=welcome.session, id=ticket.request_id)
         connection.send_control(message)
@@ -213,16 +176,36 @@ class AsyncClient(Asking[EventStream]):
         label = request.request_id
         if label in self._tickets:
             raise OutOfOrder(f"request {label!r} is still live on this client", param="id")
-        frame = encode_request(request, credit=self._credit_bytes)
-        if (size := len(protocol.MAGIC) + len(frame)) > welcome.max_message_bytes:
-            raise MessageTooLarge(
-                f"the request has {size} bytes; the daemon takes {welcome.max_message_bytes}"
-            )
         window = min(self._credit_bytes or welcome.initial_credit_bytes, welcome.max_credit_bytes)
-        ticket = RemoteTicket(self, label, sink, threshold=max(1, window // 2))
-        self._tickets[label] = ticket
+        threshold = max(1, window // 2)
+        if media_of(request):
+            loaded = MediaTicket(self, request, sink, threshold=threshold)
+            self._tickets[label] = loaded
+            self._bring(loaded)
+            return loaded
+        frame = encode_request(request, credit=self._credit_bytes)
+        check_size(frame, welcome.max_message_bytes)
+        ticket = self._tickets[label] = RemoteTicket(self, label, sink, threshold=threshold)
         connection.send_frames(frame)
         return ticket
+
+    def _bring(self, ticket: MediaTicket) -> None:
+        """Send a request behind its media."""
+        if self._carrier is not None:
+            carrying = self._carry(self._carrier, ticket)
+            ticket.bringing = asyncio.get_running_loop().create_task(carrying)
+
+    async def _carry(self, carrier: Carrier, ticket: MediaTicket) -> None:
+        try:
+            await carrier.send(ticket.request, credit=self._credit_bytes)
+        except NsedgeError as error:
+            self._end(ticket, api.Failed.of(ticket.request_id, error))
+        except Exception:
+            log.exception("the media of request %r could not be sent", ticket.request_id)
+            unforeseen = NsedgeError("the media could not be sent")
+            self._end(ticket, api.Failed.of(ticket.request_id, unforeseen))
+        finally:
+            ticket.bringing = None
 
     async def _ask(self, query: wire.Query) -> wire.Reply:
         connection = self._connection
@@ -269,6 +252,7 @@ class AsyncClient(Asking[EventStream]):
             connection.close()
             raise
         self._connection = connection
+        self._carrier = Carrier(line=connection, welcome=self._welcome, new_id=self.new_id)
 
     def _lost(self, error: NsedgeError) -> None:
         self._connection = None
@@ -305,6 +289,8 @@ class AsyncClient(Asking[EventStream]):
                 return
 
     def _end_live(self, loss: ConnectionLost) -> None:
+        if self._carrier is not None:
+            self._carrier.lose(loss)
         tickets, self._tickets = self._tickets, {}
         for ticket in tickets.values():
             self._deliver(ticket, api.Failed.of(ticket.request_id, loss))
@@ -314,15 +300,17 @@ class AsyncClient(Asking[EventStream]):
 
     # What comes in.
 
-    def _hear(self, message: wire.EventMessage | wire.Reply, size: int) -> None:
+    def _hear(self, message: Answer, size: int) -> None:
         if isinstance(message, wire.Reply):
             future = self._queries.get(message.id)
             if future is not None and not future.done():
                 future.set_result(message)
         elif isinstance(message, wire.Failed):
             self._hear_failure(message)
-        else:
+        elif not isinstance(message, wire.Credit | wire.MediaReady):
             self._hear_event(message, size)
+        elif self._carrier is not None:
+            self._carrier.hear(message)
 
     def _hear_event(self, message: wire.EventMessage, size: int) -> None:
         ticket = self._tickets.get(message.id or "")
@@ -338,11 +326,30 @@ class AsyncClient(Asking[EventStream]):
     def _hear_failure(self, message: wire.Failed) -> None:
         label = message.id or ""
         if label in self._tickets:
-            self._hear_event(message, 0)
+            if not self._tries_again(self._tickets[label], message):
+                self._hear_event(message, 0)
             return
         future = self._queries.get(label)
         if future is not None and not future.done():
             future.set_exception(events.error_of(message))
+        elif self._carrier is not None:
+            self._carrier.fail(label, events.error_of(message))
+
+    def _tries_again(self, ticket: RemoteTicket, message: wire.Failed) -> bool:
+        """Whether the daemon lacks media of a request, and they are brought once more."""
+        carrier, lacking = self._carrier, message.code == UnknownMedia.code
+        if carrier is None or not (isinstance(ticket, MediaTicket) and ticket.again and lacking):
+            return False
+        ticket.again = False
+        carrier.forget(media_of(ticket.request))
+        self._bring(ticket)
+        return True
+
+    def _end(self, ticket: RemoteTicket, event: api.Event) -> None:
+        """Give a request its terminal event, unless it has had one."""
+        if self._holds(ticket):
+            del self._tickets[ticket.request_id]
+            self._deliver(ticket, event)
 
     def _deliver(self, ticket: RemoteTicket, event: api.Event) -> None:
         try:

@@ -27,7 +27,9 @@ MAX_FRAMES = 2**20
 
 REFUSED = zmq.EVENT_HANDSHAKE_FAILED_AUTH
 
-OnMessage = Callable[[wire.EventMessage | wire.Reply, int], None]
+Answer = wire.EventMessage | wire.Credit | wire.MediaReady | wire.Reply
+"""What a client hears once its session is open."""
+OnMessage = Callable[[Answer, int], None]
 """Takes a message and the length of its payload frame in bytes."""
 OnLost = Callable[[NsedgeError], None]
 

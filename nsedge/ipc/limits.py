@@ -36,15 +36,30 @@ class Limits:
     max_pending_bytes: int = 32 * MIB
     """Results waiting for credit, over all streams of a session; beyond it the stream that holds
     most ends with slow_consumer. A model may give all vectors of a request at once."""
+    media_bytes: int = 256 * MIB
+    """Of media that are kept by their hash, or on their way; with 0 only what fits a message
+    is taken, and none kept."""
+    media_credit_bytes: int = 512 * KIB
+    """What an upload may send before it is granted more."""
+    max_uploads: int = 4
+    """Unfinished ones of one session."""
     max_sessions: int = 1024
     max_queries: int = 64
     """Unanswered models, stats and health queries of one session."""
     max_unsent_messages: int = 16384
     """Messages queued for one peer; a peer that reads so little is dropped."""
 
+    @property
+    def max_media_bytes(self) -> int:
+        """What the media that one request names may have together, and so the unfinished uploads
+        of one session."""
+        return self.media_bytes // 4
+
     def __post_init__(self) -> None:
+        if self.media_bytes < 0:
+            raise ConfigInvalid("media_bytes must be at least 0", param="media_bytes")
         for item in fields(self):
-            if not getattr(self, item.name) > 0:
+            if item.name != "media_bytes" and not getattr(self, item.name) > 0:
                 raise ConfigInvalid(f"{item.name} must be above 0", param=item.name)
         if self.liveness_s < 2 * self.heartbeat_s:
             raise ConfigInvalid(

@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Collection
+
 from nsedge import api
 from nsedge.api.scheduling import scheduling_of
-from nsedge.errors import InvalidRequest, UnsupportedVersion
+from nsedge.errors import InvalidRequest, MessageTooLarge, UnsupportedVersion
 from nsedge.ipc import messages as wire
 from nsedge.ipc import protocol
 
+MediaOf = Callable[[wire.MediaPart], api.Media]
 _SINCE: dict[type, int] = {wire.Embed: 3}
 """The minor version whose clients can read what comes of a task, where not all can."""
 MAX_ID = 128
 MAX_MODEL = 256
 
 
-def request_of(message: wire.Asking) -> api.Request:
-    """The request that a message asks for."""
+def request_of(message: wire.Asking, media: MediaOf) -> api.Request:
+    """The request that a message asks for; `media` gives what its parts show, and raises what is
+    wrong with them."""
     return api.Request(
         request_id=message.id,
         model=message.model,
-        task=_task_of(message),
+        task=_task_of(message, media),
         **scheduling_of(message),
     )
 
@@ -38,12 +42,12 @@ def check_readable(message: wire.Asking, minor: int) -> None:
         )
 
 
-def _task_of(message: wire.Asking) -> api.Task:
+def _task_of(message: wire.Asking, media: MediaOf) -> api.Task:
     match message:
         case wire.Generate():
             return api.Generate(text=message.text, sampling=message.sampling)
         case wire.Chat():
-            turns = tuple(api.Message(role=m.role, content=m.content) for m in message.messages)
+            turns = tuple(_said(turn, media) for turn in message.messages)
             return api.Chat(messages=turns, sampling=message.sampling)
         case wire.Embed():
             return api.Embed(
@@ -51,8 +55,31 @@ def _task_of(message: wire.Asking) -> api.Task:
             )
 
 
-def encode_request(request: api.Request, *, credit: int | None = None) -> bytes:
-    """The payload frame that asks for a request, with `credit` bytes to begin with.
+def _said(turn: wire.Message, media: MediaOf) -> api.Message:
+    content = turn.content
+    if isinstance(content, str):
+        return api.Message(role=turn.role, content=content)
+    parts = tuple(
+        api.TextPart(text=part.text)
+        if isinstance(part, wire.TextPart)
+        else api.MediaPart(media=media(part))
+        for part in content
+    )
+    return api.Message(role=turn.role, content=parts)
+
+
+def media_of(request: api.Request) -> tuple[api.Media, ...]:
+    """The media of a request, in order."""
+    if not isinstance(request.task, api.Chat):
+        return ()
+    return tuple(media for message in request.task.messages for media in message.media)
+
+
+def encode_request(
+    request: api.Request, *, credit: int | None = None, named: Collection[str] = ()
+) -> bytes:
+    """The payload frame that asks for a request, with `credit` bytes to begin with. Media whose
+    hash is in `named` are named by it, all others given.
 
     Raises:
         InvalidParameter: a parameter out of range.
@@ -66,12 +93,19 @@ def encode_request(request: api.Request, *, credit: int | None = None) -> bytes:
         if not 1 <= len(text) <= limit:
             raise InvalidRequest(f"{param} must have 1 to {limit} characters", param=param)
     try:
-        return protocol.encode(_message_of(request, credit))
+        return protocol.encode(_message_of(request, credit, named))
     except (TypeError, ValueError, OverflowError) as error:
         raise InvalidRequest(f"the request cannot be written: {error}") from error
 
 
-def _message_of(request: api.Request, credit: int | None) -> wire.Asking:
+def check_size(frame: bytes, limit: int) -> None:
+    """Raises MessageTooLarge for a payload that makes a message of more than `limit` bytes."""
+    size = len(protocol.MAGIC) + len(frame)
+    if size > limit:
+        raise MessageTooLarge(f"the request has {size} bytes; the daemon takes {limit}")
+
+
+def _message_of(request: api.Request, credit: int | None, named: Collection[str]) -> wire.Asking:
     label, model, scheduling = request.request_id, request.model, scheduling_of(request)
     match request.task:
         case api.Generate(text=text, sampling=sampling):
@@ -79,7 +113,7 @@ def _message_of(request: api.Request, credit: int | None) -> wire.Asking:
                 id=label, model=model, credit=credit, text=text, sampling=sampling, **scheduling
             )
         case api.Chat(messages=messages, sampling=sampling):
-            turns = tuple(map(_turn, messages))
+            turns = tuple(_turn(message, named) for message in messages)
             return wire.Chat(
                 id=label,
                 model=model,
@@ -100,7 +134,20 @@ def _message_of(request: api.Request, credit: int | None) -> wire.Asking:
             )
 
 
-def _turn(message: api.Message) -> wire.Message:
-    if not isinstance(message.content, str):
-        raise InvalidRequest("the protocol has no message for parts", param="messages")
-    return wire.Message(role=message.role, content=message.content)
+def _turn(message: api.Message, named: Collection[str]) -> wire.Message:
+    """Parts that are all text go as one, which daemons of 1.2 read, too."""
+    if isinstance(message.content, str) or not message.media:
+        return wire.Message(role=message.role, content=message.text)
+    parts = tuple(
+        wire.TextPart(text=part.text)
+        if isinstance(part, api.TextPart)
+        else _shown(part.media, named)
+        for part in message.content
+    )
+    return wire.Message(role=message.role, content=parts)
+
+
+def _shown(media: api.Media, named: Collection[str]) -> wire.MediaPart:
+    if named and media.sha256 in named:
+        return wire.MediaPart(media_type=media.type, sha256=media.sha256)
+    return wire.MediaPart(media_type=media.type, data=media.data)

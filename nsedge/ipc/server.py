@@ -17,7 +17,7 @@ from typing import get_args
 
 import msgspec
 
-from nsedge.api import Event, Failed, Service
+from nsedge.api import Event, Failed, Service, Sink
 from nsedge.config.endpoints import CONTROL_PORT_OFFSET, CONTROL_SUFFIX, Endpoint
 from nsedge.errors import Draining, NsedgeError, OutOfOrder, Unavailable
 from nsedge.ipc import events, protocol, queries
@@ -25,10 +25,11 @@ from nsedge.ipc import messages as wire
 from nsedge.ipc.access import Access
 from nsedge.ipc.limits import Limits
 from nsedge.ipc.loopsocket import Frames
+from nsedge.ipc.media import Hold
 from nsedge.ipc.requests import check_readable, request_of
 from nsedge.ipc.routers import Routers
 from nsedge.ipc.session import Peer, Session, Sessions, Stream
-from nsedge.security.keyring import Scope
+from nsedge.security.keyring import ANONYMOUS, Caller, Scope
 from nsedge.version import VERSION
 
 log = logging.getLogger(__name__)
@@ -43,6 +44,7 @@ _OWN_SESSION = wire.Credit | wire.Cancel | wire.Ping | wire.Bye
 """What only touches the sender's own session, and needs no scope."""
 _WANTS: dict[type, Scope] = {
     **dict.fromkeys(get_args(wire.Asking), Scope.INFER),
+    wire.MediaPut: Scope.INFER,
     wire.ModelsQuery: Scope.READ,
     wire.StatsQuery: Scope.READ,
     wire.HealthQuery: Scope.READ,
@@ -169,13 +171,15 @@ class Server:
         session = self._sessions.of_peer(peer)
         if session is None:
             raise OutOfOrder("the session is not open: say hello first")
-        self._require_scope(message)
+        caller = self._require_scope(message)
         match message:
             case wire.Credit():
                 session.grant(message.id, message.bytes)
                 self._flush_soon(session)
             case wire.Asked():
-                self._submit(session, message)
+                self._submit(session, message, _owner(caller, session))
+            case wire.MediaPut():
+                self._put(session, message, _owner(caller, session))
             case wire.Cancel():
                 self._cancel(message)
             case wire.Bye():
@@ -195,9 +199,13 @@ class Server:
             case wire.HealthQuery():
                 self._ask_on_control(peer, message)
 
-    def _require_scope(self, message: object) -> None:
-        if not isinstance(message, _OWN_SESSION):
-            self._routers.caller().require(_WANTS.get(type(message), Scope.MANAGE))
+    def _require_scope(self, message: object) -> Caller:
+        """Who sent the message. Raises Forbidden where it is not open to them."""
+        if isinstance(message, _OWN_SESSION):
+            return ANONYMOUS
+        caller = self._routers.caller()
+        caller.require(_WANTS.get(type(message), Scope.MANAGE))
+        return caller
 
     def _session_of(self, key: bytes) -> Session:
         session = self._sessions.of_key(key)
@@ -228,6 +236,8 @@ class Server:
             max_credit_bytes=limits.max_credit_bytes,
             control_suffix=CONTROL_SUFFIX,
             control_port_offset=CONTROL_PORT_OFFSET,
+            max_media_bytes=limits.max_media_bytes,
+            media_credit_bytes=limits.media_credit_bytes if limits.max_media_bytes else 0,
         )
         if not self._routers.send_data(peer, [protocol.encode(welcome)]):
             self._sessions.close(session)
@@ -255,21 +265,32 @@ class Server:
 
     # Requests.
 
-    def _submit(self, session: Session, message: wire.Asking) -> None:
+    def _submit(self, session: Session, message: wire.Asking, owner: str) -> None:
         check_readable(message, session.minor)
         stream = session.open(message.id, message.credit)
-        sink = functools.partial(self._offer, session, stream)
+        sink: Sink = functools.partial(self._offer, session, stream)
+        hold = Hold(self._sessions.media, owner=owner, most_bytes=self._limits.max_media_bytes)
         try:
-            stream.ticket = self._service.submit(request_of(message), sink)
+            request = request_of(message, hold.media)
+            sink = hold.until_end(sink)
+            stream.ticket = self._service.submit(request, sink)
         except NsedgeError as error:
+            hold.release()
             sink(Failed.of(message.id, error))
             return
         except Exception:
             log.exception("the service could not take a request")
+            hold.release()
             sink(Failed.of(message.id, _internal()))
             return
         if stream.cancelled:
             stream.ticket.cancel()
+
+    def _put(self, session: Session, piece: wire.MediaPut, owner: str) -> None:
+        answer = session.uploads.put(piece, owner=owner, now_s=self._clock())
+        if answer is not None:
+            session.outbox.append(protocol.encode(answer))
+            self._flush_soon(session)
 
     def _offer(self, session: Session, stream: Stream, event: Event) -> None:
         session.offer(stream, event)
@@ -341,6 +362,11 @@ class Server:
             log.exception("a query could not be answered")
             reply = _error_reply(query, _internal())
         send(peer, [protocol.encode(reply)])
+
+
+def _owner(caller: Caller, session: Session) -> str:
+    """Whose the media are that come with a message: of who has no name, the session's."""
+    return session.key.hex() if caller is ANONYMOUS else caller.name
 
 
 def _error_reply(query: wire.Query, error: NsedgeError) -> wire.Reply:

@@ -18,8 +18,10 @@ from nsedge.api import Delta, Event, Failed, Finished, Progress, Ticket
 from nsedge.errors import OutOfOrder, SlowConsumer, Unavailable
 from nsedge.ipc.events import OF_EVENT, encode_delta, encode_event, merge
 from nsedge.ipc.limits import Limits
+from nsedge.ipc.media import MediaStore
 from nsedge.ipc.messages import SESSION_BYTES
-from nsedge.ipc.protocol import MINOR
+from nsedge.ipc.protocol import MINOR, encode
+from nsedge.ipc.uploads import Uploads
 
 Peer = bytes
 """The routing id that the data socket gives a connection."""
@@ -59,6 +61,7 @@ class Session:
     key: bytes
     limits: Limits
     last_seen_s: float
+    uploads: Uploads
     streams: dict[str, Stream] = field(default_factory=dict)
     pending_bytes: int = 0
     queries: int = 0
@@ -114,7 +117,9 @@ class Session:
             self._send_pending(stream)
 
     def cancel(self, request_id: str) -> None:
-        """End a request; its reader may have stopped reading, so the end needs no credit."""
+        """End a request; its reader may have stopped reading, so the end needs no credit. An upload
+        is forgotten."""
+        self.uploads.drop(request_id)
         stream = self.streams.get(request_id)
         if stream is None:
             return
@@ -125,7 +130,9 @@ class Session:
                 self._close(stream, stream.last)
 
     def end_stalled(self, now_s: float) -> None:
-        """End the streams whose text has waited too long for credit."""
+        """End the streams whose results have waited too long for credit, and the uploads of which
+        nothing has come for as long."""
+        self.outbox += map(encode, self.uploads.end_stalled(now_s))
         for stream in list(self.streams.values()):
             if not stream.pending:
                 continue
@@ -137,6 +144,7 @@ class Session:
     def end_all(self, failure: Failed | None) -> None:
         """End every stream: told with `failure` as its terminal event, or, the client being gone,
         told nothing."""
+        self.uploads.drop_all()
         for stream in list(self.streams.values()):
             self._forget_pending(stream)
             if failure is None:
@@ -228,6 +236,7 @@ class Sessions:
     """The live sessions, by connection and by key."""
 
     def __init__(self, limits: Limits) -> None:
+        self.media = MediaStore(limits.media_bytes)
         self._limits = limits
         self._by_peer: dict[Peer, Session] = {}
         self._by_key: dict[bytes, Session] = {}
@@ -262,6 +271,7 @@ class Sessions:
             key=secrets.token_bytes(SESSION_BYTES),
             limits=self._limits,
             last_seen_s=now_s,
+            uploads=Uploads(self.media, self._limits),
             minor=minor,
         )
         self._by_peer[peer] = self._by_key[session.key] = session

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import deque
 from typing import Protocol
 
@@ -63,3 +64,21 @@ class RemoteTicket:
     def arrived(self, size: int) -> None:
         """An event that cost `size` bytes of credit is about to go to the sink."""
         self._sizes.append(size)
+
+
+class MediaTicket(RemoteTicket):
+    """A request whose media may have to be brought before it.
+
+    - bringing: does that, and then sends the request; None once it is sent.
+    - again: whether that is to be done once more, where the daemon does not have them any more.
+    """
+
+    __slots__ = ("again", "bringing", "request")
+
+    def __init__(
+        self, line: Line, request: api.Request, sink: api.Sink, *, threshold: int = 1
+    ) -> None:
+        super().__init__(line, request.request_id, sink, threshold=threshold)
+        self.request = request
+        self.bringing: asyncio.Task[None] | None = None
+        self.again = True

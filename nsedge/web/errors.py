@@ -20,6 +20,7 @@ STATUSES: dict[str, int] = {
     # The shim and the core disagree: no fault of the HTTP client's.
     "unsupported_version": 502,
     "out_of_order": 502,
+    "unknown_media": 502,
     "invalid_parameter": 400,
     "empty_prompt": 400,
     "unsupported_task": 400,
@@ -35,6 +36,7 @@ STATUSES: dict[str, int] = {
     "connection_lost": 503,
     "deadline_exceeded": 504,
     "slow_consumer": 500,
+    "upload_stalled": 503,
     "engine_failure": 500,
     "device_unavailable": 503,
     "bundle_invalid": 500,

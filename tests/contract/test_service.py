@@ -195,6 +195,32 @@ async def test_every_kind_of_event_comes_as_it_was_given(subject: Subject) -> No
 
 
 @over_every_subject
+async def test_a_picture_is_seen_or_refused_by_its_type(subject: Subject) -> None:
+    shown = api.MediaPart(media=api.Media(type="image/png", data=b"no real picture"))
+    turn = api.Message(role=api.Role.USER, content=(api.TextPart(text=subject.text), shown))
+    few = api.Sampling(max_tokens=12, ignore_eos=True)
+    task = api.Chat(messages=(turn,), sampling=few)
+    record = Record(subject, api.Request(request_id="a", model=subject.model, task=task))
+    end = await record.end()
+    if isinstance(end, api.Failed):
+        assert (end.code, end.param) == ("invalid_parameter", "messages")
+        assert "image/png" in end.message
+    else:
+        assert "image/png" in text_of(record.events)
+
+
+@over_every_subject
+async def test_media_that_are_none_are_refused(subject: Subject) -> None:
+    for wrong in (api.Media(type="png", data=b"x"), api.Media(type="image/png", data=b"")):
+        turn = api.Message(role=api.Role.USER, content=(api.MediaPart(media=wrong),))
+        task = api.Chat(messages=(turn,))
+        record = Record(subject, api.Request(request_id="a", model=subject.model, task=task))
+        end = await record.end()
+        assert isinstance(end, api.Failed)
+        assert end.code == "invalid_parameter"
+
+
+@over_every_subject
 async def test_refusals_are_one_event_after_submit(subject: Subject) -> None:
     cases = [
         (asking(subject, model="no-such-model"), "unknown_model", "model"),

@@ -32,19 +32,31 @@ from nsedge.ipc.messages.queries import (
     Unload,
     UsageQuery,
 )
-from nsedge.ipc.messages.requests import Asked, Cancel, Chat, Credit, Embed, Generate, Message
+from nsedge.ipc.messages.requests import (
+    Asked,
+    Cancel,
+    Chat,
+    Credit,
+    Embed,
+    Generate,
+    MediaPart,
+    MediaPut,
+    MediaReady,
+    Message,
+    TextPart,
+)
 from nsedge.ipc.messages.sessions import Bye, Hello, Ping, Pong, Welcome
 
 Command = Load | Unload | Reload | Alias
 Query = ModelsQuery | StatsQuery | HealthQuery | UsageQuery | Command
 Asking = Generate | Chat | Embed
-DataMessage = Hello | Asking | Credit | Query | Cancel | Bye
+DataMessage = Hello | Asking | Credit | MediaPut | Query | Cancel | Bye
 ControlMessage = Cancel | Ping | HealthQuery
 ClientMessage = DataMessage | Ping
 
 Result = Delta | Vectors | Scores | Segment | Progress | ArtifactPending | ArtifactReady
 EventMessage = Loading | Started | Result | Finished | Failed
-ServerMessage = Welcome | EventMessage | Reply | Pong
+ServerMessage = Welcome | EventMessage | Credit | MediaReady | Reply | Pong
 
 __all__ = [
     "SESSION_BYTES",
@@ -72,6 +84,9 @@ __all__ = [
     "Id",
     "Load",
     "Loading",
+    "MediaPart",
+    "MediaPut",
+    "MediaReady",
     "Message",
     "ModelsQuery",
     "Ping",
@@ -86,6 +101,7 @@ __all__ = [
     "ServerMessage",
     "Started",
     "StatsQuery",
+    "TextPart",
     "Unload",
     "UsageQuery",
     "Vectors",

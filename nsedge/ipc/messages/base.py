@@ -16,6 +16,7 @@ Label = Annotated[str, Meta(max_length=256)]
 SessionKey = Annotated[bytes, Meta(min_length=SESSION_BYTES, max_length=SESSION_BYTES)]
 ByteCount = Annotated[int, Meta(ge=0, le=2**53)]
 TokenId = Annotated[int, Meta(ge=0, le=MAX_TOKEN_ID)]
+Sha256 = Annotated[str, Meta(pattern=r"^[0-9a-f]{64}$")]
 Version = Annotated[str, Meta(pattern=r"^[0-9]{1,4}\.[0-9]{1,4}$")]
 
 

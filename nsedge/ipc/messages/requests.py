@@ -5,14 +5,38 @@ from __future__ import annotations
 from msgspec import Struct
 
 from nsedge.api import Priority, Role, Sampling
-from nsedge.ipc.messages.base import ByteCount, Id, Label, Name, SessionKey, TokenId, Wire
+from nsedge.ipc.messages.base import (
+    ByteCount,
+    Id,
+    Label,
+    Name,
+    SessionKey,
+    Sha256,
+    TokenId,
+    Wire,
+)
+
+
+class TextPart(Wire, frozen=True, kw_only=True, tag="text"):
+    """A piece of text among the parts of a message."""
+
+    text: str
+
+
+class MediaPart(Wire, frozen=True, kw_only=True, tag="media"):
+    """A picture, recording or film among the parts of a message: its bytes, or the hash of those
+    that were sent before."""
+
+    media_type: Label
+    data: bytes | None = None
+    sha256: Sha256 | None = None
 
 
 class Message(Struct, frozen=True, kw_only=True):
     """One turn of a conversation."""
 
     role: Role
-    content: str
+    content: str | tuple[TextPart | MediaPart, ...]
 
 
 class Asked(Wire, frozen=True, kw_only=True):
@@ -50,10 +74,27 @@ class Embed(Asked, frozen=True, kw_only=True, tag="embed"):
 
 
 class Credit(Wire, frozen=True, kw_only=True, tag="credit"):
-    """Grants a request more bytes."""
+    """Grants a request more bytes; from the daemon, an upload."""
 
     id: Id
     bytes: ByteCount
+
+
+class MediaPut(Wire, frozen=True, kw_only=True, tag="media_put"):
+    """A piece of media that parts of messages will name by their hash; since 1.3."""
+
+    id: Id
+    sha256: Sha256
+    size: ByteCount
+    offset: ByteCount
+    data: bytes
+
+
+class MediaReady(Wire, frozen=True, kw_only=True, tag="media_ready"):
+    """The media are there, whole; since 1.3."""
+
+    id: str
+    sha256: str
 
 
 class Cancel(Wire, frozen=True, kw_only=True, tag="cancel"):

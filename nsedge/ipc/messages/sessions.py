@@ -36,6 +36,8 @@ class Welcome(Wire, frozen=True, kw_only=True, tag="welcome"):
     max_credit_bytes: int
     control_suffix: str
     control_port_offset: int
+    max_media_bytes: int = 0
+    media_credit_bytes: int = 0
 
 
 class Pong(Wire, frozen=True, kw_only=True, tag="pong"):

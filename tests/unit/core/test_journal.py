@@ -14,9 +14,12 @@ from nsedge.api import (
     Finished,
     FinishReason,
     Generate,
+    Media,
+    MediaPart,
     Message,
     Request,
     Role,
+    TextPart,
     Timings,
     Usage,
 )
@@ -94,6 +97,16 @@ def test_prompts_are_told_where_that_is_asked_for(
     Journal(prompts=True).began(request(chat=chat))
     (line,) = lines(caplog)
     assert line["prompt"] == told
+
+
+def test_of_media_it_is_told_what_they_are_and_no_byte(caplog: pytest.LogCaptureFixture) -> None:
+    media = Media(type="image/png", data=b"bytes")
+    turn = Message(role=Role.USER, content=(TextPart(text=SECRET), MediaPart(media=media)))
+    asked = Request(request_id="r", model="m", task=Chat(messages=(turn,)))
+    Journal(prompts=True).began(asked)
+    (line,) = lines(caplog)
+    shown = {"type": "image/png", "bytes": 5, "sha256": media.sha256}
+    assert line["prompt"] == [{"role": "user", "content": SECRET, "media": [shown]}]
 
 
 def test_what_a_client_chose_makes_no_line_of_its_own(caplog: pytest.LogCaptureFixture) -> None:

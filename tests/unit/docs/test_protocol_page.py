@@ -23,6 +23,8 @@ HEADER = "| Field | Type | Unit | Required | Since | Meaning |"
 TYPES = [
     api.Sampling,
     messages.Message,
+    messages.TextPart,
+    messages.MediaPart,
     api.Usage,
     api.Timings,
     api.ModelInfo,
@@ -166,4 +168,6 @@ def test_the_page_names_the_default_limits() -> None:
     assert f"more than {default.max_pending_bytes // limits.MIB} MiB waiting" in text
     assert f"at most {MAX_ARRAY_BYTES // limits.KIB} KiB of data" in text
     assert f"1 to {MAX_INPUTS:,}, none empty" in text
+    assert f"silence of {default.stall_s:g} s (`upload_stalled`)" in text
+    assert f"of which there are at most {default.max_uploads}" in text
     assert f"leaves {default.max_unsent_messages:,} messages unread" in text

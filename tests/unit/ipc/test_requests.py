@@ -50,12 +50,16 @@ REQUESTS = [
 ]
 
 
+def nothing(part: wire.MediaPart) -> api.Media:
+    raise InvalidRequest("there are no media in these")
+
+
 @pytest.mark.parametrize("request_", REQUESTS, ids=lambda request: request.request_id)
 def test_requests_survive_the_wire(request_: api.Request) -> None:
     message = protocol.decode_data(encode_request(request_, credit=99))
     assert isinstance(message, wire.Asking)
     assert message.credit == 99
-    assert request_of(message) == request_
+    assert request_of(message, nothing) == request_
 
 
 @pytest.mark.parametrize(

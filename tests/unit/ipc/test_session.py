@@ -12,7 +12,9 @@ from nsedge.errors import Draining, NsedgeError, OutOfOrder, Unavailable
 from nsedge.ipc import events, protocol
 from nsedge.ipc import messages as wire
 from nsedge.ipc.limits import Limits
+from nsedge.ipc.media import MediaStore
 from nsedge.ipc.session import Session, Sessions, Stream
+from nsedge.ipc.uploads import Uploads
 
 FRAME = len(events.encode_delta(api.Delta(request_id="a", seq=0, text="x", token_ids=(1,))))
 LIMITS = Limits(initial_credit_bytes=1000, max_credit_bytes=2000, max_pending_bytes=10 * FRAME)
@@ -32,7 +34,8 @@ class Ticket:
 
 
 def session(limits: Limits = LIMITS) -> Session:
-    return Session(peer=b"p", key=b"k" * 16, limits=limits, last_seen_s=0.0)
+    uploads = Uploads(MediaStore(limits.media_bytes), limits)
+    return Session(peer=b"p", key=b"k" * 16, limits=limits, last_seen_s=0.0, uploads=uploads)
 
 
 def opened(room: Session, credit: int | None = None, label: str = "a") -> tuple[Stream, Ticket]:

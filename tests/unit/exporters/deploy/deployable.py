@@ -40,19 +40,25 @@ VARIANT = Variant(
 
 
 def write_deployable(
-    path: Path, *, name: str = "tiny", created: str = "2026-01-02T03:04:05Z"
+    path: Path,
+    *,
+    name: str = "tiny",
+    created: str = "2026-01-02T03:04:05Z",
+    template: str | None = None,
 ) -> Path:
     """Write the bundle `name` to the directory `path`; each moment of making is a version."""
     save(tiny_graph(), path / "cpu")
     _tokenizer().save(str(path / "tokenizer.json"))
     (path / "golden.json").write_bytes(msgspec.json.encode(_golden(path)))
+    if template is not None:
+        (path / "chat_template.jinja").write_text(template)
     manifest = CausalLm.made(
         name=name,
         context_length=64,
         vocab_size=VOCABULARY,
         eos_token_ids=(VOCABULARY - 1,),
         tokenizer=TokenizerEntry(file="tokenizer.json"),
-        chat_template=None,
+        chat_template=None if template is None else "chat_template.jinja",
         generation_defaults=GenerationDefaults(temperature=0.7, repetition_penalty=1.3),
         variants=(VARIANT,),
         golden="golden.json",

@@ -1,0 +1,66 @@
+"""What can be asked about a daemon, and told it, of a client with an event loop."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+from nsedge import api
+from nsedge.ipc import messages as wire
+from nsedge.ipc import queries
+
+
+class Querying(ABC):
+    """Queries and commands, a method each. All raise ConnectionLost, or what the daemon answers."""
+
+    async def models(self) -> tuple[api.ModelInfo, ...]:
+        """Every model served there. Raises ConnectionLost, or what the daemon answers."""
+        reply = await self._ask(wire.ModelsQuery(id=self.new_id()))
+        return reply.models or ()
+
+    async def health(self) -> api.Health:
+        """Whether requests are taken. Raises ConnectionLost, or what the daemon answers."""
+        reply = await self._ask(wire.HealthQuery(id=self.new_id()))
+        return queries.present(reply.health)
+
+    async def stats(self) -> api.Stats:
+        """Counters and gauges. Raises ConnectionLost, or what the daemon answers."""
+        reply = await self._ask(wire.StatsQuery(id=self.new_id()))
+        return queries.present(reply.stats)
+
+    async def load(self, wish: api.LoadWish) -> api.LoadResult:
+        """Have a model in memory. Raises ConnectionLost, or what the daemon answers."""
+        wish.check()
+        reply = await self._ask(queries.load_of(wish, self.new_id()))
+        return queries.present(reply.loaded)
+
+    async def unload(
+        self, model: str | None, *, drain_s: float | None = None
+    ) -> tuple[api.ModelInfo, ...]:
+        """Let a model leave memory, all where None; those that left. Raises ConnectionLost, or
+        what the daemon answers."""
+        reply = await self._ask(wire.Unload(id=self.new_id(), model=model, drain_s=drain_s))
+        return reply.models or ()
+
+    async def reload(self, model: str) -> api.ModelInfo:
+        """Have a bundle read anew. Raises ConnectionLost, or what the daemon answers."""
+        reply = await self._ask(wire.Reload(id=self.new_id(), model=model))
+        return queries.present(reply.models)[0]
+
+    async def alias(self, alias: str, model: str | None) -> api.ModelInfo | None:
+        """Give a model a further name, or take it away where None. Raises ConnectionLost, or what
+        the daemon answers."""
+        reply = await self._ask(wire.Alias(id=self.new_id(), alias=alias, model=model))
+        return next(iter(reply.models or ()), None)
+
+    async def usage(self) -> api.UsageReport:
+        """How models have been used. Raises ConnectionLost, or what the daemon answers."""
+        reply = await self._ask(wire.UsageQuery(id=self.new_id()))
+        return queries.present(reply.usage)
+
+    @abstractmethod
+    def new_id(self) -> str:
+        """An id that is not in use."""
+
+    @abstractmethod
+    async def _ask(self, query: wire.Query) -> wire.Reply:
+        """Send a query; its reply, which is no error."""
