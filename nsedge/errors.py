@@ -24,6 +24,7 @@
     ├── SlowConsumer             slow_consumer
     ├── UploadStalled            upload_stalled (retry)
     ├── EngineFailure            engine_failure (retry)
+    ├── ComputationFailure       computation_failure
     ├── DeviceUnavailable        device_unavailable
     ├── BundleInvalid            bundle_invalid
     └── ConfigInvalid            config_invalid
@@ -198,10 +199,16 @@ class UploadStalled(NsedgeError):
 
 
 class EngineFailure(NsedgeError):
-    """A step of the model failed."""
+    """A step of the model failed, whatever was asked of it."""
 
     code = "engine_failure"
     retryable = True
+
+
+class ComputationFailure(NsedgeError):
+    """The model has no answer to this request: its step raises, or its logits are no numbers."""
+
+    code = "computation_failure"
 
 
 class DeviceUnavailable(NsedgeError):

@@ -38,6 +38,7 @@ STATUSES: dict[str, int] = {
     "slow_consumer": 500,
     "upload_stalled": 503,
     "engine_failure": 500,
+    "computation_failure": 500,
     "device_unavailable": 503,
     "bundle_invalid": 500,
     "config_invalid": 500,

@@ -31,6 +31,8 @@ class PromptReader:
         Raises:
             BundleInvalid: where it is not a template.
         """
+        self._tokenizer = tokenizer
+        self._vocab_size = bundle.manifest.vocab_size
         settings = bundle.manifest.tokenizer
         self._specials = {
             "bos_token": settings.bos_token or "",
@@ -53,19 +55,32 @@ class PromptReader:
 
         Raises:
             EmptyPrompt: where there is nothing to continue.
-            InvalidParameter: messages for a model without a chat template.
+            InvalidParameter: messages for a model without a chat template, or a token that the
+                model has no embedding for.
             InvalidRequest: where the template refuses the conversation.
         """
         if isinstance(task, Chat):
             ids = self._control.encode(self._render(task.messages))
+            self._check(ids, param="messages")
         else:
             _check_unicode(task.text, "the prompt", param="prompt")
             ids = self._control.encode(Rendered(task.text))
             if ids and self._bos_id is not None and ids[0] != self._bos_id:
                 ids.insert(0, self._bos_id)
+            self._check(ids, param="prompt")
         if not ids:
             raise EmptyPrompt("the prompt is empty", param="prompt")
         return tuple(ids)
+
+    def _check(self, ids: list[int], *, param: str) -> None:
+        """Refuse what a tokenizer knows and the model does not."""
+        worst = max(ids, default=0)
+        if worst >= self._vocab_size:
+            raise InvalidParameter(
+                f"token {worst} ({self._tokenizer.id_to_token(worst)!r}) is in the tokenizer, but"
+                f" the model's vocabulary ends at {self._vocab_size - 1}",
+                param=param,
+            )
 
     def _render(self, messages: tuple[Message, ...]) -> Rendered:
         if self._template is None:

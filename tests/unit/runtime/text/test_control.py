@@ -31,7 +31,12 @@ def tokenizer_of(name: str) -> Tokenizer:
 def reader_of(family: Family, tokenizer: Tokenizer, folder: Path) -> PromptReader:
     path = write_bundle(folder / "bundle", template=family.template)
     entry = {"file": "tokenizer.json", "bos_token": family.bos, "eos_token": family.eos}
-    edit_manifest(path, tokenizer=entry, eos_token_ids=[tokenizer.token_to_id(family.eos)])
+    edit_manifest(
+        path,
+        tokenizer=entry,
+        eos_token_ids=[tokenizer.token_to_id(family.eos)],
+        vocab_size=tokenizer.get_vocab_size(),
+    )
     return PromptReader(Bundle.open(path), tokenizer)
 
 

@@ -86,6 +86,26 @@ def test_what_cannot_be_read_is_refused(
         reader(tmp_path).read(prompt)
 
 
+@pytest.mark.parametrize(
+    ("prompt", "param"),
+    [(Generate(text="hi extra"), "prompt"), (chat(("user", "hi extra")), "messages")],
+)
+def test_a_token_that_the_model_does_not_have_is_refused_by_name(
+    tmp_path: Path, prompt: Chat | Generate, param: str
+) -> None:
+    bundle = Bundle.open(write_bundle(tmp_path / "tiny"))
+    larger = tokenizer()
+    unknown = bundle.manifest.vocab_size
+    fillers = [f"<|filler {i}|>" for i in range(larger.get_vocab_size(), unknown)]
+    larger.add_special_tokens(fillers)
+    larger.add_tokens(["extra"])
+    read = PromptReader(bundle, larger).read
+    assert read(Generate(text=fillers[-1])) == (unknown - 1,)
+    with pytest.raises(InvalidParameter, match=rf"token {unknown} \('extra'\)") as caught:
+        read(prompt)
+    assert caught.value.param == param
+
+
 def test_messages_need_a_template(tmp_path: Path) -> None:
     with pytest.raises(InvalidParameter, match="no chat template"):
         reader(tmp_path, template=None).read(chat(("user", "hi")))
@@ -131,6 +151,14 @@ def test_the_request_overrides_the_bundle_value_by_value() -> None:
     assert settle(Sampling(temperature=0.0, top_k=0), defaults) == SamplingParams(
         temperature=0.0, top_p=0.9, top_k=0
     )
+
+
+def test_a_default_out_of_range_is_named_and_can_be_overridden() -> None:
+    defaults = GenerationDefaults(repetition_penalty=0.0)
+    with pytest.raises(InvalidParameter, match=r"own default .* repetition_penalty .* 0\.0") as it:
+        settle(Sampling(), defaults)
+    assert it.value.param == "repetition_penalty"
+    assert settle(Sampling(repetition_penalty=1.0), defaults) == SamplingParams()
 
 
 @pytest.mark.parametrize(
