@@ -173,13 +173,14 @@ NSEDGE_AVX2 void round_query(const float* x, long dim, int16_t* out, float* scal
   const __m256 inverse = _mm256_set1_ps(some ? 1.0f / largest : 0.0f);
   for (long d = 0; d < dim; d += BLOCK)
     _mm256_storeu_si256(reinterpret_cast<__m256i*>(out + d), vec::nearest_16(x + d, inverse));
-  *scale = some ? largest : 0.0f;
+  *scale = largest < LEAST ? 0.0f : largest;  // a NaN stays one
 }
 
-// The least bfloat16 that is no less than x >= 0, so that nothing exceeds 127 times it.
+// The least bfloat16 that is no less than x >= 0, so that nothing exceeds 127 times it; NaN of NaN.
 uint16_t bfloat_above(float x) {
   uint32_t bits;
   std::memcpy(&bits, &x, sizeof bits);
+  if (x != x) return static_cast<uint16_t>(bits >> 16) | 0x40;  // not so far up that it wraps
   return static_cast<uint16_t>((bits + 0xffff) >> 16);
 }
 

@@ -47,13 +47,19 @@ NSEDGE_AVX2 inline float greatest(__m256 x) {
   return _mm_cvtss_f32(_mm_max_ss(half, _mm_movehdup_ps(half)));
 }
 
-// The greatest absolute of x [count], a multiple of 8.
+// The greatest absolute of x [count], a multiple of 8; NaN where there is one. Absolutes are compared
+// as integers, which has the order of floats, and NaN above infinity: max_ps would drop it.
 NSEDGE_AVX2 inline float largest(const float* x, long count) {
-  const __m256 absolute = _mm256_castsi256_ps(_mm256_set1_epi32(0x7fffffff));
-  __m256 most = _mm256_setzero_ps();
-  for (long i = 0; i < count; i += 8)
-    most = _mm256_max_ps(_mm256_and_ps(_mm256_loadu_ps(x + i), absolute), most);
-  return greatest(most);
+  const __m256i absolute = _mm256_set1_epi32(0x7fffffff);
+  __m256i most = _mm256_setzero_si256();
+  for (long i = 0; i < count; i += 8) {
+    const __m256i bits = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(x + i));
+    most = _mm256_max_epi32(_mm256_and_si256(bits, absolute), most);
+  }
+  __m128i half = _mm_max_epi32(_mm256_castsi256_si128(most), _mm256_extracti128_si256(most, 1));
+  half = _mm_max_epi32(half, _mm_shuffle_epi32(half, 0x4e));
+  half = _mm_max_epi32(half, _mm_shuffle_epi32(half, 0xb1));
+  return _mm_cvtss_f32(_mm_castsi128_ps(half));
 }
 
 // Sixteen floats times inverse, to the nearest integers, as int16 in order.

@@ -18,6 +18,10 @@ from numpy.typing import NDArray
 from nsedge.bundle.adapter import A_INPUT, B_INPUT, MASK_INPUT, Site
 from nsedge.errors import BundleInvalid
 
+LARGEST = 1e20
+"""Of a matrix's numbers. What others bring to `x A` is masked by a factor of zero, which leaves nothing
+of any number, but NaN of infinity: no sum of products with what a model computes may overflow."""
+
 Matrices = Mapping[str, tuple[NDArray[np.float32], NDArray[np.float32]]]
 """Module -> float32 [rank, input width] and [rank, output width]."""
 
@@ -59,7 +63,8 @@ class LoadedAdapter:
         """Put `matrices` together.
 
         Raises:
-            BundleInvalid: a matrix that does not fit its module, or belongs to none.
+            BundleInvalid: a matrix that does not fit its module, or belongs to none, or has numbers
+                beyond `LARGEST`.
         """
         sites = tuple(sites)
         known = {part.module for site in sites for part in site.parts}
@@ -91,6 +96,11 @@ def _assemble(site: Site, matrices: Matrices) -> _Block:
                 raise BundleInvalid(
                     f"an adapter's matrices for {part.module} are {pair[0].shape} and"
                     f" {pair[1].shape}; its base has {site.width} inputs and {part.width} outputs"
+                )
+            if not all((np.abs(matrix) <= LARGEST).all() for matrix in pair):  # false for NaN
+                raise BundleInvalid(
+                    f"an adapter's matrices for {part.module} hold what is no number, or one"
+                    f" beyond {LARGEST:g}"
                 )
             a[row : row + own] = pair[0]
             b[row : row + own, column : column + part.width] = pair[1]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence as Many
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -68,6 +69,20 @@ def test_zeros_and_extremes() -> None:
     assert np.isfinite(y).all()
     assert np.allclose(y[1], 1e30 * matrix.weight.sum(-1), rtol=1e-3, atol=1e28)
     assert np.allclose(y[2], -1e-30 * matrix.weight[:, 5], rtol=1e-3)
+
+
+@pytest.mark.parametrize("odd", [float("nan"), float("inf"), float("-inf")])
+@pytest.mark.parametrize(("bits", "columns"), [(4, [5]), (4, range(96)), (8, [5]), (8, range(96))])
+def test_a_row_that_is_no_number_stays_none_and_alone(
+    bits: int, columns: Many[int], odd: float
+) -> None:
+    run = Matrix(48, 96, bits=bits, block=32).open().run
+    x = rows_of(7, 96)
+    wanted = run(None, {"x": x})[0]
+    x[3, list(columns)] = odd
+    y = run(None, {"x": x})[0]
+    assert not np.isfinite(y[3]).any()
+    assert (np.delete(y, 3, axis=0) == np.delete(wanted, 3, axis=0)).all()
 
 
 def test_shapes_that_do_not_agree_are_refused() -> None:
@@ -217,6 +232,18 @@ def test_tokens_of_other_sequences_in_the_same_run_change_no_bit() -> None:
     together = node.run(np.concatenate(fresh), cache, segments)
     alone = [node.alone(q)[past:] for past, q in zip(pasts, prompts, strict=True)]
     assert (together == np.concatenate(alone)).all()
+
+
+def test_a_token_that_is_no_number_spoils_what_follows_in_its_row_alone() -> None:
+    node = Attention(heads=6, kv_heads=2)
+    good, bad, cache = node.prompt(20), node.prompt(20, seed=1), node.cache(2)
+    wanted, before = node.alone(good), node.alone(bad)
+    bad[12] = np.nan
+    y = node.run(np.concatenate([good, bad]), cache, [(0, 0, 20), (1, 0, 20)])
+    assert (y[:20] == wanted).all()
+    assert (y[20:32] == before[:12]).all()
+    assert np.isnan(y[32:]).all()
+    assert np.isnan(node.run(bad[:1], cache, [(1, 20, 1)])).all()
 
 
 def test_what_an_earlier_sequence_left_is_not_read() -> None:

@@ -118,6 +118,14 @@ def test_what_does_not_fit_is_refused_by_name() -> None:
     with pytest.raises(BundleInvalid, match=r"q_proj are \(2, 5\).* 6 inputs and 4 outputs"):
         LoadedAdapter.of("x", (SITE,), {"model.layers.0.attn.q_proj": pair(2, 5, 4)})
 
+@pytest.mark.parametrize("side", [0, 1])
+@pytest.mark.parametrize("odd", [np.nan, np.inf, -1e21])
+def test_numbers_that_could_overflow_in_other_rows_are_refused(side: int, odd: float) -> None:
+    matrices = pair(2, 6, 4)
+    matrices[side][1, 3] = odd
+    with pytest.raises(BundleInvalid, match=r"q_proj hold what is no number, or one beyond 1e\+20"):
+        LoadedAdapter.of("x", (SITE,), {"model.layers.0.attn.q_proj": matrices})
+
 
 # Packages.
 
