@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from nsedge.api import Event, Finished, Generate, Request, Sampling
-from nsedge.runtime.decode.engine import Job
+from nsedge.runtime.decode.job import Job
 from nsedge.runtime.delivery import Emit
 from nsedge.runtime.hosting.admission import make_job
 from nsedge.runtime.hosting.hosted import Host

@@ -59,6 +59,7 @@ class Model:
         """Read a prompt into `row`, which holds `start` tokens of it; logits [V] after it."""
         sequence = Sequence(prompt_ids=ids, limits=Limits(max_tokens=1 << 20), submitted_s=0.0)
         sequence.move(State.PREFILL)
+        sequence.row = row
         for begin in range(start, len(ids), CHUNK):
             chunk = Chunk(sequence, row, begin, min(begin + CHUNK, len(ids)))
             logits = self.executor.run(StepPlan((), (chunk,), ()))
@@ -111,9 +112,9 @@ def rows_move(model: Model, ids: tuple[int, ...]) -> float:
     last = len(ids) - 1
     sequence, _ = model.read(ids, 0)
     before = log_softmax(model.decode([sequence], [ids[0]])[0])
-    model.executor.run(StepPlan((KvCopy(0, 2, last),), (), ()))
+    model.executor.copy((KvCopy(0, 2, last),))
     model.read(tuple(reversed(ids)), 0)
-    model.executor.run(StepPlan((KvSwap(2, 1, last), KvSwap(1, 0, last)), (), ()))
+    model.executor.copy((KvSwap(2, 1, last), KvSwap(1, 0, last)))
     again, _ = model.read(ids, 0, start=last)
     after = log_softmax(model.decode([again], [ids[0]])[0])
     return float((np.exp(before) * (before - after)).sum())

@@ -18,7 +18,7 @@ from typing import Any
 from bench.report import Noise, emit, parser, say
 from bench.step import GREEDY, Bench
 from nsedge.api import Generate
-from nsedge.runtime.decode.engine import Job
+from nsedge.runtime.decode.job import Job
 from nsedge.runtime.hosting.hosted import Host
 from nsedge.runtime.hosting.text import load
 from nsedge.runtime.settings import EngineSettings

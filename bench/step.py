@@ -13,6 +13,7 @@ import functools
 import statistics
 import time
 from collections import defaultdict
+from collections.abc import Sequence as Many
 from typing import Any
 
 import numpy as np
@@ -21,8 +22,10 @@ from numpy.typing import NDArray
 from bench import bandwidth
 from bench.report import Noise, emit, parser, percentiles, say
 from nsedge.api import Event, Generate, Request, Sampling
-from nsedge.runtime.decode.engine import Engine, Job, StepRunner
-from nsedge.runtime.decode.plan import StepPlan
+from nsedge.runtime.decode.engine import Engine
+from nsedge.runtime.decode.job import Job
+from nsedge.runtime.decode.plan import KvCopy, KvSwap, StepPlan
+from nsedge.runtime.decode.runner import StepRunner
 from nsedge.runtime.decode.sampler import Sampler
 from nsedge.runtime.decode.scheduler import Policy, Scheduler
 from nsedge.runtime.decode.slots import Slots
@@ -48,6 +51,12 @@ class TimedRunner:
         logits = self._runner.run(plan)
         self.model_s += time.perf_counter() - began
         return logits
+
+    def copy(self, copies: Many[KvCopy | KvSwap]) -> None:
+        self._runner.copy(copies)
+
+    def clear(self, row: int, tokens: int) -> None:
+        self._runner.clear(row, tokens)
 
     def recover(self) -> None:
         self._runner.recover()

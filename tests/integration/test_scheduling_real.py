@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence as Many
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +22,7 @@ from nsedge.api import (
     is_terminal,
 )
 from nsedge.runtime.decode.engine import Engine
-from nsedge.runtime.decode.plan import StepPlan
+from nsedge.runtime.decode.plan import KvCopy, KvSwap, StepPlan
 from nsedge.runtime.decode.sampler import Sampler
 from nsedge.runtime.decode.scheduler import Policy, Scheduler
 from nsedge.runtime.decode.slots import Slots
@@ -50,6 +51,12 @@ class Recorder:
         logits = self._executor.run(plan)
         self.first += [row.copy() for row in logits[len(plan.decode) :]]
         return logits
+
+    def copy(self, copies: Many[KvCopy | KvSwap]) -> None:
+        self._executor.copy(copies)
+
+    def clear(self, row: int, tokens: int) -> None:
+        self._executor.clear(row, tokens)
 
     def recover(self) -> None:
         self._executor.recover()

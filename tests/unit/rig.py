@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Callable
+from collections.abc import Sequence as Many
 from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
 from nsedge.api import Event, Priority, is_terminal
-from nsedge.runtime.decode.engine import Engine, Job
+from nsedge.runtime.decode.engine import Engine
+from nsedge.runtime.decode.job import Job
 from nsedge.runtime.decode.plan import KvCopy, KvSwap, StepPlan
 from nsedge.runtime.decode.sampler import Sampler, SamplerRow, SamplingParams
 from nsedge.runtime.decode.scheduler import Policy, Scheduler
@@ -51,6 +53,15 @@ class RowModel:
         self.says: Callable[[list[int]], int] = next_token
         self.rows: list[list[int]] = [[] for _ in range(slots)]
         self.fail_next = False
+        """Raise in the next run, once."""
+        self.is_dead = False
+        """Raise in every run, until it is opened anew."""
+        self.raises: Callable[[list[int]], bool] = lambda tokens: False
+        """After which tokens a run raises, whatever else it has to do."""
+        self.logits_after: Callable[[list[int]], float] = lambda tokens: 9.0
+        """The logit of what is said after which tokens."""
+        self.runs = 0
+        self.cleared: list[int] = []
         self.recovered = 0
         self.chunks: list[int] = []
         self.copies: list[KvCopy | KvSwap] = []
@@ -59,32 +70,50 @@ class RowModel:
 
     def run(self, plan: StepPlan) -> NDArray[np.float32]:
         self.on_step(plan)
-        if self.fail_next:
+        self.runs += 1
+        if self.fail_next or self.is_dead:
             self.fail_next = False
             raise RuntimeError("the device is gone")
-        for copy in plan.copies:
-            self._copy(copy)
-            self.copies.append(copy)
-        said = []
-        for index, sequence in enumerate(plan.decode):
-            row = index if self.contiguous else sequence.held_row
-            self.rows[row] = self.rows[row][: sequence.kv_length]
-            for token in (sequence.input_id, *plan.draft):
-                self.rows[row].append(token)
-                said.append(self.says(self.rows[row]))
+        heard: list[list[int]] = []
+        for sequence in plan.decode:
+            tokens = (sequence.input_id, *plan.draft)
+            heard += self._append(sequence.held_row, sequence.kv_length, tokens)
         for chunk in plan.prefill:
             self.chunks.append(len(chunk.ids))
-            self.rows[chunk.row] = [*self.rows[chunk.row][: chunk.start], *chunk.ids]
-            if chunk.is_last:
-                said.append(self.says(self.rows[chunk.row]))
-        logits = np.zeros((len(said), VOCAB), np.float32)
-        logits[np.arange(len(said)), said] = 9.0
+            after = self._append(chunk.row, chunk.start, chunk.ids)
+            heard += after[-1:] if chunk.is_last else []
+        logits = np.zeros((len(heard), VOCAB), np.float32)
+        for row, tokens in enumerate(heard):
+            logits[row, self.says(tokens)] = self.logits_after(tokens)
         return logits
 
+    def _append(self, row: int, start: int, tokens: tuple[int, ...]) -> list[list[int]]:
+        """What the row holds after each of the tokens; the run breaks off where it raises."""
+        self.rows[row] = self.rows[row][:start]
+        assert len(self.rows[row]) == start, "a row that does not hold what it should"
+        held = []
+        for token in tokens:
+            self.rows[row].append(token)
+            if self.raises(self.rows[row]):
+                raise RuntimeError(f"nothing follows {token}")
+            held.append(list(self.rows[row]))
+        return held
+
+    def clear(self, row: int, tokens: int) -> None:
+        assert len(self.rows[row]) <= tokens
+        self.cleared.append(row)
+        self.rows[row] = []
+
     def recover(self) -> None:
+        self.is_dead = False
         self.recovered += 1
         self.on_recover()
         self.rows = [[] for _ in self.rows]
+
+    def copy(self, copies: Many[KvCopy | KvSwap]) -> None:
+        for copy in copies:
+            self._copy(copy)
+            self.copies.append(copy)
 
     def _copy(self, copy: KvCopy | KvSwap) -> None:
         if isinstance(copy, KvCopy):

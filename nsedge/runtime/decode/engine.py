@@ -9,56 +9,33 @@ from __future__ import annotations
 import contextlib
 import logging
 import threading
-from collections import Counter
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from queue import SimpleQueue
-from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from nsedge.api import Delta, Event, Failed, Finished, FinishReason, ModelStats, Started
-from nsedge.errors import DeadlineExceeded, EngineFailure, NsedgeError
-from nsedge.runtime.decode.plan import Outcome, StepPlan, Token
-from nsedge.runtime.decode.sampler import Sampler, SamplerRow
+from nsedge.api import FinishReason, ModelStats
+from nsedge.errors import ComputationFailure, DeadlineExceeded, EngineFailure, NsedgeError
+from nsedge.runtime.decode.isolation import isolate
+from nsedge.runtime.decode.job import Job
+from nsedge.runtime.decode.outbox import Outbox
+from nsedge.runtime.decode.plan import StepPlan, Token
+from nsedge.runtime.decode.runner import StepRunner
+from nsedge.runtime.decode.sampler import Sampler
 from nsedge.runtime.decode.scheduler import Scheduler
 from nsedge.runtime.decode.sequence import Sequence, State
+from nsedge.runtime.decode.speculation import MOST_DRAFTED
 from nsedge.runtime.decode.timing import Times
-from nsedge.runtime.delivery import Deliver, Emit
-from nsedge.runtime.text.detokenizer import Piece, TextStream
+from nsedge.runtime.delivery import Deliver
+from nsedge.runtime.text.detokenizer import Piece
 
 log = logging.getLogger(__name__)
 
-
-class StepRunner(Protocol):
-    """What runs a step of the model."""
-
-    def run(self, plan: StepPlan) -> NDArray[np.float32]:
-        """Logits float32 [len(plan.answered), V], valid and writable until the next call.
-
-        With a draft there is one row more for each of its guesses.
-        """
-
-    def recover(self) -> None:
-        """Go on as if newly opened, after a run that failed. Where that raises, what is there is
-        run again."""
-
-
-@dataclass(eq=False, slots=True, kw_only=True)
-class Job:
-    """A request, as the engine works on it."""
-
-    request_id: str
-    sequence: Sequence
-    row: SamplerRow
-    text: TextStream
-    emit: Emit
-    clipped_max_tokens: int | None = None
-    deltas: int = 0
-    pending_ids: list[int] = field(default_factory=list)
-    """Tokens since the last delta."""
+Errors = dict[Sequence, NsedgeError]
+"""The sequences of a step that cannot go on, and why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,20 +77,17 @@ class Engine:
         self._runner = runner
         self._scheduler = scheduler
         self._sampler = sampler
-        self._deliver = deliver
         self._clock = clock
         self._turn = turn or contextlib.nullcontext()
         self._inbox: SimpleQueue[_Submit | _Cancel | _Ask | _Stop] = SimpleQueue()
-        self._jobs: dict[Sequence, Job] = {}
-        self._events: list[tuple[Emit, Event]] = []
+        self._times = Times()
+        self._outbox = Outbox(deliver=deliver, clock=clock, times=self._times)
         self._thread = threading.Thread(target=self._loop, name=name, daemon=True)
         self._stopping = False
         self._steps = 0
         self._step_s = 0.0
         self._prompt_tokens = 0
         self._completion_tokens = 0
-        self._ended: Counter[str] = Counter()
-        self._times = Times()
 
     def start(self) -> None:
         """Begin to work."""
@@ -149,7 +123,7 @@ class Engine:
             step_s=self._step_s,
             prompt_tokens=self._prompt_tokens,
             completion_tokens=self._completion_tokens,
-            finished=dict(self._ended),
+            finished=dict(self._outbox.ended),
             prefix_query_tokens=self._scheduler.prefix_query_tokens,
             prefix_hit_tokens=self._scheduler.prefix_hit_tokens,
             preemptions=self._scheduler.preemptions,
@@ -177,17 +151,21 @@ class Engine:
         plan = self._scheduler.plan(began_s)
         if plan is not None:
             try:
-                self._take_step(plan)
-                self._scheduler.measured(plan, self._clock() - began_s)
+                if self._take_step(plan):
+                    self._scheduler.measured(plan, self._clock() - began_s)
             except Exception as error:
-                held = [self._jobs[one].request_id for one in self._jobs if one.row is not None]
+                held = [job.request_id for one, job in self._jobs.items() if one.row is not None]
                 log.exception("a step failed", extra={"request_ids": held})
                 self._abandon(error)
             took_s = self._clock() - began_s
             self._steps += 1
             self._step_s += took_s
             self._times.step.add(took_s)
-        self._hand_over()
+        self._outbox.hand_over()
+
+    @property
+    def _jobs(self) -> dict[Sequence, Job]:
+        return self._outbox.jobs
 
     def _loop(self) -> None:
         while not self._stopping:
@@ -196,129 +174,126 @@ class Engine:
                 self.step()
         for job in list(self._jobs.values()):
             self._end_early(job)
-        self._hand_over()
+        self._outbox.hand_over()
 
     def _take(self, job: Job) -> None:
         try:
             self._scheduler.submit(job.sequence)
         except NsedgeError as error:
-            self._fail(job, error)
+            self._outbox.fail(job, error)
         else:
             self._jobs[job.sequence] = job
 
     def _end_early(self, job: Job) -> None:
         if job.sequence in self._jobs:
             self._scheduler.cancel(job.sequence)
-            self._finish(job, FinishReason.CANCELLED, stop=None)
+            self._outbox.finish(job, FinishReason.CANCELLED, stop=None)
 
     def _expire(self, now_s: float) -> None:
         for sequence in self._scheduler.expire(now_s):
             late_s = now_s - sequence.submitted_s
             error = DeadlineExceeded(f"not done {late_s:.3g} s after admission", param="deadline_s")
-            self._fail(self._jobs[sequence], error)
+            self._outbox.fail(self._jobs[sequence], error)
 
-    def _take_step(self, plan: StepPlan) -> None:
-        logits = self._runner.run(plan)
-        if plan.draft:
-            self._check(plan, logits)
-            return
-        if len(plan.sampled_rows) < len(plan.answered):
-            logits = logits[list(plan.sampled_rows)]
-        self._commit(plan, self._choose(logits, plan.sampled))
+    def _take_step(self, plan: StepPlan) -> bool:
+        """Whether all went as planned, so that the time it took says something.
 
-    def _check(self, plan: StepPlan, logits: NDArray[np.float32]) -> None:
+        Raises:
+            Exception: nothing can be run any more.
+        """
+        if plan.copies:
+            self._runner.copy(plan.copies)
+        errors: Errors = {}
+        try:
+            left, logits = plan, self._runner.run(plan)
+        except Exception:
+            asked = [self._jobs[one].request_id for one in plan.sequences]
+            log.exception("a step is run again in parts", extra={"request_ids": asked})
+            found = isolate(plan, self._runner.run)
+            left, logits = found.plan, found.logits
+            failure = "the model cannot compute this request: its step raises"
+            errors = {sequence: ComputationFailure(failure) for sequence in found.errors}
+        if left.draft:
+            good = self._check(left, logits)
+        else:
+            if len(left.sampled_rows) < len(left.answered):
+                logits = logits[list(left.sampled_rows)]
+            good = self._settle(left, logits, errors)
+        return good and left is plan
+
+    def _check(self, plan: StepPlan, logits: NDArray[np.float32]) -> bool:
         """Take tokens one after the other, each as of a step of its own, while they are guessed."""
         sequence = plan.decode[0]
         for position, guess in enumerate((*plan.draft, None)):
-            chosen = self._choose(logits[position : position + 1], plan.decode)
-            self._commit(StepPlan((), (), plan.decode), chosen)
-            if chosen[0] != guess or sequence.state is State.ENDED:
-                return
+            one = StepPlan((), (), plan.decode)
+            if not self._settle(one, logits[position : position + 1], {}):
+                return False
+            if sequence.output_ids[-1] != guess or sequence.state is State.ENDED:
+                break
+        return True
 
-    def _choose(self, logits: NDArray[np.float32], sampled: tuple[Sequence, ...]) -> list[int]:
+    def _settle(self, plan: StepPlan, logits: NDArray[np.float32], errors: Errors) -> bool:
+        """Choose a token for each sequence that gets one, and commit the step; `errors` are those
+        of sequences that are not in the plan. Whether there are none of any other either."""
+        sampled = plan.sampled
         rows = []
         for sequence in sampled:
             row = self._jobs[sequence].row
             row.ban_end = sequence.must_go_on
             rows.append(row)
-        return self._sampler.sample(logits, rows) if rows else []
+        read: dict[Sequence, tuple[int, Piece]] = {}
+        chosen = self._sampler.sample(logits, rows) if rows else []
+        for sequence, token in zip(sampled, chosen, strict=True):
+            try:
+                read[sequence] = self._read(sequence, token)
+            except NsedgeError as error:
+                errors[sequence] = error
+        self._clear(errors)
+        self._commit(plan.without(errors), list(read.values()))
+        self._drop(errors)
+        return not errors
 
-    def _commit(self, plan: StepPlan, chosen: list[int]) -> None:
+    def _read(self, sequence: Sequence, token: int | None) -> tuple[int, Piece]:
+        """The token that was chosen for a sequence, and what it becomes.
+
+        Raises:
+            ComputationFailure: there is none.
+            NsedgeError: it cannot be turned into text.
+        """
+        if token is None:
+            raise ComputationFailure("the model's logits for this request are no numbers")
+        job = self._jobs[sequence]
+        try:
+            return token, job.read(token)
+        except Exception as error:  # a tokenizer's own
+            log.exception("a token has no text", extra={"request_id": job.request_id})
+            raise NsedgeError(f"token {token} cannot be turned into text") from error
+
+    def _commit(self, plan: StepPlan, chosen: list[tuple[int, Piece]]) -> None:
         for sequence in plan.started:
-            self._start(sequence)
+            self._outbox.start(sequence)
         self._prompt_tokens += sum(chunk.end - chunk.start for chunk in plan.prefill)
         self._completion_tokens += len(chosen)
-        sampled, now_s = plan.sampled, self._clock()
-        for sequence in sampled:
-            self._times.token(sequence, now_s)
-        pieces = [self._piece(s, i) for s, i in zip(sampled, chosen, strict=True)]
-        tokens = [Token(i, piece.stop) for i, piece in zip(chosen, pieces, strict=True)]
-        outcomes = self._scheduler.commit(plan, tokens, now_s)
-        for outcome, piece in zip(outcomes, pieces, strict=True):
-            self._tell(outcome, piece)
-
-    def _start(self, sequence: Sequence) -> None:
-        job = self._jobs[sequence]
-        event = Started(
-            request_id=job.request_id,
-            prompt_tokens=len(sequence.prompt_ids),
-            queue_s=(sequence.started_s or 0.0) - sequence.submitted_s,
-        )
-        self._times.queue.add(event.queue_s)
-        self._events.append((job.emit, event))
-
-    def _piece(self, sequence: Sequence, token_id: int) -> Piece:
-        job = self._jobs[sequence]
-        job.row.accept(token_id)
-        if sequence.ends_with(token_id):
-            return Piece("")
-        job.pending_ids.append(token_id)
-        return job.text.push(token_id, may_stop=not sequence.must_go_on)
-
-    def _tell(self, outcome: Outcome, piece: Piece) -> None:
-        job = self._jobs[outcome.sequence]
-        if outcome.reason is None:
-            if piece.text:
-                self._delta(job, piece.text)
-        else:
-            held = "" if piece.stop is not None else job.text.flush()
-            self._delta(job, piece.text + held)
-            self._finish(job, outcome.reason, stop=piece.stop)
-
-    def _delta(self, job: Job, text: str) -> None:
-        if not text and not job.pending_ids:
-            return
-        event = Delta(
-            request_id=job.request_id,
-            seq=job.deltas,
-            text=text,
-            token_ids=tuple(job.pending_ids),
-        )
-        job.deltas += 1
-        job.pending_ids.clear()
-        self._events.append((job.emit, event))
-
-    def _finish(self, job: Job, reason: FinishReason, *, stop: str | None) -> None:
         now_s = self._clock()
-        if reason is not FinishReason.CANCELLED:
-            self._times.request.add(now_s - job.sequence.submitted_s)
-        event = Finished(
-            request_id=job.request_id,
-            reason=reason,
-            usage=job.sequence.usage(),
-            timings=job.sequence.timings(now_s),
-            stop=stop,
-            clipped_max_tokens=job.clipped_max_tokens,
-        )
-        self._forget(job, reason.value, event)
+        for sequence in plan.sampled:
+            self._times.token(sequence, now_s)
+        tokens = [Token(token, piece.stop) for token, piece in chosen]
+        outcomes = self._scheduler.commit(plan, tokens, now_s)
+        for outcome, (_, piece) in zip(outcomes, chosen, strict=True):
+            self._outbox.tell(outcome, piece)
 
-    def _fail(self, job: Job, error: NsedgeError) -> None:
-        self._forget(job, error.code, Failed.of(job.request_id, error))
+    def _clear(self, errors: Errors) -> None:
+        """Leave nothing of what a step wrote to the rows of sequences that cannot go on."""
+        for sequence in errors:
+            self._runner.clear(sequence.held_row, sequence.length + MOST_DRAFTED)
 
-    def _forget(self, job: Job, how: str, event: Finished | Failed) -> None:
-        self._jobs.pop(job.sequence, None)
-        self._ended[how] += 1
-        self._events.append((job.emit, event))
+    def _drop(self, errors: Errors) -> None:
+        """End sequences that cannot go on; nobody finds what their rows hold."""
+        for sequence, error in errors.items():
+            job = self._jobs[sequence]
+            log.error("%s", error.message, extra={"request_id": job.request_id})
+            self._scheduler.fail(sequence)
+            self._outbox.fail(job, error)
 
     def _abandon(self, error: Exception) -> None:
         """End everything that holds a slot: its KV memory cannot be trusted after a failed step."""
@@ -326,16 +301,9 @@ class Engine:
         self._scheduler.abandon()
         for job in list(self._jobs.values()):
             if job.sequence.state is State.ENDED:
-                self._fail(job, failure)
-        self._hand_over()  # before what may take seconds
+                self._outbox.fail(job, failure)
+        self._outbox.hand_over()  # before what may take seconds
         try:
             self._runner.recover()
         except Exception:
             log.exception("the model goes on with the session in which a step failed")
-
-    def _hand_over(self) -> None:
-        if self._events:
-            events, self._events = self._events, []
-            # A closed event loop has nobody left to tell.
-            with contextlib.suppress(RuntimeError):
-                self._deliver(events)

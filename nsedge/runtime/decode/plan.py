@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Container
+from dataclasses import dataclass, replace
 
 from nsedge.api import FinishReason
 from nsedge.runtime.decode.sequence import Sequence
@@ -48,7 +49,7 @@ class Chunk:
 
 @dataclass(frozen=True, slots=True)
 class StepPlan:
-    """One step: make the copies in order, decode a token for every row, and read the chunks.
+    """One step: decode a token for every row, and read the chunks, once the copies are made.
 
     Rows of chunks are apart from the decoding ones.
     """
@@ -56,12 +57,27 @@ class StepPlan:
     copies: tuple[KvCopy | KvSwap, ...]
     prefill: tuple[Chunk, ...]
     decode: tuple[Sequence, ...]
-    """Where rows have to be contiguous, the sequence of row i at index i."""
+    """Where rows have to be contiguous, in the order of their rows, which are 0 to n-1 unless the
+    step is a part of another."""
     started: tuple[Sequence, ...] = ()
     """The sequences whose prompts begin to be read in this step."""
     draft: tuple[int, ...] = ()
     """Guesses of what follows the newest token of the only decoding row, all checked in this step:
     there are logits after the newest token, and after each guess."""
+
+    @property
+    def sequences(self) -> tuple[Sequence, ...]:
+        """All that the step is for."""
+        return (*self.decode, *(chunk.sequence for chunk in self.prefill))
+
+    def without(self, sequences: Container[Sequence]) -> StepPlan:
+        """The same for all others."""
+        return replace(
+            self,
+            prefill=tuple(chunk for chunk in self.prefill if chunk.sequence not in sequences),
+            decode=tuple(one for one in self.decode if one not in sequences),
+            started=tuple(one for one in self.started if one not in sequences),
+        )
 
     @property
     def answered(self) -> tuple[Sequence, ...]:

@@ -139,23 +139,24 @@ class Sampler:
     def __init__(self, *, end_ids: Iterable[int]) -> None:
         self._end_ids = np.array(sorted(end_ids), np.int64)
 
-    def sample(self, logits: Floats, rows: Many[SamplerRow]) -> list[int]:
-        """One token id a row.
+    def sample(self, logits: Floats, rows: Many[SamplerRow]) -> list[int | None]:
+        """One token id a row; None where its logits are no numbers, or nothing but zeros, which is
+        what is left of a row that overflowed before a norm.
 
         Args:
             logits: float32 [B, V]; may be changed in place.
             rows: the B rows' states; their generators advance by one draw where they draw.
         """
+        blank = _blank(logits)
         _add_bias(logits, rows)
         _penalise(logits, rows)
         for i, row in enumerate(rows):
             if row.ban_end:
                 logits[i, self._end_ids] = -np.inf
         chosen = logits.argmax(axis=1)  # a NaN counts as the greatest
-        if not np.isfinite(logits[np.arange(len(rows)), chosen]).all():
-            raise FloatingPointError("the logits are not numbers")
-        picks = [int(token) for token in chosen]
-        for width, members in _group(rows).items():
+        good = np.isfinite(logits[np.arange(len(rows)), chosen]) & ~blank
+        picks = [int(token) if ok else None for token, ok in zip(chosen, good, strict=True)]
+        for width, members in _group(rows, good).items():
             draws = [rows[i].generator.random() for i in members]
             theirs = logits if len(members) == len(rows) else logits[members]
             drawn = (_draw_truncated if width else _draw_plain)(
@@ -164,6 +165,14 @@ class Sampler:
             for i, pick in zip(members, drawn, strict=True):
                 picks[i] = int(pick)
         return picks
+
+
+def _blank(logits: Floats) -> NDArray[np.bool_]:
+    """Which rows are all zeros: [B]."""
+    blank = np.asarray(~logits[:, :: max(1, logits.shape[1] // _BLOCK)].any(axis=1))
+    for i in np.flatnonzero(blank):
+        blank[i] = not logits[i].any()
+    return blank
 
 
 def _add_bias(logits: Floats, rows: Many[SamplerRow]) -> None:
@@ -192,14 +201,14 @@ def _penalise(logits: Floats, rows: Many[SamplerRow]) -> None:
     logits[at] = x
 
 
-def _group(rows: Many[SamplerRow]) -> dict[int, list[int]]:
-    """Rows that draw, by how many candidates they look at first; 0 for the whole vocabulary.
+def _group(rows: Many[SamplerRow], good: NDArray[np.bool_]) -> dict[int, list[int]]:
+    """Good rows that draw, by how many candidates they look at first; 0 for the whole vocabulary.
 
     The width follows from the row's own parameters, so that its neighbours change nothing.
     """
     groups: dict[int, list[int]] = {}
     for i, row in enumerate(rows):
-        if not row.params.greedy:
+        if good[i] and not row.params.greedy:
             width = row.params.candidates if row.params.truncates else 0
             groups.setdefault(width, []).append(i)
     return groups

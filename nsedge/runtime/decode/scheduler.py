@@ -1,8 +1,8 @@
 """Policy: who prefills, who decodes, who gives way, who ends. No tensors, no clock, no threads.
 
 `plan` says what one step of the engine does; `commit` takes the tokens that came of it. Every
-sequence that was submitted leaves through one `Outcome` with a reason, `cancel`, `expire` or
-`abandon`. docs/decisions/scheduling.md says why the policy is as it is.
+sequence that was submitted leaves through one `Outcome` with a reason, `cancel`, `expire`, `fail`
+or `abandon`. docs/decisions/scheduling.md says why the policy is as it is.
 """
 
 from __future__ import annotations
@@ -13,10 +13,11 @@ from dataclasses import dataclass, replace
 from nsedge.api import Priority
 from nsedge.errors import QueueFull
 from nsedge.runtime.decode.pace import FLOOR_TOKENS, LEAST_TOKENS, MIXED_FLOOR_TOKENS, Pace
-from nsedge.runtime.decode.plan import Chunk, KvCopy, KvSwap, Outcome, StepPlan, Token
-from nsedge.runtime.decode.prefix import BLOCK_TOKENS, PrefixIndex
+from nsedge.runtime.decode.placement import Placement
+from nsedge.runtime.decode.plan import Chunk, Outcome, StepPlan, Token
+from nsedge.runtime.decode.prefix import BLOCK_TOKENS
 from nsedge.runtime.decode.sequence import Sequence, State
-from nsedge.runtime.decode.slots import Exchange, Slots
+from nsedge.runtime.decode.slots import Slots
 from nsedge.runtime.decode.speculation import CheckCost
 from nsedge.runtime.decode.waiting import TimeHeap, place_s
 from nsedge.runtime.settings import PrefixReuse
@@ -49,28 +50,24 @@ class Scheduler:
     """Decode steps, and pieces of prompts with or between them, in order of `waiting.place_s`."""
 
     def __init__(self, *, slots: Slots, policy: Policy) -> None:
-        self._slots = slots
         self._policy = policy
         floor, size = MIXED_FLOOR_TOKENS if policy.mixed else FLOOR_TOKENS, policy.chunk_tokens
         self._pace = Pace(stretch=policy.stretch, chunk_tokens=size, floor_tokens=floor)
-        self._index = PrefixIndex(rows=slots.count, block_tokens=policy.prefix_block_tokens)
+        self._placed = Placement(
+            slots=slots, reuse=policy.prefix_reuse, block_tokens=policy.prefix_block_tokens
+        )
         self._waiting = TimeHeap()
         self._deadlines = TimeHeap()
         self._check_cost = CheckCost()
-        self._filling: dict[int, Sequence] = {}
-        self._rows: list[Sequence] = []
-        self._copies: list[KvCopy | KvSwap] = []
         self._decoded = False
         self._decoded_s = 0.0
         self._burst_began_s: float | None = None
-        self.prefix_query_tokens = 0
-        self.prefix_hit_tokens = 0
         self.preemptions = 0
 
     @property
     def running(self) -> int:
         """Sequences that hold a slot."""
-        return len(self._rows) + len(self._filling)
+        return len(self._placed.running) + len(self._placed.filling)
 
     @property
     def waiting(self) -> int:
@@ -80,12 +77,22 @@ class Scheduler:
     @property
     def kv_tokens(self) -> int:
         """Tokens in the KV cache that belong to live sequences."""
-        return sum(sequence.kv_length for sequence in self._holding())
+        return sum(sequence.kv_length for sequence in self._placed.holding())
+
+    @property
+    def prefix_query_tokens(self) -> int:
+        """Prompt tokens that a known prefix was looked for of."""
+        return self._placed.query_tokens
+
+    @property
+    def prefix_hit_tokens(self) -> int:
+        """Those of them that need not be read."""
+        return self._placed.hit_tokens
 
     @property
     def idle(self) -> bool:
         """Whether there is nothing to do."""
-        return not (self._rows or self._filling or self._waiting)
+        return not (self._placed.running or self._placed.filling or self._waiting)
 
     def submit(self, sequence: Sequence) -> None:
         """Queue a sequence.
@@ -124,26 +131,30 @@ class Scheduler:
         """
         if self._policy.mixed:
             return self._plan_mixed(now_s)
-        if not self._rows or self._reads_next(now_s):
+        if not self._placed.running or self._reads_next(now_s):
             started: list[Sequence] = []
             chunks = self._read(now_s, started)
             if chunks:
                 self._decoded = False
-                return StepPlan(self._take_copies(), chunks, (), tuple(started))
+                return StepPlan(self._placed.take_copies(), chunks, (), tuple(started))
             self._burst_began_s = None
-        if not self._rows:
+        if not self._placed.running:
             return None
         self._decoded, self._decoded_s = True, now_s
-        return StepPlan(self._take_copies(), (), tuple(self._rows), draft=self._draft())
+        return StepPlan(
+            self._placed.take_copies(), (), tuple(self._placed.running), draft=self._draft()
+        )
 
     def _plan_mixed(self, now_s: float) -> StepPlan | None:
         started: list[Sequence] = []
         chunks = self._read_mixed(now_s, started)
-        if not self._rows and not chunks:
+        if not self._placed.running and not chunks:
             return None
-        if not self._filling and not self._waiting:
+        if not self._placed.filling and not self._waiting:
             self._burst_began_s = None
-        plan = StepPlan(self._take_copies(), chunks, tuple(self._rows), tuple(started))
+        plan = StepPlan(
+            self._placed.take_copies(), chunks, tuple(self._placed.running), tuple(started)
+        )
         return plan if chunks else replace(plan, draft=self._draft())
 
     def commit(self, plan: StepPlan, tokens: Many[Token], now_s: float) -> list[Outcome]:
@@ -153,10 +164,12 @@ class Scheduler:
             sequence.kv_length += 1
         for chunk in plan.prefill:
             chunk.sequence.kv_length = chunk.end
-            self._note(chunk.sequence)
+            self._placed.note(chunk.sequence)
         for chunk in plan.prefill:
             if chunk.is_last:
-                self._promote(chunk.sequence, now_s)
+                if not self._placed.running:
+                    self._burst_began_s = self._decoded_s = now_s
+                self._placed.promote(chunk.sequence)
         outcomes = []
         for sequence, token in zip(sampled, tokens, strict=True):
             sequence.accept(token.id, now_s)
@@ -179,33 +192,23 @@ class Scheduler:
             if rows == 1:
                 self._check_cost.decoded(seconds)
 
+    def fail(self, sequence: Sequence) -> None:
+        """End a live sequence, and let nothing be found of what its row holds.
+
+        Raises:
+            RuntimeError: where it has ended already.
+        """
+        self._end(sequence, keep=False)
+
     def abandon(self) -> None:
         """End every sequence that holds a slot, after a step that failed: no KV can be trusted."""
-        for sequence in self._holding():
-            self._end(sequence)
-        self._copies.clear()
-        self._index.clear()
+        for sequence in self._placed.holding():
+            self._end(sequence, keep=False)
+        self._placed.forget()
 
     def check(self) -> None:
         """Raise RuntimeError where slots and sequences do not agree."""
-        self._slots.check()
-        self._index.check()
-        if (self._slots.running, self._slots.filling) != (len(self._rows), len(self._filling)):
-            raise RuntimeError("slots and sequences differ in number")
-        rows = enumerate(self._rows) if self._slots.contiguous else ((s.row, s) for s in self._rows)
-        for row, sequence in [*rows, *self._filling.items()]:
-            state = State.PREFILL if row in self._filling else State.RUNNING
-            if row is None or (sequence.row, sequence.state) != (row, state):
-                raise RuntimeError(f"row {row} holds a sequence that is elsewhere")
-            if self._index.tokens(row) > sequence.kv_length:
-                raise RuntimeError(f"row {row} does not hold all that may be found in it")
-
-    def _holding(self) -> list[Sequence]:
-        return [*self._rows, *self._filling.values()]
-
-    def _take_copies(self) -> tuple[KvCopy | KvSwap, ...]:
-        copies, self._copies = tuple(self._copies), []
-        return copies
+        self._placed.check()
 
     def _reads_next(self, now_s: float) -> bool:
         """Whether it is the turn of prompts."""
@@ -220,9 +223,14 @@ class Scheduler:
 
     def _draft(self) -> tuple[int, ...]:
         """Guesses for the only row there is: beside other rows or prompts, checks do not pay."""
-        if not self._policy.drafts or len(self._rows) != 1 or self._filling or self._waiting:
+        if (
+            not self._policy.drafts
+            or len(self._placed.running) != 1
+            or self._placed.filling
+            or self._waiting
+        ):
             return ()
-        sequence = self._rows[0]
+        sequence = self._placed.running[0]
         if sequence.lookup is None or sequence.kv_length + 1 < sequence.length:
             return ()
         # One token more than the guesses may come of a check.
@@ -233,7 +241,7 @@ class Scheduler:
 
     def _read(self, now_s: float, started: list[Sequence]) -> tuple[Chunk, ...]:
         """The next pieces of prompts; adds to `started` those that are begun."""
-        if not self._rows or self._bursting(now_s):
+        if not self._placed.running or self._bursting(now_s):
             sequence = self._next(now_s, started, ())
             if sequence is None:
                 return ()
@@ -244,15 +252,15 @@ class Scheduler:
 
     def _read_mixed(self, now_s: float, started: list[Sequence]) -> tuple[Chunk, ...]:
         """The next pieces of prompts to read along with the rows."""
-        if not self._rows or self._bursting(now_s):
+        if not self._placed.running or self._bursting(now_s):
             return self._divide(self._policy.chunk_tokens, 1, now_s, started)
-        if self._pace.wants_quiet(len(self._rows)):
+        if self._pace.wants_quiet(len(self._placed.running)):
             return ()
         return self._divide(self._budget(), 1, now_s, started)
 
     def _budget(self) -> int:
-        prompts = len(self._filling) + min(len(self._waiting), self._slots.free)
-        return self._pace.budget(prompts=prompts, rows=len(self._rows))
+        prompts = len(self._placed.filling) + min(len(self._waiting), self._placed.free)
+        return self._pace.budget(prompts=prompts, rows=len(self._placed.running))
 
     def _divide(
         self, budget: int, least: int, now_s: float, started: list[Sequence]
@@ -280,119 +288,44 @@ class Scheduler:
         self, now_s: float, started: list[Sequence], chosen: tuple[Sequence, ...]
     ) -> Sequence | None:
         """The sequence to read next, none of `chosen`; it is given a row where it had none."""
-        filling = [sequence for sequence in self._filling.values() if sequence not in chosen]
+        filling = [sequence for sequence in self._placed.filling.values() if sequence not in chosen]
         best = min(filling, key=place_s, default=None)
         first = self._waiting.first()
         if first is None or (best is not None and place_s(best) <= first[0]):
             return best
-        if not self._slots.free and not self._preempt_for(first[1], chosen):
+        if not self._placed.free and not self._preempt_for(first[1], chosen):
             return best
         return self._admit(now_s, started)
 
     def _admit(self, now_s: float, started: list[Sequence]) -> Sequence:
-        """Give the first that waits a row, with as much of its prompt as can be had."""
+        """Give the first that waits a row."""
         sequence = self._waiting.pop()
-        sequence.move(State.PREFILL)
-        row, tokens = self._place(sequence.prompt_ids, sequence.adapter)
-        sequence.row = self._slots.take(row)
-        sequence.kv_length = tokens
-        self._filling[row] = sequence
+        self._placed.admit(sequence)
         if sequence.started_s is None:
-            sequence.started_s, sequence.cached_tokens = now_s, tokens
+            sequence.started_s, sequence.cached_tokens = now_s, sequence.kv_length
             started.append(sequence)
         return sequence
-
-    def _place(self, ids: tuple[int, ...], adapter: str | None) -> tuple[int, int]:
-        """A free row for `ids` through `adapter`, and how many of them it holds then."""
-        oldest = self._slots.oldest()
-        if self._policy.prefix_reuse is PrefixReuse.OFF:
-            return oldest, 0
-        match = self._index.longest(ids, adapter)
-        self.prefix_query_tokens += len(ids)
-        self.prefix_hit_tokens += match.tokens
-        if not match.tokens:
-            self._index.cut(oldest, 0)
-            return oldest, 0
-        for row in match.rows:
-            # A row that holds more is worth keeping whole, unless its turn to go has come.
-            whole = self._index.tokens(row) == match.tokens
-            if row == oldest or (whole and self._slots.is_free(row)):
-                self._index.cut(row, match.tokens)
-                return row, match.tokens
-        source = min(match.rows)
-        self._index.copy(source, oldest, match.tokens)
-        self._copies.append(KvCopy(source, oldest, match.tokens))
-        return oldest, match.tokens
 
     def _preempt_for(self, sequence: Sequence, chosen: tuple[Sequence, ...]) -> bool:
         """Whether a batch sequence gave its row to an interactive one that goes before it."""
         if sequence.priority is not Priority.INTERACTIVE:
             return False
-        batch = [s for s in self._holding() if s.priority is Priority.BATCH and s not in chosen]
+        batch = [
+            s for s in self._placed.holding() if s.priority is Priority.BATCH and s not in chosen
+        ]
         victim = max(batch, key=place_s, default=None)
         if victim is None or place_s(victim) < place_s(sequence):
             return False
-        self._release(victim)
+        self._placed.release(victim)
         victim.set_back()
         self._waiting.push(place_s(victim), victim)
         self.preemptions += 1
         return True
 
-    def _promote(self, sequence: Sequence, now_s: float) -> None:
-        """Let a sequence whose tokens are all read decode from the next step on."""
-        row = sequence.held_row
-        del self._filling[row]
-        if not self._rows:
-            self._burst_began_s = self._decoded_s = now_s
-        exchange = self._slots.promote(row)
-        if exchange is not None:
-            self._move(exchange, sequence)
-        sequence.move(State.RUNNING)
-        self._rows.append(sequence)
-
-    # Giving rows back.
-
-    def _end(self, sequence: Sequence) -> None:
+    def _end(self, sequence: Sequence, *, keep: bool = True) -> None:
         if sequence.state is State.WAITING:
             self._waiting.discard(sequence)
         else:
-            self._release(sequence)
+            self._placed.release(sequence, keep=keep)
         self._deadlines.discard(sequence)
         sequence.move(State.ENDED)
-
-    def _release(self, sequence: Sequence) -> None:
-        """Take the row of a sequence; what it holds stays to be found."""
-        self._note(sequence)
-        row = sequence.held_row
-        if sequence.state is State.PREFILL:
-            del self._filling[row]
-            self._slots.give_filling(row)
-            return
-        self._rows.remove(sequence)
-        exchange = self._slots.give(row)
-        if exchange is not None:
-            last = self._rows.pop()
-            self._rows.insert(row, last)
-            self._move(exchange, last)
-
-    def _note(self, sequence: Sequence) -> None:
-        """Let what the sequence's row holds be found."""
-        if self._policy.prefix_reuse is not PrefixReuse.OFF:
-            all_of_it = self._policy.prefix_reuse is PrefixReuse.FULL
-            ids = sequence.kv_ids if all_of_it else sequence.prompt_ids[: sequence.kv_length]
-            self._index.extend(sequence.held_row, ids, sequence.adapter)
-
-    def _move(self, exchange: Exchange, moved: Sequence) -> None:
-        """Move a sequence to another row, and keep what lies there."""
-        source, target = exchange.source, exchange.target
-        displaced = self._filling.pop(target, None)
-        if displaced is not None:
-            displaced.row = source
-            self._filling[source] = displaced
-        kept = self._index.tokens(target) if displaced is None else displaced.kv_length
-        if kept:
-            self._copies.append(KvSwap(source, target, max(kept, moved.kv_length)))
-        else:
-            self._copies.append(KvCopy(source, target, moved.kv_length))
-        self._index.swap(source, target)
-        moved.row = target

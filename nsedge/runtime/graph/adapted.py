@@ -11,7 +11,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from nsedge.runtime.graph.adapters import AdapterStack, Owned, Window
-from nsedge.runtime.graph.binding import Binding, Device
+from nsedge.runtime.graph.binding import Binding
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,11 +45,13 @@ class Adapted:
         self._feed(binding, self.stack.masks(window, owned, by_row=rows is not None))
         return binding
 
-    def once(self, owned: Many[Owned], device: Device) -> Binding:
-        """A binding for one run of these tokens, of one row."""
-        binding, window = device.binding(self.session), self._window(owned)
+    def once(
+        self, owned: Many[Owned], *, make: Callable[[Any], Binding], by_row: bool = False
+    ) -> Binding:
+        """A binding for one run of these tokens, of one row, or of a row each. Nothing is kept."""
+        binding, window = make(self.session), self._window(owned)
         self._feed(binding, self.stack.matrices(window))
-        self._feed(binding, self.stack.masks(window, owned))
+        self._feed(binding, self.stack.masks(window, owned, by_row=by_row))
         return binding
 
     def _window(self, owned: Many[Owned]) -> Window:

@@ -19,8 +19,9 @@ from nsedge.bundle.adapter import A_INPUT, B_INPUT, MASK_INPUT, Site
 from nsedge.errors import BundleInvalid
 
 LARGEST = 1e20
-"""Of a matrix's numbers. What others bring to `x A` is masked by a factor of zero, which leaves nothing
-of any number, but NaN of infinity: no sum of products with what a model computes may overflow."""
+"""Of a matrix's numbers. In the rows of others `x A` is multiplied by zero, which leaves nothing of
+a number but makes NaN of infinity: sums of products with what a model computes must not overflow.
+"""
 
 Matrices = Mapping[str, tuple[NDArray[np.float32], NDArray[np.float32]]]
 """Module -> float32 [rank, input width] and [rank, output width]."""

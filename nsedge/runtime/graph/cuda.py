@@ -51,14 +51,18 @@ def provider_settings(*, captures: bool) -> dict[str, str]:
 
 
 class Copier(Protocol):
-    """Copies between places of one memory."""
+    """Copies between places of one memory, and writes zeros there."""
 
     def copy(self, target: int, source: int, *, pitch: int, width: int, height: int) -> None:
         """Begin to copy `height` pieces of `width` bytes, each `pitch` bytes after the last."""
         ...
 
+    def clear(self, target: int, *, pitch: int, width: int, height: int) -> None:
+        """Begin to write zeros to `height` pieces of `width` bytes, each `pitch` after the last."""
+        ...
+
     def wait(self) -> None:
-        """Return when every copy is done."""
+        """Return when all of it is done."""
         ...
 
 
@@ -84,8 +88,20 @@ class CudaCopier:
             )
         )
 
+    def clear(self, target: int, *, pitch: int, width: int, height: int) -> None:
+        """Begin to write zeros to `height` pieces of `width` bytes, each `pitch` after the last."""
+        self._check(
+            self._library.cudaMemset2D(
+                ctypes.c_void_p(target),
+                ctypes.c_size_t(pitch),
+                ctypes.c_int(0),
+                ctypes.c_size_t(width),
+                ctypes.c_size_t(height),
+            )
+        )
+
     def wait(self) -> None:
-        """Return when every copy is done: the runs that follow use another stream."""
+        """Return when all of it is done: the runs that follow use another stream."""
         self._check(self._library.cudaDeviceSynchronize())
 
     def _check(self, status: int) -> None:
@@ -132,6 +148,15 @@ class Rows:
             height=self._heads,
         )
 
+    def clear(self, copier: Copier, row: int, tokens: int) -> None:
+        """Begin to write zeros in the place of a row's first `tokens` tokens."""
+        copier.clear(
+            self._at(row),
+            pitch=self._head_bytes,
+            width=tokens * self._token_bytes,
+            height=self._heads,
+        )
+
     def _at(self, row: int) -> int:
         return self._whole.address + row * self._heads * self._head_bytes
 
@@ -165,6 +190,12 @@ class CudaKv:
         """Exchange the first `tokens` tokens of two rows."""
         moves = (first, self._spare), (second, first), (self._spare, second)
         self._copy(*moves, tokens=tokens)
+
+    def clear(self, row: int, tokens: int) -> None:
+        """Write zeros in the place of a row's first `tokens` tokens."""
+        for tensor in self._tensors:
+            tensor.clear(self._copier, row, tokens)
+        self._copier.wait()
 
     def held(self) -> KvBytes:
         """All of it, from the beginning."""

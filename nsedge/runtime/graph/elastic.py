@@ -10,13 +10,14 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable
+from collections.abc import Sequence as Many
 from concurrent import futures
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from nsedge.runtime.decode.plan import StepPlan
+from nsedge.runtime.decode.plan import KvCopy, KvSwap, StepPlan
 from nsedge.runtime.machine import memory
 from nsedge.runtime.machine.threads import ThreadChoice
 
@@ -28,8 +29,16 @@ READ_EVERY_S = 0.5
 class Reopening(Protocol):
     """A step runner that can go on with another session of the same graph."""
 
+    def copy(self, copies: Many[KvCopy | KvSwap]) -> None:
+        """Copy and exchange what rows hold."""
+        ...
+
     def run(self, plan: StepPlan) -> NDArray[np.float32]:
         """Logits of a step."""
+        ...
+
+    def clear(self, row: int, tokens: int) -> None:
+        """Zeros for a row's first tokens."""
         ...
 
     def reopen(self, threads: int) -> Any:
@@ -77,12 +86,21 @@ class Elastic:
         return self._threads
 
     def run(self, plan: StepPlan) -> NDArray[np.float32]:
-        """Run a step; float32 [len(plan.answered), V], valid and writable until the next."""
+        """Run a step whose copies are made; float32 [len(plan.answered), V], valid and writable
+        until the next."""
         now_s = self._clock()
         if now_s >= self._next_s:
             self._next_s = now_s + READ_EVERY_S
             self._follow(now_s)
         return self._executor.run(plan)
+
+    def copy(self, copies: Many[KvCopy | KvSwap]) -> None:
+        """Copy and exchange what rows hold, in order."""
+        self._executor.copy(copies)
+
+    def clear(self, row: int, tokens: int) -> None:
+        """Zeros for the first `tokens` tokens of a row."""
+        self._executor.clear(row, tokens)
 
     def recover(self) -> None:
         """Go on as if newly opened, with as many threads."""

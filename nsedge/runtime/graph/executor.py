@@ -6,6 +6,7 @@ import itertools
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from collections.abc import Sequence as Many
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -89,7 +90,7 @@ class Executor(ABC):
         self._adapted: Adapted | None = None
         self._changing = threading.Lock()
         self._device = device_of(variant.device, captures=source.captures)
-        self._layout = variant.kv
+        self._layout, self._capacity = variant.kv, source.capacity
         self._kv = self._device.memory(variant.kv, rows=source.slots, capacity=source.capacity)
         self._logits = np.zeros(
             (max(source.slots, MOST_DRAFTED) + 1, source.vocab_size), np.float32
@@ -100,14 +101,26 @@ class Executor(ABC):
         """The execution provider really in use."""
         return str(self._session.get_providers()[0])
 
+    def copy(self, copies: Many[KvCopy | KvSwap]) -> None:
+        """Copy and exchange what rows hold, in order."""
+        for copy in copies:
+            match copy:
+                case KvCopy(source=source, target=target, tokens=tokens):
+                    self._kv.copy(source, target, tokens)
+                case KvSwap(first=first, second=second, tokens=tokens):
+                    self._kv.swap(first, second, tokens)
+
+    @abstractmethod
     def run(self, plan: StepPlan) -> NDArray[np.float32]:
-        """Run a step; float32 [len(plan.answered), V], valid and writable until the next.
+        """Run a step whose copies are made; float32 [len(plan.answered), V], valid and writable
+        until the next.
 
         With a draft there is one row more for each of its guesses.
         """
-        for copy in plan.copies:
-            self._copy(copy)
-        return self._run(plan)
+
+    def clear(self, row: int, tokens: int) -> None:
+        """Zeros for the first `tokens` tokens of a row, or all that it has room for."""
+        self._kv.clear(row, min(tokens, self._capacity))
 
     def reopen(self, threads: int) -> Any:
         """Another session of the same graph, with `threads` threads, for `use`; from any thread.
@@ -149,7 +162,7 @@ class Executor(ABC):
             self._try(adapted, self._device.memory(self._layout, rows=1, capacity=2), logits)
         except Exception as error:  # ONNX Runtime's errors share no narrower base
             raise BundleInvalid(f"{graph} cannot be run: {error}") from error
-        if not np.isfinite(logits).all():
+        if not np.isfinite(logits).all() or not logits.any(axis=1).all():
             raise BundleInvalid(f"{graph} gives logits that are no numbers")
         with self._changing:
             self._adapted = adapted.on(session)
@@ -189,10 +202,6 @@ class Executor(ABC):
         """
         self._ranges = memory.detach(self._folder)
 
-    @abstractmethod
-    def _run(self, plan: StepPlan) -> NDArray[np.float32]:
-        """Run a step whose copies are made."""
-
     def kv_bytes(self) -> KvBytes:
         """What the caches take; from any thread."""
         held = [cache.held() for cache in self._caches()]
@@ -213,13 +222,6 @@ class Executor(ABC):
     @abstractmethod
     def _unbind(self) -> None:
         """Forget the bindings of the last session."""
-
-    def _copy(self, copy: KvCopy | KvSwap) -> None:
-        match copy:
-            case KvCopy(source=source, target=target, tokens=tokens):
-                self._kv.copy(source, target, tokens)
-            case KvSwap(first=first, second=second, tokens=tokens):
-                self._kv.swap(first, second, tokens)
 
 
 def device_of(name: str, *, captures: bool) -> Device:

@@ -52,6 +52,10 @@ class KvMemory(Protocol):
         """Exchange the first `tokens` tokens of two rows."""
         ...
 
+    def clear(self, row: int, tokens: int) -> None:
+        """Write zeros in the place of a row's first `tokens` tokens."""
+        ...
+
     def held(self) -> KvBytes:
         """What it takes."""
         ...
@@ -110,6 +114,11 @@ class HostKv:
             kept = memory[first, :, :end].copy()
             memory[first, :, :end] = memory[second, :, :end]
             memory[second, :, :end] = kept
+
+    def clear(self, row: int, tokens: int) -> None:
+        """Write zeros in the place of a row's first `tokens` tokens."""
+        for memory in self._each():
+            memory[row, :, : self._steps(tokens)] = 0
 
     def held(self) -> KvBytes:
         """The pages written so far, and all there are."""

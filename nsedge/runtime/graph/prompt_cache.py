@@ -45,19 +45,21 @@ class PromptCaches:
         self._capacity = capacity
         self._caches = [PromptCache(layout, capacity)]
 
-    def before(self, chunk: Chunk) -> HostKv:
-        """The memory to read `chunk` with; it holds what precedes the chunk in its row."""
+    def before(self, chunk: Chunk) -> PromptCache:
+        """What to read `chunk` with; it holds what precedes the chunk in its row."""
         found = (cache for cache in self._caches if cache.sequence is chunk.sequence)
         cache = next(found, None) or self._take()
-        if cache.sequence is not chunk.sequence or cache.tokens != chunk.start:
+        # What was read with it before is exact, and may be more where a chunk is read again.
+        if cache.sequence is not chunk.sequence or cache.tokens < chunk.start:
             self._restore(cache, chunk)
-        cache.sequence, cache.tokens = chunk.sequence, chunk.end
-        return cache.memory
+        cache.sequence, cache.tokens = chunk.sequence, chunk.start
+        return cache
 
-    def after(self, chunk: Chunk, memory: HostKv) -> None:
-        """Round what `chunk` brought into its row."""
+    def after(self, chunk: Chunk, cache: PromptCache) -> None:
+        """`chunk` was read with `cache`: round what it brought into its row."""
+        cache.tokens = chunk.end
         new = slice(chunk.start, chunk.end)
-        for exact, rows, scales in self._layers(memory):
+        for exact, rows, scales in self._layers(cache.memory):
             round_to_int8(exact[0, :, new], scales, rows[chunk.row, :, new])
 
     def spare(self) -> HostKv:

@@ -24,7 +24,8 @@ class RaggedExecutor(Executor):
         self._slots = source.slots
         self._binding = self._bind(self._session)
 
-    def _run(self, plan: StepPlan) -> NDArray[np.float32]:
+    def run(self, plan: StepPlan) -> NDArray[np.float32]:
+        """Run a step whose copies are made, as `Executor` says."""
         ids: list[int] = []
         segments: list[tuple[int, int, int]] = []
         kept: list[int] = []

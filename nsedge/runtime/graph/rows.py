@@ -1,13 +1,16 @@
 """Steps of a graph whose runs are of rows of equally many tokens, as GroupQueryAttention has them.
 
-Decoding binds rows 0..n-1 of the cache; a prompt is read straight into its row by the row's
-address, in a run of its own. Where the cache is int8, a prompt is read with a float32 cache of its
-own instead, and rounded into its row.
+Decoding binds rows 0..n-1 of the cache, and in a part of a step whatever rows it has, neighbours
+together; a prompt is read straight into its row by the row's address, in a run of its own. Where
+the cache is int8, a prompt is read with a float32 cache of its own instead, and rounded into its
+row.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from collections.abc import Sequence as Many
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -21,6 +24,34 @@ from nsedge.runtime.graph.binding import Binding, place_cache
 from nsedge.runtime.graph.executor import Executor, Source
 from nsedge.runtime.graph.kv import HostKv, KvMemory
 from nsedge.runtime.graph.prompt_cache import PromptCaches, read_scales
+
+
+@dataclass(frozen=True, slots=True)
+class _Span:
+    """Neighbouring rows of the cache from `first` on, the `begin`-th and next ones of a step."""
+
+    begin: int
+    first: int
+    rows: int
+
+    @property
+    def usual(self) -> bool:
+        """Whether it is all of a whole step."""
+        return self.begin == self.first == 0
+
+    @property
+    def places(self) -> slice:
+        """Where its rows are among the step's."""
+        return slice(self.begin, self.begin + self.rows)
+
+
+def _spans(rows: Many[int]) -> Iterator[_Span]:
+    """The neighbours among rows of the cache."""
+    begin = 0
+    for place in range(1, len(rows) + 1):
+        if place == len(rows) or rows[place] != rows[place - 1] + 1:
+            yield _Span(begin, rows[begin], place - begin)
+            begin = place
 
 
 class RowExecutor(Executor):
@@ -44,7 +75,8 @@ class RowExecutor(Executor):
             self._prompts = PromptCaches(layout, rows=self._kv, scales=read, capacity=capacity)
         self._reads_prompt, self._reads_rows = np.array(True), np.array(False)
 
-    def _run(self, plan: StepPlan) -> NDArray[np.float32]:
+    def run(self, plan: StepPlan) -> NDArray[np.float32]:
+        """Run a step whose copies are made, as `Executor` says."""
         if plan.draft:
             return self._check(plan)
         row = len(plan.decode)
@@ -67,41 +99,50 @@ class RowExecutor(Executor):
         self._ids[:rows, 0] = [sequence.input_id for sequence in plan.decode]
         self._lengths[:rows] = [sequence.kv_length for sequence in plan.decode]
         self._positions[:rows, 0] = self._lengths[:rows]
-        self._run_rows([Owned(sequence.adapter, 1) for sequence in plan.decode])
+        owned = [Owned(sequence.adapter, 1) for sequence in plan.decode]
+        for span in _spans([sequence.held_row for sequence in plan.decode]):
+            self._run_rows(span, owned[span.places])
 
     def _check(self, plan: StepPlan) -> NDArray[np.float32]:
         """Read the newest token and its guesses into the only row, like a piece of a prompt."""
         sequence = plan.decode[0]
         logits = self._logits[: 1 + len(plan.draft)]
         ids = (sequence.input_id, *plan.draft)
-        start, adapter = sequence.kv_length, sequence.adapter
-        self._read(ids, row=0, start=start, logits=logits, adapter=adapter)
+        self._read(
+            ids,
+            row=sequence.held_row,
+            start=sequence.kv_length,
+            logits=logits,
+            adapter=sequence.adapter,
+        )
         return logits
 
-    def _run_rows(self, owned: list[Owned]) -> None:
-        """Decode a token for each of the first rows, which hold `_lengths` tokens."""
-        rows = len(owned)
-        self._total[...] = self._fixed_total or self._lengths[:rows].max() + 1
+    def _run_rows(self, span: _Span, owned: list[Owned]) -> None:
+        """Decode a token for each row of a span."""
+        self._total[...] = self._fixed_total or self._lengths[span.places].max() + 1
         adapted = adapted_to(self._adapted, owned)
         if adapted is None:
-            binding = self._decoding(rows)
+            binding = self._decoding(span) if span.usual else self._bind_rows(span, self._session)
+        elif span.usual:
+            make = partial(self._bind_rows, span)
+            binding = adapted.binding(owned, make=make, rows=span.rows)
         else:
-            make = partial(self._bind_rows, rows)
-            binding = adapted.binding(owned, make=make, rows=rows)
+            make = partial(self._bind_rows, span)
+            binding = adapted.once(owned, make=make, by_row=True)
         binding.run()
 
     def _prefill(self, chunk: Chunk, logits: NDArray[np.float32]) -> None:
-        prompt = None if self._prompts is None else self._prompts.before(chunk)
+        cache = None if self._prompts is None else self._prompts.before(chunk)
         self._read(
             chunk.ids,
             row=chunk.row,
             start=chunk.start,
             logits=logits,
-            prompt=prompt,
+            prompt=None if cache is None else cache.memory,
             adapter=chunk.sequence.adapter,
         )
-        if self._prompts is not None and prompt is not None:
-            self._prompts.after(chunk, prompt)
+        if self._prompts is not None and cache is not None:
+            self._prompts.after(chunk, cache)
 
     def _read(
         self,
@@ -122,7 +163,7 @@ class RowExecutor(Executor):
         if adapted is None:
             binding = self._device.binding(self._session)
         else:
-            binding = adapted.once(owned, self._device)
+            binding = adapted.once(owned, make=self._device.binding)
         self._place_read(binding, ids, start=start, logits=logits)
         place_cache(binding, self._io, self._kv, first=row, rows=1)
         self._place_prompt(binding, prompt)
@@ -143,30 +184,31 @@ class RowExecutor(Executor):
 
     def _try(self, adapted: Adapted, cache: KvMemory, logits: NDArray[np.float32]) -> None:
         owned = [Owned(adapted.stack.adapters[0].key, len(logits))]
-        binding = adapted.once(owned, self._device)
+        binding = adapted.once(owned, make=self._device.binding)
         self._place_read(binding, [0] * len(logits), start=0, logits=logits)
         place_cache(binding, self._io, cache, first=0, rows=1)
         self._place_prompt(binding, None)
         binding.run()
 
-    def _decoding(self, rows: int) -> Binding:
-        """The binding for `rows` decoding rows, made once."""
-        binding = self._bindings.get(rows)
+    def _decoding(self, span: _Span) -> Binding:
+        """The binding for the usual span, made once for each number of rows."""
+        binding = self._bindings.get(span.rows)
         if binding is None:
-            binding = self._bindings[rows] = self._bind_rows(rows, self._session)
+            binding = self._bindings[span.rows] = self._bind_rows(span, self._session)
         return binding
 
-    def _bind_rows(self, rows: int, session: Any) -> Binding:
+    def _bind_rows(self, span: _Span, session: Any) -> Binding:
+        places = span.places
         inputs: dict[str, NDArray[Any]] = {
-            self._io.input_ids: self._ids[:rows],
-            self._io.seqlens_k: self._lengths[:rows],
+            self._io.input_ids: self._ids[places],
+            self._io.seqlens_k: self._lengths[places],
             self._io.kept_positions: self._first,
         }
         if self._io.position_ids is not None:
-            inputs[self._io.position_ids] = self._positions[:rows]
-        binding = self._device.binding(session, repeats=rows)
-        self._bind(binding, inputs, self._logits[:rows, None], total=self._total)
-        place_cache(binding, self._io, self._kv, first=0, rows=rows)
+            inputs[self._io.position_ids] = self._positions[places]
+        binding = self._device.binding(session, repeats=span.rows if span.usual else None)
+        self._bind(binding, inputs, self._logits[places, None], total=self._total)
+        place_cache(binding, self._io, self._kv, first=span.first, rows=span.rows)
         self._place_prompt(binding, None)
         return binding
 

@@ -8,7 +8,8 @@ from typing import Protocol
 from nsedge.api import Chat, Generate, Request, Sampling
 from nsedge.bundle.causal_lm import CausalLm, GenerationDefaults
 from nsedge.errors import ContextExceeded, InvalidParameter, UnsupportedTask
-from nsedge.runtime.decode.engine import Engine, Job
+from nsedge.runtime.decode.engine import Engine
+from nsedge.runtime.decode.job import Job
 from nsedge.runtime.decode.sampler import SamplerRow, SamplingParams
 from nsedge.runtime.decode.sequence import Limits, Sequence
 from nsedge.runtime.decode.speculation import PromptLookup

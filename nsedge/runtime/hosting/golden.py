@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 from nsedge.bundle.causal_lm import GoldenPrompt, Variant
 from nsedge.errors import BundleInvalid
-from nsedge.runtime.decode.engine import StepRunner
 from nsedge.runtime.decode.plan import Chunk, StepPlan
+from nsedge.runtime.decode.runner import StepRunner
 from nsedge.runtime.decode.sequence import Limits, Sequence
 
 TOLERANCE = 0.8

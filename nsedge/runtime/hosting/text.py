@@ -15,7 +15,9 @@ from nsedge.api import ModelInfo, ModelMemory, ModelState, ModelStats, Request
 from nsedge.bundle.causal_lm import CausalLm, GoldenPrompt, Variant
 from nsedge.bundle.manifest import TextBundle
 from nsedge.errors import InsufficientMemory
-from nsedge.runtime.decode.engine import Engine, Job, StepRunner
+from nsedge.runtime.decode.engine import Engine
+from nsedge.runtime.decode.job import Job
+from nsedge.runtime.decode.runner import StepRunner
 from nsedge.runtime.decode.sampler import Sampler
 from nsedge.runtime.decode.scheduler import Policy, Scheduler
 from nsedge.runtime.decode.slots import Slots

@@ -157,13 +157,13 @@ def test_a_full_queue_refuses_with_a_hint_when_to_retry() -> None:
     assert finished(rig.events["b"]).reason is FinishReason.LENGTH
 
 
-def test_a_failed_step_fails_those_at_work_and_nobody_else() -> None:
+def test_a_model_that_is_gone_fails_those_at_work_and_nobody_else() -> None:
     rig = Rig(slots=2)
     for name in "abc":
         rig.submit(name, PROMPT, 4, ignore_end=True)
     for _ in range(4):
         rig.step()
-    rig.model.fail_next = True
+    rig.model.is_dead = True
     rig.run()
     ends = {name: events[-1] for name, events in rig.events.items()}
     for name in "ab":
@@ -179,7 +179,7 @@ def test_those_of_a_failed_step_hear_of_it_before_the_model_is_opened_anew() -> 
     rig.submit("a", PROMPT, 4)
     told: list[bool] = []
     rig.model.on_recover = lambda: told.append(_failed(rig.events["a"]))
-    rig.model.fail_next = True
+    rig.model.is_dead = True
     rig.run()
     assert told == [True]
 
@@ -194,7 +194,7 @@ def test_a_model_that_cannot_be_opened_anew_goes_on_as_it_is(
 
     rig.model.on_recover = damaged
     rig.submit("a", PROMPT, 4)
-    rig.model.fail_next = True
+    rig.model.is_dead = True
     rig.run()
     assert _failed(rig.events["a"])
     assert "the graph was altered" in caplog.text
@@ -203,20 +203,21 @@ def test_a_model_that_cannot_be_opened_anew_goes_on_as_it_is(
     assert said(rig.events["b"]) == continuation(PROMPT, 4, ignore_end=True)
 
 
-def test_a_step_that_fails_while_it_is_told_leaves_nobody_waiting(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_a_token_without_text_ends_its_own_request(monkeypatch: pytest.MonkeyPatch) -> None:
     rig = Rig()
-    job = rig.submit("a", PROMPT, 1, ignore_end=True)
-    rig.submit("b", (*PROMPT, 7), 3, ignore_end=True)
+    job = rig.submit("a", PROMPT, 3, ignore_end=True)
+    rig.submit("b", PROMPT, 3, ignore_end=True)
 
     def broken(token_id: int) -> str:
         raise ValueError(token_id)
 
     monkeypatch.setattr(job.text._decoding, "push", broken)
     rig.run()
-    assert _failed(rig.events["a"])
-    assert said(rig.events["b"]) == continuation((*PROMPT, 7), 3, ignore_end=True)
+    (failure,) = [event for event in rig.events["a"] if isinstance(event, Failed)]
+    assert (failure.code, failure.retryable) == ("internal", False)
+    assert "cannot be turned into text" in failure.message
+    assert said(rig.events["b"]) == continuation(PROMPT, 3, ignore_end=True)
+    assert rig.model.recovered == 0
 
 
 def test_the_thread_ends_what_is_left_when_stopped() -> None:
@@ -295,8 +296,12 @@ class EngineMachine(RuleBasedStateMachine):
             self.steps += 1
 
     @rule()
-    def fail(self) -> None:
+    def fail_once(self) -> None:
         self.rig.model.fail_next = True
+
+    @rule()
+    def die(self) -> None:
+        self.rig.model.is_dead = True
 
     @invariant()
     def one_terminal_event_at_most_and_last(self) -> None:
@@ -338,7 +343,7 @@ class EngineMachine(RuleBasedStateMachine):
                 assert self.steps - self.submitted_at[name] <= 9 * (2 * 7 + 12) * 2
 
     def teardown(self) -> None:
-        self.rig.model.fail_next = False
+        self.rig.model.fail_next = self.rig.model.is_dead = False
         self.rig.run()
         assert self.rig.scheduler.running == self.rig.scheduler.waiting == 0
         assert self.rig.scheduler.kv_tokens == 0

@@ -20,7 +20,7 @@ def logits_of(*values: float) -> NDArray[np.float32]:
     return np.array([values], np.float32)
 
 
-def sample_one(logits: NDArray[np.float32], row: SamplerRow) -> int:
+def sample_one(logits: NDArray[np.float32], row: SamplerRow) -> int | None:
     return Sampler(end_ids=[0]).sample(logits.copy(), [row])[0]
 
 
@@ -91,10 +91,20 @@ def test_the_end_is_banned_while_it_must_not_come() -> None:
     assert sample_one(logits_of(9.0, 1.0, 2.0), row) == 2
 
 
-def test_logits_that_are_no_numbers_are_refused() -> None:
-    for params in (GREEDY, SamplingParams(), SamplingParams(top_k=5)):
-        with pytest.raises(FloatingPointError, match="not numbers"):
-            sample_one(logits_of(1.0, float("nan"), 2.0), SamplerRow(params, seed=1))
+@pytest.mark.parametrize("bad", [(1.0, float("nan"), 2.0), (1.0, float("inf")), (0.0, 0.0)])
+@pytest.mark.parametrize("params", [GREEDY, SamplingParams(), SamplingParams(top_k=5)])
+def test_from_logits_that_are_no_numbers_nothing_is_chosen(
+    params: SamplingParams, bad: tuple[float, ...]
+) -> None:
+    logits = np.random.default_rng(1).standard_normal((3, 200), np.float32)
+
+    def rows() -> list[SamplerRow]:
+        return [SamplerRow(params, seed=seed, logit_bias={7: 2.0}) for seed in range(3)]
+
+    sampler = Sampler(end_ids=[0])
+    wanted = sampler.sample(logits.copy(), rows())
+    logits[1] = np.resize(np.array(bad, np.float32), 200)
+    assert sampler.sample(logits, rows()) == [wanted[0], None, wanted[2]]
 
 
 def test_seen_tokens_are_counted_once_each() -> None:
@@ -198,9 +208,9 @@ def test_draws_follow_the_distribution(params: SamplingParams) -> None:
 
 
 def test_a_seed_repeats_and_no_seed_does_not() -> None:
-    logits = np.zeros((1, VOCAB), np.float32)
+    logits = np.ones((1, VOCAB), np.float32)
 
-    def text(seed: int | None) -> list[int]:
+    def text(seed: int | None) -> list[int | None]:
         row = SamplerRow(SamplingParams(), seed=seed)
         return [sample_one(logits, row) for _ in range(8)]
 
@@ -211,5 +221,5 @@ def test_a_seed_repeats_and_no_seed_does_not() -> None:
 
 def test_a_generator_is_made_for_rows_that_draw_only() -> None:
     greedy, drawing = SamplerRow(SamplingParams(temperature=0.0)), SamplerRow(SamplingParams())
-    Sampler(end_ids=()).sample(np.zeros((2, 8), np.float32), [greedy, drawing])
+    Sampler(end_ids=()).sample(np.ones((2, 8), np.float32), [greedy, drawing])
     assert [("generator" in vars(row)) for row in (greedy, drawing)] == [False, True]

@@ -124,7 +124,7 @@ def test_after_a_failed_step_no_row_is_trusted() -> None:
     rig = Rig(chunk_tokens=50)
     ask(rig, "first", LONG)
     rig.submit("broken", (5,), 3)
-    rig.model.fail_next = True
+    rig.model.is_dead = True
     rig.run()
     ask(rig, "again", LONG)
     assert cached(rig.events["again"]) == 0

@@ -113,13 +113,13 @@ def test_the_slot_of_a_batch_row_goes_to_an_interactive_prompt_in_the_same_step(
 
 
 @pytest.mark.parametrize("burst_s", [0.0, 60.0])
-def test_a_failed_step_ends_those_it_was_for_and_no_other(burst_s: float) -> None:
+def test_a_model_that_is_gone_ends_those_that_hold_a_row_and_no_other(burst_s: float) -> None:
     rig = Watched(chunk_tokens=5, burst_s=burst_s)
     rig.submit("a", LONG, 30, ignore_end=True)
     for _ in range(10):
         rig.step()
     rig.submit("b", LONG, 3, ignore_end=True)
-    rig.model.fail_next = True
+    rig.model.is_dead = True
     rig.step()
     assert rig.ended == ["a", "b"]
     rig.submit("c", LONG, 3, ignore_end=True)

@@ -102,13 +102,13 @@ def test_beside_others_nothing_is_guessed_and_alone_again_it_is() -> None:
     assert answered(rig)[0] == [PROMPT[ROUND + i % ROUND] for i in range(200)]
 
 
-def test_a_failed_check_ends_what_ran_and_the_engine_goes_on() -> None:
+def test_a_check_on_a_model_that_is_gone_ends_what_ran_and_the_engine_goes_on() -> None:
     rig = Rig()
     rig.model.says = around
     rig.submit("a", PROMPT, 100, lookup=True)
     for _ in range(8):
         rig.step()
-    rig.model.fail_next = True
+    rig.model.is_dead = True
     rig.step()
     rig.submit("b", PROMPT, 30, lookup=True)
     rig.run()

@@ -10,14 +10,9 @@ import pytest
 from numpy.typing import NDArray
 
 from exporters.adapter.graph import with_adapters
-from exporters.graph.native import write_native
-from exporters.graph.records import SEGMENTS, native_layout
-from nsedge import native
 from nsedge.bundle.adapter import Adapter, Part, Site, is_adapter, open_package
-from nsedge.bundle.causal_lm import Variant
 from nsedge.bundle.manifest import Bundle
 from nsedge.errors import BundleInvalid
-from nsedge.native import REQUIREMENT
 from nsedge.runtime.decode.plan import Chunk, StepPlan
 from nsedge.runtime.decode.sequence import Limits, Sequence, State
 from nsedge.runtime.graph.adapters import AdapterStack, LoadedAdapter, Owned, Window
@@ -25,7 +20,7 @@ from nsedge.runtime.graph.executor import Executor, Source
 from nsedge.runtime.graph.executors import open_executor
 from tests.unit.bundles import write_bundle
 from tests.unit.tiny_adapter import SITE, write_adapter
-from tests.unit.tiny_decoder import HEADS, IO, KV_HEADS, LAYOUT, VOCABULARY, WIDTH, save, tiny_graph
+from tests.unit.tiny_decoder import HEADS, IO, KV_HEADS, WIDTH, save, tiny_graph
 
 Floats = NDArray[np.float32]
 Pairs = dict[str, tuple[Floats, Floats]]
@@ -118,6 +113,7 @@ def test_what_does_not_fit_is_refused_by_name() -> None:
     with pytest.raises(BundleInvalid, match=r"q_proj are \(2, 5\).* 6 inputs and 4 outputs"):
         LoadedAdapter.of("x", (SITE,), {"model.layers.0.attn.q_proj": pair(2, 5, 4)})
 
+
 @pytest.mark.parametrize("side", [0, 1])
 @pytest.mark.parametrize("odd", [np.nan, np.inf, -1e21])
 def test_numbers_that_could_overflow_in_other_rows_are_refused(side: int, odd: float) -> None:
@@ -186,35 +182,6 @@ def sites_of_tiny() -> dict[str, LoadedAdapter]:
         key: LoadedAdapter.of(key, (MIX,), {"mix": pair(rank, MIX.width, MIX.outputs)})
         for key, rank in (("one", 2), ("two", 5))
     }
-
-
-@pytest.fixture(params=["rows", "native"])
-def source(request: pytest.FixtureRequest, tmp_path: Path) -> Source:
-    graph, io, kv, requires = save(tiny_graph(), tmp_path), IO, LAYOUT, ()
-    if request.param == "native":
-        if (reason := native.why_not()) is not None:
-            pytest.skip(reason)
-        _give_scale(graph)
-        assert write_native(graph, tmp_path / "native.onnx") is None
-        graph, requires = tmp_path / "native.onnx", (REQUIREMENT,)
-        io = type(IO)(segments=SEGMENTS)
-        kv = native_layout(LAYOUT)
-    variant = Variant(
-        name="v", device="cpu", scheme="fp32", graph=graph.name, io=io, kv=kv, requires=requires
-    )
-    return Source(
-        graph=graph, variant=variant, vocab_size=VOCABULARY, slots=4, capacity=32, threads=1
-    )
-
-
-def _give_scale(path: Path) -> None:
-    import onnx
-
-    model = onnx.load(path, load_external_data=False)
-    for node in model.graph.node:
-        if node.op_type == "GroupQueryAttention":
-            node.attribute.append(onnx.helper.make_attribute("scale", WIDTH**-0.5))
-    onnx.save(model, path)
 
 
 @pytest.fixture

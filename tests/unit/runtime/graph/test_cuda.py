@@ -42,6 +42,11 @@ class HostCopier:
         for piece in range(height):
             ctypes.memmove(target + piece * pitch, source + piece * pitch, width)
 
+    def clear(self, target: int, *, pitch: int, width: int, height: int) -> None:
+        self.begun += 1
+        for piece in range(height):
+            ctypes.memset(target + piece * pitch, 0, width)
+
     def wait(self) -> None:
         self.waited += 1
 
@@ -81,18 +86,20 @@ def play(runner: Executor) -> list[NDArray[np.float32]]:
     seen = []
     for row, sequence in enumerate(sequences):
         sequence.move(State.PREFILL)
+        sequence.row = row
         length = len(sequence.prompt_ids)
         chunks = (Chunk(sequence, row, 0, 8), Chunk(sequence, row, 8, length))
         seen.append(runner.run(StepPlan((), chunks, ())).copy())
         sequence.kv_length = length
         sequence.output_ids.append(3 + row)
-    for sequence in sequences:
+    for row, sequence in enumerate(reversed(sequences)):
         sequence.move(State.RUNNING)
+        sequence.row = row
     again = Sequence(prompt_ids=IDS, limits=Limits(max_tokens=9), submitted_s=0.0)
     again.move(State.PREFILL)
-    copies = (KvCopy(0, 2, 20), KvSwap(0, 1, len(IDS)))
+    runner.copy((KvCopy(0, 2, 20), KvSwap(0, 1, len(IDS))))
     chunk = Chunk(again, 2, 20, len(IDS))
-    seen.append(runner.run(StepPlan(copies, (chunk,), tuple(reversed(sequences)))).copy())
+    seen.append(runner.run(StepPlan((), (chunk,), tuple(reversed(sequences)))).copy())
     return seen
 
 
@@ -108,6 +115,21 @@ def test_the_same_comes_out_as_from_the_cpus_own_memory(
     # A copy and the three of an exchange, of the keys and the values of every layer.
     assert copier.begun == 4 * 2 * LAYOUT.layers
     assert copier.waited == 2
+
+
+def test_a_row_is_cleared_and_no_other(
+    half: tuple[Path, KvLayout], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copier = HostCopier()
+    runner = on(gpu_like(copier), half, monkeypatch)
+    wanted = play(runner)[-1]
+    before = copier.waited
+    runner.clear(1, 10_000)
+    assert copier.waited == before + 1
+    values = [value.numpy() for value in runner._kv._values]  # type: ignore[attr-defined]
+    assert not any(value[1].any() for value in values)
+    assert all(value[row].any() for value in values for row in (0, 2))
+    np.testing.assert_array_equal(play(runner)[-1], wanted)
 
 
 def test_a_capturing_device_feeds_the_greatest_total(

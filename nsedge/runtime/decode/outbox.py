@@ -1,0 +1,96 @@
+"""The jobs that are not done, and a step's events on their way to those who asked."""
+
+from __future__ import annotations
+
+import contextlib
+from collections import Counter
+from collections.abc import Callable
+
+from nsedge.api import Delta, Event, Failed, Finished, FinishReason, Started
+from nsedge.errors import NsedgeError
+from nsedge.runtime.decode.job import Job
+from nsedge.runtime.decode.plan import Outcome
+from nsedge.runtime.decode.sequence import Sequence
+from nsedge.runtime.decode.timing import Times
+from nsedge.runtime.delivery import Deliver, Emit
+from nsedge.runtime.text.detokenizer import Piece
+
+
+class Outbox:
+    """Makes events of what happened to jobs; a terminal one ends its job."""
+
+    def __init__(self, *, deliver: Deliver, clock: Callable[[], float], times: Times) -> None:
+        self._deliver = deliver
+        self._clock = clock
+        self._times = times
+        self._events: list[tuple[Emit, Event]] = []
+        self.jobs: dict[Sequence, Job] = {}
+        self.ended: Counter[str] = Counter()
+        """Jobs that came to an end, by finish reason or error code."""
+
+    def start(self, sequence: Sequence) -> None:
+        """The prompt of a job begins to be read."""
+        job = self.jobs[sequence]
+        event = Started(
+            request_id=job.request_id,
+            prompt_tokens=len(sequence.prompt_ids),
+            queue_s=(sequence.started_s or 0.0) - sequence.submitted_s,
+        )
+        self._times.queue.add(event.queue_s)
+        self._events.append((job.emit, event))
+
+    def tell(self, outcome: Outcome, piece: Piece) -> None:
+        """A token of a job became `piece`, and may have ended it."""
+        job = self.jobs[outcome.sequence]
+        if outcome.reason is None:
+            if piece.text:
+                self._delta(job, piece.text)
+        else:
+            held = "" if piece.stop is not None else job.text.flush()
+            self._delta(job, piece.text + held)
+            self.finish(job, outcome.reason, stop=piece.stop)
+
+    def finish(self, job: Job, reason: FinishReason, *, stop: str | None) -> None:
+        """End a job well."""
+        now_s = self._clock()
+        if reason is not FinishReason.CANCELLED:
+            self._times.request.add(now_s - job.sequence.submitted_s)
+        event = Finished(
+            request_id=job.request_id,
+            reason=reason,
+            usage=job.sequence.usage(),
+            timings=job.sequence.timings(now_s),
+            stop=stop,
+            clipped_max_tokens=job.clipped_max_tokens,
+        )
+        self._forget(job, reason.value, event)
+
+    def fail(self, job: Job, error: NsedgeError) -> None:
+        """Refuse a job, or break it off."""
+        self._forget(job, error.code, Failed.of(job.request_id, error))
+
+    def hand_over(self) -> None:
+        """Deliver what there is, in one call."""
+        if self._events:
+            events, self._events = self._events, []
+            # A closed event loop has nobody left to tell.
+            with contextlib.suppress(RuntimeError):
+                self._deliver(events)
+
+    def _delta(self, job: Job, text: str) -> None:
+        if not text and not job.pending_ids:
+            return
+        event = Delta(
+            request_id=job.request_id,
+            seq=job.deltas,
+            text=text,
+            token_ids=tuple(job.pending_ids),
+        )
+        job.deltas += 1
+        job.pending_ids.clear()
+        self._events.append((job.emit, event))
+
+    def _forget(self, job: Job, how: str, event: Finished | Failed) -> None:
+        self.jobs.pop(job.sequence, None)
+        self.ended[how] += 1
+        self._events.append((job.emit, event))

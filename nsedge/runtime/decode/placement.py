@@ -1,0 +1,148 @@
+"""Which sequence holds which row of KV memory, what else the rows hold, and what is to be copied.
+
+Every row keeps what it holds until another sequence fills it, so that a prompt which begins alike
+goes on from there. Moves are noted here and made by the next step, before it runs.
+"""
+
+from __future__ import annotations
+
+from nsedge.runtime.decode.plan import KvCopy, KvSwap
+from nsedge.runtime.decode.prefix import PrefixIndex
+from nsedge.runtime.decode.sequence import Sequence, State
+from nsedge.runtime.decode.slots import Exchange, Slots
+from nsedge.runtime.settings import PrefixReuse
+
+
+class Placement:
+    """Sequences in rows: `running` are those that decode, `filling` those with prompts to read."""
+
+    def __init__(self, *, slots: Slots, reuse: PrefixReuse, block_tokens: int) -> None:
+        self._slots = slots
+        self._reuse = reuse
+        self._index = PrefixIndex(rows=slots.count, block_tokens=block_tokens)
+        self._copies: list[KvCopy | KvSwap] = []
+        self.running: list[Sequence] = []
+        """Where rows have to be contiguous, the sequence of row i at index i."""
+        self.filling: dict[int, Sequence] = {}
+        self.query_tokens = 0
+        """Prompt tokens that a prefix was looked for of."""
+        self.hit_tokens = 0
+        """Those that were found."""
+
+    @property
+    def free(self) -> int:
+        """Rows that can be taken."""
+        return self._slots.free
+
+    def holding(self) -> list[Sequence]:
+        """Every sequence that holds a row."""
+        return [*self.running, *self.filling.values()]
+
+    def take_copies(self) -> tuple[KvCopy | KvSwap, ...]:
+        """What the next step has to copy before it runs, in order."""
+        copies, self._copies = tuple(self._copies), []
+        return copies
+
+    def admit(self, sequence: Sequence) -> None:
+        """Give a waiting sequence a free row, with as much of its prompt as can be had.
+
+        Raises:
+            RuntimeError: where no row is free.
+        """
+        sequence.move(State.PREFILL)
+        row, tokens = self._place(sequence.prompt_ids, sequence.adapter)
+        sequence.row = self._slots.take(row)
+        sequence.kv_length = tokens
+        self.filling[row] = sequence
+
+    def promote(self, sequence: Sequence) -> None:
+        """Let a sequence whose tokens are all read decode from the next step on."""
+        row = sequence.held_row
+        del self.filling[row]
+        exchange = self._slots.promote(row)
+        if exchange is not None:
+            self._move(exchange, sequence)
+        sequence.move(State.RUNNING)
+        self.running.append(sequence)
+
+    def note(self, sequence: Sequence) -> None:
+        """Let what the sequence's row holds be found."""
+        if self._reuse is not PrefixReuse.OFF:
+            all_of_it = self._reuse is PrefixReuse.FULL
+            ids = sequence.kv_ids if all_of_it else sequence.prompt_ids[: sequence.kv_length]
+            self._index.extend(sequence.held_row, ids, sequence.adapter)
+
+    def release(self, sequence: Sequence, *, keep: bool = True) -> None:
+        """Take the row of a sequence; what it holds stays to be found, where it is to `keep` it."""
+        row = sequence.held_row
+        if keep:
+            self.note(sequence)
+        else:
+            self._index.cut(row, 0)
+        if sequence.state is State.PREFILL:
+            del self.filling[row]
+            self._slots.give_filling(row)
+            return
+        self.running.remove(sequence)
+        exchange = self._slots.give(row)
+        if exchange is not None:
+            last = self.running.pop()
+            self.running.insert(row, last)
+            self._move(exchange, last)
+
+    def forget(self) -> None:
+        """Nothing that rows hold can be trusted, and nothing is copied."""
+        self._copies.clear()
+        self._index.clear()
+
+    def check(self) -> None:
+        """Raise RuntimeError where slots, rows and sequences do not agree."""
+        self._slots.check()
+        self._index.check()
+        if (self._slots.running, self._slots.filling) != (len(self.running), len(self.filling)):
+            raise RuntimeError("slots and sequences differ in number")
+        contiguous = self._slots.contiguous
+        rows = enumerate(self.running) if contiguous else ((s.row, s) for s in self.running)
+        for row, sequence in [*rows, *self.filling.items()]:
+            state = State.PREFILL if row in self.filling else State.RUNNING
+            if row is None or (sequence.row, sequence.state) != (row, state):
+                raise RuntimeError(f"row {row} holds a sequence that is elsewhere")
+            if self._index.tokens(row) > sequence.kv_length:
+                raise RuntimeError(f"row {row} does not hold all that may be found in it")
+
+    def _place(self, ids: tuple[int, ...], adapter: str | None) -> tuple[int, int]:
+        """A free row for `ids` through `adapter`, and how many of them it holds then."""
+        oldest = self._slots.oldest()
+        if self._reuse is PrefixReuse.OFF:
+            return oldest, 0
+        match = self._index.longest(ids, adapter)
+        self.query_tokens += len(ids)
+        self.hit_tokens += match.tokens
+        if not match.tokens:
+            self._index.cut(oldest, 0)
+            return oldest, 0
+        for row in match.rows:
+            # A row that holds more is worth keeping whole, unless its turn to go has come.
+            whole = self._index.tokens(row) == match.tokens
+            if row == oldest or (whole and self._slots.is_free(row)):
+                self._index.cut(row, match.tokens)
+                return row, match.tokens
+        source = min(match.rows)
+        self._index.copy(source, oldest, match.tokens)
+        self._copies.append(KvCopy(source, oldest, match.tokens))
+        return oldest, match.tokens
+
+    def _move(self, exchange: Exchange, moved: Sequence) -> None:
+        """Move a sequence to another row, and keep what lies there."""
+        source, target = exchange.source, exchange.target
+        displaced = self.filling.pop(target, None)
+        if displaced is not None:
+            displaced.row = source
+            self.filling[source] = displaced
+        kept = self._index.tokens(target) if displaced is None else displaced.kv_length
+        if kept:
+            self._copies.append(KvSwap(source, target, max(kept, moved.kv_length)))
+        else:
+            self._copies.append(KvCopy(source, target, moved.kv_length))
+        self._index.swap(source, target)
+        moved.row = target
