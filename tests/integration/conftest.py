@@ -11,8 +11,9 @@ import pytest
 from exporters.bundle.starter import NAME, export_starter
 from exporters.cache import Cache, cache_root
 from exporters.progress import Progress
+from nsedge.bundle.causal_lm import DecoderComponents, Variants
 from nsedge.bundle.files import write_manifest
-from nsedge.bundle.manifest import Bundle
+from nsedge.bundle.manifest import open_causal_lm
 
 
 @pytest.fixture(scope="session")
@@ -26,11 +27,12 @@ def starter_bundle() -> Path:
 @pytest.fixture(scope="session")
 def standard_bundle(starter_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The starter as a machine sees it on which the daemon's own operators were not built."""
-    manifest = Bundle.open(starter_bundle).manifest
+    manifest = open_causal_lm(starter_bundle).manifest
     folder = tmp_path_factory.mktemp("standard") / NAME
     for name in manifest.files:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).symlink_to(starter_bundle / name)
     variants = tuple(variant for variant in manifest.variants if not variant.requires)
-    write_manifest(folder, msgspec.structs.replace(manifest, variants=variants))
+    components = DecoderComponents(decoder=Variants(variants=variants))
+    write_manifest(folder, msgspec.structs.replace(manifest, components=components))
     return folder
