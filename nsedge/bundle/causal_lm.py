@@ -9,9 +9,9 @@ from msgspec import Meta
 from nsedge.bundle.fields import (
     FORMAT,
     FORMAT_VERSION,
+    AnyVariant,
     Common,
     Count,
-    DeviceName,
     FileEntry,
     Name,
     Positive,
@@ -111,14 +111,9 @@ class Fidelity(Strict, frozen=True, kw_only=True):
     text_sha256: Sha256
 
 
-class Variant(Strict, frozen=True, kw_only=True):
-    """The graph for one device and precision. It runs where all that it `requires` is there."""
+class Variant(AnyVariant, frozen=True, kw_only=True):
+    """A decoder's graph for one device and precision."""
 
-    name: Name
-    device: DeviceName
-    scheme: str
-    graph: RelativePath
-    requires: tuple[str, ...] = ()
     io: GraphIo
     kv: KvLayout
     fidelity: Fidelity | None = None
@@ -208,7 +203,7 @@ class CausalLm(Common, frozen=True, kw_only=True, tag="causal-lm"):
 
     def named_files(self) -> list[str]:
         """The files that have a use, all variants' graphs among them."""
-        named = [self.tokenizer.file, *self.golden.values(), *(v.graph for v in self.variants)]
+        named = [*super().named_files(), self.tokenizer.file]
         named += [v.kv.scales for v in self.variants if v.kv.scales is not None]
         return named if self.chat_template is None else [*named, self.chat_template]
 

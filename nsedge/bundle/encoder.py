@@ -7,12 +7,10 @@ from typing import Annotated
 from msgspec import Meta
 
 from nsedge.bundle.fields import (
+    AnyVariant,
     Common,
     Count,
-    DeviceName,
-    Name,
     Positive,
-    RelativePath,
     Sha256,
     Strict,
     Tokenizer,
@@ -45,14 +43,9 @@ class VectorFidelity(Strict, frozen=True, kw_only=True):
     text_sha256: Sha256
 
 
-class EncoderVariant(Strict, frozen=True, kw_only=True):
-    """The graph for one device and precision. It runs where all that it `requires` is there."""
+class EncoderVariant(AnyVariant, frozen=True, kw_only=True):
+    """An encoder's graph for one device and precision."""
 
-    name: Name
-    device: DeviceName
-    scheme: str
-    graph: RelativePath
-    requires: tuple[str, ...] = ()
     io: EncoderIo
     fidelity: VectorFidelity | None = None
 
@@ -98,18 +91,13 @@ class Encoder(Common, frozen=True, kw_only=True, tag="encoder"):
         return self.processors.tokenizer
 
     @property
-    def has_chat_template(self) -> bool:
-        """False: it takes no messages."""
-        return False
-
-    @property
     def tasks(self) -> tuple[str, ...]:
         """What it can be asked for."""
         return ("embed",)
 
     def named_files(self) -> list[str]:
         """The files that have a use, all variants' graphs among them."""
-        return [self.tokenizer.file, *self.golden.values(), *(v.graph for v in self.variants)]
+        return [*super().named_files(), self.tokenizer.file]
 
 
 class GoldenVector(Strict, frozen=True, kw_only=True):

@@ -12,10 +12,9 @@ RelativePath = Annotated[str, Meta(pattern=r"^(?!/)(?!.*(^|/)\.\.(/|$))[A-Za-z0-
 Sha256 = Annotated[str, Meta(pattern=r"^[0-9a-f]{64}$")]
 Positive = Annotated[int, Meta(ge=1)]
 Count = Annotated[int, Meta(ge=0)]
-V = TypeVar("V")
+V = TypeVar("V", bound="AnyVariant")
 FORMAT = "nsedge-bundle"
 FORMAT_VERSION = 2
-DeviceName = Annotated[str, Meta(pattern=r"^(cpu|cuda)$")]
 
 
 class Strict(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -55,6 +54,16 @@ class Provenance(Strict, frozen=True, kw_only=True):
     """Limits of the build that were asked for in the place of the usual ones; mostly none."""
 
 
+class AnyVariant(Strict, frozen=True, kw_only=True):
+    """The graph for one device and precision. It runs where all that it `requires` is there."""
+
+    name: Name
+    device: Annotated[str, Meta(pattern=r"^(cpu|cuda)$")]
+    scheme: str
+    graph: RelativePath
+    requires: tuple[str, ...] = ()
+
+
 class Variants(Strict, Generic[V], frozen=True, kw_only=True):
     """A component: a graph with a name, in the variants there are of it, the preferred first."""
 
@@ -79,3 +88,17 @@ class Common(Strict, frozen=True, kw_only=True, tag_field="kind"):
     def kind(self) -> str:
         """The kind of model."""
         return str(self.__struct_config__.tag)
+
+    @property
+    def variants(self) -> tuple[AnyVariant, ...]:
+        """Of all its components; none where a kind has no graphs."""
+        return ()
+
+    @property
+    def has_chat_template(self) -> bool:
+        """Whether it can be asked with messages."""
+        return False
+
+    def named_files(self) -> list[str]:
+        """The files that have a use: golden samples and graphs; a kind adds its own."""
+        return [*self.golden.values(), *(variant.graph for variant in self.variants)]

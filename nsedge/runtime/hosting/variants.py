@@ -4,30 +4,15 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
 from nsedge import native
+from nsedge.bundle.fields import AnyVariant
 from nsedge.errors import DeviceUnavailable
 from nsedge.runtime.graph.session import can_run
 from nsedge.runtime.settings import Device
 
 log = logging.getLogger(__name__)
-
-
-class AnyVariant(Protocol):
-    """A variant of whatever kind."""
-
-    @property
-    def name(self) -> str:
-        """What it is called."""
-
-    @property
-    def device(self) -> str:
-        """Where it runs."""
-
-    @property
-    def requires(self) -> tuple[str, ...]:
-        """What must be there for that."""
 
 
 V = TypeVar("V", bound=AnyVariant)
