@@ -20,6 +20,7 @@ from typing import Any
 import msgspec
 
 from exporters.finetune.examples import Turn
+from nsedge.api.messages import joined
 
 MAX_TURNS = 1000
 
@@ -194,13 +195,13 @@ def _turn(turn: Fields, place: int, *, role: str, content: str) -> Turn:
 
 
 def _content(value: object, place: int, name: str) -> str:
-    """A text, or OpenAI's list of parts that are all texts."""
+    """A text, or OpenAI's list of parts that are all texts, put together as a request's are."""
     if isinstance(value, list):
         parts = [part.get("text") if isinstance(part, dict) else part for part in value]
         texts = [part for part in parts if isinstance(part, str)]
         if len(texts) != len(parts):
             raise BadRow(f"turn {place} has a part that is no text")
-        return "".join(texts)
+        return joined(texts)
     if not isinstance(value, str):
         raise BadRow(f"turn {place}: {name} is {_kind(value)}, not a text")
     return value

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from nsedge.api.media import Media
@@ -15,6 +16,15 @@ class Role(enum.StrEnum):
     USER = "user"
     ASSISTANT = "assistant"
     TOOL = "tool"
+
+
+def joined(parts: Iterable[str]) -> str:
+    """The text of a message that comes in parts: a line end stands between two of them.
+
+    So do vLLM, llama.cpp and TensorRT-LLM where a template takes a text, and clients are written
+    against these. Parts are blocks, and two words of two blocks are not to become one.
+    """
+    return "\n".join(parts)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,10 +53,10 @@ class Message:
 
     @property
     def text(self) -> str:
-        """What is said in words: the parts that are text, a line each."""
+        """What is said in words: the parts that are text, put together."""
         if isinstance(self.content, str):
             return self.content
-        return "\n".join(part.text for part in self.content if isinstance(part, TextPart))
+        return joined(part.text for part in self.content if isinstance(part, TextPart))
 
     @property
     def media(self) -> tuple[Media, ...]:

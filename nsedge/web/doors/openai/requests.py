@@ -13,6 +13,7 @@ from nsedge.api import (
     Role,
     Sampling,
 )
+from nsedge.api.messages import joined
 from nsedge.api.sampling import MAX_SEED
 from nsedge.errors import EmptyPrompt, InvalidParameter
 from nsedge.web.doors.openai.bodies import (
@@ -142,7 +143,7 @@ def _message(number: int, turn: ChatTurn) -> Message:
         texts.append(_refusal(turn.refusal, f"{where}.refusal", role))
     if not texts and turn.content is None:
         raise InvalidParameter(f"{where}.content is missing", param=f"{where}.content")
-    return Message(role=role, content="\n".join(texts))
+    return Message(role=role, content=joined(texts))
 
 
 def _texts(content: str | list[ContentPart] | None, where: str, role: Role) -> list[str]:

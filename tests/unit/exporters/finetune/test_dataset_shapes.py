@@ -19,6 +19,11 @@ from exporters.finetune.shapes import (
     conversation,
     shape_of,
 )
+from nsedge.api import Chat, Message, Role, TextPart
+from nsedge.web.bodies import decode
+from nsedge.web.doors.openai.bodies import ChatBody
+from nsedge.web.doors.openai.requests import chat_requests
+from nsedge.web.limits import WebLimits
 
 Q, A = {"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}
 SHORT = (Turn("user", "q"), Turn("assistant", "a"))
@@ -78,6 +83,18 @@ def test_a_system_turn_is_added_only_where_there_is_none() -> None:
     assert read({**own, "system": "own"}, system="S").turns[0] == Turn("system", "own")
     developer = {"messages": [{"role": "developer", "content": "own"}, Q, A]}
     assert read(developer, system="S").turns == (Turn("system", "own"), *SHORT)
+
+
+def test_text_parts_are_put_together_as_a_requests_are() -> None:
+    parts = ["one\n", " two", "", "three"]
+    asked = {"role": "user", "content": [{"type": "text", "text": part} for part in parts]}
+    found = read({"messages": [asked, A]}).turns[0].content
+    assert found == "one\n\n two\n\nthree"
+    assert found == Message(role=Role.USER, content=tuple(TextPart(text=p) for p in parts)).text
+    body = decode(json.dumps({"model": "m", "messages": [asked]}).encode(), ChatBody)
+    (request,) = chat_requests(body, "r", WebLimits())
+    assert isinstance(request.task, Chat)
+    assert request.task.messages[0].text == found
 
 
 def test_weight_0_mutes_a_turn_wherever_the_system_turn_moves_it() -> None:
