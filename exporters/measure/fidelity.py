@@ -96,8 +96,7 @@ def answers(
     """What the graph says to each prompt, greedily; "" to one that there is no room for."""
     said = []
     for prompt in prompts:
-        turn = [{"role": "user", "content": prompt}]
-        ids = reader.encode(reader.chat(turn, add_generation_prompt=True))
+        ids = reader.question(prompt)
         room = len(ids) < runner.capacity
         chosen = greedy(runner, ids, ends, most=ANSWER_TOKENS)[0] if room else []
         said.append(reader.tokenizer.decode(chosen, skip_special_tokens=True))

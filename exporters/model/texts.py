@@ -13,7 +13,7 @@ from jinja2 import TemplateError
 from tokenizers import Tokenizer
 
 from exporters.errors import ExportError
-from nsedge.runtime.text.control import ControlTokens, TemplateTurn
+from nsedge.runtime.text.control import ControlTokens, Rendered, TemplateTurn, unmarked
 from nsedge.runtime.text.prompt import template_environment
 
 FIDELITY_FILE = Path(__file__).parents[1] / "data" / "fidelity.toml"
@@ -22,8 +22,6 @@ PROMPTS_FILE = Path(__file__).parents[1] / "data" / "prompts.toml"
 CALIBRATION_FILE = Path(__file__).parents[1] / "data" / "calibration.toml"
 
 PASSAGE_TOKENS = 512
-
-Messages = list[dict[str, str]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,6 +47,18 @@ class TextReader:
             render=render,
         )
 
+    def question(self, text: str) -> list[int]:
+        """Token ids of the prompt that asks `text`, which is a text whatever it reads like.
+
+        Raises:
+            ExportError: the template is broken.
+        """
+        control = self.control_tokens()
+        turns: Sequence[TemplateTurn] = [{"role": "user", "content": text}]
+        shielded = control.shield(turns)
+        rendered = self.chat(shielded, add_generation_prompt=True)
+        return control.encode(Rendered(rendered) if shielded is turns else unmarked(rendered))
+
     def encode(self, text: str) -> list[int]:
         """Token ids of `text`, its special tokens recognised and none added."""
         return list(self.tokenizer.encode(text, add_special_tokens=False).ids)
@@ -57,7 +67,7 @@ class TextReader:
         """The text of a plain prompt."""
         return f"{self.bos_token}{text}" if self.add_bos and self.bos_token else text
 
-    def chat(self, messages: Messages, *, add_generation_prompt: bool) -> str:
+    def chat(self, messages: Sequence[TemplateTurn], *, add_generation_prompt: bool) -> str:
         """The conversation as the template renders it, or its turns as plain paragraphs.
 
         Raises:

@@ -69,6 +69,7 @@ def test_training_reads_a_prompt_as_the_daemon_does(name: str, tmp_path: Path) -
     tokenised = tokenise(examples, reader.control_tokens(), max_tokens=500).examples
     for question, tokens in zip(questions, tokenised, strict=True):
         prompt = prompts.read(Chat(messages=(Message(role=Role.USER, content=question),)))
+        assert reader.question(question) == list(prompt)
         before = tokens.ids[: int(tokens.learnt.argmax())].tolist()
         shared = min(len(before), len(prompt))
         assert list(prompt[:shared]) == before[:shared]

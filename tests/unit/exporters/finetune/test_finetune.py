@@ -26,6 +26,7 @@ from exporters.finetune.batches import (
 from exporters.finetune.curve import Curve, Learnt, Measured, loss_line, warning
 from exporters.finetune.device import threads_free
 from exporters.finetune.examples import Example
+from exporters.finetune.lineage import LINEAGE_FILE, read_adapter_lineage
 from exporters.finetune.settings import Schedule, Settings, fitted, rate_at
 from exporters.progress import Progress
 from nsedge.runtime.machine.cores import CpuMeter, usable_cores
@@ -234,6 +235,17 @@ def test_threads_follow_the_cores_that_others_leave(busy_share: float, tmp_path:
     )
     write_stat(10 * ticks * busy_share)
     assert threads_free(meter) == (1 if busy_share else min(cores, usable_cores()))
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"{", b"[1]", b'{"base": "\xff"}', b'{"base": ' + b"[" * 100_000 + b"]" * 100_000 + b"}"],
+)
+def test_a_damaged_lineage_is_told_in_a_line(content: bytes, tmp_path: Path) -> None:
+    (tmp_path / LINEAGE_FILE).write_bytes(content)
+    with pytest.raises(ExportError, match=f"{tmp_path / LINEAGE_FILE}: ") as caught:
+        read_adapter_lineage(tmp_path)
+    assert "\n" not in str(caught.value)
 
 
 def test_unfinished_work_is_found_again(tmp_path: Path) -> None:
