@@ -5,7 +5,6 @@ from __future__ import annotations
 import fcntl
 import subprocess
 import sys
-import threading
 
 import pytest
 
@@ -182,22 +181,21 @@ def test_a_killed_run_leaves_the_store_consistent(home, bundles, command, module
         assert command("rollback", "tiny")["model"] == served(bundles[0])
 
 
-def test_two_runs_take_turns(home, bundles, command, capsys):
+def test_two_runs_take_turns(home, bundles):
     store = Store(home.store)
     store.own.mkdir(parents=True)
     with home.serving(), (store.own / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        statuses: list[int] = []
         words = ["deploy", str(bundles[0]), "--to", home.endpoint]
-        run = threading.Thread(target=lambda: statuses.append(main(words)))
-        run.start()
-        told = ""
-        while "waiting for its end" not in told and run.is_alive():
-            told += capsys.readouterr().err
-        assert home.stored() == []
-        fcntl.flock(lock, fcntl.LOCK_UN)
-        run.join()
-    assert statuses == [0]
+        with subprocess.Popen(
+            [sys.executable, "-m", "exporters", *words], stderr=subprocess.PIPE, text=True
+        ) as run:
+            assert run.stderr is not None
+            assert any("waiting for its end" in line for line in run.stderr)
+            assert home.stored() == []
+            fcntl.flock(lock, fcntl.LOCK_UN)
+            run.communicate()
+    assert run.returncode == 0
     assert home.stored() == [folder(bundles[0])]
 
 
