@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from dataclasses import replace as with_fields
 from pathlib import Path
 
+import msgspec
+
+from exporters.bundle.forms import checks_of, shortfall, without_far_forms
 from exporters.bundle.orders import Order
 from exporters.bundle.package import Product, check_place, package, variant_digest
 from exporters.bundle.stages import ReferenceStages, VariantStages
 from exporters.cache import Cache, Inputs
 from exporters.errors import Refused
-from exporters.graph.records import Exported, ExportedVariant, VariantRecord
-from exporters.measure.thresholds import check_names, form_names
+from exporters.graph.records import NATIVE_SUFFIX, Exported, ExportedVariant, VariantRecord
+from exporters.measure.thresholds import Overrides, check_names, form_names, named_in
 from exporters.measure.verdict import Verdict
 from exporters.model.route import library_versions
 from exporters.model.source import LINEAGE_FILE
@@ -42,16 +46,19 @@ class Export:
         self._reference = ReferenceStages(
             order.source, cache, max_context=order.max_context, route=order.route
         )
-        self._variants = [VariantStages(self._reference, variant) for variant in order.variants]
+        self._variants = [
+            [VariantStages(self._reference, each) for each in (variant, *variant.instead)]
+            for variant in order.variants
+        ]
 
     @property
     def inputs(self) -> Inputs:
-        """All that decides what `product` gives."""
-        named = {stages.order.name: stages.inputs for stages in self._variants}
+        """All that decides what `product` gives, but for limits."""
+        named = [{s.order.name: s.inputs for s in stages} for stages in self._variants]
         return {"reference": self._reference.inputs, "variants": named}
 
-    def product(self) -> Product:
-        """Every graph and all that is said of it.
+    def product(self, overrides: Overrides) -> Product:
+        """Every graph and all that is said of it, under limits that were asked for.
 
         Raises:
             Refused: the model cannot be exported, or not in one of the variants, which is named.
@@ -59,7 +66,8 @@ class Export:
         """
         reference, source = self._reference, self.order.source
         record = reference.record
-        variants = [self._exported(stages) for stages in self._variants]
+        notes: list[str] = []
+        taken = [self._first_near_enough(stages, overrides, notes) for stages in self._variants]
         exported = Exported(
             origin=source.origin,
             revision=source.revision,
@@ -73,12 +81,35 @@ class Export:
             golden=reference.golden(),
             prompts=reference.prompts,
             answers=reference.answers(),
-            variants=tuple(variants),
+            variants=tuple(map(self._exported, taken)),
+            notes=tuple(notes),
         )
-        folders = {stages.order.name: stages.folder for stages in self._variants}
+        folders = {stages.order.name: stages.folder for stages in taken}
         return Product(exported=exported, source=source, folders=folders)
 
-    def _exported(self, stages: VariantStages) -> ExportedVariant:
+    def _first_near_enough(
+        self, stages: Sequence[VariantStages], overrides: Overrides, notes: list[str]
+    ) -> VariantStages:
+        """The first whose standard form keeps the limits that nobody asked for, else the last;
+        `notes` hear what was passed over. A limit for the first by its name asks for that one."""
+        first = stages[0].order.name
+        if any(name in (first, first + NATIVE_SUFFIX) for name in named_in(overrides)):
+            return stages[0]
+        *others, last = stages
+        for each in others:
+            try:
+                (standard,) = checks_of(self._standard(each), overrides)
+                reason = shortfall(standard, overrides)
+            except Refused as error:
+                reason = str(error)
+            if reason is None:
+                return each
+            notes.append(f"{each.order.name} passed over: {reason}")
+            each.cache.progress.note(notes[-1])
+        return last
+
+    def _standard(self, stages: VariantStages) -> ExportedVariant:
+        """The variant without its native form."""
         order = stages.order
         try:
             folder = stages.folder
@@ -96,10 +127,18 @@ class Export:
             io=record.io,
             kv=record.kv,
             trial=stages.trial(),
-            native=stages.native_trial(),
-            native_lacks=stages.native_lacks(),
+            native=None,
+            native_lacks=None,
             nodes=sum((own or record).nodes.values()),
             kept_fp32={} if own is None else own.kept_fp32,
+            evened={} if own is None else own.evened,
+        )
+
+    def _exported(self, stages: VariantStages) -> ExportedVariant:
+        return msgspec.structs.replace(
+            self._standard(stages),
+            native=stages.native_trial(),
+            native_lacks=stages.native_lacks(),
         )
 
     def _remedy(self, method: Method) -> str:
@@ -129,7 +168,8 @@ def export_bundle(
     export = Export(order, cache)
     check_names(overrides or {}, form_names(variant.name for variant in order.variants))
     check_place(out, name, order.source.origin, replace=replace)
-    return pack(export.product(), out, name=name, cache=cache, overrides=overrides, replace=replace)
+    product = export.product(overrides or {})
+    return pack(product, out, name=name, cache=cache, overrides=overrides, replace=replace)
 
 
 def pack(
@@ -143,9 +183,13 @@ def pack(
 ) -> Report:
     """Make the bundle `name` of what was exported, at `out`.
 
+    A native form that is too far from fp32 is left out, unless limits were asked for that it fails.
+
     Raises:
         ExportError: `out` is taken, or a variant is too far from fp32.
     """
+    exported = without_far_forms(product.exported, overrides or {})
+    product = with_fields(product, exported=exported)
     made, verdict = package(product, out, name=name, overrides=overrides or {}, replace=replace)
     bundle = Bundle.open(out)
     reference = cache.root / product.exported.reference

@@ -40,7 +40,7 @@ def write_export(export: Export, out: Path, *, cache: Cache, replace: bool) -> t
     known = read_output(out)
     if out.exists() and not replace and (known is None or known.stage != STAGE):
         raise ExportError(f"{out} is there already and is another thing; --force replaces it")
-    product = export.product()
+    product = export.product({})
     with output_directory(out, STAGE, key, replace=replace) as folder:
         _write(product, folder)
     return True, product

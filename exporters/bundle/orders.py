@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from exporters.errors import ExportError, Refused
 from exporters.model.route import Route
 from exporters.model.source import Source
-from exporters.quantise.schemes import REFERENCE_SCHEME, SCHEMES, Device, KvFormat, Method, Scheme
+from exporters.quantise.schemes import (
+    BETTER,
+    REFERENCE_SCHEME,
+    SCHEMES,
+    Device,
+    KvFormat,
+    Method,
+    Scheme,
+)
 from exporters.trace.route import TRACED
 
 MAX_CONTEXT = 32768
@@ -24,12 +32,17 @@ SHORT = {
 
 @dataclass(frozen=True, kw_only=True)
 class VariantOrder:
-    """A graph to make: its name in the bundle, and how weights and cache are kept for a device."""
+    """A graph to make: its name in the bundle, and how weights and cache are kept for a device.
+
+    `instead` are the orders, the nearest to it first, that may take its place where it is too far
+    from fp32, or does not fit the model.
+    """
 
     name: str
     scheme: Scheme
     kv: KvFormat = KvFormat.FLOAT32
     device: Device = Device.CPU
+    instead: tuple[VariantOrder, ...] = ()
 
     def check(self) -> None:
         """Refuse what does not go together.
@@ -81,6 +94,13 @@ def one_variant(scheme: Scheme, kv: KvFormat, device: Device) -> VariantOrder:
     suffix = KV_SUFFIX if kv is KvFormat.INT8 else half
     name = f"{device}-{scheme.name}{suffix}"
     return VariantOrder(name=name, scheme=scheme, kv=kv, device=device)
+
+
+def usual_variant(scheme: Scheme, kv: KvFormat, device: Device) -> VariantOrder:
+    """That of a scheme that nobody named: a better scheme's may take its place."""
+    first = one_variant(scheme, kv, device)
+    better = (SCHEMES[name] for name in BETTER.get(scheme.name, ()))
+    return replace(first, instead=tuple(one_variant(each, kv, device) for each in better))
 
 
 def variants_named(names: str) -> tuple[VariantOrder, ...]:

@@ -10,23 +10,15 @@ from pathlib import Path
 
 import msgspec
 
+from exporters.bundle.forms import checks_of, forms_of, notes_on
 from exporters.cache import new_directory
 from exporters.errors import ExportError
-from exporters.graph.records import (
-    DATA_FILE,
-    GRAPH_FILE,
-    NATIVE_FILE,
-    NATIVE_SUFFIX,
-    Exported,
-    ExportedVariant,
-    native_form,
-)
+from exporters.graph.records import DATA_FILE, GRAPH_FILE, NATIVE_FILE, Exported
 from exporters.measure.build_report import REPORT_FILE, REPORT_PAGE, report_json, report_page
-from exporters.measure.thresholds import Overrides, check_names, form_names, limits_of
-from exporters.measure.verdict import Check, Verdict
+from exporters.measure.thresholds import Overrides, check_names, form_names
+from exporters.measure.verdict import Verdict
 from exporters.model.source import LICENCE_FILE, LINEAGE_FILE, Source
-from exporters.quantise.schemes import promise_of
-from nsedge.bundle.causal_lm import CausalLm, Variant
+from nsedge.bundle.causal_lm import CausalLm
 from nsedge.bundle.fields import FileEntry, Provenance, Tokenizer
 from nsedge.bundle.files import sha256_of, write_manifest
 from nsedge.bundle.manifest import (
@@ -35,7 +27,6 @@ from nsedge.bundle.manifest import (
     open_causal_lm,
 )
 from nsedge.errors import BundleInvalid
-from nsedge.native import REQUIREMENT
 from nsedge.version import VERSION
 
 GOLDEN_FILE = "golden.json"
@@ -90,29 +81,17 @@ def package(
 
 def _verdict(product: Product, name: str, overrides: Overrides) -> Verdict:
     exported = product.exported
-    checks = []
-    for made in exported.variants:
-        trials = [trial for trial in (made.native, made.trial) if trial is not None]
-        for variant, trial in zip(_forms(made), trials, strict=True):
-            limits = limits_of(variant.name, promise_of(variant), overrides)
-            check = Check(
-                variant=variant.name,
-                limits=limits,
-                golden=trial.golden,
-                recorded=trial.fidelity,
-                measured=None,
-                answers=trial.answers,
-            )
-            checks.append(check)
+    checks = tuple(c for made in exported.variants for c in checks_of(made, overrides))
     return Verdict(
         name=name,
-        checks=tuple(checks),
+        checks=checks,
         skipped={},
         prompts=exported.prompts,
         answers=exported.answers,
         difference=exported.difference,
         recorded_difference=exported.recorded_difference,
         overrides=dict(overrides),
+        notes=(*exported.notes, *notes_on(exported.variants)),
     )
 
 
@@ -180,40 +159,11 @@ def _manifest(
         tokenizer=tokenizer,
         chat_template=TEMPLATE_FILE if TEMPLATE_FILE in contents else None,
         generation_defaults=source.defaults(),
-        variants=tuple(form for variant in exported.variants for form in _forms(variant)),
+        variants=tuple(v for made in exported.variants for v, _ in forms_of(made)),
         golden=GOLDEN_FILE,
         provenance=_provenance(product, overrides),
         files={path: _entry(content) for path, content in sorted(contents.items())},
     )
-
-
-def _forms(made: ExportedVariant) -> tuple[Variant, ...]:
-    """The faster one first: a daemon takes the first that it can run."""
-    kv = made.kv
-    if kv.scales is not None:
-        kv = msgspec.structs.replace(kv, scales=f"{made.name}/{kv.scales}")
-    standard = Variant(
-        name=made.name,
-        device=made.device,
-        scheme=made.scheme,
-        graph=f"{made.name}/{GRAPH_FILE}",
-        io=made.io,
-        kv=kv,
-        fidelity=made.trial.fidelity,
-    )
-    if made.native is None:
-        return (standard,)
-    io, kv = native_form(made.io, kv)
-    native = msgspec.structs.replace(
-        standard,
-        name=f"{made.name}{NATIVE_SUFFIX}",
-        graph=f"{made.name}/{NATIVE_FILE}",
-        requires=(REQUIREMENT,),
-        io=io,
-        kv=kv,
-        fidelity=made.native.fidelity,
-    )
-    return native, standard
 
 
 def _provenance(product: Product, overrides: Overrides) -> Provenance:

@@ -114,18 +114,17 @@ class VariantStages:
 
     def __init__(self, reference: ReferenceStages, order: VariantOrder) -> None:
         self._reference = reference
-        self._cache = reference.cache
+        self.cache = reference.cache
         self.order = order
         inputs: dict[str, object] = {
-            "reference": self._cache.key(reference.inputs),
+            "reference": self.cache.key(reference.inputs),
             "scheme": order.scheme.name,
             "device": order.device.value,
             "code": code_digest(VARIANT_MODULE),
+            "calibration": sha256_of(CALIBRATION_FILE),
         }
-        if order.scheme.calibrated:
-            inputs["calibration"] = sha256_of(CALIBRATION_FILE)
         if order.kv is KvFormat.INT8:
-            inputs["kv_scales"] = self._cache.key(self._scales_inputs())
+            inputs["kv_scales"] = self.cache.key(self._scales_inputs())
         self.inputs: Inputs = inputs
 
     @cached_property
@@ -152,7 +151,7 @@ class VariantStages:
                 scales=scales,
             )
 
-        return self._cache.get("variant", self.inputs, title=f"Making {order.name}", make=make)
+        return self.cache.get("variant", self.inputs, title=f"Making {order.name}", make=make)
 
     def _scales(self) -> Path:
         """The folder of the int8 cache's scales."""
@@ -163,12 +162,12 @@ class VariantStages:
             write_scales(self._reference.source, self._reference.folder, folder)
 
         title = "Calibrating the int8 cache"
-        return self._cache.get("kv-scales", self._scales_inputs(), title=title, make=make)
+        return self.cache.get("kv-scales", self._scales_inputs(), title=title, make=make)
 
     def _scales_inputs(self) -> Inputs:
         code = code_digest(SCALES_MODULE)
         text = sha256_of(CALIBRATION_FILE)
-        return {"of": self._cache.key(self._reference.inputs), "code": code, "text": text}
+        return {"of": self.cache.key(self._reference.inputs), "code": code, "text": text}
 
     @property
     def record(self) -> ReferenceRecord:
@@ -212,7 +211,7 @@ class VariantStages:
                 prompts=reference.prompts,
             )
 
-        return read_trial(self._cache.get("trial", inputs, title=title, make=make))
+        return read_trial(self.cache.get("trial", inputs, title=title, make=make))
 
     def _measured(self) -> Inputs:
         of = self._reference.inputs if self.order.is_reference else self.inputs

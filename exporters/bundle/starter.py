@@ -6,13 +6,13 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from exporters.bundle.build import Report, export_bundle
-from exporters.bundle.orders import Order, VariantOrder, one_variant
+from exporters.bundle.orders import Order, VariantOrder, usual_variant
 from exporters.bundle.starter_folder import starter_source
 from exporters.cache import Cache
 from exporters.quantise.schemes import SCHEMES, STARTER_SCHEME, Device, KvFormat
 
 NAME = "smollm2-135m-instruct"
-VARIANTS = (one_variant(SCHEMES[STARTER_SCHEME], KvFormat.FLOAT32, Device.CPU),)
+VARIANTS = (usual_variant(SCHEMES[STARTER_SCHEME], KvFormat.FLOAT32, Device.CPU),)
 
 
 def export_starter(

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from exporters.answer import SUCCESS, Answer
 from exporters.bundle.build import Report, export_bundle
-from exporters.bundle.orders import Order, VariantOrder, one_variant, variants_named
+from exporters.bundle.orders import Order, VariantOrder, one_variant, usual_variant, variants_named
 from exporters.cache import Cache, home
 from exporters.commands.report import export_lines, export_result
 from exporters.errors import ExportError
@@ -94,10 +94,11 @@ def wanted_variants(
     """
     alone = [name for name in ("scheme", "kv", "device") if getattr(arguments, name) is not None]
     if arguments.variants is None:
-        named = arguments.scheme or arguments.default_scheme
-        scheme = unsaid if unsaid is not None and named is None else SCHEMES[named]
         kv = KvFormat(arguments.kv or KvFormat.FLOAT32)
-        return (one_variant(scheme, kv, Device(arguments.device or Device.CPU)),)
+        device = Device(arguments.device or Device.CPU)
+        if arguments.scheme is not None:
+            return (one_variant(SCHEMES[arguments.scheme], kv, device),)
+        return (usual_variant(unsaid or SCHEMES[arguments.default_scheme], kv, device),)
     if alone:
         raise ExportError(f"--variants names scheme, cache and device; --{alone[0]} does not go")
     return variants_named(arguments.variants)

@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 
 from exporters.bundle.build import Report
+from exporters.bundle.forms import notes_on
 from exporters.graph.records import Exported, ExportedVariant
 from exporters.measure.build_report import limits_text, report_result
 from exporters.measure.verdict import Check, Verdict
@@ -28,6 +29,7 @@ def export_result(report: Report) -> Json:
         **_variant_result(first),
         "variants": {variant.name: _variant_result(variant) for variant in exported.variants},
         "thresholds_overridden": report.verdict.overrides,
+        "notes": report.verdict.notes,
     }
 
 
@@ -62,7 +64,7 @@ def graph_lines(exported: Exported) -> list[str]:
             f"    against fp32: {fidelity_text(variant.trial.fidelity)}",
             f"    on native operators: {_native_text(variant)}",
         ]
-    return lines
+    return lines + [f"  note: {note}" for note in (*exported.notes, *notes_on(exported.variants))]
 
 
 def _difference_text(difference: float | None) -> str:
@@ -74,7 +76,7 @@ def _difference_text(difference: float | None) -> str:
 def _native_text(variant: ExportedVariant) -> str:
     if variant.native is not None:
         return fidelity_text(variant.native.fidelity)
-    return f"no form of this graph: {variant.native_lacks}"
+    return f"none: {variant.native_lacks}"
 
 
 def verify_result(verdict: Verdict, *, bundle: str, files: int) -> Json:

@@ -8,12 +8,14 @@ it takes tokens of several sequences at once, and reads the same weights from th
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import onnx
-from onnx import ModelProto, NodeProto, TensorProto, ValueInfoProto, helper
+from onnx import ModelProto, NodeProto, TensorProto, ValueInfoProto, helper, numpy_helper
 
+from exporters.graph.balance import Floats, factors
 from exporters.graph.graph import MICROSOFT, attribute, index_of
 from exporters.graph.records import SEGMENTS
 from nsedge.bundle.causal_lm import TOKEN_SCALE_BYTES
@@ -31,16 +33,28 @@ HEAD_MULTIPLE = 16
 WIDEST_HEAD = 512
 
 
-def write_native(graph: Path, target: Path) -> str | None:
-    """Rewrite the model at `graph` to `target`, beside it; where it has no native form, why not.
+def why_no_form(graph: Path) -> str | None:
+    """Why the model at `graph` has no native form; None where it has one.
 
     All attention has to be rewritten or none of the graph is: the cache has one type, and nothing
     else may ask for the rows' lengths.
     """
+    return _Rewriting(onnx.load(graph, load_external_data=False)).why_not()
+
+
+def write_native(
+    graph: Path, target: Path, *, uneven: Mapping[int, Floats] | None = None
+) -> str | None:
+    """Rewrite the model at `graph` to `target`, beside it; where it has no native form, why not.
+
+    `uneven` are the layers whose keys are evened out before they are cached, with the magnitudes
+    [kv_heads, head_dim] of their keys.
+    """
     model = onnx.load(graph, load_external_data=False)
     rewriting = _Rewriting(model)
-    if (reason := rewriting.attention()) is not None:
+    if (reason := rewriting.why_not()) is not None:
         return reason
+    rewriting.attention(uneven or {})
     rewriting.matmuls()
     rewriting.tied_embeddings()
     rewriting.finish()
@@ -63,17 +77,40 @@ class _Rewriting:
         self._model = model
         self._nodes = list(model.graph.node)
 
-    def attention(self) -> str | None:
-        """Replace every attention node, if each has a form; else why one has none."""
-        nodes = [n for n in self._nodes if n.op_type == "GroupQueryAttention"]
+    def why_not(self) -> str | None:
+        """Why an attention node has no form of its own; None where each has one."""
+        nodes = self._attention_nodes()
         if not nodes:
             return "it has no attention"
-        for node in nodes:
-            if (reason := self._why_not(node)) is not None:
-                return reason
-        for node in nodes:
+        reasons = (self._why_not(node) for node in nodes)
+        return next((reason for reason in reasons if reason is not None), None)
+
+    def attention(self, uneven: Mapping[int, Floats]) -> None:
+        """Replace every attention node; before those of the layers in `uneven`, even keys out."""
+        for layer, node in enumerate(self._attention_nodes()):
+            if layer in uneven:
+                self._even_out(node, uneven[layer])
             self._replace(node, _cached_attention(node))
-        return None
+
+    def _attention_nodes(self) -> list[NodeProto]:
+        """Layer by layer, since each reads what the one before has made."""
+        return [n for n in self._nodes if n.op_type == "GroupQueryAttention"]
+
+    def _even_out(self, node: NodeProto, ranges: Floats) -> None:
+        """Multiply the packed query, key and value that `node` reads."""
+        heads, rotary = attribute(node, "num_heads"), 2 * self._columns(node.input[7])
+        name, packed = f"{node.name}/evened", factors(ranges, heads=heads, rotary=rotary)
+        constant = f"{name}/factors"
+        self._model.graph.initializer.append(numpy_helper.from_array(packed, constant))
+        multiply = helper.make_node("Mul", [node.input[0], constant], [name], name=name)
+        at = index_of(self._nodes, node)
+        self._nodes[at:at] = [multiply]
+        node.input[0] = name
+
+    def _columns(self, table: str) -> int:
+        """Columns of a constant."""
+        tensor = next(i for i in self._model.graph.initializer if i.name == table)
+        return int(tensor.dims[1])
 
     def matmuls(self) -> None:
         """Replace every product of blocks, with the gate before it and the offsets after it."""

@@ -65,7 +65,8 @@ class VariantRecord(_Record, frozen=True, kw_only=True):
     """A quantised graph: its nodes by kind, and the bytes of what is not quantised, by purpose.
 
     io and kv are given where they are not those of the fp32 graph. `native_lacks` says why the
-    graph is not there on the daemon's own operators, too; None where it is.
+    graph is not there on the daemon's own operators, too; None where it is. `evened` are the layers
+    whose keys are evened out there, each with how many times its head's median a channel was.
     """
 
     nodes: dict[str, int]
@@ -73,6 +74,7 @@ class VariantRecord(_Record, frozen=True, kw_only=True):
     io: GraphIo | None = None
     kv: KvLayout | None = None
     native_lacks: str | None
+    evened: dict[int, float] = {}
 
 
 class GoldenResult(msgspec.Struct, frozen=True, kw_only=True):
@@ -103,7 +105,7 @@ class ExportedVariant(msgspec.Struct, frozen=True, kw_only=True):
     """A graph of an export, in the folder of its name; scales are named as they lie there.
 
     `native` is the trial of its form on the daemon's own operators, else `native_lacks` says why
-    that is not there.
+    that is not there. `evened` are layers whose keys the native form evens out.
     """
 
     name: str
@@ -116,13 +118,14 @@ class ExportedVariant(msgspec.Struct, frozen=True, kw_only=True):
     native_lacks: str | None
     nodes: int
     kept_fp32: dict[str, int]
+    evened: dict[int, float] = {}
 
 
 class Exported(msgspec.Struct, frozen=True, kw_only=True):
     """All that a bundle says of a model and its graphs, but for files and the bundle's name.
 
     `reference` names the fp32 graph in the cache where it was made. `answers` are fp32's to
-    `prompts`.
+    `prompts`. `notes` say what was chosen otherwise than is usual, or left aside of the source.
     """
 
     origin: str
@@ -138,6 +141,7 @@ class Exported(msgspec.Struct, frozen=True, kw_only=True):
     prompts: tuple[str, ...]
     answers: tuple[str, ...]
     variants: tuple[ExportedVariant, ...]
+    notes: tuple[str, ...] = ()
 
 
 def native_layout(kv: KvLayout) -> KvLayout:

@@ -25,6 +25,7 @@ def report_result(verdict: Verdict) -> Json:
         "difference_from_torch": verdict.difference,
         "difference_from_recorded": verdict.recorded_difference,
         "thresholds_overridden": verdict.overrides,
+        "notes": verdict.notes,
         "variants": {check.variant: _check_result(check) for check in verdict.checks},
         "skipped": verdict.skipped,
         "answers": [
@@ -87,6 +88,9 @@ def report_page(verdict: Verdict) -> str:
     if any(check.text is not None for check in verdict.checks):
         lines += _table("Over the text given", [(c, c.text) for c in verdict.checks])
     lines += _limits(verdict)
+    if verdict.notes:
+        lines += ["", "## What was chosen, and why", ""]
+        lines += [f"- {_line(note)}" for note in verdict.notes]
     if verdict.skipped:
         lines += ["", "## Not run here", ""]
         lines += [f"- {name}: {why}" for name, why in verdict.skipped.items()]

@@ -30,7 +30,7 @@ class Measure(enum.StrEnum):
 AT_LEAST = frozenset({Measure.TOP1, Measure.GOLDEN})
 """The other measures are to be at most their limit."""
 
-Limits = Mapping[Measure, float]
+Limits = dict[Measure, float]
 """Of one variant; a measure that is not in it is told and not judged."""
 Overrides = Mapping[str, float]
 """Limits that were asked for: `MEASURE` for all variants, `VARIANT.MEASURE` for one."""
@@ -63,11 +63,16 @@ def check_names(overrides: Overrides, variants: Collection[str]) -> None:
     Raises:
         ExportError: naming it.
     """
-    for name in overrides:
-        variant = name.rpartition(".")[0]
-        if variant and variant not in variants:
+    for variant, name in named_in(overrides).items():
+        if variant not in variants:
             known = ", ".join(sorted(variants))
             raise ExportError(f"--threshold {name}: no variant {variant}; there are {known}")
+
+
+def named_in(overrides: Overrides) -> dict[str, str]:
+    """The variants that limits are asked of by name, each with the last such limit's."""
+    named = {name.rpartition(".")[0]: name for name in overrides}
+    return {variant: name for variant, name in named.items() if variant}
 
 
 def form_names(variants: Iterable[str]) -> set[str]:
@@ -88,6 +93,12 @@ def limits_of(variant: str, promise: Promise | None, overrides: Overrides) -> Li
             Measure.GOLDEN: GOLDEN_MIN_TOP1,
             Measure.GOLDEN_DIFFERENCE: GOLDEN_MAX_DIFFERENCE,
         }
+    return limits | asked_for(variant, overrides)
+
+
+def asked_for(variant: str, overrides: Overrides) -> Limits:
+    """Those of `overrides` that `variant` is held to."""
+    limits: dict[Measure, float] = {}
     for prefix in ("", f"{variant.removesuffix(NATIVE_SUFFIX)}.", f"{variant}."):
         for measure in Measure:
             if (limit := overrides.get(f"{prefix}{measure}")) is not None:

@@ -32,7 +32,11 @@ class Check:
     @property
     def failures(self) -> list[str]:
         """What of the limits does not hold."""
-        return failures(self.limits, self.golden, self.fidelity)
+        return self.under(self.limits)
+
+    def under(self, limits: Limits) -> list[str]:
+        """What of `limits` does not hold."""
+        return failures(limits, self.golden, self.fidelity)
 
     @property
     def passed(self) -> bool:
@@ -45,7 +49,8 @@ class Verdict:
     """What was found of a bundle: each variant that runs here, and why others do not.
 
     `answers` are fp32's to `prompts`; None where its graph is not at hand. Differences are those
-    of the fp32 graph from PyTorch and from recorded logits, in nats, where they are known.
+    of the fp32 graph from PyTorch and from recorded logits, in nats, where they are known. `notes`
+    say what was chosen otherwise than is usual, and why.
     """
 
     name: str
@@ -56,6 +61,7 @@ class Verdict:
     overrides: dict[str, float]
     difference: float | None = None
     recorded_difference: float | None = None
+    notes: tuple[str, ...] = ()
 
     @property
     def passed(self) -> bool:

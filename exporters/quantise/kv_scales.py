@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from exporters.graph.kv_int8 import SCALES_FILE
+from exporters.measure.kv_ranges import cached_ranges
 from exporters.measure.runner import Runner, runner_of
 from exporters.model.source import Source
 from exporters.model.texts import calibration_passages
@@ -28,13 +29,6 @@ def write_scales(source: Source, reference: Path, out: Path) -> None:
 
 def calibrate(reference: Runner, passages: Sequence[Sequence[int]]) -> NDArray[np.float32]:
     """Scales [layers, 2, heads, head_dim] that let int8 hold what `reference` caches."""
-    greatest: NDArray[np.float32] | None = None
-    for passage in passages:
-        ids = list(passage)[: reference.capacity]
-        reference.log_probs(ids)
-        seen = np.abs(reference.cached(len(ids))).max(axis=3)
-        greatest = seen if greatest is None else np.maximum(greatest, seen)
-    if greatest is None:
-        raise ValueError("no passages to calibrate with")
+    greatest = cached_ranges(reference, passages)
     scales: NDArray[np.float32] = np.maximum(greatest * MARGIN, SMALLEST) / np.float32(LEVELS)
     return scales.astype(np.float32)

@@ -53,11 +53,6 @@ class Scheme:
     """Mean KL to fp32 in nats, over calibration texts, that a mixture may cost."""
 
     @property
-    def calibrated(self) -> bool:
-        """Whether it needs a text to calibrate with."""
-        return self.method not in (Method.BLOCKS, Method.EXACT)
-
-    @property
     def runs_on_gpu(self) -> bool:
         """Whether a GPU has kernels for it: blocks, or no integers at all."""
         return self.method is Method.BLOCKS
@@ -137,6 +132,12 @@ DEFAULT_SCHEME = "int8-b64"
 STARTER_SCHEME = "x4"
 """The starter comes from a Q4_1 GGUF, whose 4-bit weights are kept as they are."""
 REFERENCE_SCHEME = "fp32"
+BETTER = {
+    "x4": ("int8-b32", REFERENCE_SCHEME),
+    "int8-b64": ("int8-b32", REFERENCE_SCHEME),
+    "int8-b32": (REFERENCE_SCHEME,),
+}
+"""What is taken, where nobody named a scheme, if the first of them is too far from fp32."""
 
 
 ROUNDED_KL = 0.003

@@ -119,7 +119,7 @@ def test_of_a_gguf_file(cache: WatchedCache, tmp_path: Path) -> None:
     source = gguf_source(path, cache)
     route = built(source.file)
     order = Order(source=source, variants=variants_named("cpu-x4,cpu-x4-kv8"), route=route)
-    Export(order, cache).product()
+    Export(order, cache).product({})
     check(cache, STAGES | {"reference": route.module})
     assert {"exporters.graph.fold", "exporters.measure.runner"} <= TREE.behind(VARIANT_MODULE)
 

@@ -13,13 +13,22 @@ import pytest
 from safetensors.numpy import save_file
 from tokenizers import Tokenizer, models
 
-from exporters.bundle.orders import Order, VariantOrder, one_variant, variants_named
+from exporters.bundle.build import Report, pack
+from exporters.bundle.orders import (
+    Order,
+    VariantOrder,
+    one_variant,
+    usual_variant,
+    variants_named,
+)
 from exporters.bundle.package import Product, package, variant_digest
+from exporters.cache import Cache
 from exporters.errors import ExportError, Refused
 from exporters.graph.kv_int8 import SCALES_FILE
 from exporters.graph.records import Exported, ExportedVariant, GoldenResult, Trial
 from exporters.measure.promise import Promise
 from exporters.model.source import Source
+from exporters.progress import Progress
 from exporters.quantise.schemes import Device, KvFormat, promise_of, scheme_of
 from nsedge.bundle.causal_lm import Fidelity, GoldenPrompt, GraphIo, KvLayout, PromptIo
 from nsedge.bundle.manifest import Bundle
@@ -312,6 +321,57 @@ def test_limits_that_were_overridden_stand_in_report_and_provenance(
     assert "`cpu-int8-b64.kl=0.03`" in (out / "report.md").read_text()
     with pytest.raises(ExportError, match="no variant cpu-x4; there are cpu-int8-b64, cpu-int8"):
         package(made, out, name="tiny", overrides={"cpu-x4.kl": 1.0}, replace=False)
+
+
+def far_native(product: Product, tmp_path: Path) -> Product:
+    """The variant with a native form that is a hair too far from fp32."""
+    far = msgspec.structs.replace(TRIAL, fidelity=msgspec.structs.replace(FIDELITY, kl=0.01005))
+    return changed(product, tmp_path, native=far, native_lacks=None, evened={3: 45.5})
+
+
+def packed(made: Product, out: Path, tmp_path: Path, **limits: float) -> Report:
+    cache = Cache(tmp_path / "cache", Progress(None))
+    return pack(made, out, name="tiny", cache=cache, overrides=limits)
+
+
+def test_a_native_form_that_is_too_far_is_left_out_and_told(
+    product: Product, tmp_path: Path
+) -> None:
+    made, out = far_native(product, tmp_path), tmp_path / "tiny"
+    report = packed(made, out, tmp_path)
+    bundle = Bundle.open(out)
+    assert [variant.name for variant in bundle.manifest.variants] == ["cpu-int8-b64"]
+    assert "cpu-int8-b64/native.onnx" not in bundle.manifest.files
+    reason = "kl is 0.01005, to be at most 0.01 (the standard form's kl is 0.007)"
+    assert report.verdict.notes == (f"cpu-int8-b64 without its native form: {reason}",)
+    assert report.exported.variants[0].native_lacks == reason
+
+
+def test_what_somebody_asked_for_is_kept_or_nothing_is_made(
+    product: Product, tmp_path: Path
+) -> None:
+    made, out = far_native(product, tmp_path), tmp_path / "tiny"
+    with pytest.raises(ExportError, match=r"not packaged: cpu-int8-b64-native: kl is 0\.01005"):
+        packed(made, out, tmp_path, kl=0.01)
+    # A limit on something else that is kept says nothing of the native form's distance.
+    packed(made, out, tmp_path, golden=0.5)
+    assert len(Bundle.open(out).manifest.variants) == 1
+    # One that is wider lets it in.
+    report = packed(made, out, tmp_path, kl=0.02)
+    assert [variant.name for variant in Bundle.open(out).manifest.variants] == [
+        "cpu-int8-b64-native",
+        "cpu-int8-b64",
+    ]
+    (note,) = report.verdict.notes
+    assert note.startswith("cpu-int8-b64-native evens out keys")
+    assert note.endswith("in layers 3: a channel was up to 45.5 times as large as the median")
+
+
+def test_only_a_scheme_that_nobody_named_gives_way() -> None:
+    usual = usual_variant(scheme_of("int8-b64"), KvFormat.FLOAT32, Device.CPU)
+    assert [each.name for each in usual.instead] == ["cpu-int8-b32", "cpu-fp32"]
+    assert one_variant(scheme_of("int8-b64"), KvFormat.FLOAT32, Device.CPU).instead == ()
+    assert all(not order.instead for order in variants_named("cpu-int8,cpu-x4"))
 
 
 @pytest.mark.parametrize(
