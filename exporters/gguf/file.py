@@ -78,6 +78,14 @@ class Metadata:
     def __contains__(self, key: str) -> bool:
         return key in self._values
 
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._values)
+
+    def plain(self, key: str) -> Any:
+        """What is there, an array as a list; None where nothing is."""
+        value = self._values.get(key)
+        return value.tolist() if isinstance(value, np.ndarray) else value
+
     def whole(self, key: str, default: int | None = None) -> int:
         """A number of 0 or more.
 
@@ -100,16 +108,17 @@ class Metadata:
             raise ExportError(f"{self.where}: {key} is 0")
         return value
 
-    def real(self, key: str, default: float | None = None) -> float:
-        """A finite number above zero.
+    def real(self, key: str, default: float | None = None, *, zero: bool = False) -> float:
+        """A finite number above zero, or zero where that may be.
 
         Raises:
             ExportError: it is missing, or something else.
         """
         value = self._get(key, default)
-        if not isinstance(value, float) or not 0 < value < float("inf"):
-            raise ExportError(f"{self.where}: {key} is no number above zero")
-        return value
+        if isinstance(value, float) and (0 < value < float("inf") or (zero and value == 0)):
+            return value
+        least = "from zero on" if zero else "above zero"
+        raise ExportError(f"{self.where}: {key} is no number {least}")
 
     def flag(self, key: str, default: bool) -> bool:
         """Yes or no.

@@ -18,6 +18,8 @@ from exporters.errors import Refused
 from exporters.gguf.file import GgufFile, Metadata
 from exporters.gguf.model import HEAD, NORM, TABLE, Shape, hub_rows, shape_of
 from exporters.gguf.tokenizer import end_tokens, special_token, tokenizer_of
+from exporters.model.advice import checked
+from nsedge.bundle.vocabulary import tokens_without_row
 
 SHARD_FILE = "model.safetensors"
 DIGEST_FILE = "gguf.sha256"
@@ -89,6 +91,9 @@ def write_description(file: GgufFile, folder: Path, *, ends: Sequence[int]) -> S
         ExportError: it is damaged.
     """
     shape, metadata = shape_of(file), file.metadata
+    tokenizer = tokenizer_of(metadata)
+    if reason := tokens_without_row(tokenizer, shape.vocabulary):
+        raise Refused(f"{metadata.where}: {reason}")
     end = list(ends) if len(ends) > 1 else ends[0] if ends else None
     numbers = {"bos": special_token(metadata, "bos"), "eos": end}
     numbers["pad"] = special_token(metadata, "padding")
@@ -96,7 +101,7 @@ def write_description(file: GgufFile, folder: Path, *, ends: Sequence[int]) -> S
     _write_json(folder / "config.json", _config(shape) | ids | {"torch_dtype": "float32"})
     _write_json(folder / "generation_config.json", ids | _advice(metadata))
     _write_json(folder / "tokenizer_config.json", _tokenizer_config(metadata, shape))
-    tokenizer_of(metadata).save(str(folder / "tokenizer.json"))
+    tokenizer.save(str(folder / "tokenizer.json"))
     if "tokenizer.chat_template" in metadata:
         template = metadata.text("tokenizer.chat_template")
         (folder / "chat_template.jinja").write_text(template, encoding="utf-8")
@@ -132,13 +137,18 @@ def _config(shape: Shape) -> dict[str, Any]:
         config["head_dim"] = shape.head_dim
     if shape.window is not None:
         config["sliding_window"] = shape.window
+    if shape.rope_factor != 1:
+        config["rope_scaling"] = {"rope_type": "linear", "factor": shape.rope_factor}
     return config
 
 
 def _advice(metadata: Metadata) -> dict[str, Any]:
     keys = {ours: f"general.sampling.{theirs}" for ours, theirs in SAMPLING.items()}
-    read = {"top_k": metadata.whole}
-    return {ours: read.get(ours, metadata.real)(k) for ours, k in keys.items() if k in metadata}
+    return {
+        ours: checked(ours, metadata.plain(key), f"{metadata.where}: {key}: ")
+        for ours, key in keys.items()
+        if key in metadata
+    }
 
 
 def _tokenizer_config(metadata: Metadata, shape: Shape) -> dict[str, Any]:

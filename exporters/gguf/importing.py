@@ -12,13 +12,16 @@ from exporters.errors import ExportError
 from exporters.gguf.file import GgufFile, Metadata
 from exporters.gguf.folder import write_source
 from exporters.gguf.graph import make_reference
+from exporters.gguf.keys import notes_on
 from exporters.model.route import Route
 from exporters.model.source import Source
 from exporters.quantise.schemes import DEFAULT_SCHEME, SCHEMES, Scheme
 from exporters.quantise.x4 import find_blocks
 from nsedge.bundle.files import sha256_of
+from nsedge.printable import escaped
 
 LIBRARIES = ("gguf", "onnx", "onnxruntime-gpu", "tokenizers")
+LONGEST_ORIGIN = 200
 ORIGINS = ("general.source.repo_url", "general.source.url", "general.name")
 FOUR_BITS, EIGHT_BITS = frozenset({"Q4_0", "Q4_1"}), frozenset({"Q8_0"})
 EXACT_4, EXACT_8 = "x4", "int8-b32"
@@ -33,6 +36,10 @@ class GgufSource(Source):
     def parameters(self) -> int:
         """Numbers in the file's tensors."""
         return self.file.parameters()
+
+    def notes(self) -> tuple[str, ...]:
+        """What of the file is left aside."""
+        return (*super().notes(), *notes_on(self.file.metadata))
 
 
 def gguf_source(path: Path, cache: Cache) -> GgufSource:
@@ -54,7 +61,7 @@ def gguf_source(path: Path, cache: Cache) -> GgufSource:
     folder = cache.get("gguf", inputs, title=f"Reading {path.name}", make=make)
     origin = _origin(file.metadata, path)
     return GgufSource(
-        folder=folder, origin=origin, revision=f"{path.name}, SHA-256 {digest}", file=file
+        folder=folder, origin=origin, revision=f"{escaped(path.name)}, SHA-256 {digest}", file=file
     )
 
 
@@ -89,4 +96,4 @@ def _is_found(file: GgufFile, name: str) -> bool:
 
 def _origin(metadata: Metadata, path: Path) -> str:
     stated = next((metadata.text(key) for key in ORIGINS if key in metadata), "")
-    return " ".join(stated.split()) or path.name
+    return escaped(" ".join(stated.split())[:LONGEST_ORIGIN] or path.name)

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from exporters.errors import ExportError, Refused
 from exporters.gguf.file import GgufFile, Metadata, shown
+from exporters.gguf.keys import check_keys
 
 HEAD_MULTIPLE = 16
 """Of a head's features, as attention with a rotation inside needs."""
@@ -36,14 +37,20 @@ class Family:
     """On query, key and value."""
     head_norms: bool = False
     """Query and key heads are normed before they are rotated."""
+    rope_factors: bool = False
+    """Each frequency may have a number that it is divided by."""
 
 
 FAMILIES = {
-    "llama": Family(architecture="LlamaForCausalLM", model_type="llama", interleaved=True),
+    "llama": Family(
+        architecture="LlamaForCausalLM", model_type="llama", interleaved=True, rope_factors=True
+    ),
     "qwen2": Family(architecture="Qwen2ForCausalLM", model_type="qwen2", biases=True),
     "qwen3": Family(architecture="Qwen3ForCausalLM", model_type="qwen3", head_norms=True),
 }
-MISTRAL = Family(architecture="MistralForCausalLM", model_type="mistral", interleaved=True)
+MISTRAL = Family(
+    architecture="MistralForCausalLM", model_type="mistral", interleaved=True, rope_factors=True
+)
 """A "llama" with a sliding window."""
 
 
@@ -81,8 +88,9 @@ def shape_of(file: GgufFile) -> Shape:
             f"{metadata.where}: architecture {shown(name)}; what can be imported is"
             f" {', '.join(FAMILIES)} (and Mistral, which is a llama there)"
         )
+    check_keys(metadata, name)
     _refuse_variants(metadata, name)
-    window = metadata.whole(f"{name}.attention.sliding_window", 0) if name == "llama" else 0
+    window = metadata.whole(f"{name}.attention.sliding_window", 0)
     heads, width = (
         metadata.positive(f"{name}.attention.head_count"),
         metadata.positive(f"{name}.embedding_length"),
@@ -112,14 +120,20 @@ def shape_of(file: GgufFile) -> Shape:
 def _refuse_variants(metadata: Metadata, name: str) -> None:
     if metadata.whole(f"{name}.expert_count", 0):
         raise Refused(f"{metadata.where}: a mixture of experts; those are not imported")
+    key = f"{name}.attention.sliding_window"
+    if name != "llama" and metadata.whole(key, 0):
+        raise Refused(f"{metadata.where}: {key}; only a llama's window is followed")
 
 
 def _rope_factor(metadata: Metadata, name: str) -> float:
-    kind = metadata.text(f"{name}.rope.scaling.type", "none")
+    """As llama.cpp has it: linear if nothing else is said, the newer key first, 0 no scaling."""
+    kind = metadata.text(f"{name}.rope.scaling.type", "linear")
     if kind == "none":
         return 1.0
     if kind == "linear":
-        return metadata.real(f"{name}.rope.scaling.factor")
+        keys = [f"{name}.rope.{key}" for key in ("scaling.factor", "scale_linear")]
+        key = next((key for key in keys if key in metadata), None)
+        return 1.0 if key is None else metadata.real(key, zero=True) or 1.0
     raise Refused(f"{metadata.where}: rotary scaling {shown(kind)}; linear and Llama 3's are known")
 
 
@@ -137,7 +151,7 @@ def _check_heads(metadata: Metadata, name: str, shape: Shape) -> None:
 
 def _check_tensors(file: GgufFile, shape: Shape) -> None:
     where = file.metadata.where
-    optional = {ROPE_FACTORS: (shape.head_dim // 2,)}
+    optional = {ROPE_FACTORS: (shape.head_dim // 2,)} if shape.family.rope_factors else {}
     wanted = dict(_top_tensors(shape))
     for layer in range(shape.layers):
         for name, size in _layer_tensors(shape).items():
@@ -151,6 +165,8 @@ def _check_tensors(file: GgufFile, shape: Shape) -> None:
         if name not in wanted:
             kind = shape.family.model_type
             raise Refused(f"{where} holds a tensor {shown(name)}, which no {kind} has")
+    if ROPE_FACTORS in file.tensors and not (file.read(ROPE_FACTORS) > 0).all():
+        raise ExportError(f"{where}: {ROPE_FACTORS} holds what is not above zero")
 
 
 def _hold(file: GgufFile, wanted: dict[str, tuple[int, ...]]) -> None:

@@ -7,6 +7,7 @@ those of the model makers' own tokenizer.json, as `transformers` converts them.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
@@ -39,9 +40,13 @@ QWEN2_PATTERN = rf"{_WORDS}\p{{N}}{_REST}"
 ENDS = ("eos", "eot", "eom")
 """Tokens that the metadata name as ends of a text, of a turn, or of a message."""
 END_NAMES = frozenset(
-    {"<|eot_id|>", "<|im_end|>", "<|end|>", "<end_of_turn>", "<|endoftext|>", "<|eom_id|>", "<EOT>"}
+    {
+        *("<|eot_id|>", "<|im_end|>", "<|end|>", "<end_of_turn>", "<|endoftext|>", "<|eom_id|>"),
+        *("<EOT>", "_<EOT>", "[EOT]", "[EOS]", "</s>", "<|end_of_text|>", "<end_of_utterance>"),
+        "<｜end▁of▁sentence｜>",
+    }
 )
-"""Control tokens that end a text by their name; llama.cpp goes by it, too."""
+"""Tokens that end a text by their name, whatever their type: so llama.cpp has it."""
 
 
 def tokenizer_of(metadata: Metadata) -> Tokenizer:
@@ -59,6 +64,7 @@ def tokenizer_of(metadata: Metadata) -> Tokenizer:
         )
     if metadata.flag("tokenizer.ggml.add_eos_token", False):
         raise Refused(f"{metadata.where}: its tokenizer ends every text; that is not known here")
+    _check_tokens(metadata)
     make = _byte_level if kind == BYTE_LEVEL else _sentence_piece
     try:
         tokenizer = make(metadata)
@@ -72,6 +78,14 @@ def tokenizer_of(metadata: Metadata) -> Tokenizer:
             f"{metadata.where}: its tokenizer cannot be rebuilt: {shown(str(error))}"
         ) from error
     return tokenizer
+
+
+def _check_tokens(metadata: Metadata) -> None:
+    """Hold that each token has a text of its own, but for those of no text."""
+    counts = Counter(metadata.texts("tokenizer.ggml.tokens"))
+    twice = next((token for token, count in counts.items() if token and count > 1), None)
+    if twice is not None:
+        raise ExportError(f"{metadata.where}: two tokens are {shown(twice)}")
 
 
 def adds_bos(metadata: Metadata) -> bool:
@@ -100,9 +114,7 @@ def end_tokens(metadata: Metadata) -> list[int]:
     """Every token that ends a text, the end of sequence first."""
     named = [special_token(metadata, kind) for kind in ENDS]
     tokens = metadata.texts("tokenizer.ggml.tokens")
-    types = _types(metadata)
-    control = np.flatnonzero(types == TokenType.CONTROL).tolist()
-    known = [number for number in control if tokens[number] in END_NAMES]
+    known = [number for number, token in enumerate(tokens) if token in END_NAMES]
     return list(dict.fromkeys([*(n for n in named if n is not None), *known]))
 
 
@@ -212,16 +224,18 @@ def _types(metadata: Metadata) -> Any:
 
 
 def _add_tokens(tokenizer: Tokenizer, metadata: Metadata, kind: str) -> None:
-    """Tokens that a text may hold whole: control ones, and those that users have defined."""
-    tokens = metadata.texts("tokenizer.ggml.tokens")
-    special = {int(TokenType.CONTROL)}
-    if kind == SENTENCE_PIECE:
-        special.add(int(TokenType.UNKNOWN))
-    added = [
-        AddedToken(token, normalized=False, special=sort in special)
-        for token, sort in zip(tokens, _types(metadata).tolist(), strict=True)
-        if sort in special or sort == TokenType.USER_DEFINED
-    ]
+    """Tokens that a text may hold whole: control ones, and those that users have defined.
+
+    What ends a text, and what begins it, is a control token whatever its type.
+    """
+    tokens, types = metadata.texts("tokenizer.ggml.tokens"), _types(metadata)
+    controls = [TokenType.CONTROL, *([TokenType.UNKNOWN] if kind == SENTENCE_PIECE else [])]
+    special = set(np.flatnonzero(np.isin(types, controls)).tolist())
+    special.update(end_tokens(metadata))
+    if adds_bos(metadata) and (first := special_token(metadata, "bos")) is not None:
+        special.add(first)
+    whole = special.union(np.flatnonzero(types == TokenType.USER_DEFINED).tolist())
+    added = [AddedToken(tokens[n], normalized=False, special=n in special) for n in sorted(whole)]
     tokenizer.add_tokens(added)
 
 
