@@ -10,6 +10,8 @@ from typing import Any, TextIO, cast
 
 from tqdm import tqdm
 
+from nsedge.printable import escaped
+
 BEAT_S = 20.0
 
 
@@ -30,7 +32,7 @@ class Progress:
     def note(self, text: str) -> None:
         """One line, now."""
         if self._stream is not None:
-            print(text, file=self._stream, flush=True)
+            print(escaped(text), file=self._stream, flush=True)
 
     @contextmanager
     def step(self, text: str) -> Iterator[None]:

@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import re
 
-_CONTROLS = re.compile(
-    "["
+_CONTROL_CHARACTERS = (
     "\x00-\x1f\x7f-\x9f"  # C0, DEL and C1: tabs, line ends, ESC
     "\u2028\u2029"  # line and paragraph separators
     "\u202a-\u202e\u2066-\u2069"  # what turns the order of writing round
     "\ud800-\udfff"  # bytes that were no text
-    "]"
 )
+_CONTROLS = re.compile(f"[{_CONTROL_CHARACTERS}]")
+PRINTABLE = rf"^[^{_CONTROL_CHARACTERS}]*\Z"
+"""What text without a control character matches, as a regular expression."""
 _ABOVE_ASCII = re.compile(f"(?![\x00-\x1f]){_CONTROLS.pattern}")
 
 

@@ -66,7 +66,8 @@ class Export:
         """
         reference, source = self._reference, self.order.source
         record = reference.record
-        notes: list[str] = []
+        source.check_vocabulary(record.vocab_size)
+        notes = list(source.notes())
         taken = [self._first_near_enough(stages, overrides, notes) for stages in self._variants]
         exported = Exported(
             origin=source.origin,

@@ -27,6 +27,7 @@ from nsedge import native
 from nsedge.bundle.causal_lm import GoldenPrompt, Variant
 from nsedge.bundle.files import sha256_of
 from nsedge.bundle.manifest import TextBundle, open_causal_lm
+from nsedge.bundle.vocabulary import check_vocabulary
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,12 +48,14 @@ def verify_bundle(path: Path, cache: Cache, question: Question) -> Verdict:
     """Check the bundle at `path`; fidelity anew if the fp32 graph it came from is in `cache`.
 
     Raises:
-        BundleInvalid: a file is missing, cut short or altered; the message names it.
+        BundleInvalid: a file is missing, cut short or altered, or the tokenizer knows a token that
+            the model has no row for; the message names it.
         ExportError: the user's text or prompts cannot be read, or there is no fp32 to hold the
             text against.
     """
     bundle = open_causal_lm(path)
     bundle.verify_hashes()
+    check_vocabulary(bundle)
     manifest = bundle.manifest
     check_names(question.overrides, {variant.name for variant in manifest.variants})
     reference = cache.follow(LINKS, variant_digest(bundle))

@@ -36,9 +36,10 @@ from exporters.finetune.lineage import (
 )
 from exporters.finetune.reference_logits import write_reference_logits
 from exporters.finetune.skeleton import Skeleton
+from exporters.model.files import read_safetensors_header
 from exporters.model.lora import Part, Role
 from exporters.model.lora_config import Start
-from exporters.model.source import INDEX_FILE, Source, read_safetensors_header
+from exporters.model.source import INDEX_FILE, Source
 from exporters.outputs import check_replaceable, is_finished, output_directory, stage_key
 from nsedge.bundle.files import sha256_of
 

@@ -14,9 +14,10 @@ from transformers import AutoConfig, AutoModelForCausalLM
 from transformers.pytorch_utils import Conv1D
 
 from exporters.errors import ExportError, Refused
+from exporters.model.files import Json
 from exporters.model.lora import Part, Role
 from exporters.model.lora_config import Start
-from exporters.model.source import Json, Source
+from exporters.model.source import Source
 from exporters.trace.quiet import quiet
 
 _LAYER = re.compile(r"(?P<before>(?:.*?\.)?(?:layers|h)\.)(?P<number>\d+)(?P<after>\..+)")

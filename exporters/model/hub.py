@@ -7,6 +7,7 @@ from pathlib import Path
 
 from exporters.errors import ExportError
 from exporters.model.source import Source
+from nsedge.printable import escaped
 
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 BUNDLE_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,127}")
@@ -25,7 +26,7 @@ def find_source(path_or_id: str, revision: str | None) -> Source:
     if path.is_dir():
         if revision is not None:
             raise ExportError("--revision is for the hub; this is a folder")
-        return Source(folder=path.absolute(), origin=path.absolute().name)
+        return Source(folder=path.absolute(), origin=escaped(path.absolute().name))
     if path.exists() or not HUB_ID.fullmatch(path_or_id):
         raise ExportError(f"{path_or_id}: neither a model folder nor a hub's ORG/NAME")
     return _fetch(path_or_id, revision)

@@ -13,8 +13,8 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 
 from exporters.errors import ExportError, Refused
+from exporters.model.files import read_safetensors_header
 from exporters.model.lora_config import LoraConfig, Start, read_lora_config
-from exporters.model.source import read_safetensors_header
 
 WEIGHTS_FILE = "adapter_model.safetensors"
 PREFIX = "base_model.model."

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from exporters.errors import ExportError, Refused
-from exporters.model.source import Json, read_object
+from exporters.model.files import Json, read_object
 
 CONFIG_FILE = "adapter_config.json"
 

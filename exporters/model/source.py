@@ -2,19 +2,30 @@
 
 from __future__ import annotations
 
-import json
 import re
-import struct
 from dataclasses import dataclass
 from functools import cached_property
+from math import prod
 from pathlib import Path
-from typing import Any
 
 from tokenizers import Tokenizer
 
 from exporters.errors import ExportError, Refused
+from exporters.model.advice import defaults_of, left_aside
+from exporters.model.files import (
+    Json,
+    is_count,
+    read_object,
+    read_safetensors_header,
+    read_text,
+    shown,
+    tensors_of,
+)
 from exporters.model.texts import TextReader
+from nsedge.bundle import vocabulary
 from nsedge.bundle.causal_lm import GenerationDefaults
+from nsedge.errors import BundleInvalid
+from nsedge.printable import escaped
 
 INDEX_FILE = "model.safetensors.index.json"
 LINEAGE_FILE = "lineage.json"
@@ -30,8 +41,9 @@ HEAD_STEP = 8
 """GroupQueryAttention takes head sizes in these steps."""
 LICENCES = {"apache-2.0": "Apache-2.0", "mit": "MIT", "bsd-3-clause": "BSD-3-Clause"}
 UNKNOWN_LICENCE = "unknown"
-
-Json = dict[str, Any]
+TOKENIZER_SETTINGS = "tokenizer_config.json"
+CLASS_NAME = re.compile(r"[A-Za-z]\w{0,127}", re.ASCII)
+SHARD_NAME = re.compile(r"[\w.-]+\.safetensors", re.ASCII)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,10 +84,7 @@ class Source:
             Refused: there are none, or one is missing.
         """
         index = self.folder / INDEX_FILE
-        if index.is_file():
-            names = sorted(set(read_object(index).get("weight_map", {}).values()))
-        else:
-            names = ["model.safetensors"]
+        names = shards_of(index) if index.is_file() else ["model.safetensors"]
         files = [self.folder / name for name in names]
         for file in files:
             if not file.is_file():
@@ -89,25 +98,32 @@ class Source:
             Refused: the tokenizer adds tokens that a bundle cannot tell of.
         """
         tokenizer = read_tokenizer(self.tokenizer_file)
-        bos = _token_text(self.tokenizer_config.get("bos_token"))
+        bos = self._token_text("bos_token")
         return TextReader(
             tokenizer=tokenizer,
             template=self.chat_template(),
             bos_token=bos,
-            eos_token=_token_text(self.tokenizer_config.get("eos_token")),
+            eos_token=self._token_text("eos_token"),
             add_bos=adds_bos(tokenizer, bos),
             ends=tuple(filter(None, map(tokenizer.id_to_token, self._stated_ends()))),
         )
 
     def chat_template(self) -> str | None:
-        """chat_template.jinja, else the default one of tokenizer_config.json."""
+        """chat_template.jinja, else the default one of tokenizer_config.json.
+
+        Raises:
+            ExportError: it is no text.
+        """
         path = self.folder / "chat_template.jinja"
         if path.is_file():
-            return path.read_text(encoding="utf-8")
+            return read_text(path)
         template = self.tokenizer_config.get("chat_template")
         if isinstance(template, list):
-            named = {entry["name"]: entry["template"] for entry in template}
+            entries = [entry for entry in template if isinstance(entry, dict)]
+            named = {str(entry.get("name")): entry.get("template") for entry in entries}
             template = named.get("default")
+        if template is not None and not isinstance(template, str):
+            raise Refused(f"{self.folder / TOKENIZER_SETTINGS}: chat_template is no text")
         return template
 
     def eos_ids(self, reader: TextReader) -> tuple[int, ...]:
@@ -127,18 +143,29 @@ class Source:
         return tuple(ids)
 
     def _stated_ends(self) -> list[int]:
-        stated = self.generation.get("eos_token_id", self.config.get("eos_token_id"))
+        file, stated = "generation_config.json", self.generation.get("eos_token_id")
+        if "eos_token_id" not in self.generation:
+            file, stated = "config.json", self.config.get("eos_token_id")
         ids = stated if isinstance(stated, list) else [] if stated is None else [stated]
-        return [int(number) for number in ids]
+        if not all(map(is_count, ids)):
+            raise Refused(f"{self.folder / file}: eos_token_id must be token ids, not {shown(ids)}")
+        return ids
 
     def defaults(self) -> GenerationDefaults:
-        """The sampling that the model's makers advise."""
-        names = GenerationDefaults.__struct_fields__
-        told = {name: self.generation.get(name) for name in names}
-        return GenerationDefaults(**{name: v for name, v in told.items() if v is not None})
+        """The sampling that the model's makers advise.
+
+        Raises:
+            Refused: a value is out of a request's own bounds; key, value and bounds are named.
+        """
+        return defaults_of(self.generation, str(self.folder / "generation_config.json"))
+
+    def notes(self) -> tuple[str, ...]:
+        """What of the source is left aside that changes answers."""
+        aside = left_aside(self.generation)
+        return (f"not followed here: the makers' advice {', '.join(aside)}",) if aside else ()
 
     def licence(self) -> str:
-        """As the model card's head states it."""
+        """As the model card's head states it, control characters escaped."""
         card = self.folder / "README.md"
         text = card.read_text(encoding="utf-8", errors="replace") if card.is_file() else ""
         head = re.match(r"---\n(.*?)\n---", text, re.DOTALL)
@@ -146,7 +173,7 @@ class Source:
         if stated is None:
             return UNKNOWN_LICENCE
         name = stated.group(1).strip("'\"")
-        return LICENCES.get(name, name)
+        return LICENCES.get(name, escaped(name))
 
     def parameters(self) -> int:
         """Numbers in the weight files.
@@ -155,12 +182,8 @@ class Source:
             Refused: there are none.
             ExportError: one is cut short.
         """
-        total = 0
-        for file in self.weight_files:
-            for name, entry in read_safetensors_header(file).items():
-                if name != "__metadata__":
-                    total += _product(entry["shape"])
-        return total
+        headers = map(read_safetensors_header, self.weight_files)
+        return sum(prod(entry["shape"]) for header in headers for _, entry in tensors_of(header))
 
     def check(self) -> None:
         """Refuse what the folder itself shows to be impossible.
@@ -177,11 +200,32 @@ class Source:
             raise Refused(
                 f"{self.folder}: the weights are quantised already; use the original ones"
             )
-        _check_head_size(self.config)
+        _check_head_size(self.config, self.folder / "config.json")
         if not self.tokenizer_file.is_file():
             raise Refused(f"{self.folder}: no tokenizer.json; save the fast tokenizer there")
         self.parameters()
-        self.eos_ids(self.text_reader())
+        self.defaults()
+        reader, rows = self.text_reader(), self.config.get("vocab_size")
+        self.eos_ids(reader)
+        if is_count(rows):
+            self._check_rows(reader, rows)
+
+    def check_vocabulary(self, rows: int) -> None:
+        """Hold the tokenizer, and what ends a text, to the `rows` that the model's embedding has.
+
+        Raises:
+            Refused: the tokenizer knows a token that there is no row for.
+        """
+        self._check_rows(self.text_reader(), rows)
+
+    def _check_rows(self, reader: TextReader, rows: int) -> None:
+        if reason := vocabulary.tokens_without_row(reader.tokenizer, rows):
+            raise Refused(
+                f"{self.folder}: {reason}: a request with such a token could not be run; take them"
+                " out of tokenizer.json, or give the embedding rows for them"
+            )
+        if (last := max(self.eos_ids(reader))) >= rows:
+            raise Refused(f"{self.folder}: the end token {last} has no row among {rows}")
 
     def architecture(self) -> str:
         """The class of the model.
@@ -189,10 +233,35 @@ class Source:
         Raises:
             Refused: config.json does not tell.
         """
-        named = self.config.get("architectures")
+        named, path = self.config.get("architectures"), self.folder / "config.json"
         if not named:
-            raise Refused(f"{self.folder / 'config.json'}: no architectures; which model is it?")
+            raise Refused(f"{path}: no architectures; which model is it?")
+        if not isinstance(named, list) or not CLASS_NAME.fullmatch(str(named[0])):
+            raise Refused(f"{path}: architectures are no names: {shown(named)}")
         return str(named[0])
+
+    def _token_text(self, name: str) -> str | None:
+        """A special token: it is written as text, or as a record that holds it."""
+        token = self.tokenizer_config.get(name)
+        text = token.get("content") if isinstance(token, dict) else token
+        if text is not None and not isinstance(text, str):
+            path = self.folder / TOKENIZER_SETTINGS
+            raise Refused(f"{path}: {name} must be a text, not {shown(token)}")
+        return text
+
+
+def shards_of(index: Path) -> list[str]:
+    """The files that an index of weights names.
+
+    Raises:
+        Refused: it names none, or one elsewhere.
+    """
+    named = read_object(index).get("weight_map")
+    names = list(named.values()) if isinstance(named, dict) else []
+    for name in names or [None]:
+        if not isinstance(name, str) or not SHARD_NAME.fullmatch(name):
+            raise Refused(f"{index}: a weight is in no file beside it: {shown(name)}")
+    return sorted(set(names))
 
 
 def adds_bos(tokenizer: Tokenizer, bos: str | None) -> bool:
@@ -208,7 +277,9 @@ def adds_bos(tokenizer: Tokenizer, bos: str | None) -> bool:
     if bos is not None and with_special == [tokenizer.token_to_id(bos), *without]:
         return True
     added = [tokenizer.id_to_token(i) for i in with_special if i not in without]
-    raise Refused(f"the tokenizer puts {added} around a text; only a bos_token before it is known")
+    raise Refused(
+        f"the tokenizer puts {shown(added)} around a text; only a bos_token before it is known"
+    )
 
 
 def read_tokenizer(path: Path) -> Tokenizer:
@@ -218,37 +289,19 @@ def read_tokenizer(path: Path) -> Tokenizer:
         ExportError: it is not one.
     """
     try:
-        return Tokenizer.from_file(str(path))
-    except Exception as error:  # the library raises nothing narrower
-        raise ExportError(f"{path}: {error}") from error
+        return vocabulary.read_tokenizer(path)
+    except BundleInvalid as error:
+        raise ExportError(error.message) from error
 
 
-def read_safetensors_header(path: Path) -> Json:
-    """Names, types and shapes of the tensors in a file; checks that all its bytes are there.
-
-    Raises:
-        ExportError: it is cut short or not a safetensors file.
-    """
-    try:
-        with path.open("rb") as file:
-            (length,) = struct.unpack("<Q", file.read(8))
-            if length > path.stat().st_size:
-                raise ExportError(f"{path} is cut short or no safetensors file; fetch it again")
-            header: Json = json.loads(file.read(length))
-        ends = [e["data_offsets"][1] for name, e in header.items() if name != "__metadata__"]
-    except (OSError, struct.error, ValueError, RecursionError) as error:
-        raise ExportError(f"{path} is no safetensors file: {error}") from error
-    except (AttributeError, IndexError, KeyError, TypeError) as error:
-        raise ExportError(f"{path} is no safetensors file: its header lists no tensors") from error
-    if path.stat().st_size != 8 + length + max(ends, default=0):
-        raise ExportError(f"{path} is cut short; fetch it again")
-    return header
-
-
-def _check_head_size(config: Json) -> None:
+def _check_head_size(config: Json, path: Path) -> None:
     heads = config.get("num_attention_heads", config.get("n_head"))
     hidden = config.get("hidden_size", config.get("n_embd"))
-    size = config.get("head_dim") or (hidden // heads if heads and hidden else None)
+    told = {"heads": heads, "hidden size": hidden, "head_dim": config.get("head_dim")}
+    for name, number in told.items():
+        if number is not None and not (is_count(number) and number > 0):
+            raise Refused(f"{path}: {name} must be a whole number above 0, not {shown(number)}")
+    size = told["head_dim"] or (hidden // heads if heads and hidden else None)
     if size is not None and size % HEAD_STEP:
         raise Refused(
             f"head size {size} is no multiple of {HEAD_STEP}, as GroupQueryAttention needs"
@@ -259,36 +312,3 @@ def _missing_weights(folder: Path, file: Path) -> str:
     if any(folder.glob("*.bin")) or any(folder.glob("*.pt*")):
         return f"{folder}: only pickled weights, which can run code; save them as safetensors"
     return f"{file}: missing weights"
-
-
-def _token_text(token: Any) -> str | None:
-    """Special tokens are written as text, or as a record that holds it."""
-    return token.get("content") if isinstance(token, dict) else token
-
-
-def _product(shape: list[int]) -> int:
-    total = 1
-    for size in shape:
-        total *= size
-    return total
-
-
-def read_object(path: Path) -> Json:
-    """The JSON object in a file.
-
-    Raises:
-        ExportError: it cannot be read, or is no object.
-    """
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ExportError(f"{path}: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise ExportError(f"{path}: not UTF-8: {error.reason} at byte {error.start}") from error
-    except ValueError as error:
-        raise ExportError(f"{path}: no JSON: {error}") from error
-    except RecursionError as error:
-        raise ExportError(f"{path}: it nests too deep") from error
-    if not isinstance(content, dict):
-        raise ExportError(f"{path}: not a JSON object")
-    return content

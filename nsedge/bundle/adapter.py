@@ -19,7 +19,7 @@ from msgspec import Meta
 from numpy.typing import NDArray
 
 from nsedge.bundle.causal_lm import text_tasks
-from nsedge.bundle.fields import FileEntry, Name, Positive, RelativePath, Sha256, Strict
+from nsedge.bundle.fields import FileEntry, Line, Name, Positive, RelativePath, Sha256, Strict
 from nsedge.bundle.files import (
     MANIFEST_FILE,
     Format,
@@ -46,7 +46,7 @@ MASK_INPUT = "adapter.{role}.mask"
 class Part(Strict, frozen=True, kw_only=True):
     """A module of the model, and how many of a site's outputs are its own."""
 
-    module: str
+    module: Line
     width: Positive
 
 
@@ -56,8 +56,8 @@ class Site(Strict, frozen=True, kw_only=True):
     Sites of one role have their masks in common, since a role's modules differ by layer only.
     """
 
-    name: str
-    role: str
+    name: Line
+    role: Line
     width: Positive
     """Of the input."""
     parts: Annotated[tuple[Part, ...], Meta(min_length=1)]
@@ -80,30 +80,30 @@ class Form(Strict, frozen=True, kw_only=True):
 class AdapterProvenance(Strict, frozen=True, kw_only=True):
     """Where an adapter came from."""
 
-    source: str
+    source: Line
     source_sha256: Sha256
     """Of peft's file of weights."""
-    base: str | None
+    base: Line | None
     """The model that it was trained on, as peft names it."""
     ranks: tuple[Positive, ...]
     """Those that occur."""
     modules: Positive
     """How many it changes."""
-    created: str
+    created: Line
     """ISO 8601, UTC."""
-    exporter: dict[str, str]
+    exporter: dict[Line, Line]
     """Package -> version."""
 
 
 class AdapterManifest(Strict, frozen=True, kw_only=True):
     """What an adapter says of itself."""
 
-    format: Annotated[str, Meta(pattern=f"^{ADAPTER_FORMAT.name}$")]
+    format: Annotated[str, Meta(pattern=rf"^{ADAPTER_FORMAT.name}\Z")]
     format_version: int
     name: Name
     base: Name
     """What the bundle that it is an add-on to is served as."""
-    kind: Annotated[str, Meta(pattern=r"^causal-lm$")]
+    kind: Annotated[str, Meta(pattern=r"^causal-lm\Z")]
     context_length: Positive
     has_chat_template: bool
     """Both as the base has them."""

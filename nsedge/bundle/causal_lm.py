@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
+import msgspec
 from msgspec import Meta
 
+from nsedge.api import Sampling
 from nsedge.bundle.fields import (
     FORMAT,
     FORMAT_VERSION,
@@ -13,6 +15,7 @@ from nsedge.bundle.fields import (
     Common,
     Count,
     FileEntry,
+    Line,
     Name,
     Positive,
     Provenance,
@@ -22,6 +25,7 @@ from nsedge.bundle.fields import (
     Tokenizer,
     Variants,
 )
+from nsedge.errors import InvalidParameter
 
 TOKEN_SCALE_BYTES = 2
 
@@ -38,7 +42,7 @@ class KvLayout(Strict, frozen=True, kw_only=True):
     layers: Positive
     heads: Positive
     head_dim: Positive
-    dtype: Annotated[str, Meta(pattern=r"^(float32|float16|int8)$")] = "float32"
+    dtype: Annotated[str, Meta(pattern=r"^(float32|float16|int8)\Z")] = "float32"
     block_tokens: Positive = 1
     scales: RelativePath | None = None
     token_scales: bool = False
@@ -61,11 +65,11 @@ class PromptIo(Strict, frozen=True, kw_only=True):
     - past_* and present_*: to be bound to the same memory.
     """
 
-    flag: str = "reads_prompt"
-    past_key: str = "past_prompt.{layer}.key"
-    past_value: str = "past_prompt.{layer}.value"
-    present_key: str = "present_prompt.{layer}.key"
-    present_value: str = "present_prompt.{layer}.value"
+    flag: Line = "reads_prompt"
+    past_key: Line = "past_prompt.{layer}.key"
+    past_value: Line = "past_prompt.{layer}.value"
+    present_key: Line = "present_prompt.{layer}.key"
+    present_value: Line = "present_prompt.{layer}.value"
 
 
 class GraphIo(Strict, frozen=True, kw_only=True):
@@ -82,17 +86,17 @@ class GraphIo(Strict, frozen=True, kw_only=True):
     - prompt: the float32 cache that prompts are read with, where the KV cache is int8.
     """
 
-    input_ids: str = "input_ids"
-    seqlens_k: str = "seqlens_k"
-    total_sequence_length: str = "total_sequence_length"
-    segments: str | None = None
-    kept_positions: str = "logits_to_keep"
-    position_ids: str | None = None
-    logits: str = "logits"
-    past_key: str = "past_key_values.{layer}.key"
-    past_value: str = "past_key_values.{layer}.value"
-    present_key: str = "present.{layer}.key"
-    present_value: str = "present.{layer}.value"
+    input_ids: Line = "input_ids"
+    seqlens_k: Line = "seqlens_k"
+    total_sequence_length: Line = "total_sequence_length"
+    segments: Line | None = None
+    kept_positions: Line = "logits_to_keep"
+    position_ids: Line | None = None
+    logits: Line = "logits"
+    past_key: Line = "past_key_values.{layer}.key"
+    past_value: Line = "past_key_values.{layer}.value"
+    present_key: Line = "present.{layer}.key"
+    present_value: Line = "present.{layer}.value"
     prompt: PromptIo | None = None
 
 
@@ -124,13 +128,22 @@ class Variant(AnyVariant, frozen=True, kw_only=True):
 
 
 class GenerationDefaults(Strict, frozen=True, kw_only=True):
-    """Sampling where a request says nothing; neutral values where this says nothing."""
+    """Sampling where a request says nothing; neutral values where this says nothing.
+
+    They keep the bounds of a request's own.
+    """
 
     temperature: float = 1.0
     top_k: int = 0
     top_p: float = 1.0
     min_p: float = 0.0
     repetition_penalty: float = 1.0
+
+    def __post_init__(self) -> None:
+        try:
+            Sampling(**msgspec.structs.asdict(self)).check()
+        except InvalidParameter as error:
+            raise ValueError(error.message) from error
 
 
 class DecoderComponents(Strict, frozen=True, kw_only=True):
@@ -155,6 +168,9 @@ class CausalLm(Common, frozen=True, kw_only=True, tag="causal-lm"):
     vocab_size: Positive
     eos_token_ids: Annotated[tuple[Count, ...], Meta(min_length=1)]
     generation_defaults: GenerationDefaults
+
+    def __post_init__(self) -> None:
+        _check_ends(self.eos_token_ids, self.vocab_size)
 
     @classmethod
     def made(
@@ -208,6 +224,11 @@ class CausalLm(Common, frozen=True, kw_only=True, tag="causal-lm"):
         return named if self.chat_template is None else [*named, self.chat_template]
 
 
+def _check_ends(ends: tuple[int, ...], rows: int) -> None:
+    if (last := max(ends)) >= rows:
+        raise ValueError(f"the end token {last} is none of the {rows} that there are logits for")
+
+
 def text_tasks(has_chat_template: bool) -> tuple[str, ...]:
     """What a model that writes text can be asked for."""
     return ("generate", "chat") if has_chat_template else ("generate",)
@@ -216,10 +237,10 @@ def text_tasks(has_chat_template: bool) -> tuple[str, ...]:
 class CausalLmV1(Strict, frozen=True, kw_only=True):
     """A manifest of format version 1, which knew no other kind."""
 
-    format: Annotated[str, Meta(pattern=f"^{FORMAT}$")]
+    format: Annotated[str, Meta(pattern=rf"^{FORMAT}\Z")]
     format_version: int
     name: Name
-    kind: Annotated[str, Meta(pattern=r"^causal-lm$")]
+    kind: Annotated[str, Meta(pattern=r"^causal-lm\Z")]
     context_length: Positive
     vocab_size: Positive
     eos_token_ids: Annotated[tuple[Count, ...], Meta(min_length=1)]
@@ -230,6 +251,9 @@ class CausalLmV1(Strict, frozen=True, kw_only=True):
     golden: RelativePath
     provenance: Provenance
     files: dict[RelativePath, FileEntry]
+
+    def __post_init__(self) -> None:
+        _check_ends(self.eos_token_ids, self.vocab_size)
 
     def current(self) -> CausalLm:
         """The same in the format of today."""

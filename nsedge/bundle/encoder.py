@@ -10,6 +10,7 @@ from nsedge.bundle.fields import (
     AnyVariant,
     Common,
     Count,
+    Line,
     Positive,
     Sha256,
     Strict,
@@ -27,10 +28,10 @@ class EncoderIo(Strict, frozen=True, kw_only=True):
     - embedding: float32 [B, dimensions], pooled, and of length 1 where the manifest says so.
     """
 
-    input_ids: str = "input_ids"
-    attention_mask: str = "attention_mask"
-    token_type_ids: str | None = None
-    embedding: str = "embedding"
+    input_ids: Line = "input_ids"
+    attention_mask: Line = "attention_mask"
+    token_type_ids: Line | None = None
+    embedding: Line = "embedding"
 
 
 class VectorFidelity(Strict, frozen=True, kw_only=True):
@@ -77,7 +78,7 @@ class Encoder(Common, frozen=True, kw_only=True, tag="encoder"):
     vocab_size: Positive
     pad_token_id: Count = 0
     dimensions: Positive
-    pooling: Annotated[str, Meta(pattern="^(mean|cls|last)$")]
+    pooling: Annotated[str, Meta(pattern=r"^(mean|cls|last)\Z")]
     normalised: bool
 
     @property

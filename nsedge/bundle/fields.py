@@ -7,9 +7,14 @@ from typing import Annotated, Generic, TypeVar
 import msgspec
 from msgspec import Meta
 
-Name = Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9._-]{0,127}$")]
-RelativePath = Annotated[str, Meta(pattern=r"^(?!/)(?!.*(^|/)\.\.(/|$))[A-Za-z0-9._/-]{1,255}$")]
-Sha256 = Annotated[str, Meta(pattern=r"^[0-9a-f]{64}$")]
+from nsedge.printable import PRINTABLE
+
+# A pattern ends with \Z: $ would let a line end through.
+Name = Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9._-]{0,127}\Z")]
+RelativePath = Annotated[str, Meta(pattern=r"^(?!/)(?!.*(^|/)\.\.(/|\Z))[A-Za-z0-9._/-]{1,255}\Z")]
+Sha256 = Annotated[str, Meta(pattern=r"^[0-9a-f]{64}\Z")]
+Line = Annotated[str, Meta(pattern=PRINTABLE)]
+"""Text that is printed, in a list of models, a report or the log: no control character."""
 Positive = Annotated[int, Meta(ge=1)]
 Count = Annotated[int, Meta(ge=0)]
 V = TypeVar("V", bound="AnyVariant")
@@ -41,16 +46,16 @@ class Tokenizer(Strict, frozen=True, kw_only=True):
 class Provenance(Strict, frozen=True, kw_only=True):
     """Where the weights came from and who may use them."""
 
-    source: str
-    revision: str | None = None
-    architecture: str
+    source: Line
+    revision: Line | None = None
+    architecture: Line
     parameters: Positive
-    licence: str
-    created: str
+    licence: Line
+    created: Line
     """ISO 8601, UTC."""
-    exporter: dict[str, str]
+    exporter: dict[Line, Line]
     """Package -> version."""
-    thresholds: dict[str, float] = {}
+    thresholds: dict[Line, float] = {}
     """Limits of the build that were asked for in the place of the usual ones; mostly none."""
 
 
@@ -58,10 +63,10 @@ class AnyVariant(Strict, frozen=True, kw_only=True):
     """The graph for one device and precision. It runs where all that it `requires` is there."""
 
     name: Name
-    device: Annotated[str, Meta(pattern=r"^(cpu|cuda)$")]
-    scheme: str
+    device: Annotated[str, Meta(pattern=r"^(cpu|cuda)\Z")]
+    scheme: Line
     graph: RelativePath
-    requires: tuple[str, ...] = ()
+    requires: tuple[Line, ...] = ()
 
 
 class Variants(Strict, Generic[V], frozen=True, kw_only=True):
@@ -77,10 +82,10 @@ class Common(Strict, frozen=True, kw_only=True, tag_field="kind"):
     else is to be known of it.
     """
 
-    format: Annotated[str, Meta(pattern=f"^{FORMAT}$")]
+    format: Annotated[str, Meta(pattern=rf"^{FORMAT}\Z")]
     format_version: int
     name: Name
-    golden: dict[str, RelativePath]
+    golden: dict[Line, RelativePath]
     provenance: Provenance
     files: dict[RelativePath, FileEntry]
 

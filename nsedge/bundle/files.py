@@ -11,6 +11,7 @@ import msgspec
 
 from nsedge.bundle.fields import FileEntry, Strict
 from nsedge.errors import BundleInvalid
+from nsedge.printable import escaped
 
 MANIFEST_FILE = "manifest.json"
 
@@ -28,16 +29,13 @@ def read_manifest(path: Path, known: Format, kind: Any) -> tuple[Any, bytes]:
     Raises:
         BundleInvalid: it cannot be read, is of another version, or a field is wrong.
     """
-    raw = _read(path)
-    try:
-        head = msgspec.json.decode(raw, type=_Head)
-        if head.format == known.name and head.format_version != known.version:
-            raise BundleInvalid(
-                f"{path}: format version {head.format_version}; this release reads {known.version}"
-            )
-        return msgspec.json.decode(raw, type=kind), raw
-    except msgspec.DecodeError as error:
-        raise BundleInvalid(f"{path}: {error}") from error
+    raw = read_file(path)
+    head = _head(raw, path)
+    if head.format == known.name and head.format_version != known.version:
+        raise BundleInvalid(
+            f"{path}: format version {head.format_version}; this release reads {known.version}"
+        )
+    return decode(raw, kind, path), raw
 
 
 def version_of(path: Path) -> int:
@@ -46,10 +44,7 @@ def version_of(path: Path) -> int:
     Raises:
         BundleInvalid: it cannot be read.
     """
-    try:
-        return msgspec.json.decode(_read(path), type=_Head).format_version
-    except msgspec.DecodeError as error:
-        raise BundleInvalid(f"{path}: {error}") from error
+    return _head(read_file(path), path).format_version
 
 
 def format_of(path: Path) -> str:
@@ -59,10 +54,19 @@ def format_of(path: Path) -> str:
         BundleInvalid: it cannot be read.
     """
     file = path / MANIFEST_FILE
+    return _head(read_file(file), file).format
+
+
+def decode(raw: bytes, kind: Any, path: Path) -> Any:
+    """The JSON of the file at `path` as a `kind`.
+
+    Raises:
+        BundleInvalid: it is none, or nested too deep.
+    """
     try:
-        return msgspec.json.decode(_read(file), type=_Head).format
-    except msgspec.DecodeError as error:
-        raise BundleInvalid(f"{file}: {error}") from error
+        return msgspec.json.decode(raw, type=kind)
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise BundleInvalid(escaped(f"{path}: {error}")) from error
 
 
 def check_files(path: Path, files: Mapping[str, FileEntry], named: Iterable[str]) -> None:
@@ -100,7 +104,12 @@ def _check_size(path: Path, entry: FileEntry) -> None:
         raise BundleInvalid(f"{path} has {size} bytes, the manifest says {entry.bytes}")
 
 
-def _read(path: Path) -> bytes:
+def read_file(path: Path) -> bytes:
+    """A file of a bundle, whole.
+
+    Raises:
+        BundleInvalid: it cannot be read.
+    """
     try:
         return path.read_bytes()
     except OSError as error:
@@ -110,6 +119,11 @@ def _read(path: Path) -> bytes:
 class _Head(msgspec.Struct):
     format: str
     format_version: int
+
+
+def _head(raw: bytes, path: Path) -> _Head:
+    head: _Head = decode(raw, _Head, path)
+    return head
 
 
 def sha256_of(path: Path) -> str:

@@ -14,9 +14,7 @@ The daemon takes everything it knows of a model from here. docs/bundle.md tells 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Generic, TypeVar
-
-import msgspec
+from typing import Any, Generic, TypeVar
 
 from nsedge.bundle import versions
 from nsedge.bundle.causal_lm import CausalLm, CausalLmV1
@@ -26,6 +24,8 @@ from nsedge.bundle.files import (
     MANIFEST_FILE,
     Format,
     check_files,
+    decode,
+    read_file,
     read_manifest,
     verify_hashes,
     version_of,
@@ -98,10 +98,9 @@ class Bundle(Generic[M]):
         if task not in self.manifest.golden:
             raise BundleInvalid(f"{self.path}: no golden samples of the task {task}")
         path = self.file(self.manifest.golden[task])
-        try:
-            return msgspec.json.decode(path.read_bytes(), type=tuple[sample, ...])  # type: ignore[valid-type]
-        except (OSError, msgspec.DecodeError) as error:
-            raise BundleInvalid(f"{path}: {error}") from error
+        kind: Any = tuple[sample, ...]  # type: ignore[valid-type]
+        samples: tuple[Sample, ...] = decode(read_file(path), kind, path)
+        return samples
 
 
 TextBundle = Bundle[CausalLm]

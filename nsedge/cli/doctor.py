@@ -19,6 +19,8 @@ import msgspec
 from nsedge import native
 from nsedge.api import HealthStatus, ModelInfo
 from nsedge.bundle.adapter import Adapter, open_package
+from nsedge.bundle.manifest import Bundle
+from nsedge.bundle.vocabulary import check_vocabulary
 from nsedge.cli import bundles, machine, output
 from nsedge.cli.exits import ExitStatus
 from nsedge.config import pairs
@@ -157,6 +159,8 @@ def _bundle(path: Path, settings: Settings) -> Check:
         trust.check_signature(path, settings.models.signers)
         package = open_package(path)
         package.verify_hashes()
+        if isinstance(package, Bundle):
+            check_vocabulary(package)
     except NsedgeError as error:
         return Check(
             name="bundle",

@@ -18,6 +18,7 @@ from nsedge.api import (
 )
 from nsedge.bundle.encoder import Encoder, EncoderVariant, GoldenVector
 from nsedge.bundle.manifest import Bundle
+from nsedge.bundle.vocabulary import read_tokenizer
 from nsedge.errors import BundleInvalid, InvalidParameter, UnsupportedTask
 from nsedge.runtime.delivery import Emit
 from nsedge.runtime.encode.embed_work import EmbedWork
@@ -25,7 +26,6 @@ from nsedge.runtime.encode.loop import BatchLimits, EncodeLoop
 from nsedge.runtime.graph.encoder import EncoderSession
 from nsedge.runtime.hosting.accepted import Accepted
 from nsedge.runtime.hosting.hosted import Host, Opening, Work
-from nsedge.runtime.hosting.opening import open_tokenizer
 from nsedge.runtime.hosting.trust import Hashes
 from nsedge.runtime.hosting.variants import choose_variant
 from nsedge.runtime.machine import memory
@@ -80,7 +80,7 @@ class EncoderModel:
             dimensions=manifest.dimensions,
         )
         self._reader = TextReader(
-            open_tokenizer(bundle.file(manifest.tokenizer.file)),
+            read_tokenizer(bundle.file(manifest.tokenizer.file)),
             context_length=manifest.context_length,
             vocab_size=manifest.vocab_size,
         )

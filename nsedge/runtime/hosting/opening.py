@@ -9,13 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
-
-from tokenizers import Tokenizer
 
 from nsedge.bundle.causal_lm import Variant
 from nsedge.bundle.manifest import TextBundle
-from nsedge.errors import BundleInvalid
+from nsedge.bundle.vocabulary import read_tokenizer
 from nsedge.runtime.graph.executor import Executor, Source
 from nsedge.runtime.graph.executors import open_executor
 from nsedge.runtime.hosting.trust import Hashes
@@ -51,7 +48,7 @@ def open_checked(
         opening = pool.submit(open_executor, source)
         try:
             try:
-                tokenizer = open_tokenizer(bundle.file(bundle.manifest.tokenizer.file))
+                tokenizer = read_tokenizer(bundle.file(bundle.manifest.tokenizer.file))
                 prompts, detokenizer = PromptReader(bundle, tokenizer), Detokenizer(tokenizer)
             finally:
                 checking.result()
@@ -59,15 +56,3 @@ def open_checked(
             del opening  # this frame lives as long as the error does, and a session must not
             raise
         return Opened(executor=opening.result(), prompts=prompts, detokenizer=detokenizer)
-
-
-def open_tokenizer(path: Path) -> Tokenizer:
-    """The tokenizer at `path`.
-
-    Raises:
-        BundleInvalid: it is none.
-    """
-    try:
-        return Tokenizer.from_file(str(path))
-    except Exception as error:  # tokenizers raises plain Exception
-        raise BundleInvalid(f"{path}: {error}") from error

@@ -64,6 +64,24 @@ def test_an_altered_file_is_named_by_its_hash(path: Path) -> None:
         ({"variants": []}, r"\$\.components\.decoder\.variants"),
         ({"name": "../up"}, r"\$\.name"),
         ({"kind": "oracle"}, r"Invalid value 'oracle' - at `\$\.kind`"),
+        ({"name": "tiny\n"}, r"\$\.name"),
+        ({"golden": {"generate": "golden.json\n"}}, r"\$\.golden"),
+        ({"eos_token_ids": [257, 300]}, "the end token 300 is none of the 300"),
+        ({"eos_token_ids": [-1]}, r"\$\.eos_token_ids"),
+        ({"generation_defaults": {"temperature": -0.5}}, "temperature must be at least 0.0"),
+        ({"generation_defaults": {"temperature": 11}}, "and at most 10.0, not 11"),
+        ({"generation_defaults": {"top_k": -1}}, "top_k must be at least 0"),
+        ({"generation_defaults": {"top_p": 1.5}}, "top_p must be .*, not 1.5"),
+        ({"generation_defaults": {"min_p": -0.1}}, "min_p must be"),
+        (
+            {"generation_defaults": {"repetition_penalty": 0}},
+            r"repetition_penalty must be above 0.0 .*, not 0.0 - at `\$\.generation_defaults`",
+        ),
+        (
+            {"generation_defaults": {"top_k": "4"}},
+            r"got `str` - at `\$\.generation_defaults.top_k`",
+        ),
+        ({"colour\x1b[31m": "red"}, r"unknown field `colour\\x1b\[31m`"),
     ],
 )
 def test_a_field_that_is_wrong_is_named(
@@ -74,9 +92,37 @@ def test_a_field_that_is_wrong_is_named(
         Bundle.open(path)
 
 
+@pytest.mark.parametrize("field", ["source", "revision", "architecture", "licence", "created"])
+@pytest.mark.parametrize("character", ["\x1b", "\n", "\x9b", "\u202e", "\u2028"])
+def test_what_is_printed_holds_no_control_character(path: Path, field: str, character: str) -> None:
+    provenance = json.loads((path / "manifest.json").read_text())["provenance"]
+    edit_manifest(path, provenance={**provenance, field: f"A{character}[31m"})
+    with pytest.raises(BundleInvalid, match=rf"\$\.provenance\.{field}") as caught:
+        Bundle.open(path)
+    assert character not in str(caught.value)
+    edit_manifest(path, provenance={**provenance, field: "Apache 2.0, naïve 模型"})
+    Bundle.open(path)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("scheme", "int8\x1b[2J"), ("requires", ["nsedge-ops-3\n"]), ("name", "cpu\n")],
+)
+def test_what_is_printed_of_a_variant_neither(path: Path, field: str, value: object) -> None:
+    manifest = json.loads((path / "manifest.json").read_text())
+    (variant,) = manifest["components"]["decoder"]["variants"]
+    edit_manifest(path, variants=[{**variant, field: value}])
+    with pytest.raises(BundleInvalid, match=rf"\.decoder\.variants\[0\]\.{field}"):
+        Bundle.open(path)
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
-    [(b"{", "Input data was truncated"), (b'{"format": "\xff"}', "Invalid UTF-8 encoded string")],
+    [
+        (b'{"x": ' + b"[" * 100_000, "maximum recursion depth"),
+        (b"{", "Input data was truncated"),
+        (b'{"format": "\xff"}', "Invalid UTF-8 encoded string"),
+    ],
 )
 def test_text_that_is_no_manifest_is_refused(path: Path, content: bytes, message: str) -> None:
     (path / "manifest.json").write_bytes(content)

@@ -16,6 +16,7 @@ from nsedge.cli.exits import ExitStatus
 from nsedge.version import VERSION
 from tests.fake_daemon import fake_daemon
 from tests.fakes import DIMENSIONS, MODEL, FakeService, vector
+from tests.unit.bundles import edit_manifest, write_bundle
 
 
 @pytest.fixture(autouse=True)
@@ -214,6 +215,23 @@ def test_doctor_says_what_each_door_asks_for(home, monkeypatch, capsys):
     assert "asks for an API key" in told["detail"]
     assert fault["state"] == "fault"
     assert "none.json: No such file" in fault["detail"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "detail"),
+    [
+        ({}, "tiny: whole; cpu (cpu); "),
+        ({"vocab_size": 260}, "tokenizer.json: the tokenizer knows 260 '<|system|>', and"),
+        ({"generation_defaults": {"repetition_penalty": 0}}, "repetition_penalty must be above 0"),
+    ],
+)
+def test_doctor_says_of_a_bundle_whether_it_can_be_served(home, capsys, changes, detail):
+    edit_manifest(write_bundle(home / "bundles" / "tiny"), **changes)
+    main(["doctor", "--json"])
+    (report,) = objects(capsys.readouterr().out)
+    (check,) = [check for check in report["checks"] if check["name"] == "bundle"]
+    assert check["state"] == ("fault" if changes else "ok")
+    assert detail in check["detail"]
 
 
 def test_doctor_without_a_daemon_says_so(capsys):

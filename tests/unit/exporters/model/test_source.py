@@ -119,6 +119,163 @@ def test_what_cannot_be_exported_is_refused_with_the_reason(
     assert "\n" not in str(caught.value)
 
 
+def spell(name: str, content: object) -> Callable[[Path], None]:
+    return lambda folder: write_json(folder / name, content)
+
+
+def nested(folder: Path) -> None:
+    (folder / "config.json").write_text("[" * 100_000)
+
+
+def latin(folder: Path) -> None:
+    (folder / "chat_template.jinja").write_bytes(b"caf\xe9")
+
+
+def header(content: object) -> Callable[[Path], None]:
+    """A safetensors file whose table is `content`."""
+
+    def write(folder: Path) -> None:
+        raw = json.dumps(content).encode()
+        data = len(raw).to_bytes(8, "little") + raw
+        (folder / "model.safetensors").write_bytes(data)
+
+    return write
+
+
+def deep_header(folder: Path) -> None:
+    raw = b"[" * 100_000
+    (folder / "model.safetensors").write_bytes(len(raw).to_bytes(8, "little") + raw)
+
+
+def no_tokens(folder: Path) -> None:
+    content = json.loads((folder / "tokenizer.json").read_text())
+    content["model"]["vocab"] = {}
+    write_json(folder / "tokenizer.json", content)
+
+
+INDEX = "model.safetensors.index.json"
+
+
+@pytest.mark.parametrize(
+    ("damage", "reason"),
+    [
+        (nested, r"config\.json: it nests too deep"),
+        (spell("config.json", [1]), r"config\.json: not a JSON object"),
+        (config(architectures="Llama"), r"config\.json: architectures are no names: 'Llama'"),
+        (config(architectures=[["LlamaForCausalLM"]]), "architectures are no names"),
+        (config(architectures=["\x1b[31mForCausalLM"]), r"no names: \['\\x1b\[31mForCausalLM'\]"),
+        (
+            config(num_attention_heads="2"),
+            "num_attention_heads must be a whole number above 0, not '2'",
+        ),
+        (
+            config(num_attention_heads=0),
+            "num_attention_heads must be a whole number above 0, not 0",
+        ),
+        (config(head_dim=-8), "head_dim must be a whole number above 0, not -8"),
+        (config(hidden_size=[32]), r"hidden_size must be .*, not \[32\]"),
+        (
+            config(eos_token_id="</s>"),
+            r"config\.json: eos_token_id must be token ids, not \['</s>'\]",
+        ),
+        (config(eos_token_id=[2, -1]), r"eos_token_id must be token ids, not \[2, -1\]"),
+        (config(eos_token_id=1 << 70), "eos_token_id must be token ids"),
+        (config(eos_token_id=[[2]]), "eos_token_id must be token ids"),
+        (
+            spell("generation_config.json", {"eos_token_id": True}),
+            r"generation_config\.json: eos_to",
+        ),
+        (spell("tokenizer_config.json", {"bos_token": 1}), "bos_token must be a text, not 1"),
+        (spell("tokenizer_config.json", {"eos_token": ["</s>"]}), "eos_token must be a text"),
+        (spell("tokenizer_config.json", {"chat_template": {"a": 1}}), "chat_template is no text"),
+        (
+            spell("tokenizer_config.json", {"chat_template": [{"name": "default", "template": 3}]}),
+            "chat_template is no text",
+        ),
+        (latin, r"chat_template\.jinja: not UTF-8: .* at byte 3"),
+        (spell(INDEX, {"weight_map": ["w"]}), "a weight is in no file beside it: None"),
+        (spell(INDEX, {"weight_map": {"w": 4}}), "a weight is in no file beside it: 4"),
+        (spell(INDEX, {"weight_map": {"w": "../w.safetensors"}}), "in no file beside it: '../w"),
+        (header([]), r"model\.safetensors is no safetensors file: not a JSON object"),
+        (header({"w": 3}), "the entry of 'w' is none of a tensor"),
+        (header({"w": {"shape": [-1], "data_offsets": [0, 0]}}), "the entry of 'w' is none of a"),
+        (header({"w": {"shape": [1]}}), "the entry of 'w' is none of a tensor"),
+        (header({"w": {"shape": [1], "data_offsets": ["0", 4]}}), "the entry of 'w' is none"),
+        (header({"w": {"shape": [1], "data_offsets": [0, 1 << 62]}}), "is cut short"),
+        (deep_header, r"model\.safetensors is no safetensors file: it nests"),
+        (no_tokens, "the tokenizer cannot encode a text: WordLevel error"),
+    ],
+)
+def test_files_that_hold_anything_are_told_in_a_line(
+    folder: Path, damage: Callable[[Path], None], reason: str
+) -> None:
+    damage(folder)
+    with pytest.raises(ExportError, match=reason) as caught:
+        source(folder).check()
+    assert "\n" not in str(caught.value)
+    assert "\x1b" not in str(caught.value)
+    assert len(str(caught.value)) < 400
+
+
+def test_a_token_more_than_the_embedding_has_rows_is_refused_by_name(folder: Path) -> None:
+    write_json(folder / "config.json", CONFIG | {"vocab_size": len(VOCABULARY)})
+    source(folder).check()
+    grown = tokenizer()
+    grown.add_tokens(["<extra>"])
+    grown.save(str(folder / "tokenizer.json"))
+    told = r"the tokenizer knows 4 '<extra>', and the model has 4 rows of embeddings: a request"
+    with pytest.raises(Refused, match=told):
+        source(folder).check()
+    # Rows that config.json does not tell are told by the graph.
+    write_json(folder / "config.json", CONFIG)
+    source(folder).check()
+    with pytest.raises(Refused, match=told):
+        source(folder).check_vocabulary(4)
+    source(folder).check_vocabulary(5)
+
+
+def test_an_end_without_a_row_is_refused(folder: Path) -> None:
+    write_json(folder / "config.json", CONFIG | {"vocab_size": 4, "eos_token_id": [2, 4]})
+    with pytest.raises(Refused, match="the end token 4 has no row among 4"):
+        source(folder).check()
+
+
+@pytest.mark.parametrize(
+    ("advice", "reason"),
+    [
+        ({"temperature": -0.1}, "temperature must be at least 0.0 and at most 10.0, not -0.1"),
+        ({"temperature": float("nan")}, "temperature must be .*, not nan"),
+        ({"temperature": 10**400}, "temperature must be at least 0.0 and at most 10.0"),
+        ({"temperature": "0.6"}, "temperature must be a number, not '0.6'"),
+        ({"temperature": True}, "temperature must be a number, not True"),
+        ({"top_p": 1.01}, "top_p must be .* at most 1.0, not 1.01"),
+        ({"top_p": -0.1}, "top_p must be .* at most 1.0, not -0.1"),
+        ({"top_k": -1}, "top_k must be at least 0 .*, not -1"),
+        ({"top_k": 2.5}, "top_k must be a whole number, not 2.5"),
+        ({"top_k": [50]}, r"top_k must be a whole number, not \[50\]"),
+        ({"min_p": 2}, "min_p must be at least 0.0 and at most 1.0, not 2"),
+        ({"repetition_penalty": 0}, "repetition_penalty must be above 0.0"),
+        ({"repetition_penalty": {"a" * 99: 1}}, "repetition_penalty must be a number, not {'aa"),
+    ],
+)
+def test_advice_out_of_bounds_is_refused_by_key_value_and_bounds(
+    folder: Path, advice: dict[str, object], reason: str
+) -> None:
+    write_json(folder / "generation_config.json", advice)
+    with pytest.raises(Refused, match=rf"generation_config\.json: {reason}") as caught:
+        source(folder).check()
+    assert len(str(caught.value)) < 700
+
+
+def test_advice_that_nobody_follows_is_told(folder: Path) -> None:
+    advice = {"num_beams": 1, "typical_p": 1.0, "bad_words_ids": None, "min_length": 0}
+    write_json(folder / "generation_config.json", advice | {"do_sample": True})
+    assert source(folder).notes() == ()
+    write_json(folder / "generation_config.json", advice | {"num_beams": 4, "do_sample": False})
+    (note,) = source(folder).notes()
+    assert note == "not followed here: the makers' advice num_beams=4, do_sample=False"
+
+
 def test_no_end_of_sequence_is_refused(folder: Path) -> None:
     write_json(folder / "config.json", {k: v for k, v in CONFIG.items() if k != "eos_token_id"})
     write_json(folder / "tokenizer_config.json", {})
@@ -165,6 +322,23 @@ def test_the_template_comes_from_its_file_or_the_tokenizers_settings(folder: Pat
     assert source(folder).chat_template() == "F"
 
 
+@pytest.mark.parametrize(
+    ("template", "reason"),
+    [
+        ("{% for", "the chat template fails: "),
+        ("{{ raise_exception('no\x1b such turn') }}", "the chat template fails: no"),
+        ("{{ 1 / 0 }}", "the chat template fails: ZeroDivisionError"),
+        ("{{ messages.x.y }}", "the chat template fails: "),
+        ("{% for i in range(10 ** 9) %}a{% endfor %}", "the chat template fails: "),
+        ("{{ " + "(" * 5000 + "1" + ")" * 5000 + " }}", "the chat template fails: "),
+    ],
+)
+def test_a_template_that_fails_is_told(folder: Path, template: str, reason: str) -> None:
+    (folder / "chat_template.jinja").write_text(template)
+    with pytest.raises(ExportError, match=reason):
+        source(folder).text_reader().chat([], add_generation_prompt=True)
+
+
 def test_advice_on_sampling_is_taken_over(folder: Path) -> None:
     advice = {"temperature": 0.6, "top_k": 20, "do_sample": True, "pad_token_id": 0}
     write_json(folder / "generation_config.json", advice)
@@ -178,6 +352,7 @@ def test_advice_on_sampling_is_taken_over(folder: Path) -> None:
         ("---\nlicense: apache-2.0\ntags: [x]\n---\n# M", "Apache-2.0"),
         ("---\nlicense: 'gemma'\n---\n", "gemma"),
         ("# No head\nlicense: mit\n", "unknown"),
+        ("---\nlicense: m\x1b[31mit\n---\n", "m\\x1b[31mit"),
         (None, "unknown"),
     ],
 )
@@ -185,6 +360,11 @@ def test_the_licence_is_what_the_card_states(folder: Path, card: str | None, lic
     if card is not None:
         (folder / "README.md").write_text(card)
     assert source(folder).licence() == licence
+
+
+def test_a_folders_name_is_told_without_control_characters(folder: Path) -> None:
+    odd = folder.rename(folder.with_name("Tiny\x1b[2J\nModel"))
+    assert find_source(str(odd), None).origin == "Tiny\\x1b[2J\\nModel"
 
 
 def test_a_folder_is_found_by_its_path(folder: Path) -> None:
