@@ -39,6 +39,11 @@ SMALL_FILES = (
 CAUSAL_SUFFIXES = ("ForCausalLM", "LMHeadModel")
 HEAD_STEP = 8
 """GroupQueryAttention takes head sizes in these steps."""
+SIZES = (
+    *("num_attention_heads", "n_head", "hidden_size", "n_embd", "head_dim", "vocab_size"),
+    *("max_position_embeddings", "n_positions", "num_hidden_layers", "n_layer"),
+)
+"""Keys of config.json that are counts, where they are there."""
 LICENCES = {"apache-2.0": "Apache-2.0", "mit": "MIT", "bsd-3-clause": "BSD-3-Clause"}
 UNKNOWN_LICENCE = "unknown"
 TOKENIZER_SETTINGS = "tokenizer_config.json"
@@ -200,7 +205,7 @@ class Source:
             raise Refused(
                 f"{self.folder}: the weights are quantised already; use the original ones"
             )
-        _check_head_size(self.config, self.folder / "config.json")
+        _check_sizes(self.config, self.folder / "config.json")
         if not self.tokenizer_file.is_file():
             raise Refused(f"{self.folder}: no tokenizer.json; save the fast tokenizer there")
         self.parameters()
@@ -294,14 +299,14 @@ def read_tokenizer(path: Path) -> Tokenizer:
         raise ExportError(error.message) from error
 
 
-def _check_head_size(config: Json, path: Path) -> None:
-    heads = config.get("num_attention_heads", config.get("n_head"))
-    hidden = config.get("hidden_size", config.get("n_embd"))
-    told = {"heads": heads, "hidden size": hidden, "head_dim": config.get("head_dim")}
-    for name, number in told.items():
+def _check_sizes(config: Json, path: Path) -> None:
+    for name in SIZES:
+        number = config.get(name)
         if number is not None and not (is_count(number) and number > 0):
             raise Refused(f"{path}: {name} must be a whole number above 0, not {shown(number)}")
-    size = told["head_dim"] or (hidden // heads if heads and hidden else None)
+    heads = config.get("num_attention_heads", config.get("n_head"))
+    hidden = config.get("hidden_size", config.get("n_embd"))
+    size = config.get("head_dim") or (hidden // heads if heads and hidden else None)
     if size is not None and size % HEAD_STEP:
         raise Refused(
             f"head size {size} is no multiple of {HEAD_STEP}, as GroupQueryAttention needs"

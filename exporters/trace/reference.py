@@ -18,16 +18,26 @@ from exporters.graph.graph import Graph
 from exporters.graph.records import GRAPH_FILE, ReferenceRecord
 from exporters.measure.recorded import LOGITS_FILE, difference_from_recorded
 from exporters.measure.runner import Runner, log_softmax
+from exporters.model.files import shown
 from exporters.model.source import Source
 from exporters.trace.clean import clean
 from exporters.trace.decoder_export import RAW_FILE, export_raw
 from exporters.trace.quiet import quiet
 from nsedge.bundle.causal_lm import GraphIo, KvLayout
+from nsedge.printable import escaped
 
 MAX_DIFFERENCE = 2e-3
 """Log-probability (nats) that the graph may differ from PyTorch by: fp32 sums in another order."""
 RECORDED_ROOM = 2048
 """Tokens of a recorded prompt that are compared."""
+UNFIT = {
+    "missing_keys": "are missing",
+    "mismatched_keys": "have other shapes than the configuration says",
+    "unexpected_keys": "are none of this architecture's: they would be left out",
+}
+"""What transformers tells of weights that it did not load, or made up."""
+TOLD, LONGEST_REASON = 3, 300
+"""Names in a message, and characters of a library's."""
 CHECK_SEED = 20
 CHECK_LENGTHS = (23, 9, 31)
 CHECK_STEPS = 4
@@ -42,16 +52,7 @@ def make_reference(source: Source, out: Path, *, max_context: int) -> None:
         ExportError: the graph does not compute what PyTorch does.
     """
     with quiet():
-        config = _config(source)
-        check_architecture(config)
-        model = AutoModelForCausalLM.from_pretrained(
-            source.folder,
-            dtype=torch.float32,
-            attn_implementation="eager",
-            use_safetensors=True,
-            trust_remote_code=False,
-            local_files_only=True,
-        ).eval()
+        model = load_model(source)
     text = model.config.get_text_config()
     kv = kv_layout(text)
     context = context_length(text, max_context)
@@ -63,7 +64,7 @@ def make_reference(source: Source, out: Path, *, max_context: int) -> None:
         raise
     except Exception as error:  # whatever a model's own code raises while it is traced
         name = type(model).__name__
-        raise Refused(f"{name} cannot be traced: {type(error).__name__}: {error}") from error
+        raise Refused(f"{name} cannot be traced: {_told(error)}") from error
     difference = compare(model, out / GRAPH_FILE, io=io, kv=kv)
     if not difference <= MAX_DIFFERENCE:
         raise ExportError(f"the exported graph differs from PyTorch by {difference:.2g} nats")
@@ -84,6 +85,43 @@ def make_reference(source: Source, out: Path, *, max_context: int) -> None:
         difference=difference,
         recorded_difference=recorded,
     ).write(out)
+
+
+def load_model(source: Source) -> Any:
+    """The model in PyTorch as `transformers` builds it, every weight its own.
+
+    Raises:
+        Refused: transformers cannot build it, or not of these weights.
+    """
+    config = _config(source)
+    check_architecture(config)
+    try:
+        model, loaded = AutoModelForCausalLM.from_pretrained(
+            source.folder,
+            dtype=torch.float32,
+            attn_implementation="eager",
+            use_safetensors=True,
+            trust_remote_code=False,
+            local_files_only=True,
+            output_loading_info=True,
+        )
+    except Exception as error:  # whatever a model's own code raises
+        raise Refused(f"{source.folder} cannot be loaded: {_told(error)}") from error
+    for kind, reason in UNFIT.items():
+        if names := sorted(map(str, loaded[kind])):
+            raise Refused(f"{source.folder}: {_first(names)} {reason}")
+    return model.eval()
+
+
+def _first(names: list[str]) -> str:
+    more = f" and {len(names) - TOLD} more" if len(names) > TOLD else ""
+    return f"the weights {', '.join(map(shown, names[:TOLD]))}{more}"
+
+
+def _told(error: Exception) -> str:
+    """An error of a library's in a line that is not too long."""
+    text = " ".join(str(error).split())
+    return f"{type(error).__name__}: {text[:LONGEST_REASON]}"
 
 
 def export_clean(
@@ -107,8 +145,11 @@ def _config(source: Source) -> Any:
             source.folder, trust_remote_code=False, local_files_only=True
         )
     except (ValueError, KeyError, OSError) as error:
-        kind = source.config.get("model_type", "no model_type")
+        kind = escaped(str(source.config.get("model_type", "no model_type"))[:LONGEST_REASON])
         raise Refused(f"transformers does not know this architecture ({kind})") from error
+    except Exception as error:  # what a configuration's own code raises of odd values
+        path = source.folder / "config.json"
+        raise Refused(f"{path} cannot be read by transformers: {_told(error)}") from error
 
 
 def check_architecture(config: Any) -> None:
