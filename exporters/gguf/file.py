@@ -27,6 +27,8 @@ MAX_AXES = 4
 MAX_ALIGNMENT = 1 << 16
 CHUNK_BYTES = 1 << 24
 """Of fp32, at a time, while a tensor is turned into it."""
+LARGEST = (1 << 32) - 1
+LEAST_REAL, MOST_REAL = float(np.finfo(np.float32).tiny), float(np.finfo(np.float32).max)
 SHOWN = 60
 """Characters of a name from the file that a message repeats."""
 
@@ -87,7 +89,7 @@ class Metadata:
         return value.tolist() if isinstance(value, np.ndarray) else value
 
     def whole(self, key: str, default: int | None = None) -> int:
-        """A number of 0 or more.
+        """A number of 0 or more, in 32 bits.
 
         Raises:
             ExportError: it is missing, or something else.
@@ -95,6 +97,8 @@ class Metadata:
         value = self._get(key, default)
         if isinstance(value, bool) or not isinstance(value, int) or value < 0:
             raise ExportError(f"{self.where}: {key} is no whole number")
+        if value > LARGEST:
+            raise ExportError(f"{self.where}: {key} is {value}, which no 32 bits hold")
         return value
 
     def positive(self, key: str, default: int | None = None) -> int:
@@ -109,13 +113,13 @@ class Metadata:
         return value
 
     def real(self, key: str, default: float | None = None, *, zero: bool = False) -> float:
-        """A finite number above zero, or zero where that may be.
+        """A finite number above zero in 32 bits, or zero where that may be.
 
         Raises:
             ExportError: it is missing, or something else.
         """
         value = self._get(key, default)
-        if isinstance(value, float) and (0 < value < float("inf") or (zero and value == 0)):
+        if isinstance(value, float) and (LEAST_REAL <= value <= MOST_REAL or (zero and value == 0)):
             return value
         least = "from zero on" if zero else "above zero"
         raise ExportError(f"{self.where}: {key} is no number {least}")

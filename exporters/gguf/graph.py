@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import NodeProto, TensorProto, ValueInfoProto, helper
 
+from exporters.errors import ExportError
 from exporters.gguf.file import GgufFile
 from exporters.gguf.model import HEAD, NORM, ROPE_FACTORS, TABLE, Shape, hub_rows, shape_of
 from exporters.graph.graph import MICROSOFT, Graph
@@ -89,13 +90,19 @@ def rotary_tables(shape: Shape, factors: Floats | None, context: int) -> tuple[F
 
     Each frequency is divided by its factor [head_dim / 2], where there are some. Angles are fp32,
     as the models' code has them; at a context of thousands their rounding is seen.
+
+    Raises:
+        ExportError: an angle is no finite number.
     """
     even = np.arange(0, shape.head_dim, 2, dtype=np.float32) / np.float32(shape.head_dim)
-    frequencies = np.float32(1) / np.power(np.float32(shape.rope_base), even)
-    frequencies = frequencies / np.float32(shape.rope_factor)
-    if factors is not None:
-        frequencies = frequencies / factors
-    angles = np.arange(context, dtype=np.float32)[:, None] * frequencies
+    with np.errstate(all="ignore"):
+        frequencies = np.float32(1) / np.power(np.float32(shape.rope_base), even)
+        frequencies = frequencies / np.float32(shape.rope_factor)
+        if factors is not None:
+            frequencies = frequencies / factors
+        angles = np.arange(context, dtype=np.float32)[:, None] * frequencies
+    if not np.isfinite(angles).all():
+        raise ExportError("the rotary embedding's base and factors give no angles")
     exact = angles.astype(np.float64)
     return np.cos(exact).astype(np.float32), np.sin(exact).astype(np.float32)
 

@@ -90,7 +90,12 @@ def shape_of(file: GgufFile) -> Shape:
         )
     check_keys(metadata, name)
     _refuse_variants(metadata, name)
-    window = metadata.whole(f"{name}.attention.sliding_window", 0)
+    window, context = (
+        metadata.whole(f"{name}.attention.sliding_window", 0),
+        metadata.positive(f"{name}.context_length"),
+    )
+    if window >= context:  # every token is within it
+        window = 0
     heads, width = (
         metadata.positive(f"{name}.attention.head_count"),
         metadata.positive(f"{name}.embedding_length"),
@@ -105,7 +110,7 @@ def shape_of(file: GgufFile) -> Shape:
         kv_heads=metadata.positive(f"{name}.attention.head_count_kv", heads),
         head_dim=metadata.positive(f"{name}.attention.key_length", max(1, width // heads)),
         vocabulary=table.shape[0] if table else 0,
-        context=metadata.positive(f"{name}.context_length"),
+        context=context,
         epsilon=metadata.real(f"{name}.attention.layer_norm_rms_epsilon"),
         rope_base=metadata.real(f"{name}.rope.freq_base", 10000.0),
         rope_factor=_rope_factor(metadata, name),

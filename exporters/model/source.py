@@ -21,7 +21,7 @@ from exporters.model.files import (
     shown,
     tensors_of,
 )
-from exporters.model.texts import TextReader
+from exporters.model.texts import TextReader, encoded
 from nsedge.bundle import vocabulary
 from nsedge.bundle.causal_lm import GenerationDefaults
 from nsedge.errors import BundleInvalid
@@ -39,6 +39,7 @@ SMALL_FILES = (
 CAUSAL_SUFFIXES = ("ForCausalLM", "LMHeadModel")
 HEAD_STEP = 8
 """GroupQueryAttention takes head sizes in these steps."""
+MOST_TOKENS = 1 << 31
 SIZES = (
     *("num_attention_heads", "n_head", "hidden_size", "n_embd", "head_dim", "vocab_size"),
     *("max_position_embeddings", "n_positions", "num_hidden_layers", "n_layer"),
@@ -152,7 +153,7 @@ class Source:
         if "eos_token_id" not in self.generation:
             file, stated = "config.json", self.config.get("eos_token_id")
         ids = stated if isinstance(stated, list) else [] if stated is None else [stated]
-        if not all(map(is_count, ids)):
+        if not all(is_count(number) and number < MOST_TOKENS for number in ids):
             raise Refused(f"{self.folder / file}: eos_token_id must be token ids, not {shown(ids)}")
         return ids
 
@@ -275,8 +276,8 @@ def adds_bos(tokenizer: Tokenizer, bos: str | None) -> bool:
     Raises:
         Refused: it adds something else.
     """
-    with_special = tokenizer.encode("a").ids
-    without = tokenizer.encode("a", add_special_tokens=False).ids
+    with_special = encoded(tokenizer, "a", add_special_tokens=True)
+    without = encoded(tokenizer, "a", add_special_tokens=False)
     if with_special == without:
         return False
     if bos is not None and with_special == [tokenizer.token_to_id(bos), *without]:

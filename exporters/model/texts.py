@@ -60,8 +60,12 @@ class TextReader:
         return control.encode(Rendered(rendered) if shielded is turns else unmarked(rendered))
 
     def encode(self, text: str) -> list[int]:
-        """Token ids of `text`, its special tokens recognised and none added."""
-        return list(self.tokenizer.encode(text, add_special_tokens=False).ids)
+        """Token ids of `text`, its special tokens recognised and none added.
+
+        Raises:
+            ExportError: the tokenizer has no tokens for it.
+        """
+        return encoded(self.tokenizer, text, add_special_tokens=False)
 
     def plain(self, text: str) -> str:
         """The text of a plain prompt."""
@@ -75,19 +79,33 @@ class TextReader:
         """
         if self.template is None:
             return self.plain("\n\n".join(message["content"] for message in messages))
+        environment = template_environment()
+        variables = {
+            "messages": messages,
+            "add_generation_prompt": add_generation_prompt,
+            "bos_token": self.bos_token or "",
+            "eos_token": self.eos_token or "",
+        }
         try:
-            return (
-                template_environment()
-                .from_string(self.template)
-                .render(
-                    messages=messages,
-                    add_generation_prompt=add_generation_prompt,
-                    bos_token=self.bos_token or "",
-                    eos_token=self.eos_token or "",
-                )
-            )
+            template = environment.from_string(self.template)
+            return environment.render_bounded(template, variables)
         except TemplateError as error:
             raise ExportError(f"the chat template fails: {error}") from error
+        except Exception as error:  # a template is code, and may fail in any way
+            kind = type(error).__name__
+            raise ExportError(f"the chat template fails: {kind}: {error}") from error
+
+
+def encoded(tokenizer: Tokenizer, text: str, *, add_special_tokens: bool) -> list[int]:
+    """Token ids of `text`.
+
+    Raises:
+        ExportError: the tokenizer has no tokens for it.
+    """
+    try:
+        return list(tokenizer.encode(text, add_special_tokens=add_special_tokens).ids)
+    except Exception as error:  # the library raises nothing narrower
+        raise ExportError(f"the tokenizer cannot encode a text: {error}") from error
 
 
 def fidelity_text_sha256() -> str:

@@ -14,6 +14,7 @@ from nsedge.bundle.causal_lm import CausalLm, GoldenPrompt
 from nsedge.bundle.encoder import GoldenVector
 from nsedge.bundle.manifest import AnyBundle
 from nsedge.errors import BundleInvalid
+from nsedge.printable import escaped
 
 TOLD = 3
 """Tokens without a row that a message names."""
@@ -69,4 +70,4 @@ def read_tokenizer(path: Path) -> Tokenizer:
     try:
         return Tokenizer.from_file(str(path))
     except Exception as error:  # tokenizers raises plain Exception
-        raise BundleInvalid(f"{path}: {error}") from error
+        raise BundleInvalid(escaped(f"{path}: {error}")) from error

@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 
 from exporters.__main__ import main
 from exporters.errors import ExportError, Refused
-from exporters.gguf.file import MAX_HEADER, GgufFile, Metadata
+from exporters.gguf.file import LARGEST, MAX_HEADER, GgufFile, Metadata
 from exporters.gguf.folder import write_model_folder
+from exporters.gguf.graph import make_reference
 from exporters.gguf.model import shape_of
 from tests.unit.exporters.gguf.test_import import weights, write_gguf
 
@@ -198,7 +199,11 @@ def test_tensors_are_held_to_the_sizes(
         ({"general.architecture": "gemma3"}, "architecture 'gemma3'; what can be imported is"),
         ({"general.architecture": None}, "general.architecture is missing"),
         ({"general.architecture": 3}, "general.architecture is no text"),
-        ({"llama.block_count": 1 << 60}, r"blk\.1\.attn_norm\.weight is missing"),
+        (
+            {"llama.block_count": 1 << 60},
+            "block_count is 1152921504606846976, which no 32 bits hold",
+        ),
+        ({"llama.block_count": 1 << 31}, r"blk\.1\.attn_norm\.weight is missing"),
         ({"llama.block_count": 0}, "llama.block_count is 0"),
         ({"llama.attention.head_count": [4, 4]}, "head_count is no whole number"),
         ({"llama.attention.head_count_kv": 3}, "4 heads over 3"),
@@ -207,6 +212,8 @@ def test_tensors_are_held_to_the_sizes(
         ({"llama.rope.scaling.type": "yarn"}, "rotary scaling 'yarn'"),
         ({"llama.expert_count": 8}, "a mixture of experts"),
         ({"llama.rope.freq_base": float("nan")}, "freq_base is no number above zero"),
+        ({"llama.rope.freq_base": 1e300}, "freq_base is no number above zero"),
+        ({"llama.rope.freq_base": 1e-45}, "freq_base is no number above zero"),
     ],
 )
 def test_models_of_other_kinds_are_refused_by_name(
@@ -219,6 +226,24 @@ def test_models_of_other_kinds_are_refused_by_name(
     file.metadata = Metadata(values, "tiny.gguf")
     with pytest.raises(ExportError, match=message):
         shape_of(file)
+
+
+def test_angles_that_no_number_holds_are_told(whole: bytes, tmp_path: Path) -> None:
+    (tmp_path / "tiny.gguf").write_bytes(whole)
+    file = GgufFile(tmp_path / "tiny.gguf")
+    values = file.metadata._values | {"llama.rope.freq_base": 1.5e-38}
+    file.metadata = Metadata(values | {"llama.rope.scaling.factor": 1.5e-38}, "tiny.gguf")
+    with pytest.raises(ExportError, match="rotary embedding's base and factors give no angles"):
+        make_reference(file, tmp_path, max_context=64)
+
+
+def test_a_window_that_holds_every_token_is_none(whole: bytes, tmp_path: Path) -> None:
+    (tmp_path / "tiny.gguf").write_bytes(whole)
+    file = GgufFile(tmp_path / "tiny.gguf")
+    for window, followed in ((128, None), (LARGEST, None), (127, 127)):
+        values = file.metadata._values | {"llama.attention.sliding_window": window}
+        file.metadata = Metadata(values, "tiny.gguf")
+        assert shape_of(file).window == followed
 
 
 @pytest.mark.parametrize("kept", [0, 20, 5000, -100])
