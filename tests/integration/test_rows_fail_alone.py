@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 import json
 import shutil
 from collections.abc import AsyncIterator, Callable, Coroutine
@@ -20,9 +19,10 @@ from exporters.__main__ import main
 from nsedge.api import Delta, Event, Failed, Finished, Generate, Request, Sampling
 from nsedge.api.stream import EventStream
 from nsedge.bundle.fields import FileEntry
-from nsedge.bundle.files import sha256_of, write_manifest
+from nsedge.bundle.files import MANIFEST_FILE, sha256_of, write_manifest
 from nsedge.bundle.manifest import Bundle
 from nsedge.core.service import LocalService, ServiceSettings
+from nsedge.errors import BundleInvalid
 from nsedge.runtime.settings import EngineSettings
 from tests.faults.poison import WORD, Harm, poisoned
 
@@ -132,22 +132,13 @@ def test_a_token_that_the_model_does_not_have(bundle: Path, tmp_path: Path) -> N
     play(made, scene=scene)
 
 
-def test_a_default_penalty_of_zero(bundle: Path, tmp_path: Path) -> None:
-    made = copied(bundle, tmp_path)
-    manifest = Bundle.open(made).manifest
-    defaults = msgspec.structs.replace(manifest.generation_defaults, repetition_penalty=0.0)
-    write_manifest(made, msgspec.structs.replace(manifest, generation_defaults=defaults))
-
-    async def scene(service: LocalService) -> None:
-        good = [
-            (model, prompt, dataclasses.replace(sampling, repetition_penalty=1.1))
-            for model, prompt, sampling in GOOD
-        ]
-        failure = await fails_alone(service, (MODEL, STORY, GREEDY), good)
-        assert (failure.code, failure.param) == ("invalid_parameter", "repetition_penalty")
-        assert "the model's own default" in failure.message
-
-    play(made, scene=scene)
+def test_a_default_penalty_of_zero_never_comes_to_serve(bundle: Path, tmp_path: Path) -> None:
+    file = copied(bundle, tmp_path) / MANIFEST_FILE
+    manifest = json.loads(file.read_text())
+    manifest["generation_defaults"]["repetition_penalty"] = 0
+    file.write_text(json.dumps(manifest))
+    with pytest.raises(BundleInvalid, match="repetition_penalty must be above"):
+        Bundle.open(file.parent)
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from typing import Protocol
 
 from nsedge.api import Chat, Generate, Request, Sampling
@@ -124,16 +123,12 @@ def fit_max_tokens(prompt_tokens: int, sampling: Sampling, capacity: int) -> int
 
 
 def settle(sampling: Sampling, defaults: GenerationDefaults) -> SamplingParams:
-    """The request's values, and the bundle's where it gives none.
-
-    Raises:
-        InvalidParameter: naming a default of the bundle that is out of range.
-    """
+    """The request's values, and the bundle's where it gives none; both keep the same bounds."""
 
     def pick(value: float | None, default: float) -> float:
         return default if value is None else value
 
-    settled = SamplingParams(
+    return SamplingParams(
         temperature=pick(sampling.temperature, defaults.temperature),
         top_k=defaults.top_k if sampling.top_k is None else sampling.top_k,
         top_p=pick(sampling.top_p, defaults.top_p),
@@ -142,16 +137,6 @@ def settle(sampling: Sampling, defaults: GenerationDefaults) -> SamplingParams:
         presence_penalty=pick(sampling.presence_penalty, 0.0),
         frequency_penalty=pick(sampling.frequency_penalty, 0.0),
     )
-    try:
-        Sampling(**dataclasses.asdict(settled)).check()
-    except InvalidParameter as error:
-        # The request's own values were checked when it came.
-        raise InvalidParameter(
-            f"the model's own default is no value for a request: {error.message};"
-            f" set {error.param} in the request",
-            param=error.param,
-        ) from error
-    return settled
 
 
 def _check_ids(sampling: Sampling, vocab_size: int) -> None:

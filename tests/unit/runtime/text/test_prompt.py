@@ -153,14 +153,6 @@ def test_the_request_overrides_the_bundle_value_by_value() -> None:
     )
 
 
-def test_a_default_out_of_range_is_named_and_can_be_overridden() -> None:
-    defaults = GenerationDefaults(repetition_penalty=0.0)
-    with pytest.raises(InvalidParameter, match=r"own default .* repetition_penalty .* 0\.0") as it:
-        settle(Sampling(), defaults)
-    assert it.value.param == "repetition_penalty"
-    assert settle(Sampling(repetition_penalty=1.0), defaults) == SamplingParams()
-
-
 @pytest.mark.parametrize(
     ("sampling", "param"),
     [
