@@ -50,7 +50,9 @@ def _write(product: Product, folder: Path) -> None:
     model = folder / MODEL_FOLDER
     model.mkdir()
     for name in SMALL_FILES:
-        if (path := product.source.folder / name).is_file():
+        own = product.source.tokenizer_file.name == name
+        path = product.source.tokenizer_file if own else product.source.folder / name
+        if path.is_file():
             shutil.copyfile(path, model / name)
     for variant in product.exported.variants:
         target = folder / variant.name

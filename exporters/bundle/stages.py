@@ -54,6 +54,7 @@ class ReferenceStages:
         self._max_context = max_context
         self.inputs: Inputs = {
             "folder": folder_digest(source.folder),
+            "tokenizer": sha256_of(source.tokenizer_file),
             "max_context": max_context,
             "code": code_digest(route.module),
             "libraries": library_versions(route.libraries),

@@ -15,6 +15,7 @@ from exporters.commands.options import (
     add_json,
     add_model,
     add_variants,
+    model_source,
     wanted_variants,
 )
 from exporters.quantise.schemes import DEFAULT_SCHEME
@@ -37,10 +38,9 @@ def run(arguments: argparse.Namespace, cache: Cache) -> Answer:
     from exporters.bundle.export_folder import write_export
     from exporters.bundle.orders import MAX_CONTEXT, Order
     from exporters.commands.report import graph_lines
-    from exporters.model.hub import find_source
 
     variants = wanted_variants(arguments)
-    source = find_source(arguments.model, arguments.revision)
+    source = model_source(arguments, cache)
     order = Order(source=source, variants=variants, max_context=arguments.context or MAX_CONTEXT)
     out = arguments.out.expanduser().absolute()
     export = Export(order, cache)

@@ -7,7 +7,13 @@ import argparse
 from exporters.answer import Answer
 from exporters.cache import Cache
 from exporters.commands import Commands
-from exporters.commands.options import add_bundle, add_model, make_bundle, wanted_variants
+from exporters.commands.options import (
+    add_bundle,
+    add_model,
+    make_bundle,
+    model_source,
+    wanted_variants,
+)
 from exporters.quantise.schemes import DEFAULT_SCHEME
 
 
@@ -23,10 +29,10 @@ def add(commands: Commands) -> None:
 def run(arguments: argparse.Namespace, cache: Cache) -> Answer:
     """Make the bundle."""
     from exporters.bundle.orders import MAX_CONTEXT, Order
-    from exporters.model.hub import bundle_name, find_source
+    from exporters.model.hub import bundle_name
 
     variants = wanted_variants(arguments)
-    source = find_source(arguments.model, arguments.revision)
+    source = model_source(arguments, cache)
     name = bundle_name(arguments.name or arguments.model, exact=arguments.name is not None)
     order = Order(source=source, variants=variants, max_context=arguments.context or MAX_CONTEXT)
     return make_bundle(order, arguments, name=name, cache=cache)

@@ -12,6 +12,9 @@ from exporters.cache import Cache, home
 from exporters.commands.report import export_lines, export_result
 from exporters.errors import ExportError
 from exporters.measure.thresholds import read_overrides
+from exporters.model.hub import find_source
+from exporters.model.source import Source
+from exporters.model.trimming import without_surplus_tokens
 from exporters.quantise.schemes import SCHEMES, Device, KvFormat, Scheme
 
 
@@ -50,6 +53,21 @@ def add_model(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--revision", help="branch, tag or commit on the hub")
     parser.add_argument("--context", type=positive, help="longest context the bundle shall allow")
+    parser.add_argument(
+        "--drop-surplus-tokens",
+        action="store_true",
+        help="leave added tokens that the embedding has no rows for out of the tokenizer",
+    )
+
+
+def model_source(arguments: argparse.Namespace, cache: Cache) -> Source:
+    """What `add_model` was given.
+
+    Raises:
+        ExportError: there is no such model.
+    """
+    source = find_source(arguments.model, arguments.revision)
+    return without_surplus_tokens(source, cache) if arguments.drop_surplus_tokens else source
 
 
 def add_variants(

@@ -54,11 +54,16 @@ SHARD_NAME = re.compile(r"[\w.-]+\.safetensors", re.ASCII)
 
 @dataclass(frozen=True, kw_only=True)
 class Source:
-    """A model folder in the Hugging Face layout. `origin` is what people know it by."""
+    """A model folder in the Hugging Face layout. `origin` is what people know it by.
+
+    `tokenizer` is a file in the place of the folder's own, without the tokens `surplus`.
+    """
 
     folder: Path
     origin: str
     revision: str | None = None
+    tokenizer: Path | None = None
+    surplus: tuple[str, ...] = ()
 
     @cached_property
     def config(self) -> Json:
@@ -80,7 +85,7 @@ class Source:
     @property
     def tokenizer_file(self) -> Path:
         """tokenizer.json."""
-        return self.folder / "tokenizer.json"
+        return self.tokenizer or self.folder / "tokenizer.json"
 
     @cached_property
     def weight_files(self) -> list[Path]:
@@ -166,9 +171,13 @@ class Source:
         return defaults_of(self.generation, str(self.folder / "generation_config.json"))
 
     def notes(self) -> tuple[str, ...]:
-        """What of the source is left aside that changes answers."""
+        """What of the source is left aside that changes answers, or tokens."""
         aside = left_aside(self.generation)
-        return (f"not followed here: the makers' advice {', '.join(aside)}",) if aside else ()
+        told = [f"not followed here: the makers' advice {', '.join(aside)}"] if aside else []
+        if self.surplus:
+            names = ", ".join(map(shown, self.surplus))
+            told.append(f"left out of the tokenizer, as there are no rows for them: {names}")
+        return tuple(told)
 
     def licence(self) -> str:
         """As the model card's head states it, control characters escaped."""
@@ -227,8 +236,9 @@ class Source:
     def _check_rows(self, reader: TextReader, rows: int) -> None:
         if reason := vocabulary.tokens_without_row(reader.tokenizer, rows):
             raise Refused(
-                f"{self.folder}: {reason}: a request with such a token could not be run; take them"
-                " out of tokenizer.json, or give the embedding rows for them"
+                f"{self.folder}: {reason}: a request with such a token could not be run; give the"
+                " embedding rows for them, or leave them out (--drop-surplus-tokens, if they were"
+                " added to the vocabulary)"
             )
         if (last := max(self.eos_ids(reader))) >= rows:
             raise Refused(f"{self.folder}: the end token {last} has no row among {rows}")

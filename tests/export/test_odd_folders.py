@@ -14,6 +14,8 @@ from safetensors.numpy import load_file, save_file
 from tokenizers import Tokenizer
 
 from exporters.__main__ import main
+from nsedge.bundle.manifest import Bundle
+from nsedge.bundle.vocabulary import check_vocabulary
 from tests.export.tiny import VOCABULARY, write_model_folder
 
 pytestmark = [pytest.mark.export, pytest.mark.usefixtures("own_places")]
@@ -96,3 +98,14 @@ def test_it_is_refused_and_nothing_is_made_up(
     assert len(told) < 600
     assert "Traceback" not in captured.err
     assert not out.exists()
+
+
+def test_surplus_tokens_are_left_out_where_that_is_asked_for(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    a_token_more(folder)
+    options = ("--out", str(tmp_path / "bundle"), "--json", "--drop-surplus-tokens")
+    assert main(["model", str(folder), *options]) == 0
+    (note,) = json.loads(capsys.readouterr().out)["notes"]
+    assert note.startswith("left out of the tokenizer, as there are no rows for them: '<")
+    check_vocabulary(Bundle.open(tmp_path / "bundle"))
