@@ -46,7 +46,10 @@ END_NAMES = frozenset(
         "<｜end▁of▁sentence｜>",
     }
 )
-"""Tokens that end a text by their name, whatever their type: so llama.cpp has it."""
+"""Tokens that end a text by their name, as llama.cpp has it; but one that may be an ordinary word,
+such as Qwen's `</s>`, the end of a tag in HTML, has to be typed as a control token."""
+MARKERS = ("<|", "<｜")
+"""Beginnings of tokens that are no words."""
 
 
 def tokenizer_of(metadata: Metadata) -> Tokenizer:
@@ -114,7 +117,12 @@ def end_tokens(metadata: Metadata) -> list[int]:
     """Every token that ends a text, the end of sequence first."""
     named = [special_token(metadata, kind) for kind in ENDS]
     tokens = metadata.texts("tokenizer.ggml.tokens")
-    known = [number for number, token in enumerate(tokens) if token in END_NAMES]
+    control = _types(metadata) == TokenType.CONTROL
+    known = [
+        number
+        for number, token in enumerate(tokens)
+        if token in END_NAMES and (control[number] or token.startswith(MARKERS))
+    ]
     return list(dict.fromkeys([*(n for n in named if n is not None), *known]))
 
 

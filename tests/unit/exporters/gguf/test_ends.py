@@ -47,11 +47,20 @@ def test_a_token_named_as_an_end_is_found_whole_and_is_special(kind: str, number
     assert tokenizer.decode(ids, skip_special_tokens=True) == "aa"
 
 
-def test_a_token_that_ends_texts_by_its_name_is_one_whatever_its_type() -> None:
+def test_a_marker_that_ends_texts_by_its_name_is_one_whatever_its_type() -> None:
     made = metadata(eos_token_id=TURN)
     assert end_tokens(made) == [TURN, 0]
     assert pieces(made, "a<|endoftext|>") == ["a", "<|endoftext|>"]
     assert len(pieces(made, "<|im_start|>")) > 1  # neither named nor typed: text
+
+
+def test_a_word_is_no_end_by_its_name_alone() -> None:
+    tokens = [*TOKENS[:-1], "</s>"]
+    types = np.full(len(tokens), TokenType.NORMAL, np.int32)
+    made = metadata(tokens=tokens, token_type=types, merges=MERGES[:-1])
+    assert end_tokens(made) == [0]
+    types[-1] = TokenType.CONTROL
+    assert end_tokens(made) == [0, len(tokens) - 1]
 
 
 def test_what_begins_texts_is_special_only_where_it_does() -> None:
