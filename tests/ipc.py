@@ -15,6 +15,7 @@ import zmq
 import zmq.asyncio
 
 from nsedge import api
+from nsedge.config import endpoints
 from nsedge.ipc.limits import Limits
 from nsedge.ipc.protocol import MAGIC
 from nsedge.ipc.server import Server
@@ -68,7 +69,7 @@ class RawClient:
     def __init__(self, endpoint: str) -> None:
         self._context = zmq.asyncio.Context()
         self.data = self._dealer(endpoint)
-        self.control = self._dealer(f"{endpoint}.control")
+        self.control = self._dealer(str(endpoints.parse(endpoint).control()))
         self.session = b""
         self._heard: list[dict[str, Any]] = []
 

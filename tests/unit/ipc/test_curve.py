@@ -15,16 +15,17 @@ import pytest
 from nsedge.api import Finished
 from nsedge.errors import ConfigInvalid, ConnectionLost, Forbidden
 from nsedge.ipc.access import Access
-from nsedge.ipc.client import AsyncClient, ClientCurve, KeyPair
+from nsedge.ipc.client import AsyncClient, ClientCurve, KeyPair, Media, MediaPart, Message, Role
 from nsedge.ipc.curve import ServerCurve, check_key
 from nsedge.ipc.server import Server
 from nsedge.security import keyring
 from nsedge.security.keyring import CurveClient, KeyRing, Scope
 from nsedge.security.watched_file import WatchedFile
 from tests.fakes import MODEL, FakeService
-from tests.ipc import QUICK, gathered, text_of
+from tests.ipc import QUICK, RawClient, gathered, text_of
 
 ALL = (Scope.INFER, Scope.MANAGE, Scope.READ)
+PICTURE = Media(type="image/png", data=b"a picture")
 
 
 def free_port() -> int:
@@ -105,6 +106,49 @@ def test_a_known_key_comes_in_and_is_named_in_the_log(
     behind_curve(tmp_path, test)
     told = [vars(record).get("from") for record in caplog.records]
     assert "friend at 127.0.0.1" in told
+
+
+async def naming(client: RawClient, sha256: str) -> str:
+    """The code, or the reason, that a request ends with which names media."""
+    await client.hello("1.3")
+    part = {"type": "media", "media_type": "image/png", "sha256": sha256}
+    said = [{"role": "user", "content": [part]}]
+    await client.say({"type": "chat", "id": "a", "model": MODEL, "messages": said})
+    end = (await client.hear_until_end("a"))[-1]
+    return str(end.get("code") or end["reason"])
+
+
+def shown() -> Message:
+    return Message(role=Role.USER, content=(MediaPart(media=PICTURE),))
+
+
+def test_media_of_one_client_are_not_there_for_another(tmp_path: Path) -> None:
+    async def test(door: Door) -> None:
+        async with AsyncClient(door.tcp, curve=door.keys()) as friend:
+            assert isinstance((await gathered(friend.chat(MODEL, [shown()])))[-1], Finished)
+            async with RawClient(door.ipc) as local:
+                assert await naming(local, PICTURE.sha256) == "unknown_media"
+        async with AsyncClient(door.ipc) as local:
+            assert isinstance((await gathered(local.chat(MODEL, [shown()])))[-1], Finished)
+        async with RawClient(door.ipc) as same_user:
+            assert await naming(same_user, PICTURE.sha256) == "stop"
+
+    behind_curve(tmp_path, test)
+
+
+def test_who_has_no_name_shares_media_with_no_other_session() -> None:
+    async def main() -> None:
+        endpoint = f"tcp://127.0.0.1:{free_port()}"
+        core = Server(FakeService(), endpoints=[endpoint], limits=QUICK)
+        await core.start()
+        try:
+            async with AsyncClient(endpoint) as client, RawClient(endpoint) as other:
+                assert isinstance((await gathered(client.chat(MODEL, [shown()])))[-1], Finished)
+                assert await naming(other, PICTURE.sha256) == "unknown_media"
+        finally:
+            await core.stop()
+
+    asyncio.run(asyncio.wait_for(main(), 20))
 
 
 def test_a_strange_key_is_refused_and_told_so(
