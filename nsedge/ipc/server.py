@@ -179,7 +179,8 @@ class Server:
             case wire.Asked():
                 self._submit(session, message, _owner(caller, session))
             case wire.MediaPut():
-                self._put(session, message, _owner(caller, session))
+                session.put(message, owner=_owner(caller, session), now_s=self._clock())
+                self._flush_soon(session)
             case wire.Cancel():
                 self._cancel(message)
             case wire.Bye():
@@ -285,12 +286,6 @@ class Server:
             return
         if stream.cancelled:
             stream.ticket.cancel()
-
-    def _put(self, session: Session, piece: wire.MediaPut, owner: str) -> None:
-        answer = session.uploads.put(piece, owner=owner, now_s=self._clock())
-        if answer is not None:
-            session.outbox.append(protocol.encode(answer))
-            self._flush_soon(session)
 
     def _offer(self, session: Session, stream: Stream, event: Event) -> None:
         session.offer(stream, event)

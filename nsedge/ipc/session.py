@@ -19,7 +19,7 @@ from nsedge.errors import OutOfOrder, SlowConsumer, Unavailable
 from nsedge.ipc.events import OF_EVENT, encode_delta, encode_event, merge
 from nsedge.ipc.limits import Limits
 from nsedge.ipc.media import MediaStore
-from nsedge.ipc.messages import SESSION_BYTES
+from nsedge.ipc.messages import SESSION_BYTES, MediaPut
 from nsedge.ipc.protocol import MINOR, encode
 from nsedge.ipc.uploads import Uploads
 
@@ -80,8 +80,10 @@ class Session:
         """A new stream with `credit` bytes, within the limits.
 
         Raises:
-            OutOfOrder: a live request has this id.
+            OutOfOrder: a live request or an upload has this id.
         """
+        if request_id in self.uploads:
+            raise OutOfOrder(f"{request_id!r} is an upload of this session", param="id")
         if request_id in self.streams:
             raise OutOfOrder(f"request {request_id!r} is still live in this session", param="id")
         wanted = self.limits.initial_credit_bytes if credit is None else credit
@@ -105,6 +107,19 @@ class Session:
                 self._close(stream, event)
         else:
             self._offer_other(stream, event)
+
+    def put(self, piece: MediaPut, *, owner: str, now_s: float) -> None:
+        """Take a piece of media that `owner` sends.
+
+        Raises:
+            OutOfOrder: a live request has this id.
+            NsedgeError: what else ends the upload, or lets it not begin.
+        """
+        if piece.id in self.streams:
+            raise OutOfOrder(f"request {piece.id!r} is live in this session", param="id")
+        answer = self.uploads.put(piece, owner=owner, now_s=now_s)
+        if answer is not None:
+            self.outbox.append(encode(answer))
 
     def grant(self, request_id: str, count: int) -> None:
         """`count` more bytes of credit; an unknown id is a request that has just ended."""

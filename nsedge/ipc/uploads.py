@@ -80,6 +80,9 @@ class Uploads:
     def __len__(self) -> int:
         return len(self._live)
 
+    def __contains__(self, label: str) -> bool:
+        return label in self._live
+
     def put(
         self, piece: wire.MediaPut, *, owner: str, now_s: float
     ) -> wire.Credit | wire.MediaReady | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -15,6 +16,7 @@ from nsedge.ipc.limits import Limits
 from nsedge.ipc.media import MediaStore
 from nsedge.ipc.session import Session, Sessions, Stream
 from nsedge.ipc.uploads import Uploads
+from tests.unit.ipc.test_media import hash_of
 
 FRAME = len(events.encode_delta(api.Delta(request_id="a", seq=0, text="x", token_ids=(1,))))
 LIMITS = Limits(initial_credit_bytes=1000, max_credit_bytes=2000, max_pending_bytes=10 * FRAME)
@@ -207,6 +209,24 @@ def test_a_live_id_is_refused_and_the_live_request_untouched() -> None:
         room.open("a", None)
     assert room.streams == {"a": stream}
     assert ticket.cancels == 0
+
+
+def test_an_upload_and_a_request_never_share_an_id() -> None:
+    room = session()
+    data = b"a picture"
+    first = wire.MediaPut(id="a", sha256=hash_of(data), size=len(data), offset=0, data=data[:2])
+    opened(room)
+    with pytest.raises(OutOfOrder, match="live") as caught:
+        room.put(first, owner="me", now_s=0.0)
+    assert caught.value.param == "id"
+    assert len(room.uploads) == 0
+    upload = msgspec.structs.replace(first, id="b")
+    room.put(upload, owner="me", now_s=0.0)
+    with pytest.raises(OutOfOrder, match="upload") as caught:
+        room.open("b", None)
+    assert caught.value.param == "id"
+    room.cancel("b")
+    room.open("b", None)
 
 
 def test_cancel_needs_no_credit() -> None:
