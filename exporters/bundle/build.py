@@ -16,7 +16,7 @@ from exporters.bundle.stages import ReferenceStages, VariantStages
 from exporters.cache import Cache, Inputs
 from exporters.errors import Refused
 from exporters.graph.records import NATIVE_SUFFIX, Exported, ExportedVariant, VariantRecord
-from exporters.measure.thresholds import Overrides, check_names, form_names, named_in
+from exporters.measure.thresholds import Overrides, check_overrides, form_names, named_in
 from exporters.measure.verdict import Verdict
 from exporters.model.route import library_versions
 from exporters.model.source import LINEAGE_FILE
@@ -167,7 +167,9 @@ def export_bundle(
         ExportError: something else failed, `out` is taken, or a variant is too far from fp32.
     """
     export = Export(order, cache)
-    check_names(overrides or {}, form_names(variant.name for variant in order.variants))
+    check_overrides(
+        overrides or {}, form_names(variant.name for variant in order.variants), vectors=False
+    )
     check_place(out, name, order.source.origin, replace=replace)
     product = export.product(overrides or {})
     return pack(product, out, name=name, cache=cache, overrides=overrides, replace=replace)

@@ -15,19 +15,18 @@ from exporters.cache import new_directory
 from exporters.errors import ExportError
 from exporters.graph.records import DATA_FILE, GRAPH_FILE, NATIVE_FILE, Exported
 from exporters.measure.build_report import REPORT_FILE, REPORT_PAGE, report_json, report_page
-from exporters.measure.thresholds import Overrides, check_names, form_names
+from exporters.measure.thresholds import Overrides, check_overrides, form_names
 from exporters.measure.verdict import Verdict
 from exporters.model.source import LICENCE_FILE, LINEAGE_FILE, Source
 from nsedge.bundle.causal_lm import CausalLm
 from nsedge.bundle.fields import FileEntry, Provenance, Tokenizer
 from nsedge.bundle.files import sha256_of, write_manifest
-from nsedge.bundle.manifest import (
-    AnyBundle,
-    TextBundle,
-    open_causal_lm,
-)
+from nsedge.bundle.manifest import AnyBundle, Bundle, Manifest
 from nsedge.errors import BundleInvalid
 from nsedge.version import VERSION
+
+Contents = dict[str, Path | bytes]
+"""Files of a bundle by their paths in it: where each is, or what it says."""
 
 GOLDEN_FILE = "golden.json"
 TOKENIZER_FILE = "tokenizer.json"
@@ -56,17 +55,28 @@ def package(
             and `replace` is not set.
     """
     exported = product.exported
-    check_names(overrides, form_names(variant.name for variant in exported.variants))
+    check_overrides(
+        overrides, form_names(variant.name for variant in exported.variants), vectors=False
+    )
     verdict = _verdict(product, name, overrides)
     if not verdict.passed:
         told = [f"{c.variant}: {reason}" for c in verdict.checks for reason in c.failures]
         raise ExportError(f"not packaged: {'; '.join(told)}; --threshold sets other limits")
     contents = _contents(product, verdict)
     manifest = _manifest(product, contents, name, overrides)
+    return write_bundle(out, manifest, contents, replace=replace), verdict
+
+
+def write_bundle(out: Path, manifest: Manifest, contents: Contents, *, replace: bool) -> bool:
+    """Write a bundle to `out`, all at once; False where the same is there already.
+
+    Raises:
+        ExportError: something else is there and `replace` is not set.
+    """
     existing = _existing(out)
     if existing is not None and _same(existing, manifest):
-        return False, verdict
-    check_place(out, name, exported.origin, replace=replace)
+        return False
+    check_place(out, manifest.name, manifest.provenance.source, replace=replace)
     with new_directory(out) as folder:
         for path, content in contents.items():
             target = folder / path
@@ -76,7 +86,7 @@ def package(
             else:
                 target.write_bytes(content)
         write_manifest(folder, manifest)
-    return True, verdict
+    return True
 
 
 def _verdict(product: Product, name: str, overrides: Overrides) -> Verdict:
@@ -119,10 +129,10 @@ def variant_digest(bundle: AnyBundle) -> str:
     return hashlib.sha256("".join(hashes).encode()).hexdigest()
 
 
-def _contents(product: Product, verdict: Verdict) -> dict[str, Path | bytes]:
-    """Every file but the manifest: where it is, or what it says."""
+def _contents(product: Product, verdict: Verdict) -> Contents:
+    """Every file but the manifest."""
     golden = msgspec.json.encode(product.exported.golden)
-    contents: dict[str, Path | bytes] = {
+    contents: Contents = {
         TOKENIZER_FILE: product.source.tokenizer_file,
         GOLDEN_FILE: msgspec.json.format(golden, indent=1) + b"\n",
         REPORT_FILE: report_json(verdict),
@@ -141,9 +151,7 @@ def _contents(product: Product, verdict: Verdict) -> dict[str, Path | bytes]:
     return contents
 
 
-def _manifest(
-    product: Product, contents: dict[str, Path | bytes], name: str, overrides: Overrides
-) -> CausalLm:
+def _manifest(product: Product, contents: Contents, name: str, overrides: Overrides) -> CausalLm:
     source, exported, reader = product.source, product.exported, product.source.text_reader()
     tokenizer = Tokenizer(
         file=TOKENIZER_FILE,
@@ -161,23 +169,35 @@ def _manifest(
         generation_defaults=source.defaults(),
         variants=tuple(v for made in exported.variants for v, _ in forms_of(made)),
         golden=GOLDEN_FILE,
-        provenance=_provenance(product, overrides),
-        files={path: _entry(content) for path, content in sorted(contents.items())},
+        provenance=provenance(
+            source,
+            parameters=exported.parameters,
+            libraries=exported.libraries,
+            overrides=overrides,
+        ),
+        files=entries(contents),
     )
 
 
-def _provenance(product: Product, overrides: Overrides) -> Provenance:
-    source, exported = product.source, product.exported
+def provenance(
+    source: Source, *, parameters: int, libraries: dict[str, str], overrides: Overrides
+) -> Provenance:
+    """Where the weights of a model folder come from."""
     return Provenance(
-        source=exported.origin,
-        revision=exported.revision,
+        source=source.origin,
+        revision=source.revision,
         architecture=source.architecture(),
-        parameters=exported.parameters,
+        parameters=parameters,
         licence=source.licence(),
         created=datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z"),
-        exporter={"nsedge": VERSION, **exported.libraries},
+        exporter={"nsedge": VERSION, **libraries},
         thresholds=dict(overrides),
     )
+
+
+def entries(contents: Contents) -> dict[str, FileEntry]:
+    """What a manifest says of the files beside it."""
+    return {path: _entry(content) for path, content in sorted(contents.items())}
 
 
 def _entry(content: Path | bytes) -> FileEntry:
@@ -186,15 +206,15 @@ def _entry(content: Path | bytes) -> FileEntry:
     return FileEntry(sha256=hashlib.sha256(content).hexdigest(), bytes=len(content))
 
 
-def _existing(out: Path) -> TextBundle | None:
+def _existing(out: Path) -> AnyBundle | None:
     """The whole bundle at `out`, if there is one."""
     try:
-        return open_causal_lm(out)
+        return Bundle.open(out)
     except BundleInvalid:
         return None
 
 
-def _same(existing: TextBundle, manifest: CausalLm) -> bool:
+def _same(existing: AnyBundle, manifest: Manifest) -> bool:
     """Whether nothing but the moment of making would change."""
     old = existing.manifest
     provenance = msgspec.structs.replace(old.provenance, created=manifest.provenance.created)

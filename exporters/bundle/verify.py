@@ -12,7 +12,7 @@ from exporters.cache import Cache
 from exporters.errors import ExportError
 from exporters.measure.fidelity import answers, measure, run_golden
 from exporters.measure.runner import TEXT_ROOM, Runner, runner_of
-from exporters.measure.thresholds import check_names, limits_of
+from exporters.measure.thresholds import check_overrides, limits_of
 from exporters.measure.verdict import Check, Verdict
 from exporters.model.source import read_tokenizer
 from exporters.model.texts import (
@@ -57,7 +57,9 @@ def verify_bundle(path: Path, cache: Cache, question: Question) -> Verdict:
     bundle.verify_hashes()
     check_vocabulary(bundle)
     manifest = bundle.manifest
-    check_names(question.overrides, {variant.name for variant in manifest.variants})
+    check_overrides(
+        question.overrides, {variant.name for variant in manifest.variants}, vectors=False
+    )
     reference = cache.follow(LINKS, variant_digest(bundle))
     if question.text is not None and reference is None:
         raise ExportError("--text needs the fp32 graph, which is not in the cache: export again")

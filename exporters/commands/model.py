@@ -14,12 +14,13 @@ from exporters.commands.options import (
     model_source,
     wanted_variants,
 )
+from exporters.commands.vectors import make_encoder_bundle
 from exporters.quantise.schemes import DEFAULT_SCHEME
 
 
 def add(commands: Commands) -> None:
     """Enter the command."""
-    parser = commands.add_parser("model", help="make a bundle of a causal LM")
+    parser = commands.add_parser("model", help="make a bundle of a causal LM or an encoder")
     add_model(parser)
     parser.add_argument("--name", help="the bundle's name (default: the folder's or the hub id's)")
     add_bundle(parser, scheme=DEFAULT_SCHEME)
@@ -29,10 +30,13 @@ def add(commands: Commands) -> None:
 def run(arguments: argparse.Namespace, cache: Cache) -> Answer:
     """Make the bundle."""
     from exporters.bundle.orders import MAX_CONTEXT, Order
+    from exporters.model.encoder import is_encoder
     from exporters.model.hub import bundle_name
 
     variants = wanted_variants(arguments)
     source = model_source(arguments, cache)
     name = bundle_name(arguments.name or arguments.model, exact=arguments.name is not None)
+    if is_encoder(source):
+        return make_encoder_bundle(source, arguments, name=name, cache=cache)
     order = Order(source=source, variants=variants, max_context=arguments.context or MAX_CONTEXT)
     return make_bundle(order, arguments, name=name, cache=cache)

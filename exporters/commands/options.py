@@ -122,6 +122,12 @@ def wanted_variants(
     return variants_named(arguments.variants)
 
 
+def says_variants(arguments: argparse.Namespace) -> bool:
+    """Whether any option of `add_variants` was given."""
+    names = ("variants", "scheme", "kv", "device")
+    return any(getattr(arguments, name) is not None for name in names)
+
+
 def add_thresholds(parser: argparse.ArgumentParser) -> None:
     """--threshold."""
     parser.add_argument(
@@ -130,7 +136,8 @@ def add_thresholds(parser: argparse.ArgumentParser) -> None:
         default=[],
         metavar="[VARIANT.]MEASURE=NUMBER",
         help="a limit in the place of what a scheme promises; the measures: kl, top1, perplexity"
-        " (times fp32's), golden (top-1 on golden prompts), golden_difference (nats)",
+        " (times fp32's), golden (top-1 on golden prompts), golden_difference (nats); of encoders:"
+        " cosine (mean), cosine_least, golden_cosine (least)",
     )
 
 

@@ -8,6 +8,7 @@ from exporters.answer import SUCCESS, Answer
 from exporters.cache import Cache
 from exporters.commands import Commands
 from exporters.commands.options import add_bundle, exported, place, wanted_variants
+from exporters.commands.vectors import encoder_exported, encoder_variants
 from exporters.quantise.schemes import STARTER_SCHEME
 
 
@@ -19,6 +20,11 @@ def add(commands: Commands) -> None:
         action="store_true",
         help="only make the model folder (for fine-tuning, say) and print where it lies",
     )
+    parser.add_argument(
+        "--embeddings",
+        action="store_true",
+        help="the starter for vectors, all-MiniLM-L6-v2, in the place of the one that writes text",
+    )
     add_bundle(parser, scheme=STARTER_SCHEME)
     parser.set_defaults(run=run)
 
@@ -29,6 +35,8 @@ def run(arguments: argparse.Namespace, cache: Cache) -> Answer:
     from exporters.bundle.starter_folder import starter_source
     from exporters.measure.thresholds import read_overrides
 
+    if arguments.embeddings:
+        return _embeddings(arguments, cache)
     if arguments.print_model_folder:
         folder = str(starter_source(cache).folder)
         return {"model_folder": folder}, [folder], SUCCESS
@@ -40,3 +48,21 @@ def run(arguments: argparse.Namespace, cache: Cache) -> Answer:
         replace=arguments.force,
     )
     return exported(report)
+
+
+def _embeddings(arguments: argparse.Namespace, cache: Cache) -> Answer:
+    from exporters.encoder.starter import NAME, export_embeddings_starter
+    from exporters.encoder.starter_folder import embeddings_source
+    from exporters.measure.thresholds import read_overrides
+
+    if arguments.print_model_folder:
+        folder = str(embeddings_source(cache).folder)
+        return {"model_folder": folder}, [folder], SUCCESS
+    report = export_embeddings_starter(
+        cache,
+        place(arguments, NAME),
+        variants=encoder_variants(arguments),
+        overrides=read_overrides(arguments.threshold),
+        replace=arguments.force,
+    )
+    return encoder_exported(report)

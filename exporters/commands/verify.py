@@ -9,14 +9,18 @@ from exporters.answer import FAILURE, SUCCESS, Answer
 from exporters.cache import Cache
 from exporters.commands import Commands
 from exporters.commands.options import add_json, add_thresholds
+from exporters.commands.vectors import verify_encoder_bundle
 
 
 def add(commands: Commands) -> None:
     """Enter the command."""
-    parser = commands.add_parser("verify", help="check hashes, golden prompts and fidelity")
+    parser = commands.add_parser("verify", help="check hashes, golden samples and fidelity")
     parser.add_argument("bundle", type=Path, metavar="BUNDLE")
     parser.add_argument(
-        "--text", type=Path, help="a plain text to measure over, too; the fp32 graph is needed"
+        "--text",
+        type=Path,
+        help="a plain text to measure over, too (of an encoder, a text a line); the fp32 graph is"
+        " needed",
     )
     parser.add_argument(
         "--answers", action="store_true", help="let fp32 and each variant answer our prompts"
@@ -38,9 +42,13 @@ def run(arguments: argparse.Namespace, cache: Cache) -> Answer:
     from exporters.commands.report import verify_lines, verify_result
     from exporters.measure.build_report import write_report
     from exporters.measure.thresholds import read_overrides
+    from nsedge.bundle.encoder import Encoder
     from nsedge.bundle.manifest import Bundle
 
     path = arguments.bundle.expanduser().absolute()
+    bundle = Bundle.open(path)
+    if isinstance(bundle.manifest, Encoder):
+        return verify_encoder_bundle(bundle.of_kind(Encoder), arguments, cache)
     question = Question(
         text=arguments.text,
         prompts=arguments.prompts,
@@ -51,6 +59,6 @@ def run(arguments: argparse.Namespace, cache: Cache) -> Answer:
     if arguments.report is not None:
         write_report(verdict, arguments.report.expanduser().absolute(), bundle=path)
     status = SUCCESS if verdict.passed else FAILURE
-    bundle, files = str(path), len(Bundle.open(path).manifest.files)
-    result = verify_result(verdict, bundle=bundle, files=files)
-    return result, verify_lines(verdict, bundle=bundle, files=files), status
+    told, files = str(path), len(bundle.manifest.files)
+    result = verify_result(verdict, bundle=told, files=files)
+    return result, verify_lines(verdict, bundle=told, files=files), status

@@ -26,7 +26,9 @@ GOLDEN_MAX_DIFFERENCE = 0.2
 """Mean absolute difference of log-probability (nats) allowed; the starter shows 0.075."""
 
 
-class _Record(msgspec.Struct, frozen=True, kw_only=True):
+class Record(msgspec.Struct, frozen=True, kw_only=True):
+    """What is known of a graph, kept beside it."""
+
     def write(self, folder: Path) -> None:
         """Keep the record in `folder`."""
         (folder / RECORD_FILE).write_bytes(msgspec.json.encode(self))
@@ -45,7 +47,7 @@ class _Record(msgspec.Struct, frozen=True, kw_only=True):
             raise ExportError(f"{path}: {error}; delete {folder} to make it anew") from error
 
 
-class ReferenceRecord(_Record, frozen=True, kw_only=True):
+class ReferenceRecord(Record, frozen=True, kw_only=True):
     """An fp32 graph. `difference` is the greatest one from PyTorch in log-probability, in nats:
     None where the graph was made without PyTorch, and so not compared.
 
@@ -61,7 +63,7 @@ class ReferenceRecord(_Record, frozen=True, kw_only=True):
     recorded_difference: float | None = None
 
 
-class VariantRecord(_Record, frozen=True, kw_only=True):
+class VariantRecord(Record, frozen=True, kw_only=True):
     """A quantised graph: its nodes by kind, and the bytes of what is not quantised, by purpose.
 
     io and kv are given where they are not those of the fp32 graph. `native_lacks` says why the

@@ -57,7 +57,12 @@ def _said(verdict: Verdict, i: int) -> Json:
 
 
 def write_report(verdict: Verdict, folder: Path, *, bundle: Path) -> None:
-    """Write both forms to `folder`, which is not to be the bundle: its files are hashed.
+    """Write both forms to `folder`; raises what `write_pages` does."""
+    write_pages(report_json(verdict), report_page(verdict), folder, bundle=bundle)
+
+
+def write_pages(as_json: bytes, as_page: str, folder: Path, *, bundle: Path) -> None:
+    """Write a report to `folder`, which is not to be the bundle: its files are hashed.
 
     Raises:
         ExportError: it is, or lies in it.
@@ -65,10 +70,7 @@ def write_report(verdict: Verdict, folder: Path, *, bundle: Path) -> None:
     if folder == bundle or bundle in folder.parents:
         raise ExportError("--report goes beside the bundle, whose own files are hashed and signed")
     folder.mkdir(parents=True, exist_ok=True)
-    for name, content in (
-        (REPORT_FILE, report_json(verdict)),
-        (REPORT_PAGE, report_page(verdict).encode()),
-    ):
+    for name, content in ((REPORT_FILE, as_json), (REPORT_PAGE, as_page.encode())):
         building = folder / f".{name}.part"
         building.write_bytes(content)
         building.replace(folder / name)

@@ -25,9 +25,14 @@ class Measure(enum.StrEnum):
     PERPLEXITY = "perplexity"
     GOLDEN = "golden"
     GOLDEN_DIFFERENCE = "golden_difference"
+    COSINE = "cosine"
+    COSINE_LEAST = "cosine_least"
+    GOLDEN_COSINE = "golden_cosine"
 
 
-AT_LEAST = frozenset({Measure.TOP1, Measure.GOLDEN})
+OF_VECTORS = frozenset({Measure.COSINE, Measure.COSINE_LEAST, Measure.GOLDEN_COSINE})
+"""What is measured of models that make vectors; the others of those that write text."""
+AT_LEAST = frozenset({Measure.TOP1, Measure.GOLDEN, *OF_VECTORS})
 """The other measures are to be at most their limit."""
 
 Limits = dict[Measure, float]
@@ -57,16 +62,21 @@ def read_overrides(texts: Iterable[str]) -> dict[str, float]:
     return overrides
 
 
-def check_names(overrides: Overrides, variants: Collection[str]) -> None:
-    """Refuse limits of a variant that there is none of: they would be silently without effect.
+def check_overrides(overrides: Overrides, variants: Collection[str], *, vectors: bool) -> None:
+    """Refuse limits that would be silently without effect: of a variant that there is none of, or
+    of what is not measured of this kind of model, which makes `vectors` or writes text.
 
     Raises:
         ExportError: naming it.
     """
-    for variant, name in named_in(overrides).items():
-        if variant not in variants:
+    for name in overrides:
+        variant, _, measure = name.rpartition(".")
+        if variant and variant not in variants:
             known = ", ".join(sorted(variants))
             raise ExportError(f"--threshold {name}: no variant {variant}; there are {known}")
+        if (Measure(measure) in OF_VECTORS) is not vectors:
+            measured = ", ".join(m for m in Measure if (m in OF_VECTORS) is vectors)
+            raise ExportError(f"--threshold {name}: this kind of model is measured by {measured}")
 
 
 def named_in(overrides: Overrides) -> dict[str, str]:
@@ -112,6 +122,15 @@ def failures(limits: Limits, golden: GoldenResult, fidelity: Fidelity | None) ->
     if fidelity is not None:
         found[Measure.KL], found[Measure.TOP1] = fidelity.kl, fidelity.top1
         found[Measure.PERPLEXITY] = fidelity.perplexity / fidelity.perplexity_fp32
+    told = not_kept(limits, found)
+    judged = {Measure.KL, Measure.TOP1, Measure.PERPLEXITY} & limits.keys()
+    if judged and fidelity is not None and fidelity.positions < MIN_POSITIONS:
+        told.append(f"only {fidelity.positions} positions were measured, of {MIN_POSITIONS}")
+    return told
+
+
+def not_kept(limits: Limits, found: Mapping[Measure, float]) -> list[str]:
+    """Which of `limits` does not hold of what was found, a line each."""
     told = []
     for measure, limit in limits.items():
         value = found.get(measure)
@@ -119,10 +138,8 @@ def failures(limits: Limits, golden: GoldenResult, fidelity: Fidelity | None) ->
             told.append(f"{measure} was not measured")
         elif not _holds(measure, value, limit):
             bound = "at least" if measure in AT_LEAST else "at most"
-            told.append(f"{measure} is {value:.4g}, to be {bound} {limit:.4g}")
-    judged = {Measure.KL, Measure.TOP1, Measure.PERPLEXITY} & limits.keys()
-    if judged and fidelity is not None and fidelity.positions < MIN_POSITIONS:
-        told.append(f"only {fidelity.positions} positions were measured, of {MIN_POSITIONS}")
+            digits = 7 if measure in OF_VECTORS else 4  # cosines of interest are next to 1
+            told.append(f"{measure} is {value:.{digits}g}, to be {bound} {limit:.{digits}g}")
     return told
 
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import struct
 from pathlib import Path
-from typing import Any, TypeGuard
+from typing import Any, TypeGuard, TypeVar
 
 from exporters.errors import ExportError
 
 Json = dict[str, Any]
+J = TypeVar("J", dict[str, Any], list[Any])
 
 MAX_HEADER = 100 << 20
 """Bytes of the table of a safetensors file, as its own library has it."""
@@ -37,19 +38,28 @@ def read_object(path: Path) -> Json:
     Raises:
         ExportError: it cannot be read, or is another thing.
     """
-    return _object(read_text(path), f"{path}: ")
+    return _parsed(read_text(path), f"{path}: ", dict)
 
 
-def _object(text: str | bytes, begin: str) -> Json:
-    """The JSON object that `text` is; messages `begin` so."""
+def read_list(path: Path) -> list[Any]:
+    """A JSON list.
+
+    Raises:
+        ExportError: it cannot be read, or is another thing.
+    """
+    return _parsed(read_text(path), f"{path}: ", list)
+
+
+def _parsed(text: str | bytes, begin: str, kind: type[J]) -> J:
+    """The JSON object or list that `text` is; messages `begin` so."""
     try:
         content = json.loads(text)
     except ValueError as error:
         raise ExportError(f"{begin}no JSON: {error}") from error
     except RecursionError as error:
         raise ExportError(f"{begin}it nests too deep") from error
-    if not isinstance(content, dict):
-        raise ExportError(f"{begin}not a JSON object")
+    if not isinstance(content, kind):
+        raise ExportError(f"{begin}not a JSON {'object' if kind is dict else 'list'}")
     return content
 
 
@@ -65,7 +75,7 @@ def read_safetensors_header(path: Path) -> Json:
             (length,) = struct.unpack("<Q", file.read(8))
             if length > min(path.stat().st_size, MAX_HEADER):
                 raise ExportError(f"{path} is cut short or no safetensors file; fetch it again")
-            header = _object(file.read(length), begin)
+            header = _parsed(file.read(length), begin, dict)
     except (OSError, struct.error) as error:
         raise ExportError(f"{begin}{error}") from error
     end = max((_end(begin, *entry) for entry in tensors_of(header)), default=0)

@@ -233,8 +233,10 @@ def _purpose(node: NodeProto, position: int) -> str:
         return "rotary tables"
     if "LayerNormalization" in node.op_type:
         return "norms"
-    if node.op_type == "Gather":
+    if node.op_type in ("Gather", "Slice"):
         return "small tables"
+    if node.op_type == "BiasGelu":
+        return "biases"
     if quantised:
         return "biases" if position == 5 else "scales"
     if node.op_type == "MatMulIntegerToFloat":

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -93,10 +94,20 @@ def load_model(source: Source) -> Any:
     Raises:
         Refused: transformers cannot build it, or not of these weights.
     """
-    config = _config(source)
-    check_architecture(config)
+    check_architecture(_config(source))
+    return load_weights(source, AutoModelForCausalLM)
+
+
+def load_weights(
+    source: Source, kind: Any, *, matters: Callable[[str], bool] = lambda name: True
+) -> Any:
+    """A model in PyTorch by one of transformers' classes, each weight that `matters` its own.
+
+    Raises:
+        Refused: transformers cannot build it, or not of these weights.
+    """
     try:
-        model, loaded = AutoModelForCausalLM.from_pretrained(
+        model, loaded = kind.from_pretrained(
             source.folder,
             dtype=torch.float32,
             attn_implementation="eager",
@@ -107,8 +118,8 @@ def load_model(source: Source) -> Any:
         )
     except Exception as error:  # whatever a model's own code raises
         raise Refused(f"{source.folder} cannot be loaded: {_told(error)}") from error
-    for kind, reason in UNFIT.items():
-        if names := sorted(map(str, loaded[kind])):
+    for found, reason in UNFIT.items():
+        if names := sorted(filter(matters, map(str, loaded[found]))):
             raise Refused(f"{source.folder}: {_first(names)} {reason}")
     return model.eval()
 

@@ -228,7 +228,7 @@ class Engine(_Section, frozen=True, kw_only=True):
     embed_batch_tokens: Annotated[
         int,
         _number("Tokens that an encoder runs at once, padding among them.", 16, 2**20),
-    ] = 1024
+    ] = 4096
     threads: Annotated[
         int,
         _number("Threads of the model; 0 follows the cores that quota and others leave.", 0, 1024),

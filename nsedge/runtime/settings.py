@@ -43,7 +43,7 @@ class EngineSettings:
     """Seconds for which prompts that come together, to an engine at rest, take most of the time."""
     max_queue: int = 16384
     """Requests that may wait for a slot."""
-    embed_batch_tokens: int = 1024
+    embed_batch_tokens: int = 4096
     """Tokens that an encoder runs at once, padding among them."""
     threads: int = 0
     """Threads of a matrix product; 0 follows the cores that affinity, quota and others leave."""

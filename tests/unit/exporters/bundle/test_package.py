@@ -165,7 +165,7 @@ def test_another_models_bundle_and_strange_files_are_left_alone(
     out = tmp_path / "tiny"
     write(product, out)
     exported = msgspec.structs.replace(product.exported, origin="org/other")
-    other = replace(product, exported=exported)
+    other = replace(product, exported=exported, source=replace(product.source, origin="org/other"))
     with pytest.raises(ExportError, match="is there already and is another thing"):
         write(other, out)
     assert Bundle.open(out).manifest.provenance.source == "org/tiny"

@@ -1,0 +1,117 @@
+"""What the commands do with encoders."""
+
+from __future__ import annotations
+
+import argparse
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from exporters.answer import FAILURE, SUCCESS, Answer
+from exporters.cache import Cache
+from exporters.commands.options import place, says_variants, wanted_variants
+from exporters.errors import ExportError
+from exporters.measure.thresholds import read_overrides
+from exporters.model.source import Source
+
+if TYPE_CHECKING:
+    from exporters.bundle.orders import VariantOrder
+    from exporters.encoder.build import EncoderReport
+    from nsedge.bundle.encoder import Encoder
+    from nsedge.bundle.manifest import Bundle
+
+
+def make_encoder_bundle(
+    source: Source, arguments: argparse.Namespace, *, name: str, cache: Cache
+) -> Answer:
+    """Make the bundle `name` of an encoder's folder as the options of `add_bundle` say."""
+    from exporters.encoder.build import EncoderOrder, export_encoder
+
+    order = EncoderOrder(
+        source=source,
+        variants=encoder_variants(arguments),
+        max_context=arguments.context,
+    )
+    report = export_encoder(
+        order,
+        place(arguments, name),
+        name=name,
+        cache=cache,
+        overrides=read_overrides(arguments.threshold),
+        replace=arguments.force,
+    )
+    return encoder_exported(report)
+
+
+def encoder_variants(arguments: argparse.Namespace) -> tuple[VariantOrder, ...]:
+    """What was asked for, else all that encoders have."""
+    from exporters.encoder.schemes import default_variants
+
+    return wanted_variants(arguments) if says_variants(arguments) else default_variants()
+
+
+def encoder_exported(report: EncoderReport) -> Answer:
+    """What an encoder's export tells."""
+    from exporters.encoder.verdict import fidelity_text
+
+    exported = report.exported
+    record = exported.record
+    result = {
+        "bundle": str(report.bundle),
+        "made": report.made,
+        "bytes": report.bytes,
+        "difference_from_torch": record.difference,
+        "dimensions": record.dimensions,
+        "context_length": record.context_length,
+        "pooling": record.pooling,
+        "normalised": record.normalised,
+        "variants": {made.name: msgspec.to_builtins(made) for made in exported.variants},
+        "thresholds_overridden": report.verdict.overrides,
+    }
+    state = "written" if report.made else "up to date"
+    length = "of length 1" if record.normalised else "of any length"
+    lines = [
+        f"{report.bundle}: {state}, {report.bytes / 1e6:.0f} MB",
+        f"  {record.dimensions} numbers {length}, {record.pooling} pooling, texts of"
+        f" {record.context_length} tokens at most",
+        f"  fp32 graph against PyTorch: {record.difference:.1e} at most",
+    ]
+    for made in exported.variants:
+        kept = ", ".join(f"{kind} {size / 1e6:.1f} MB" for kind, size in made.kept_fp32.items())
+        lines.append(f"  {made.name}: {made.nodes} nodes; not quantised: {kept or 'everything'}")
+        lines.append(f"    against fp32: {fidelity_text(made.fidelity)}")
+    return result, lines, SUCCESS
+
+
+def verify_encoder_bundle(
+    bundle: Bundle[Encoder], arguments: argparse.Namespace, cache: Cache
+) -> Answer:
+    """Check an encoder's bundle as the options of `verify` say.
+
+    Raises:
+        ExportError: options that are for models which write text, or a report within the bundle.
+    """
+    from exporters.encoder.verdict import (
+        verdict_json,
+        verdict_lines,
+        verdict_page,
+        verdict_result,
+    )
+    from exporters.encoder.verify import verify_encoder
+    from exporters.measure.build_report import write_pages
+
+    if arguments.answers or arguments.prompts is not None:
+        raise ExportError("--answers and --prompts are for models that write text")
+    overrides = read_overrides(arguments.threshold)
+    verdict = verify_encoder(bundle, cache, text=arguments.text, overrides=overrides)
+    if arguments.report is not None:
+        folder = arguments.report.expanduser().absolute()
+        write_pages(verdict_json(verdict), verdict_page(verdict), folder, bundle=bundle.path)
+    files = len(bundle.manifest.files)
+    result = {"bundle": str(bundle.path), "files": files, **verdict_result(verdict)}
+    lines = [
+        f"{bundle.path}: {'passed' if verdict.passed else 'FAILED'}",
+        f"  {files} files, every SHA-256 right",
+        *verdict_lines(verdict),
+    ]
+    return result, lines, SUCCESS if verdict.passed else FAILURE

@@ -1,0 +1,170 @@
+"""The fp32 graph of an encoder, built of its weights: token ids in, a vector for each text out.
+
+A layer is ten nodes, each of which ONNX Runtime runs as one: no trace has to be cleaned. Texts are
+padded at the end. What stands in padded places is attended by nobody and pooled nowhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from onnx import NodeProto, TensorProto, helper
+
+from exporters.graph.graph import MICROSOFT, Graph
+from exporters.model.encoder import EncoderShape
+from exporters.model.encoder_families import NORM, POSITIONS, TYPES, WORDS
+from nsedge.bundle.encoder import EncoderIo
+
+Floats = NDArray[np.float32]
+
+IO = EncoderIo()
+"""All texts are of the first kind of segment, so its row lies in the table of positions."""
+LENGTHS = "lengths"
+"""Tokens of each text, int32 [B]: the keys that attention attends to."""
+
+
+def build_graph(shape: EncoderShape, weights: Mapping[str, Floats]) -> Graph:
+    """The graph of `weights`, by their names in the model without a head.
+
+    Raises:
+        KeyError: a weight is missing.
+    """
+    builder = _Builder(shape, weights)
+    stream = builder.embedded()
+    for layer in range(shape.layers):
+        stream = builder.layer(shape.family.layer.format(layer), stream)
+    builder.pooled(stream)
+    return builder.graph()
+
+
+class _Builder:
+    def __init__(self, shape: EncoderShape, weights: Mapping[str, Floats]) -> None:
+        self._shape = shape
+        self._source = weights
+        self._nodes: list[NodeProto] = []
+        self._weights: dict[str, Any] = {}
+
+    def embedded(self) -> str:
+        """Words and positions [B, T, H], summed and normed."""
+        shape, source = self._shape, self._source
+        positions = source[POSITIONS][shape.first_position :][: shape.context_length]
+        if TYPES in source:
+            positions = positions + source[TYPES][:1]
+        words = self._add("Gather", "words", [self._keep(WORDS, source[WORDS]), IO.input_ids])
+        length = self._add("Shape", "length", [IO.input_ids], start=1, end=2)
+        table = self._keep(POSITIONS, np.ascontiguousarray(positions))
+        start, axis = self._keep("start", np.array([0])), self._keep("rows", np.array([0]))
+        places = self._add("Slice", "positions", [table, start, length, axis])
+        mask = self._add("Cast", "mask", [IO.attention_mask], to=TensorProto.INT32)
+        tokens = self._keep("tokens", np.array([1]))
+        self._add("ReduceSum", "lengths", [mask, tokens], LENGTHS, keepdims=0)
+        return self._normed(NORM, words, places, None)
+
+    def layer(self, name: str, stream: str) -> str:
+        """One layer: [B, T, H] to the same."""
+        names = self._shape.family.names
+        parts = [f"{name}.{part}" for part in (names.query, names.key, names.value)]
+        weight = np.concatenate([self._source[f"{part}.weight"].T for part in parts], axis=1)
+        bias = np.concatenate([self._source[f"{part}.bias"] for part in parts])
+        packed = self._projected(f"{name}/qkv", stream, weight)
+        inputs = [packed, self._keep(f"{name}/qkv.bias", bias)]
+        packed = self._add("Add", f"{name}/qkv+bias", inputs)
+        sizes = self._keep("parts", np.array([self._shape.hidden] * 3))
+        rows = [f"{name}/{part}" for part in "qkv"]
+        self._nodes.append(
+            helper.make_node("Split", [packed, sizes], rows, name=f"{name}/split", axis=-1)
+        )
+        attended = self._add(
+            "MultiHeadAttention",
+            f"{name}/attention",
+            [*rows, "", LENGTHS],
+            domain=MICROSOFT,
+            num_heads=self._shape.heads,
+        )
+        linear = f"{name}.{names.attended}"
+        written = self._linear(linear, attended)
+        stream = self._normed(f"{name}.{names.attended_norm}", written, stream, f"{linear}.bias")
+        linear = f"{name}.{names.inner}"
+        inputs = [self._linear(linear, stream), self._vector(f"{linear}.bias")]
+        inner = self._add("BiasGelu", f"{name}/gelu", inputs, domain=MICROSOFT)
+        linear = f"{name}.{names.outer}"
+        written = self._linear(linear, inner)
+        return self._normed(f"{name}.{names.outer_norm}", written, stream, f"{linear}.bias")
+
+    def pooled(self, stream: str) -> None:
+        """One vector [B, H] of a text's tokens, and of length 1 where that is wanted."""
+        ways = {"mean": self._mean, "cls": self._first, "last": self._last}
+        vectors = ways[self._shape.pooling](stream)
+        if self._shape.normalised:
+            self._add("LpNormalization", "normalised", [vectors], IO.embedding, axis=-1, p=2)
+        else:
+            self._add("Identity", "vectors", [vectors], IO.embedding)
+
+    def graph(self) -> Graph:
+        """All of it."""
+        texts = ["texts", "tokens"]
+        return Graph(
+            nodes=self._nodes,
+            inputs=[
+                helper.make_tensor_value_info(name, TensorProto.INT64, texts)
+                for name in (IO.input_ids, IO.attention_mask)
+            ],
+            outputs=[
+                helper.make_tensor_value_info(
+                    IO.embedding, TensorProto.FLOAT, ["texts", self._shape.hidden]
+                )
+            ],
+            weights=self._weights,
+        )
+
+    def _mean(self, stream: str) -> str:
+        mask = self._add("Cast", "real", [IO.attention_mask], to=TensorProto.FLOAT)
+        axis = self._keep("tokens", np.array([1]))
+        rows = self._add("Unsqueeze", "real/rows", [mask, axis])
+        sums = self._add("Squeeze", "sums", [self._add("MatMul", "sum", [rows, stream]), axis])
+        if self._shape.normalised:  # a factor is of no account
+            return sums
+        count = self._add("ReduceSum", "count", [mask, axis], keepdims=1)
+        return self._add("Div", "mean", [sums, count])
+
+    def _first(self, stream: str) -> str:
+        return self._add("Gather", "first", [stream, self._keep("cls", np.array(0))], axis=1)
+
+    def _last(self, stream: str) -> str:
+        """The rows [B, 1] one less than the lengths."""
+        lengths = self._add("Cast", "lengths/64", [LENGTHS], to=TensorProto.INT64)
+        at = self._add("Sub", "last/at", [lengths, self._keep("one", np.array([1]))])
+        rows = self._add("Unsqueeze", "last/row", [at, self._keep("tokens", np.array([1]))])
+        return self._add("GatherND", "last", [stream, rows], batch_dims=1)
+
+    def _linear(self, name: str, value: str) -> str:
+        """`value` times a linear map, its bias left to what comes after."""
+        return self._projected(name, value, self._source[f"{name}.weight"].T)
+
+    def _projected(self, name: str, value: str, weight: Floats) -> str:
+        kept = self._keep(f"{name}.weight", np.ascontiguousarray(weight))
+        return self._add("MatMul", name, [value, kept])
+
+    def _normed(self, name: str, value: str, beside: str, bias: str | None) -> str:
+        """The norm of `value` + `beside`, and a bias."""
+        inputs = [value, beside, self._vector(f"{name}.weight"), self._vector(f"{name}.bias")]
+        inputs += [] if bias is None else [self._vector(bias)]
+        epsilon = self._shape.epsilon
+        return self._add("SkipLayerNormalization", name, inputs, domain=MICROSOFT, epsilon=epsilon)
+
+    def _vector(self, name: str) -> str:
+        return self._keep(name, self._source[name])
+
+    def _keep(self, name: str, array: NDArray[Any]) -> str:
+        self._weights[name] = array
+        return name
+
+    def _add(
+        self, kind: str, name: str, inputs: list[str], output: str | None = None, **options: Any
+    ) -> str:
+        made = output or f"{name}/out"
+        self._nodes.append(helper.make_node(kind, inputs, [made], name=name, **options))
+        return made

@@ -1,0 +1,38 @@
+"""The forms that encoders' weights are kept in, and how near to fp32 they are promised to be."""
+
+from __future__ import annotations
+
+from exporters.bundle.orders import VariantOrder, variants_named
+from exporters.errors import Refused
+from exporters.measure.thresholds import Limits, Measure
+from exporters.quantise.schemes import Device, KvFormat
+
+DEFAULT_VARIANTS = "cpu-int8-b64,cpu-fp32"
+LEAST_COSINES = {"fp32": 0.9999, "int8-b32": 0.99, "int8-b64": 0.99}
+"""By scheme, the least cosine of a text's vector to that of fp32; there is no other scheme."""
+
+
+def default_variants() -> tuple[VariantOrder, ...]:
+    """Those of a bundle where none are named; a daemon takes the first that runs."""
+    return variants_named(DEFAULT_VARIANTS)
+
+
+def check_variant(order: VariantOrder) -> None:
+    """Refuse a variant that encoders do not have.
+
+    Raises:
+        Refused: with the reason.
+    """
+    if order.scheme.name not in LEAST_COSINES:
+        known = ", ".join(LEAST_COSINES)
+        raise Refused(f"--scheme {order.scheme.name} is for text models; encoders have {known}")
+    if order.kv is not KvFormat.FLOAT32:
+        raise Refused(f"--kv {order.kv.value}: an encoder keeps no keys and values")
+    if order.device is not Device.CPU:
+        raise Refused(f"--device {order.device.value}: encoders are exported for the CPU")
+
+
+def promised(scheme: str) -> Limits:
+    """What is promised of a scheme."""
+    least = LEAST_COSINES[scheme]
+    return {Measure.COSINE_LEAST: least, Measure.GOLDEN_COSINE: least}
