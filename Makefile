@@ -4,7 +4,9 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 BIN := .venv/bin
-INSTALLED := .venv/installed-$(shell cat pyproject.toml constraints.txt .locks/*.txt nsedge/version.py | cksum | cut -d' ' -f1)
+STAMP := installed-$(shell cat pyproject.toml constraints.txt .locks/*.txt nsedge/version.py | cksum | cut -d' ' -f1)
+INSTALLED := .venv/$(STAMP)
+NEXT := .venvs/next
 PYTEST := $(BIN)/python -m pytest -q
 NO_MODEL := --ignore=tests/export --ignore=tests/integration --ignore=tests/systemd --ignore=tests/faults
 BUNDLE_OF := import json, sys; print(json.load(sys.stdin)["bundle"])
@@ -14,7 +16,7 @@ export PROMPT
 
 .PHONY: help
 help: ## this list
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
 
 .PHONY: demo
 demo: bundle ## stream an answer over ZeroMQ and over SSE (PROMPT="..." chooses the question)
@@ -37,6 +39,10 @@ unit: $(INSTALLED) ## the tests that need no model
 .PHONY: exporters
 exporters: $(INSTALLED) ## export small models through torch and Optimum
 	$(PYTEST) tests/export
+
+.PHONY: exporters-next
+exporters-next: $(NEXT)/$(STAMP) ## the same beside transformers 5 and without Optimum, in an environment of its own
+	$(NEXT)/bin/python -m pytest -q $(addprefix tests/export/test_,$(addsuffix .py,architectures hub merge model_command train variants))
 
 .PHONY: integration
 integration: bundle ## the real model through every door
@@ -90,4 +96,7 @@ clean: ## remove the environment and every cache below this folder
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(INSTALLED):
-	@.ci/venv $@
+	@.ci/venv $@ .locks/development.txt
+
+$(NEXT)/$(STAMP):
+	@.ci/venv $@ .locks/next.txt

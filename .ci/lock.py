@@ -50,6 +50,8 @@ class Environment:
     """The file that it begins with, by `-r`."""
     group: str | None = None
     """A dependency group of pyproject.toml instead of nsedge."""
+    apart: bool = False
+    """Whether its versions are chosen for it alone."""
 
     def requirements(self) -> list[str]:
         """What is asked for, as pyproject.toml says it."""
@@ -67,10 +69,11 @@ ENVIRONMENTS = {
     "extras": Environment(("web", "signatures", "telemetry"), base="daemon"),
     "exporters": Environment(("web", "exporters"), base="daemon"),
     "development": Environment(("web", "exporters", "dev"), base="exporters"),
-    "tools": Environment((), group="tools"),
+    "next": Environment(("web", "exporters-next", "dev"), apart=True),
+    "tools": Environment((), group="tools", apart=True),
 }
 WIDEST = "development"
-"""It chooses the versions for all that hold nsedge: what is tested is what is installed."""
+"""It chooses the versions for all that have none of their own: what is tested is installed."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -179,11 +182,12 @@ def write_all(work: Path, *, upgrade: bool) -> None:
     LOCKS.mkdir(exist_ok=True)
     chosen: dict[str | None, list[Package]] = {None: []}
     versions = {
-        None: versions_of(work, ENVIRONMENTS[WIDEST], WIDEST, upgrade=upgrade),
-        "tools": versions_of(work, ENVIRONMENTS["tools"], "tools", upgrade=upgrade),
+        name: versions_of(work, environment, name, upgrade=upgrade)
+        for name, environment in ENVIRONMENTS.items()
+        if environment.apart or name == WIDEST
     }
     for name, environment in ENVIRONMENTS.items():
-        constraints = versions[environment.group]
+        constraints = versions[name if environment.apart else WIDEST]
         packages = list(locked(work, environment.requirements(), constraints))
         chosen[name] = packages
         more = list(beyond(packages, chosen[environment.base]))
@@ -285,7 +289,7 @@ def write(
         f"# Written by `make locks` from pyproject.toml: what the environment {name!r} installs.",
         f"# For Linux on {on} and Python {label(PYTHONS[0])} to {label(PYTHONS[-1])}.",
     ]
-    if "exporters" in environment.extras:
+    if {"exporters", "exporters-next"} & {*environment.extras}:
         lines.append("# torch is installed apart: docs/decisions/dependencies.md says how and why.")
     if environment.base is not None:
         lines.append(f"-r {environment.base}.txt")

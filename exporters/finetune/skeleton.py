@@ -9,11 +9,13 @@ from functools import cached_property
 from typing import Any
 
 import torch
+import transformers
 from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM
 from transformers.pytorch_utils import Conv1D
 
 from exporters.errors import ExportError, Refused
+from exporters.model.environment import unknown_architecture
 from exporters.model.files import Json
 from exporters.model.lora import Part, Role
 from exporters.model.lora_config import Start
@@ -59,8 +61,7 @@ class Skeleton:
                 )
                 model = AutoModelForCausalLM.from_config(config, trust_remote_code=False)
         except (ValueError, KeyError, OSError) as error:
-            kind = source.config.get("model_type", "no model_type")
-            raise Refused(f"transformers does not know this architecture ({kind})") from error
+            raise unknown_architecture(source, transformers.__version__) from error
         names = {id(module): name for name, module in model.named_modules()}
         return cls(
             model=model,

@@ -63,7 +63,7 @@ def _fetch(repository: str, revision: str | None) -> Source:
             f"{repository}: the hub cannot be reached and the model is not in its cache;"
             " give a local folder instead"
         ) from error
-    except (HfHubHTTPError, OSError) as error:
+    except (OSError, *HfHubHTTPError.__bases__) as error:  # those of the HTTP client it stands on
         first = str(error).strip().splitlines()[0]
         raise ExportError(f"{repository}: {first}") from error
     return Source(folder=Path(folder), origin=repository, revision=Path(folder).name)

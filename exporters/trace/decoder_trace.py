@@ -21,11 +21,15 @@ from transformers.cache_utils import Cache
 
 from exporters.errors import Refused
 from exporters.trace import operators
+from exporters.trace.experts import has_experts, traceable_forward
 
 IMPLEMENTATION = "nsedge_gqa"
 PROBE_TOLERANCE = 1e-5
+PROBED_WIDTH = 16
 
 Pairs = list[tuple[torch.Tensor, torch.Tensor]]
+Tables = tuple[torch.Tensor, torch.Tensor]
+"""Cosines and sines [positions, R]."""
 
 
 class Rotary(enum.StrEnum):
@@ -61,8 +65,9 @@ class _NoCache(Cache):
     def get_max_cache_shape(self, *args: Any, **kwargs: Any) -> int:
         return -1
 
-    def get_mask_sizes(self, cache_position: torch.Tensor, *args: Any) -> tuple[int, int]:
-        return cache_position.shape[0], 0
+    def get_mask_sizes(self, queries: torch.Tensor | int, *args: Any) -> tuple[int, int]:
+        """`queries` are positions [Q] in transformers 4, and how many in transformers 5."""
+        return queries if isinstance(queries, int) else queries.shape[0], 0
 
     def __len__(self) -> int:
         return 0
@@ -76,7 +81,7 @@ class _Pass:
         self.seqlens_k = seqlens_k
         self.total_length = total_length
         self.present: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
-        self.tables: tuple[torch.Tensor, torch.Tensor] | None = None
+        self.tables: Tables | None = None
 
     def attend(
         self,
@@ -141,11 +146,12 @@ class DecoderTrace:
             "logits_to_keep": logits_to_keep,
         }
         known = {name: value for name, value in wanted.items() if name in self._accepts}
+        cache = "cache" if "cache" in self._accepts else "past_key_values"
         out = self._inner(
             input_ids=input_ids,
-            past_key_values=_NoCache(),
             use_cache=True,
             return_dict=True,
+            **{cache: _NoCache()},
             **known,
         )
         present = self._pass.present
@@ -189,6 +195,8 @@ def traceable(
                 _exchange_norm(module, undo)
             elif "GELU" in name:
                 _exchange_gelu(module, undo)
+            elif has_experts(module):
+                undo.enter_context(patch.object(module, "forward", traceable_forward(module)))
         if rotary is Rotary.INSIDE:
             _exchange_rotary(model, trace, positions, undo)
         yield trace
@@ -244,25 +252,52 @@ def _exchange_rotary(model: Any, trace: DecoderTrace, positions: int, undo: Exit
         raise RotaryUnfit("it has no rotary embedding")
     for source in sources:
         home = sys.modules[type(source).__module__]
-        if not hasattr(home, "apply_rotary_pos_emb"):
+        tabled = _tabled(source, positions)
+        if not _rotates_as_we_do(home):
             raise RotaryUnfit(f"{home.__name__} applies it in its own way")
-        tables = rotary_tables(source, positions)
-        undo.enter_context(patch.object(source, "forward", _constant(tables)))
+        undo.enter_context(patch.object(source, "forward", tabled))
+    for home in {sys.modules[type(source).__module__] for source in sources}:
         undo.enter_context(patch.object(home, "apply_rotary_pos_emb", trace.leave_rotation))
 
 
-def _constant(value: Any) -> Callable[..., Any]:
-    return lambda *args, **kwargs: value
+def _rotates_as_we_do(home: Any) -> bool:
+    """Whether, on a probe, the module `home` rotates queries and keys by the operator's formula."""
+    apply = getattr(home, "apply_rotary_pos_emb", None)
+    if apply is None:
+        return False
+    query, key = torch.linspace(-1.0, 1.0, 2 * 3 * PROBED_WIDTH).view(2, 1, 1, 3, PROBED_WIDTH)
+    angles = torch.linspace(0.0, 2.0, 3 * PROBED_WIDTH // 2).view(1, 3, -1)
+    cos, sin = angles.cos(), angles.sin()
+    try:
+        got = apply(query, key, torch.cat([cos, cos], -1), torch.cat([sin, sin], -1))
+        return all(
+            torch.allclose(one, operators.rotate(x, cos, sin), rtol=0.0, atol=PROBE_TOLERANCE)
+            for one, x in zip(got, (query, key), strict=True)
+        )
+    except (TypeError, ValueError, RuntimeError):  # it takes or gives something else
+        return False
 
 
-def rotary_tables(source: Any, positions: int) -> tuple[torch.Tensor, torch.Tensor]:
+def _tabled(source: Any, positions: int) -> Callable[..., Tables]:
+    """Stands in for a rotary module's forward: gives its tables instead of some positions' rows.
+
+    In transformers 5 one module serves layers of several types, and is told which.
+    """
+    if "layer_type" not in inspect.signature(source.forward).parameters:
+        tables = rotary_tables(source, positions)
+        return lambda *args, **kwargs: tables
+    by_type = {kind: rotary_tables(source, positions, kind) for kind in source.layer_types}
+    return lambda x, position_ids, layer_type: by_type[layer_type]
+
+
+def rotary_tables(source: Any, positions: int, *layer_type: str) -> Tables:
     """The cosines and sines [positions, R] of a rotary module, whose halves must be equal.
 
     Raises:
         RotaryUnfit: they are not, or R does not suit the operator (a multiple of 8).
     """
     with torch.no_grad():
-        cos, sin = source(torch.zeros(1, 1, 8), torch.arange(positions)[None])
+        cos, sin = source(torch.zeros(1, 1, 8), torch.arange(positions)[None], *layer_type)
     half = cos.shape[-1] // 2
     if cos.shape[0] != 1 or not torch.equal(cos[..., :half], cos[..., half:]):
         raise RotaryUnfit("its features are not paired by halves")

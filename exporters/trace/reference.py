@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import transformers
 from numpy.typing import NDArray
 from transformers import AutoConfig, AutoModelForCausalLM
 
@@ -19,13 +20,14 @@ from exporters.graph.graph import Graph
 from exporters.graph.records import GRAPH_FILE, ReferenceRecord
 from exporters.measure.recorded import LOGITS_FILE, difference_from_recorded
 from exporters.measure.runner import Runner, log_softmax
+from exporters.model.environment import unknown_architecture
 from exporters.model.files import shown
 from exporters.model.source import Source
 from exporters.trace.clean import clean
-from exporters.trace.decoder_export import RAW_FILE, export_raw
+from exporters.trace.decoder_export import export_raw
 from exporters.trace.quiet import quiet
+from exporters.trace.signature import RAW_FILE
 from nsedge.bundle.causal_lm import GraphIo, KvLayout
-from nsedge.printable import escaped
 
 MAX_DIFFERENCE = 2e-3
 """Log-probability (nats) that the graph may differ from PyTorch by: fp32 sums in another order."""
@@ -156,8 +158,7 @@ def _config(source: Source) -> Any:
             source.folder, trust_remote_code=False, local_files_only=True
         )
     except (ValueError, KeyError, OSError) as error:
-        kind = escaped(str(source.config.get("model_type", "no model_type"))[:LONGEST_REASON])
-        raise Refused(f"transformers does not know this architecture ({kind})") from error
+        raise unknown_architecture(source, transformers.__version__) from error
     except Exception as error:  # what a configuration's own code raises of odd values
         path = source.folder / "config.json"
         raise Refused(f"{path} cannot be read by transformers: {_told(error)}") from error
@@ -180,13 +181,20 @@ def check_architecture(config: Any) -> None:
 
 
 def kv_layout(config: Any) -> KvLayout:
-    """The cache of a model, from its text configuration."""
-    heads = config.num_attention_heads
-    return KvLayout(
-        layers=config.num_hidden_layers,
-        heads=getattr(config, "num_key_value_heads", None) or heads,
-        head_dim=getattr(config, "head_dim", None) or config.hidden_size // heads,
-    )
+    """The cache of a model, from its text configuration.
+
+    Raises:
+        Refused: its layers differ in what they cache.
+    """
+    try:
+        heads = config.num_attention_heads
+        return KvLayout(
+            layers=config.num_hidden_layers,
+            heads=getattr(config, "num_key_value_heads", None) or heads,
+            head_dim=getattr(config, "head_dim", None) or config.hidden_size // heads,
+        )
+    except RuntimeError as error:  # transformers 5 so answers what differs between layers
+        raise Refused(f"{config.model_type}: its layers have heads of several sizes") from error
 
 
 def context_length(config: Any, most: int) -> int:
@@ -196,12 +204,18 @@ def context_length(config: Any, most: int) -> int:
     cannot: the original length is the limit there.
     """
     length = min(int(config.max_position_embeddings), most)
-    scaling = getattr(config, "rope_scaling", None) or {}
-    if scaling.get("rope_type", scaling.get("type")) in ("longrope", "su", "dynamic"):
-        original = getattr(config, "original_max_position_embeddings", None)
-        original = scaling.get("original_max_position_embeddings", original)
-        length = min(length, int(original or length))
+    for scaling in _rope_scalings(config):
+        if scaling.get("rope_type", scaling.get("type")) in ("longrope", "su", "dynamic"):
+            original = getattr(config, "original_max_position_embeddings", None)
+            original = scaling.get("original_max_position_embeddings", original)
+            length = min(length, int(original or length))
     return length
+
+
+def _rope_scalings(config: Any) -> list[dict[str, Any]]:
+    """How rotary frequencies are scaled: in transformers 5 by layer type, where types differ."""
+    stated = getattr(config, "rope_parameters", None) or getattr(config, "rope_scaling", None) or {}
+    return [stated, *(each for each in stated.values() if isinstance(each, dict))]
 
 
 def compare(model: Any, graph: Path, *, io: GraphIo, kv: KvLayout) -> float:

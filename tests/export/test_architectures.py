@@ -7,9 +7,11 @@ the sliding window.
 from __future__ import annotations
 
 import re
+import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import transformers
@@ -21,6 +23,8 @@ from exporters.graph.native import write_native
 from exporters.graph.records import GRAPH_FILE, NATIVE_FILE, native_form
 from exporters.measure.runner import Runner
 from exporters.quantise.schemes import SCHEMES
+from exporters.trace.clean import clean
+from exporters.trace.decoder_export import export_raw, has_optimum
 from exporters.trace.decoder_trace import IMPLEMENTATION
 from exporters.trace.reference import (
     check_architecture,
@@ -29,17 +33,41 @@ from exporters.trace.reference import (
     export_clean,
     kv_layout,
 )
+from exporters.trace.signature import RAW_FILE
 from nsedge import native
 from nsedge.bundle.causal_lm import GraphIo, KvLayout
-from tests.export.tiny import MODELS, POSITIONS, SIZES, VOCABULARY, WINDOW, make_model
+from tests.export.tiny import (
+    MODELS,
+    NEXT,
+    POSITIONS,
+    SIZES,
+    VOCABULARY,
+    WINDOW,
+    make_model,
+)
 
 pytestmark = pytest.mark.export
 
 TOLERANCE = 1e-4
 QUANTISED_TOLERANCE = 0.5
-ROTARY_IN_GRAPH = {"llama-heads-of-8", "gpt_neox"}
+ROTARY_IN_GRAPH = {"llama-heads-of-8", "gpt_neox", "ministral3", "nanochat", "gpt_oss"}
 LEARNED_POSITIONS = {"gpt2", "opt"}
+THROUGH_OPTIMUM = {"qwen3_moe"}
+"""transformers 4.57 looks at the chosen experts in Python; Optimum has another way."""
+TRANSPOSED = {
+    "qwen3_moe": 8 if NEXT else 10,
+    "mellum": 8,
+    "mixtral": 8,
+    "ministral3-near": 4,
+}
+"""Experts sort tokens; queries are scaled between projection and attention."""
 NATIVE_LACKS = {
+    "cwm": "local_window_size",
+    "ministral3": "in every layer",
+    "ministral3-near": "before the rotary embedding",
+    "nanochat": "in every layer",
+    "mellum": "before the rotary embedding",
+    "gpt_oss": "in every layer",
     "mistral-window": "local_window_size",
     "starcoder2": "local_window_size",
     "gemma2": "something is done to keys|softcap|local_window_size",
@@ -75,7 +103,7 @@ def test_the_graph_computes_what_torch_does(
     assert (io.position_ids is not None) == (name in positions_come_in)
     if not nodes["LayerNormalization"] and io.position_ids is None:
         assert nodes["SkipSimplifiedLayerNormalization"] == 4
-        assert nodes["Transpose"] == (10 if "moe" in name else 0)  # experts sort tokens
+        assert nodes["Transpose"] == TRANSPOSED.get(name, 0)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["model.onnx", "model.onnx.data"]
     torch.testing.assert_close(torch_logits(model), before)  # the model is as it was
 
@@ -86,8 +114,9 @@ def test_the_graph_computes_what_torch_does(
     small.mkdir()
     graph.save(small / GRAPH_FILE)
     assert "MatMul" not in kept
-    # Outside the operator, a rotary embedding multiplies positions by a few frequencies.
-    assert operators(graph).count("MatMul") == (name in ROTARY_IN_GRAPH)
+    # Outside the operator, a rotary embedding multiplies positions by a few frequencies; in
+    # transformers 5, element by element.
+    assert operators(graph).count("MatMul") == (name in ROTARY_IN_GRAPH and not NEXT)
     assert "Gemm" not in operators(graph)
     assert "GatherBlockQuantized" in operators(graph)
     near = compare(model, small / GRAPH_FILE, io=io, kv=kv)
@@ -242,6 +271,12 @@ def test_what_has_another_attention_is_refused_by_its_configuration() -> None:
         check_architecture(transformers.MambaConfig())
 
 
+@pytest.mark.skipif(not NEXT, reason="transformers 4.57 does not know the model")
+def test_layers_that_differ_in_their_heads_are_refused() -> None:
+    with pytest.raises(Refused, match="gemma4_text: its layers have heads of several sizes"):
+        kv_layout(transformers.Gemma4TextConfig(**SIZES))
+
+
 @pytest.mark.parametrize(
     ("scaling", "most", "length"),
     [
@@ -257,3 +292,55 @@ def test_tables_end_where_they_would_be_wrong(
     config = transformers.LlamaConfig(**SIZES)
     config.rope_scaling = scaling
     assert context_length(config, most) == length
+
+
+def test_positions_come_in_where_they_do_more_than_rotate(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = make_model("llama")
+    layer = model.model.layers[1]
+    forward = layer.forward
+
+    def grown(hidden_states: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
+        grown = hidden_states * (1 + kwargs["position_ids"][..., None] / 100)
+        return forward(grown, *args, **kwargs)
+
+    monkeypatch.setattr(layer, "forward", grown)
+    kv = kv_layout(model.config)
+    io, _ = export_clean(model, tmp_path, kv=kv, context=POSITIONS)
+    assert io.position_ids is not None
+    assert compare(model, tmp_path / GRAPH_FILE, io=io, kv=kv) <= TOLERANCE
+
+
+def test_a_rotation_that_turns_the_other_way_stays_in_the_graph(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = make_model("llama")
+    home = sys.modules[type(model).__module__]
+    rotate_half = home.rotate_half
+    monkeypatch.setattr(home, "rotate_half", lambda x: -rotate_half(x))
+    kv = kv_layout(model.config)
+    io, _ = export_clean(model, tmp_path, kv=kv, context=POSITIONS)
+    assert io.position_ids is not None
+    assert compare(model, tmp_path / GRAPH_FILE, io=io, kv=kv) <= TOLERANCE
+
+
+@pytest.mark.skipif(not has_optimum(), reason="Optimum is not beside transformers 5")
+@pytest.mark.parametrize("name", sorted(MODELS.keys() - THROUGH_OPTIMUM))
+def test_pytorchs_exporter_makes_the_graph_that_optimum_does(name: str, tmp_path: Path) -> None:
+    graphs = []
+    for optimum in (True, False):
+        folder = tmp_path / str(optimum)
+        folder.mkdir()
+        model = make_model(name)
+        export_raw(model, folder, kv=kv_layout(model.config), positions=POSITIONS, optimum=optimum)
+        graph = Graph.load(folder / RAW_FILE)
+        clean(graph)
+        graphs.append(graph)
+    one, other = graphs
+    assert operators(one) == operators(other)
+    assert [value.name for value in one.inputs] == [value.name for value in other.inputs]
+    assert one.output_names() == other.output_names()
+    assert one.weights.keys() == other.weights.keys()
+    for key, weight in one.weights.items():
+        np.testing.assert_array_equal(weight, other.weights[key], err_msg=key)

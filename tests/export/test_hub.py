@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from nsedge.bundle.manifest import Bundle
-from tests.export.tiny import write_model_folder
+from tests.export.tiny import NEXT, write_model_folder
 
 pytestmark = pytest.mark.export
 
@@ -37,12 +37,17 @@ class Hub(ThreadingHTTPServer):
         self.served: list[str] = []
         self.tokens: set[str | None] = set()
         self.breaks: set[str] = set()
-        """Files whose next answer ends in the middle."""
+        """Files whose answers end in the middle."""
         self.ranges: list[str] = []
 
     @property
     def endpoint(self) -> str:
         return f"http://127.0.0.1:{self.server_address[1]}"
+
+
+def _entry(path: str, content: bytes) -> dict[str, Any]:
+    digest = hashlib.sha1(content).hexdigest()
+    return {"type": "file", "path": path, "size": len(content), "oid": digest}
 
 
 class _Answers(BaseHTTPRequestHandler):
@@ -62,6 +67,10 @@ class _Answers(BaseHTTPRequestHandler):
             told = {"id": REPOSITORY, "sha": COMMIT, "siblings": names, "tags": []}
             self._send(json.dumps(told).encode(), with_body, kind="application/json")
             return
+        if path == f"/api/models/{REPOSITORY}/tree/{COMMIT}":
+            listed = [_entry(name, content) for name, content in self.server.files.items()]
+            self._send(json.dumps(listed).encode(), with_body, kind="application/json")
+            return
         name = path.removeprefix(f"/{REPOSITORY}/resolve/{COMMIT}/")
         if name not in self.server.files:
             self.send_response(404)
@@ -71,7 +80,6 @@ class _Answers(BaseHTTPRequestHandler):
         if with_body:
             self.server.served.append(name)
         if with_body and name in self.server.breaks:
-            self.server.breaks.remove(name)
             self._send(self.server.files[name], with_body, kind=BYTES, broken=True)
             return
         self._send(self.server.files[name], with_body, kind=BYTES)
@@ -158,12 +166,23 @@ def test_a_token_goes_to_the_hub_and_into_nothing_that_is_kept(hub: Hub, tmp_pat
     assert [path for path in kept if TOKEN.encode() in path.read_bytes()] == []
 
 
-def test_a_download_that_broke_off_goes_on_where_it_was(hub: Hub, tmp_path: Path) -> None:
+def break_off(hub: Hub, place: Path) -> None:
+    """Begin to fetch the model from a hub that closes the connection in the middle of a file."""
     hub.breaks.add("model.safetensors")
-    result = export(tmp_path, hub.endpoint, *PINNED)
+    result = export(place, hub.endpoint, *PINNED)
+    hub.breaks.clear()
     assert result.returncode == 1
-    assert "Connection broken" in json.loads(result.stdout)["error"]
+    assert json.loads(result.stdout)["error"].startswith(f"{REPOSITORY}: ")
     assert "Traceback" not in result.stderr
+
+
+def test_a_download_that_breaks_off_is_told_in_one_line(hub: Hub, tmp_path: Path) -> None:
+    break_off(hub, tmp_path)
+
+
+@pytest.mark.skipif(NEXT, reason="huggingface_hub 2 begins a file anew in a new process")
+def test_a_download_that_broke_off_goes_on_where_it_was(hub: Hub, tmp_path: Path) -> None:
+    break_off(hub, tmp_path)
     half = len(hub.files["model.safetensors"]) // 2
     # The hub's library keeps whole pieces of 10 MB: here is what it would have of a larger file.
     (begun,) = (tmp_path / "hub").rglob("*.incomplete")
@@ -173,7 +192,6 @@ def test_a_download_that_broke_off_goes_on_where_it_was(hub: Hub, tmp_path: Path
     assert result.returncode == 0, result.stderr
     assert hub.served == ["model.safetensors"]
     assert f"bytes={half}-" in hub.ranges
-    assert not hub.breaks
 
 
 def test_a_hub_that_is_not_there_is_told_in_one_line(tmp_path: Path) -> None:

@@ -33,6 +33,18 @@ LLAMA3 = {
     "high_freq_factor": 4.0,
     "original_max_position_embeddings": 32,
 }
+FAR = {
+    "rope_type": "yarn",
+    "rope_theta": 1e6,
+    "factor": 8.0,
+    "original_max_position_embeddings": 16,
+    "beta_fast": 32.0,
+    "beta_slow": 1.0,
+    "mscale": 1.0,
+    "mscale_all_dim": 1.0,
+    "llama_4_scaling_beta": 0.1,
+}
+"""Queries are scaled by how often the original context has gone by."""
 TEMPLATE = (
     "{% for m in messages %}<|turn|>{{ m.role }}\n{{ m.content }}<|end|>\n{% endfor %}"
     "{% if add_generation_prompt %}<|turn|>assistant\n{% endif %}"
@@ -109,6 +121,43 @@ MODELS: dict[str, Callable[[], Any]] = {
         word_embed_proj_dim=64,
     ),
 }
+
+
+SINCE_5: dict[str, Callable[[], Any]] = {
+    "ministral3": _sized("Ministral3ForCausalLM", "Ministral3Config", rope_parameters=FAR),
+    "ministral3-near": _sized(
+        "Ministral3ForCausalLM",
+        "Ministral3Config",
+        rope_parameters=FAR | {"original_max_position_embeddings": POSITIONS},
+    ),
+    "jais2": _sized("Jais2ForCausalLM", "Jais2Config"),
+    "hyperclovax": _sized("HyperCLOVAXForCausalLM", "HyperCLOVAXConfig"),
+    "cwm": _sized("CwmForCausalLM", "CwmConfig", rope_parameters={**LLAMA3, "rope_theta": 1e6}),
+    "nanochat": _sized("NanoChatForCausalLM", "NanoChatConfig"),
+    "mellum": _sized(
+        "MellumForCausalLM",
+        "MellumConfig",
+        num_experts=4,
+        num_experts_per_tok=2,
+        moe_intermediate_size=32,
+    ),
+    "gpt_oss": _sized(
+        "GptOssForCausalLM",
+        "GptOssConfig",
+        head_dim=32,
+        num_local_experts=4,
+        num_experts_per_tok=2,
+        sliding_window=WINDOW,
+        layer_types=["sliding_attention", "full_attention"],
+    ),
+    "mixtral": _sized(
+        "MixtralForCausalLM", "MixtralConfig", num_local_experts=4, num_experts_per_tok=2
+    ),
+}
+"""transformers 4.57 has no code for these, or none that can be traced."""
+NEXT = int(transformers.__version__.partition(".")[0]) >= 5
+if NEXT:
+    MODELS |= SINCE_5
 
 
 def make_model(name: str) -> Any:

@@ -20,6 +20,7 @@ EXTRAS = {
     "extras": ("web", "signatures", "telemetry"),
     "exporters": ("web", "exporters"),
     "development": ("web", "exporters", "dev"),
+    "next": ("web", "exporters-next", "dev"),
 }
 MACHINES = ("x86_64", "aarch64")
 PYTHONS = ("3.11", "3.12", "3.13", "3.14")
