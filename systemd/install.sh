@@ -5,7 +5,7 @@
 #   PREFIX    (environment) where to, /opt/nsedge by default
 #   PYTHON    (environment) which Python 3.11 or newer, python3 by default
 #   LOCK      (environment) the lock file whose versions and hashes are installed, .locks/daemon.txt
-#             of the checkout by default; empty: the newest versions that SOURCE admits
+#             of the checkout by default; empty: what pip chooses among those that SOURCE admits
 # pip's own variables (PIP_INDEX_URL, PIP_FIND_LINKS, ...) are heeded. Running it again upgrades.
 set -eu
 
@@ -30,7 +30,7 @@ fail() {
 "$python" -c 'import sys, venv; sys.exit(sys.version_info < (3, 11))' 2>/dev/null ||
     fail "$python is no Python 3.11 or newer with venv (on Debian and Ubuntu: apt install python3-venv)"
 [ -z "$lock" ] || [ -r "$lock" ] ||
-    fail "$lock is not there; LOCK= installs the newest versions that $source admits"
+    fail "$lock is not there; LOCK= has pip choose among the versions that $source admits"
 
 install() {
     "$prefix/bin/python" -m pip install --disable-pip-version-check --quiet "$@"
@@ -43,8 +43,8 @@ if [ -z "$lock" ]; then
 else
     install --require-hashes -r "$lock"
     install --no-deps --no-build-isolation --force-reinstall "$source"
-    "$prefix/bin/python" -m pip check ||
-        fail "the versions of $lock do not fit; LOCK= installs the newest that $source admits"
+    unfit=$("$prefix/bin/python" -m pip check) ||
+        fail "$lock does not fit (LOCK= has pip choose among what $source admits): $unfit"
 fi
 # shellcheck disable=SC2086
 "$prefix/bin/nsedge" install-units $start
