@@ -25,7 +25,7 @@ from bench.report import Noise, emit, parser, say
 from nsedge.api import Event, Finished, Generate, Request, Sampling
 from nsedge.runtime.decode.engine import Engine
 from nsedge.runtime.decode.runner import StepRunner
-from nsedge.runtime.decode.sampler import Sampler
+from nsedge.runtime.decode.sampling.sampler import Sampler
 from nsedge.runtime.decode.scheduler import Policy, Scheduler
 from nsedge.runtime.decode.slots import Slots
 from nsedge.runtime.delivery import Emit

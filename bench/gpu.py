@@ -65,7 +65,7 @@ class Model:
             logits = self.executor.run(StepPlan((), (chunk,), ()))
         sequence.kv_length = len(ids)
         sequence.move(State.RUNNING)
-        return sequence, logits[0].copy()
+        return sequence, logits.row(0).copy()
 
     def decode(self, sequences: list[Sequence], tokens: list[int]) -> F32:
         """Give row i `tokens[i]`; logits [rows, V], valid until the next step."""
@@ -74,7 +74,7 @@ class Model:
         logits = self.executor.run(StepPlan((), (), tuple(sequences)))
         for sequence in sequences:
             sequence.kv_length += 1
-        return logits
+        return logits.array
 
 
 def log_softmax(logits: F32) -> NDArray[np.float64]:

@@ -17,7 +17,6 @@ from collections.abc import Sequence as Many
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from bench import bandwidth
 from bench.report import Noise, emit, parser, percentiles, say
@@ -26,7 +25,8 @@ from nsedge.runtime.decode.engine import Engine
 from nsedge.runtime.decode.job import Job
 from nsedge.runtime.decode.plan import KvCopy, KvSwap, StepPlan
 from nsedge.runtime.decode.runner import StepRunner
-from nsedge.runtime.decode.sampler import Sampler
+from nsedge.runtime.decode.sampling.logits import Logits
+from nsedge.runtime.decode.sampling.sampler import Sampler
 from nsedge.runtime.decode.scheduler import Policy, Scheduler
 from nsedge.runtime.decode.slots import Slots
 from nsedge.runtime.hosting.admission import make_job
@@ -46,7 +46,7 @@ class TimedRunner:
         self._runner = runner
         self.model_s = 0.0
 
-    def run(self, plan: StepPlan) -> NDArray[np.float32]:
+    def run(self, plan: StepPlan) -> Logits:
         began = time.perf_counter()
         logits = self._runner.run(plan)
         self.model_s += time.perf_counter() - began

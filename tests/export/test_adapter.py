@@ -146,12 +146,12 @@ def logits_of(executor: Executor, keys: list[str | None], only: int | None = Non
         one.row = row
         chosen.append(one)
     chunks = tuple(Chunk(one, one.held_row, 0, len(one.prompt_ids)) for one in chosen)
-    first = executor.run(StepPlan((), chunks, ())).copy()
+    first = executor.run(StepPlan((), chunks, ())).array.copy()
     for one in chosen:
         one.kv_length = len(one.prompt_ids)
         one.output_ids.append(7)
         one.move(State.RUNNING)
-    return np.stack([first, executor.run(StepPlan((), (), tuple(chosen))).copy()], axis=1)
+    return np.stack([first, executor.run(StepPlan((), (), tuple(chosen))).array.copy()], axis=1)
 
 
 def torch_logits(made: Made, name: str | None, prompt: tuple[int, ...]) -> Any:

@@ -137,8 +137,8 @@ def test_a_piece_that_nobody_wants_logits_of_is_read(
     runner = open_executor(source)
     prompt = Sequence(prompt_ids=tuple(range(3, 43)), limits=Limits(max_tokens=1), submitted_s=0.0)
     first, last = Chunk(prompt, 0, 0, 20), Chunk(prompt, 0, 20, 40)
-    assert runner.run(StepPlan((), (first,), ())).shape == (0, VOCABULARY)
-    pieces = runner.run(StepPlan((), (last,), ())).copy()
+    assert runner.run(StepPlan((), (first,), ())).array.shape == (0, VOCABULARY)
+    pieces = runner.run(StepPlan((), (last,), ())).array.copy()
     whole = runner.run(StepPlan((), (Chunk(prompt, 0, 0, 40),), ()))
     np.testing.assert_allclose(pieces, whole, atol=1e-4)
 

@@ -88,13 +88,13 @@ def play(runner: Executor, ids: tuple[int, ...], *ends: int) -> tuple[F32, F32]:
     for end in ends:
         logits = runner.run(StepPlan((), (Chunk(sequence, 0, start, end),), ()))
         start = end
-    first = log_softmax(logits[0])
+    first = log_softmax(logits.row(0))
     sequence.row, sequence.kv_length = 0, PROMPT
     sequence.move(State.RUNNING)
     rows = []
     for token in ids[PROMPT:]:
         sequence.output_ids.append(token)
-        rows.append(log_softmax(runner.run(StepPlan((), (), (sequence,)))[0]))
+        rows.append(log_softmax(runner.run(StepPlan((), (), (sequence,))).row(0)))
         sequence.kv_length += 1
     return first, np.array(rows)
 
@@ -125,4 +125,4 @@ def test_a_prefix_is_used_again(int8: Executor, ids: tuple[int, ...]) -> None:
     cold, _ = play(int8, ids, 128, PROMPT)
     int8.copy((KvCopy(0, 1, 180),))
     plan = StepPlan((), (Chunk(prompt(ids), 1, 180, PROMPT),), ())
-    assert divergence(cold, log_softmax(int8.run(plan)[0])) < 0.03
+    assert divergence(cold, log_softmax(int8.run(plan).row(0))) < 0.03

@@ -98,8 +98,8 @@ async def fails_alone(
     assert said[: len(good)] == wanted
     assert all(said)
     # All slots, that of the failed request among them.
-    again = await asyncio.gather(*(ask(service, wish) for wish in good * 4))
-    assert [text_of(events) for events in again] == wanted * 4
+    again = await asyncio.gather(*(ask(service, wish) for wish in good * 2))
+    assert [text_of(events) for events in again] == wanted * 2
     stats = (await service.stats()).models[MODEL]
     assert (stats.running, stats.waiting, stats.kv_tokens_used) == (0, 0, 0)
     assert stats.finished.get("engine_failure", 0) == 0
@@ -187,11 +187,10 @@ def packaged(bundle: Path, folder: Path, name: str, spread: float) -> Path:
     return out
 
 
-@pytest.mark.parametrize("spread", [1e12, 1e18])
-def test_an_adapter_that_overflows(bundle: Path, tmp_path: Path, spread: float) -> None:
+def test_an_adapter_that_overflows(bundle: Path, tmp_path: Path) -> None:
     base = copied(bundle, tmp_path / "base")
     first = packaged(base, tmp_path, "small", 0.15)
-    packaged(base, tmp_path, "large", spread)
+    packaged(base, tmp_path, "large", 1e18)
 
     async def scene(service: LocalService) -> None:
         # What an adapter adds is rounded by the shape of the run: its text may vary with company.

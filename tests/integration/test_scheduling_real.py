@@ -23,7 +23,8 @@ from nsedge.api import (
 )
 from nsedge.runtime.decode.engine import Engine
 from nsedge.runtime.decode.plan import KvCopy, KvSwap, StepPlan
-from nsedge.runtime.decode.sampler import Sampler
+from nsedge.runtime.decode.sampling.logits import Logits
+from nsedge.runtime.decode.sampling.sampler import Sampler
 from nsedge.runtime.decode.scheduler import Policy, Scheduler
 from nsedge.runtime.decode.slots import Slots
 from nsedge.runtime.delivery import Emit
@@ -47,9 +48,9 @@ class Recorder:
         self._executor = resident.executor
         self.first: list[NDArray[np.float32]] = []
 
-    def run(self, plan: StepPlan) -> NDArray[np.float32]:
+    def run(self, plan: StepPlan) -> Logits:
         logits = self._executor.run(plan)
-        self.first += [row.copy() for row in logits[len(plan.decode) :]]
+        self.first += [row.copy() for row in logits.array[len(plan.decode) :]]
         return logits
 
     def copy(self, copies: Many[KvCopy | KvSwap]) -> None:

@@ -8,13 +8,15 @@ from collections.abc import Sequence as Many
 from dataclasses import dataclass, field
 
 import numpy as np
-from numpy.typing import NDArray
 
 from nsedge.api import Event, Priority, is_terminal
 from nsedge.runtime.decode.engine import Engine
 from nsedge.runtime.decode.job import Job
 from nsedge.runtime.decode.plan import KvCopy, KvSwap, StepPlan
-from nsedge.runtime.decode.sampler import Sampler, SamplerRow, SamplingParams
+from nsedge.runtime.decode.sampling.logits import HostLogits
+from nsedge.runtime.decode.sampling.params import SamplingParams
+from nsedge.runtime.decode.sampling.row import SamplerRow
+from nsedge.runtime.decode.sampling.sampler import Sampler
 from nsedge.runtime.decode.scheduler import Policy, Scheduler
 from nsedge.runtime.decode.sequence import Limits, Sequence
 from nsedge.runtime.decode.slots import Slots
@@ -68,7 +70,7 @@ class RowModel:
         self.on_step: Callable[[StepPlan], None] = lambda plan: None
         self.on_recover: Callable[[], None] = lambda: None
 
-    def run(self, plan: StepPlan) -> NDArray[np.float32]:
+    def run(self, plan: StepPlan) -> HostLogits:
         self.on_step(plan)
         self.runs += 1
         if self.fail_next or self.is_dead:
@@ -85,7 +87,7 @@ class RowModel:
         logits = np.zeros((len(heard), VOCAB), np.float32)
         for row, tokens in enumerate(heard):
             logits[row, self.says(tokens)] = self.logits_after(tokens)
-        return logits
+        return HostLogits(logits)
 
     def _append(self, row: int, start: int, tokens: tuple[int, ...]) -> list[list[int]]:
         """What the row holds after each of the tokens; the run breaks off where it raises."""

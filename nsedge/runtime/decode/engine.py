@@ -14,9 +14,6 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from queue import SimpleQueue
 
-import numpy as np
-from numpy.typing import NDArray
-
 from nsedge.api import FinishReason, ModelStats
 from nsedge.errors import ComputationFailure, DeadlineExceeded, EngineFailure, NsedgeError
 from nsedge.runtime.decode.isolation import isolate
@@ -24,7 +21,8 @@ from nsedge.runtime.decode.job import Job
 from nsedge.runtime.decode.outbox import Outbox
 from nsedge.runtime.decode.plan import StepPlan, Token
 from nsedge.runtime.decode.runner import StepRunner
-from nsedge.runtime.decode.sampler import Sampler
+from nsedge.runtime.decode.sampling.logits import Logits
+from nsedge.runtime.decode.sampling.sampler import Draw, Sampler
 from nsedge.runtime.decode.scheduler import Scheduler
 from nsedge.runtime.decode.sequence import Sequence, State
 from nsedge.runtime.decode.speculation import MOST_DRAFTED
@@ -216,23 +214,21 @@ class Engine:
         if left.draft:
             good = self._check(left, logits)
         else:
-            if len(left.sampled_rows) < len(left.answered):
-                logits = logits[list(left.sampled_rows)]
-            good = self._settle(left, logits, errors)
+            good = self._settle(left, logits.select(left.sampled_rows), errors)
         return good and left is plan
 
-    def _check(self, plan: StepPlan, logits: NDArray[np.float32]) -> bool:
+    def _check(self, plan: StepPlan, logits: Logits) -> bool:
         """Take tokens one after the other, each as of a step of its own, while they are guessed."""
         sequence = plan.decode[0]
         for position, guess in enumerate((*plan.draft, None)):
             one = StepPlan((), (), plan.decode)
-            if not self._settle(one, logits[position : position + 1], {}):
+            if not self._settle(one, logits.select([position]), {}):
                 return False
             if sequence.output_ids[-1] != guess or sequence.state is State.ENDED:
                 break
         return True
 
-    def _settle(self, plan: StepPlan, logits: NDArray[np.float32], errors: Errors) -> bool:
+    def _settle(self, plan: StepPlan, logits: Logits, errors: Errors) -> bool:
         """Choose a token for each sequence that gets one, and commit the step; `errors` are those
         of sequences that are not in the plan. Whether there are none of any other either."""
         sampled = plan.sampled
@@ -243,9 +239,9 @@ class Engine:
             rows.append(row)
         read: dict[Sequence, tuple[int, Piece]] = {}
         chosen = self._sampler.sample(logits, rows) if rows else []
-        for sequence, token in zip(sampled, chosen, strict=True):
+        for sequence, draw in zip(sampled, chosen, strict=True):
             try:
-                read[sequence] = self._read(sequence, token)
+                read[sequence] = self._read(sequence, draw)
             except NsedgeError as error:
                 errors[sequence] = error
         self._clear(errors)
@@ -253,21 +249,21 @@ class Engine:
         self._drop(errors)
         return not errors
 
-    def _read(self, sequence: Sequence, token: int | None) -> tuple[int, Piece]:
+    def _read(self, sequence: Sequence, draw: Draw | None) -> tuple[int, Piece]:
         """The token that was chosen for a sequence, and what it becomes.
 
         Raises:
             ComputationFailure: there is none.
             NsedgeError: it cannot be turned into text.
         """
-        if token is None:
+        if draw is None:
             raise ComputationFailure("the model's logits for this request are no numbers")
         job = self._jobs[sequence]
         try:
-            return token, job.read(token)
+            return draw.id, job.read(draw.id)
         except Exception as error:  # a tokenizer's own
             log.exception("a token has no text", extra={"request_id": job.request_id})
-            raise NsedgeError(f"token {token} cannot be turned into text") from error
+            raise NsedgeError(f"token {draw.id} cannot be turned into text") from error
 
     def _commit(self, plan: StepPlan, chosen: list[tuple[int, Piece]]) -> None:
         for sequence in plan.started:

@@ -14,15 +14,15 @@ from collections.abc import Sequence as Many
 from dataclasses import dataclass, field, replace
 
 import numpy as np
-from numpy.typing import NDArray
 
 from nsedge.runtime.decode.plan import Chunk, StepPlan
+from nsedge.runtime.decode.sampling.logits import Floats, HostLogits, Logits
 from nsedge.runtime.decode.sequence import Limits, Sequence
 
 PROBE_IDS = (0, 0)
 """A prompt that every model has read while it was warmed up."""
 
-Run = Callable[[StepPlan], NDArray[np.float32]]
+Run = Callable[[StepPlan], Logits]
 
 
 @dataclass(slots=True)
@@ -30,7 +30,7 @@ class Isolated:
     """What is left of a step: those that can be computed, their logits, and why others cannot."""
 
     plan: StepPlan
-    logits: NDArray[np.float32]
+    logits: HostLogits
     errors: dict[Sequence, Exception]
 
 
@@ -50,8 +50,9 @@ def isolate(plan: StepPlan, run: Run) -> Isolated:
         _joined(kept),
         started=tuple(one for one in plan.started if one not in search.errors),
     )
-    logits = np.concatenate([logits for _, logits in search.kept]) if kept else np.empty((0, 0))
-    return Isolated(left, np.asarray(logits, np.float32), search.errors)
+    rows = [row for _, logits in search.kept for row in logits]
+    logits = np.stack(rows) if rows else np.empty((0, 0), np.float32)
+    return Isolated(left, HostLogits(logits), search.errors)
 
 
 @dataclass(slots=True)
@@ -59,7 +60,7 @@ class _Search:
     """Which parts run, in order, and which raise by themselves."""
 
     run: Run
-    kept: list[tuple[StepPlan, NDArray[np.float32]]] = field(default_factory=list)
+    kept: list[tuple[StepPlan, list[Floats]]] = field(default_factory=list)
     errors: dict[Sequence, Exception] = field(default_factory=dict)
     doubted: StepPlan | None = None
     """A part that raised by itself, and nothing has run since."""
@@ -85,7 +86,7 @@ class _Search:
                 self.condemn(whole, error)
         else:
             self.doubted = None
-            self.kept.append((whole, logits.copy()))
+            self.kept.append((whole, [logits.row(i).copy() for i in range(len(logits))]))
 
     def condemn(self, part: StepPlan, error: Exception) -> None:
         """A part raised by itself: it is at fault, unless nothing runs any more."""

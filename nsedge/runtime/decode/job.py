@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from nsedge.runtime.decode.sampler import SamplerRow
+from nsedge.runtime.decode.sampling.row import SamplerRow
 from nsedge.runtime.decode.sequence import Sequence
 from nsedge.runtime.delivery import Emit
 from nsedge.runtime.text.detokenizer import Piece, TextStream

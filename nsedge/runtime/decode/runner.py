@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence as Many
 from typing import Protocol
 
-import numpy as np
-from numpy.typing import NDArray
-
 from nsedge.runtime.decode.plan import KvCopy, KvSwap, StepPlan
+from nsedge.runtime.decode.sampling.logits import Logits
 
 
 class StepRunner(Protocol):
@@ -17,8 +15,8 @@ class StepRunner(Protocol):
     def copy(self, copies: Many[KvCopy | KvSwap]) -> None:
         """Copy and exchange what rows hold, in order."""
 
-    def run(self, plan: StepPlan) -> NDArray[np.float32]:
-        """Logits float32 [len(plan.answered), V], valid and writable until the next call.
+    def run(self, plan: StepPlan) -> Logits:
+        """Logits [len(plan.answered), V], where they lie, valid until the next call.
 
         With a draft there is one row more for each of its guesses. The plan's copies are made
         before. What a run appends to the cache is written to the same places when it, or any part

@@ -14,10 +14,8 @@ from collections.abc import Sequence as Many
 from concurrent import futures
 from typing import Any, Protocol
 
-import numpy as np
-from numpy.typing import NDArray
-
 from nsedge.runtime.decode.plan import KvCopy, KvSwap, StepPlan
+from nsedge.runtime.decode.sampling.logits import Logits
 from nsedge.runtime.machine import memory
 from nsedge.runtime.machine.threads import ThreadChoice
 
@@ -33,7 +31,7 @@ class Reopening(Protocol):
         """Copy and exchange what rows hold."""
         ...
 
-    def run(self, plan: StepPlan) -> NDArray[np.float32]:
+    def run(self, plan: StepPlan) -> Logits:
         """Logits of a step."""
         ...
 
@@ -85,9 +83,8 @@ class Elastic:
         """Threads of the session at work."""
         return self._threads
 
-    def run(self, plan: StepPlan) -> NDArray[np.float32]:
-        """Run a step whose copies are made; float32 [len(plan.answered), V], valid and writable
-        until the next."""
+    def run(self, plan: StepPlan) -> Logits:
+        """Run a step whose copies are made; its logits [len(plan.answered), V]."""
         now_s = self._clock()
         if now_s >= self._next_s:
             self._next_s = now_s + READ_EVERY_S

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from nsedge.bundle.causal_lm import Variant
 from nsedge.errors import BundleInvalid
 from nsedge.runtime.decode.plan import KvCopy, KvSwap, StepPlan
+from nsedge.runtime.decode.sampling.logits import HostLogits
 from nsedge.runtime.decode.speculation import MOST_DRAFTED
 from nsedge.runtime.graph.adapted import Adapted
 from nsedge.runtime.graph.adapters import AdapterStack
@@ -111,9 +112,8 @@ class Executor(ABC):
                     self._kv.swap(first, second, tokens)
 
     @abstractmethod
-    def run(self, plan: StepPlan) -> NDArray[np.float32]:
-        """Run a step whose copies are made; float32 [len(plan.answered), V], valid and writable
-        until the next.
+    def run(self, plan: StepPlan) -> HostLogits:
+        """Run a step whose copies are made; logits [len(plan.answered), V], valid until the next.
 
         With a draft there is one row more for each of its guesses.
         """

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nsedge.runtime.decode.plan import StepPlan
+from nsedge.runtime.decode.sampling.logits import HostLogits
 from nsedge.runtime.graph.adapted import Adapted, adapted_to
 from nsedge.runtime.graph.adapters import Owned
 from nsedge.runtime.graph.binding import Binding, place_cache
@@ -24,7 +25,7 @@ class RaggedExecutor(Executor):
         self._slots = source.slots
         self._binding = self._bind(self._session)
 
-    def run(self, plan: StepPlan) -> NDArray[np.float32]:
+    def run(self, plan: StepPlan) -> HostLogits:
         """Run a step whose copies are made, as `Executor` says."""
         ids: list[int] = []
         segments: list[tuple[int, int, int]] = []
@@ -45,7 +46,7 @@ class RaggedExecutor(Executor):
         # ONNX Runtime's own products (w8a8's) refuse to work on no rows: some are always wanted.
         wanted = kept or [len(ids) - 1]
         self._run_segments(self._binding_for(owned), ids, segments, wanted)
-        return self._logits[: len(kept)]
+        return HostLogits(self._logits[: len(kept)])
 
     def _unbind(self) -> None:
         self._binding = self._bind(self._session)

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nsedge.runtime.decode.plan import Chunk, StepPlan
+from nsedge.runtime.decode.sampling.logits import HostLogits
 from nsedge.runtime.graph.adapted import Adapted, adapted_to
 from nsedge.runtime.graph.adapters import Owned
 from nsedge.runtime.graph.binding import Binding, place_cache
@@ -75,10 +76,10 @@ class RowExecutor(Executor):
             self._prompts = PromptCaches(layout, rows=self._kv, scales=read, capacity=capacity)
         self._reads_prompt, self._reads_rows = np.array(True), np.array(False)
 
-    def run(self, plan: StepPlan) -> NDArray[np.float32]:
+    def run(self, plan: StepPlan) -> HostLogits:
         """Run a step whose copies are made, as `Executor` says."""
         if plan.draft:
-            return self._check(plan)
+            return HostLogits(self._check(plan))
         row = len(plan.decode)
         if row:
             self._decode(plan)
@@ -86,7 +87,7 @@ class RowExecutor(Executor):
             # What comes before a prompt's last chunk leaves logits that the next one overwrites.
             self._prefill(chunk, self._logits[row : row + 1])
             row += chunk.is_last
-        return self._logits[:row]
+        return HostLogits(self._logits[:row])
 
     def _unbind(self) -> None:
         self._bindings.clear()

@@ -9,7 +9,8 @@ from nsedge.bundle.causal_lm import CausalLm, GenerationDefaults
 from nsedge.errors import ContextExceeded, InvalidParameter, UnsupportedTask
 from nsedge.runtime.decode.engine import Engine
 from nsedge.runtime.decode.job import Job
-from nsedge.runtime.decode.sampler import SamplerRow, SamplingParams
+from nsedge.runtime.decode.sampling.params import SamplingParams
+from nsedge.runtime.decode.sampling.row import SamplerRow
 from nsedge.runtime.decode.sequence import Limits, Sequence
 from nsedge.runtime.decode.speculation import PromptLookup
 from nsedge.runtime.delivery import Emit

@@ -90,11 +90,12 @@ def _continue(prompts: Many[GoldenPrompt], runner: StepRunner) -> list[bool]:
         end = len(sequence.prompt_ids)
         chunk = Chunk(sequence=sequence, row=row, start=0, end=end)
         logits = runner.run(StepPlan(copies=(), prefill=(chunk,), decode=()))
-        hits.append(int(logits[0].argmax()) == sequence.output_ids[0])
+        hits.append(int(logits.best(more=False)[0][0]) == sequence.output_ids[0])
         sequence.kv_length = end
     for step in range(1, max((len(row.output_ids) for row in rows), default=0)):
         going = tuple(row for row in rows if len(row.output_ids) > step)
-        best = runner.run(StepPlan(copies=(), prefill=(), decode=going)).argmax(-1)
+        logits = runner.run(StepPlan(copies=(), prefill=(), decode=going))
+        best, _ = logits.best(more=False)
         for sequence, token in zip(going, best.tolist(), strict=True):
             hits.append(token == sequence.output_ids[step])
             sequence.kv_length += 1

@@ -18,7 +18,7 @@ from nsedge.errors import InsufficientMemory
 from nsedge.runtime.decode.engine import Engine
 from nsedge.runtime.decode.job import Job
 from nsedge.runtime.decode.runner import StepRunner
-from nsedge.runtime.decode.sampler import Sampler
+from nsedge.runtime.decode.sampling.sampler import Sampler
 from nsedge.runtime.decode.scheduler import Policy, Scheduler
 from nsedge.runtime.decode.slots import Slots
 from nsedge.runtime.delivery import Emit

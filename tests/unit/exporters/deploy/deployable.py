@@ -137,7 +137,7 @@ def _golden(path: Path) -> list[GoldenPrompt]:
         logits = executor.run(StepPlan(copies=(), prefill=(chunk,), decode=()))
         sequence.kv_length = len(prompt)
         while True:
-            sequence.output_ids.append(int(logits[0].argmax()))
+            sequence.output_ids.append(int(logits.row(0).argmax()))
             if len(sequence.output_ids) == TOKENS:
                 break
             logits = executor.run(StepPlan(copies=(), prefill=(), decode=(sequence,)))

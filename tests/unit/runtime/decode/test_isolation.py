@@ -196,7 +196,7 @@ def test_those_at_fault_are_found_in_few_runs(bad: list[bool], decoding: int) ->
         n for n, spoils in enumerate(bad) if not spoils
     ]
     heard = [(*one.prompt_ids, *one.output_ids) for one in found.plan.answered]
-    said_after = [int(row.argmax()) for row in found.logits]
+    said_after = [int(row.argmax()) for row in found.logits.array]
     assert said_after == [model.says(list(tokens)) for tokens in heard]
     assert model.runs <= 3 * len(bad)
 

@@ -34,7 +34,7 @@ def read(runner: Executor) -> NDArray[np.float32]:
     """The logits after IDS."""
     sequence = Sequence(prompt_ids=IDS, limits=Limits(max_tokens=1), submitted_s=0.0)
     sequence.move(State.PREFILL)
-    return runner.run(StepPlan((), (Chunk(sequence, 0, 0, len(IDS)),), ())).copy()
+    return runner.run(StepPlan((), (Chunk(sequence, 0, 0, len(IDS)),), ())).array.copy()
 
 
 def test_recovering_empties_the_caches_and_opens_another_session(source: Source) -> None:

@@ -210,12 +210,12 @@ def sequences(adapters: tuple[str | None, ...] = ADAPTERS) -> list[Sequence]:
 def read_and_decode(runner: Executor, chosen: list[Sequence]) -> Floats:
     """Logits after each prompt, then after a further token of each; float32 [2, rows, V]."""
     chunks = tuple(Chunk(one, one.held_row, 0, len(one.prompt_ids)) for one in chosen)
-    first = runner.run(StepPlan((), chunks, ())).copy()
+    first = runner.run(StepPlan((), chunks, ())).array.copy()
     for one in chosen:
         one.kv_length = len(one.prompt_ids)
         one.output_ids.append(7)
         one.move(State.RUNNING)
-    return np.stack([first, runner.run(StepPlan((), (), tuple(chosen))).copy()])
+    return np.stack([first, runner.run(StepPlan((), (), tuple(chosen))).array.copy()])
 
 
 def test_in_one_batch_each_row_is_what_it_is_alone(runner: Executor) -> None:

@@ -89,7 +89,7 @@ def play(runner: Executor) -> list[NDArray[np.float32]]:
         sequence.row = row
         length = len(sequence.prompt_ids)
         chunks = (Chunk(sequence, row, 0, 8), Chunk(sequence, row, 8, length))
-        seen.append(runner.run(StepPlan((), chunks, ())).copy())
+        seen.append(runner.run(StepPlan((), chunks, ())).array.copy())
         sequence.kv_length = length
         sequence.output_ids.append(3 + row)
     for row, sequence in enumerate(reversed(sequences)):
@@ -99,7 +99,7 @@ def play(runner: Executor) -> list[NDArray[np.float32]]:
     again.move(State.PREFILL)
     runner.copy((KvCopy(0, 2, 20), KvSwap(0, 1, len(IDS))))
     chunk = Chunk(again, 2, 20, len(IDS))
-    seen.append(runner.run(StepPlan((), (chunk,), tuple(reversed(sequences)))).copy())
+    seen.append(runner.run(StepPlan((), (chunk,), tuple(reversed(sequences)))).array.copy())
     return seen
 
 

@@ -96,7 +96,7 @@ def read(runner: Executor, sequence: Sequence, *ends: int, row: int = 0, start: 
         logits = runner.run(StepPlan((), (Chunk(sequence, row, start, end),), ()))
         start = end
     sequence.row, sequence.kv_length = row, start
-    return logits.copy()
+    return logits.array.copy()
 
 
 def decode(runner: Executor, sequence: Sequence, ids: tuple[int, ...]) -> F32:
@@ -105,7 +105,7 @@ def decode(runner: Executor, sequence: Sequence, ids: tuple[int, ...]) -> F32:
     rows = []
     for token in ids:
         sequence.output_ids.append(token)
-        rows.append(runner.run(StepPlan((), (), (sequence,)))[0].copy())
+        rows.append(runner.run(StepPlan((), (), (sequence,))).row(0).copy())
         sequence.kv_length += 1
     return np.array(rows)
 
@@ -166,7 +166,7 @@ def test_a_piece_that_is_read_again_is_as_exact_as_before(int8: Executor) -> Non
     mine = prompt()
     for start, end in ((0, 10), (10, 25), (10, 25), (5, 25), (25, 30), (25, 30)):
         logits = int8.run(StepPlan((), (Chunk(mine, 1, start, end),), ()))
-    np.testing.assert_allclose(logits, wanted, atol=1e-4)
+    np.testing.assert_allclose(logits.array, wanted, atol=1e-4)
 
 
 def test_a_prompt_goes_on_from_what_another_left(int8: Executor, float32: Executor) -> None:
@@ -175,7 +175,7 @@ def test_a_prompt_goes_on_from_what_another_left(int8: Executor, float32: Execut
     sequence = prompt()
     int8.copy((KvCopy(0, 2, 20),))
     plan = StepPlan((), (Chunk(sequence, 2, 20, 30),), ())
-    assert 0 < divergence(wanted, int8.run(plan)) < 0.02
+    assert 0 < divergence(wanted, int8.run(plan).array) < 0.02
 
 
 def test_rows_change_places(int8: Executor) -> None:

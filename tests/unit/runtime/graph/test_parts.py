@@ -59,7 +59,7 @@ def running(runner: Executor, adapters: Many[str | None] = (None,) * ROWS) -> li
 
 
 def step(runner: Executor, sequences: Many[Sequence]) -> F32:
-    return runner.run(StepPlan((), (), tuple(sequences))).copy()
+    return runner.run(StepPlan((), (), tuple(sequences))).array.copy()
 
 
 def go_on(runner: Executor, sequences: Many[Sequence]) -> F32:
@@ -152,17 +152,19 @@ def test_copies_are_made_once_and_what_follows_may_be_run_again(
 
 def test_prompts_and_guesses_may_be_read_again(runner: Executor, near: float) -> None:
     sequences = [prompt(row) for row in range(3)]
-    wanted = runner.run(reading(sequences)).copy()
-    np.testing.assert_array_equal(runner.run(reading(sequences)), wanted)
-    np.testing.assert_allclose(runner.run(reading(sequences[1:2])), wanted[1:2], atol=near, rtol=0)
+    wanted = runner.run(reading(sequences)).array.copy()
+    np.testing.assert_array_equal(runner.run(reading(sequences)).array, wanted)
     np.testing.assert_allclose(
-        runner.run(reading(sequences[::2], start=2)), wanted[::2], atol=near, rtol=0
+        runner.run(reading(sequences[1:2])).array, wanted[1:2], atol=near, rtol=0
+    )
+    np.testing.assert_allclose(
+        runner.run(reading(sequences[::2], start=2)).array, wanted[::2], atol=near, rtol=0
     )
     one = running(runner)[4]
     check = StepPlan((), (), (one,), draft=(1, 2, 3))
-    guessed = runner.run(check).copy()
+    guessed = runner.run(check).array.copy()
     assert guessed.shape == (4, VOCABULARY)
-    np.testing.assert_array_equal(runner.run(check), guessed)
+    np.testing.assert_array_equal(runner.run(check).array, guessed)
     np.testing.assert_allclose(step(runner, [one]), guessed[:1], atol=near, rtol=0)
 
 

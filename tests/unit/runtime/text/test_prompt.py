@@ -16,7 +16,7 @@ from nsedge.errors import (
     InvalidParameter,
     InvalidRequest,
 )
-from nsedge.runtime.decode.sampler import SamplingParams
+from nsedge.runtime.decode.sampling.params import SamplingParams
 from nsedge.runtime.hosting.admission import fit_max_tokens, settle
 from nsedge.runtime.text.prompt import PromptReader
 from tests.unit.bundles import TEMPLATE, tokenizer, write_bundle

@@ -1,0 +1,155 @@
+"""The steps in order, over all rows at once.
+
+    mask, logit bias, penalties, ban of the end     edits: each changes logits
+    the greatest, for greedy rows                   or
+    temperature; top-k, top-p, min-p                filters: each drops candidates
+    draw
+
+Each step is a no-op for the rows that do not need it. A row's result depends on that row and its
+generator alone, never on the rows beside it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from collections.abc import Sequence as Many
+from typing import NamedTuple
+
+import numpy as np
+
+from nsedge.runtime.decode.sampling.candidates import Candidates, weights_of
+from nsedge.runtime.decode.sampling.edits import Edit, EndBan, LogitBias, Mask, Penalties
+from nsedge.runtime.decode.sampling.filters import FILTERS
+from nsedge.runtime.decode.sampling.logits import BLOCK, Floats, Ids, Logits, Reals
+from nsedge.runtime.decode.sampling.row import SamplerRow
+
+WIDEN = 16
+"""How many times more candidates are looked at where the first did not settle a row."""
+
+
+class Draw(NamedTuple):
+    """A token, and how likely the model found it: before any step, as vLLM tells it.
+
+    `logprob` is None unless asked for, and `top` empty: ids and log-probabilities of the likeliest
+    tokens, in falling order, equal ones by id. Exact over the whole vocabulary, in nats.
+    """
+
+    id: int
+    logprob: float | None = None
+    top: tuple[tuple[int, float], ...] = ()
+
+
+class Sampler:
+    """Chooses a token for every row of a batch."""
+
+    def __init__(self, *, end_ids: Iterable[int]) -> None:
+        self._edits: tuple[Edit, ...] = (Mask(), LogitBias(), Penalties(), EndBan(end_ids))
+
+    def sample(self, logits: Logits, rows: Many[SamplerRow]) -> list[Draw | None]:
+        """A token a row; None where its logits are no numbers, or nothing but zeros, which is what
+        is left of a row that overflowed before a norm, or where no token may come.
+
+        Args:
+            logits: [B, V]; may be changed.
+            rows: the B rows' states; their generators advance by one draw where they draw.
+        """
+        told = {
+            i: _Logprobs(logits, i, row.logprobs)
+            for i, row in enumerate(rows)
+            if row.logprobs is not None
+        }
+        spoilt = self._edit(logits, rows)
+        best, values = logits.best(more=any(row.width for row in rows))
+        picks: list[int | None] = best.tolist()
+        spoilt += np.flatnonzero(~np.isfinite(values)).tolist()
+        for i in spoilt + logits.blank(np.flatnonzero(values == 0.0).tolist()):
+            picks[i] = None
+        groups: dict[int, list[int]] = {}
+        for i, row in enumerate(rows):
+            if not row.greedy and picks[i] is not None:
+                groups.setdefault(row.width, []).append(i)
+        for width, members in groups.items():
+            for i, drawn in zip(members, _draw(logits, members, rows, width), strict=True):
+                picks[i] = drawn
+        return [
+            None if pick is None else told[i].of(pick) if i in told else Draw(pick)
+            for i, pick in enumerate(picks)
+        ]
+
+    def _edit(self, logits: Logits, rows: Many[SamplerRow]) -> list[int]:
+        """Change the rows that need it; those of them that were nothing but zeros."""
+        needed = [[i for i, row in enumerate(rows) if edit.needed(row)] for edit in self._edits]
+        blank = logits.blank(sorted(set().union(*needed)))
+        for edit, places in zip(self._edits, needed, strict=True):
+            if places:
+                array, at = logits.edit(places)
+                edit.apply(array, at, [rows[i] for i in places])
+        return blank
+
+
+class _Logprobs:
+    """What a row's logits say before they are changed."""
+
+    def __init__(self, logits: Logits, row: int, count: int) -> None:
+        self._raw = logits.row(row).copy()
+        greatest = self._raw.max()
+        with np.errstate(invalid="ignore"):  # of a row that is no number nothing is told
+            shares = np.exp(self._raw - greatest)
+        self._log_total = float(greatest) + math.log(shares.sum(dtype=np.float64))
+        self._likeliest: list[int] = []
+        if count:
+            found = logits.greatest([row], count)
+            order = np.argsort(-found.values[0], kind="stable")[:count]
+            self._likeliest = found.ids[0, order].tolist()
+
+    def of(self, token: int) -> Draw:
+        top = tuple((one, self._logprob(one)) for one in self._likeliest)
+        return Draw(token, self._logprob(token), top)
+
+    def _logprob(self, token: int) -> float:
+        return float(self._raw[token]) - self._log_total
+
+
+def _draw(logits: Logits, members: Many[int], rows: Many[SamplerRow], width: int) -> list[int]:
+    """Draw a token for each of the rows that are `members`."""
+    own = [rows[i] for i in members]
+    draws = np.array([row.generator.random() for row in own])
+    if width:
+        ids: list[int] = _draw_filtered(logits, members, own, draws, width).tolist()
+        return ids
+    return [
+        _draw_from(weights_of(logits.row(i), row.params.temperature), draw)
+        for i, row, draw in zip(members, own, draws, strict=True)
+    ]
+
+
+def _draw_filtered(
+    logits: Logits, members: Many[int], rows: Many[SamplerRow], draws: Reals, width: int
+) -> Ids:
+    """Draw from the `width` best candidates; for rows that these do not settle, from more: [R]."""
+    temperatures = np.array([row.params.temperature for row in rows])
+    best = Candidates.of(logits, members, temperatures, width)
+    for step in FILTERS:
+        if places := [n for n, row in enumerate(rows) if step.needed(row.params)]:
+            best.keep(places, step.keep(best.part(places), [rows[n] for n in places]))
+    picks, certain = best.draw(draws)
+    again = np.flatnonzero(~certain).tolist()
+    if again:
+        left, own = [members[n] for n in again], [rows[n] for n in again]
+        picks[again] = _draw_filtered(logits, left, own, draws[again], width * WIDEN)
+    return picks
+
+
+def _draw_from(weights: Floats, draw: float) -> int:
+    """Invert the cumulative distribution over the whole vocabulary, in order of id: sums of blocks
+    first, then of the tokens in the one that holds the draw."""
+    sums = np.add.reduceat(weights, np.arange(0, len(weights), BLOCK))
+    blocks = np.cumsum(sums, dtype=np.float64)
+    target = draw * blocks[-1]
+    block = min(int(np.searchsorted(blocks, target, side="right")), len(blocks) - 1)
+    inside = weights[block * BLOCK : (block + 1) * BLOCK]
+    inner = np.cumsum(inside, dtype=np.float64)
+    before = blocks[block - 1] if block else 0.0
+    place = int(np.searchsorted(inner, target - before, side="right"))
+    return block * BLOCK + min(place, int(np.flatnonzero(inside)[-1]))

@@ -1,0 +1,115 @@
+"""Each step that drops candidates, by numbers."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from nsedge.runtime.decode.sampling.candidates import Candidates
+from nsedge.runtime.decode.sampling.filters import FILTERS, Filter, MinP, TopK, TopP, width_of
+from nsedge.runtime.decode.sampling.logits import HostLogits
+from nsedge.runtime.decode.sampling.params import SamplingParams
+from nsedge.runtime.decode.sampling.row import SamplerRow
+
+SHARES = (0.4, 0.3, 0.15, 0.1, 0.05)
+
+
+def candidates(rows: int = 1, *, width: int = 100, temperature: float = 1.0) -> Candidates:
+    """Tokens of SHARES in falling order, their ids in another."""
+    logits = np.array([[math.log(SHARES[(i * 2) % 5]) for i in range(5)]] * rows, np.float32)
+    return Candidates.of(HostLogits(logits), range(rows), np.full(rows, temperature), width)
+
+
+@pytest.mark.parametrize(
+    ("step", "params", "kept"),
+    [
+        (TopK(), SamplingParams(top_k=1), 1),
+        (TopK(), SamplingParams(top_k=3), 3),
+        (TopK(), SamplingParams(top_k=50), 5),
+        (TopP(), SamplingParams(top_p=0.01), 1),
+        (TopP(), SamplingParams(top_p=0.39), 1),
+        (TopP(), SamplingParams(top_p=0.41), 2),
+        (TopP(), SamplingParams(top_p=0.84), 3),
+        (TopP(), SamplingParams(top_p=0.9999), 5),
+        (MinP(), SamplingParams(min_p=1.0), 1),
+        (MinP(), SamplingParams(min_p=0.74), 2),
+        (MinP(), SamplingParams(min_p=0.25), 3),
+        (MinP(), SamplingParams(min_p=0.01), 5),
+    ],
+)
+def test_by_numbers(step: Filter, params: SamplingParams, kept: int) -> None:
+    best = candidates()
+    assert step.needed(params)
+    flags = step.keep(best, [SamplerRow(params)])
+    assert flags.tolist() == [[place < kept for place in range(5)]]
+
+
+@pytest.mark.parametrize("step", FILTERS)
+def test_a_plain_row_needs_none(step: Filter) -> None:
+    assert not step.needed(SamplingParams())
+    assert width_of(SamplingParams()) == 0
+
+
+@pytest.mark.parametrize(
+    ("params", "width"),
+    [
+        (SamplingParams(top_k=1), 64),
+        (SamplingParams(top_k=63), 64),
+        (SamplingParams(top_k=64), 128),
+        (SamplingParams(top_k=1000, top_p=0.5), 1024),
+        (SamplingParams(top_p=0.5, min_p=0.1), 256),
+        (SamplingParams(min_p=0.1), 256),
+    ],
+)
+def test_the_first_step_says_how_many_candidates(params: SamplingParams, width: int) -> None:
+    assert width_of(params) == width
+
+
+def test_candidates_are_in_falling_order_and_equal_ones_by_id() -> None:
+    logits = np.array([[1.0, 3.0, 3.0, 2.0], [5.0, 5.0, 5.0, 5.0]], np.float32)
+    best = Candidates.of(HostLogits(logits), [0, 1], np.array([1.0, 2.0]), 4)
+    assert best.ids.tolist() == [[1, 2, 3, 0], [0, 1, 2, 3]]
+    np.testing.assert_allclose(best.weights[0], np.exp([0.0, 0.0, -1.0, -2.0]))
+
+
+def test_weights_are_at_each_rows_own_temperature() -> None:
+    logits = np.array([[0.0, -1.0]] * 2, np.float32)
+    best = Candidates.of(HostLogits(logits), [0, 1], np.array([0.5, 2.0]), 2)
+    np.testing.assert_allclose(best.weights, np.exp([[0.0, -2.0], [0.0, -0.5]]))
+
+
+def test_what_comes_after_works_on_what_is_left() -> None:
+    """0.4 and 0.3 are left of top-k: the first is 57 % of them, and enough for top-p 0.5."""
+    best = candidates()
+    row = SamplerRow(SamplingParams(top_k=2, top_p=0.5))
+    best.keep([0], TopK().keep(best, [row]))
+    assert TopP().keep(best, [row]).tolist() == [[True, False, False, False, False]]
+
+
+def test_steps_may_be_of_some_of_the_rows() -> None:
+    best = candidates(3)
+    row = SamplerRow(SamplingParams(top_k=2))
+    best.keep([1], TopK().keep(best.part([1]), [row]))
+    assert np.count_nonzero(best.weights, axis=1).tolist() == [5, 2, 5]
+
+
+def test_a_nucleus_that_the_bounds_do_not_tell_is_summed() -> None:
+    """Of 1,000 tokens four are seen; how much the others weigh has to be summed."""
+    shares = np.array([0.3, 0.2, 0.1, 0.05] + [0.35 / 996] * 996)
+    logits = np.log(shares).astype(np.float32)[None]
+    best = Candidates.of(HostLogits(logits), [0], np.array([1.0]), 4)
+    assert best.counts[0] < 1000
+    for top_p, kept in ((0.29, 1), (0.45, 2), (0.59, 3), (0.64, 4)):
+        flags = TopP().keep(best, [SamplerRow(SamplingParams(top_p=top_p))])
+        assert np.count_nonzero(flags) == kept
+
+
+def test_a_draw_is_certain_where_nothing_outside_could_be_left() -> None:
+    logits = np.arange(1000, dtype=np.float32)[None] / 100
+    best = Candidates.of(HostLogits(logits), [0], np.array([1.0]), 16)
+    assert best.draw(np.array([0.5]))[1].tolist() == [False]
+    best.keep([0], TopK().keep(best, [SamplerRow(SamplingParams(top_k=3))]))
+    ids, certain = best.draw(np.array([0.999]))
+    assert (ids.tolist(), certain.tolist()) == ([997], [True])
