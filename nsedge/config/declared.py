@@ -102,7 +102,7 @@ def page() -> str:
 
 _PAGE = """# Settings
 
-Written by `make docs` from `nsedge/config/settings.py`; a test holds this page to the code.
+Written by `make docs` from the sections in `nsedge/config/`; a test holds this page to the code.
 
 A setting is taken from the command line, else from the environment, else from the file, else it
 is the default. The file is TOML: the one that `--config` or `NSEDGE_CONFIG` names, else
