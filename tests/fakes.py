@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from nsedge.api import (
+    AliasResult,
     Chat,
     Delta,
     Embed,
@@ -139,6 +140,8 @@ class FakeService:
     """Tell so many steps of loading before a request starts."""
     loaded: bool = True
     aliases: set[str] = field(default_factory=set)
+    unkept: str | None = None
+    """Why aliases and usage cannot be written."""
     wishes: list[LoadWish] = field(default_factory=list)
     live: set[FakeTicket] = field(default_factory=set)
     cancelled: int = 0
@@ -198,15 +201,15 @@ class FakeService:
     async def reload(self, model: str) -> ModelInfo:
         return (await self.load(LoadWish(model=model))).model
 
-    async def alias(self, alias: str, model: str | None) -> ModelInfo | None:
+    async def alias(self, alias: str, model: str | None) -> AliasResult:
         check_alias(alias)
         if model not in (None, MODEL):
             raise UnknownModel(f"no model {model!r} here", param="model")
         self.aliases.discard(alias)
         if model is None:
-            return None
+            return AliasResult(model=None, unkept=self.unkept)
         self.aliases.add(alias)
-        return (await self.models())[0]
+        return AliasResult(model=(await self.models())[0], unkept=self.unkept)
 
     async def usage(self) -> UsageReport:
         used = ModelUsage(
@@ -220,7 +223,11 @@ class FakeService:
         )
         first = Recommendation(model=MODEL, likelihood=1.0, priority_score=0.5)
         return UsageReport(
-            predictor="score", preload_top=1, models={MODEL: used}, recommendations=(first,)
+            predictor="score",
+            preload_top=1,
+            models={MODEL: used},
+            recommendations=(first,),
+            unkept=self.unkept,
         )
 
     async def stats(self) -> Stats:

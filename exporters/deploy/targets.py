@@ -99,7 +99,12 @@ class RunningDaemon:
 
     def switch(self, alias: str, model: str) -> None:
         """The daemon does so at once; what runs on the old one ends on it."""
-        self._client.alias(alias, model)
+        unkept = self._client.alias(alias, model).unkept
+        if unkept is not None:
+            self._progress.note(
+                f"this holds until the daemon stops, but is not kept over a restart: {unkept};"
+                f" once that is mended, `nsedge alias {alias} {model}` keeps it"
+            )
 
     def retire(self, model: str) -> None:
         """Have it leave a while after its last request; the switch stands, whatever comes of it."""
@@ -164,8 +169,9 @@ class StoppedDaemon:
             ExportError: it cannot be written.
         """
         self._aliases.say(alias, model)
-        if not self._aliases.save():
-            raise ExportError(f"the aliases beside {self._store.folder} cannot be written")
+        unkept = self._aliases.save()
+        if unkept is not None:
+            raise ExportError(f"aliases beside {self._store.folder} cannot be written: {unkept}")
 
     def retire(self, model: str) -> None:
         """Nothing is in memory."""

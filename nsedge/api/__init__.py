@@ -26,6 +26,7 @@ from nsedge.api.events import (
 from nsedge.api.media import Media
 from nsedge.api.messages import MediaPart, Message, Part, Role, TextPart
 from nsedge.api.models import (
+    AliasResult,
     LoadOutcome,
     LoadResult,
     LoadWish,
@@ -48,6 +49,7 @@ from nsedge.api.tasks import Chat, Embed, Generate, Task
 from nsedge.telemetry.histogram import Histogram
 
 __all__ = [
+    "AliasResult",
     "ArtifactPending",
     "ArtifactReady",
     "Chat",

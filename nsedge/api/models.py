@@ -210,6 +210,16 @@ class LoadResult:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class AliasResult:
+    """What came of giving a further name, or of taking it away."""
+
+    model: ModelInfo | None
+    """What the name stands for from now on; None: nothing."""
+    unkept: str | None = None
+    """Why that does not outlast the daemon: what writing it failed for. None: it does."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ModelUsage:
     """How a model has been used, over restarts of the daemon."""
 
@@ -246,6 +256,8 @@ class UsageReport:
     """How many of the recommendations are loaded while the daemon is idle; 0 is none."""
     models: dict[str, ModelUsage]
     recommendations: tuple[Recommendation, ...]
+    unkept: str | None = None
+    """Why these figures do not outlast the daemon: what writing them failed for last."""
 
 
 def check_keep_alive(seconds: float | None) -> None:

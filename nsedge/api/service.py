@@ -8,6 +8,7 @@ from typing import Protocol
 
 from nsedge.api.events import Event, Sink
 from nsedge.api.models import (
+    AliasResult,
     LoadResult,
     LoadWish,
     ModelInfo,
@@ -93,9 +94,9 @@ class Service(Protocol):
     async def reload(self, model: str) -> ModelInfo:
         """Read a model's bundle anew; what runs ends on the old one. Raises as `load`."""
 
-    async def alias(self, alias: str, model: str | None) -> ModelInfo | None:
-        """Give `model` a further name until the daemon ends, or take the name away where None.
-        Raises UnknownModel, InvalidParameter."""
+    async def alias(self, alias: str, model: str | None) -> AliasResult:
+        """Give `model` a further name, or take the name away where None; over restarts, where that
+        can be written. Raises UnknownModel, InvalidParameter."""
 
     async def usage(self) -> UsageReport:
         """How models have been used, and which are worth loading."""

@@ -22,6 +22,8 @@ def run(loaded: Loaded, options: argparse.Namespace) -> int:
         output.say_json(report)
     else:
         console.say(*_lines(report))
+    if report.unkept is not None:
+        console.note(f"nsedge: these figures are not kept over a restart: {report.unkept}")
     return 0
 
 

@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from nsedge.api import (
+    AliasResult,
     Event,
     Health,
     HealthStatus,
@@ -291,13 +292,14 @@ class LocalService:
                 log.warning("%s stays as it was: %s", entry.name, error)
         return tuple(done)
 
-    async def alias(self, alias: str, model: str | None) -> ModelInfo | None:
-        """Give a model a further name, or take it away; over restarts, too."""
+    async def alias(self, alias: str, model: str | None) -> AliasResult:
+        """Give a model a further name, or take it away; over restarts, too, where the disk takes
+        it: the name holds even where it does not."""
         entry = self._catalogue.alias(alias, model)
         self._aliases.say(alias, None if entry is None else entry.name)
         async with self._saving:
-            await asyncio.to_thread(self._aliases.save)
-        return None if entry is None else entry.info()
+            unkept = await asyncio.to_thread(self._aliases.save)
+        return AliasResult(model=None if entry is None else entry.info(), unkept=unkept)
 
     async def usage(self) -> UsageReport:
         """How models have been used, and which are worth loading."""

@@ -41,8 +41,9 @@ async def answer(service: Service, query: wire.Query, *, minor: int) -> wire.Rep
         case wire.Reload():
             return wire.Reply(id=query.id, models=(await service.reload(query.model),))
         case wire.Alias():
-            named = await service.alias(query.alias, query.model)
-            return wire.Reply(id=query.id, models=() if named is None else (named,))
+            result = await service.alias(query.alias, query.model)
+            models = () if result.model is None else (result.model,)
+            return wire.Reply(id=query.id, models=models, unkept=result.unkept)
 
 
 def wish_of(message: wire.Load) -> LoadWish:

@@ -46,11 +46,12 @@ class Querying(ABC):
         reply = await self._ask(wire.Reload(id=self.new_id(), model=model))
         return queries.present(reply.models)[0]
 
-    async def alias(self, alias: str, model: str | None) -> api.ModelInfo | None:
+    async def alias(self, alias: str, model: str | None) -> api.AliasResult:
         """Give a model a further name, or take it away where None. Raises ConnectionLost, or what
         the daemon answers."""
         reply = await self._ask(wire.Alias(id=self.new_id(), alias=alias, model=model))
-        return next(iter(reply.models or ()), None)
+        named = next(iter(reply.models or ()), None)
+        return api.AliasResult(model=named, unkept=reply.unkept)
 
     async def usage(self) -> api.UsageReport:
         """How models have been used. Raises ConnectionLost, or what the daemon answers."""

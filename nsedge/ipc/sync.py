@@ -179,7 +179,7 @@ class Client(Asking[Events]):
         """Have a bundle read anew. Raises ConnectionLost, or what the daemon answers."""
         return self._run(self._client.reload(model))
 
-    def alias(self, alias: str, model: str | None) -> api.ModelInfo | None:
+    def alias(self, alias: str, model: str | None) -> api.AliasResult:
         """Give a model a further name, or take it away where None. Raises ConnectionLost, or what
         the daemon answers."""
         return self._run(self._client.alias(alias, model))

@@ -367,11 +367,12 @@ async def test_models_are_loaded_and_unloaded(subject: Subject) -> None:
 async def test_an_alias_is_a_name(subject: Subject) -> None:
     service = subject.service
     named = await service.alias("nickname", subject.model)
-    assert named is not None
-    assert named.aliases == ("nickname",)
+    assert named.model is not None
+    assert named.model.aliases == ("nickname",)
+    assert named.unkept is None
     end = await Record(subject, asking(subject, model="nickname")).end()
     assert isinstance(end, api.Finished)
-    assert await service.alias("nickname", None) is None
+    assert await service.alias("nickname", None) == api.AliasResult(model=None)
     end = await Record(subject, asking(subject, "b", model="nickname")).end()
     assert isinstance(end, api.Failed)
     with pytest.raises(UnknownModel):

@@ -67,7 +67,7 @@ class UsageQuery(Wire, frozen=True, kw_only=True, tag="usage"):
 
 
 class Reply(Wire, frozen=True, kw_only=True, tag="reply"):
-    """The answer to a query: exactly one field besides `id`."""
+    """The answer to a query: exactly one field besides `id`, and `unkept` beside `models`."""
 
     id: str
     models: tuple[ModelInfo, ...] | None = None
@@ -75,4 +75,5 @@ class Reply(Wire, frozen=True, kw_only=True, tag="reply"):
     stats: Stats | None = None
     loaded: LoadResult | None = None
     usage: UsageReport | None = None
+    unkept: str | None = None
     error: Failed | None = None

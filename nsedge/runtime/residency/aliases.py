@@ -56,6 +56,6 @@ class Aliases:
         if model == configured:
             del self._said[alias]
 
-    def save(self) -> bool:
-        """Write the file; whether it was done. A failure is logged once."""
+    def save(self) -> str | None:
+        """Write the file; why that could not be done, or None. A failure is logged once."""
         return self._file.write(encode(AliasRecord(aliases=self._said)))

@@ -111,6 +111,7 @@ class Habits:
         return UsageReport(
             predictor=self._name,
             preload_top=preload_top,
+            unkept=self._file.failure,
             models={
                 name: told(record, now_s=now_s, likelihood=likely[name])
                 for name, record in used.items()
@@ -133,9 +134,9 @@ class Habits:
             thread.submit(self._file.write, encode(self._history))
 
     def save(self) -> None:
-        """Write what is new."""
-        if self._changed:
-            self._changed = not self._file.write(encode(self._history))
+        """Write what is new, or could not be written before."""
+        if self._changed or self._file.failure is not None:
+            self._changed = self._file.write(encode(self._history)) is not None
 
     def _likelihoods(self) -> Shares:
         now_s = self._now()

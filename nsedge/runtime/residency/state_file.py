@@ -25,7 +25,8 @@ class StateFile(Generic[S]):
         self._kind = kind
         self._fresh = fresh
         self._what = what
-        self._failing = False
+        self.failure: str | None = None
+        """Why the last write could not be done; None where it was, or there was none."""
 
     def read(self) -> S:
         """What was kept; a fresh state where there is none, or none that can be read. A file that
@@ -47,21 +48,22 @@ class StateFile(Generic[S]):
                 log.warning("they could not be put aside: %s", failure)
         return self._fresh()
 
-    def write(self, content: bytes) -> bool:
-        """Replace the file by `content`; whether it was done. A failure is logged once."""
+    def write(self, content: bytes) -> str | None:
+        """Replace the file by `content`; why that could not be done, or None. A failure is logged
+        once."""
         if self._path is None:
-            return True
+            return None
         try:
             replace_file(self._path, content)
         except OSError as error:
-            if not self._failing:
+            if self.failure is None:
                 log.warning("%s are not being kept: %s", self._what, error)
-            self._failing = True
-            return False
-        if self._failing:
+            self.failure = error.strerror or str(error)
+            return self.failure
+        if self.failure is not None:
             log.info("%s are kept again", self._what)
-        self._failing = False
-        return True
+        self.failure = None
+        return None
 
 
 def encode(state: msgspec.Struct) -> bytes:

@@ -135,7 +135,23 @@ def test_aliases_and_usage(daemon, capsys):
     assert main(["usage", "--json"]) == main(["alias", "nick", "--json"]) == 0
     usage, alias = objects(capsys.readouterr().out)
     assert usage["models"][MODEL]["priority_score"] == 0.5
-    assert alias == {"alias": "nick", "model": None}
+    assert alias == {"alias": "nick", "model": None, "unkept": None}
+
+
+def test_what_is_not_kept_over_a_restart_is_told(daemon, capsys):
+    daemon.unkept = "No space left on device"
+    assert main(["alias", "nick", MODEL]) == 0
+    assert capsys.readouterr() == (
+        f"nick -> {MODEL}\n",
+        "nsedge: this holds until the daemon stops, but is not kept over a restart:"
+        " No space left on device\n",
+    )
+    assert main(["usage", "--json"]) == 0
+    said = capsys.readouterr()
+    assert json.loads(said.out)["unkept"] == "No space left on device"
+    assert (
+        said.err == "nsedge: these figures are not kept over a restart: No space left on device\n"
+    )
 
 
 def test_run_says_that_its_model_is_loading(daemon, capsys):

@@ -129,8 +129,9 @@ async def reload(http: web.Request) -> web.Response:
 async def alias(http: web.Request) -> web.Response:
     """`POST /api/models/alias`: a further name for a model, kept over restarts."""
     body = await read_json(http, AliasBody)
-    named = await http.app[ANSWERING].service.alias(body.alias, body.model)
-    return json_answer({"alias": body.alias, "model": None if named is None else named.name})
+    result = await http.app[ANSWERING].service.alias(body.alias, body.model)
+    model = None if result.model is None else result.model.name
+    return json_answer({"alias": body.alias, "model": model, "unkept": result.unkept})
 
 
 ROUTES = (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import shutil
 import subprocess
 import sys
 
@@ -85,6 +86,19 @@ def test_a_store_that_is_not_the_daemons_is_told(home, bundles, command, tmp_pat
         answer = command("deploy", bundles[0], "--store", tmp_path / "elsewhere")
     assert f"is {tmp_path / 'elsewhere'} its HOME/bundles?" in answer["error"]
     assert Store(tmp_path / "elsewhere").versions() == {}
+
+
+def test_a_daemon_that_cannot_keep_the_alias_says_so(home, bundles, command, capsys):
+    """A rollback on a full disk counts at once; the operator is told that a restart undoes it."""
+    with home.serving():
+        command("deploy", bundles[0])
+        command("deploy", bundles[1])
+        state = home.path / "state"
+        shutil.rmtree(state)
+        state.write_text("no directory")
+        assert main(["rollback", "tiny", "--to", home.endpoint]) == 0
+        assert alias_of(home, "tiny") == served(bundles[0])
+    assert "not kept over a restart: File exists; once that is mended" in capsys.readouterr().err
 
 
 def test_an_alias_cannot_be_a_models_own_name(home, bundles, command):

@@ -19,7 +19,7 @@ from tests.unit.shelf import Shelf
 def said(path: Path, alias: str, model: str | None, configured: dict[str, str]) -> None:
     aliases = Aliases(path, configured)
     aliases.say(alias, model)
-    assert aliases.save()
+    assert aliases.save() is None
 
 
 def test_what_is_said_holds_over_restarts_until_it_is_taken_away(tmp_path: Path) -> None:
@@ -77,11 +77,11 @@ def test_a_disk_that_takes_nothing_is_a_warning_and_the_alias_holds(tmp_path: Pa
     (tmp_path / "state").write_text("no directory")
     aliases = Aliases(tmp_path / "state" / "aliases.json", {})
     aliases.say("nick", "a")
-    assert not aliases.save()
+    assert aliases.save() == "File exists"
     assert aliases.current() == {"nick": "a"}
     assert "aliases are not being kept" in caplog.text
     (tmp_path / "state").unlink()
-    assert aliases.save()
+    assert aliases.save() is None
     assert "aliases are kept again" in caplog.text
 
 
@@ -94,18 +94,23 @@ def test_the_service_keeps_what_it_was_told(tmp_path: Path) -> None:
         aliases_file=tmp_path / "state" / "aliases.json",
     )
 
-    async def told(*words: tuple[str, str | None]) -> dict[str, ModelInfo]:
+    async def told(
+        *words: tuple[str, str | None], unkept: str | None = None
+    ) -> dict[str, ModelInfo]:
         service = LocalService(settings)
         await service.start()
         try:
             for alias, model in words:
-                await service.alias(alias, model)
+                assert (await service.alias(alias, model)).unkept == unkept
             with pytest.raises(UnknownModel):
                 await service.alias("lost", "no-such-model")
             return {one.name: one for one in await service.models()}
         finally:
             await service.stop()
 
+    (tmp_path / "state").write_text("no directory")
+    asyncio.run(told(("nick", "b"), unkept="File exists"))
+    (tmp_path / "state").unlink()
     asyncio.run(told(("nick", "b"), ("more", "nick")))
     again = asyncio.run(told())
     assert again["b"].aliases == ("more", "nick"), "an alias of an alias is one of the model"

@@ -104,7 +104,7 @@ def test_a_history_survives_a_restart(tmp_path: Path) -> None:
     file = UsageFile(tmp_path / "state" / "usage.json")
     history = used("a", "b", "a")
     history.weights = {"score": 0.5}
-    assert file.write(encode(history))
+    assert file.write(encode(history)) is None
     assert file.read() == history
     assert [path.name for path in (tmp_path / "state").iterdir()] == ["usage.json"]
 
@@ -130,17 +130,17 @@ def test_a_full_disk_costs_the_statistics_alone(
 
     with monkeypatch.context() as patch:
         patch.setattr(os, "fsync", full)
-        assert not file.write(encode(used("a", "b")))
-        assert not file.write(encode(used("a", "b")))
+        assert file.write(encode(used("a", "b"))) == "No space left on device"
+        assert file.write(encode(used("a", "b"))) == "No space left on device"
     assert caplog.text.count("not being kept") == 1
     assert file.read() == used("a"), "the last whole one stays"
     assert [path.name for path in tmp_path.iterdir()] == ["usage.json"]
-    assert file.write(encode(used("a", "b")))
+    assert file.write(encode(used("a", "b"))) is None
     assert "kept again" in caplog.text
 
 
 def test_without_a_path_nothing_is_kept() -> None:
-    assert UsageFile(None).write(b"x")
+    assert UsageFile(None).write(b"x") is None
     assert UsageFile(None).read() == History()
 
 
@@ -171,6 +171,22 @@ def test_habits_are_written_now_and_then(tmp_path: Path) -> None:
     again = Habits(file=UsageFile(path), now=clock, hour=lambda now_s: NINE)
     report = again.report(preload_top=1, names=["a"])
     assert report.models["a"].total_s == 3.0
+
+
+def test_what_could_not_be_written_is_told_and_written_later(tmp_path: Path) -> None:
+    folder, clock, thread = tmp_path / "state", FakeClock(), Thread()
+    folder.write_text("no directory")
+    path = folder / "usage.json"
+    habits = Habits(file=UsageFile(path), now=clock, hour=lambda now_s: NINE)
+    assert habits.report(preload_top=1, names=[]).unkept is None
+    habits.began("a")
+    clock.advance(SAVE_EVERY_S)
+    habits.save_soon(thread)
+    assert habits.report(preload_top=1, names=[]).unkept == "File exists"
+    folder.unlink()
+    habits.save()
+    assert json.loads(path.read_text())["models"]["a"]["count"] == 1
+    assert habits.report(preload_top=1, names=[]).unkept is None
 
 
 def test_a_report_recommends_what_there_is(tmp_path: Path) -> None:

@@ -65,7 +65,13 @@ def test_reload_and_alias() -> None:
     service = FakeService()
     assert post("alias", {"alias": "x", "model": MODEL}, service).json["model"] == MODEL
     assert service.aliases == {"x"}
-    assert post("alias", {"alias": "x"}, service).json == {"alias": "x", "model": None}
+    assert post("alias", {"alias": "x"}, service).json == {
+        "alias": "x",
+        "model": None,
+        "unkept": None,
+    }
+    service.unkept = "No space left on device"
+    assert post("alias", {"alias": "x"}, service).json["unkept"] == "No space left on device"
     refused = post("alias", {"alias": "a\x1bb", "model": MODEL}, service)
     assert refused.status == 400
     assert refused.json["error"]["param"] == "alias"
