@@ -7,7 +7,7 @@ import json
 import sys
 from collections.abc import Sequence
 
-from exporters.answer import CLOSED_OUTPUT, FAILURE, USAGE
+from exporters.answer import CLOSED_OUTPUT, FAILURE, INTERRUPTED, USAGE
 from exporters.cache import Cache, cache_root
 from exporters.commands import (
     adapter,
@@ -27,6 +27,7 @@ from exporters.commands import (
 )
 from exporters.errors import ExportError
 from exporters.progress import Progress
+from exporters.stopping import Stops, stops
 from nsedge.errors import NsedgeError
 from nsedge.process import console
 from nsedge.version import VERSION
@@ -51,8 +52,14 @@ COMMANDS = (
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """The command. 0 is success, 1 a failure told in one line, 2 a wrong call."""
+    """The command. 0 is success, 1 a failure told in one line, 2 a wrong call; 130 and 143 are
+    being asked to end, by Ctrl-C and by SIGTERM."""
     console.prepare()
+    with stops() as heard:
+        return _command(argv, heard)
+
+
+def _command(argv: Sequence[str] | None, heard: Stops) -> int:
     try:
         arguments = command_parser().parse_args(_texts(argv))
     except SystemExit as end:  # help, or a wrong call: told already
@@ -61,9 +68,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         result, lines, status = arguments.run(arguments, cache)
     except (ExportError, NsedgeError, OSError, UnicodeError) as error:
-        return _fail(str(error), as_json=arguments.json)
+        return _fail(str(error), as_json=arguments.json, status=heard.status or FAILURE)
     except KeyboardInterrupt:
-        return _fail("interrupted; finished stages are kept", as_json=arguments.json)
+        return _fail(
+            "interrupted; finished stages are kept",
+            as_json=arguments.json,
+            status=heard.status or INTERRUPTED,
+        )
     return _said([json.dumps(result)] if arguments.json else lines, status=int(status))
 
 
@@ -76,10 +87,10 @@ def _texts(argv: Sequence[str] | None) -> list[str]:
         sys.exit(USAGE)
 
 
-def _fail(message: str, *, as_json: bool) -> int:
+def _fail(message: str, *, as_json: bool, status: int) -> int:
     line = " ".join(message.split())
     console.note(f"nsedge-export: {line}")
-    return _said([json.dumps({"error": line})] if as_json else [], status=FAILURE)
+    return _said([json.dumps({"error": line})] if as_json else [], status=status)
 
 
 def _said(lines: Sequence[str], *, status: int) -> int:

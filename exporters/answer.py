@@ -10,5 +10,7 @@ Answer = tuple[dict[str, Any], list[str], int]
 SUCCESS = 0
 FAILURE = 1
 USAGE = 2
+INTERRUPTED = 130
+"""Ctrl-C: 128 and SIGINT, as shells say it. SIGTERM is 143."""
 CLOSED_OUTPUT = 141
 """The reader of standard output went away: 128 and SIGPIPE."""
