@@ -33,6 +33,7 @@ from nsedge.web import doors
 from nsedge.web.answering import Answering
 from nsedge.web.app import create_app
 from nsedge.web.door import Door
+from nsedge.web.door_settings import DoorSettings
 from nsedge.web.limits import WebLimits
 from nsedge.web.listening import Listener, serve
 from tests.fakes import FakeService
@@ -59,12 +60,15 @@ async def running(
     through: Sequence[Door] = doors.ALL,
     keys: WatchedFile[KeyRing] | None = None,
     tls: ssl.SSLContext | None = None,
+    settings: DoorSettings | None = None,
     tracing: Tracing | None = None,
     clock: Callable[[], float] = time.monotonic,
 ) -> AsyncIterator[Shim]:
     """`serve` in this loop, until the block is left."""
     stop, bound = asyncio.Event(), asyncio.get_running_loop().create_future()
-    answering = Answering(service, limits, keys=keys, tracing=tracing, clock=clock)
+    answering = Answering(
+        service, limits, keys=keys, settings=settings, tracing=tracing, clock=clock
+    )
     listener = Listener(
         app=create_app(answering, through),
         host="127.0.0.1",
@@ -256,11 +260,15 @@ def served(
     asyncio.run(main())
 
 
+SHARED = ("keys", "through", "settings")
+"""Options of `answered` that are the shim's."""
+
+
 def answered(method: str, path: str, body: object = None, **options: Any) -> Answer:
     """One request against a shim of its own."""
     answers: list[Answer] = []
     service, limits = options.pop("service", None), options.pop("limits", None)
-    shared = {name: options.pop(name) for name in ("keys", "through") if name in options}
+    shared = {name: options.pop(name) for name in SHARED if name in options}
 
     async def test(shim: Shim) -> None:
         answers.append(await ask(shim.port, method, path, body, **options))

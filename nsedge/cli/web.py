@@ -32,6 +32,7 @@ from nsedge.telemetry.collector import open_tracing
 from nsedge.telemetry.tracing import Tracing
 from nsedge.web import doors
 from nsedge.web.answering import Answering
+from nsedge.web.door_settings import DoorSettings
 from nsedge.web.limits import WebLimits
 from nsedge.web.listening import serve
 from nsedge.web.tls import server_context
@@ -42,7 +43,7 @@ STATUS_S = 5.0
 """Between two looks for what the status line says."""
 STOPPING_S = 10.0
 """What ending takes, beyond the time that open answers get."""
-OURS = frozenset({"web", "log", "observability"})
+OURS = frozenset({"web", "doors", "log", "observability"})
 LIVE = frozenset(
     {
         "web.allowed_hosts",
@@ -50,6 +51,8 @@ LIVE = frozenset(
         "web.drain_s",
         "web.ignored_fields",
         "web.keepalive_s",
+        "doors.regular_model",
+        "doors.vision_model",
         "log.level",
         "log.json",
     }
@@ -91,7 +94,13 @@ async def _serve(
     client = AsyncClient(
         settings.core.endpoint, backoff_s=BACKOFF_S, name="nsedge-web", curve=curve
     )
-    answering = Answering(client, limits(settings), keys=keys(settings), tracing=tracing)
+    answering = Answering(
+        client,
+        limits(settings),
+        keys=keys(settings),
+        settings=door_settings(settings),
+        tracing=tracing,
+    )
     shim = Shim(settings, answering=answering, notifier=notifier, reread=reread)
     listeners = listeners_of(
         settings,
@@ -165,6 +174,7 @@ class Shim:
     async def _apply(self, settings: Settings) -> str:
         logs.configure(settings.log.level, as_json=settings.log.json)
         self._answering.limits = limits(settings)
+        self._answering.settings = door_settings(settings)
         return ""
 
     async def _alive(self, within_s: float) -> bool:
@@ -243,4 +253,11 @@ def limits(settings: Settings) -> WebLimits:
         max_waiting=web.max_waiting,
         requests_per_minute=web.requests_per_minute,
         tokens_per_minute=web.tokens_per_minute,
+    )
+
+
+def door_settings(settings: Settings) -> DoorSettings:
+    """What doors do where a request does not say, as configured."""
+    return DoorSettings(
+        regular_model=settings.doors.regular_model, vision_model=settings.doors.vision_model
     )

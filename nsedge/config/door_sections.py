@@ -1,4 +1,4 @@
-"""The sections on how the daemon is reached: the core, its clients and the HTTP shim."""
+"""The sections on how the daemon is reached: the core, its clients, the HTTP shim and its doors."""
 
 from __future__ import annotations
 
@@ -179,3 +179,20 @@ class Web(Section, frozen=True, kw_only=True):
             "a list of host names",
         ),
     ] = ()
+
+
+class Doors(Section, frozen=True, kw_only=True):
+    """What the shim's doors do where a request does not say."""
+
+    regular_model: Annotated[
+        str,
+        text(
+            "The model of the chat service's /chat/regular where a request names none; empty is the"
+            " first that is ready.",
+            "a model's name",
+        ),
+    ] = ""
+    vision_model: Annotated[
+        str,
+        text("The model of the chat service's /chat/vision; empty is none.", "a model's name"),
+    ] = ""

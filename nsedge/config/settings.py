@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from msgspec import Meta
 
-from nsedge.config.door_sections import Client, Core, Web
+from nsedge.config.door_sections import Client, Core, Doors, Web
 from nsedge.config.fields import FILE_KIND, Section, text
 from nsedge.config.model_sections import Engine, Models
 
@@ -17,6 +17,7 @@ __all__ = [
     "SECTIONS",
     "Client",
     "Core",
+    "Doors",
     "Engine",
     "Log",
     "Models",
@@ -71,6 +72,7 @@ class Settings(Section, frozen=True, kw_only=True):
     models: Models = Models()
     engine: Engine = Engine()
     web: Web = Web()
+    doors: Doors = Doors()
     log: Log = Log()
     observability: Observability = Observability()
 
@@ -96,6 +98,7 @@ SECTIONS: dict[str, type[Section]] = {
     "models": Models,
     "engine": Engine,
     "web": Web,
+    "doors": Doors,
     "log": Log,
     "observability": Observability,
 }

@@ -19,6 +19,7 @@ from nsedge.api import (
     Delta,
     Event,
     Failed,
+    Generate,
     ModelInfo,
     ModelState,
     Request,
@@ -36,6 +37,7 @@ from nsedge.web import http_guard
 from nsedge.web.access import API_KEY, CALLER, refuse_exposure
 from nsedge.web.answer_stream import AnswerStream, Batch, settled
 from nsedge.web.choices import Choice, Choices, Submit
+from nsedge.web.door_settings import DoorSettings
 from nsedge.web.errors import Refusal, Refused
 from nsedge.web.fair_share import FairShare
 from nsedge.web.limits import WebLimits
@@ -58,10 +60,12 @@ class Answering:
         limits: WebLimits | None = None,
         *,
         keys: WatchedFile[KeyRing] | None = None,
+        settings: DoorSettings | None = None,
         tracing: Tracing | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """`service` is its owner's to close. keys: who may call; None asks nobody for a key.
+        settings: what doors do where a request does not say.
         tracing: takes a span of each request that asks for something to be done. clock:
         monotonic, in seconds.
 
@@ -72,6 +76,7 @@ class Answering:
         limits.check()
         self.service = service
         self.limits = limits
+        self.settings = settings or DoorSettings()
         self.keys = keys
         self.traffic = Traffic(tracing=tracing, clock=clock)
         self.lag = LoopLag(clock=clock)
@@ -120,8 +125,8 @@ class Answering:
             ) from error
 
     async def model(self, name: str | None) -> ModelInfo:
-        """The model of that name or alias; unnamed, the first that is ready, or else the first
-        that a request can bring into memory.
+        """The model of that name or alias; unnamed, of those that write text the first that is
+        ready, or else the first that a request can bring into memory.
 
         Raises:
             UnknownModel, NotReady: where there is none.
@@ -134,7 +139,7 @@ class Answering:
             raise UnknownModel(f"no model {name!r} is served here", param="model")
         for states in ({ModelState.READY}, _COMING, {ModelState.ABSENT}):
             for model in models:
-                if model.state in states and model.base is None:
+                if model.state in states and model.base is None and _writes(model):
                     return model
         raise NotReady("no model is ready")
 
@@ -276,6 +281,10 @@ async def _write_all(
     except Exception:
         log.exception("a stream broke off")
         await response.write_eof(encoder.error(Refusal.of(NsedgeError("internal error"))))
+
+
+def _writes(model: ModelInfo) -> bool:
+    return not model.tasks or Generate.name in model.tasks
 
 
 def _refuse_failed(batch: Batch) -> None:

@@ -9,7 +9,7 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 
 from nsedge.errors import Draining, NsedgeError
-from nsedge.web import access, doors, http_guard
+from nsedge.web import access, doors, http_guard, probes
 from nsedge.web.answering import ANSWERING, Answering
 from nsedge.web.door import DOORS, Door, Doors
 from nsedge.web.errors import Refusal, Refused
@@ -20,6 +20,7 @@ _HTTP_CODES = {404: "unknown_route", 405: "method_not_allowed", 413: "message_to
 
 def create_app(answering: Answering, through: Sequence[Door] = doors.ALL) -> web.Application:
     """The doors `through` which clients come at one address, in front of what `answering` asks.
+    `/live` and `/health` are there, whichever doors are.
 
     Raises:
         ValueError: doors that cannot stand side by side.
@@ -29,7 +30,10 @@ def create_app(answering: Answering, through: Sequence[Door] = doors.ALL) -> web
     )
     app[ANSWERING], app[DOORS] = answering, Doors(through)
     app.on_response_prepare.append(_mark)
-    app.add_routes(app[DOORS].routes)
+    routes = app[DOORS].routes
+    there = {route.path for route in routes}
+    app.add_routes(routes)
+    app.add_routes(route for route in probes.ROUTES if route.path not in there)
     return app
 
 

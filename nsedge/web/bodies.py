@@ -67,7 +67,7 @@ async def read_json(http: web.Request, kind: type[Body], others: OtherFields | N
     raw = await read(http)
     body = decode(raw, kind)
     if others is not None:
-        honoured, found = kind.__struct_fields__, beyond(raw, kind)
+        honoured, found = kind.__struct_encode_fields__, beyond(raw, kind)
         ignored = http.app[ANSWERING].limits.ignored_fields
         http[IGNORED_FIELDS] = others.check(found, honoured=honoured, ignored=ignored)
     return body
@@ -101,11 +101,16 @@ def decode(raw: bytes, kind: type[Body]) -> Body:
         return msgspec.json.decode(text_of(raw), type=kind)
 
 
+def fields_of(raw: bytes) -> dict[str, msgspec.Raw]:
+    """The fields of a JSON object, undecoded. Raises as `decode`."""
+    with _usable_json():
+        return msgspec.json.decode(raw, type=dict[str, msgspec.Raw])
+
+
 def beyond(raw: bytes, kind: type[msgspec.Struct]) -> dict[str, Any]:
     """The fields of a JSON object that `kind` does not have. Raises as `decode`."""
-    known = kind.__struct_fields__
+    known, fields = kind.__struct_encode_fields__, fields_of(raw)
     with _usable_json():
-        fields = msgspec.json.decode(raw, type=dict[str, msgspec.Raw])
         return {name: msgspec.json.decode(fields[name]) for name in fields if name not in known}
 
 

@@ -43,3 +43,5 @@ SSE = Framing(
     comment=b": ",
 )
 """Server-sent events."""
+NDJSON = Framing(content_type="application/x-ndjson; charset=utf-8")
+"""A JSON object a line."""

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from nsedge.web.door import Door
-from nsedge.web.doors import generate, openai, operations
+from nsedge.web.doors import chat, generate, openai, operations
 
 ALL: tuple[Door, ...] = (
     openai.DOOR,
     generate.DOOR,
+    chat.DOOR,
     operations.DOOR,
 )

@@ -49,7 +49,8 @@ def test_a_door_apart_is_there_and_nowhere_else() -> None:
         away = await ask(shared, "GET", "/v1/models")
         assert (away.status, away.json["error"]["retryable"]) == (404, False)  # type: ignore[index]
         assert (await ask(shared, "GET", "/live")).status == 200
-        strange = await ask(own, "GET", "/live")
+        assert (await ask(own, "GET", "/live")).status == 200
+        strange = await ask(own, "GET", "/metrics")
         assert (strange.status, strange.json["error"]["type"]) == (  # type: ignore[index]
             404,
             "invalid_request_error",

@@ -1,15 +1,13 @@
-"""Routes that say what is here, and whether it works."""
+"""Routes that say what is here."""
 
 from __future__ import annotations
 
 from aiohttp import web
 
-from nsedge.api import HealthStatus
-from nsedge.errors import NsedgeError
 from nsedge.security.keyring import Scope
 from nsedge.version import VERSION
-from nsedge.web.access import needs, open_to_all
-from nsedge.web.answering import ANSWERING
+from nsedge.web import probes
+from nsedge.web.access import needs
 from nsedge.web.bodies import json_answer
 
 
@@ -22,35 +20,4 @@ async def index(http: web.Request) -> web.Response:
     return json_answer({"name": "nsedge", "version": VERSION, "routes": shown})
 
 
-@open_to_all
-async def live(http: web.Request) -> web.Response:
-    """`GET /live`: the shim itself runs."""
-    return json_answer({"status": "live", "version": VERSION})
-
-
-@needs(Scope.READ)
-async def health(http: web.Request) -> web.Response:
-    """`GET /health`: 200 when requests are taken, else 503 and why not."""
-    answering = http.app[ANSWERING]
-    if answering.draining:
-        return json_answer({"status": "draining", "reason": "the web shim is stopping"}, 503)
-    try:
-        found = await answering.ask(answering.service.health())
-    except NsedgeError as error:
-        return json_answer(
-            {"status": "unreachable", "reason": error.message, "code": error.code}, 503
-        )
-    body = {
-        "status": found.status.value,
-        "reason": found.reason,
-        "version": found.version,
-        "uptime_s": found.uptime_s,
-    }
-    return json_answer(body, 200 if found.status is HealthStatus.READY else 503)
-
-
-ROUTES = (
-    web.get("/", index),
-    web.get("/live", live),
-    web.get("/health", health),
-)
+ROUTES = (web.get("/", index), *probes.ROUTES)

@@ -1,0 +1,15 @@
+"""What doors do where a request does not say."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DoorSettings:
+    """- regular_model: the chat service's where none is named; empty is the first that is ready.
+    - vision_model: the same for its vision routes; empty is none.
+    """
+
+    regular_model: str = ""
+    vision_model: str = ""

@@ -1,0 +1,95 @@
+"""The chat service: conversations with models by key, answered whole or as lines of JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+
+from aiohttp import web
+
+from nsedge.api import Request
+from nsedge.errors import Unavailable
+from nsedge.security.keyring import Scope
+from nsedge.web.access import needs
+from nsedge.web.answering import ANSWERING, Answering
+from nsedge.web.bodies import json_answer, read_json
+from nsedge.web.door import Door
+from nsedge.web.doors.chat import models
+from nsedge.web.doors.chat.bodies import ChatBody
+from nsedge.web.doors.chat.help import help_page
+from nsedge.web.doors.chat.requests import OTHERS, chat_request, read_config
+from nsedge.web.doors.chat.stream import FragmentStream, error_body, whole_answer
+from nsedge.web.http_guard import IGNORED_FIELDS
+
+Route = Callable[[web.Request], Awaitable[web.StreamResponse]]
+Default = Callable[[Answering], str | None]
+"""The model of a request that names none; None is the first that is ready."""
+
+
+def _any(answering: Answering) -> str | None:
+    return None
+
+
+def _regular(answering: Answering) -> str | None:
+    return answering.settings.regular_model or None
+
+
+def _vision(answering: Answering) -> str | None:
+    if not answering.settings.vision_model:
+        raise Unavailable("No vision model loaded: doors.vision_model names none")
+    return answering.settings.vision_model
+
+
+def _whole(default: Default) -> Route:
+    @needs(Scope.INFER)
+    async def chat(http: web.Request) -> web.StreamResponse:
+        answering = http.app[ANSWERING]
+        with answering.label(http) as label:
+            wanted = await _request(http, label, default)
+            (choice,) = await answering.whole(http, [wanted])
+        return json_answer(whole_answer(wanted.model, choice))
+
+    return chat
+
+
+def _streamed(default: Default) -> Route:
+    @needs(Scope.INFER)
+    async def chat_stream(http: web.Request) -> web.StreamResponse:
+        answering = http.app[ANSWERING]
+        with answering.label(http) as label:
+            wanted = await _request(http, label, default)
+            return await answering.stream(http, [wanted], FragmentStream(wanted.model))
+
+    return chat_stream
+
+
+async def _request(http: web.Request, label: str, default: Default) -> Request:
+    """What the body asks for."""
+    answering = http.app[ANSWERING]
+    body = await read_json(http, ChatBody, OTHERS)
+    config, left_out = read_config(body, answering.limits)
+    http[IGNORED_FIELDS] += left_out
+    model = await answering.model(body.model_key or default(answering))
+    return chat_request(body, config, model=model.name, label=label, limits=answering.limits)
+
+
+DOOR = Door(
+    name="chat",
+    prefixes=("/chat", "/help", "/models"),
+    routes=(
+        web.get("/help", help_page),
+        *models.ROUTES,
+        *(
+            route
+            for path, default in (
+                ("/chat", _any),
+                ("/chat/regular", _regular),
+                ("/chat/vision", _vision),
+            )
+            for route in (
+                web.post(path, _whole(default)),
+                web.post(f"{path}/stream", _streamed(default)),
+            )
+        ),
+    ),
+    error_body=error_body,
+)

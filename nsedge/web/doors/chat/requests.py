@@ -1,0 +1,125 @@
+"""The chat service's bodies -> `Request`s; pure."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import msgspec
+
+from nsedge.api import Chat, Media, MediaPart, Message, Part, Request, Role, TextPart
+from nsedge.errors import BadMessage, EmptyPrompt, InvalidParameter
+from nsedge.web.bodies import beyond, decode, fields_of
+from nsedge.web.doors.chat.bodies import ChatBody, Image, Turn
+from nsedge.web.limits import WebLimits
+from nsedge.web.other_fields import OtherFields
+from nsedge.web.request_fields import (
+    SamplingFields,
+    check_length,
+    sampling,
+    scheduling,
+)
+
+OTHERS = OtherFields(refuse_unknown=False)
+"""Clients of this service send fields of their own."""
+
+
+def chat_request(
+    body: ChatBody, config: SamplingFields, *, model: str, label: str, limits: WebLimits
+) -> Request:
+    """What the body asks of `model`, with its `config` as `read_config` read it.
+
+    Raises:
+        InvalidParameter, EmptyPrompt, MessageTooLarge: naming the field and the limit.
+    """
+    if not body.messages:
+        raise EmptyPrompt("messages is empty", param="messages")
+    if len(body.messages) > limits.max_messages:
+        raise InvalidParameter(
+            f"{len(body.messages)} messages are beyond the limit of {limits.max_messages}",
+            param="messages",
+        )
+    check_length(sum(len(turn.content) for turn in body.messages), limits, "messages")
+    messages = tuple(_message(number, turn) for number, turn in enumerate(body.messages))
+    with _as_written():
+        wanted = Request(
+            request_id=label,
+            model=model,
+            task=Chat(messages=messages, sampling=sampling(config)),
+            **scheduling(config),
+        )
+        wanted.check()
+    return wanted
+
+
+def read_config(body: ChatBody, limits: WebLimits) -> tuple[SamplingFields, list[str]]:
+    """The `config` of a body, and its fields that are left out though nobody knows that they
+    change nothing.
+
+    Raises:
+        InvalidParameter: naming one that is ill-typed, or would change the answer and cannot be
+            had.
+    """
+    given = bytes(body.config)
+    with _as_written():
+        fields = {} if given == b"null" else fields_of(given)
+        raw = msgspec.json.encode({_snake(name): value for name, value in fields.items()})
+        config = decode(raw, SamplingFields)
+        passed_over = OTHERS.check(
+            beyond(raw, SamplingFields),
+            honoured=SamplingFields.__struct_fields__,
+            ignored=limits.ignored_fields,
+        )
+    return config, [f"config.{_camel(name)}" for name in passed_over]
+
+
+@contextmanager
+def _as_written() -> Iterator[None]:
+    """Complaints name fields of `config` as its client wrote them."""
+    try:
+        yield
+    except BadMessage as error:
+        raise InvalidParameter(f"config: {error.message}", param="config") from error
+    except InvalidParameter as error:
+        if error.param is None:
+            raise
+        name = f"config.{_camel(error.param)}"
+        raise InvalidParameter(error.message.replace(error.param, name), param=name) from error
+
+
+def _message(number: int, turn: Turn) -> Message:
+    where = f"messages[{number}]"
+    if not turn.images:
+        return Message(role=Role(turn.role), content=turn.content)
+    parts: list[Part] = [
+        MediaPart(media=_media(image, f"{where}.images[{which}]"))
+        for which, image in enumerate(turn.images)
+    ]
+    if turn.content:
+        parts.append(TextPart(text=turn.content))
+    return Message(role=Role(turn.role), content=tuple(parts))
+
+
+def _media(image: Image, where: str) -> Media:
+    """Raises InvalidParameter where the data are no base64, or none."""
+    encoded = re.sub(r"^data:[a-z/]+;base64,", "", image.data_base64)
+    try:
+        data = base64.b64decode(encoded, validate=True)
+    except (binascii.Error, ValueError) as error:
+        raise InvalidParameter(
+            f"{where}.data_base64 is no base64: {error}", param="messages"
+        ) from error
+    if not data:
+        raise InvalidParameter(f"{where}.data_base64 is empty", param="messages")
+    return Media(type=image.mime_type, data=data)
+
+
+def _snake(name: str) -> str:
+    return re.sub(r"(?<=[a-z0-9])([A-Z])", lambda found: f"_{found[1].lower()}", name)
+
+
+def _camel(name: str) -> str:
+    return re.sub(r"_([a-z])", lambda found: found[1].upper(), name)
