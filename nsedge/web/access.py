@@ -39,6 +39,19 @@ def open_to_all(route: AnyRoute) -> AnyRoute:
     return route
 
 
+def declared_as(route: AnyRoute, *others: Handler) -> AnyRoute:
+    """Declare `route` as `others` are, which it stands for.
+
+    Raises:
+        ValueError: where these want different things of a caller.
+    """
+    wanted = {scope_of(other) for other in others}
+    if len(wanted) > 1:
+        raise ValueError(f"routes at one path want different scopes: {wanted}")
+    _wanted[route] = wanted.pop()
+    return route
+
+
 def scope_of(route: Handler) -> Scope | None:
     """What `route` wants; None where it is open to all."""
     return _wanted.get(route, Scope.MANAGE)

@@ -83,7 +83,7 @@ def _http_answer(request: web.Request, error: web.HTTPException) -> web.Response
 
 def _refuse(request: web.Request, refusal: Refusal) -> web.Response:
     """The refusal, as the door of the request's path tells it."""
-    answer = request.app[DOORS].of(request.path).refuse(refusal)
+    answer = request.app[DOORS].spoken_by(request).refuse(refusal)
     if not request.content.is_eof():
         answer.force_close()
     return answer

@@ -37,7 +37,7 @@ async def read(http: web.Request) -> bytes:
         MessageTooLarge, BadMessage: a body beyond max_body_bytes, or broken off.
     """
     limits = http.app[ANSWERING].limits
-    types = http.app[DOORS].of(http.path).body_types
+    types = http.app[DOORS].body_types(http.path)
     if http.content_type not in types or "Content-Type" not in http.headers:
         raise _wrong_type(f"the content type must be {' or '.join(types)}")
     if http.headers.get("Content-Encoding", "identity") != "identity":

@@ -156,10 +156,12 @@ class OtherFields:
     """How a route takes fields that it does not honour.
 
     - own: values that ask for nothing on this route, above those of `NEUTRAL`.
+    - harmless: names that change no answer on this route, beside `HARMLESS`.
     - refuse_unknown: whether a field of no list is refused, rather than left out and told.
     """
 
     own: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
+    harmless: frozenset[str] = frozenset()
     refuse_unknown: bool = True
 
     def check(
@@ -176,7 +178,7 @@ class OtherFields:
         passed_over = []
         for name, value in found.items():
             neutral = self.own.get(name, NEUTRAL.get(name))
-            if value is None or name in HARMLESS:
+            if value is None or name in HARMLESS or name in self.harmless:
                 continue
             if name in ignored:
                 passed_over.append(name)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from nsedge.web.door import Door
-from nsedge.web.doors import chat, generate, openai, operations
+from nsedge.web.doors import chat, generate, ollama, openai, operations
 
 ALL: tuple[Door, ...] = (
     openai.DOOR,
     generate.DOOR,
     chat.DOOR,
+    ollama.DOOR,
     operations.DOOR,
 )

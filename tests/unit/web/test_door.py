@@ -17,7 +17,7 @@ from nsedge.web.access import needs
 from nsedge.web.answer_stream import AnswerStream
 from nsedge.web.answering import ANSWERING
 from nsedge.web.bodies import read, text_of
-from nsedge.web.door import Door, Doors
+from nsedge.web.door import Door, Doors, Shared
 from nsedge.web.errors import Refusal, plain_error
 from nsedge.web.framing import Framing
 from nsedge.web.limits import WebLimits
@@ -197,6 +197,67 @@ def test_a_path_belongs_to_the_door_with_the_longest_prefix() -> None:
 def test_doors_that_cannot_stand_side_by_side(together: list[Door], complaint: str) -> None:
     with pytest.raises(ValueError, match=complaint):
         Doors(together)
+
+
+@needs(Scope.INFER)
+async def shout(http: web.Request) -> web.StreamResponse:
+    if http.query_string == "fail":
+        raise EngineFailure("broke")
+    return web.Response(text=text_of(await read(http)).upper())
+
+
+async def ends_loudly(http: web.Request) -> bool:
+    return (await read(http)).endswith(b"!")
+
+
+LOUD = Door(
+    name="loud",
+    prefixes=("/loud",),
+    routes=(),
+    shared=(Shared(route=web.post("/a-text", shout), claims=ends_loudly),),
+    body_types=("text/loud", "text/plain"),
+    error_body=lambda refusal: f"LOUD {refusal.code}".encode(),
+    error_type="text/loud",
+)
+
+
+@pytest.mark.parametrize(
+    ("through", "raw", "kind", "status", "begins"),
+    [
+        ((LINES, LOUD), b"x", "text/plain", 200, b"x\n"),
+        ((LINES, LOUD), b"x!", "text/plain", 200, b"X!"),
+        ((LOUD, LINES), b"x!", "text/loud", 200, b"X!"),
+        ((LINES, LOUD), b"x!", "text/html", 415, b"unsupported_media_type: "),
+        ((LINES,), b"x!", "text/loud", 415, b"unsupported_media_type: "),
+        ((LINES,), b"x!", "text/plain", 200, b"x!\n"),
+        ((LOUD,), b"x", "text/plain", 200, b"X"),
+        ((LOUD,), b"x", "text/html", 415, b"LOUD unsupported_media_type"),
+    ],
+)
+def test_a_shared_path_is_answered_by_the_door_that_claims_the_request(
+    through: tuple[Door, ...], raw: bytes, kind: str, status: int, begins: bytes
+) -> None:
+    answer = answered("POST", "/a-text", raw=raw, through=through, content_type=kind)
+    assert answer.status == status
+    assert answer.body.startswith(begins)
+
+
+def test_a_claimed_request_that_fails_is_told_by_the_door_that_claimed_it() -> None:
+    answer = answered("POST", "/a-text?fail", raw=b"x!", through=(LINES, LOUD), **TEXT)
+    assert (answer.status, answer.body) == (500, b"LOUD engine_failure")
+    assert answer.headers["content-type"] == "text/loud"
+
+
+@pytest.mark.parametrize("scope", [Scope.READ, Scope.MANAGE])
+def test_doors_that_share_a_path_want_the_same_of_a_caller(scope: Scope) -> None:
+    async def other(http: web.Request) -> web.StreamResponse:
+        return await shout(http)
+
+    shared = Shared(route=web.post("/a-text", needs(scope)(other)), claims=ends_loudly)
+    odd = Door(name="odd", prefixes=(), routes=(), shared=(shared,), error_body=plain_error)
+    with pytest.raises(ValueError, match="different scopes"):
+        Doors((LINES, odd))
+    assert Doors((odd,)).of("/a-text") is odd
 
 
 @pytest.mark.parametrize("one", doors.ALL, ids=lambda one: one.name)

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import base64
-import itertools
-import sys
-from array import array
 from collections.abc import Iterator
 from typing import Any
 
 from aiohttp import web
 
-from nsedge.api import Embed, Request, Vectors
+from nsedge.api import Embed, Request
 from nsedge.api.tasks import MAX_INPUTS
 from nsedge.errors import EmptyPrompt, InvalidParameter
 from nsedge.security.keyring import Scope
@@ -24,9 +21,9 @@ from nsedge.web.errors import Refused
 from nsedge.web.limits import WebLimits
 from nsedge.web.other_fields import OtherFields
 from nsedge.web.request_fields import SchedulingBody, check_length, scheduling
+from nsedge.web.vectors import floats, rows
 
 FORMATS = ("float", "base64")
-_FLOAT_BYTES = 4
 
 
 class EmbeddingsBody(SchedulingBody, kw_only=True):
@@ -105,35 +102,19 @@ def _inputs(given: str | list[Any]) -> Iterator[str | tuple[int, ...]]:
 
 def embeddings_answer(choice: Choice, model: str, *, base64_encoded: bool) -> dict[str, Any]:
     """OpenAI's answer: a list of vectors in the order of the inputs, and what was read."""
-    vectors = itertools.chain.from_iterable(
-        _rows(event) for event in choice.results if isinstance(event, Vectors)
-    )
-    encode = _base64 if base64_encoded else _floats
+    encode = _base64 if base64_encoded else floats
     tokens = choice.finished.usage.prompt_tokens
     return {
         "object": "list",
         "data": [
             {"object": "embedding", "index": index, "embedding": encode(data)}
-            for index, data in enumerate(vectors)
+            for index, data in enumerate(rows(choice.results))
         ],
         "model": model,
         "usage": {"prompt_tokens": tokens, "total_tokens": tokens},
     }
 
 
-def _rows(event: Vectors) -> Iterator[bytes]:
-    rows, dimensions = event.shape
-    size = _FLOAT_BYTES * dimensions
-    return (event.data[at * size : (at + 1) * size] for at in range(rows))
-
-
 def _base64(data: bytes) -> str:
     """float32, little-endian, as OpenAI's clients decode it."""
     return base64.b64encode(data).decode("ascii")
-
-
-def _floats(data: bytes) -> list[float]:
-    numbers = array("f", data)
-    if sys.byteorder == "big":
-        numbers.byteswap()
-    return numbers.tolist()

@@ -1,0 +1,97 @@
+"""Ollama's `options` -> sampling; pure. Each is mapped, harmless here, or refused by its name."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import msgspec
+
+from nsedge.api import Sampling
+from nsedge.errors import InvalidParameter
+from nsedge.web.bodies import Integer, beyond, decode
+from nsedge.web.other_fields import OtherFields
+from nsedge.web.request_fields import SamplingFields, sampling
+
+
+class Options(msgspec.Struct, kw_only=True):
+    """The options that change how tokens are chosen, or where the answer ends."""
+
+    temperature: float | None = None
+    top_k: Integer | None = None
+    top_p: float | None = None
+    min_p: float | None = None
+    repeat_penalty: float | None = None
+    presence_penalty: float | None = None
+    frequency_penalty: float | None = None
+    seed: int | None = None
+    stop: str | list[str] | None = None
+    num_predict: Integer | None = None
+
+
+_OTHERS = OtherFields(
+    own={"tfs_z": (1,), "penalize_newline": (True,), "repeat_last_n": (-1,)},
+    harmless=frozenset(
+        {
+            # Of how a model is loaded, and of speed; the daemon's settings have these.
+            "numa",
+            "num_batch",
+            "num_gpu",
+            "main_gpu",
+            "low_vram",
+            "f16_kv",
+            "logits_all",
+            "vocab_only",
+            "use_mmap",
+            "use_mlock",
+            "embedding_only",
+            "num_thread",
+            "draft_num_predict",
+            # Of a context that slides on when it is full; here it never does.
+            "num_keep",
+        }
+    ),
+    refuse_unknown=False,
+)
+"""`num_ctx` is left out and told: a context is as long as the daemon keeps it."""
+_OURS = {"repetition_penalty": "repeat_penalty", "max_tokens": "num_predict"}
+"""Our names of parameters, and the options that set them."""
+
+
+def read_options(raw: bytes, ignored: tuple[str, ...] = ()) -> tuple[Sampling, list[str]]:
+    """What the options, a JSON object or nothing, ask for; and those that were left out, by name.
+
+    A `num_predict` beyond the context ends with it (`done_reason` length), as at Ollama.
+
+    Raises:
+        InvalidParameter: naming `options.` and the option.
+    """
+    if raw in (b"", b"null"):
+        return Sampling(), []
+    try:
+        options = decode(raw, Options)
+        honoured = Options.__struct_fields__
+        passed = _OTHERS.check(beyond(raw, Options), honoured=honoured, ignored=ignored)
+        return _sampling(options), [f"options.{name}" for name in passed]
+    except InvalidParameter as error:
+        name = _OURS.get(error.param or "", error.param)
+        message = error.message.replace(error.param or name or "", name or "", 1)
+        raise InvalidParameter(f"options: {message}", param=f"options.{name}") from error
+
+
+def _sampling(options: Options) -> Sampling:
+    most = options.num_predict
+    wanted = sampling(
+        SamplingFields(
+            temperature=options.temperature,
+            top_k=None if options.top_k is None else max(options.top_k, 0),
+            top_p=options.top_p,
+            min_p=options.min_p,
+            repetition_penalty=options.repeat_penalty,
+            presence_penalty=options.presence_penalty,
+            frequency_penalty=options.frequency_penalty,
+            seed=None if options.seed == -1 else options.seed,
+            stop=options.stop,
+            max_tokens=None if most is None or most <= 0 else most,
+        )
+    )
+    return replace(wanted, clip_max_tokens=True)

@@ -1,0 +1,164 @@
+"""Ollama's request bodies -> `Request`s; pure."""
+
+from __future__ import annotations
+
+import binascii
+from base64 import b64decode
+from collections.abc import Sequence
+
+from nsedge.api import (
+    Chat,
+    Embed,
+    Generate,
+    Media,
+    MediaPart,
+    Message,
+    ModelInfo,
+    Part,
+    Request,
+    Role,
+    Sampling,
+    TextPart,
+)
+from nsedge.api.models import keep_alive_of
+from nsedge.api.scheduling import SchedulingFields
+from nsedge.api.tasks import MAX_INPUTS
+from nsedge.errors import InvalidParameter
+from nsedge.web.doors.ollama.bodies import (
+    ChatBody,
+    EmbedBody,
+    EmbeddingsBody,
+    GenerateBody,
+    OllamaBody,
+    Turn,
+)
+from nsedge.web.limits import WebLimits
+from nsedge.web.request_fields import check_length
+
+_PICTURES = {b"\x89PNG": "image/png", b"\xff\xd8\xff": "image/jpeg", b"GIF8": "image/gif"}
+
+
+def generate_request(
+    body: GenerateBody, model: ModelInfo, sampling: Sampling, label: str, limits: WebLimits
+) -> Request:
+    """The request of a body with a prompt.
+
+    Raises:
+        InvalidParameter, MessageTooLarge: naming the field and the limit.
+    """
+    prompt, system = body.prompt or "", body.system or ""
+    check_length(len(prompt) + len(system), limits, "prompt")
+    images = _parts(body.images, "images")
+    task: Generate | Chat
+    if body.raw or not model.has_chat_template:
+        for name, given in (("system", system), ("images", images)):
+            if given:
+                raise InvalidParameter(
+                    f"{name} needs a chat template, which is not applied here", param=name
+                )
+        task = Generate(text=prompt, sampling=sampling)
+    else:
+        turns = [Message(role=Role.USER, content=_content(prompt, images))]
+        if system:
+            turns.insert(0, Message(role=Role.SYSTEM, content=system))
+        task = Chat(messages=tuple(turns), sampling=sampling)
+    return _checked(Request(request_id=label, model=model.name, task=task, **_scheduling(body)))
+
+
+def chat_request(
+    body: ChatBody, model: str, sampling: Sampling, label: str, limits: WebLimits
+) -> Request:
+    """The request of a body with messages.
+
+    Raises:
+        InvalidParameter, MessageTooLarge: naming the field and the limit.
+    """
+    turns = body.messages or []
+    if len(turns) > limits.max_messages:
+        raise InvalidParameter(
+            f"{len(turns)} messages are beyond the limit of {limits.max_messages}",
+            param="messages",
+        )
+    check_length(sum(len(turn.content or "") for turn in turns), limits, "messages")
+    messages = tuple(_message(turn, f"messages[{number}]") for number, turn in enumerate(turns))
+    task = Chat(messages=messages, sampling=sampling)
+    return _checked(Request(request_id=label, model=model, task=task, **_scheduling(body)))
+
+
+def embed_request(
+    body: EmbedBody | EmbeddingsBody, model: str, label: str, limits: WebLimits
+) -> Request:
+    """The request for vectors; what is longer than the model reads is cut off unless `truncate`
+    says not to, as at Ollama.
+
+    Raises:
+        InvalidParameter, MessageTooLarge: naming the field and the limit.
+    """
+    if isinstance(body, EmbeddingsBody):
+        field, texts, dimensions, truncate = "prompt", [body.prompt], None, True
+    else:
+        field, dimensions = "input", body.dimensions
+        texts = [body.input] if isinstance(body.input, str) else body.input
+        truncate = body.truncate is not False
+    if len(texts) > MAX_INPUTS:
+        raise InvalidParameter(
+            f"{len(texts)} inputs are beyond the limit of {MAX_INPUTS}", param=field
+        )
+    for number, text in enumerate(texts):
+        if not text:
+            raise InvalidParameter(f"{field}[{number}] is empty", param=field)
+    check_length(sum(map(len, texts)), limits, field)
+    task = Embed(inputs=tuple(texts), dimensions=dimensions, truncate=truncate)
+    return _checked(Request(request_id=label, model=model, task=task, **_scheduling(body)))
+
+
+def keep_alive_s(body: OllamaBody) -> float | None:
+    """How long the model is to stay unused, in seconds. Raises InvalidParameter."""
+    return None if body.keep_alive is None else keep_alive_of(body.keep_alive)
+
+
+def _scheduling(body: OllamaBody) -> SchedulingFields:
+    return {"keep_alive_s": keep_alive_s(body)}
+
+
+def _checked(request: Request) -> Request:
+    request.check()
+    return request
+
+
+def _message(turn: Turn, where: str) -> Message:
+    try:
+        role = Role(turn.role)
+    except ValueError as error:
+        raise InvalidParameter(
+            f"{where}.role must be one of {', '.join(Role)}, not {turn.role!r}",
+            param=f"{where}.role",
+        ) from error
+    if turn.tool_calls:
+        raise InvalidParameter(f"{where}.tool_calls is not supported", param=f"{where}.tool_calls")
+    images = _parts(turn.images, f"{where}.images")
+    return Message(role=role, content=_content(turn.content or "", images))
+
+
+def _content(text: str, images: Sequence[Part]) -> str | tuple[Part, ...]:
+    return (*images, TextPart(text=text)) if images else text
+
+
+def _parts(images: list[str] | None, where: str) -> tuple[Part, ...]:
+    return tuple(
+        MediaPart(media=_picture(given, f"{where}[{number}]"))
+        for number, given in enumerate(images or ())
+    )
+
+
+def _picture(given: str, where: str) -> Media:
+    try:
+        data = b64decode(given, validate=True)
+    except (binascii.Error, ValueError) as error:
+        raise InvalidParameter(f"{where} is not base64", param=where) from error
+    if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
+        return Media(type="image/webp", data=data)
+    for begin, kind in _PICTURES.items():
+        if data.startswith(begin):
+            return Media(type=kind, data=data)
+    raise InvalidParameter(f"{where} is no PNG, JPEG, GIF or WebP", param=where)
