@@ -3,6 +3,9 @@
 A module's source is parsed, never run. It brings in the modules that it imports, at its top or
 within a function, those that they import, and the packages that all of these lie in. Imports for
 type checkers alone bring in nothing. Of each module everything counts but docstrings and comments.
+
+A package that does nothing but import what its `__all__` lists is a front: a name taken from it
+brings in the module that the name comes from, and neither the front nor what else it imports.
 """
 
 from __future__ import annotations
@@ -50,6 +53,7 @@ class SourceTree:
         self._packages = frozenset(packages)
         self._without_effect = frozenset(without_effect)
         self._parsed: dict[str, ast.Module] = {}
+        self._fronts: dict[str, dict[str, tuple[str, str]]] = {}
 
     def digest(self, *modules: str) -> str:
         """A hash of all that is `behind` these modules.
@@ -91,15 +95,54 @@ class SourceTree:
 
     def _imported(self, name: str) -> Iterator[str]:
         """What the module `name` imports, and the packages of that; it may be no module at all."""
-        yield from _with_packages(name)
+        yield from self._around(name)
         for node in _run(self._tree(name)):
             if isinstance(node, ast.Import):
                 for alias in node.names:
-                    yield from _with_packages(alias.name)
+                    yield alias.name
+                    yield from self._around(alias.name)
             elif isinstance(node, ast.ImportFrom):
                 source = self._source(name, node)
                 for alias in node.names:
-                    yield from _with_packages(f"{source}.{alias.name}")
+                    yield from self._taken(source, alias.name)
+
+    def _taken(self, source: str, name: str) -> Iterator[str]:
+        """What `from source import name` brings in."""
+        front = self._front(source)
+        origin = front.get(name, (source, name))
+        if origin != (source, name):
+            yield from self._taken(*origin)
+            return
+        module = f"{source}.{name}"
+        yield module
+        yield from self._around(module)
+        if front and self._path(module) is None:
+            yield source
+
+    def _around(self, name: str) -> Iterator[str]:
+        """`a` and `a.b` of `a.b.c`, but for fronts: to import a module runs the packages that it
+        lies in."""
+        parts = name.split(".")
+        packages = (".".join(parts[:end]) for end in range(1, len(parts)))
+        return (package for package in packages if not self._front(package))
+
+    def _front(self, package: str) -> dict[str, tuple[str, str]]:
+        """Of a front, where each name comes from: its module, and its name there. Empty for what is
+        none."""
+        if package not in self._fronts:
+            path = self._path(package)
+            is_package = path is not None and path.name == "__init__.py"
+            body = self._tree(package).body if is_package else []
+            is_front = any(map(_lists_all, body)) and all(
+                isinstance(node, ast.ImportFrom) or _lists_all(node) for node in body
+            )
+            self._fronts[package] = {
+                alias.asname or alias.name: (self._source(package, node), alias.name)
+                for node in body
+                if is_front and isinstance(node, ast.ImportFrom)
+                for alias in node.names
+            }
+        return self._fronts[package]
 
     def _source(self, importer: str, node: ast.ImportFrom) -> str:
         """The absolute name of what `node` imports from."""
@@ -132,11 +175,10 @@ class _Undocumented(ast.NodeTransformer):
         return None if is_text else self.generic_visit(node)
 
 
-def _with_packages(name: str) -> Iterator[str]:
-    """`a`, `a.b` and `a.b.c` of `a.b.c`: to import a module runs the packages that it lies in."""
-    parts = name.split(".")
-    for end in range(1, len(parts) + 1):
-        yield ".".join(parts[:end])
+def _lists_all(node: ast.AST) -> bool:
+    """Whether it is `__all__ = ...`."""
+    targets = node.targets if isinstance(node, ast.Assign) else []
+    return [target.id for target in targets if isinstance(target, ast.Name)] == ["__all__"]
 
 
 def _run(node: ast.AST) -> Iterator[ast.AST]:

@@ -22,7 +22,7 @@ from exporters.finetune.shapes import ASSISTANT, USER, BadRow, Conversation
 from exporters.model.texts import TextReader
 from nsedge.errors import InvalidParameter
 from nsedge.runtime.text.control import SENTINEL, Rendered, TemplateTurn, unmarked
-from nsedge.runtime.text.prompt import template_environment
+from nsedge.runtime.text.template import template_environment
 
 PLAIN_TEMPLATE = (
     "{% for message in messages %}{{ message['content'] }}"

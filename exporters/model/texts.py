@@ -14,7 +14,7 @@ from tokenizers import Tokenizer
 
 from exporters.errors import ExportError
 from nsedge.runtime.text.control import ControlTokens, Rendered, TemplateTurn, unmarked
-from nsedge.runtime.text.prompt import template_environment
+from nsedge.runtime.text.template import template_environment
 
 FIDELITY_FILE = Path(__file__).parents[1] / "data" / "fidelity.toml"
 GOLDEN_FILE = Path(__file__).parents[1] / "data" / "golden.toml"

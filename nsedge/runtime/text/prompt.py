@@ -1,16 +1,12 @@
 """Prompts to token ids: the chat template, the tokenizer, and the bounds of the context.
 
-Templates are rendered as Hugging Face's `apply_chat_template` does (Jinja in a sandbox, with
-trim_blocks and lstrip_blocks, raise_exception and strftime_now), so that both give the same ids;
-`runtime.template` bounds what they may take.
+Templates are rendered in `runtime.text.template`, as Hugging Face's `apply_chat_template` does, so
+that both give the same ids.
 """
 
 from __future__ import annotations
 
-import datetime
-import json
 from collections.abc import Sequence
-from typing import Any, NoReturn
 
 import jinja2
 from tokenizers import Tokenizer
@@ -19,7 +15,7 @@ from nsedge.api import Chat, Generate, Message
 from nsedge.bundle.manifest import TextBundle
 from nsedge.errors import BundleInvalid, EmptyPrompt, InvalidParameter, InvalidRequest
 from nsedge.runtime.text.control import ControlTokens, Rendered, TemplateTurn, unmarked
-from nsedge.runtime.text.template import ChatEnvironment, check_format
+from nsedge.runtime.text.template import template_environment
 
 
 class PromptReader:
@@ -128,32 +124,9 @@ def _check_unicode(text: str, where: str, *, param: str) -> None:
         ) from error
 
 
-def template_environment() -> ChatEnvironment:
-    """What chat templates are rendered in."""
-    environment = ChatEnvironment()
-    environment.add_filter("tojson", _to_json)
-    environment.globals["raise_exception"] = _refuse
-    environment.globals["strftime_now"] = _strftime_now
-    return environment
-
-
 def _compile(bundle: TextBundle, environment: jinja2.Environment) -> jinja2.Template | None:
     text = bundle.text(bundle.manifest.chat_template)
     try:
         return None if text is None else environment.from_string(text)
     except (jinja2.TemplateError, RecursionError) as error:
         raise BundleInvalid(f"{bundle.path}: the chat template cannot be read: {error}") from error
-
-
-def _to_json(value: Any, indent: int | None = None) -> str:
-    """JSON without the HTML escapes of Jinja's own filter."""
-    return json.dumps(value, ensure_ascii=False, indent=indent)
-
-
-def _refuse(message: str) -> NoReturn:
-    raise jinja2.TemplateError(message)
-
-
-def _strftime_now(form: str) -> str:
-    check_format(form)
-    return datetime.datetime.now().strftime(form)

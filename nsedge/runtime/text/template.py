@@ -12,14 +12,16 @@ environment:
 
 from __future__ import annotations
 
+import datetime
 import functools
 import itertools
+import json
 import re
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NoReturn
 
 import jinja2
 from jinja2 import nodes
@@ -173,6 +175,30 @@ class ChatEnvironment(ImmutableSandboxedEnvironment):
             return self.weighed(does(*taken, **kwargs))
 
         return bounded
+
+
+def template_environment() -> ChatEnvironment:
+    """What chat templates are rendered in, as Hugging Face's `apply_chat_template` has it: with
+    trim_blocks and lstrip_blocks, raise_exception and strftime_now."""
+    environment = ChatEnvironment()
+    environment.add_filter("tojson", _to_json)
+    environment.globals["raise_exception"] = _refuse
+    environment.globals["strftime_now"] = _strftime_now
+    return environment
+
+
+def _to_json(value: Any, indent: int | None = None) -> str:
+    """JSON without the HTML escapes of Jinja's own filter."""
+    return json.dumps(value, ensure_ascii=False, indent=indent)
+
+
+def _refuse(message: str) -> NoReturn:
+    raise jinja2.TemplateError(message)
+
+
+def _strftime_now(form: str) -> str:
+    check_format(form)
+    return datetime.datetime.now().strftime(form)
 
 
 class _GenerationTag(Extension):

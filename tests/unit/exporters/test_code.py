@@ -31,6 +31,19 @@ FILES = {
     "house/room/bed.py": "from .chair import seat\n",
     "house/room/chair.py": "seat = 1\n",
     "house/guest.py": "import house.room.chair\n",
+    "house/front/__init__.py": (
+        '"""Two rooms."""\n'
+        "from . import hall\n"
+        "from house.front.hall import lamp as light\n"
+        "from .cellar import coal\n"
+        '__all__ = ["coal", "hall", "light"]\n'
+    ),
+    "house/front/hall.py": "lamp = 1\n",
+    "house/front/cellar.py": "import house.second\ncoal = 1\n",
+    "house/lit.py": "from house.front import light\n",
+    "house/led.py": "from house.front import hall\n",
+    "house/warm.py": "from house import front\nfront.coal\n",
+    "house/lost.py": "from house.front import stairs\n",
     "other/__init__.py": "",
     "other/thing.py": "import house.second\n",
 }
@@ -57,6 +70,10 @@ def tree(root: Path) -> SourceTree:
         ("typed", {"typed", "apart"}),
         ("quiet", {"quiet"}),
         ("guest", {"guest", "room", "room.bed", "room.chair", "second"}),
+        ("lit", {"lit", "front.hall"}),
+        ("led", {"led", "front.hall"}),
+        ("warm", {"warm", "front", "front.hall", "front.cellar", "second"}),
+        ("lost", {"lost", "front", "front.hall", "front.cellar", "second"}),
     ],
 )
 def test_behind_a_module_is_all_that_it_imports(root: Path, module: str, wanted: set[str]) -> None:
@@ -113,7 +130,7 @@ def test_a_module_that_is_not_there_is_named(root: Path) -> None:
         (VARIANT_MODULE, {"exporters.measure.fidelity", "exporters.graph.fold"}),
         (SCALES_MODULE, {"exporters.measure.runner", "nsedge.native"}),
         (TRIAL_MODULE, {"exporters.measure.runner", "exporters.model.source"}),
-        ("exporters.finetune.dataset", {"nsedge.runtime.text.prompt"}),
+        ("exporters.finetune.dataset", {"nsedge.runtime.text.template"}),
     ],
 )
 def test_the_projects_own_results_depend_on_what_makes_them(module: str, wanted: set[str]) -> None:
@@ -121,6 +138,16 @@ def test_the_projects_own_results_depend_on_what_makes_them(module: str, wanted:
     assert wanted <= found
     assert not found & WITHOUT_EFFECT
     assert len(code_digest(module)) == 64
+
+
+@pytest.mark.parametrize(
+    "module", [TRACED.module, VARIANT_MODULE, TRIAL_MODULE, "exporters.bundle.starter_folder"]
+)
+def test_what_clients_ask_of_the_daemon_makes_no_result_anew(module: str) -> None:
+    """A manifest's defaults are held to the bounds of a request's sampling, and to no more."""
+    found = SourceTree(ROOT, PACKAGES, without_effect=WITHOUT_EFFECT).behind(module)
+    assert {name for name in found if name.startswith("nsedge.api")} == {"nsedge.api.sampling"}
+    assert "nsedge.runtime.text.prompt" not in found
 
 
 def test_what_has_no_effect_is_there() -> None:

@@ -10,8 +10,7 @@ from jinja2.exceptions import SecurityError
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from nsedge.runtime.text import template
-from nsedge.runtime.text.prompt import template_environment
-from nsedge.runtime.text.template import ChatEnvironment, weigh
+from nsedge.runtime.text.template import ChatEnvironment, template_environment, weigh
 from tests.fakes import FakeClock
 
 TURNS = [
