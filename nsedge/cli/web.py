@@ -51,6 +51,7 @@ LIVE = frozenset(
         "web.drain_s",
         "web.ignored_fields",
         "web.keepalive_s",
+        "doors.chunk",
         "doors.regular_model",
         "doors.vision_model",
         "log.level",
@@ -258,6 +259,7 @@ def limits(settings: Settings) -> WebLimits:
 
 def door_settings(settings: Settings) -> DoorSettings:
     """What doors do where a request does not say, as configured."""
+    said = settings.doors
     return DoorSettings(
-        regular_model=settings.doors.regular_model, vision_model=settings.doors.vision_model
+        chunk=said.chunk, regular_model=said.regular_model, vision_model=said.vision_model
     )

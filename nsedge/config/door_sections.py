@@ -184,6 +184,15 @@ class Web(Section, frozen=True, kw_only=True):
 class Doors(Section, frozen=True, kw_only=True):
     """What the shim's doors do where a request does not say."""
 
+    chunk: Annotated[
+        Literal["token", "adaptive"] | Annotated[int, Meta(ge=1, le=1_000_000)],
+        text(
+            "How the text of a stream is cut: by token; adaptive, all that came while the reader"
+            " took what came before; or into pieces of at least so many characters. Nothing is ever"
+            " held back for a time.",
+            '"token", "adaptive" or a number of characters',
+        ),
+    ] = "token"
     regular_model: Annotated[
         str,
         text(

@@ -37,6 +37,7 @@ from nsedge.web import http_guard
 from nsedge.web.access import API_KEY, CALLER, refuse_exposure
 from nsedge.web.answer_stream import AnswerStream, Batch, settled
 from nsedge.web.choices import Choice, Choices, Submit
+from nsedge.web.chunking import Chunk, Chunker
 from nsedge.web.door_settings import DoorSettings
 from nsedge.web.errors import Refusal, Refused
 from nsedge.web.fair_share import FairShare
@@ -201,10 +202,16 @@ class Answering:
                 return await choices.collect()
 
     async def stream(
-        self, http: web.Request, requests: Sequence[Request], encoder: AnswerStream
+        self,
+        http: web.Request,
+        requests: Sequence[Request],
+        encoder: AnswerStream,
+        *,
+        chunk: Chunk | None = None,
     ) -> web.StreamResponse:
         """The answer as a stream. The first event decides between a refusal and a stream, or the
-        first silence, where the stream can fill it.
+        first silence, where the stream can fill it. `chunk`: how its text is cut, None is as the
+        settings have it.
 
         Raises:
             Refused: where a request failed before any byte was written.
@@ -224,7 +231,8 @@ class Answering:
                     headers={"Content-Type": framing.content_type, **_STREAM_HEADERS}
                 )
                 await response.prepare(http)
-                await _write_all(response, choices, encoder, batch)
+                chunker = Chunker(chunk or self.settings.chunk)
+                await _write_all(response, choices, encoder, chunker, batch)
                 return response
 
     def _choices(self, http: web.Request, requests: Sequence[Request]) -> Choices:
@@ -263,12 +271,18 @@ ANSWERING = web.AppKey("answering", Answering)
 
 
 async def _write_all(
-    response: web.StreamResponse, choices: Choices, encoder: AnswerStream, batch: Batch
+    response: web.StreamResponse,
+    choices: Choices,
+    encoder: AnswerStream,
+    chunker: Chunker,
+    batch: Batch,
 ) -> None:
     framing = encoder.framing
     try:
         while True:
-            data = encoder.encode(batch) if batch else framing.silence(choices.loading)
+            data = (
+                encoder.encode(chunker.feed(batch)) if batch else framing.silence(choices.loading)
+            )
             if encoder.ended:
                 break
             if data:

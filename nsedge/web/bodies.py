@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Annotated, Any, TypeVar
 
@@ -18,6 +18,7 @@ from nsedge.web.answering import ANSWERING
 from nsedge.web.door import DOORS, JSON
 from nsedge.web.errors import Refusal, Refused
 from nsedge.web.http_guard import IGNORED_FIELDS
+from nsedge.web.multipart import FormPart, form_parts
 from nsedge.web.other_fields import OtherFields
 
 Integer = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
@@ -67,10 +68,38 @@ async def read_json(http: web.Request, kind: type[Body], others: OtherFields | N
     raw = await read(http)
     body = decode(raw, kind)
     if others is not None:
-        honoured, found = kind.__struct_encode_fields__, beyond(raw, kind)
-        ignored = http.app[ANSWERING].limits.ignored_fields
-        http[IGNORED_FIELDS] = others.check(found, honoured=honoured, ignored=ignored)
+        _leave_out(http, beyond(raw, kind), kind, others)
     return body
+
+
+async def read_form(
+    http: web.Request, kind: type[Body], others: OtherFields, *, media: Collection[str]
+) -> tuple[Body, tuple[FormPart, ...]]:
+    """The form of a request: its fields, each a text, as `kind`, and those named in `media`.
+
+    Raises as `read_json`, and BadMessage where it is no form.
+    """
+    raw, fields, uploaded = await read(http), dict[str, str](), []
+    for part in form_parts(http.headers["Content-Type"], raw):
+        if part.name in media:
+            uploaded.append(part)
+        elif part.name in fields:
+            raise InvalidParameter(f"{part.name} is given twice", param=part.name)
+        else:
+            fields[part.name] = part.text()
+    known = kind.__struct_encode_fields__
+    with _usable_json():
+        body = msgspec.convert(fields, kind, strict=False)
+    _leave_out(http, {name: fields[name] for name in fields if name not in known}, kind, others)
+    return body, tuple(uploaded)
+
+
+def _leave_out(
+    http: web.Request, found: Mapping[str, Any], kind: type[msgspec.Struct], others: OtherFields
+) -> None:
+    ignored = http.app[ANSWERING].limits.ignored_fields
+    honoured = kind.__struct_encode_fields__
+    http[IGNORED_FIELDS] = others.check(found, honoured=honoured, ignored=ignored)
 
 
 def json_answer(body: dict[str, Any], status: int = 200) -> web.Response:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DoorSettings:
-    """- regular_model: the chat service's where none is named; empty is the first that is ready.
+    """- chunk: how the text of a stream is cut, as `nsedge.web.chunking` says.
+    - regular_model: the chat service's where none is named; empty is the first that is ready.
     - vision_model: the same for its vision routes; empty is none.
     """
 
+    chunk: Literal["token", "adaptive"] | int = "token"
     regular_model: str = ""
     vision_model: str = ""

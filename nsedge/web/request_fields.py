@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import msgspec
 
 from nsedge.api import (
     Chat,
     Generate,
+    Media,
+    MediaPart,
     Message,
     ModelInfo,
     Priority,
     Role,
     Sampling,
+    TextPart,
 )
 from nsedge.api.models import keep_alive_of
 from nsedge.api.sampling import MAX_SEED
 from nsedge.api.scheduling import SchedulingFields
 from nsedge.errors import InvalidParameter, MessageTooLarge
 from nsedge.web.bodies import Integer, TokenId
+from nsedge.web.chunking import Chunk
 from nsedge.web.limits import WebLimits
 
 
@@ -50,6 +56,8 @@ class SamplingFields(SchedulingBody, kw_only=True):
     ignore_eos: bool | None = None
     clip_max_tokens: bool | None = None
     prompt_lookup: bool | None = None
+    chunk: Chunk | None = None
+    """How the text of a stream is cut."""
 
 
 def sampling(body: SamplingFields) -> Sampling:
@@ -102,13 +110,20 @@ def scheduling(body: SchedulingBody) -> SchedulingFields:
 
 
 def spoken(
-    text: str, model: ModelInfo, sampling: Sampling, *, raw: bool = False
+    text: str,
+    model: ModelInfo,
+    sampling: Sampling,
+    *,
+    raw: bool = False,
+    media: Sequence[Media] = (),
 ) -> Generate | Chat:
     """`text` as what a user says, where the model has a chat template; else, or where `raw`, as
-    what is to be continued."""
-    if raw or not model.has_chat_template:
+    what is to be continued. `media` stand before it, and are always said by a user."""
+    if not media and (raw or not model.has_chat_template):
         return Generate(text=text, sampling=sampling)
-    return Chat(messages=(Message(role=Role.USER, content=text),), sampling=sampling)
+    seen = tuple(MediaPart(media=one) for one in media)
+    said = Message(role=Role.USER, content=(*seen, TextPart(text=text)) if seen else text)
+    return Chat(messages=(said,), sampling=sampling)
 
 
 def check_length(chars: int, limits: WebLimits, param: str) -> None:

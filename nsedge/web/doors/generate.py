@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import msgspec
 from aiohttp import web
 
-from nsedge.api import Finished, Request
-from nsedge.errors import EmptyPrompt
+from nsedge.api import Chat, Finished, Media, Request
+from nsedge.errors import EmptyPrompt, InvalidParameter
 from nsedge.security.keyring import Scope
 from nsedge.web.access import needs
 from nsedge.web.answer_stream import AnswerStream, json_text
 from nsedge.web.answering import ANSWERING
-from nsedge.web.bodies import ModelName, json_answer, read_json
-from nsedge.web.door import Door
-from nsedge.web.errors import Refusal, plain_error
+from nsedge.web.bodies import ModelName, json_answer, read_form, read_json
+from nsedge.web.door import JSON, Door
+from nsedge.web.errors import Refusal, Refused, plain_error
 from nsedge.web.framing import SSE
+from nsedge.web.multipart import FORM, FormPart
 from nsedge.web.other_fields import OtherFields
 from nsedge.web.request_fields import SamplingFields, check_length, sampling, scheduling, spoken
 from nsedge.web.usage import clipped, usage
@@ -36,8 +41,18 @@ class GenerateBody(SamplingFields, kw_only=True):
     """Accepted; the route decides."""
 
 
+_MEDIA = ("image", "audio")
+"""Fields of a form that are no text."""
 _OTHERS = OtherFields(refuse_unknown=False)
 """Clients of this door send fields of their own."""
+
+
+class CaptionBody(SamplingFields, kw_only=True):
+    """`POST /api/multimodal/vision/caption`, beside its image."""
+
+    text: str = "Describe this image in one sentence."
+    model: ModelName | None = None
+    """Without it, the default vision model."""
 
 
 class GenerateStream(AnswerStream):
@@ -76,8 +91,9 @@ async def generate(http: web.Request) -> web.StreamResponse:
     """`POST /api/generate`: the answer in one piece."""
     answering = http.app[ANSWERING]
     with answering.label(http) as label:
-        wanted = await _request(http, label)
-        (choice,) = await answering.whole(http, [wanted])
+        wanted, _ = await _request(http, label)
+        with _fields_named(wanted):
+            (choice,) = await answering.whole(http, [wanted])
     return json_answer({"text": choice.text, "model": wanted.model, **end_of(choice.finished)})
 
 
@@ -86,35 +102,97 @@ async def generate_stream(http: web.Request) -> web.StreamResponse:
     """`POST /api/generate/stream`: the answer as a stream, whatever `stream` says."""
     answering = http.app[ANSWERING]
     with answering.label(http) as label:
-        wanted = await _request(http, label)
-        return await answering.stream(http, [wanted], GenerateStream())
+        wanted, body = await _request(http, label)
+        with _fields_named(wanted):
+            return await answering.stream(http, [wanted], GenerateStream(), chunk=body.chunk)
 
 
-async def _request(http: web.Request, label: str) -> Request:
+@needs(Scope.INFER)
+async def caption(http: web.Request) -> web.StreamResponse:
+    """`POST /api/multimodal/vision/caption`: what is to be seen in an image."""
+    answering, began_s = http.app[ANSWERING], time.monotonic()
+    body, parts = await read_form(http, CaptionBody, _OTHERS, media=_MEDIA[:1])
+    if len(parts) != 1:
+        raise InvalidParameter(f"one image is wanted, not {len(parts)}", param="image")
+    with answering.label(http) as label:
+        model = await answering.model(body.model or answering.settings.vision_model or None)
+        task = spoken(body.text, model, sampling(body), media=[_media(parts[0])])
+        wanted = Request(request_id=label, model=model.name, task=task, **scheduling(body))
+        wanted.check()
+        with _fields_named(wanted):
+            (choice,) = await answering.whole(http, [wanted])
+    took_s = time.monotonic() - began_s
+    return json_answer({"caption": choice.text, "model": model.name, "time_s": round(took_s, 6)})
+
+
+async def _request(http: web.Request, label: str) -> tuple[Request, GenerateBody]:
     """What the body asks for."""
     answering = http.app[ANSWERING]
-    body = await read_json(http, GenerateBody, _OTHERS)
+    body, media = await _body(http)
     if not body.text:
         raise EmptyPrompt("text is empty", param="text")
     check_length(len(body.text), answering.limits, "text")
+    if media and body.raw:
+        raise InvalidParameter("a raw text takes no images and no audio", param="raw")
     sampled = sampling(body)
     model = await answering.model(body.model)
     wanted = Request(
         request_id=label,
         model=model.name,
-        task=spoken(body.text, model, sampled, raw=bool(body.raw)),
+        task=spoken(body.text, model, sampled, raw=bool(body.raw), media=media),
         **scheduling(body),
     )
     wanted.check()
-    return wanted
+    return wanted, body
+
+
+async def _body(http: web.Request) -> tuple[GenerateBody, tuple[Media, ...]]:
+    """The body, and the media that were uploaded with it, in order."""
+    if http.content_type != FORM:
+        return await read_json(http, GenerateBody, _OTHERS), ()
+    body, parts = await read_form(http, GenerateBody, _OTHERS, media=_MEDIA)
+    return body, tuple(map(_media, parts))
+
+
+@contextmanager
+def _fields_named(wanted: Request) -> Iterator[None]:
+    """Refusals of a prompt name the field that it came from here."""
+    try:
+        yield
+    except Refused as error:
+        refusal = error.refusal
+        if refusal.param not in ("messages", "prompt"):
+            raise
+        seen = wanted.task.messages[0].media if isinstance(wanted.task, Chat) else ()
+        field = seen[0].type.partition("/")[0] if seen else "text"
+        message = refusal.message.replace("messages[0]", field)
+        raise Refused(replace(refusal, message=message, param=field)) from error
+
+
+def _media(part: FormPart) -> Media:
+    """Raises InvalidParameter where the part is not of the kind that its name says, or empty."""
+    media_type = part.media_type or ""
+    if not media_type.startswith(f"{part.name}/"):
+        raise InvalidParameter(
+            f"{part.name} wants a Content-Type that begins with {part.name}/, not {media_type!r}",
+            param=part.name,
+        )
+    media = Media(type=media_type, data=part.data)
+    try:
+        media.check()
+    except InvalidParameter as error:
+        raise InvalidParameter(f"{part.name}: {error.message}", param=part.name) from error
+    return media
 
 
 DOOR = Door(
     name="generate",
-    prefixes=("/api/generate",),
+    prefixes=("/api/generate", "/api/multimodal"),
     routes=(
         web.post("/api/generate", generate),
         web.post("/api/generate/stream", generate_stream),
+        web.post("/api/multimodal/vision/caption", caption),
     ),
     error_body=plain_error,
+    body_types=(JSON, FORM),
 )

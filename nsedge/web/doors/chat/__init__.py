@@ -19,6 +19,7 @@ from nsedge.web.doors.chat.help import help_page
 from nsedge.web.doors.chat.requests import OTHERS, chat_request, read_config
 from nsedge.web.doors.chat.stream import FragmentStream, error_body, whole_answer
 from nsedge.web.http_guard import IGNORED_FIELDS
+from nsedge.web.request_fields import SamplingFields
 
 Route = Callable[[web.Request], Awaitable[web.StreamResponse]]
 Default = Callable[[Answering], str | None]
@@ -44,7 +45,7 @@ def _whole(default: Default) -> Route:
     async def chat(http: web.Request) -> web.StreamResponse:
         answering = http.app[ANSWERING]
         with answering.label(http) as label:
-            wanted = await _request(http, label, default)
+            wanted, _ = await _request(http, label, default)
             (choice,) = await answering.whole(http, [wanted])
         return json_answer(whole_answer(wanted.model, choice))
 
@@ -56,20 +57,24 @@ def _streamed(default: Default) -> Route:
     async def chat_stream(http: web.Request) -> web.StreamResponse:
         answering = http.app[ANSWERING]
         with answering.label(http) as label:
-            wanted = await _request(http, label, default)
-            return await answering.stream(http, [wanted], FragmentStream(wanted.model))
+            wanted, config = await _request(http, label, default)
+            encoder = FragmentStream(wanted.model)
+            return await answering.stream(http, [wanted], encoder, chunk=config.chunk)
 
     return chat_stream
 
 
-async def _request(http: web.Request, label: str, default: Default) -> Request:
-    """What the body asks for."""
+async def _request(
+    http: web.Request, label: str, default: Default
+) -> tuple[Request, SamplingFields]:
+    """What the body asks for, and its `config`."""
     answering = http.app[ANSWERING]
     body = await read_json(http, ChatBody, OTHERS)
     config, left_out = read_config(body, answering.limits)
     http[IGNORED_FIELDS] += left_out
     model = await answering.model(body.model_key or default(answering))
-    return chat_request(body, config, model=model.name, label=label, limits=answering.limits)
+    limits = answering.limits
+    return chat_request(body, config, model=model.name, label=label, limits=limits), config
 
 
 DOOR = Door(

@@ -109,7 +109,7 @@ async def _complete(http: web.Request, shape: _Shape[AnyBody]) -> web.StreamResp
             encoder = shape.stream(
                 head, choices=len(requests), per_prompt=per_prompt, usage=_wants_usage(body)
             )
-            return await answering.stream(http, requests, encoder)
+            return await answering.stream(http, requests, encoder, chunk=body.chunk)
         except Refused as error:
             raise Refused(reworded(error.refusal, shape.stream.prompt)) from error
 

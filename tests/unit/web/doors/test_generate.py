@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 
 from nsedge.api import Chat, Generate, ModelInfo, ModelState
+from nsedge.errors import InvalidParameter
+from nsedge.web.door_settings import DoorSettings
 from nsedge.web.doors.generate import GenerateStream
 from nsedge.web.limits import WebLimits
 from tests.fakes import MODEL, FakeService
@@ -115,3 +117,100 @@ def test_what_would_change_the_answer_is_refused_here_too(field: str, value: obj
     error: Any = answer.json["error"]
     assert (answer.status, error["param"]) == (400, field)
     assert answered("POST", "/api/generate", {"text": "a", field: None}).status == 200
+
+
+FORM = {"content_type": "multipart/form-data; boundary=xyz"}
+
+
+def form(*fields: tuple[str, bytes] | tuple[str, bytes, str]) -> bytes:
+    parts = []
+    for name, data, *kind in fields:
+        typed = f"\r\nContent-Type: {kind[0]}" if kind else ""
+        head = f'--xyz\r\nContent-Disposition: form-data; name="{name}"{typed}\r\n\r\n'
+        parts.append(head.encode() + data + b"\r\n")
+    return b"".join(parts) + b"--xyz--\r\n"
+
+
+PNG, WAV = ("image", b"pixels", "image/png"), ("audio", b"sound", "audio/wav")
+
+
+@pytest.mark.parametrize("route", ["/api/generate", "/api/generate/stream"])
+def test_a_form_joins_its_media_to_the_prompt(route: str) -> None:
+    service = FakeService()
+    raw = form(("text", b"a b"), PNG, WAV, ("max_tokens", b"1"), ("temperature", b"0"))
+    answer = answered("POST", route, raw=raw, service=service, **FORM)
+    assert answer.status == 200
+    task = service.requests[0].task
+    assert isinstance(task, Chat)
+    (said,) = task.messages
+    assert said.text == "a b"
+    assert [(one.type, one.data) for one in said.media] == [
+        ("image/png", b"pixels"),
+        ("audio/wav", b"sound"),
+    ]
+    assert (task.sampling.max_tokens, task.sampling.temperature) == (1, 0)
+
+
+@pytest.mark.parametrize(
+    ("fields", "param"),
+    [
+        ([PNG], "text"),
+        ([("text", b"a"), ("text", b"b")], "text"),
+        ([("text", b"a"), ("image", b"x")], "image"),
+        ([("text", b"a"), ("image", b"x", "audio/wav")], "image"),
+        ([("text", b"a"), ("audio", b"", "audio/wav")], "audio"),
+        ([("text", b"a"), ("max_tokens", b"x")], "max_tokens"),
+        ([("text", b"a"), ("grammar", b"x")], "grammar"),
+        ([("text", b"a"), ("raw", b"true"), PNG], "raw"),
+    ],
+)
+def test_forms_that_are_refused_by_name(fields: list[Any], param: str) -> None:
+    answer = answered("POST", "/api/generate", raw=form(*fields), **FORM)
+    error: Any = answer.json["error"]
+    assert (answer.status, error["param"]) == (400, param)
+
+
+class Blind(PuppetService):
+    """Refuses media as the runtime does."""
+
+    def submit(self, request: Any, sink: Any) -> Any:
+        ticket = super().submit(request, sink)
+        kind = request.task.messages[0].media[0].type
+        wrong = f"messages[0]: this model reads text, and takes no {kind}"
+        asyncio.get_running_loop().call_soon(
+            ticket.refuse, InvalidParameter(wrong, param="messages")
+        )
+        return ticket
+
+
+@pytest.mark.parametrize(
+    ("route", "fields", "param"),
+    [
+        ("/api/generate", [("text", b"a"), PNG], "image"),
+        ("/api/generate/stream", [("text", b"a"), WAV], "audio"),
+        ("/api/multimodal/vision/caption", [PNG], "image"),
+    ],
+)
+def test_a_model_that_takes_no_media_says_so_of_the_field(
+    route: str, fields: list[Any], param: str
+) -> None:
+    answer = answered("POST", route, raw=form(*fields), service=Blind(), **FORM)
+    error: Any = answer.json["error"]
+    assert (answer.status, error["param"]) == (400, param)
+    assert error["message"].startswith(f"{param}: this model reads text, and takes no {param}/")
+
+
+def test_a_caption() -> None:
+    raw = form(PNG, ("text", b"What is it?"))
+    answer = answered("POST", "/api/multimodal/vision/caption", raw=raw, **FORM)
+    caption: Any = answer.json
+    assert (caption["caption"], caption["model"]) == ("What is it? image/png=6", MODEL)
+    assert caption["time_s"] > 0
+    settings = DoorSettings(vision_model="none")
+    missing = answered(
+        "POST", "/api/multimodal/vision/caption", raw=form(PNG), settings=settings, **FORM
+    )
+    assert missing.status == 404
+    for fields in ([], [PNG, PNG]):
+        answer = answered("POST", "/api/multimodal/vision/caption", raw=form(*fields), **FORM)
+        assert (answer.status, answer.json["error"]["param"]) == (400, "image")  # type: ignore[index]
