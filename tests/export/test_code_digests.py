@@ -131,7 +131,7 @@ def test_of_a_dataset(base: Source, tmp_path: Path) -> None:
     order = making.DatasetOrder(inputs=(path,), output=tmp_path / "train.jsonl", base=base)
     with executed() as ran:
         dataset.make_dataset(order, Progress(None))
-    assert "nsedge.runtime.text.prompt" in ran
+    assert "nsedge.runtime.text.template" in ran
     assert missed(ran, dataset.__name__) == set()
 
 
