@@ -126,6 +126,11 @@ def _refused(request: web.Request, message: str, challenge: str) -> Refused:
 
 
 def _secret_of(request: web.Request) -> str | None:
+    """A bearer's key, or, where there is no Authorization, one that is sent as Anthropic's clients
+    send it."""
     given = request.headers.getall("Authorization", [])
+    if not given:
+        keys = request.headers.getall("X-Api-Key", [])
+        return keys[0].strip() if len(keys) == 1 else None
     scheme, _, secret = given[0].partition(" ") if len(given) == 1 else ("", "", "")
     return secret.strip() if scheme.lower() == "bearer" else None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from dataclasses import replace
 
 from aiohttp import web
 from aiohttp.typedefs import Handler
@@ -83,7 +84,8 @@ def _http_answer(request: web.Request, error: web.HTTPException) -> web.Response
 
 def _refuse(request: web.Request, refusal: Refusal) -> web.Response:
     """The refusal, as the door of the request's path tells it."""
-    answer = request.app[DOORS].spoken_by(request).refuse(refusal)
+    named = replace(refusal, request_id=request[http_guard.REQUEST_ID])
+    answer = request.app[DOORS].spoken_by(request).refuse(named)
     if not request.content.is_eof():
         answer.force_close()
     return answer
@@ -92,4 +94,6 @@ def _refuse(request: web.Request, refusal: Refusal) -> web.Response:
 async def _mark(request: web.Request, response: web.StreamResponse) -> None:
     answering = request.app[ANSWERING]
     http_guard.mark(request, response, answering.limits)
+    if (header := request.app[DOORS].spoken_by(request).id_header) is not None:
+        response.headers[header] = request[http_guard.REQUEST_ID]
     response.headers.update(answering.rate_headers(request))

@@ -40,6 +40,7 @@ class Door:
     - body_types: the content types of the bodies that it reads.
     - port: of a listener of its own, by default; None stands beside the others. `web.listeners` can
       give any door an address of its own.
+    - id_header: a header that names the request, beside `X-Request-Id`.
     - error_body: the body that tells of a refusal, which is of the type `error_type`.
     """
 
@@ -51,6 +52,7 @@ class Door:
     error_type: str = JSON
     body_types: tuple[str, ...] = (JSON,)
     port: int | None = None
+    id_header: str | None = None
 
     def refuse(self, refusal: Refusal) -> web.Response:
         """The answer that tells of `refusal`."""

@@ -67,6 +67,8 @@ class Refusal:
     """How to come in, for a 401."""
     figures: dict[str, int] = field(default_factory=dict)
     """Numbers that the message tells, by name."""
+    request_id: str | None = None
+    """Of the request that it is the answer to, for doors that tell it."""
 
     @classmethod
     def of(cls, failed: Failed | NsedgeError) -> Refusal:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from nsedge.web.door import Door
-from nsedge.web.doors import chat, generate, ollama, openai, operations
+from nsedge.web.doors import anthropic, chat, generate, ollama, openai, operations
 
 ALL: tuple[Door, ...] = (
     openai.DOOR,
+    anthropic.DOOR,
     generate.DOOR,
     chat.DOOR,
     ollama.DOOR,
