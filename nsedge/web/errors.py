@@ -46,6 +46,7 @@ STATUSES: dict[str, int] = {
     "unknown_route": 404,
     "method_not_allowed": 405,
     "request_timeout": 408,
+    "not_supported": 501,
     "unsupported_media_type": 415,
     "host_not_allowed": 403,
     "origin_not_allowed": 403,

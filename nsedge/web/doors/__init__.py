@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from nsedge.web.door import Door
-from nsedge.web.doors import anthropic, chat, generate, ollama, openai, operations
+from nsedge.web.doors import anthropic, chat, generate, llama_server, ollama, openai, operations
 
 ALL: tuple[Door, ...] = (
     openai.DOOR,
@@ -11,5 +11,6 @@ ALL: tuple[Door, ...] = (
     generate.DOOR,
     chat.DOOR,
     ollama.DOOR,
+    llama_server.DOOR,
     operations.DOOR,
 )

@@ -1,0 +1,124 @@
+"""llama-server's completions, in one piece and as server-sent events; pure."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+from nsedge.api import Finished, FinishReason, Sampling
+from nsedge.web.answer_stream import AnswerStream, json_text
+from nsedge.web.choices import Choice
+from nsedge.web.doors.llama_server.errors import error_body
+from nsedge.web.errors import Refusal
+from nsedge.web.framing import SSE
+from nsedge.web.usage import clipped
+
+_MARK = "\x00"
+_encode = msgspec.json.Encoder().encode
+_UNSET = Sampling()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Head:
+    """What was asked for. prompts: one a choice, or nothing where they are not told."""
+
+    model: str
+    sampling: Sampling
+    prompts: Sequence[str]
+
+
+def piece_of(index: int, text: str) -> dict[str, Any]:
+    """What carries a text."""
+    return {"index": index, "content": text, "tokens": [], "id_slot": -1}
+
+
+def end_of(head: Head, index: int, finished: Finished, *, new_line: bool) -> dict[str, Any]:
+    """What the last object of a choice says of its end. new_line: whether its text holds one."""
+    usage = finished.usage
+    return {
+        "stop": True,
+        "model": head.model,
+        "tokens_predicted": usage.completion_tokens,
+        "tokens_evaluated": usage.prompt_tokens,
+        "generation_settings": _settings(head.sampling),
+        "prompt": head.prompts[index],
+        "has_new_line": new_line,
+        "truncated": False,
+        "stop_type": _stop_type(finished),
+        "stopping_word": finished.stop or "",
+        "tokens_cached": usage.prompt_tokens + usage.completion_tokens,
+        "timings": timings_of(finished),
+        **clipped(finished),
+    }
+
+
+def whole_answer(head: Head, choices: Sequence[Choice]) -> list[dict[str, Any]]:
+    """The answers in one piece each."""
+    return [
+        {
+            **piece_of(index, choice.text),
+            **end_of(head, index, choice.finished, new_line="\n" in choice.text),
+        }
+        for index, choice in enumerate(choices)
+    ]
+
+
+def timings_of(finished: Finished) -> dict[str, float]:
+    """How long prompt and answer took, in milliseconds, and their rates."""
+    timings, usage = finished.timings, finished.usage
+    read = usage.prompt_tokens - usage.cached_tokens
+    return {
+        "cache_n": usage.cached_tokens,
+        **_rates("prompt", read, timings.prefill_s),
+        **_rates("predicted", usage.completion_tokens, timings.decode_s),
+    }
+
+
+def _rates(what: str, tokens: int, seconds: float) -> dict[str, float]:
+    return {
+        f"{what}_n": tokens,
+        f"{what}_ms": seconds * 1e3,
+        f"{what}_per_token_ms": seconds * 1e3 / tokens if tokens else 0.0,
+        f"{what}_per_second": tokens / seconds if seconds else 0.0,
+    }
+
+
+def _settings(sampling: Sampling) -> dict[str, Any]:
+    """What the request set; all else is the model's own."""
+    told = dataclasses.asdict(sampling)
+    return {name: value for name, value in told.items() if value != getattr(_UNSET, name)}
+
+
+def _stop_type(finished: Finished) -> str:
+    if finished.reason is FinishReason.LENGTH:
+        return "limit"
+    return "eos" if finished.stop is None else "word"
+
+
+class CompletionStream(AnswerStream):
+    """Objects that carry text, and one that says how it ended, for each choice."""
+
+    def __init__(self, head: Head) -> None:
+        super().__init__(len(head.prompts))
+        self._head = head
+        self._new_line = [False] * len(head.prompts)
+        self._frames = [
+            SSE.record(_encode({**piece_of(index, _MARK), "stop": False})).partition(_encode(_MARK))
+            for index in range(len(head.prompts))
+        ]
+
+    def error(self, refusal: Refusal) -> bytes:
+        return SSE.record(error_body(refusal))
+
+    def _piece(self, index: int, text: str) -> bytes:
+        self._new_line[index] |= "\n" in text
+        before, _, after = self._frames[index]
+        return before + json_text(text) + after
+
+    def _closing(self, index: int, event: Finished) -> bytes:
+        end = end_of(self._head, index, event, new_line=self._new_line[index])
+        return SSE.record(_encode({**piece_of(index, ""), **end}))

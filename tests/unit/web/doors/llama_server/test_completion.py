@@ -1,0 +1,162 @@
+"""llama-server's completions: their stream to the letter, and over a real loopback socket."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+import pytest
+
+from nsedge.api import Finished, FinishReason, Generate, Sampling
+from nsedge.errors import ContextExceeded
+from nsedge.web.doors.llama_server.answers import CompletionStream, Head
+from nsedge.web.doors.llama_server.errors import error_body, type_of
+from nsedge.web.errors import Refusal
+from nsedge.web.limits import WebLimits
+from tests.fakes import MODEL, FakeService
+from tests.unit.web.events import FAILED, STARTED, delta, finished, whole
+from tests.web_server import answered
+
+PIECE = b'data: {"index":0,"content":"a\\n","tokens":[],"id_slot":-1,"stop":false}\n\n'
+SET = Sampling(temperature=0.5, stop=("x",))
+
+
+def stream(prompts: int = 1) -> CompletionStream:
+    return CompletionStream(Head(model="m", sampling=SET, prompts=["p"] * prompts))
+
+
+def test_a_stream_to_the_letter() -> None:
+    made = stream()
+    assert whole(made, STARTED, delta("a\n"), finished()) == b": started\n\n" + PIECE + (
+        b'data: {"index":0,"content":"","tokens":[],"id_slot":-1,"stop":true,"model":"m",'
+        b'"tokens_predicted":2,"tokens_evaluated":3,'
+        b'"generation_settings":{"temperature":0.5,"stop":["x"]},"prompt":"p",'
+        b'"has_new_line":true,"truncated":false,"stop_type":"eos","stopping_word":"",'
+        b'"tokens_cached":5,"timings":{"cache_n":0,"prompt_n":3,"prompt_ms":200.0,'
+        b'"prompt_per_token_ms":66.66666666666667,"prompt_per_second":15.0,"predicted_n":2,'
+        b'"predicted_ms":300.0,"predicted_per_token_ms":150.0,'
+        b'"predicted_per_second":6.666666666666667}}\n\n'
+    )
+    assert made.ended
+
+
+def test_a_failure_in_mid_stream() -> None:
+    assert whole(stream(), STARTED, delta("a\n"), FAILED) == b": started\n\n" + PIECE + (
+        b'data: {"error":{"code":500,"message":"broke","type":"server_error"}}\n\n'
+    )
+
+
+@pytest.mark.parametrize(
+    ("end", "kind", "word"),
+    [
+        (finished(), "eos", ""),
+        (finished(stop="x"), "word", "x"),
+        (finished(FinishReason.LENGTH), "limit", ""),
+    ],
+)
+def test_why_it_stopped(end: Finished, kind: str, word: str) -> None:
+    last: Any = msgspec.json.decode(whole(stream(), end).rpartition(b"data: ")[2])
+    assert (last["stop_type"], last["stopping_word"], last["has_new_line"]) == (kind, word, False)
+
+
+def test_choices_have_their_index() -> None:
+    made = stream(2)
+    told = b"".join(made.encode([(index, delta("a"))]) for index in (1, 0))
+    assert [line[6:15] for line in told.splitlines() if line.startswith(b"data")] == [
+        b'{"index":',
+        b'{"index":',
+    ]
+    assert told.index(b'"index":1') < told.index(b'"index":0')
+    assert not made.ended
+
+
+def test_errors_to_the_letter() -> None:
+    figures = {"context_tokens": 100, "prompt_tokens": 120}
+    assert error_body(Refusal.of(ContextExceeded("long", figures=figures))) == (
+        b'{"error":{"code":400,"message":"long","type":"exceed_context_size_error",'
+        b'"n_prompt_tokens":120,"n_ctx":100}}'
+    )
+    kinds = {400: "invalid_request_error", 401: "authentication_error", 501: "not_supported_error"}
+    kinds |= {404: "not_found_error", 503: "unavailable_error", 500: "server_error"}
+    assert {status: type_of(status) for status in kinds} == kinds
+
+
+@pytest.mark.parametrize("path", ["/completion", "/completions"])
+def test_one_prompt_and_several(path: str) -> None:
+    one: Any = answered("POST", path, {"prompt": "a b", "n_predict": 1}).json
+    assert (one["content"], one["stop_type"], one["prompt"]) == ("a", "limit", "a b")
+    several: Any = answered("POST", path, {"prompt": ["a", "b c"]}).json
+    assert [one["content"] for one in several] == ["a", "b c"]
+    assert [one["index"] for one in several] == [0, 1]
+    streamed = answered("POST", path, {"prompt": ["a", "b"], "stream": True}).data
+    assert [one["index"] for one in streamed if one["stop"]] == [0, 1]  # type: ignore[index]
+
+
+def asked(**body: Any) -> Sampling:
+    service = FakeService()
+    answer = answered("POST", "/completion", {"prompt": "p", **body}, service=service)
+    assert answer.status == 200, answer.body
+    task = service.requests[-1].task
+    assert isinstance(task, Generate)
+    return task.sampling
+
+
+@pytest.mark.parametrize(
+    ("body", "wanted"),
+    [
+        ({"n_predict": -1}, {"max_tokens": None, "clip_max_tokens": True}),
+        ({"n_predict": 7}, {"max_tokens": 7}),
+        ({"max_tokens": 7}, {"max_tokens": 7}),
+        ({"repeat_penalty": 1.1}, {"repetition_penalty": 1.1}),
+        ({"seed": -1}, {"seed": None}),
+        ({"seed": 5, "top_k": 3, "ignore_eos": True}, {"seed": 5, "top_k": 3, "ignore_eos": True}),
+        ({"cache_prompt": False, "id_slot": 3, "n_keep": 2}, {}),
+    ],
+)
+def test_what_sets_the_sampling(body: dict[str, Any], wanted: dict[str, Any]) -> None:
+    sampling = asked(**body)
+    assert {name: getattr(sampling, name) for name in wanted} == wanted
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "told"),
+    [
+        ({"prompt": []}, 400, "prompt is empty"),
+        ({"prompt": [1, 2]}, 400, "token ids are not supported"),
+        ({"prompt": ["a", 2]}, 400, "token ids are not supported"),
+        ({"prompt": ["a"] * 129}, 400, "129 prompts are beyond the limit of 128"),
+        ({"prompt": "x" * 101}, 413, "prompt has 101 characters"),
+        ({"n_predict": 0}, 400, "n_predict 0 is not supported"),
+        ({"n_predict": 3, "max_tokens": 3}, 400, "n_predict and max_tokens are the same"),
+        ({"repeat_penalty": -1}, 400, "repeat_penalty must be above 0"),
+        ({"temperature": -1}, 400, "temperature must be at least 0"),
+        ({"warmth": 1}, 400, "'warmth' is not a field"),
+        ({"model": "none"}, 404, "no model 'none'"),
+    ],
+)
+def test_refusals(body: dict[str, Any], status: int, told: str) -> None:
+    limits = WebLimits(max_prompt_chars=100)
+    answer = answered("POST", "/completion", {"prompt": "p", **body}, limits=limits)
+    error: Any = answer.json["error"]
+    assert (answer.status, error["code"]) == (status, status)
+    assert told in error["message"]
+
+
+def test_slots() -> None:
+    full = FakeService(max_requests=2)
+    told: Any = msgspec.json.decode(answered("GET", "/slots", service=full).body)
+    assert [slot["id"] for slot in told] == [0, 1]
+    assert not told[0]["is_processing"]
+    assert answered("GET", "/slots?model=none").status == 404
+    absent = FakeService(loaded=False)
+    assert answered("GET", "/slots", service=absent).body == b"[]"
+    assert answered("GET", f"/slots?model={MODEL}&fail_on_no_slot=1", service=absent).status == 503
+    assert answered("GET", "/slots?fail_on_no_slot=1").status == 200
+
+
+@pytest.mark.parametrize("path", ["/rerank", "/v1/rerank"])
+def test_there_is_no_reranker(path: str) -> None:
+    answer = answered("POST", path, {"query": "q", "documents": ["d"]})
+    error: Any = answer.json["error"]
+    assert (answer.status, error["type"]) == (501, "not_supported_error")
+    assert "no reranker" in error["message"]
