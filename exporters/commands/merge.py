@@ -98,6 +98,7 @@ def _lines(report: Report) -> list[str]:
     lines.append(f"  changed: {report.changed} weights of {report.base.origin}")
     if report.untied:
         lines.append(
-            "  head and embedding are no longer one weight: an adapter changes one of them"
+            "  head and embedding are no longer one weight: an adapter changes one of them, or each"
+            " by itself"
         )
     return lines

@@ -77,8 +77,10 @@ CHANGED_TWICE: dict[str, tuple[str, dict[str, Any]]] = {
     "layers repeated": ("llama", {"layer_replication": [[0, 2], [1, 2], [0, 1]]}),
     "layers left out": ("llama", {"layer_replication": [[1, 2]]}),
 }
-"""peft's own merging changes weights that several layers share once for each of them, and comes to
-another model than the one that it was asked to merge: these are held to that one alone."""
+"""peft's own merging changes weights that several layers share once for each of them, or for all
+where only one of them is adapted, and comes to another model than the one that it was asked to
+merge: these are held to that one, and to what peft merges where each layer has a weight of its
+own."""
 
 
 def with_peft(base: Path, adapter: Path) -> torch.Tensor:
@@ -90,6 +92,15 @@ def with_peft(base: Path, adapter: Path) -> torch.Tensor:
             .logits
         )
     return logits
+
+
+def untied(base: Path, folder: Path) -> Path:
+    """The same model, its head and its embedding stored apart."""
+    model = load(base)
+    model.config.tie_word_embeddings = False
+    model.lm_head.weight = torch.nn.Parameter(model.get_input_embeddings().weight.detach().clone())
+    model.save_pretrained(folder)
+    return folder
 
 
 def logits_of(folder: Path) -> torch.Tensor:
@@ -113,6 +124,24 @@ def test_a_kind_comes_to_what_peft_has(
         got = load(tmp_path / "merged").state_dict()
         for tensor, weight in by_peft(base, adapter).items():
             assert torch.allclose(got[tensor], weight, atol=TOLERANCE, rtol=0), tensor
+
+
+@pytest.mark.parametrize("kind", [kind for kind in CHANGED_TWICE if kind.endswith(", tied")])
+def test_tied_ends_come_to_what_peft_merges_into_them_apart(
+    kind: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    name, config = CHANGED_TWICE[kind]
+    base = write_base(tmp_path / "Base", name)
+    adapter = write_adapter(base, tmp_path / "adapter", **config)
+    told = answer(capsys, call(base, tmp_path / "merged", adapter))
+    assert told["untied"] is True
+    got = load(tmp_path / "merged").state_dict()
+    for tensor, weight in by_peft(untied(base, tmp_path / "Apart"), adapter).items():
+        assert torch.allclose(got[tensor], weight, atol=TOLERANCE, rtol=0), tensor
+    shared = by_peft(base, adapter)
+    assert any(
+        not torch.allclose(shared[tensor], weight, atol=1e-2) for tensor, weight in got.items()
+    ), "peft merges into a shared weight as trained: hold this kind to that, too"
 
 
 def test_embeddings_saved_beside_an_adapter_are_taken(
