@@ -26,6 +26,7 @@ from nsedge.api import (
     LoadOutcome,
     LoadResult,
     LoadWish,
+    Logprobs,
     ModelInfo,
     ModelState,
     ModelStats,
@@ -37,6 +38,7 @@ from nsedge.api import (
     Stats,
     Task,
     Timings,
+    TokenLogprob,
     Usage,
     UsageReport,
     Vectors,
@@ -300,7 +302,13 @@ class FakeService:
         total = len(words) * self.repeat
         for number in range(min(task.sampling.max_tokens or total, total)):
             word = words[number % len(words)]
-            yield Delta(request_id=label, seq=number, text=word, token_ids=(number,))
+            yield Delta(
+                request_id=label,
+                seq=number,
+                text=word,
+                token_ids=(number,),
+                logprobs=likely(number, word, task.sampling.logprobs),
+            )
 
     def _loading(self, request: Request, step: int) -> Loading:
         return Loading(
@@ -348,6 +356,18 @@ def asked_text(task: Task) -> str:
         last = task.messages[-1]
         return " ".join([last.text, *(f"{one.type}={len(one.data)}" for one in last.media)])
     return task.text if isinstance(task, Generate) else ""
+
+
+def likely(token: int, text: str, count: int | None) -> tuple[Logprobs, ...]:
+    """What the fake tells of a token where it is asked: it found the token likeliest, and others by
+    the next numbers half as likely each."""
+    if count is None:
+        return ()
+    top = tuple(
+        TokenLogprob(id=token + place, logprob=-math.log(2) * (place + 1), text=text + "!" * place)
+        for place in range(count)
+    )
+    return (Logprobs(id=token, logprob=-math.log(2), rank=1, text=text, top=top),)
 
 
 def vector(text: str | tuple[int, ...], width: int = DIMENSIONS) -> bytes:

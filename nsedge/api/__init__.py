@@ -23,6 +23,7 @@ from nsedge.api.events import (
     Vectors,
     is_terminal,
 )
+from nsedge.api.logprobs import Logprobs, TokenLogprob
 from nsedge.api.media import Media
 from nsedge.api.messages import MediaPart, Message, Part, Role, TextPart
 from nsedge.api.models import (
@@ -67,6 +68,7 @@ __all__ = [
     "LoadResult",
     "LoadWish",
     "Loading",
+    "Logprobs",
     "Media",
     "MediaPart",
     "Message",
@@ -96,6 +98,7 @@ __all__ = [
     "TextPart",
     "Ticket",
     "Timings",
+    "TokenLogprob",
     "Usage",
     "UsageReport",
     "Vectors",

@@ -11,6 +11,7 @@ import enum
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from nsedge.api.logprobs import Logprobs
 from nsedge.api.models import ModelState
 from nsedge.errors import NsedgeError, of_code
 
@@ -83,13 +84,15 @@ class Started:
 class Delta:
     """A piece of text. `seq` counts deltas from 0; `token_ids` are those since the delta before.
 
-    A piece never ends inside a character, and never holds part of a stop string.
+    A piece never ends inside a character, and never holds part of a stop string. `logprobs` are
+    those of `token_ids`, one each, where they were asked for.
     """
 
     request_id: str
     seq: int
     text: str
     token_ids: tuple[int, ...]
+    logprobs: tuple[Logprobs, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

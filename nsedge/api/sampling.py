@@ -10,6 +10,7 @@ MAX_STOP_STRINGS = 16
 MAX_STOP_LENGTH = 256
 MAX_LOGIT_BIAS = 1024
 MAX_SEED = 2**64 - 1
+MAX_LOGPROBS = 100
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,6 +37,8 @@ class Sampling:
     - prompt_lookup: guess tokens from what followed the same ones before, and check several in a
       step, where that is faster: extraction and editing gain by it. The text stays the same but for
       rounding.
+    - logprobs: tell the log-probability of each token that is written, and those of so many of the
+      likeliest in its place, 0 to 100; None tells nothing.
     """
 
     temperature: float | None = None
@@ -53,6 +56,7 @@ class Sampling:
     ignore_eos: bool = False
     clip_max_tokens: bool = False
     prompt_lookup: bool = False
+    logprobs: int | None = None
 
     def check(self) -> None:
         """Refuse values out of range.
@@ -70,6 +74,7 @@ class Sampling:
         within("seed", self.seed, 0, MAX_SEED)
         within("max_tokens", self.max_tokens, 1, 2**31 - 1)
         within("min_tokens", self.min_tokens, 0, 2**31 - 1)
+        within("logprobs", self.logprobs, 0, MAX_LOGPROBS)
         if self.max_tokens is not None and self.min_tokens > self.max_tokens:
             raise InvalidParameter(
                 f"min_tokens {self.min_tokens} is above max_tokens {self.max_tokens}",

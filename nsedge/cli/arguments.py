@@ -261,6 +261,10 @@ def _talkers(commands: _Commands) -> None:
         default=[],
         help="read from standard input where absent",
     )
+    run.add_argument(
+        "--logprobs", type=values.whole, metavar="N",
+        help="with --json: each token's log-probability, and those of the N likeliest",
+    )  # fmt: skip
     run.add_argument("--raw", action="store_true", help="continue the text: no chat template")
     chat = _command(commands, "chat", "talk with a model, turn by turn", _COMMON_FLAGS)
     chat.add_argument("model", metavar="MODEL")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import sys
 
 from nsedge.api import Message, Role
@@ -18,6 +19,11 @@ from nsedge.process import console
 def run(loaded: Loaded, options: argparse.Namespace) -> int:
     """Generate once; 130 where Ctrl-C cancelled it."""
     sampling, scheduling = sampling_of(options), scheduling_of(options)
+    if options.logprobs is not None:
+        if not options.json:
+            raise InvalidParameter("--logprobs needs --json: text alone does not tell them")
+        sampling = dataclasses.replace(sampling, logprobs=options.logprobs)
+        sampling.check()
     if options.raw and options.system:
         raise InvalidParameter("--system needs the chat template that --raw leaves out")
     text = _prompt(options.prompt)

@@ -75,6 +75,8 @@ def encode_event(event: api.Event) -> bytes:
 
 def encode_delta(event: api.Delta) -> bytes:
     """The payload frame of a piece of text; apart from the others, since it is the busiest."""
+    if event.logprobs:
+        return protocol.encode(message_of(event))
     return protocol.pack(
         {
             "type": "delta",
@@ -100,6 +102,7 @@ def event_of(message: wire.EventMessage) -> api.Event:
             seq=message.seq,
             text=message.text,
             token_ids=message.token_ids,
+            logprobs=message.logprobs,
         )
     event: api.Event = OF_MESSAGE[type(message)].event_of(message)
     return event
@@ -132,4 +135,5 @@ def merge(deltas: Sequence[api.Delta]) -> api.Delta:
         seq=first.seq,
         text="".join(delta.text for delta in deltas),
         token_ids=tuple(token for delta in deltas for token in delta.token_ids),
+        logprobs=tuple(one for delta in deltas for one in delta.logprobs),
     )

@@ -14,12 +14,12 @@ from typing import Any, get_args
 import msgpack
 import msgspec
 
-from nsedge.api import ModelInfo, Usage
+from nsedge.api import Logprobs, ModelInfo, Sampling, TokenLogprob, Usage
 from nsedge.errors import BadMessage, MessageTooLarge, UnsupportedVersion
 from nsedge.ipc import messages as wire
 
-VERSION = "1.3"
-MINOR = 3
+VERSION = "1.4"
+MINOR = 4
 MAJOR = 1
 MAGIC = b"nsedge/1"
 
@@ -35,11 +35,23 @@ def _added(kind: type, last: str) -> dict[str, Any]:
     """The fields of `kind` behind `last`, with their defaults."""
     names = [each.name for each in dataclasses.fields(kind)]
     later = dataclasses.fields(kind)[names.index(last) + 1 :]
-    return {each.name: each.default for each in later}
+    return {each.name: _default(each) for each in later}
 
 
-_ADDED = {Usage: _added(Usage, "cached_tokens"), ModelInfo: _added(ModelInfo, "base")}
-"""What came with 1.3 to types whose other fields are always written."""
+def _default(field: dataclasses.Field[Any]) -> Any:
+    made = field.default_factory
+    return field.default if made is dataclasses.MISSING else made()
+
+
+_ADDED = {
+    Usage: _added(Usage, "cached_tokens"),
+    ModelInfo: _added(ModelInfo, "base"),
+    Sampling: _added(Sampling, "prompt_lookup"),
+    Logprobs: _added(Logprobs, "text"),
+    TokenLogprob: _added(TokenLogprob, "text"),
+}
+"""What need not be written of types whose other fields always are: what came with 1.3, to
+`Sampling` with 1.4, and the rare of what there is much of."""
 
 
 class _Labelled(msgspec.Struct):
@@ -49,7 +61,11 @@ class _Labelled(msgspec.Struct):
 def encode(message: wire.ClientMessage | wire.ServerMessage) -> bytes:
     """One payload frame."""
     payload = msgspec.to_builtins(message, builtin_types=_PLAIN)
-    if isinstance(message, wire.Finished):
+    if "sampling" in payload:
+        _leave_out(payload["sampling"], Sampling)
+    elif isinstance(message, wire.Delta):
+        _leave_out_of_each(payload.get("logprobs", ()))
+    elif isinstance(message, wire.Finished):
         _leave_out(payload["usage"], Usage)
     elif isinstance(message, wire.Reply):
         for model in _models(payload):
@@ -63,8 +79,15 @@ def _models(reply: dict[str, Any]) -> Iterator[dict[str, Any]]:
         yield reply["loaded"]["model"]
 
 
+def _leave_out_of_each(logprobs: Sequence[dict[str, Any]]) -> None:
+    for one in logprobs:
+        for token in one["top"]:
+            _leave_out(token, TokenLogprob)
+        _leave_out(one, Logprobs)
+
+
 def _leave_out(fields: dict[str, Any], kind: type) -> None:
-    """Take away what 1.3 added to a type, where it is as if it were not there."""
+    """Take away what need not be written of a type, where it is as if it were not there."""
     for name, default in _ADDED[kind].items():
         if fields[name] == default:
             del fields[name]

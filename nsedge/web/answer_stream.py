@@ -52,7 +52,9 @@ class AnswerStream(ABC):
                 self._opened[index] = True
                 pieces.append(self._opening(index))
             if isinstance(event, Delta):
-                if event.text:
+                if event.logprobs:
+                    pieces.append(self._likely(index, event))
+                elif event.text:
                     pieces.append(self._piece(index, event.text))
             elif isinstance(event, Finished):
                 pieces.append(self._close(index, event))
@@ -72,6 +74,11 @@ class AnswerStream(ABC):
     @abstractmethod
     def _piece(self, index: int, text: str) -> bytes:
         """A piece of text."""
+
+    def _likely(self, index: int, delta: Delta) -> bytes:
+        """A piece with log-probabilities, whose text may be empty; where nothing tells them, the
+        text alone."""
+        return self._piece(index, delta.text) if delta.text else b""
 
     @abstractmethod
     def _closing(self, index: int, event: Finished) -> bytes:
@@ -95,13 +102,13 @@ def settled(event: Event) -> Event:
     return event
 
 
-def json_text(text: str) -> bytes:
-    """`text` as a JSON string in which no reader finds a line end.
+def json_text(text: object) -> bytes:
+    """`text`, or whatever has texts in it, as JSON in which no reader finds a line end.
 
     Clients read a stream by lines, and some take U+0085, U+2028 and U+2029 for line ends.
     """
     encoded: bytes = _encode(text)
-    if text.isascii():
+    if encoded.isascii():
         return encoded
     return (
         encoded.replace(b"\xc2\x85", b"\\u0085")

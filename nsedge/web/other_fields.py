@@ -41,7 +41,6 @@ HARMLESS = frozenset(
         "parse_tool_calls",
         "guided_decoding_backend",
         "guided_whitespace_pattern",
-        "return_tokens_as_token_ids",
         "xtc_threshold",
         "dynatemp_exponent",
         "dry_base",
@@ -123,6 +122,7 @@ NEUTRAL: dict[str, tuple[Any, ...]] = {
     # What else the answer should tell, or be.
     "logprobs": (False,),
     "top_logprobs": (0,),
+    "return_tokens_as_token_ids": (False,),
     "n_probs": (0,),
     "post_sampling_probs": (False,),
     "prompt_logprobs": (),

@@ -60,8 +60,9 @@ class SamplingFields(SchedulingBody, kw_only=True):
     """How the text of a stream is cut."""
 
 
-def sampling(body: SamplingFields) -> Sampling:
-    """The sampling a body asks for; absent fields stay None.
+def sampling(body: SamplingFields, *, logprobs: int | None = None) -> Sampling:
+    """The sampling a body asks for; absent fields stay None. `logprobs`: what it says of these, in
+    whatever form its route has.
 
     Raises:
         InvalidParameter: naming the field as the body wrote it.
@@ -83,6 +84,7 @@ def sampling(body: SamplingFields) -> Sampling:
         ignore_eos=bool(body.ignore_eos),
         clip_max_tokens=bool(body.clip_max_tokens),
         prompt_lookup=bool(body.prompt_lookup),
+        logprobs=logprobs,
     )
     try:
         wanted.check()

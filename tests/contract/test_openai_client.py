@@ -151,6 +151,49 @@ def test_completions(client: OpenAI, endpoint: Endpoint) -> None:
     assert chunks[-1].choices[0].finish_reason == whole.choices[0].finish_reason == "length"
 
 
+def test_log_probabilities_of_a_chat(client: OpenAI, endpoint: Endpoint) -> None:
+    asked: Any = {"model": endpoint[1], "messages": HI, "max_tokens": 4, "temperature": 0}
+    asked |= {"logprobs": True, "top_logprobs": 3}
+    (whole,) = client.chat.completions.create(**asked).choices
+    assert whole.logprobs is not None
+    content = whole.logprobs.content or []
+    assert len(content) == 4
+    for token in content:
+        assert token.logprob <= 0
+        assert [one.logprob for one in token.top_logprobs] == sorted(
+            (one.logprob for one in token.top_logprobs), reverse=True
+        )
+        assert token.top_logprobs[0].token == token.token  # greedy
+    text = b"".join(bytes(token.bytes or ()) for token in content).decode()
+    assert text == whole.message.content
+    streamed = []
+    for chunk in client.chat.completions.create(**asked, stream=True):
+        if (told := chunk.choices[0].logprobs) is not None:
+            streamed += told.content or []
+    assert streamed == content
+
+
+def test_log_probabilities_of_a_completion(client: OpenAI, endpoint: Endpoint) -> None:
+    asked: Any = {"model": endpoint[1], "prompt": "one two three", "max_tokens": 3}
+    asked |= {"logprobs": 2, "temperature": 0}
+    (whole,) = client.completions.create(**asked).choices
+    told = whole.logprobs
+    assert told is not None
+    assert told.tokens is not None
+    assert told.text_offset is not None
+    assert told.token_logprobs is not None
+    assert told.top_logprobs is not None
+    assert "".join(told.tokens) == whole.text
+    ends = [*told.text_offset[1:], len(whole.text)]
+    for token, begin, end in zip(told.tokens, told.text_offset, ends, strict=True):
+        assert whole.text[begin:end] == token
+    for token, logprob, top in zip(
+        told.tokens, told.token_logprobs, told.top_logprobs, strict=True
+    ):
+        assert len(top) == 2
+        assert top[token] == logprob == max(top.values())
+
+
 def test_extensions_travel_in_extra_body(client: OpenAI, endpoint: Endpoint) -> None:
     extra = {"top_k": 5, "min_p": 0.01, "repetition_penalty": 1.1, "ignore_eos": True}
     answer = client.chat.completions.create(

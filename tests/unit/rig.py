@@ -12,6 +12,7 @@ import numpy as np
 from nsedge.api import Event, Priority, is_terminal
 from nsedge.runtime.decode.engine import Engine
 from nsedge.runtime.decode.job import Job
+from nsedge.runtime.decode.likelihood import LogprobWriter
 from nsedge.runtime.decode.plan import KvCopy, KvSwap, StepPlan
 from nsedge.runtime.decode.sampling.logits import HostLogits
 from nsedge.runtime.decode.sampling.params import SamplingParams
@@ -23,6 +24,7 @@ from nsedge.runtime.decode.slots import Slots
 from nsedge.runtime.decode.speculation import PromptLookup
 from nsedge.runtime.settings import PrefixReuse
 from nsedge.runtime.text.detokenizer import StopFinder, TextStream
+from nsedge.runtime.text.tokens import TokenText
 from tests.fakes import FakeClock
 
 VOCAB = 97
@@ -136,6 +138,13 @@ class Letters:
         return ""
 
 
+class LetterTexts:
+    """The same characters, a token each."""
+
+    def __getitem__(self, token_id: int) -> TokenText:
+        return TokenText(chr(0x100 + token_id))
+
+
 @dataclass
 class Rig:
     """An engine without its thread, and all that came of it."""
@@ -185,6 +194,7 @@ class Rig:
         deadline_s: float | None = None,
         lookup: bool = False,
         adapter: str | None = None,
+        logprobs: int | None = None,
     ) -> Job:
         self.events[name] = []
         job = Job(
@@ -202,7 +212,8 @@ class Rig:
                 lookup=PromptLookup(prompt) if lookup else None,
                 adapter=adapter,
             ),
-            row=SamplerRow(SamplingParams(temperature=0.0)),
+            row=SamplerRow(SamplingParams(temperature=0.0), logprobs=logprobs),
+            likelihood=None if logprobs is None else LogprobWriter(LetterTexts()),
             text=TextStream(Letters(), StopFinder(stop)),
             emit=lambda event: self._see(name, event),
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from msgspec import field
 
-from nsedge.api import FinishReason, ModelState, Timings, Usage
+from nsedge.api import FinishReason, Logprobs, ModelState, Timings, Usage
 from nsedge.ipc.messages.base import Wire
 
 
@@ -27,12 +27,13 @@ class Started(Wire, frozen=True, kw_only=True, tag="started"):
 
 
 class Delta(Wire, frozen=True, kw_only=True, tag="delta"):
-    """A piece of text."""
+    """A piece of text; `logprobs` since 1.4."""
 
     id: str
     seq: int
     text: str
     token_ids: tuple[int, ...]
+    logprobs: tuple[Logprobs, ...] = ()
 
 
 class Vectors(Wire, frozen=True, kw_only=True, tag="vectors"):

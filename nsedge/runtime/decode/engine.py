@@ -260,7 +260,7 @@ class Engine:
             raise ComputationFailure("the model's logits for this request are no numbers")
         job = self._jobs[sequence]
         try:
-            return draw.id, job.read(draw.id)
+            return draw.id, job.read(draw)
         except Exception as error:  # a tokenizer's own
             log.exception("a token has no text", extra={"request_id": job.request_id})
             raise NsedgeError(f"token {draw.id} cannot be turned into text") from error

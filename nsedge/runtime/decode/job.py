@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from nsedge.api import Logprobs
+from nsedge.runtime.decode.likelihood import LogprobWriter
 from nsedge.runtime.decode.sampling.row import SamplerRow
+from nsedge.runtime.decode.sampling.sampler import Draw
 from nsedge.runtime.decode.sequence import Sequence
 from nsedge.runtime.delivery import Emit
 from nsedge.runtime.text.detokenizer import Piece, TextStream
@@ -19,15 +22,21 @@ class Job:
     row: SamplerRow
     text: TextStream
     emit: Emit
+    likelihood: LogprobWriter | None = None
+    """Tells log-probabilities, where they were asked for."""
     clipped_max_tokens: int | None = None
     deltas: int = 0
     pending_ids: list[int] = field(default_factory=list)
     """Tokens since the last delta."""
+    pending_logprobs: list[Logprobs] = field(default_factory=list)
+    """Theirs, where they were asked for."""
 
-    def read(self, token_id: int) -> Piece:
+    def read(self, draw: Draw) -> Piece:
         """The text that becomes certain with the token that was chosen."""
-        self.row.accept(token_id)
-        if self.sequence.ends_with(token_id):
+        self.row.accept(draw.id)
+        if self.sequence.ends_with(draw.id):
             return Piece("")
-        self.pending_ids.append(token_id)
-        return self.text.push(token_id, may_stop=not self.sequence.must_go_on)
+        self.pending_ids.append(draw.id)
+        if self.likelihood is not None:
+            self.pending_logprobs.append(self.likelihood.of(draw))
+        return self.text.push(draw.id, may_stop=not self.sequence.must_go_on)

@@ -85,9 +85,11 @@ class Outbox:
             seq=job.deltas,
             text=text,
             token_ids=tuple(job.pending_ids),
+            logprobs=tuple(job.pending_logprobs),
         )
         job.deltas += 1
         job.pending_ids.clear()
+        job.pending_logprobs.clear()
         self._events.append((job.emit, event))
 
     def _forget(self, job: Job, how: str, event: Finished | Failed) -> None:

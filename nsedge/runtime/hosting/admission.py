@@ -9,6 +9,7 @@ from nsedge.bundle.causal_lm import CausalLm, GenerationDefaults
 from nsedge.errors import ContextExceeded, InvalidParameter, UnsupportedTask
 from nsedge.runtime.decode.engine import Engine
 from nsedge.runtime.decode.job import Job
+from nsedge.runtime.decode.likelihood import LogprobWriter
 from nsedge.runtime.decode.sampling.params import SamplingParams
 from nsedge.runtime.decode.sampling.row import SamplerRow
 from nsedge.runtime.decode.sequence import Limits, Sequence
@@ -80,7 +81,9 @@ def make_job(
             seed=sampling.seed,
             logit_bias=sampling.logit_bias,
             prompt_ids=prompt_ids,
+            logprobs=sampling.logprobs,
         ),
+        likelihood=(None if sampling.logprobs is None else LogprobWriter(model.detokenizer.tokens)),
         text=model.detokenizer.stream(sampling.stop),
         emit=emit,
         clipped_max_tokens=max_tokens if clipped else None,

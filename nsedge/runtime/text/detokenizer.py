@@ -7,11 +7,14 @@ All pieces together are what decoding all ids at once gives, up to the stop stri
 from __future__ import annotations
 
 import codecs
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
 from tokenizers import Tokenizer, decoders
+
+from nsedge.runtime.text.tokens import TokenBytes, TokenTexts
 
 REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 _LONGEST_CHARACTER = 4
@@ -38,8 +41,13 @@ class Detokenizer:
     def __init__(self, tokenizer: Tokenizer) -> None:
         self._tokenizer = tokenizer
         self._bytes = (
-            _TokenBytes(tokenizer) if isinstance(tokenizer.decoder, decoders.ByteLevel) else None
+            TokenBytes(tokenizer) if isinstance(tokenizer.decoder, decoders.ByteLevel) else None
         )
+
+    @functools.cached_property
+    def tokens(self) -> TokenTexts:
+        """What single tokens stand for."""
+        return TokenTexts(self._tokenizer)
 
     def stream(self, stop: tuple[str, ...] = ()) -> TextStream:
         """A stream of text that ends before the first of the strings `stop`."""
@@ -108,42 +116,10 @@ class StopFinder:
         return text
 
 
-class _TokenBytes:
-    """The bytes behind every token of a byte-level BPE vocabulary, looked up as they are needed.
-
-    Such a vocabulary writes bytes as characters: printable ones as themselves, the rest from
-    U+0100 on (GPT-2's table). A token with any other character stands for its own UTF-8.
-    """
-
-    def __init__(self, tokenizer: Tokenizer) -> None:
-        self._tokenizer = tokenizer
-        printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
-        rest = [byte for byte in range(256) if byte not in printable]
-        self._byte_of = {chr(byte): byte for byte in printable}
-        self._byte_of.update({chr(0x100 + i): byte for i, byte in enumerate(rest)})
-        added = tokenizer.get_added_tokens_decoder()
-        self._known = {i: b"" for i, token in added.items() if token.special}
-
-    def __getitem__(self, token_id: int) -> bytes:
-        known = self._known.get(token_id)
-        if known is None:
-            known = self._known[token_id] = self._find(token_id)
-        return known
-
-    def _find(self, token_id: int) -> bytes:
-        token = self._tokenizer.id_to_token(token_id)
-        if token is None:
-            return b""
-        try:
-            return bytes(self._byte_of[character] for character in token)
-        except KeyError:
-            return str(token).encode()
-
-
 class _ByteDecoding:
     """Exact for byte-level vocabularies: bytes through an incremental UTF-8 decoder."""
 
-    def __init__(self, token_bytes: _TokenBytes) -> None:
+    def __init__(self, token_bytes: TokenBytes) -> None:
         self._token_bytes = token_bytes
         self._decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
@@ -11,16 +11,17 @@ from typing import Any
 import msgspec
 from aiohttp import web
 
-from nsedge.api import Chat, Finished, Media, Request
+from nsedge.api import Chat, Delta, Finished, Logprobs, Media, Request, TokenLogprob
 from nsedge.errors import EmptyPrompt, InvalidParameter
 from nsedge.security.keyring import Scope
 from nsedge.web.access import needs
 from nsedge.web.answer_stream import AnswerStream, json_text
 from nsedge.web.answering import ANSWERING
-from nsedge.web.bodies import ModelName, json_answer, read_form, read_json
+from nsedge.web.bodies import Integer, ModelName, json_answer, read_form, read_json
 from nsedge.web.door import JSON, Door
 from nsedge.web.errors import Refusal, Refused, plain_error
 from nsedge.web.framing import SSE
+from nsedge.web.logprobs import token_object, told
 from nsedge.web.multipart import FORM, FormPart
 from nsedge.web.other_fields import OtherFields
 from nsedge.web.request_fields import SamplingFields, check_length, sampling, scheduling, spoken
@@ -35,6 +36,8 @@ class GenerateBody(SamplingFields, kw_only=True):
 
     text: str
     model: ModelName | None = None
+    logprobs: Integer | None = None
+    """Tell the log-probability of each token, and those of so many of the likeliest."""
     raw: bool | None = None
     """Continue the text as it stands, without the chat template."""
     stream: bool | None = None
@@ -67,8 +70,24 @@ class GenerateStream(AnswerStream):
     def _piece(self, index: int, text: str) -> bytes:
         return _BEFORE + json_text(text) + _AFTER
 
+    def _likely(self, index: int, delta: Delta) -> bytes:
+        piece = {"text": delta.text, "logprobs": logprobs_of(delta.logprobs), "done": False}
+        return SSE.record(json_text(piece))
+
     def _closing(self, index: int, event: Finished) -> bytes:
         return SSE.record(_encode(end_of(event)))
+
+
+def logprobs_of(tokens: Sequence[Logprobs]) -> list[dict[str, Any]]:
+    """An object a token, with its rank (1 is the likeliest) and the likeliest in its place."""
+
+    def object_of(token: Logprobs | TokenLogprob) -> dict[str, Any]:
+        return {"id": token.id, **token_object(token)}
+
+    return [
+        {**object_of(token), "rank": token.rank, "top": [object_of(one) for one in token.top]}
+        for token in tokens
+    ]
 
 
 def end_of(finished: Finished) -> dict[str, Any]:
@@ -94,7 +113,9 @@ async def generate(http: web.Request) -> web.StreamResponse:
         wanted, _ = await _request(http, label)
         with _fields_named(wanted):
             (choice,) = await answering.whole(http, [wanted])
-    return json_answer({"text": choice.text, "model": wanted.model, **end_of(choice.finished)})
+    likely = {} if not (tokens := told(choice.results)) else {"logprobs": logprobs_of(tokens)}
+    head = {"text": choice.text, **likely, "model": wanted.model}
+    return json_answer({**head, **end_of(choice.finished)})
 
 
 @needs(Scope.INFER)
@@ -134,7 +155,7 @@ async def _request(http: web.Request, label: str) -> tuple[Request, GenerateBody
     check_length(len(body.text), answering.limits, "text")
     if media and body.raw:
         raise InvalidParameter("a raw text takes no images and no audio", param="raw")
-    sampled = sampling(body)
+    sampled = sampling(body, logprobs=body.logprobs)
     model = await answering.model(body.model)
     wanted = Request(
         request_id=label,

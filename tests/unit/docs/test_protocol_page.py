@@ -22,6 +22,8 @@ PAGE = (Path(__file__).parents[3] / "docs" / "protocol.md").read_text(encoding="
 HEADER = "| Field | Type | Unit | Required | Since | Meaning |"
 TYPES = [
     api.Sampling,
+    api.Logprobs,
+    api.TokenLogprob,
     messages.Message,
     messages.TextPart,
     messages.MediaPart,

@@ -15,9 +15,20 @@ from nsedge.ipc import messages as wire
 
 USAGE = api.Usage(prompt_tokens=3, completion_tokens=4)
 TIMINGS = api.Timings(queue_s=0.5, prefill_s=0.25, decode_s=1.0)
+LIKELY = api.Logprobs(
+    id=1,
+    logprob=-0.5,
+    rank=2,
+    text="x",
+    top=(
+        api.TokenLogprob(id=2, logprob=-0.25, text="\\xe2", raw=b"\xe2"),
+        api.TokenLogprob(id=0, logprob=-3.0, text="<end>", special=True),
+    ),
+)
 EVENTS = [
     api.Started(request_id="a", prompt_tokens=3, queue_s=0.5),
     api.Delta(request_id="a", seq=7, text="håp 🙂", token_ids=(1, 2)),
+    api.Delta(request_id="a", seq=8, text="x", token_ids=(1,), logprobs=(LIKELY,)),
     api.Finished(
         request_id="a", reason=api.FinishReason.STOP, usage=USAGE, timings=TIMINGS, stop="\n"
     ),
@@ -75,6 +86,32 @@ def test_a_delta_is_a_plain_map() -> None:
         "text": "håp 🙂",
         "token_ids": [1, 2],
     }
+
+
+def test_of_log_probabilities_the_rare_is_left_out() -> None:
+    first = api.Logprobs(id=1, logprob=None, rank=None, text="x")
+    delta = api.Delta(request_id="a", seq=0, text="xx", token_ids=(1, 1), logprobs=(first, LIKELY))
+    assert msgpack.unpackb(events.encode_event(delta))["logprobs"] == [
+        {"id": 1, "logprob": None, "rank": None, "text": "x"},
+        {
+            "id": 1,
+            "logprob": -0.5,
+            "rank": 2,
+            "text": "x",
+            "top": [
+                {"id": 2, "logprob": -0.25, "text": "\\xe2", "raw": b"\xe2"},
+                {"id": 0, "logprob": -3.0, "text": "<end>", "special": True},
+            ],
+        },
+    ]
+
+
+def test_joined_deltas_keep_all_log_probabilities() -> None:
+    deltas = [
+        api.Delta(request_id="a", seq=seq, text="x", token_ids=(1,), logprobs=(LIKELY,))
+        for seq in range(3)
+    ]
+    assert events.merge(deltas).logprobs == (LIKELY,) * 3
 
 
 def test_deltas_merge() -> None:

@@ -31,12 +31,14 @@ WIDEN = 16
 class Draw(NamedTuple):
     """A token, and how likely the model found it: before any step, as vLLM tells it.
 
-    `logprob` is None unless asked for, and `top` empty: ids and log-probabilities of the likeliest
-    tokens, in falling order, equal ones by id. Exact over the whole vocabulary, in nats.
+    `logprob` and `rank` are None unless asked for, and `top` empty: ids and log-probabilities of
+    the likeliest tokens, in falling order, equal ones by id. Exact over the whole vocabulary, in
+    nats. The rank is one more than the number of likelier tokens.
     """
 
     id: int
     logprob: float | None = None
+    rank: int | None = None
     top: tuple[tuple[int, float], ...] = ()
 
 
@@ -100,12 +102,14 @@ class _Logprobs:
         self._likeliest: list[int] = []
         if count:
             found = logits.greatest([row], count)
+            count = min(count, int(found.counts[0]))
             order = np.argsort(-found.values[0], kind="stable")[:count]
             self._likeliest = found.ids[0, order].tolist()
 
     def of(self, token: int) -> Draw:
         top = tuple((one, self._logprob(one)) for one in self._likeliest)
-        return Draw(token, self._logprob(token), top)
+        rank = 1 + int(np.count_nonzero(self._raw > self._raw[token]))
+        return Draw(token, self._logprob(token), rank, top)
 
     def _logprob(self, token: int) -> float:
         return float(self._raw[token]) - self._log_total

@@ -21,6 +21,7 @@ from nsedge.web.doors.openai.answers import Head, chat_answer, completion_answer
 from nsedge.web.doors.openai.bodies import ChatBody, CompletionBody, OpenAiBody
 from nsedge.web.doors.openai.embeddings import embeddings
 from nsedge.web.doors.openai.errors import error_body, reworded
+from nsedge.web.doors.openai.logprobs import Telling
 from nsedge.web.doors.openai.requests import (
     CHAT_OTHERS,
     COMPLETION_OTHERS,
@@ -70,7 +71,7 @@ class _Shape(Generic[AnyBody]):
     others: OtherFields
     requests: Callable[[AnyBody, str, WebLimits], tuple[Request, ...]]
     stream: type[OpenAiStream]
-    whole: Callable[[Head, Sequence[Choice], int], dict[str, Any]]
+    whole: Callable[[Head, Sequence[Choice], int, Telling], dict[str, Any]]
 
 
 _CHAT = _Shape(
@@ -102,12 +103,20 @@ async def _complete(http: web.Request, shape: _Shape[AnyBody]) -> web.StreamResp
             created=int(time.time()),
             model=body.model,
         )
+        telling = Telling(
+            logprobs=body.logprobs not in (None, False),
+            as_ids=bool(body.return_tokens_as_token_ids),
+        )
         try:
             if not body.stream:
                 choices = await answering.whole(http, requests)
-                return json_answer(shape.whole(head, choices, per_prompt))
+                return json_answer(shape.whole(head, choices, per_prompt, telling))
             encoder = shape.stream(
-                head, choices=len(requests), per_prompt=per_prompt, usage=_wants_usage(body)
+                head,
+                choices=len(requests),
+                per_prompt=per_prompt,
+                usage=_wants_usage(body),
+                telling=telling,
             )
             return await answering.stream(http, requests, encoder, chunk=body.chunk)
         except Refused as error:

@@ -8,6 +8,8 @@ from typing import Any
 
 from nsedge.api import ModelInfo
 from nsedge.web.choices import Choice
+from nsedge.web.doors.openai.logprobs import PLAIN, CompletionLogprobs, Telling, chat_logprobs
+from nsedge.web.logprobs import told
 from nsedge.web.usage import clipped, usage
 
 OWNER = "nsedge"
@@ -22,7 +24,9 @@ class Head:
     model: str
 
 
-def chat_answer(head: Head, choices: Sequence[Choice], per_prompt: int) -> dict[str, Any]:
+def chat_answer(
+    head: Head, choices: Sequence[Choice], per_prompt: int, telling: Telling = PLAIN
+) -> dict[str, Any]:
     """OpenAI's `chat.completion` object."""
     return {
         "id": head.id,
@@ -33,7 +37,9 @@ def chat_answer(head: Head, choices: Sequence[Choice], per_prompt: int) -> dict[
             {
                 "index": index,
                 "message": {"role": "assistant", "content": choice.text, "refusal": None},
-                "logprobs": None,
+                "logprobs": (
+                    chat_logprobs(told(choice.results), telling) if telling.logprobs else None
+                ),
                 "finish_reason": choice.finished.reason.value,
                 **clipped(choice.finished),
             }
@@ -43,7 +49,9 @@ def chat_answer(head: Head, choices: Sequence[Choice], per_prompt: int) -> dict[
     }
 
 
-def completion_answer(head: Head, choices: Sequence[Choice], per_prompt: int) -> dict[str, Any]:
+def completion_answer(
+    head: Head, choices: Sequence[Choice], per_prompt: int, telling: Telling = PLAIN
+) -> dict[str, Any]:
     """OpenAI's `text_completion` object."""
     return {
         "id": head.id,
@@ -54,7 +62,11 @@ def completion_answer(head: Head, choices: Sequence[Choice], per_prompt: int) ->
             {
                 "text": choice.text,
                 "index": index,
-                "logprobs": None,
+                "logprobs": (
+                    CompletionLogprobs(telling).of(told(choice.results))
+                    if telling.logprobs
+                    else None
+                ),
                 "finish_reason": choice.finished.reason.value,
                 **clipped(choice.finished),
             }

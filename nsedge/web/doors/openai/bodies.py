@@ -25,6 +25,10 @@ class OpenAiBody(SamplingFields, kw_only=True):
     n: Integer | None = None
     stream: bool | None = None
     stream_options: StreamOptions | None = None
+    logprobs: Any = None
+    """A boolean of a chat, a number of a completion."""
+    return_tokens_as_token_ids: bool | None = None
+    """vLLM's: in log-probabilities, tokens go by their ids."""
 
 
 class ContentPart(msgspec.Struct):
@@ -52,10 +56,13 @@ class ChatBody(OpenAiBody, kw_only=True):
     """`POST /v1/chat/completions`."""
 
     messages: list[ChatTurn]
+    logprobs: bool | None = None
+    top_logprobs: Integer | None = None
 
 
 class CompletionBody(OpenAiBody, kw_only=True):
     """`POST /v1/completions`."""
 
     prompt: str | list[Any]
+    logprobs: Integer | None = None
     best_of: Any = None

@@ -14,7 +14,7 @@ from nsedge.api import (
     Sampling,
 )
 from nsedge.api.messages import joined
-from nsedge.api.sampling import MAX_SEED
+from nsedge.api.sampling import MAX_LOGPROBS, MAX_SEED, within
 from nsedge.errors import EmptyPrompt, InvalidParameter
 from nsedge.web.doors.openai.bodies import (
     ChatBody,
@@ -37,8 +37,7 @@ _ROLES = {
 }
 CHAT_OTHERS = OtherFields(own={"add_special_tokens": (False,)})
 """A chat's markers are the template's own."""
-COMPLETION_OTHERS = OtherFields(own={"logprobs": (), "add_special_tokens": (True,)})
-"""Where `logprobs` is a number, 0 asks for them too."""
+COMPLETION_OTHERS = OtherFields(own={"add_special_tokens": (True,)})
 COMPLETION_TOKENS = 16
 """OpenAI's max_tokens of a completion that gives none."""
 _NOT_OF_MESSAGES = ("tool_calls", "function_call", "audio", "prefix", "partial")
@@ -59,7 +58,7 @@ def chat_requests(body: ChatBody, request_id: str, limits: WebLimits) -> tuple[R
         )
     turns = tuple(_message(number, turn) for number, turn in enumerate(body.messages))
     check_length(sum(len(turn.content) for turn in turns), limits, "messages")
-    task = Chat(messages=turns, sampling=sampling(body))
+    task = Chat(messages=turns, sampling=sampling(body, logprobs=_chat_logprobs(body)))
     return _requests(body, [task], request_id, limits)
 
 
@@ -82,12 +81,22 @@ def completion_requests(
             param="prompt",
         )
     check_length(sum(map(len, prompts)), limits, "prompt")
-    wanted = sampling(body)
+    wanted = sampling(body, logprobs=body.logprobs)
     if wanted.max_tokens is None:
         enough = max(COMPLETION_TOKENS, wanted.min_tokens)
         wanted = replace(wanted, max_tokens=enough, clip_max_tokens=True)
     tasks = [Generate(text=text, sampling=wanted) for text in prompts]
     return _requests(body, tasks, request_id, limits)
+
+
+def _chat_logprobs(body: ChatBody) -> int | None:
+    top = body.top_logprobs
+    within("top_logprobs", top, 0, MAX_LOGPROBS)
+    if not body.logprobs:
+        if top:
+            raise InvalidParameter("top_logprobs wants logprobs: true", param="top_logprobs")
+        return None
+    return top or 0
 
 
 def _requests(

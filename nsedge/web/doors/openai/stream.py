@@ -8,10 +8,11 @@ from typing import Any
 
 import msgspec
 
-from nsedge.api import Finished
+from nsedge.api import Delta, Finished, Logprobs
 from nsedge.web.answer_stream import AnswerStream, json_text
 from nsedge.web.doors.openai.answers import Head
 from nsedge.web.doors.openai.errors import error_body, reworded
+from nsedge.web.doors.openai.logprobs import PLAIN, CompletionLogprobs, Telling, chat_logprobs
 from nsedge.web.errors import Refusal
 from nsedge.web.framing import SSE
 from nsedge.web.usage import clipped, usage
@@ -31,8 +32,18 @@ class OpenAiStream(AnswerStream):
     prompt: str
     """What the body calls the prompt."""
 
-    def __init__(self, head: Head, *, choices: int, per_prompt: int, usage: bool) -> None:
+    def __init__(
+        self,
+        head: Head,
+        *,
+        choices: int,
+        per_prompt: int,
+        usage: bool,
+        telling: Telling = PLAIN,
+    ) -> None:
         super().__init__(choices)
+        self._telling = telling
+        self._told = [CompletionLogprobs(telling) for _ in range(choices)]
         self._head = head
         self._per_prompt = per_prompt
         self._usage = usage
@@ -47,6 +58,11 @@ class OpenAiStream(AnswerStream):
     def _piece(self, index: int, text: str) -> bytes:
         before, _, after = self._frames[index]
         return before + json_text(text) + after
+
+    def _likely(self, index: int, delta: Delta) -> bytes:
+        choice = self._choice(index, delta.text)
+        choice["logprobs"] = self._logprobs(index, delta.logprobs)
+        return self._chunk([choice])
 
     def _tail(self, finished: Sequence[Finished]) -> bytes:
         if not self._usage:
@@ -63,7 +79,11 @@ class OpenAiStream(AnswerStream):
         }
         if self._usage:
             chunk["usage"] = totals
-        return SSE.record(_encode(chunk))
+        return SSE.record(json_text(chunk))
+
+    @abstractmethod
+    def _logprobs(self, index: int, tokens: Sequence[Logprobs]) -> dict[str, Any]:
+        """The `logprobs` of a choice's next tokens."""
 
     @abstractmethod
     def _choice(self, index: int, text: str) -> dict[str, Any]:
@@ -82,6 +102,9 @@ class ChatStream(OpenAiStream):
     def _choice(self, index: int, text: str) -> dict[str, Any]:
         return _chat_choice(index, {"content": text})
 
+    def _logprobs(self, index: int, tokens: Sequence[Logprobs]) -> dict[str, Any]:
+        return chat_logprobs(tokens, self._telling)
+
     def _closing(self, index: int, event: Finished) -> bytes:
         choice = _chat_choice(index, {})
         choice["finish_reason"] = event.reason.value
@@ -96,6 +119,9 @@ class CompletionStream(OpenAiStream):
 
     def _choice(self, index: int, text: str) -> dict[str, Any]:
         return {"text": text, "index": index, "logprobs": None, "finish_reason": None}
+
+    def _logprobs(self, index: int, tokens: Sequence[Logprobs]) -> dict[str, Any]:
+        return self._told[index].of(tokens)
 
     def _closing(self, index: int, event: Finished) -> bytes:
         choice = self._choice(index, "")

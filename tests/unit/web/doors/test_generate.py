@@ -31,6 +31,16 @@ def test_generate_streams_whatever_stream_says() -> None:
     assert (last["done"], last["reason"]) == (True, "stop")
 
 
+def test_generate_tells_log_probabilities_where_asked() -> None:
+    body = {"text": "a b", "logprobs": 1}
+    first, second = answered("POST", "/api/generate", body).json["logprobs"]
+    assert (first["id"], first["token"], first["bytes"], first["rank"]) == (0, "a", [97], 1)
+    assert first["top"] == [{"id": 0, "token": "a", "logprob": first["logprob"], "bytes": [97]}]
+    data: Any = answered("POST", "/api/generate/stream", body).data
+    assert [piece["logprobs"] for piece in data[:2]] == [[first], [second]]
+    assert "logprobs" not in answered("POST", "/api/generate", {"text": "a b"}).json
+
+
 @pytest.mark.parametrize(("raw", "kind"), [(False, Chat), (True, Generate)])
 def test_generate_speaks_as_the_user_unless_raw(raw: bool, kind: type) -> None:
     service = PuppetService()
@@ -53,6 +63,8 @@ def test_generate_speaks_as_the_user_unless_raw(raw: bool, kind: type) -> None:
         ({"text": ""}, 400, "empty_prompt"),
         ({"text": "x", "model": "none"}, 404, "unknown_model"),
         ({"text": "x", "temperature": -1}, 400, "invalid_parameter"),
+        ({"text": "x", "logprobs": -1}, 400, "invalid_parameter"),
+        ({"text": "x", "top_logprobs": 2}, 400, "invalid_parameter"),
         ({"text": "x" * 11}, 413, "message_too_large"),
     ],
 )

@@ -270,6 +270,7 @@ def test_log_probabilities_are_the_models_own(params: SamplingParams, count: int
     (draw,) = sample(logits, [row])
     assert draw is not None
     assert draw.logprob == pytest.approx(exact[draw.id], abs=1e-5)
+    assert draw.rank == 1 + sum(logits[0] > logits[0, draw.id])
     order = sorted(range(VOCAB), key=lambda token: (-logits[0, token], token))[:count]
     assert [token for token, _ in draw.top] == order
     np.testing.assert_allclose([p for _, p in draw.top], exact[order], atol=1e-5)

@@ -1,0 +1,81 @@
+"""OpenAI's two shapes of log-probabilities; pure."""
+
+from __future__ import annotations
+
+import codecs
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from nsedge.api import Logprobs, TokenLogprob
+from nsedge.web.logprobs import name_of, octets_of, token_object
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Telling:
+    """What an answer tells of its tokens.
+
+    - logprobs: whether it tells their log-probabilities at all.
+    - as_ids: call tokens by their ids, as vLLM's `return_tokens_as_token_ids` has it.
+    """
+
+    logprobs: bool = False
+    as_ids: bool = False
+
+
+PLAIN = Telling()
+
+
+def chat_logprobs(tokens: Sequence[Logprobs], telling: Telling) -> dict[str, Any]:
+    """The `logprobs` of a choice of a chat completion, or of a chunk of its stream."""
+
+    def object_of(token: Logprobs | TokenLogprob) -> dict[str, Any]:
+        return token_object(token, as_id=telling.as_ids)
+
+    content = [
+        {**object_of(token), "top_logprobs": [object_of(one) for one in token.top]}
+        for token in tokens
+    ]
+    return {"content": content, "refusal": None}
+
+
+class CompletionLogprobs:
+    """The `logprobs` of a choice of a text completion, or of the chunks of its stream in turn:
+    offsets are code points from the beginning of its text."""
+
+    def __init__(self, telling: Telling) -> None:
+        self._telling = telling
+        self._decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
+        self._offset = 0
+
+    def of(self, tokens: Sequence[Logprobs]) -> dict[str, Any]:
+        """Of the next tokens."""
+        return {
+            "tokens": [self._name(token) for token in tokens],
+            "token_logprobs": [token.logprob for token in tokens],
+            "top_logprobs": [self._top(token) for token in tokens],
+            "text_offset": [self._pass(token) for token in tokens],
+        }
+
+    def _top(self, token: Logprobs) -> dict[str, float] | None:
+        """By name: of two tokens of one name the likelier, and the token itself always, as at
+        OpenAI."""
+        if token.logprob is None:
+            return None
+        named: dict[str, float] = {}
+        for one in token.top:
+            named.setdefault(self._name(one), one.logprob)
+        if token.top:
+            named.setdefault(self._name(token), token.logprob)
+        return named
+
+    def _name(self, token: Logprobs | TokenLogprob) -> str:
+        name = name_of(token, as_id=self._telling.as_ids)
+        return name if token.raw is None or self._telling.as_ids else f"bytes:{name}"
+
+    def _pass(self, token: Logprobs) -> int:
+        """Where a token begins; half a character begins where the whole one does."""
+        offset = self._offset
+        if not token.special:
+            self._offset += len(self._decoder.decode(octets_of(token)))
+        return offset

@@ -1,0 +1,166 @@
+"""Log-probabilities in OpenAI's two shapes, whole and streamed."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from itertools import chain
+from typing import Any
+
+import msgspec
+import pytest
+
+from nsedge.api import Delta, Logprobs, TokenLogprob
+from nsedge.errors import InvalidParameter
+from nsedge.web.choices import Choice
+from nsedge.web.doors.openai.answers import Head, chat_answer, completion_answer
+from nsedge.web.doors.openai.logprobs import CompletionLogprobs, Telling, chat_logprobs
+from nsedge.web.doors.openai.stream import ChatStream, CompletionStream, OpenAiStream
+from tests.unit.web.doors.openai.test_requests import chat, completion
+from tests.unit.web.events import STARTED, finished, whole
+
+HEAD = Head(id="i", created=7, model="m")
+TELLING = Telling(logprobs=True)
+END = TokenLogprob(id=0, logprob=-3.0, text="<end>", special=True)
+
+
+def likely(token: int, text: str, raw: bytes | None = None, **fields: Any) -> Logprobs:
+    own = TokenLogprob(id=token, logprob=-0.5, text=text, raw=raw)
+    one = Logprobs(id=token, logprob=-0.5, rank=1, text=text, raw=raw, top=(own, END))
+    return replace(one, **fields)
+
+
+A = likely(1, " a")
+HALF, REST = likely(2, "\\xc3", b"\xc3"), likely(3, "\\xa9", b"\xa9")
+
+
+def delta(seq: int, text: str, *tokens: Logprobs) -> Delta:
+    ids = tuple(one.id for one in tokens)
+    return Delta(request_id="r", seq=seq, text=text, token_ids=ids, logprobs=tokens)
+
+
+DELTAS = (delta(0, " a", A), delta(1, "é", HALF, REST), delta(2, "", A))
+
+
+def test_a_chat_tells_tokens_as_openai_does() -> None:
+    assert chat_logprobs([A, HALF], TELLING) == {
+        "content": [
+            {
+                "token": " a",
+                "logprob": -0.5,
+                "bytes": [32, 97],
+                "top_logprobs": [
+                    {"token": " a", "logprob": -0.5, "bytes": [32, 97]},
+                    {"token": "<end>", "logprob": -3.0, "bytes": None},
+                ],
+            },
+            {
+                "token": "\\xc3",
+                "logprob": -0.5,
+                "bytes": [195],
+                "top_logprobs": [
+                    {"token": "\\xc3", "logprob": -0.5, "bytes": [195]},
+                    {"token": "<end>", "logprob": -3.0, "bytes": None},
+                ],
+            },
+        ],
+        "refusal": None,
+    }
+
+
+def test_a_completion_tells_them_as_openai_did() -> None:
+    assert CompletionLogprobs(TELLING).of([A, HALF, REST, A]) == {
+        "tokens": [" a", "bytes:\\xc3", "bytes:\\xa9", " a"],
+        "token_logprobs": [-0.5] * 4,
+        "top_logprobs": [
+            {" a": -0.5, "<end>": -3.0},
+            {"bytes:\\xc3": -0.5, "<end>": -3.0},
+            {"bytes:\\xa9": -0.5, "<end>": -3.0},
+            {" a": -0.5, "<end>": -3.0},
+        ],
+        "text_offset": [0, 2, 2, 3],
+    }
+
+
+def test_the_chosen_token_is_always_among_the_likeliest_of_a_completion() -> None:
+    unlikely = likely(9, " z", logprob=-7.0, rank=40)
+    (top,) = CompletionLogprobs(TELLING).of([unlikely])["top_logprobs"]
+    assert top == {" z": -0.5, "<end>": -3.0}  # one of its name is likelier
+    other = replace(unlikely, text=" y")
+    (top,) = CompletionLogprobs(TELLING).of([other])["top_logprobs"]
+    assert top == {" z": -0.5, "<end>": -3.0, " y": -7.0}
+
+
+def test_the_first_token_of_a_prompt_has_none() -> None:
+    first = likely(1, "a", logprob=None, rank=None, top=())
+    told = CompletionLogprobs(TELLING).of([first, A])
+    assert told["token_logprobs"] == [None, -0.5]
+    assert told["top_logprobs"][0] is None
+
+
+def test_tokens_go_by_their_ids_where_the_client_wants_it() -> None:
+    by_ids = Telling(logprobs=True, as_ids=True)
+    content = chat_logprobs([HALF], by_ids)["content"][0]
+    assert (content["token"], content["bytes"]) == ("token_id:2", [195])
+    told = CompletionLogprobs(by_ids).of([HALF])
+    assert told["tokens"] == ["token_id:2"]
+    assert set(told["top_logprobs"][0]) == {"token_id:2", "token_id:0"}
+
+
+def chunks_of(stream: OpenAiStream) -> list[dict[str, Any]]:
+    written = whole(stream, STARTED, *DELTAS, finished())
+    records = [one.removeprefix(b"data: ") for one in written.split(b"\n\n")]
+    return [msgspec.json.decode(one)["choices"][0] for one in records if one[:1] == b"{"]
+
+
+def test_a_chat_stream_brings_each_token_once_and_whole() -> None:
+    stream = ChatStream(HEAD, choices=1, per_prompt=1, usage=False, telling=TELLING)
+    chunks = chunks_of(stream)
+    told = [chunk["logprobs"]["content"] for chunk in chunks if chunk["logprobs"]]
+    answer = chat_answer(HEAD, [Choice(results=DELTAS, finished=finished())], 1, TELLING)
+    (choice,) = answer["choices"]
+    assert [len(tokens) for tokens in told] == [1, 2, 1]
+    assert [*chain(*told)] == choice["logprobs"]["content"]
+    assert "".join(chunk["delta"].get("content", "") for chunk in chunks) == " aé"
+    assert chunks[-1]["finish_reason"] == "stop"
+
+
+def test_a_completion_stream_counts_offsets_on() -> None:
+    stream = CompletionStream(HEAD, choices=1, per_prompt=1, usage=False, telling=TELLING)
+    chunks = [chunk for chunk in chunks_of(stream) if chunk["logprobs"]]
+    answer = completion_answer(HEAD, [Choice(results=DELTAS, finished=finished())], 1, TELLING)
+    (choice,) = answer["choices"]
+    for name, values in choice["logprobs"].items():
+        assert [*chain(*(chunk["logprobs"][name] for chunk in chunks))] == values
+    assert [chunk["text"] for chunk in chunks] == [" a", "é", ""]
+
+
+def test_no_line_end_of_a_token_ends_a_record() -> None:
+    stream = ChatStream(HEAD, choices=1, per_prompt=1, usage=False, telling=TELLING)
+    written = whole(stream, delta(0, "\u2028", likely(4, "\u2028")))
+    assert "\u2028".encode() not in written
+    assert written.count(b"\\u2028") == 3
+
+
+def test_what_is_asked_for_goes_to_the_core() -> None:
+    assert chat(logprobs=True)[0].task.sampling.logprobs == 0
+    assert chat(logprobs=True, top_logprobs=5)[0].task.sampling.logprobs == 5
+    assert chat(logprobs=False)[0].task.sampling.logprobs is None
+    assert completion(logprobs=0)[0].task.sampling.logprobs == 0
+    assert completion(logprobs=5)[0].task.sampling.logprobs == 5
+
+
+@pytest.mark.parametrize(
+    ("route", "fields", "param"),
+    [
+        (chat, {"top_logprobs": 3}, "top_logprobs"),
+        (chat, {"logprobs": True, "top_logprobs": 101}, "top_logprobs"),
+        (chat, {"logprobs": True, "top_logprobs": -1}, "top_logprobs"),
+        (chat, {"logprobs": 3}, "logprobs"),
+        (completion, {"logprobs": 101}, "logprobs"),
+        (completion, {"logprobs": True}, "logprobs"),
+    ],
+)
+def test_what_cannot_be_told_is_refused(route: Any, fields: dict[str, Any], param: str) -> None:
+    with pytest.raises(InvalidParameter) as caught:
+        route(**fields)
+    assert caught.value.param == param
