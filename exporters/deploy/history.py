@@ -12,7 +12,7 @@ import msgspec
 
 from exporters.deploy.store import Store
 from exporters.errors import ExportError
-from nsedge.runtime.residency.state_file import encode, replace_file
+from nsedge.process.state_file import encode, replace_file
 
 
 class Deployment(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -31,6 +31,7 @@ from nsedge.security.watched_file import WatchedFile
 from nsedge.telemetry.collector import open_tracing
 from nsedge.telemetry.tracing import Tracing
 from nsedge.web import doors
+from nsedge.web.adaptations import read_adaptations
 from nsedge.web.answering import Answering
 from nsedge.web.door_settings import DoorSettings
 from nsedge.web.limits import WebLimits
@@ -258,8 +259,19 @@ def limits(settings: Settings) -> WebLimits:
 
 
 def door_settings(settings: Settings) -> DoorSettings:
-    """What doors do where a request does not say, as configured."""
+    """What doors do where a request does not say, as configured.
+
+    Raises:
+        ConfigInvalid: where a file that is named cannot be read.
+    """
     said = settings.doors
+    adaptations = (
+        WatchedFile(Path(said.adaptations), read_adaptations) if said.adaptations else None
+    )
     return DoorSettings(
-        chunk=said.chunk, regular_model=said.regular_model, vision_model=said.vision_model
+        chunk=said.chunk,
+        regular_model=said.regular_model,
+        vision_model=said.vision_model,
+        adaptations=adaptations,
+        ratings_file=settings.ratings_file,
     )

@@ -205,3 +205,11 @@ class Doors(Section, frozen=True, kw_only=True):
         str,
         text("The model of the chat service's /chat/vision; empty is none.", "a model's name"),
     ] = ""
+    adaptations: Annotated[
+        str,
+        text(
+            "File of JSON that says how the studio prompts single models (docs/doors/studio.md). It"
+            " is read anew when it changes.",
+            FILE_KIND,
+        ),
+    ] = ""

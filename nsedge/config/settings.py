@@ -87,6 +87,11 @@ class Settings(Section, frozen=True, kw_only=True):
         return self.home / "state" / "usage.json"
 
     @property
+    def ratings_file(self) -> Path:
+        """Where the studio's ratings are kept over restarts."""
+        return self.home / "state" / "ratings.json"
+
+    @property
     def aliases_file(self) -> Path:
         """Where aliases that were given at run time are kept over restarts."""
         return self.home / "state" / "aliases.json"

@@ -21,18 +21,33 @@ Batch = Sequence[tuple[int, Event]]
 """Events with the index of the choice they belong to."""
 
 
-class AnswerStream(ABC):
-    """Encodes the events of `choices` requests as one stream, until `ended`.
-
-    A door's stream says what each piece looks like, framed as `framing` has it.
-    """
+class StreamEncoder(ABC):
+    """Encodes events as a stream, framed as `framing` has it, until `ended`."""
 
     framing: ClassVar[Framing] = SSE
 
+    def __init__(self) -> None:
+        self.ended = False
+
+    @abstractmethod
+    def encode(self, batch: Batch) -> bytes:
+        """The bytes that `batch` adds to the stream; after the end, none."""
+
+    @abstractmethod
+    def error(self, refusal: Refusal) -> bytes:
+        """The last piece of a stream that broke off."""
+
+
+class AnswerStream(StreamEncoder):
+    """Encodes the events of `choices` requests as one answer. A door's stream says what each piece
+    looks like."""
+
     def __init__(self, choices: int) -> None:
+        super().__init__()
         self._finished: list[Finished | None] = [None] * choices
         self._opened = [False] * choices
-        self.ended = False
+        self.tokens = [0] * choices
+        """Written of each choice so far."""
 
     def encode(self, batch: Batch) -> bytes:
         """The bytes that `batch` adds to the stream; after the end, none.
@@ -52,6 +67,7 @@ class AnswerStream(ABC):
                 self._opened[index] = True
                 pieces.append(self._opening(index))
             if isinstance(event, Delta):
+                self.tokens[index] += len(event.token_ids)
                 if event.logprobs:
                     pieces.append(self._likely(index, event))
                 elif event.text:
@@ -66,10 +82,6 @@ class AnswerStream(ABC):
         self.ended = len(done) == len(self._finished)
         closing = self._closing(index, event)
         return closing + self._tail(done) if self.ended else closing
-
-    @abstractmethod
-    def error(self, refusal: Refusal) -> bytes:
-        """The last piece of a stream that broke off."""
 
     @abstractmethod
     def _piece(self, index: int, text: str) -> bytes:

@@ -35,7 +35,7 @@ from nsedge.telemetry.loop_lag import LoopLag
 from nsedge.telemetry.tracing import Tracing
 from nsedge.web import http_guard
 from nsedge.web.access import API_KEY, CALLER, refuse_exposure
-from nsedge.web.answer_stream import AnswerStream, Batch, settled
+from nsedge.web.answer_stream import Batch, StreamEncoder, settled
 from nsedge.web.choices import Choice, Choices, Submit
 from nsedge.web.chunking import Chunk, Chunker
 from nsedge.web.door_settings import DoorSettings
@@ -201,22 +201,37 @@ class Answering:
             async with choices:
                 return await choices.collect()
 
+    async def each(
+        self, http: web.Request, requests: Sequence[Request], *, at_once: int | None = None
+    ) -> list[Choice | Refusal]:
+        """The answers of requests that stand apart: no failure ends another. `at_once`: how many
+        run; None is as many as may."""
+        choices = self._choices(http, requests, at_once=at_once, apart=True)
+        with self._under_way(choices):
+            async with choices:
+                return await choices.collect_each()
+
     async def stream(
         self,
         http: web.Request,
         requests: Sequence[Request],
-        encoder: AnswerStream,
+        encoder: StreamEncoder,
         *,
         chunk: Chunk | None = None,
+        at_once: int | None = None,
+        apart: bool = False,
     ) -> web.StreamResponse:
         """The answer as a stream. The first event decides between a refusal and a stream, or the
-        first silence, where the stream can fill it. `chunk`: how its text is cut, None is as the
-        settings have it.
+        first silence, where the stream can fill it.
+
+        - chunk: how its text is cut; None is as the settings have it.
+        - at_once: how many requests run; None is as many as may.
+        - apart: no failure ends another request, or is a refusal.
 
         Raises:
             Refused: where a request failed before any byte was written.
         """
-        choices = self._choices(http, requests)
+        choices = self._choices(http, requests, at_once=at_once, apart=apart)
         with self._under_way(choices):
             async with choices:
                 framing = encoder.framing
@@ -226,7 +241,8 @@ class Answering:
                     cut=lambda: _cut(http),
                 )
                 batch = await choices.batch()
-                _refuse_failed(batch)
+                if not apart:
+                    _refuse_failed(batch)
                 response = web.StreamResponse(
                     headers={"Content-Type": framing.content_type, **_STREAM_HEADERS}
                 )
@@ -235,10 +251,18 @@ class Answering:
                 await _write_all(response, choices, encoder, chunker, batch)
                 return response
 
-    def _choices(self, http: web.Request, requests: Sequence[Request]) -> Choices:
+    def _choices(
+        self,
+        http: web.Request,
+        requests: Sequence[Request],
+        *,
+        at_once: int | None = None,
+        apart: bool = False,
+    ) -> Choices:
         trace = http.get(http_guard.TRACEPARENT)
         traced = [dataclasses.replace(request, traceparent=trace) for request in requests]
-        return Choices(self._submitter(http), traced, at_once=self.limits.max_in_flight)
+        most = min(at_once or self.limits.max_in_flight, self.limits.max_in_flight)
+        return Choices(self._submitter(http), traced, at_once=most, apart=apart)
 
     @property
     def under_way(self) -> int:
@@ -273,7 +297,7 @@ ANSWERING = web.AppKey("answering", Answering)
 async def _write_all(
     response: web.StreamResponse,
     choices: Choices,
-    encoder: AnswerStream,
+    encoder: StreamEncoder,
     chunker: Chunker,
     batch: Batch,
 ) -> None:

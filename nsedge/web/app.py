@@ -35,6 +35,9 @@ def create_app(answering: Answering, through: Sequence[Door] = doors.ALL) -> web
     there = {route.path for route in routes}
     app.add_routes(routes)
     app.add_routes(route for route in probes.ROUTES if route.path not in there)
+    for door in through:
+        if door.opens is not None:
+            door.opens(app)
     return app
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Self
@@ -50,13 +50,17 @@ class Choices:
     have been written, so a slow reader is the service's to bound.
     """
 
-    def __init__(self, submit: Submit, requests: Sequence[Request], *, at_once: int) -> None:
-        """`at_once`: how many run or wait at the core; each that ends well lets the next go on."""
+    def __init__(
+        self, submit: Submit, requests: Sequence[Request], *, at_once: int, apart: bool = False
+    ) -> None:
+        """`at_once`: how many run or wait at the core; each that ends well lets the next go on, and
+        where they stand `apart`, each that fails, too."""
         self.loading: Loading | None = None
         """How far the model is from being there, while it is waited for."""
         self._submit = submit
         self._requests = requests
         self._at_once = at_once
+        self._apart = apart
         self._tickets: list[Ticket] = []
         self._running: set[int] = set()
         self._ready: list[tuple[int, Event]] = []
@@ -135,23 +139,35 @@ class Choices:
         Raises:
             Refused: with the first that failed.
         """
-        results: list[list[Result]] = [[] for _ in self._requests]
-        finished: dict[int, Finished] = {}
-        while len(finished) < len(results):
+        choices: dict[int, Choice] = {}
+        async for index, outcome in self._outcomes():
+            if isinstance(outcome, Refusal):
+                raise Refused(outcome)
+            choices[index] = outcome
+        return [choices[index] for index in range(len(self._requests))]
+
+    async def collect_each(self) -> list[Choice | Refusal]:
+        """All choices, finished, or why they are not."""
+        outcomes = {index: outcome async for index, outcome in self._outcomes()}
+        return [outcomes[index] for index in range(len(self._requests))]
+
+    async def _outcomes(self) -> AsyncIterator[tuple[int, Choice | Refusal]]:
+        """What came of each choice, as it ends."""
+        results: dict[int, list[Result]] = {index: [] for index in range(len(self._requests))}
+        while results:
             batch = await self.batch()
             self.taken(batch)
             for index, event in batch:
                 event = settled(event)
                 if isinstance(event, Failed):
-                    raise Refused(Refusal.of(event))
-                if isinstance(event, Finished):
-                    finished[index] = event
+                    ended = list(results) if event is self._end else [index]
+                    for which in ended:
+                        del results[which]
+                        yield which, Refusal.of(event)
+                elif isinstance(event, Finished):
+                    yield index, Choice(results=tuple(results.pop(index)), finished=event)
                 elif isinstance(event, Result):
                     results[index].append(event)
-        return [
-            Choice(results=tuple(came), finished=finished[index])
-            for index, came in enumerate(results)
-        ]
 
     def fail(self, error: NsedgeError) -> None:
         """End the answer with `error`, wherever it stands."""
@@ -174,7 +190,7 @@ class Choices:
         def sink(event: Event) -> None:
             if is_terminal(event):
                 self._running.discard(index)
-                well = isinstance(settled(event), Finished)
+                well = self._apart or isinstance(settled(event), Finished)
                 if well and not self._left and len(self._tickets) < len(self._requests):
                     self._submit_next()
             self.loading = event if isinstance(event, Loading) else None

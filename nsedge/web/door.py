@@ -41,6 +41,7 @@ class Door:
     - port: of a listener of its own, by default; None stands beside the others. `web.listeners` can
       give any door an address of its own.
     - id_header: a header that names the request, beside `X-Request-Id`.
+    - opens: is given each application that the door is part of, to prepare what it keeps there.
     - error_body: the body that tells of a refusal, which is of the type `error_type`.
     """
 
@@ -53,6 +54,7 @@ class Door:
     body_types: tuple[str, ...] = (JSON,)
     port: int | None = None
     id_header: str | None = None
+    opens: Callable[[web.Application], None] | None = None
 
     def refuse(self, refusal: Refusal) -> web.Response:
         """The answer that tells of `refusal`."""

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
+
+from nsedge.security.watched_file import WatchedFile
+from nsedge.web.adaptations import Adaptations
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -11,8 +15,12 @@ class DoorSettings:
     """- chunk: how the text of a stream is cut, as `nsedge.web.chunking` says.
     - regular_model: the chat service's where none is named; empty is the first that is ready.
     - vision_model: the same for its vision routes; empty is none.
+    - adaptations: how the studio prompts single models.
+    - ratings_file: where the studio keeps its ratings over restarts; None is nowhere.
     """
 
     chunk: Literal["token", "adaptive"] | int = "token"
     regular_model: str = ""
     vision_model: str = ""
+    adaptations: WatchedFile[Adaptations] | None = None
+    ratings_file: Path | None = None

@@ -44,6 +44,7 @@ STATUSES: dict[str, int] = {
     "config_invalid": 500,
     # What only HTTP can get wrong.
     "unknown_route": 404,
+    "unknown_idea": 404,
     "method_not_allowed": 405,
     "request_timeout": 408,
     "not_supported": 501,

@@ -12,7 +12,7 @@ from pathlib import Path
 import msgspec
 
 from nsedge.printable import is_printable
-from nsedge.runtime.residency.state_file import StateFile, encode
+from nsedge.process.state_file import StateFile, encode
 
 
 class Said(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

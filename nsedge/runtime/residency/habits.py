@@ -8,10 +8,10 @@ from concurrent.futures import Executor
 from pathlib import Path
 
 from nsedge.api import Recommendation, UsageReport
+from nsedge.process.state_file import encode
 from nsedge.runtime.machine.amounts import Amount
 from nsedge.runtime.residency.catalogue import stamp_of
 from nsedge.runtime.residency.prediction import PREDICTORS, Shares, ranked
-from nsedge.runtime.residency.state_file import encode
 from nsedge.runtime.residency.usage import Footprint, priority_score, told
 from nsedge.runtime.residency.usage_file import UsageFile
 

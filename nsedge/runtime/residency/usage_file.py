@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from nsedge.runtime.residency.state_file import StateFile
+from nsedge.process.state_file import StateFile
 from nsedge.runtime.residency.usage import History
 
 

@@ -3,7 +3,16 @@
 from __future__ import annotations
 
 from nsedge.web.door import Door
-from nsedge.web.doors import anthropic, chat, generate, llama_server, ollama, openai, operations
+from nsedge.web.doors import (
+    anthropic,
+    chat,
+    generate,
+    llama_server,
+    ollama,
+    openai,
+    operations,
+    studio,
+)
 
 ALL: tuple[Door, ...] = (
     openai.DOOR,
@@ -12,5 +21,6 @@ ALL: tuple[Door, ...] = (
     chat.DOOR,
     ollama.DOOR,
     llama_server.DOOR,
+    studio.DOOR,
     operations.DOOR,
 )

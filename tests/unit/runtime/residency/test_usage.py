@@ -12,10 +12,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from nsedge.process.state_file import encode
 from nsedge.runtime.machine.amounts import Amount
 from nsedge.runtime.residency.habits import SAVE_EVERY_S, Habits
 from nsedge.runtime.residency.prediction import PREDICTORS, ByPatterns, ByScore, ranked
-from nsedge.runtime.residency.state_file import encode
 from nsedge.runtime.residency.usage import History, priority_score
 from nsedge.runtime.residency.usage_file import UsageFile
 from tests.fakes import FakeClock

@@ -1,0 +1,165 @@
+"""Several ideas in one answer: each prompt by each model, of which none sinks another; pure."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+from nsedge.api import Failed, Finished, Request, Result
+from nsedge.web.answer_stream import Batch, StreamEncoder, json_text, settled
+from nsedge.web.choices import Choice
+from nsedge.web.errors import Refusal
+from nsedge.web.framing import SSE
+
+MAX_TITLE = 80
+_encode = msgspec.json.Encoder().encode
+Outcome = Choice | Refusal
+Answer = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """An idea to come: what is asked for it, or why it cannot be."""
+
+    idea_id: str
+    category: str
+    model: str
+    asked: Request | Refusal
+
+
+def idea_of(plan: Plan, outcome: Outcome) -> dict[str, Any]:
+    """What came of a plan, or why nothing did."""
+    told: dict[str, Any] = {
+        "id": plan.idea_id,
+        "title": "",
+        "content": "",
+        "category": plan.category,
+        "model_used": plan.model,
+        "generation_time": 0.0,
+    }
+    if isinstance(outcome, Refusal):
+        return told | {"error": outcome.message, "code": outcome.code}
+    timings = outcome.finished.timings
+    took_s = timings.queue_s + timings.prefill_s + timings.decode_s
+    return told | {
+        "title": title_of(outcome.text),
+        "content": outcome.text,
+        "generation_time": round(took_s, 6),
+    }
+
+
+def title_of(text: str) -> str:
+    """The first line that says something, without its marks, cut to MAX_TITLE characters."""
+    lines = (line.strip().strip("#*_>-\"' ") for line in text.splitlines())
+    first = next(filter(None, lines), "")
+    return first if len(first) <= MAX_TITLE else f"{first[: MAX_TITLE - 1].rstrip()}\u2026"
+
+
+def answer_of(ideas: Sequence[dict[str, Any]], total_s: float) -> Answer:
+    """All ideas, and figures of them. Times are in seconds."""
+    well = [idea for idea in ideas if "error" not in idea]
+    spent_s = sum(idea["generation_time"] for idea in well)
+    return {
+        "ideas": list(ideas),
+        "total_count": len(ideas),
+        "success_count": len(well),
+        "failed_count": len(ideas) - len(well),
+        "total_time": round(total_s, 6),
+        "average_time": round(spent_s / len(well), 6) if well else 0.0,
+    }
+
+
+def voted(ideas: Sequence[dict[str, Any]]) -> Answer:
+    """The answer that most models gave, whatever its case, spaces and marks at its ends; where as
+    many gave another, the one whose first model was named first."""
+    votes: dict[str, list[dict[str, Any]]] = {}
+    for idea in ideas:
+        if "error" not in idea:
+            votes.setdefault(_essence(idea["content"]), []).append(idea)
+    ranked = sorted(votes.values(), key=len, reverse=True)
+    told = [
+        {
+            "content": given[0]["content"],
+            "count": len(given),
+            "models": [idea["model_used"] for idea in given],
+        }
+        for given in ranked
+    ]
+    return {"chosen": ranked[0][0] if ranked else None, "votes": told}
+
+
+def _essence(text: str) -> str:
+    words = " ".join(unicodedata.normalize("NFC", text).casefold().split())
+    while words and not words[-1].isalnum():
+        words = words[:-1]
+    start = next((at for at, one in enumerate(words) if one.isalnum()), 0)
+    return words[start:]
+
+
+class BatchStream(StreamEncoder):
+    """How a batch goes on: a start, each idea when it is there or has failed, and the figures.
+
+    - refused: the ideas of `plans` that cannot be are told at the start.
+    - gather: makes the whole answer of all ideas, in the order of `plans`; called once.
+    """
+
+    def __init__(self, plans: Sequence[Plan], gather: Callable[[list[Outcome]], Answer]) -> None:
+        super().__init__()
+        self._asked = [at for at, plan in enumerate(plans) if isinstance(plan.asked, Request)]
+        self._plans = plans
+        self._gather = gather
+        self._outcomes: dict[int, Outcome] = {
+            at: plan.asked for at, plan in enumerate(plans) if isinstance(plan.asked, Refusal)
+        }
+        self._results: list[list[Result]] = [[] for _ in self._asked]
+        self._begun = False
+
+    def encode(self, batch: Batch) -> bytes:
+        """The bytes that `batch` adds. The failure of one request ends none but its own."""
+        pieces = [] if self._begun else [self.begin()]
+        for index, event in batch:
+            event = settled(event)
+            if isinstance(event, Failed):
+                # Without a request it is of them all.
+                ended = [index] if event.request_id is not None else range(len(self._asked))
+                pieces += [self._end(one, Refusal.of(event)) for one in ended]
+            elif isinstance(event, Finished):
+                choice = Choice(results=tuple(self._results[index]), finished=event)
+                pieces.append(self._end(index, choice))
+            elif isinstance(event, Result):
+                self._results[index].append(event)
+        if len(self._outcomes) == len(self._plans) and not self.ended:
+            pieces.append(self._all())
+        return b"".join(pieces)
+
+    def begin(self) -> bytes:
+        """The start, and the ideas that cannot be."""
+        self._begun = True
+        start = {"type": "start", "total_count": len(self._plans), "progress": 0.0}
+        refused = [self._idea(at) for at in list(self._outcomes)]
+        return b"".join([SSE.record(_encode(start)), *refused])
+
+    def error(self, refusal: Refusal) -> bytes:
+        return SSE.record(_encode({"type": "error", "message": refusal.message}))
+
+    def _end(self, index: int, outcome: Outcome) -> bytes:
+        at = self._asked[index]
+        if at in self._outcomes:
+            return b""
+        self._outcomes[at] = outcome
+        return self._idea(at)
+
+    def _idea(self, at: int) -> bytes:
+        idea = idea_of(self._plans[at], self._outcomes[at])
+        progress = round(len(self._outcomes) / len(self._plans), 4)
+        return SSE.record(json_text({"type": "idea", "idea": idea, "progress": progress}))
+
+    def _all(self) -> bytes:
+        self.ended = True
+        answer = self._gather([self._outcomes[at] for at in range(len(self._plans))])
+        told = {name: value for name, value in answer.items() if name != "ideas"}
+        return SSE.record(json_text({"type": "complete", "progress": 1.0, **told}))
