@@ -4,6 +4,7 @@ A client sends a `Request` with a task, and sees `Event`s.
 """
 
 from nsedge.api.events import (
+    AnyDelta,
     ArtifactPending,
     ArtifactReady,
     Delta,
@@ -13,12 +14,14 @@ from nsedge.api.events import (
     FinishReason,
     Loading,
     Progress,
+    ReasoningDelta,
     Result,
     Scores,
     Segment,
     Sink,
     Started,
     Timings,
+    ToolCallDelta,
     Usage,
     Vectors,
     is_terminal,
@@ -47,10 +50,12 @@ from nsedge.api.sampling import Sampling
 from nsedge.api.scheduling import Scheduling
 from nsedge.api.service import Health, HealthStatus, Service, Stats, Ticket
 from nsedge.api.tasks import Chat, Embed, Generate, Task
+from nsedge.api.tools import Tool, ToolCall, ToolChoice
 from nsedge.telemetry.histogram import Histogram
 
 __all__ = [
     "AliasResult",
+    "AnyDelta",
     "ArtifactPending",
     "ArtifactReady",
     "Chat",
@@ -81,6 +86,7 @@ __all__ = [
     "Part",
     "Priority",
     "Progress",
+    "ReasoningDelta",
     "Recommendation",
     "Request",
     "ResidencyStats",
@@ -99,6 +105,10 @@ __all__ = [
     "Ticket",
     "Timings",
     "TokenLogprob",
+    "Tool",
+    "ToolCall",
+    "ToolCallDelta",
+    "ToolChoice",
     "Usage",
     "UsageReport",
     "Vectors",

@@ -1,8 +1,9 @@
 """What a client sees of a request: any number of `Loading`s, at most one `Started`, what the task
 gives, and exactly one terminal event, `Finished` or `Failed`.
 
-Text comes as `Delta`s; vectors and scores as arrays; speech as `Segment`s; what takes many steps
-tells its `Progress`; files are announced by `ArtifactPending` and `ArtifactReady`.
+Text comes as `Delta`s; what a model thinks and calls, where that was asked for, as
+`ReasoningDelta`s and `ToolCallDelta`s; vectors and scores as arrays; speech as `Segment`s; what
+takes many steps tells its `Progress`; files are announced by `ArtifactPending` and `ArtifactReady`.
 """
 
 from __future__ import annotations
@@ -27,6 +28,8 @@ class FinishReason(enum.StrEnum):
     """The model's end of sequence, or a stop string."""
     LENGTH = "length"
     """max_tokens, or the end of the context."""
+    TOOL_CALLS = "tool_calls"
+    """As STOP; the model called tools."""
     CANCELLED = "cancelled"
     """The client asked, or went away."""
 
@@ -82,7 +85,8 @@ class Started:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Delta:
-    """A piece of text. `seq` counts deltas from 0; `token_ids` are those since the delta before.
+    """A piece of text. `seq` counts deltas of all kinds from 0; `token_ids` are those since the one
+    before.
 
     A piece never ends inside a character, and never holds part of a stop string. `logprobs` are
     those of `token_ids`, one each, where they were asked for.
@@ -91,6 +95,35 @@ class Delta:
     request_id: str
     seq: int
     text: str
+    token_ids: tuple[int, ...]
+    logprobs: tuple[Logprobs, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReasoningDelta:
+    """A piece of what the model thinks before it answers; otherwise as `Delta`."""
+
+    request_id: str
+    seq: int
+    text: str
+    token_ids: tuple[int, ...]
+    logprobs: tuple[Logprobs, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ToolCallDelta:
+    """A piece of a tool call. `index` counts calls from 0.
+
+    The first of a call has `call_id` and `name`, the others None; the `arguments` of all are the
+    JSON of the call's, put together. Otherwise as `Delta`.
+    """
+
+    request_id: str
+    seq: int
+    index: int
+    call_id: str | None
+    name: str | None
+    arguments: str
     token_ids: tuple[int, ...]
     logprobs: tuple[Logprobs, ...] = ()
 
@@ -222,7 +255,9 @@ class Failed:
         )
 
 
-Result = Delta | Vectors | Scores | Segment | Progress | ArtifactPending | ArtifactReady
+AnyDelta = Delta | ReasoningDelta | ToolCallDelta
+"""What a model that writes gives, each with the tokens that it is made of."""
+Result = AnyDelta | Vectors | Scores | Segment | Progress | ArtifactPending | ArtifactReady
 """What a task gives on its way."""
 Event = Loading | Started | Result | Finished | Failed
 Sink = Callable[[Event], None]

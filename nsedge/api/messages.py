@@ -7,6 +7,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from nsedge.api.media import Media
+from nsedge.api.tools import ToolCall
+from nsedge.errors import InvalidParameter
 
 
 class Role(enum.StrEnum):
@@ -46,10 +48,21 @@ Part = TextPart | MediaPart
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Message:
-    """One turn of a conversation: text, or parts in their order."""
+    """One turn of a conversation: text, or parts in their order.
+
+    - tool_calls: of the assistant, what it called beside what it said.
+    - reasoning: of the assistant, what it thought before; the model's template decides whether it
+      is read again.
+    - tool_call_id: of a tool, the call that it answers.
+    - name: who speaks, of those with that role; of a tool, its name.
+    """
 
     role: Role
     content: str | tuple[Part, ...]
+    tool_calls: tuple[ToolCall, ...] = ()
+    tool_call_id: str | None = None
+    name: str | None = None
+    reasoning: str | None = None
 
     @property
     def text(self) -> str:
@@ -64,3 +77,19 @@ class Message:
         if isinstance(self.content, str):
             return ()
         return tuple(part.media for part in self.content if isinstance(part, MediaPart))
+
+    def check(self, where: str) -> None:
+        """Refuse what a message of this role cannot have; `where` names the message.
+
+        Raises:
+            InvalidParameter: naming the field.
+        """
+        for field in ("tool_calls", "reasoning"):
+            if getattr(self, field) and self.role is not Role.ASSISTANT:
+                wrong = f"{where}.{field}: only the assistant has them"
+                raise InvalidParameter(wrong, param="messages")
+        if self.tool_call_id is not None and self.role is not Role.TOOL:
+            wrong = f"{where}.tool_call_id: only a tool answers a call"
+            raise InvalidParameter(wrong, param="messages")
+        for media in self.media:
+            media.check()

@@ -5,11 +5,14 @@ A kind of model does some of these; `ModelInfo.tasks` tells which.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import Any, ClassVar
 
-from nsedge.api.messages import Message
+from nsedge.api.messages import Message, Role
 from nsedge.api.sampling import Sampling, within
+from nsedge.api.scheduling import SchedulingFields
+from nsedge.api.tools import Tool, ToolChoice, check_tools
 from nsedge.errors import InvalidParameter
 
 MAX_INPUTS = 2048
@@ -31,21 +34,83 @@ class Generate:
         self.sampling.check()
 
 
+class ChatFields(SchedulingFields, total=False):
+    """What a chat can be asked for with beside its messages, as keyword arguments."""
+
+    tools: Sequence[Tool]
+    tool_choice: ToolChoice
+    tool_name: str | None
+    parallel_tool_calls: bool
+    documents: Sequence[dict[str, Any]]
+    template_arguments: dict[str, Any]
+    add_generation_prompt: bool
+    continue_final_message: bool
+    split_reasoning: bool
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Chat:
-    """Give the assistant's next turn in a conversation, which the model's template renders."""
+    """Give the assistant's next turn in a conversation, which the model's template renders.
+
+    - tools: what the model may call, as far as `tool_choice` lets it. tool_name: with REQUIRED,
+      the one to be called.
+    - parallel_tool_calls: False ends the answer with its first call.
+    - documents: what the answer is to stand on, where the template has a place for them: maps,
+      `title` and `text` as a rule.
+    - template_arguments: further variables of the template, such as `enable_thinking`.
+    - add_generation_prompt: write what begins the assistant's turn.
+    - continue_final_message: go on with the last message, which is the assistant's, instead of
+      beginning another.
+    - split_reasoning: what the model thinks comes as events of its own, without its marks.
+    """
 
     name: ClassVar[str] = "chat"
 
     messages: tuple[Message, ...]
     sampling: Sampling = field(default_factory=Sampling)
+    tools: tuple[Tool, ...] = ()
+    tool_choice: ToolChoice = ToolChoice.AUTO
+    tool_name: str | None = None
+    parallel_tool_calls: bool = True
+    documents: tuple[dict[str, Any], ...] = ()
+    template_arguments: dict[str, Any] = field(default_factory=dict)
+    add_generation_prompt: bool = True
+    continue_final_message: bool = False
+    split_reasoning: bool = False
+
+    @property
+    def usable_tools(self) -> tuple[Tool, ...]:
+        """The tools that the model is told of."""
+        return () if self.tool_choice is ToolChoice.NONE else self.tools
 
     def check(self) -> None:
-        """Raises InvalidParameter for values out of range."""
+        """Raises InvalidParameter for values out of range, or that contradict each other."""
         self.sampling.check()
-        for message in self.messages:
-            for media in message.media:
-                media.check()
+        for number, message in enumerate(self.messages):
+            message.check(f"messages[{number}]")
+        check_tools(self.tools)
+        self._check_choice()
+        if self.continue_final_message and self.messages:
+            last = self.messages[-1]
+            if last.role is not Role.ASSISTANT or last.tool_calls or not last.text:
+                raise InvalidParameter(
+                    "continue_final_message wants a last message that is the assistant's, with"
+                    " text, and without tool calls",
+                    param="continue_final_message",
+                )
+
+    def _check_choice(self) -> None:
+        if self.tool_choice is ToolChoice.REQUIRED and not self.tools:
+            raise InvalidParameter("a tool is required, and there are none", param="tool_choice")
+        if self.tool_name is None:
+            return
+        if self.tool_choice is not ToolChoice.REQUIRED:
+            raise InvalidParameter("a tool is named, but not required", param="tool_choice")
+        if self.tool_name not in {tool.name for tool in self.tools}:
+            raise InvalidParameter(
+                f"the tool {self.tool_name!a} is required, and is none of the tools",
+                param="tool_choice",
+            )
 
 
 Tokens = tuple[int, ...]

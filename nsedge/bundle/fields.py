@@ -39,6 +39,8 @@ class Tokenizer(Strict, frozen=True, kw_only=True):
     file: RelativePath
     bos_token: str | None = None
     eos_token: str | None = None
+    unk_token: str | None = None
+    pad_token: str | None = None
     add_bos: bool = False
     """Whether a text prompt begins with bos_token; a chat template writes its own."""
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from nsedge.api import Delta, Event, Finished
+from nsedge.api import AnyDelta, Event, Finished
 
 
 class Pace:
@@ -22,7 +22,7 @@ class Pace:
 
     def saw(self, event: Event) -> None:
         """Take note of an event that came now."""
-        if self.first_token_s is None and isinstance(event, Delta) and event.token_ids:
+        if self.first_token_s is None and isinstance(event, AnyDelta) and event.token_ids:
             self.first_token_s = self._clock() - self._began_s
 
     def figures(self, end: Finished) -> dict[str, float | None]:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Generic, TypeVar, Unpack
+from typing import Any, Generic, TypeVar, Unpack, cast
 
 from nsedge import api
 from nsedge.api.scheduling import SchedulingFields
+from nsedge.api.tasks import ChatFields
 
 S = TypeVar("S")
 """What iterates over the events of a request."""
@@ -41,11 +42,17 @@ class Asking(ABC, Generic[S]):
         *,
         sampling: api.Sampling | None = None,
         request_id: str | None = None,
-        **scheduling: Unpack[SchedulingFields],
+        **more: Unpack[ChatFields],
     ) -> S:
-        """The events of the assistant's next turn."""
-        task = api.Chat(messages=tuple(messages), sampling=sampling or api.Sampling())
-        return self._ask_for(task, model, request_id, scheduling)
+        """The events of the assistant's next turn; `more` is what else `Chat` and `Scheduling`
+        have."""
+        asked: dict[str, Any] = dict(more)
+        scheduling = {
+            name: asked.pop(name) for name in SchedulingFields.__annotations__ if name in asked
+        }
+        asked |= {name: tuple(asked.get(name, ())) for name in ("tools", "documents")}
+        task = api.Chat(messages=tuple(messages), sampling=sampling or api.Sampling(), **asked)
+        return self._ask_for(task, model, request_id, cast(SchedulingFields, scheduling))
 
     def embed(
         self,

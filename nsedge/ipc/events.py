@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from nsedge import api
@@ -51,6 +51,8 @@ KINDS = (
     Kind(event=api.Loading, message=wire.Loading, since=2),
     Kind(event=api.Started, message=wire.Started),
     Kind(event=api.Delta, message=wire.Delta, credited=True),
+    Kind(event=api.ReasoningDelta, message=wire.ReasoningDelta, since=4, credited=True),
+    Kind(event=api.ToolCallDelta, message=wire.ToolCallDelta, since=4, credited=True),
     Kind(event=api.Vectors, message=wire.Vectors, since=3, credited=True),
     Kind(event=api.Scores, message=wire.Scores, since=3, credited=True),
     Kind(event=api.Segment, message=wire.Segment, since=3, credited=True),
@@ -125,15 +127,25 @@ def tag_of(event: api.Event) -> str:
     return OF_EVENT[type(event)].tag
 
 
-def merge(deltas: Sequence[api.Delta]) -> api.Delta:
-    """One delta for several of a request: text and ids joined, `seq` of the first."""
+def continues(first: api.AnyDelta, event: api.Event) -> bool:
+    """Whether `event` can be told as more of `first`."""
+    if isinstance(event, api.ToolCallDelta):
+        same_call = isinstance(first, api.ToolCallDelta) and first.index == event.index
+        return same_call and event.call_id is None
+    return isinstance(event, api.Delta | api.ReasoningDelta) and type(event) is type(first)
+
+
+def merge(deltas: Sequence[api.AnyDelta]) -> api.AnyDelta:
+    """One for several of a request that continue the first: what they say and their ids joined,
+    `seq` of the first."""
     first = deltas[0]
     if len(deltas) == 1:
         return first
-    return api.Delta(
-        request_id=first.request_id,
-        seq=first.seq,
-        text="".join(delta.text for delta in deltas),
-        token_ids=tuple(token for delta in deltas for token in delta.token_ids),
-        logprobs=tuple(one for delta in deltas for one in delta.logprobs),
-    )
+    ids = tuple(token for delta in deltas for token in delta.token_ids)
+    logprobs = tuple(one for delta in deltas for one in delta.logprobs)
+    joined = replace(first, token_ids=ids, logprobs=logprobs)
+    if isinstance(joined, api.ToolCallDelta):
+        calls = [delta for delta in deltas if isinstance(delta, api.ToolCallDelta)]
+        return replace(joined, arguments="".join(one.arguments for one in calls))
+    texts = [delta for delta in deltas if not isinstance(delta, api.ToolCallDelta)]
+    return replace(joined, text="".join(one.text for one in texts))

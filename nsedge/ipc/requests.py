@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
+from typing import Any
 
 from nsedge import api
 from nsedge.api.scheduling import scheduling_of
@@ -13,6 +14,15 @@ from nsedge.ipc import protocol
 MediaOf = Callable[[wire.MediaPart], api.Media]
 _SINCE: dict[type, int] = {wire.Embed: 3}
 """The minor version whose clients can read what comes of a task, where not all can."""
+_TELLING = ("tools", "split_reasoning")
+"""Fields of a chat that bring events of 1.4."""
+_OF_CHAT = tuple(
+    name
+    for name in wire.Chat.__struct_fields__[len(wire.Asked.__struct_fields__) :]
+    if name != "messages"
+)
+"""The fields of a chat that are the same here and there."""
+_OF_MESSAGE = ("tool_calls", "tool_call_id", "name", "reasoning")
 MAX_ID = 128
 MAX_MODEL = 256
 
@@ -34,11 +44,14 @@ def check_readable(message: wire.Asking, minor: int) -> None:
     Raises:
         UnsupportedVersion: naming the version that can.
     """
-    since = _SINCE.get(type(message), 0)
+    since, param, what = _SINCE.get(type(message), 0), "type", message.__struct_config__.tag
+    if isinstance(message, wire.Chat):
+        for name in _TELLING:
+            if getattr(message, name):
+                since, param, what = 4, name, f"chat with {name}"
     if since > minor:
-        task = message.__struct_config__.tag
         raise UnsupportedVersion(
-            f"{task} needs protocol 1.{since}; this client said 1.{minor}", param="type"
+            f"{what} needs protocol 1.{since}; this client said 1.{minor}", param=param
         )
 
 
@@ -48,7 +61,7 @@ def _task_of(message: wire.Asking, media: MediaOf) -> api.Task:
             return api.Generate(text=message.text, sampling=message.sampling)
         case wire.Chat():
             turns = tuple(_said(turn, media) for turn in message.messages)
-            return api.Chat(messages=turns, sampling=message.sampling)
+            return api.Chat(messages=turns, **_same(message, _OF_CHAT))
         case wire.Embed():
             return api.Embed(
                 inputs=message.inputs, dimensions=message.dimensions, truncate=message.truncate
@@ -56,16 +69,20 @@ def _task_of(message: wire.Asking, media: MediaOf) -> api.Task:
 
 
 def _said(turn: wire.Message, media: MediaOf) -> api.Message:
-    content = turn.content
+    content, more = turn.content, _same(turn, _OF_MESSAGE)
     if isinstance(content, str):
-        return api.Message(role=turn.role, content=content)
+        return api.Message(role=turn.role, content=content, **more)
     parts = tuple(
         api.TextPart(text=part.text)
         if isinstance(part, wire.TextPart)
         else api.MediaPart(media=media(part))
         for part in content
     )
-    return api.Message(role=turn.role, content=parts)
+    return api.Message(role=turn.role, content=parts, **more)
+
+
+def _same(one: object, names: Iterable[str]) -> dict[str, Any]:
+    return {name: getattr(one, name) for name in names}
 
 
 def media_of(request: api.Request) -> tuple[api.Media, ...]:
@@ -112,14 +129,14 @@ def _message_of(request: api.Request, credit: int | None, named: Collection[str]
             return wire.Generate(
                 id=label, model=model, credit=credit, text=text, sampling=sampling, **scheduling
             )
-        case api.Chat(messages=messages, sampling=sampling):
-            turns = tuple(_turn(message, named) for message in messages)
+        case api.Chat() as chat:
+            turns = tuple(_turn(message, named) for message in chat.messages)
             return wire.Chat(
                 id=label,
                 model=model,
                 credit=credit,
                 messages=turns,
-                sampling=sampling,
+                **_same(chat, _OF_CHAT),
                 **scheduling,
             )
         case api.Embed(inputs=inputs, dimensions=dimensions, truncate=truncate):
@@ -136,15 +153,16 @@ def _message_of(request: api.Request, credit: int | None, named: Collection[str]
 
 def _turn(message: api.Message, named: Collection[str]) -> wire.Message:
     """Parts that are all text go as one, which daemons of 1.2 read, too."""
+    more = _same(message, _OF_MESSAGE)
     if isinstance(message.content, str) or not message.media:
-        return wire.Message(role=message.role, content=message.text)
+        return wire.Message(role=message.role, content=message.text, **more)
     parts = tuple(
         wire.TextPart(text=part.text)
         if isinstance(part, api.TextPart)
         else _shown(part.media, named)
         for part in message.content
     )
-    return wire.Message(role=message.role, content=parts)
+    return wire.Message(role=message.role, content=parts, **more)
 
 
 def _shown(media: api.Media, named: Collection[str]) -> wire.MediaPart:

@@ -14,9 +14,9 @@ from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
-from nsedge.api import Delta, Event, Failed, Finished, Progress, Ticket
+from nsedge.api import AnyDelta, Delta, Event, Failed, Finished, Progress, Ticket
 from nsedge.errors import OutOfOrder, SlowConsumer, Unavailable
-from nsedge.ipc.events import OF_EVENT, encode_delta, encode_event, merge
+from nsedge.ipc.events import OF_EVENT, continues, encode_delta, encode_event, merge
 from nsedge.ipc.limits import Limits
 from nsedge.ipc.media import MediaStore
 from nsedge.ipc.messages import SESSION_BYTES, MediaPut
@@ -199,7 +199,7 @@ class Session:
         while stream.pending and stream.credit > 0:
             event, size = stream.pending.popleft()
             batch = [event]
-            if isinstance(event, Delta):
+            if isinstance(event, AnyDelta):
                 deltas, more = _following(stream, event, stream.credit - size)
                 batch, event, size = [*deltas], merge(deltas), size + more
             stream.pending_bytes -= size
@@ -234,12 +234,13 @@ class Session:
         self.taken.append((stream, event))
 
 
-def _following(stream: Stream, first: Delta, room: int) -> tuple[list[Delta], int]:
-    """`first` and the deltas that wait right behind it, as many as fit `room`; their bytes."""
+def _following(stream: Stream, first: AnyDelta, room: int) -> tuple[list[AnyDelta], int]:
+    """`first` and the deltas right behind it that continue it, as many as fit `room`; their
+    bytes."""
     deltas, size = [first], 0
     while stream.pending:
         event, length = stream.pending[0]
-        if not isinstance(event, Delta) or size + length > room:
+        if not isinstance(event, AnyDelta) or not continues(first, event) or size + length > room:
             break
         stream.pending.popleft()
         deltas.append(event)

@@ -11,7 +11,15 @@ from typing import ClassVar
 
 import msgspec
 
-from nsedge.api import Delta, Event, Failed, Finished, FinishReason
+from nsedge.api import (
+    Delta,
+    Event,
+    Failed,
+    Finished,
+    FinishReason,
+    ReasoningDelta,
+    ToolCallDelta,
+)
 from nsedge.errors import Unavailable
 from nsedge.web.errors import Refusal
 from nsedge.web.framing import SSE, Framing
@@ -72,6 +80,8 @@ class AnswerStream(StreamEncoder):
                     pieces.append(self._likely(index, event))
                 elif event.text:
                     pieces.append(self._piece(index, event.text))
+            elif isinstance(event, ReasoningDelta | ToolCallDelta):
+                pieces.append(self._beside(index, event))
             elif isinstance(event, Finished):
                 pieces.append(self._close(index, event))
         return b"".join(pieces)
@@ -95,6 +105,10 @@ class AnswerStream(StreamEncoder):
     @abstractmethod
     def _closing(self, index: int, event: Finished) -> bytes:
         """What a choice ends with."""
+
+    def _beside(self, index: int, event: ReasoningDelta | ToolCallDelta) -> bytes:
+        """What is no text: nothing, where the format has no place for it."""
+        return b""
 
     def _opening(self, index: int) -> bytes:
         """What a choice begins with; where there is nothing to say, a comment, so that the reader

@@ -16,7 +16,7 @@ from typing import TypeVar
 from aiohttp import web
 
 from nsedge.api import (
-    Delta,
+    AnyDelta,
     Event,
     Failed,
     Generate,
@@ -182,7 +182,7 @@ class Answering:
             def pay(event: Event) -> None:
                 if isinstance(event, Started):
                     account.charge(event.prompt_tokens, self._clock())
-                elif isinstance(event, Delta):
+                elif isinstance(event, AnyDelta):
                     account.charge(len(event.token_ids), self._clock())
                 sink(event)
 

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 from nsedge.api import (
-    Delta,
+    AnyDelta,
     Event,
     Failed,
     Finished,
@@ -145,7 +145,7 @@ class Lane:
         if isinstance(event, Started):
             share.tokens += event.prompt_tokens
             event = _later(event, turn.waited_s)
-        elif isinstance(event, Delta):
+        elif isinstance(event, AnyDelta):
             share.tokens += len(event.token_ids)
         elif is_terminal(event):
             share.at_core -= 1

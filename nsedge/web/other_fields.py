@@ -147,6 +147,8 @@ INSTEAD = {
     "t_max_predict_ms": "deadline_s",
     "stop_token_ids": "stop",
     "lora": "model: BASE:ADAPTER",
+    "functions": "tools",
+    "function_call": "tool_choice",
 }
 """What is meant by it here."""
 

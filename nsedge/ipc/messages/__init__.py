@@ -16,9 +16,11 @@ from nsedge.ipc.messages.events import (
     Finished,
     Loading,
     Progress,
+    ReasoningDelta,
     Scores,
     Segment,
     Started,
+    ToolCallDelta,
     Vectors,
 )
 from nsedge.ipc.messages.queries import (
@@ -54,13 +56,15 @@ DataMessage = Hello | Asking | Credit | MediaPut | Query | Cancel | Bye
 ControlMessage = Cancel | Ping | HealthQuery
 ClientMessage = DataMessage | Ping
 
-Result = Delta | Vectors | Scores | Segment | Progress | ArtifactPending | ArtifactReady
+AnyDelta = Delta | ReasoningDelta | ToolCallDelta
+Result = AnyDelta | Vectors | Scores | Segment | Progress | ArtifactPending | ArtifactReady
 EventMessage = Loading | Started | Result | Finished | Failed
 ServerMessage = Welcome | EventMessage | Credit | MediaReady | Reply | Pong
 
 __all__ = [
     "SESSION_BYTES",
     "Alias",
+    "AnyDelta",
     "ArtifactPending",
     "ArtifactReady",
     "Asked",
@@ -93,6 +97,7 @@ __all__ = [
     "Pong",
     "Progress",
     "Query",
+    "ReasoningDelta",
     "Reload",
     "Reply",
     "Result",
@@ -102,6 +107,7 @@ __all__ = [
     "Started",
     "StatsQuery",
     "TextPart",
+    "ToolCallDelta",
     "Unload",
     "UsageQuery",
     "Vectors",

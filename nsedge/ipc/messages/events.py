@@ -36,6 +36,29 @@ class Delta(Wire, frozen=True, kw_only=True, tag="delta"):
     logprobs: tuple[Logprobs, ...] = ()
 
 
+class ReasoningDelta(Wire, frozen=True, kw_only=True, tag="reasoning_delta"):
+    """A piece of what the model thinks; since 1.4."""
+
+    id: str
+    seq: int
+    text: str
+    token_ids: tuple[int, ...]
+    logprobs: tuple[Logprobs, ...] = ()
+
+
+class ToolCallDelta(Wire, frozen=True, kw_only=True, tag="tool_call_delta"):
+    """A piece of a tool call; since 1.4."""
+
+    id: str
+    seq: int
+    index: int
+    call_id: str | None = None
+    name: str | None = None
+    arguments: str
+    token_ids: tuple[int, ...]
+    logprobs: tuple[Logprobs, ...] = ()
+
+
 class Vectors(Wire, frozen=True, kw_only=True, tag="vectors"):
     """Embeddings of some inputs; since 1.3."""
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from msgspec import Struct
+from typing import Any
 
-from nsedge.api import Priority, Role, Sampling
+from msgspec import Struct, field
+
+from nsedge.api import Priority, Role, Sampling, Tool, ToolCall, ToolChoice
 from nsedge.ipc.messages.base import (
     ByteCount,
     Id,
@@ -32,11 +34,15 @@ class MediaPart(Wire, frozen=True, kw_only=True, tag="media"):
     sha256: Sha256 | None = None
 
 
-class Message(Struct, frozen=True, kw_only=True):
+class Message(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One turn of a conversation."""
 
     role: Role
     content: str | tuple[TextPart | MediaPart, ...]
+    tool_calls: tuple[ToolCall, ...] = ()
+    tool_call_id: str | None = None
+    name: str | None = None
+    reasoning: str | None = None
 
 
 class Asked(Wire, frozen=True, kw_only=True):
@@ -63,6 +69,15 @@ class Chat(Asked, frozen=True, kw_only=True, tag="chat"):
 
     messages: tuple[Message, ...]
     sampling: Sampling = Sampling()
+    tools: tuple[Tool, ...] = ()
+    tool_choice: ToolChoice = ToolChoice.AUTO
+    tool_name: str | None = None
+    parallel_tool_calls: bool = True
+    documents: tuple[dict[str, Any], ...] = ()
+    template_arguments: dict[str, Any] = field(default_factory=dict)
+    add_generation_prompt: bool = True
+    continue_final_message: bool = False
+    split_reasoning: bool = False
 
 
 class Embed(Asked, frozen=True, kw_only=True, tag="embed"):

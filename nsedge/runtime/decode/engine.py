@@ -273,7 +273,7 @@ class Engine:
         now_s = self._clock()
         for sequence in plan.sampled:
             self._times.token(sequence, now_s)
-        tokens = [Token(token, piece.stop) for token, piece in chosen]
+        tokens = [Token(token, piece.ends) for token, piece in chosen]
         outcomes = self._scheduler.commit(plan, tokens, now_s)
         for outcome, (_, piece) in zip(outcomes, chosen, strict=True):
             self._outbox.tell(outcome, piece)

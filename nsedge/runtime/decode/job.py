@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from nsedge.api import Logprobs
 from nsedge.runtime.decode.likelihood import LogprobWriter
@@ -10,6 +10,7 @@ from nsedge.runtime.decode.sampling.row import SamplerRow
 from nsedge.runtime.decode.sampling.sampler import Draw
 from nsedge.runtime.decode.sequence import Sequence
 from nsedge.runtime.delivery import Emit
+from nsedge.runtime.text.answer.reader import AnswerReader
 from nsedge.runtime.text.detokenizer import Piece, TextStream
 
 
@@ -24,6 +25,8 @@ class Job:
     emit: Emit
     likelihood: LogprobWriter | None = None
     """Tells log-probabilities, where they were asked for."""
+    answer: AnswerReader | None = None
+    """Tells thoughts and tool calls from the text; None where that was not asked for."""
     clipped_max_tokens: int | None = None
     deltas: int = 0
     pending_ids: list[int] = field(default_factory=list)
@@ -39,4 +42,9 @@ class Job:
         self.pending_ids.append(draw.id)
         if self.likelihood is not None:
             self.pending_logprobs.append(self.likelihood.of(draw))
-        return self.text.push(draw.id, may_stop=not self.sequence.must_go_on)
+        piece = self.text.push(draw.id, may_stop=not self.sequence.must_go_on)
+        if self.answer is None:
+            return piece
+        parts = tuple(self.answer.push(piece.text))
+        is_full = self.answer.is_full and not self.sequence.must_go_on
+        return replace(piece, parts=parts, is_full=is_full)

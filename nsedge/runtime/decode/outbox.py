@@ -5,14 +5,27 @@ from __future__ import annotations
 import contextlib
 from collections import Counter
 from collections.abc import Callable
+from typing import Any
 
-from nsedge.api import Delta, Event, Failed, Finished, FinishReason, Started
+from nsedge.api import (
+    AnyDelta,
+    Delta,
+    Event,
+    Failed,
+    Finished,
+    FinishReason,
+    ReasoningDelta,
+    Started,
+    ToolCallDelta,
+)
 from nsedge.errors import NsedgeError
 from nsedge.runtime.decode.job import Job
 from nsedge.runtime.decode.plan import Outcome
 from nsedge.runtime.decode.sequence import Sequence
 from nsedge.runtime.decode.timing import Times
 from nsedge.runtime.delivery import Deliver, Emit
+from nsedge.runtime.text.answer.parts import CallPiece, Part, Said, Thought, joined
+from nsedge.runtime.text.answer.reader import AnswerReader
 from nsedge.runtime.text.detokenizer import Piece
 
 
@@ -42,13 +55,29 @@ class Outbox:
     def tell(self, outcome: Outcome, piece: Piece) -> None:
         """A token of a job became `piece`, and may have ended it."""
         job = self.jobs[outcome.sequence]
-        if outcome.reason is None:
+        if job.answer is not None:
+            self._tell_parts(job, job.answer, outcome.reason, piece)
+        elif outcome.reason is None:
             if piece.text:
                 self._delta(job, piece.text)
         else:
             held = "" if piece.stop is not None else job.text.flush()
             self._delta(job, piece.text + held)
             self.finish(job, outcome.reason, stop=piece.stop)
+
+    def _tell_parts(
+        self, job: Job, answer: AnswerReader, reason: FinishReason | None, piece: Piece
+    ) -> None:
+        parts = list(piece.parts)
+        if reason is not None:
+            held = "" if piece.ends else job.text.flush()
+            parts = joined([*parts, *answer.push(held), *answer.end()])
+        for part in parts:
+            self._part(job, part)
+        if reason is not None:
+            self._delta(job, "")
+            called = answer.has_called and reason is FinishReason.STOP
+            self.finish(job, FinishReason.TOOL_CALLS if called else reason, stop=piece.stop)
 
     def finish(self, job: Job, reason: FinishReason, *, stop: str | None) -> None:
         """End a job well."""
@@ -80,10 +109,13 @@ class Outbox:
     def _delta(self, job: Job, text: str) -> None:
         if not text and not job.pending_ids:
             return
-        event = Delta(
+        self._part(job, Said(text))
+
+    def _part(self, job: Job, part: Part) -> None:
+        event = delta_of(
+            part,
             request_id=job.request_id,
             seq=job.deltas,
-            text=text,
             token_ids=tuple(job.pending_ids),
             logprobs=tuple(job.pending_logprobs),
         )
@@ -96,3 +128,20 @@ class Outbox:
         self.jobs.pop(job.sequence, None)
         self.ended[how] += 1
         self._events.append((job.emit, event))
+
+
+def delta_of(part: Part, **fields: Any) -> AnyDelta:
+    """The event that tells of a part; `fields` are those that all deltas have."""
+    match part:
+        case Said(text):
+            return Delta(text=text, **fields)
+        case Thought(text):
+            return ReasoningDelta(text=text, **fields)
+        case CallPiece():
+            return ToolCallDelta(
+                index=part.index,
+                call_id=part.id,
+                name=part.name,
+                arguments=part.arguments,
+                **fields,
+            )

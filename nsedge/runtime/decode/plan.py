@@ -104,10 +104,10 @@ class StepPlan:
 
 @dataclass(frozen=True, slots=True)
 class Token:
-    """A sampled token, and the stop string that it completed."""
+    """A sampled token. ends: its text ends the sequence, by a stop string for one."""
 
     id: int
-    stop: str | None = None
+    ends: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -173,7 +173,7 @@ class Scheduler:
         outcomes = []
         for sequence, token in zip(sampled, tokens, strict=True):
             sequence.accept(token.id, now_s)
-            outcomes.append(Outcome(sequence, sequence.ending(token.stop)))
+            outcomes.append(Outcome(sequence, sequence.ending(token.ends)))
         # Released only now, when every KV length is true, and from the last row on: fewer copies.
         for outcome in reversed(outcomes):
             if outcome.reason is not None:

@@ -113,12 +113,12 @@ class Sequence:
             self.first_token_s = now_s
         self.last_token_s = now_s
 
-    def ending(self, stop: str | None) -> FinishReason | None:
+    def ending(self, text_ends: bool) -> FinishReason | None:
         """Why the newest token ends the sequence, None where it goes on.
 
-        `stop` is the stop string that the newest token completed.
+        text_ends: nothing may follow the newest token's text.
         """
-        if stop is not None or self.ends_with(self.output_ids[-1]):
+        if text_ends or self.ends_with(self.output_ids[-1]):
             return FinishReason.STOP
         if len(self.output_ids) >= self.limits.max_tokens:
             return FinishReason.LENGTH

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from nsedge.api import Chat, Generate, Request, Sampling
+from nsedge.api import Chat, Generate, Request, Sampling, ToolChoice
 from nsedge.bundle.causal_lm import CausalLm, GenerationDefaults
 from nsedge.errors import ContextExceeded, InvalidParameter, UnsupportedTask
 from nsedge.runtime.decode.engine import Engine
@@ -57,7 +57,10 @@ def make_job(
         ContextExceeded: where prompt, or prompt and max_tokens, do not fit.
         InvalidParameter: where a parameter does not fit the model.
     """
-    sampling, manifest = text_task(request).sampling, model.manifest
+    task, manifest = text_task(request), model.manifest
+    if isinstance(task, Chat) and task.tool_choice is ToolChoice.REQUIRED:
+        raise InvalidParameter("a tool cannot be required yet", param="tool_choice")
+    sampling, answers = task.sampling, model.prompts.answers
     max_tokens = fit_max_tokens(len(prompt_ids), sampling, model.capacity)
     _check_ids(sampling, manifest.vocab_size)
     clipped = sampling.max_tokens is not None and max_tokens < sampling.max_tokens
@@ -84,8 +87,9 @@ def make_job(
             logprobs=sampling.logprobs,
         ),
         likelihood=(None if sampling.logprobs is None else LogprobWriter(model.detokenizer.tokens)),
-        text=model.detokenizer.stream(sampling.stop),
+        text=model.detokenizer.stream(sampling.stop, answers.marks(task)),
         emit=emit,
+        answer=answers.reader(task, in_thought=lambda: model.prompts.in_thought(prompt_ids)),
         clipped_max_tokens=max_tokens if clipped else None,
     )
 

@@ -16,7 +16,7 @@ from __future__ import annotations
 import re
 import threading
 from bisect import bisect_right
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate, compress
 from typing import Any
@@ -104,10 +104,25 @@ class ControlTokens:
         Raises:
             InvalidParameter: something does, and sentinels or stand-ins are in the words as well.
         """
-        shielded = [self._shield_turn(turn) for turn in turns]
-        if _same(shielded, turns):
-            return turns
-        for text in _texts(list(turns)):
+        shielded: Sequence[TemplateTurn] = self.shield_all({"messages": turns})["messages"]
+        return shielded
+
+    def shield_all(self, variables: Mapping[str, Any]) -> Mapping[str, Any]:
+        """The same for all that a template gets: `messages`, by who says them, and the rest.
+
+        Raises as `shield`.
+        """
+        turns = variables["messages"]
+        shielded = dict(variables)
+        said = [self._shield_turn(turn) for turn in turns]
+        if not _same(said, turns):
+            shielded["messages"] = said
+        for name, value in variables.items():
+            if name != "messages":
+                shielded[name] = self._shield(value, self._all)
+        if _same(shielded.values(), variables.values()):
+            return variables
+        for text in texts_in([*turns, dict(variables)]):
             for reserved in (SENTINEL, STAND_IN):
                 if reserved in text:
                     raise InvalidParameter(
@@ -148,9 +163,10 @@ class ControlTokens:
             return self._second
 
     def _shield_turn(self, turn: TemplateTurn) -> TemplateTurn:
-        finder = self._foreign if turn.get("role") == ASSISTANT else self._all
+        own = self._foreign if turn.get("role") == ASSISTANT else self._all
         changed = {}
         for key, value in turn.items():
+            finder = self._all if key == "tool_calls" else own
             if key != "role" and (shielded := self._shield(value, finder)) is not value:
                 changed[key] = shielded
         return turn | changed if changed else turn
@@ -332,13 +348,14 @@ def _same(new: Iterable[Any], old: Iterable[Any]) -> bool:
     return all(one is other for one, other in zip(new, old, strict=True))
 
 
-def _texts(value: Any) -> Iterator[str]:
+def texts_in(value: Any) -> Iterator[str]:
+    """The texts of a value of lists and mappings, keys among them."""
     if isinstance(value, str):
         yield value
-    elif isinstance(value, list):
+    elif isinstance(value, list | tuple):
         for item in value:
-            yield from _texts(item)
+            yield from texts_in(item)
     elif isinstance(value, dict):
         for key, item in value.items():
-            yield from _texts(key)
-            yield from _texts(item)
+            yield from texts_in(key)
+            yield from texts_in(item)

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import codecs
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Protocol
 
 from tokenizers import Tokenizer, decoders
 
+from nsedge.runtime.text.answer.parts import Part
 from nsedge.runtime.text.tokens import TokenBytes, TokenTexts
 
 REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
@@ -23,10 +24,21 @@ _LONGEST_CHARACTER = 4
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """Text that is certain now, and the stop string that ends the whole, if one was met."""
+    """Text that is certain now, and the stop string that ends the whole, if one was met.
+
+    Where an answer is told apart, `parts` are those that are certain, and it `is_full` where
+    nothing more is wanted.
+    """
 
     text: str
     stop: str | None = None
+    parts: tuple[Part, ...] = ()
+    is_full: bool = False
+
+    @property
+    def ends(self) -> bool:
+        """Whether it is the last."""
+        return self.stop is not None or self.is_full
 
 
 class _Decoding(Protocol):
@@ -49,11 +61,22 @@ class Detokenizer:
         """What single tokens stand for."""
         return TokenTexts(self._tokenizer)
 
-    def stream(self, stop: tuple[str, ...] = ()) -> TextStream:
-        """A stream of text that ends before the first of the strings `stop`."""
+    def stream(
+        self, stop: tuple[str, ...] = (), shown: Collection[str] = frozenset()
+    ) -> TextStream:
+        """A stream of text that ends before the first of the strings `stop`; special tokens that
+        are `shown` have their text."""
         decoding: _Decoding = (
             _WindowDecoding(self._decode) if self._bytes is None else _ByteDecoding(self._bytes)
         )
+        added = self._tokenizer.get_added_tokens_decoder() if shown else {}
+        special = {
+            number: token.content
+            for number, token in added.items()
+            if token.special and token.content in shown
+        }
+        if special:
+            decoding = _ShowingDecoding(decoding, special)
         return TextStream(decoding, StopFinder(stop))
 
     def _decode(self, ids: list[int]) -> str:
@@ -128,6 +151,21 @@ class _ByteDecoding:
 
     def flush(self) -> str:
         return self._decoder.decode(b"", final=True)
+
+
+class _ShowingDecoding:
+    """Another decoding, with a text for some of the tokens that have none there."""
+
+    def __init__(self, decoding: _Decoding, shown: dict[int, str]) -> None:
+        self._decoding = decoding
+        self._shown = shown
+
+    def push(self, token_id: int) -> str:
+        text = self._shown.get(token_id)
+        return self._decoding.push(token_id) if text is None else self._decoding.flush() + text
+
+    def flush(self) -> str:
+        return self._decoding.flush()
 
 
 class _WindowDecoding:

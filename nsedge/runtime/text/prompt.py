@@ -6,16 +6,26 @@ that both give the same ids.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import jinja2
 from tokenizers import Tokenizer
 
-from nsedge.api import Chat, Generate, Message
+from nsedge.api import Chat, Generate
+from nsedge.bundle.fields import Tokenizer as TokenizerSettings
 from nsedge.bundle.manifest import TextBundle
 from nsedge.errors import BundleInvalid, EmptyPrompt, InvalidParameter, InvalidRequest
-from nsedge.runtime.text.control import ControlTokens, Rendered, TemplateTurn, unmarked
+from nsedge.runtime.text.answer.formats import format_of, thoughts_of
+from nsedge.runtime.text.answer.reader import AnswerForm
+from nsedge.runtime.text.control import ControlTokens, Rendered, texts_in, unmarked
+from nsedge.runtime.text.conversation import Habits, Teller
 from nsedge.runtime.text.template import template_environment
+
+CONTINUED = "CONTINUE_FINAL_MESSAGE_TAG "
+"""Put behind a message to find its end; the blank shows whether the template trims."""
+TAIL_TOKENS = 8
+"""Of a prompt, looked at for the beginning of a thought."""
 
 
 class PromptReader:
@@ -30,21 +40,34 @@ class PromptReader:
         self._tokenizer = tokenizer
         self._vocab_size = bundle.manifest.vocab_size
         settings = bundle.manifest.tokenizer
-        self._specials = {
-            "bos_token": settings.bos_token or "",
-            "eos_token": settings.eos_token or "",
-        }
+        self._specials = special_texts(settings)
         bos = settings.bos_token if settings.add_bos else None
         self._bos_id = None if bos is None else tokenizer.token_to_id(bos)
         self._environment = template_environment()
         self._template = _compile(bundle, self._environment)
         ends = map(tokenizer.id_to_token, bundle.manifest.eos_token_ids)
+        template = bundle.text(bundle.manifest.chat_template) or ""
         self._control = ControlTokens(
             tokenizer,
-            template=bundle.text(bundle.manifest.chat_template) or "",
+            template=template,
             named=(*self._specials.values(), *ends),
-            render=lambda turns: self._rendered(turns, add_generation_prompt=False),
+            render=lambda turns: self._rendered(
+                {"messages": turns, "add_generation_prompt": False}
+            ),
         )
+        self.answers = AnswerForm(calls=format_of(template), thoughts=thoughts_of(template))
+        """How the model writes thoughts and calls."""
+        habits = Habits.of(self._rendered)
+        self._teller = Teller(habits=habits, calls=self.answers.calls)
+
+    def in_thought(self, ids: Sequence[int]) -> bool:
+        """Whether a prompt ends within a thought that the template, or the turn which is to be
+        continued, has begun."""
+        marks = self.answers.thoughts
+        if marks is None:
+            return False
+        tail = self._tokenizer.decode(list(ids[-TAIL_TOKENS:]), skip_special_tokens=False)
+        return str(tail).rstrip().endswith(marks.begin)
 
     def read(self, task: Generate | Chat) -> tuple[int, ...]:
         """The ids of a prompt.
@@ -56,7 +79,7 @@ class PromptReader:
             InvalidRequest: where the template refuses the conversation.
         """
         if isinstance(task, Chat):
-            ids = self._control.encode(self._render(task.messages))
+            ids = self._control.encode(self._render(task))
             self._check(ids, param="messages")
         else:
             _check_unicode(task.text, "the prompt", param="prompt")
@@ -78,35 +101,57 @@ class PromptReader:
                 param=param,
             )
 
-    def _render(self, messages: tuple[Message, ...]) -> Rendered:
+    def _render(self, task: Chat) -> Rendered:
         if self._template is None:
             raise InvalidParameter(
                 "this model has no chat template: send text instead of messages", param="messages"
             )
-        if not messages:
+        if not task.messages:
             raise EmptyPrompt("messages is empty", param="messages")
-        for number, message in enumerate(messages):
-            _check_unicode(message.text, f"messages[{number}]", param="messages")
+        for number, message in enumerate(task.messages):
             if message.media:
                 kind = message.media[0].type
                 what = f"messages[{number}]: this model reads text, and takes no {kind}"
                 raise InvalidParameter(what, param="messages")
-        turns = [{"role": str(m.role), "content": m.text} for m in messages]
-        shielded = self._control.shield(turns)
-        text = self._rendered(shielded, add_generation_prompt=True)
-        return Rendered(text) if shielded is turns else unmarked(text)
+        variables = self._teller.variables(task)
+        for number, turn in enumerate(variables["messages"]):
+            _check_unicode(turn, f"messages[{number}]", param="messages")
+        _check_unicode(variables, "what the template gets", param="messages")
+        shielded = self._control.shield_all(variables)
+        text = (
+            self._continued(shielded) if task.continue_final_message else self._rendered(shielded)
+        )
+        return Rendered(text) if shielded is variables else unmarked(text)
 
-    def _rendered(self, turns: Sequence[TemplateTurn], *, add_generation_prompt: bool) -> str:
-        """What the template makes of `turns`.
+    def _continued(self, variables: Mapping[str, Any]) -> str:
+        """A conversation up to the end of its last message, as transformers finds it.
+
+        Raises:
+            InvalidRequest: the template drops that message, or parts of it, or fails.
+        """
+        *before, last = variables["messages"]
+        marked = {**last, "content": last["content"] + CONTINUED}
+        text = self._rendered({**variables, "messages": [*before, marked]})
+        end = text.rfind(CONTINUED.strip())
+        if end < 0 or last["content"].strip() not in text:
+            raise InvalidRequest(
+                "the chat template leaves out what is to be continued",
+                param="continue_final_message",
+            )
+        kept = text[end:].startswith(CONTINUED)
+        return text[:end] if kept else text[:end].rstrip()
+
+    def _rendered(self, variables: Mapping[str, Any]) -> str:
+        """What the template makes of `variables`.
 
         Raises:
             InvalidRequest: it refuses them, or fails.
         """
         if self._template is None:
             raise InvalidRequest("there is no chat template")
-        variables = {"messages": turns, "add_generation_prompt": add_generation_prompt}
+        known = {"tools": None, "documents": None} | self._specials
         try:
-            return self._environment.render_bounded(self._template, variables | self._specials)
+            return self._environment.render_bounded(self._template, {**known, **variables})
         except jinja2.TemplateError as error:
             raise InvalidRequest(f"the chat template: {error}", param="messages") from error
         except Exception as error:  # a template is code, and may fail in any way
@@ -115,13 +160,26 @@ class PromptReader:
             ) from error
 
 
-def _check_unicode(text: str, where: str, *, param: str) -> None:
-    try:
-        text.encode()
-    except UnicodeEncodeError as error:
-        raise InvalidParameter(
-            f"{where} holds a lone surrogate at character {error.start}", param=param
-        ) from error
+def special_texts(settings: TokenizerSettings) -> dict[str, str]:
+    """The special tokens that a template knows by name; others are undefined to it."""
+    named = {
+        "bos_token": settings.bos_token,
+        "eos_token": settings.eos_token,
+        "unk_token": settings.unk_token,
+        "pad_token": settings.pad_token,
+    }
+    return {name: text for name, text in named.items() if text is not None}
+
+
+def _check_unicode(value: Any, where: str, *, param: str) -> None:
+    """Refuse a text, or a value of texts, that is no Unicode."""
+    for text in texts_in(value):
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:
+            raise InvalidParameter(
+                f"{where} holds a lone surrogate at character {error.start}", param=param
+            ) from error
 
 
 def _compile(bundle: TextBundle, environment: jinja2.Environment) -> jinja2.Template | None:

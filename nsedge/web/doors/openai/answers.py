@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from nsedge.api import ModelInfo
+from nsedge.api import ModelInfo, ReasoningDelta, ToolCallDelta
 from nsedge.web.choices import Choice
 from nsedge.web.doors.openai.logprobs import PLAIN, CompletionLogprobs, Telling, chat_logprobs
 from nsedge.web.logprobs import told
@@ -36,7 +36,7 @@ def chat_answer(
         "choices": [
             {
                 "index": index,
-                "message": {"role": "assistant", "content": choice.text, "refusal": None},
+                "message": message_of(choice),
                 "logprobs": (
                     chat_logprobs(told(choice.results), telling) if telling.logprobs else None
                 ),
@@ -47,6 +47,33 @@ def chat_answer(
         ],
         "usage": usage([choice.finished for choice in choices], per_prompt),
     }
+
+
+def message_of(choice: Choice) -> dict[str, Any]:
+    """What the assistant said, thought and called; null where it said nothing but calls."""
+    thought = "".join(one.text for one in choice.results if isinstance(one, ReasoningDelta))
+    calls = _calls(one for one in choice.results if isinstance(one, ToolCallDelta))
+    said = choice.text
+    message: dict[str, Any] = {
+        "role": "assistant",
+        "content": said if said.strip() or not calls else None,
+        "refusal": None,
+    }
+    if thought:
+        message["reasoning_content"] = thought
+    if calls:
+        message["tool_calls"] = calls
+    return message
+
+
+def _calls(pieces: Iterable[ToolCallDelta]) -> list[dict[str, Any]]:
+    calls: list[dict[str, Any]] = []
+    for piece in pieces:
+        if piece.call_id is not None:
+            function = {"name": piece.name, "arguments": ""}
+            calls.append({"id": piece.call_id, "type": "function", "function": function})
+        calls[piece.index]["function"]["arguments"] += piece.arguments
+    return calls
 
 
 def completion_answer(

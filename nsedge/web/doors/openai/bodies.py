@@ -39,17 +39,43 @@ class ContentPart(msgspec.Struct):
     refusal: str | None = None
 
 
+class CalledFunction(msgspec.Struct):
+    """What a call names, and its arguments as JSON."""
+
+    name: str
+    arguments: str = "{}"
+
+
+class CallBody(msgspec.Struct):
+    """A call that the assistant made."""
+
+    function: CalledFunction
+    id: str = ""
+    type: str = "function"
+
+
+class ToolBody(msgspec.Struct):
+    """One of `tools`."""
+
+    type: str
+    function: dict[str, Any] | None = None
+
+
 class ChatTurn(msgspec.Struct):
     """One message of `messages`."""
 
     role: str
     content: str | list[ContentPart] | None = None
     refusal: str | None = None
-    tool_calls: Any = None
+    name: str | None = None
+    tool_calls: list[CallBody] | None = None
+    tool_call_id: str | None = None
+    reasoning_content: str | None = None
     function_call: Any = None
     audio: Any = None
-    prefix: Any = None
-    partial: Any = None
+    prefix: bool | None = None
+    """Of the last message: go on with it (DeepSeek's name; `partial` is Moonshot's)."""
+    partial: bool | None = None
 
 
 class ChatBody(OpenAiBody, kw_only=True):
@@ -58,6 +84,17 @@ class ChatBody(OpenAiBody, kw_only=True):
     messages: list[ChatTurn]
     logprobs: bool | None = None
     top_logprobs: Integer | None = None
+    tools: list[ToolBody] | None = None
+    tool_choice: str | dict[str, Any] | None = None
+    parallel_tool_calls: bool | None = None
+    documents: list[dict[str, Any]] | None = None
+    chat_template_kwargs: dict[str, Any] | None = None
+    """Further variables of the template."""
+    enable_thinking: bool | None = None
+    """The same as among `chat_template_kwargs`."""
+    add_generation_prompt: bool | None = None
+    continue_final_message: bool | None = None
+    reasoning_format: str | None = None
 
 
 class CompletionBody(OpenAiBody, kw_only=True):

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+import msgspec
+
 from nsedge.api import (
     Chat,
     Generate,
@@ -23,6 +25,7 @@ from nsedge.web.doors.openai.bodies import (
     ContentPart,
     OpenAiBody,
 )
+from nsedge.web.doors.openai.tools import calls_of, chat_fields
 from nsedge.web.limits import WebLimits
 from nsedge.web.other_fields import OtherFields
 from nsedge.web.request_fields import check_length, sampling, scheduling
@@ -40,7 +43,7 @@ CHAT_OTHERS = OtherFields(own={"add_special_tokens": (False,)})
 COMPLETION_OTHERS = OtherFields(own={"add_special_tokens": (True,)})
 COMPLETION_TOKENS = 16
 """OpenAI's max_tokens of a completion that gives none."""
-_NOT_OF_MESSAGES = ("tool_calls", "function_call", "audio", "prefix", "partial")
+_NOT_OF_MESSAGES = ("function_call", "audio")
 
 
 def chat_requests(body: ChatBody, request_id: str, limits: WebLimits) -> tuple[Request, ...]:
@@ -57,8 +60,10 @@ def chat_requests(body: ChatBody, request_id: str, limits: WebLimits) -> tuple[R
             param="messages",
         )
     turns = tuple(_message(number, turn) for number, turn in enumerate(body.messages))
-    check_length(sum(len(turn.content) for turn in turns), limits, "messages")
-    task = Chat(messages=turns, sampling=sampling(body, logprobs=_chat_logprobs(body)))
+    check_length(sum(map(_length, turns)), limits, "messages")
+    check_length(len(msgspec.json.encode([body.tools, body.documents])), limits, "tools")
+    sampled = sampling(body, logprobs=_chat_logprobs(body))
+    task = Chat(messages=turns, sampling=sampled, **chat_fields(body))
     return _requests(body, [task], request_id, limits)
 
 
@@ -150,9 +155,21 @@ def _message(number: int, turn: ChatTurn) -> Message:
     texts = _texts(turn.content, f"{where}.content", role)
     if turn.refusal is not None:
         texts.append(_refusal(turn.refusal, f"{where}.refusal", role))
-    if not texts and turn.content is None:
+    if not texts and turn.content is None and not turn.tool_calls:
         raise InvalidParameter(f"{where}.content is missing", param=f"{where}.content")
-    return Message(role=role, content=joined(texts))
+    return Message(
+        role=role,
+        content=joined(texts),
+        tool_calls=calls_of(turn.tool_calls, f"{where}.tool_calls"),
+        tool_call_id=turn.tool_call_id,
+        name=turn.name,
+        reasoning=turn.reasoning_content,
+    )
+
+
+def _length(message: Message) -> int:
+    calls = sum(len(call.name) + len(call.arguments) for call in message.tool_calls)
+    return len(message.text) + len(message.reasoning or "") + calls
 
 
 def _texts(content: str | list[ContentPart] | None, where: str, role: Role) -> list[str]:

@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from nsedge.api import Delta, Finished, Logprobs
+from nsedge.api import Delta, Finished, Logprobs, ReasoningDelta, ToolCallDelta
 from nsedge.web.answer_stream import AnswerStream, json_text
 from nsedge.web.doors.openai.answers import Head
 from nsedge.web.doors.openai.errors import error_body, reworded
@@ -105,6 +105,17 @@ class ChatStream(OpenAiStream):
     def _logprobs(self, index: int, tokens: Sequence[Logprobs]) -> dict[str, Any]:
         return chat_logprobs(tokens, self._telling)
 
+    def _beside(self, index: int, event: ReasoningDelta | ToolCallDelta) -> bytes:
+        if isinstance(event, ReasoningDelta):
+            return self._chunk([_chat_choice(index, {"reasoning_content": event.text})])
+        call: dict[str, Any] = {"index": event.index}
+        function = {"arguments": event.arguments}
+        if event.call_id is not None:
+            call |= {"id": event.call_id, "type": "function"}
+            function = {"name": event.name or "", **function}
+        call["function"] = function
+        return self._chunk([_chat_choice(index, {"tool_calls": [call]})])
+
     def _closing(self, index: int, event: Finished) -> bytes:
         choice = _chat_choice(index, {})
         choice["finish_reason"] = event.reason.value
@@ -129,5 +140,5 @@ class CompletionStream(OpenAiStream):
         return self._chunk([choice | clipped(event)])
 
 
-def _chat_choice(index: int, delta: dict[str, str]) -> dict[str, Any]:
+def _chat_choice(index: int, delta: dict[str, Any]) -> dict[str, Any]:
     return {"index": index, "delta": delta, "logprobs": None, "finish_reason": None}

@@ -1,0 +1,88 @@
+"""Tools that a model may call, and the calls it made."""
+
+from __future__ import annotations
+
+import enum
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from nsedge.errors import InvalidParameter
+
+MAX_TOOLS = 256
+_NAME = re.compile(r"[A-Za-z0-9_.:/-]{1,128}")
+
+
+class ToolChoice(enum.StrEnum):
+    """Whether the model calls tools."""
+
+    AUTO = "auto"
+    """As it sees fit."""
+    NONE = "none"
+    """It does not, and is not told of any."""
+    REQUIRED = "required"
+    """At least one, or the one named by `Chat.tool_name`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tool:
+    """A function that the model may call.
+
+    - function: `name`, and as a rule `description` and `parameters`, a JSON schema of an object.
+      The model's template gets it as it is, in its order.
+    - strict: arguments are held to the schema. The template does not see it.
+    """
+
+    function: dict[str, Any]
+    strict: bool = False
+
+    @property
+    def name(self) -> str:
+        """What calls name."""
+        return str(self.function["name"])
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """The JSON schema of its arguments; of a tool without, one of an empty object."""
+        return self.function.get("parameters") or {"type": "object", "properties": {}}
+
+    @property
+    def described(self) -> dict[str, Any]:
+        """The tool as chat templates take it."""
+        return {"type": "function", "function": self.function}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ToolCall:
+    """A call that the assistant made. arguments: JSON, as a rule of an object."""
+
+    id: str
+    name: str
+    arguments: str
+
+
+def check_tools(tools: Sequence[Tool]) -> None:
+    """Refuse tools that cannot be called.
+
+    Raises:
+        InvalidParameter: naming the tool and what is wrong with it.
+    """
+    if len(tools) > MAX_TOOLS:
+        raise InvalidParameter(f"{len(tools)} tools are beyond {MAX_TOOLS}", param="tools")
+    seen: set[str] = set()
+    for number, tool in enumerate(tools):
+        function, where = tool.function, f"tools[{number}].function"
+        name = function.get("name")
+        if not isinstance(name, str) or not _NAME.fullmatch(name):
+            raise InvalidParameter(
+                f"{where}.name must be 1 to 128 letters, digits and any of _.:/-, not {name!a}",
+                param="tools",
+            )
+        if name in seen:
+            raise InvalidParameter(f"{where}.name: {name!r} is another tool's", param="tools")
+        seen.add(name)
+        if not isinstance(function.get("description") or "", str):
+            raise InvalidParameter(f"{where}.description must be a text", param="tools")
+        if not isinstance(function.get("parameters") or {}, dict):
+            raise InvalidParameter(f"{where}.parameters must be a JSON schema", param="tools")

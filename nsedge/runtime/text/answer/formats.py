@@ -1,0 +1,127 @@
+"""How models write tool calls, and which of these forms a chat template asks for."""
+
+from __future__ import annotations
+
+import enum
+import json
+from dataclasses import dataclass
+
+from nsedge.errors import InvalidParameter
+
+
+class Body(enum.Enum):
+    """What stands behind the mark of a call."""
+
+    JSON = enum.auto()
+    """A call as an object with its name and arguments, or an array of such."""
+    HEADED = enum.auto()
+    """The name, what ends it, and the arguments."""
+    EITHER = enum.auto()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CallFormat:
+    """One form.
+
+    - begins: the marks that a call, or an array of calls, begins with.
+    - end: the mark behind it, where there is one.
+    - header_ends: behind the name of a call that is headed by it; none is right before `{`.
+    - bare: calls without a mark, as objects, at the beginning of an answer. They have to name a
+      tool that there is.
+    - arguments: what the object of a call has its arguments under.
+    - short_ids: ids of calls have nine letters and digits, and the template refuses others.
+    """
+
+    name: str
+    begins: tuple[str, ...]
+    end: str | None = None
+    body: Body = Body.JSON
+    header_ends: tuple[str, ...] = ()
+    bare: bool = False
+    arguments: str = "arguments"
+    short_ids: bool = False
+
+    def written(self, name: str, arguments: str) -> str:
+        """A call in this form."""
+        if self.body is Body.HEADED:
+            return f"{self.begins[0]}{name}{self.header_ends[0]}{arguments}{self.end or ''}"
+        call = f'{{"name": {json.dumps(name)}, "{self.arguments}": {arguments}}}'
+        if self.bare:
+            return call
+        if self.end is None:
+            return f"{self.begins[0]}[{call}]"
+        return f"{self.begins[0]}\n{call}\n{self.end}"
+
+    @property
+    def marks(self) -> tuple[str, ...]:
+        """All that may be special tokens of a tokenizer, which have no text otherwise."""
+        more = () if self.end is None else (self.end,)
+        return (*self.begins, *more, *self.header_ends)
+
+
+HERMES = CallFormat(name="hermes", begins=("<tool_call>",), end="</tool_call>")
+LLAMA = CallFormat(name="llama", begins=("<|python_tag|>",), bare=True, arguments="parameters")
+MISTRAL = CallFormat(
+    name="mistral",
+    begins=("[TOOL_CALLS]",),
+    body=Body.EITHER,
+    header_ends=("[ARGS]",),
+    short_ids=True,
+)
+PHI = CallFormat(name="phi", begins=("<|tool_call|>", "functools"), end="<|/tool_call|>")
+FUNCTIONARY = CallFormat(
+    name="functionary",
+    begins=("<function=",),
+    end="</function>",
+    body=Body.HEADED,
+    header_ends=(">",),
+)
+FORMATS = {one.name: one for one in (HERMES, LLAMA, MISTRAL, PHI, FUNCTIONARY)}
+"""The forms by name; a model is held to one by the setting `engine.tool_formats`."""
+_TELLING = (
+    ("[TOOL_CALLS]", MISTRAL),
+    ("<|tool_call|>", PHI),
+    ("<|tool|>", PHI),
+    ("<tool_call>", HERMES),
+    ("<function=", FUNCTIONARY),
+    ("<|python_tag|>", LLAMA),
+    ('"parameters": dictionary of argument name', LLAMA),
+)
+"""What a template with that form has in it; the first that is found tells."""
+
+
+@dataclass(frozen=True, slots=True)
+class ThoughtMarks:
+    """What stands around what a model thinks."""
+
+    begin: str
+    end: str
+
+
+_THOUGHTS = (ThoughtMarks("<think>", "</think>"), ThoughtMarks("[THINK]", "[/THINK]"))
+
+
+def format_of(template: str) -> CallFormat:
+    """The form that a template asks for; Hermes' where it asks for none."""
+    for mark, found in _TELLING:
+        if mark in template:
+            return found
+    return HERMES
+
+
+def format_named(name: str) -> CallFormat:
+    """The form of that name.
+
+    Raises:
+        InvalidParameter: there is none.
+    """
+    try:
+        return FORMATS[name]
+    except KeyError:
+        known = ", ".join(FORMATS)
+        raise InvalidParameter(f"no form of tool calls {name!a}: there are {known}") from None
+
+
+def thoughts_of(template: str) -> ThoughtMarks | None:
+    """The marks of thoughts that a template knows, if any."""
+    return next((marks for marks in _THOUGHTS if marks.end in template), None)

@@ -1,0 +1,108 @@
+"""An answer to its parts: the thought first, then text and calls."""
+
+from __future__ import annotations
+
+import secrets
+import string
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from nsedge.api import Chat, Generate
+from nsedge.runtime.text.answer.calls import CallReader
+from nsedge.runtime.text.answer.formats import CallFormat, ThoughtMarks
+from nsedge.runtime.text.answer.parts import Part, Said, joined
+from nsedge.runtime.text.answer.thoughts import ThoughtReader
+
+_LETTERS = string.ascii_letters + string.digits
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AnswerForm:
+    """How a model writes calls and thoughts; thoughts: None where it has none."""
+
+    calls: CallFormat
+    thoughts: ThoughtMarks | None
+
+    def marks(self, task: Generate | Chat) -> frozenset[str]:
+        """What has to be seen of an answer to `task`, be it a special token."""
+        if not isinstance(task, Chat):
+            return frozenset()
+        thoughts = self.thoughts if task.split_reasoning or task.usable_tools else None
+        seen = set(self.calls.marks if task.usable_tools else ())
+        return frozenset(seen | ({thoughts.begin, thoughts.end} if thoughts else set()))
+
+    def reader(
+        self, task: Generate | Chat, *, in_thought: Callable[[], bool]
+    ) -> AnswerReader | None:
+        """What reads an answer to `task`; None where it is text and nothing else. in_thought:
+        whether the prompt has begun a thought."""
+        if not isinstance(task, Chat):
+            return None
+        tools = task.usable_tools
+        thoughts = calls = None
+        if self.thoughts is not None and (task.split_reasoning or tools):
+            thoughts = ThoughtReader(
+                self.thoughts, is_open=in_thought(), split=task.split_reasoning
+            )
+        if tools:
+            calls = CallReader(
+                self.calls,
+                tools={tool.name for tool in tools},
+                new_id=new_short_id if self.calls.short_ids else new_id,
+                parallel=task.parallel_tool_calls,
+            )
+        if thoughts is None and calls is None:
+            return None
+        return AnswerReader(thoughts=thoughts, calls=calls)
+
+
+class AnswerReader:
+    """Reads one answer as it grows; any split of it gives the same parts, put together."""
+
+    def __init__(self, *, thoughts: ThoughtReader | None, calls: CallReader | None) -> None:
+        self._thoughts = thoughts
+        self._calls = calls
+
+    @property
+    def has_called(self) -> bool:
+        """Whether a call was made."""
+        return self._calls is not None and self._calls.calls > 0
+
+    @property
+    def is_full(self) -> bool:
+        """Whether nothing more is wanted."""
+        return self._calls is not None and self._calls.is_full
+
+    def push(self, text: str) -> list[Part]:
+        """Read on; the parts that are certain now."""
+        parts: list[Part] = []
+        if self._thoughts is not None:
+            parts, text = self._thoughts.push(text)
+        return joined(parts + self._answer(text))
+
+    def end(self) -> list[Part]:
+        """The answer is whole: what was held back."""
+        parts: list[Part] = []
+        if self._thoughts is not None:
+            parts, text = self._thoughts.end()
+            parts += self._answer(text)
+        return joined(parts + ([] if self._calls is None else self._calls.end()))
+
+    def _answer(self, text: str) -> list[Part]:
+        if not text:
+            return []
+        return [Said(text)] if self._calls is None else self._calls.push(text)
+
+
+def new_id() -> str:
+    """An id of a call as OpenAI's are."""
+    return f"call_{_random(24)}"
+
+
+def new_short_id() -> str:
+    """One that the templates of Mistral's models take."""
+    return _random(9)
+
+
+def _random(length: int) -> str:
+    return "".join(secrets.choice(_LETTERS) for _ in range(length))

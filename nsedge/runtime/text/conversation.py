@@ -1,0 +1,217 @@
+"""Conversations as chat templates take them, tools and calls included.
+
+Templates differ in where they want tools, and in whether the arguments of a call are a mapping or
+its JSON; trying shows which. One that knows no tools gets them in words, in the form that its
+bundle is held to, and calls and their results as turns that it knows.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from nsedge.api import Chat, Message, Role, Tool, ToolCall
+from nsedge.errors import InvalidParameter
+from nsedge.runtime.text.answer.formats import CallFormat
+from nsedge.runtime.text.control import TemplateTurn
+
+Render = Callable[[Mapping[str, Any]], str]
+"""Renders the template's variables; raises whatever it raises."""
+RESERVED = frozenset(
+    {"messages", "tools", "documents", "add_generation_prompt", "continue_final_message"}
+)
+"""Variables that have fields of their own."""
+_TOOL = Tool(
+    function={
+        "name": "probe_tool",
+        "description": "x",
+        "parameters": {"type": "object", "properties": {}, "required": []},
+    }
+)
+_ASKED: TemplateTurn = {"role": "user", "content": "a"}
+_ANSWERED: TemplateTurn = {
+    "role": "tool",
+    "content": "d",
+    "tool_call_id": "abcdefghi",
+    "name": "probe_tool",
+}
+_KEY = '"probe_key"'
+
+
+def _calling(arguments: str | dict[str, str], content: str | None = "") -> TemplateTurn:
+    function = {"name": "probe_tool", "arguments": arguments}
+    call = {"id": "abcdefghi", "type": "function", "function": function}
+    return {"role": "assistant", "content": content, "tool_calls": [call]}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Habits:
+    """How a template takes tools.
+
+    - takes_tools: it shows the variable `tools`. in_system: it shows the field of that name of the
+      system's turn.
+    - takes_calls: it shows `tool_calls` of the assistant. as_text: their arguments as JSON.
+    - null_content: what the assistant says beside calls, where that is nothing, may be null.
+    - takes_system: it has a place for a system's turn.
+    """
+
+    takes_tools: bool
+    in_system: bool
+    takes_calls: bool
+    as_text: bool
+    null_content: bool
+    takes_system: bool
+
+    @classmethod
+    def of(cls, render: Render) -> Habits:
+        """The habits of the template that `render` renders, found by trying."""
+
+        def tried(*turns: TemplateTurn, **more: Any) -> str:
+            variables = {
+                "messages": list(turns),
+                "tools": None,
+                "documents": None,
+                "add_generation_prompt": False,
+            }
+            try:
+                return render(variables | more)
+            except (
+                Exception
+            ):  # a template is code, may fail in any way, and is told of when it is used
+                return ""
+
+        system: TemplateTurn = {"role": "system", "content": "c"}
+        told = system | {"tools": _in_json([_TOOL])}
+        arguments = {"probe_key": "v"}
+        as_mapping = tried(_ASKED, _calling(arguments), _ANSWERED)
+        as_text = tried(_ASKED, _calling(json.dumps(arguments)), _ANSWERED)
+        text = _KEY not in as_mapping and _KEY in as_text
+        empty = tried(
+            _ASKED, _calling(json.dumps(arguments) if text else arguments, None), _ANSWERED
+        )
+        return cls(
+            takes_tools=_TOOL.name in tried(_ASKED, tools=[_TOOL.described]),
+            in_system=_TOOL.name in tried(told, _ASKED),
+            takes_calls=_KEY in as_mapping or text,
+            as_text=text,
+            null_content=_KEY in empty and "None" not in empty,
+            takes_system="c" in tried(system, {"role": "user", "content": "q"}),
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Teller:
+    """Makes the variables of one template out of chats. `calls` is the form of its calls."""
+
+    habits: Habits
+    calls: CallFormat
+
+    def variables(self, task: Chat) -> dict[str, Any]:
+        """What the template gets; its special tokens are not among it.
+
+        Raises:
+            InvalidParameter: template arguments that have fields of their own.
+        """
+        for name in task.template_arguments:
+            if name in RESERVED:
+                raise InvalidParameter(
+                    f"{name} is no template argument, but a field of its own",
+                    param="template_arguments",
+                )
+        tools, habits = task.usable_tools, self.habits
+        in_words = not (habits.takes_tools or habits.in_system)
+        called = any(message.tool_calls for message in task.messages)
+        if (in_words and tools) or (called and not habits.takes_calls):
+            turns = self._in_words(task.messages)
+        else:
+            turns = [self._turn(message) for message in task.messages]
+        if tools and habits.in_system and not habits.takes_tools:
+            system, *others = _with_system(turns)
+            turns = [{**system, "tools": _in_json(tools)}, *others]
+        elif tools and in_words:
+            turns = self._explained(turns, tools)
+        return {
+            "messages": turns,
+            "tools": [tool.described for tool in tools] if tools and habits.takes_tools else None,
+            "documents": list(task.documents) or None,
+            "add_generation_prompt": (
+                task.add_generation_prompt and not task.continue_final_message
+            ),
+            **task.template_arguments,
+        }
+
+    def _turn(self, message: Message) -> TemplateTurn:
+        turn: TemplateTurn = {"role": str(message.role), "content": message.text}
+        if message.reasoning is not None:
+            turn["reasoning_content"] = message.reasoning
+        if message.tool_calls:
+            turn["tool_calls"] = [self._call(call) for call in message.tool_calls]
+            if not message.text and self.habits.null_content:
+                turn["content"] = None
+        if message.tool_call_id is not None:
+            turn["tool_call_id"] = message.tool_call_id
+        if message.name is not None:
+            turn["name"] = message.name
+        return turn
+
+    def _call(self, call: ToolCall) -> dict[str, Any]:
+        arguments = call.arguments if self.habits.as_text else _mapping(call.arguments)
+        function = {"name": call.name, "arguments": arguments}
+        return {"id": call.id, "type": "function", "function": function}
+
+    def _in_words(self, messages: Sequence[Message]) -> list[TemplateTurn]:
+        """Turns that any template takes: calls are text, and results are said by the user."""
+        turns: list[TemplateTurn] = []
+        was_tool = False
+        for message in messages:
+            text = message.text
+            if message.role is Role.TOOL:
+                text = f"<tool_response>\n{text}\n</tool_response>"
+                if was_tool:
+                    turns[-1]["content"] += f"\n{text}"
+                else:
+                    turns.append({"role": "user", "content": text})
+            else:
+                written = [self.calls.written(c.name, c.arguments) for c in message.tool_calls]
+                content = "\n".join([text] * bool(text) + written)
+                turns.append({"role": str(message.role), "content": content})
+            was_tool = message.role is Role.TOOL
+        return turns
+
+    def _explained(self, turns: list[TemplateTurn], tools: Sequence[Tool]) -> list[TemplateTurn]:
+        """`turns` with the tools in words at their beginning."""
+        shown = "\n".join(json.dumps(tool.described, ensure_ascii=False) for tool in tools)
+        example = self.calls.written("NAME", '{"PARAMETER": VALUE}')
+        words = (
+            "You can call functions. These are their signatures, one a line:\n"
+            f"<tools>\n{shown}\n</tools>\n\n"
+            "To call one, answer with its name and its arguments, which fit its parameters, in"
+            f" this form:\n{example}"
+        )
+        first, *others = turns
+        if first["role"] == "system":
+            return [{**first, "content": f"{first['content']}\n\n{words}"}, *others]
+        if first["role"] == "user" and not self.habits.takes_system:
+            return [{**first, "content": f"{words}\n\n{first['content']}"}, *others]
+        return [{"role": "system", "content": words}, *turns]
+
+
+def _with_system(turns: list[TemplateTurn]) -> list[TemplateTurn]:
+    if turns and turns[0]["role"] == "system":
+        return turns
+    return [{"role": "system", "content": ""}, *turns]
+
+
+def _in_json(tools: Sequence[Tool]) -> str:
+    return json.dumps([tool.function for tool in tools], ensure_ascii=False)
+
+
+def _mapping(arguments: str) -> Any:
+    """Arguments as templates take them; those that are no JSON of an object as they are."""
+    try:
+        found = json.loads(arguments)
+    except (ValueError, RecursionError):
+        return arguments
+    return found if isinstance(found, dict) else arguments
