@@ -39,6 +39,7 @@ from nsedge.api import (
     Task,
     Timings,
     TokenLogprob,
+    ToolCallDelta,
     Usage,
     UsageReport,
     Vectors,
@@ -275,6 +276,9 @@ class FakeService:
                 said += isinstance(event, Delta)
             cut = isinstance(request.task, Generate | Chat) and said < len(words) * self.repeat
             reason = FinishReason.LENGTH if cut else FinishReason.STOP
+            if shown := self.shows.get(asked_text(request.task)):
+                called = any(isinstance(event, ToolCallDelta) for event in shown)
+                reason = FinishReason.TOOL_CALLS if called else FinishReason.STOP
         except NsedgeError as error:
             ticket.emit(Failed.of(request.request_id, error))
             return

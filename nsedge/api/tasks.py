@@ -101,14 +101,18 @@ class Chat:
 
     def _check_choice(self) -> None:
         if self.tool_choice is ToolChoice.REQUIRED and not self.tools:
-            raise InvalidParameter("a tool is required, and there are none", param="tool_choice")
+            raise InvalidParameter(
+                "tool_choice requires a tool, and there are none", param="tool_choice"
+            )
         if self.tool_name is None:
             return
         if self.tool_choice is not ToolChoice.REQUIRED:
-            raise InvalidParameter("a tool is named, but not required", param="tool_choice")
+            raise InvalidParameter(
+                "tool_choice names a tool, but does not require it", param="tool_choice"
+            )
         if self.tool_name not in {tool.name for tool in self.tools}:
             raise InvalidParameter(
-                f"the tool {self.tool_name!a} is required, and is none of the tools",
+                f"tool_choice requires {self.tool_name!a}, which is none of the tools",
                 param="tool_choice",
             )
 

@@ -211,10 +211,10 @@ def test_refusals_are_the_clients_own_errors(client: OpenAI, endpoint: Endpoint)
     with pytest.raises(openai.BadRequestError) as wrong:
         client.chat.completions.create(model=endpoint[1], messages=HI, temperature=99)
     assert (wrong.value.type, wrong.value.param) == ("invalid_request_error", "temperature")
-    tools: Any = [{"type": "function", "function": {"name": "f"}}]
-    with pytest.raises(openai.BadRequestError) as tooled:
-        client.chat.completions.create(model=endpoint[1], messages=HI, tools=tools, stream=True)
-    assert tooled.value.param == "tools"
+    functions: Any = [{"name": "f"}]
+    with pytest.raises(openai.BadRequestError, match="tools is") as legacy:
+        client.chat.completions.create(model=endpoint[1], messages=HI, functions=functions)
+    assert legacy.value.param == "functions"
 
 
 def test_a_full_queue_is_retried_as_told() -> None:

@@ -23,6 +23,7 @@ from nsedge.runtime.decode.sequence import Limits, Sequence
 from nsedge.runtime.decode.slots import Slots
 from nsedge.runtime.decode.speculation import PromptLookup
 from nsedge.runtime.settings import PrefixReuse
+from nsedge.runtime.text.answer.reader import AnswerReader
 from nsedge.runtime.text.detokenizer import StopFinder, TextStream
 from nsedge.runtime.text.tokens import TokenText
 from tests.fakes import FakeClock
@@ -195,6 +196,8 @@ class Rig:
         lookup: bool = False,
         adapter: str | None = None,
         logprobs: int | None = None,
+        text: TextStream | None = None,
+        answer: AnswerReader | None = None,
     ) -> Job:
         self.events[name] = []
         job = Job(
@@ -214,7 +217,8 @@ class Rig:
             ),
             row=SamplerRow(SamplingParams(temperature=0.0), logprobs=logprobs),
             likelihood=None if logprobs is None else LogprobWriter(LetterTexts()),
-            text=TextStream(Letters(), StopFinder(stop)),
+            text=text or TextStream(Letters(), StopFinder(stop)),
+            answer=answer,
             emit=lambda event: self._see(name, event),
         )
         self.engine.submit(job)

@@ -40,6 +40,13 @@ EVENTS = [
         clipped_max_tokens=9,
     ),
     api.Loading(request_id="a", model="m", state=api.ModelState.LOADING, position=2, progress=0.25),
+    api.ReasoningDelta(request_id="a", seq=7, text="håp 🙂", token_ids=(1, 2)),
+    api.ToolCallDelta(
+        request_id="a", seq=1, index=2, call_id="c", name="f", arguments="", token_ids=(1,)
+    ),
+    api.ToolCallDelta(
+        request_id="a", seq=2, index=2, call_id=None, name=None, arguments='{"a', token_ids=()
+    ),
     api.Vectors(request_id="a", first=4, shape=(2, 1), data=b"\0\0\x80?\0\0\0@"),
     api.Scores(request_id="a", first=0, shape=(1, 2), data=b"\0\0\x80?\0\0\0@"),
     api.Segment(request_id="a", seq=3, start_s=1.5, end_s=2.0, text="so", final=False),
@@ -121,6 +128,25 @@ def test_deltas_merge() -> None:
     ]
     assert events.merge(deltas) == api.Delta(request_id="a", seq=4, text="xyz", token_ids=(1, 2, 3))
     assert events.merge(deltas[:1]) is deltas[0]
+
+
+def test_only_their_like_continue_deltas() -> None:
+    said = api.Delta(request_id="a", seq=0, text="x", token_ids=(1,))
+    thought = api.ReasoningDelta(request_id="a", seq=1, text="y", token_ids=(2,))
+    first = api.ToolCallDelta(
+        request_id="a", seq=2, index=0, call_id="c", name="f", arguments="", token_ids=(3,)
+    )
+    more = dataclasses.replace(first, seq=3, call_id=None, name=None, arguments="{}")
+    other = dataclasses.replace(more, index=1)
+    every = (said, thought, first, more, other)
+    continuing = {
+        (a.seq, b.seq, a is other) for a in every for b in every if events.continues(a, b)
+    }
+    alike = {(0, 0, False), (1, 1, False), (2, 3, False), (3, 3, False), (3, 3, True)}
+    assert continuing == alike
+    assert events.merge([thought, thought]).token_ids == (2, 2)
+    whole = dataclasses.replace(first, arguments="{}{}", token_ids=(3, 3, 3))
+    assert events.merge([first, more, more]) == whole
 
 
 def test_errors_keep_their_class() -> None:

@@ -11,6 +11,7 @@ import pytest
 from nsedge import api
 from nsedge.api.sampling import MAX_SEED
 from nsedge.api.scheduling import SchedulingFields
+from nsedge.api.tasks import ChatFields
 from nsedge.errors import InvalidParameter, InvalidRequest, NsedgeError, UnsupportedVersion
 from nsedge.ipc import messages as wire
 from nsedge.ipc import protocol
@@ -47,6 +48,30 @@ REQUESTS = [
         keep_alive_s=3.0,
     ),
     api.Request(request_id="d", model="m", task=api.Embed(inputs=("one",))),
+    api.Request(
+        request_id="e",
+        model="m",
+        task=api.Chat(
+            messages=(
+                api.Message(role=api.Role.USER, content="Hi", name="ada"),
+                api.Message(
+                    role=api.Role.ASSISTANT,
+                    content="",
+                    reasoning="Hm.",
+                    tool_calls=(api.ToolCall(id="c", name="sun", arguments="{}"),),
+                ),
+                api.Message(role=api.Role.TOOL, content="6", tool_call_id="c", name="sun"),
+            ),
+            tools=(api.Tool(function={"name": "sun", "parameters": {"a": [1]}}, strict=True),),
+            tool_choice=api.ToolChoice.REQUIRED,
+            tool_name="sun",
+            parallel_tool_calls=False,
+            documents=({"title": "t"},),
+            template_arguments={"enable_thinking": False},
+            add_generation_prompt=False,
+            split_reasoning=True,
+        ),
+    ),
 ]
 
 
@@ -94,12 +119,24 @@ def test_what_clients_of_an_older_minor_cannot_read_is_refused_them() -> None:
     for request in REQUESTS:
         message = protocol.decode_data(encode_request(request))
         assert isinstance(message, wire.Asking)
-        check_readable(message, 3)
+        check_readable(message, 4)
+        if isinstance(message, wire.Chat) and message.tools:
+            with pytest.raises(UnsupportedVersion, match=r"needs protocol 1\.4.* said 1\.3"):
+                check_readable(message, 3)
+            continue
         if not isinstance(message, wire.Embed):
             check_readable(message, 0)
             continue
         with pytest.raises(UnsupportedVersion, match=r"embed needs protocol 1\.3.* said 1\.2"):
             check_readable(message, 2)
+
+
+def test_chats_are_asked_for_the_same_everywhere() -> None:
+    fields = {field.name: field for field in dataclasses.fields(api.Chat)}
+    own = set(SchedulingFields.__annotations__)
+    assert set(typing.get_type_hints(ChatFields)) - own == set(fields) - {"messages", "sampling"}
+    said = {field.name for field in msgspec.structs.fields(wire.Chat)}
+    assert fields.keys() == said - {field.name for field in msgspec.structs.fields(wire.Asked)}
 
 
 def test_scheduling_is_said_the_same_everywhere() -> None:

@@ -35,6 +35,24 @@ def test_older_clients_go_on_and_see_nothing_new(version: str) -> None:
     asyncio.run(scenario())
 
 
+@pytest.mark.parametrize("field", ["tools", "split_reasoning"])
+def test_a_client_of_1_3_is_refused_what_brings_events_of_1_4(field: str) -> None:
+    asked = {"tools": [{"function": {"name": "sun"}}], "split_reasoning": True}
+
+    async def scenario() -> None:
+        async with serving(FakeService()) as endpoint, RawClient(endpoint) as client:
+            await client.hello("1.3")
+            turns = [{"role": "user", "content": "hi"}]
+            chat = {"type": "chat", "id": "a", "model": MODEL, "messages": turns}
+            await client.say({**chat, field: asked[field]})
+            (refused,) = await client.hear_until_end("a")
+            assert (refused["code"], refused["param"]) == ("unsupported_version", field)
+            await client.say(chat)
+            assert (await client.hear_until_end("a"))[-1]["type"] == "finished"
+
+    asyncio.run(scenario())
+
+
 def test_a_client_of_1_3_gets_vectors_as_binary() -> None:
     async def scenario() -> None:
         async with serving(FakeService()) as endpoint, RawClient(endpoint) as client:

@@ -4,7 +4,17 @@ from __future__ import annotations
 
 from typing import Any
 
-from nsedge.api import Delta, Failed, Finished, FinishReason, Started, Timings, Usage
+from nsedge.api import (
+    Delta,
+    Failed,
+    Finished,
+    FinishReason,
+    ReasoningDelta,
+    Started,
+    Timings,
+    ToolCallDelta,
+    Usage,
+)
 from nsedge.web.answer_stream import AnswerStream
 
 STARTED = Started(request_id="r", prompt_tokens=3, queue_s=0.0)
@@ -12,6 +22,32 @@ STARTED = Started(request_id="r", prompt_tokens=3, queue_s=0.0)
 
 def delta(text: str) -> Delta:
     return Delta(request_id="r", seq=0, text=text, token_ids=(1,))
+
+
+def thought(text: str) -> ReasoningDelta:
+    return ReasoningDelta(request_id="r", seq=0, text=text, token_ids=(1,))
+
+
+def call(
+    index: int, arguments: str, call_id: str | None = None, name: str | None = None
+) -> ToolCallDelta:
+    return ToolCallDelta(
+        request_id="r",
+        seq=0,
+        index=index,
+        call_id=call_id,
+        name=name,
+        arguments=arguments,
+        token_ids=(1,),
+    )
+
+
+CALLS = (
+    call(0, "", "call_a", "sun"),
+    call(0, '{"a"'),
+    call(0, ":1}"),
+    call(1, "{}", "call_b", "rain"),
+)
 
 
 def finished(reason: FinishReason = FinishReason.STOP, **fields: Any) -> Finished:

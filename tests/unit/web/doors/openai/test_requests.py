@@ -16,6 +16,9 @@ from nsedge.api import (
     Request,
     Role,
     Sampling,
+    Tool,
+    ToolCall,
+    ToolChoice,
 )
 from nsedge.api.sampling import MAX_SEED
 from nsedge.errors import BadMessage, EmptyPrompt, InvalidParameter, MessageTooLarge, NsedgeError
@@ -30,8 +33,18 @@ from nsedge.web.doors.openai.requests import (
 from nsedge.web.limits import WebLimits
 from nsedge.web.other_fields import HARMLESS, NEUTRAL
 
-LIMITS = WebLimits(max_messages=4, max_prompt_chars=100, max_choices=4)
+LIMITS = WebLimits(max_messages=4, max_prompt_chars=500, max_choices=4)
 USER = {"role": "user", "content": "Hi"}
+SUN: dict[str, Any] = {
+    "type": "function",
+    "function": {"description": "When it shines.", "name": "sun", "parameters": {}},
+}
+NAMED: dict[str, Any] = {"type": "function", "function": {"name": "sun"}}
+CALL: dict[str, Any] = {
+    "id": "c1",
+    "type": "function",
+    "function": {"name": "sun", "arguments": "{}"},
+}
 
 
 def chat(**fields: Any) -> tuple[Request, ...]:
@@ -39,6 +52,16 @@ def chat(**fields: Any) -> tuple[Request, ...]:
     body = decode(raw, ChatBody)
     CHAT_OTHERS.check(beyond(raw, ChatBody), honoured=ChatBody.__struct_fields__)
     return chat_requests(body, "r", LIMITS)
+
+
+def messages(request: Request) -> tuple[Message, ...]:
+    assert isinstance(request.task, Chat)
+    return request.task.messages
+
+
+def allowed(mode: str, name: str) -> dict[str, Any]:
+    tools = [NAMED | {"function": {"name": name}}]
+    return {"type": "allowed_tools", "allowed_tools": {"mode": mode, "tools": tools}}
 
 
 def completion(**fields: Any) -> tuple[Request, ...]:
@@ -50,7 +73,8 @@ def completion(**fields: Any) -> tuple[Request, ...]:
 
 def test_a_bare_chat_leaves_every_choice_to_the_bundle() -> None:
     turn = Message(role=Role.USER, content="Hi")
-    assert chat() == (Request(request_id="r", model="m", task=Chat(messages=(turn,))),)
+    task = Chat(messages=(turn,), split_reasoning=True)
+    assert chat() == (Request(request_id="r", model="m", task=task),)
 
 
 @pytest.mark.parametrize(
@@ -131,7 +155,8 @@ def test_null_is_absent() -> None:
 
 def test_fields_that_change_no_answer_are_taken() -> None:
     assert chat(user="u", store=True, service_tier="auto", metadata={"a": [1]}) == chat()
-    assert chat(**dict.fromkeys(HARMLESS, "x")) == chat()
+    others = HARMLESS - set(ChatBody.__struct_fields__)
+    assert chat(**dict.fromkeys(others, "x")) == chat()
 
 
 @pytest.mark.parametrize("route", [chat, completion])
@@ -185,13 +210,13 @@ def test_what_cannot_be_had_is_refused_by_name_unless_it_asks_for_nothing(
 )
 def test_roles(role: str, ours: Role) -> None:
     (request,) = chat(messages=[{"role": role, "content": "x", "name": "n"}])
-    assert request.task == Chat(messages=(Message(role=ours, content="x"),))
+    assert messages(request) == (Message(role=ours, content="x", name="n"),)
 
 
 def test_text_parts_are_joined_by_lines() -> None:
     parts = [{"type": "text", "text": "one"}, {"type": "text", "text": "two"}]
     (request,) = chat(messages=[{"role": "user", "content": parts}])
-    assert request.task == Chat(messages=(Message(role=Role.USER, content="one\ntwo"),))
+    assert messages(request) == (Message(role=Role.USER, content="one\ntwo"),)
 
 
 @pytest.mark.parametrize(
@@ -205,8 +230,88 @@ def test_text_parts_are_joined_by_lines() -> None:
 )
 def test_what_the_assistant_refused_is_part_of_the_history(turn: Any, text: str) -> None:
     (request,) = chat(messages=[USER, {"role": "assistant", **turn}, USER])
-    assert isinstance(request.task, Chat)
-    assert request.task.messages[1] == Message(role=Role.ASSISTANT, content=text)
+    assert messages(request)[1] == Message(role=Role.ASSISTANT, content=text)
+
+
+def test_tools_are_taken_over_as_they_are() -> None:
+    strict = {**SUN, "function": {**SUN["function"], "name": "rain", "strict": True}}
+    (request,) = chat(tools=[SUN, strict], parallel_tool_calls=False)
+    task = request.task
+    assert isinstance(task, Chat)
+    assert task.tools[0] == Tool(function=SUN["function"])
+    assert list(task.tools[0].function) == list(SUN["function"]), "in their order"
+    assert task.tools[1] == Tool(function=SUN["function"] | {"name": "rain"}, strict=True)
+    assert not task.parallel_tool_calls
+
+
+@pytest.mark.parametrize(
+    ("given", "choice", "name", "tools"),
+    [
+        (None, ToolChoice.AUTO, None, ["sun", "rain"]),
+        ("auto", ToolChoice.AUTO, None, ["sun", "rain"]),
+        ("none", ToolChoice.NONE, None, ["sun", "rain"]),
+        ("required", ToolChoice.REQUIRED, None, ["sun", "rain"]),
+        (NAMED, ToolChoice.REQUIRED, "sun", ["sun", "rain"]),
+        (allowed("auto", "rain"), ToolChoice.AUTO, None, ["rain"]),
+        (allowed("required", "sun"), ToolChoice.REQUIRED, None, ["sun"]),
+    ],
+)
+def test_tool_choice(given: Any, choice: ToolChoice, name: str | None, tools: list[str]) -> None:
+    rain = {"type": "function", "function": {"name": "rain"}}
+    task = chat(tools=[SUN, rain], tool_choice=given)[0].task
+    assert isinstance(task, Chat)
+    assert (task.tool_choice, task.tool_name) == (choice, name)
+    assert [tool.name for tool in task.tools] == tools
+
+
+def test_calls_and_their_results_are_part_of_the_history() -> None:
+    turns = [
+        USER,
+        {"role": "assistant", "content": None, "reasoning_content": "Hm.", "tool_calls": [CALL]},
+        {"role": "tool", "tool_call_id": "c1", "content": "6"},
+    ]
+    assert messages(chat(messages=turns)[0])[1:] == (
+        Message(
+            role=Role.ASSISTANT,
+            content="",
+            reasoning="Hm.",
+            tool_calls=(ToolCall(id="c1", name="sun", arguments="{}"),),
+        ),
+        Message(role=Role.TOOL, content="6", tool_call_id="c1"),
+    )
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"messages": [USER, {"role": "assistant", "content": "x", "prefix": True}]},
+        {"messages": [USER, {"role": "assistant", "content": "x", "partial": True}]},
+        {
+            "messages": [USER, {"role": "assistant", "content": "x"}],
+            "continue_final_message": True,
+            "add_generation_prompt": False,
+        },
+    ],
+)
+def test_the_last_message_may_be_continued(fields: dict[str, Any]) -> None:
+    task = chat(**fields)[0].task
+    assert isinstance(task, Chat)
+    assert task.continue_final_message
+
+
+def test_what_the_template_is_told() -> None:
+    task = chat(
+        documents=[{"title": "t", "text": "x"}],
+        chat_template_kwargs={"depth": 3},
+        enable_thinking=False,
+        add_generation_prompt=False,
+        reasoning_format="none",
+    )[0].task
+    assert isinstance(task, Chat)
+    assert task.documents == ({"title": "t", "text": "x"},)
+    assert task.template_arguments == {"depth": 3, "enable_thinking": False}
+    assert not task.add_generation_prompt
+    assert not task.split_reasoning
 
 
 def test_stop_may_be_one_string() -> None:
@@ -253,7 +358,6 @@ def test_prompts_of_a_completion_come_in_turn() -> None:
         ({"tool_choice": "required"}, "tool_choice"),
         ({"response_format": {"type": "json_object"}}, "response_format"),
         ({"structured_outputs": {"json": {}}}, "structured_outputs"),
-        ({"add_generation_prompt": False}, "add_generation_prompt"),
         ({"add_special_tokens": True}, "add_special_tokens"),
         ({"stream_options": {"continuous_usage_stats": True}}, "stream_options"),
         ({"top_p": -0.1}, "top_p"),
@@ -278,7 +382,7 @@ def test_prompts_of_a_completion_come_in_turn() -> None:
         ({"model": 3}, "model"),
         ({"messages": []}, "messages"),
         ({"messages": [USER] * 5}, "messages"),
-        ({"messages": [USER | {"content": "x" * 101}]}, "messages"),
+        ({"messages": [USER | {"content": "x" * 501}]}, "messages"),
         ({"messages": "Hi"}, "messages"),
         ({"messages": [USER, USER | {"role": "robot"}]}, "messages[1].role"),
         ({"messages": [{"role": "assistant"}]}, "messages[0].content"),
@@ -288,13 +392,46 @@ def test_prompts_of_a_completion_come_in_turn() -> None:
             "messages[0].content[0]",
         ),
         (
-            {"messages": [{"role": "assistant", "content": "x", "prefix": True}]},
+            {"messages": [{"role": "assistant", "content": "x", "prefix": True}, USER]},
             "messages[0].prefix",
+        ),
+        ({"messages": [USER | {"partial": True}]}, "continue_final_message"),
+        ({"continue_final_message": True}, "continue_final_message"),
+        (
+            {
+                "messages": [{"role": "assistant", "content": "x"}],
+                "continue_final_message": True,
+                "add_generation_prompt": True,
+            },
+            "continue_final_message",
+        ),
+        ({"tools": [{"type": "web_search"}]}, "tools[0]"),
+        ({"tools": [{"type": "function"}]}, "tools[0]"),
+        ({"tools": [SUN, SUN]}, "tools"),
+        ({"tools": [{"type": "function", "function": {"name": "a b"}}]}, "tools"),
+        (
+            {"tools": [{"type": "function", "function": {"name": "a", "parameters": 1}}]},
+            "tools",
+        ),
+        ({"tools": [SUN], "tool_choice": "maybe"}, "tool_choice"),
+        ({"tools": [SUN], "tool_choice": NAMED | {"function": {"name": "rain"}}}, "tool_choice"),
+        ({"tools": [SUN], "tool_choice": {"type": "custom"}}, "tool_choice"),
+        ({"tools": [SUN], "tool_choice": allowed("auto", "rain")}, "tool_choice"),
+        ({"functions": [SUN["function"]]}, "functions"),
+        ({"function_call": {"name": "sun"}}, "function_call"),
+        ({"chat_template_kwargs": []}, "chat_template_kwargs"),
+        ({"reasoning_format": "odd"}, "reasoning_format"),
+        ({"messages": [USER | {"tool_calls": [CALL]}]}, "messages"),
+        ({"messages": [USER | {"reasoning_content": "hm"}]}, "messages"),
+        ({"messages": [USER | {"tool_call_id": "c"}]}, "messages"),
+        (
+            {"messages": [{"role": "assistant", "tool_calls": [CALL | {"type": "custom"}]}]},
+            "messages[0].tool_calls[0].type",
         ),
         ({"messages": [{"role": "assistant", "audio": {"id": "a"}}]}, "messages[0].audio"),
         (
             {"messages": [{"role": "assistant", "content": "x", "tool_calls": [{}]}]},
-            "messages[0].tool_calls",
+            "messages[0].tool_calls[0]",
         ),
         (
             {"messages": [USER | {"content": [{"type": "image_url", "image_url": {}}]}]},
@@ -317,7 +454,7 @@ def test_what_a_chat_cannot_have_is_refused_by_name(fields: dict[str, Any], para
         ({"prompt": []}, "prompt"),
         ({"prompt": [1, 2]}, "prompt"),
         ({"prompt": [[1, 2]]}, "prompt"),
-        ({"prompt": ["x" * 60, "y" * 60]}, "prompt"),
+        ({"prompt": ["x" * 260, "y" * 260]}, "prompt"),
         ({"prompt": ["a"] * 3, "n": 2}, "n"),
         ({"logprobs": 101}, "logprobs"),
         ({"top_logprobs": 1}, "top_logprobs"),

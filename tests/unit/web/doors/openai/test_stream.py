@@ -8,7 +8,7 @@ from nsedge.api import FinishReason
 from nsedge.web.choices import Choice
 from nsedge.web.doors.openai.answers import Head, chat_answer, completion_answer
 from nsedge.web.doors.openai.stream import ChatStream, CompletionStream
-from tests.unit.web.events import FAILED, STARTED, delta, finished, whole
+from tests.unit.web.events import CALLS, FAILED, STARTED, delta, finished, thought, whole
 
 HEAD = Head(id="chatcmpl-1", created=7, model="m")
 
@@ -37,6 +37,45 @@ def test_a_chat_stream_to_the_letter() -> None:
         b"data: [DONE]\n\n"
     )
     assert stream.ended
+
+
+def test_calls_and_thoughts_to_the_letter() -> None:
+    events = (STARTED, thought("Hm."), delta("So:"), *CALLS, finished(FinishReason.TOOL_CALLS))
+    chunks = whole(chat_stream(), *events).split(b"\n\n")
+    deltas = [b'"delta":' + chunk.split(b'"delta":')[1] for chunk in chunks[1:-2]]
+    assert [one.split(b',"logprobs"')[0] for one in deltas] == [
+        b'"delta":{"reasoning_content":"Hm."}',
+        b'"delta":{"content":"So:"}',
+        b'"delta":{"tool_calls":[{"index":0,"id":"call_a","type":"function",'
+        b'"function":{"name":"sun","arguments":""}}]}',
+        b'"delta":{"tool_calls":[{"index":0,"function":{"arguments":"{\\"a\\""}}]}',
+        b'"delta":{"tool_calls":[{"index":0,"function":{"arguments":":1}"}}]}',
+        b'"delta":{"tool_calls":[{"index":1,"id":"call_b","type":"function",'
+        b'"function":{"name":"rain","arguments":"{}"}}]}',
+        b'"delta":{}',
+    ]
+    assert deltas[-1].endswith(b'"finish_reason":"tool_calls"}]}')
+
+
+def test_calls_and_thoughts_in_one_piece() -> None:
+    end = finished(FinishReason.TOOL_CALLS)
+    choice = Choice(results=(thought("Hm"), thought("."), delta("\n"), *CALLS), finished=end)
+    (told,) = chat_answer(HEAD, [choice], 1)["choices"]
+    assert told["finish_reason"] == "tool_calls"
+    assert told["message"] == {
+        "role": "assistant",
+        "content": None,
+        "refusal": None,
+        "reasoning_content": "Hm.",
+        "tool_calls": [
+            {
+                "id": "call_a",
+                "type": "function",
+                "function": {"name": "sun", "arguments": '{"a":1}'},
+            },
+            {"id": "call_b", "type": "function", "function": {"name": "rain", "arguments": "{}"}},
+        ],
+    }
 
 
 def test_usage_is_null_until_its_own_chunk() -> None:
