@@ -166,5 +166,5 @@ def test_the_envelope_is_refused(frames: list[bytes], error: type[NsedgeError]) 
 def test_versions() -> None:
     protocol.check_version(protocol.VERSION)
     protocol.check_version("1.999")
-    with pytest.raises(UnsupportedVersion, match=r"1\.3, not 2\.0"):
+    with pytest.raises(UnsupportedVersion, match=r"1\.4, not 2\.0"):
         protocol.check_version("2.0")
