@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 
 from nsedge.bundle import versions
-from nsedge.bundle.adapter import is_adapter
+from nsedge.bundle.adapter import is_adapter, open_package
 from nsedge.bundle.files import MANIFEST_FILE, find_bundles
 from nsedge.config import pairs
 from nsedge.config.settings import Settings
@@ -51,6 +53,31 @@ def pinned(settings: Settings) -> frozenset[str]:
     """The names of the models to keep; aliases among them are what they stand for now."""
     aliases = _aliases(settings)
     return frozenset(aliases.get(name, name) for name in settings.models.pin)
+
+
+def strays(settings: Settings) -> Iterator[str]:
+    """A line for each alias or keep-alive of the configuration whose model is not there: one may
+    come later, or its name is misspelt."""
+    models = settings.models
+    aliases, keep_alives = pairs.named(models.aliases), pairs.named(models.keep_alives)
+    if not aliases and not keep_alives:
+        return
+    folder = settings.bundles
+    paths = {*find_bundles(folder), *(folder / name for name in models.load)}
+    names = {name for path in paths for name in _names_of(path)}
+    there = f"which is not here; there are: {', '.join(sorted(names)) or 'none'}"
+    for alias, name in aliases.items():
+        if name not in names:
+            yield f"models.aliases: {alias} stands for {name}, {there}"
+    for name in keep_alives:
+        if name not in names | aliases.keys() | _aliases(settings).keys():
+            yield f"models.keep_alives: {name}, {there}"
+
+
+def _names_of(path: Path) -> Iterator[str]:
+    """What a bundle is called; nothing where it cannot be read."""
+    with contextlib.suppress(BundleInvalid):
+        yield open_package(path).name
 
 
 def _named(key: str, name: str, settings: Settings) -> Path:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import enum
+import http.client
 import importlib.metadata
 import platform
 import ssl
@@ -19,6 +21,8 @@ import msgspec
 from nsedge import native
 from nsedge.api import HealthStatus, ModelInfo
 from nsedge.bundle.adapter import Adapter, open_package
+from nsedge.bundle.fields import FORMAT_VERSION
+from nsedge.bundle.files import MANIFEST_FILE, version_of
 from nsedge.bundle.manifest import Bundle
 from nsedge.bundle.vocabulary import check_vocabulary
 from nsedge.cli import bundles, machine, output
@@ -28,7 +32,7 @@ from nsedge.config.declared import KEYS
 from nsedge.config.endpoints import TcpEndpoint
 from nsedge.config.reader import Loaded
 from nsedge.config.settings import Settings
-from nsedge.errors import NsedgeError
+from nsedge.errors import ConnectionLost, NsedgeError
 from nsedge.ipc import reach
 from nsedge.ipc.curve import KeyPair
 from nsedge.process import console
@@ -40,6 +44,7 @@ from nsedge.version import VERSION
 
 CUDA_PROVIDER = "CUDAExecutionProvider"
 ANSWER_TIMEOUT_S = 2.0
+OTHER_PORT = "choose another web.port, or stop that program; `nsedge web` starts the HTTP shim"
 
 
 class State(enum.StrEnum):
@@ -152,6 +157,8 @@ def _bundles(settings: Settings) -> Iterator[Check]:
         )
         return
     yield from (_bundle(path, settings) for path in paths)
+    for stray in bundles.strays(settings):
+        yield Check(name="models", detail=stray, state=State.NOTE, remedy="see how it is spelt")
 
 
 def _bundle(path: Path, settings: Settings) -> Check:
@@ -166,13 +173,20 @@ def _bundle(path: Path, settings: Settings) -> Check:
             name="bundle",
             detail=error.message,
             state=State.FAULT,
-            remedy=f"delete {path} and export it anew",
+            remedy=_bundle_remedy(path),
         )
     if isinstance(package, Adapter):
         variants = _list(form.variant for form in package.manifest.forms)
     else:
         variants = _list(f"{one.name} ({one.device})" for one in package.manifest.variants)
     return Check(name="bundle", detail=f"{package.name}: whole; {variants}; {path}")
+
+
+def _bundle_remedy(path: Path) -> str:
+    with contextlib.suppress(NsedgeError):
+        if version_of(path / MANIFEST_FILE) > FORMAT_VERSION:
+            return f"update nsedge, or export {path} anew with {VERSION}"
+    return f"delete {path} and export it anew"
 
 
 def _access(settings: Settings) -> Iterator[Check]:
@@ -206,12 +220,20 @@ def _core(settings: Settings) -> Iterator[Check]:
     try:
         with reach.to_core(settings, timeout_s=ANSWER_TIMEOUT_S) as client:
             health, models = client.health(), client.models()
-    except NsedgeError as error:
+    except ConnectionLost as error:
         yield Check(
             name="core",
             detail=f"not running: {error.message}",
             state=State.FAULT,
             remedy="start it with `nsedge up`, or `nsedge serve`",
+        )
+        return
+    except NsedgeError as error:
+        yield Check(
+            name="core",
+            detail=f"{endpoint}: {error.message}",
+            state=State.FAULT,
+            remedy="docs/security.md says which keys it takes, and what each may do",
         )
         return
     remedy = None
@@ -253,12 +275,21 @@ def shim(settings: Settings) -> Check:
         live = f"{address}/live"
         with urllib.request.urlopen(live, timeout=ANSWER_TIMEOUT_S, context=anybody):
             return Check(name="web", detail=f"listening at {address}")
-    except (OSError, ValueError, urllib.error.HTTPError) as error:
-        reason = getattr(error, "reason", error)
-        detail = f"nothing of ours at {address} ({reason})"
-        return Check(
-            name="web", detail=detail, state=State.NOTE, remedy="`nsedge web` starts the HTTP shim"
+    except urllib.error.HTTPError as error:
+        return _no_shim(f"another program answers at {address} ({error})", OTHER_PORT)
+    except http.client.HTTPException as error:
+        named = type(error).__name__
+        return _no_shim(f"another program listens at {address} ({named})", OTHER_PORT)
+    except (OSError, ValueError) as error:
+        reason = error.reason if isinstance(error, urllib.error.URLError) else error
+        why = console.reason(reason) if isinstance(reason, Exception) else reason
+        return _no_shim(
+            f"nothing of ours at {address} ({why})", "`nsedge web` starts the HTTP shim"
         )
+
+
+def _no_shim(detail: str, remedy: str) -> Check:
+    return Check(name="web", detail=detail, state=State.NOTE, remedy=remedy)
 
 
 def _in_force(loaded: Loaded) -> Iterator[tuple[str, object, str]]:

@@ -6,13 +6,14 @@ import argparse
 import dataclasses
 import sys
 
-from nsedge.api import Message, Role
+from nsedge.api import Generate, Message, Role
 from nsedge.cli import answer
 from nsedge.cli.arguments import sampling_of
 from nsedge.cli.scheduling import scheduling_of
 from nsedge.config.reader import Loaded
-from nsedge.errors import EmptyPrompt, InvalidParameter
+from nsedge.errors import EmptyPrompt, InvalidParameter, UnsupportedTask
 from nsedge.ipc import reach
+from nsedge.ipc.client import Client
 from nsedge.process import console
 
 
@@ -34,8 +35,21 @@ def run(loaded: Loaded, options: argparse.Namespace) -> int:
             asked = conversation(options.system, text)
             events = client.chat(options.model, asked, sampling=sampling, **scheduling)
         with events:
-            shown = answer.show(events, as_json=options.json, quiet=options.quiet)
+            try:
+                shown = answer.show(events, as_json=options.json, quiet=options.quiet)
+            except UnsupportedTask as error:
+                if options.raw or not _continues(client, options.model):
+                    raise
+                hint = f"{error.message}; --raw has it continue the prompt as a plain text"
+                raise UnsupportedTask(hint, param=error.param) from error
     return shown.status
+
+
+def _continues(client: Client, model: str) -> bool:
+    """Whether the model of that name or alias continues texts."""
+    return any(
+        model in (one.name, *one.aliases) and Generate.name in one.tasks for one in client.models()
+    )
 
 
 def conversation(system: str | None, text: str) -> list[Message]:

@@ -58,6 +58,8 @@ def run(loaded: config.Loaded, options: argparse.Namespace) -> int:
     faulthandler.enable()
     descriptors.allow_all()
     memory.one_heap()
+    for stray in bundles.strays(settings):
+        log.warning("%s", stray)
     tracing = open_tracing(config.traces_url(settings, environ), service="nsedge-core")
     core = Core(
         settings,

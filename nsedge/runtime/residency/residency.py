@@ -295,7 +295,9 @@ class Residency:
         _let_go(error)
         if load.dropped is None:
             self.residents.counts["failure"] += 1
+            known = entry.error is not None and entry.error.message == error.message
             level = logging.INFO if load.origin is Origin.GUESS else logging.WARNING
+            level = logging.DEBUG if known else level
             log.log(level, "%s was not loaded: %s", entry.name, error.message)
         if load.origin is Origin.GUESS:
             entry.declined = self.habits.mark

@@ -109,6 +109,17 @@ def test_models_and_stats(daemon, capsys):
     assert stats["models"][MODEL]["waiting"] == 0
 
 
+def test_a_model_that_does_not_chat_may_continue_a_text(daemon, capsys):
+    daemon.tasks = ("generate",)
+    assert main(["run", MODEL, "x"]) == ExitStatus.FAILURE
+    hint = "--raw has it continue the prompt as a plain text"
+    assert capsys.readouterr().err == f"nsedge: {MODEL} does not chat; {hint}\n"
+    assert main(["run", MODEL, "--raw", "--quiet", "x"]) == 0
+    daemon.tasks = ("embed",)
+    assert main(["run", MODEL, "x"]) == ExitStatus.FAILURE
+    assert capsys.readouterr().err == f"nsedge: {MODEL} does not chat\n"
+
+
 def test_models_are_loaded_and_unloaded(daemon, capsys):
     daemon.loaded = False
     words = ["load", MODEL, "--keep-alive", "5m", "--pin", "--exclusive", "--no-wait"]
@@ -237,6 +248,7 @@ def test_doctor_says_what_each_door_asks_for(home, monkeypatch, capsys):
     ("changes", "detail"),
     [
         ({}, "tiny: whole; cpu (cpu); "),
+        ({"format_version": 99}, "format version 99; this release reads 1 and 2"),
         ({"vocab_size": 260}, "tokenizer.json: the tokenizer knows 260 '<|system|>', and"),
         ({"generation_defaults": {"repetition_penalty": 0}}, "repetition_penalty must be above 0"),
     ],
@@ -248,6 +260,7 @@ def test_doctor_says_of_a_bundle_whether_it_can_be_served(home, capsys, changes,
     (check,) = [check for check in report["checks"] if check["name"] == "bundle"]
     assert check["state"] == ("fault" if changes else "ok")
     assert detail in check["detail"]
+    assert ("update nsedge" in str(check["remedy"])) == ("format_version" in changes)
 
 
 def test_doctor_without_a_daemon_says_so(capsys):

@@ -40,6 +40,21 @@ async def test_a_model_comes_and_goes(tmp_path: Path) -> None:
         assert not await shelf.residency.unload(shelf.entry("a"))
 
 
+def test_why_a_bundle_cannot_be_read_is_told_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def scene() -> None:
+        async with Shelf(tmp_path, {"a": 10}) as shelf:
+            (tmp_path / "a" / "manifest.json").write_text("{")
+            shelf.residency.catalogue.look()
+            for _ in range(2):
+                with pytest.raises(BundleInvalid, match="truncated"):
+                    await shelf.load("a")
+
+    asyncio.run(scene())
+    assert caplog.text.count("Input data was truncated") == 1
+
+
 @play
 async def test_states_on_the_way(tmp_path: Path) -> None:
     async with Shelf(tmp_path, {"a": 10}) as shelf:
