@@ -15,7 +15,7 @@ NOBODY = "nobody"
 """A model that is not there."""
 REAL_SHARE = 0.02
 """Of requests, those for the model that is."""
-VERSION = "1.3"
+VERSION = "1.4"
 
 ROUTES = (
     "/",

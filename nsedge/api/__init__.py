@@ -49,17 +49,21 @@ from nsedge.api.requests import Request
 from nsedge.api.sampling import Sampling
 from nsedge.api.scheduling import Scheduling
 from nsedge.api.service import Health, HealthStatus, Service, Stats, Ticket
+from nsedge.api.steps import AdaptiveP, Dry, DynamicTemperature, Mirostat, SamplerStep, Xtc
 from nsedge.api.tasks import Chat, Embed, Generate, Task
 from nsedge.api.tools import Tool, ToolCall, ToolChoice
 from nsedge.telemetry.histogram import Histogram
 
 __all__ = [
+    "AdaptiveP",
     "AliasResult",
     "AnyDelta",
     "ArtifactPending",
     "ArtifactReady",
     "Chat",
     "Delta",
+    "Dry",
+    "DynamicTemperature",
     "Embed",
     "Event",
     "Failed",
@@ -77,6 +81,7 @@ __all__ = [
     "Media",
     "MediaPart",
     "Message",
+    "Mirostat",
     "ModelInfo",
     "ModelMemory",
     "ModelState",
@@ -92,6 +97,7 @@ __all__ = [
     "ResidencyStats",
     "Result",
     "Role",
+    "SamplerStep",
     "Sampling",
     "Scheduling",
     "Scores",
@@ -112,5 +118,6 @@ __all__ = [
     "Usage",
     "UsageReport",
     "Vectors",
+    "Xtc",
     "is_terminal",
 ]

@@ -9,8 +9,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
+from nsedge.api.bounds import within
 from nsedge.api.messages import Message, Role
-from nsedge.api.sampling import Sampling, within
+from nsedge.api.sampling import Sampling
 from nsedge.api.scheduling import SchedulingFields
 from nsedge.api.tools import Tool, ToolChoice, check_tools
 from nsedge.errors import InvalidParameter

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from nsedge.api import Sampling
-from nsedge.cli import scheduling, values
+from nsedge.cli import sampling, scheduling, values
 from nsedge.cli.parser import Parser
 from nsedge.config.reader import Override
 from nsedge.process import console
@@ -47,18 +46,6 @@ _COMMON_FLAGS = {
     "--endpoint": ("core.endpoint", "ENDPOINT", "where the core is: ipc:///path or tcp://..."),
     "--log-level": ("log.level", "LEVEL", "debug, info, warning or error"),
 }
-_SAMPLING: dict[str, tuple[Callable[[str], Any], str]] = {
-    "--max-tokens": (values.whole, "end after so many tokens"),
-    "--temperature": (values.number, "0 is greedy"),
-    "--top-k": (values.whole, "candidates kept; 0 is off"),
-    "--top-p": (values.number, "nucleus; 1 is off"),
-    "--min-p": (values.number, "least share of the best token's probability"),
-    "--repetition-penalty": (values.number, "1 is off"),
-    "--presence-penalty": (values.number, "-2 to 2"),
-    "--frequency-penalty": (values.number, "-2 to 2"),
-    "--seed": (values.whole, "same seed and request, same text"),
-    "--min-tokens": (values.whole, "no end before so many tokens"),
-}
 
 
 def parse(words: Sequence[str]) -> Invocation:
@@ -85,27 +72,6 @@ def parse(words: Sequence[str]) -> Invocation:
         json=options.json,
         options=options,
     )
-
-
-def sampling_of(options: argparse.Namespace) -> Sampling:
-    """The sampling flags as a checked value.
-
-    Raises:
-        InvalidParameter: naming the one out of range.
-    """
-    given = {flag.removeprefix("--").replace("-", "_") for flag in _SAMPLING}
-    found = {name: getattr(options, name) for name in given}
-    said = {name: value for name, value in found.items() if value is not None}
-    sampling = Sampling(
-        stop=tuple(options.stop),
-        logit_bias=dict(options.logit_bias),
-        ignore_eos=options.ignore_eos,
-        clip_max_tokens=options.clip_max_tokens,
-        prompt_lookup=options.prompt_lookup,
-        **said,
-    )
-    sampling.check()
-    return sampling
 
 
 class _Setting(argparse.Action):
@@ -289,7 +255,7 @@ def _talkers(commands: _Commands) -> None:
     for parser in (run, chat):
         parser.add_argument("--system", metavar="TEXT", help="a system message before the prompt")
         parser.add_argument("--quiet", action="store_true", help="no figures on standard error")
-        _sampling_flags(parser)
+        sampling.add_flags(parser)
         scheduling.add_flags(parser)
 
 
@@ -320,23 +286,3 @@ def _keepers(commands: _Commands) -> None:
     alias = _command(commands, "alias", "give a model a further name", _COMMON_FLAGS)
     alias.add_argument("name", metavar="NAME")
     alias.add_argument("model", metavar="MODEL", nargs="?", help="without it the name goes away")
-
-
-def _sampling_flags(parser: argparse.ArgumentParser) -> None:
-    group = parser.add_argument_group("sampling (the model's own defaults where absent)")
-    for flag, (kind, text) in _SAMPLING.items():
-        group.add_argument(flag, type=kind, metavar="N", help=text)
-    group.add_argument(
-        "--stop", action="append", default=[], metavar="TEXT", help="end before this text"
-    )
-    group.add_argument(
-        "--logit-bias", action="append", default=[], type=values.bias, metavar="ID=N",
-        help="add N to the logit of token ID",
-    )  # fmt: skip
-    group.add_argument("--ignore-eos", action="store_true", help="go on past the end of sequence")
-    group.add_argument(
-        "--clip-max-tokens", action="store_true", help="lower a --max-tokens that does not fit"
-    )
-    group.add_argument(
-        "--prompt-lookup", action="store_true", help="guess words that were there before: faster"
-    )

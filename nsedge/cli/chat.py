@@ -8,8 +8,8 @@ import sys
 
 from nsedge.api import Message, Role, Sampling
 from nsedge.cli import answer, output
-from nsedge.cli.arguments import sampling_of
 from nsedge.cli.exits import ExitStatus
+from nsedge.cli.sampling import sampling_of
 from nsedge.cli.scheduling import scheduling_of
 from nsedge.config.reader import Loaded
 from nsedge.errors import ConnectionLost, NsedgeError, UnknownModel

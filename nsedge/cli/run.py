@@ -8,7 +8,7 @@ import sys
 
 from nsedge.api import Generate, Message, Role
 from nsedge.cli import answer
-from nsedge.cli.arguments import sampling_of
+from nsedge.cli.sampling import sampling_of
 from nsedge.cli.scheduling import scheduling_of
 from nsedge.config.reader import Loaded
 from nsedge.errors import EmptyPrompt, InvalidParameter, UnsupportedTask

@@ -41,15 +41,6 @@ HARMLESS = frozenset(
         "parse_tool_calls",
         "guided_decoding_backend",
         "guided_whitespace_pattern",
-        "xtc_threshold",
-        "dynatemp_exponent",
-        "dry_base",
-        "dry_allowed_length",
-        "dry_penalty_last_n",
-        "dry_sequence_breakers",
-        "mirostat_tau",
-        "mirostat_eta",
-        "adaptive_decay",
     }
 )
 """What changes no answer, whatever its value."""
@@ -71,8 +62,6 @@ NEUTRAL: dict[str, tuple[Any, ...]] = {
     "regex": (),
     "ebnf": (),
     "format": ("",),
-    "allowed_token_ids": (),
-    "bad_words": ([],),
     "logits_processors": ([],),
     # Tools.
     "tools": ([],),
@@ -99,21 +88,9 @@ NEUTRAL: dict[str, tuple[Any, ...]] = {
     # Samplers that are not here.
     "use_beam_search": (False,),
     "length_penalty": (1,),
-    "stop_token_ids": ([],),
     "include_stop_str_in_output": (False,),
     "skip_special_tokens": (True,),
     "spaces_between_special_tokens": (True,),
-    "typical_p": (1,),
-    "top_n_sigma": (-1, 0),
-    "xtc_probability": (0,),
-    "dynatemp_range": (0,),
-    "repeat_penalty": (1,),
-    "repeat_last_n": (-1,),
-    "dry_multiplier": (0,),
-    "mirostat": (0,),
-    "adaptive_target": (-1,),
-    "min_keep": (0,),
-    "samplers": (),
     "lora": ([],),
     # Where the answer ends.
     "n_predict": (-1,),
@@ -142,10 +119,8 @@ NEUTRAL: dict[str, tuple[Any, ...]] = {
 """What cannot be had here, with the values that ask for nothing; so does null."""
 
 INSTEAD = {
-    "repeat_penalty": "repetition_penalty",
     "n_predict": "max_tokens",
     "t_max_predict_ms": "deadline_s",
-    "stop_token_ids": "stop",
     "lora": "model: BASE:ADAPTER",
     "functions": "tools",
     "function_call": "tool_choice",

@@ -19,11 +19,9 @@ from nsedge.api import (
     TextPart,
 )
 from nsedge.api.models import keep_alive_of
-from nsedge.api.sampling import MAX_SEED
 from nsedge.api.scheduling import SchedulingFields
 from nsedge.errors import InvalidParameter, MessageTooLarge
-from nsedge.web.bodies import Integer, TokenId
-from nsedge.web.chunking import Chunk
+from nsedge.web.bodies import Integer
 from nsedge.web.limits import WebLimits
 
 
@@ -35,65 +33,6 @@ class SchedulingBody(msgspec.Struct, kw_only=True):
     deadline_s: float | None = None
     keep_alive: str | float | None = None
     """How long the model stays in memory unused from then on: seconds, `5m`, `forever`, `now`."""
-
-
-class SamplingFields(SchedulingBody, kw_only=True):
-    """OpenAI's sampling fields, and ours beside them. None is the bundle's default."""
-
-    temperature: float | None = None
-    top_p: float | None = None
-    presence_penalty: float | None = None
-    frequency_penalty: float | None = None
-    logit_bias: dict[TokenId, float] | None = None
-    seed: int | None = None
-    stop: str | list[str] | None = None
-    max_tokens: Integer | None = None
-    max_completion_tokens: Integer | None = None
-    top_k: Integer | None = None
-    min_p: float | None = None
-    repetition_penalty: float | None = None
-    min_tokens: Integer | None = None
-    ignore_eos: bool | None = None
-    clip_max_tokens: bool | None = None
-    prompt_lookup: bool | None = None
-    chunk: Chunk | None = None
-    """How the text of a stream is cut."""
-
-
-def sampling(body: SamplingFields, *, logprobs: int | None = None) -> Sampling:
-    """The sampling a body asks for; absent fields stay None. `logprobs`: what it says of these, in
-    whatever form its route has.
-
-    Raises:
-        InvalidParameter: naming the field as the body wrote it.
-    """
-    max_tokens = _max_tokens(body)
-    wanted = Sampling(
-        temperature=body.temperature,
-        top_k=body.top_k,
-        top_p=body.top_p,
-        min_p=body.min_p,
-        repetition_penalty=body.repetition_penalty,
-        presence_penalty=body.presence_penalty,
-        frequency_penalty=body.frequency_penalty,
-        logit_bias={} if body.logit_bias is None else body.logit_bias,
-        seed=_seed(body.seed),
-        stop=(body.stop,) if isinstance(body.stop, str) else tuple(body.stop or ()),
-        max_tokens=max_tokens,
-        min_tokens=body.min_tokens or 0,
-        ignore_eos=bool(body.ignore_eos),
-        clip_max_tokens=bool(body.clip_max_tokens),
-        prompt_lookup=bool(body.prompt_lookup),
-        logprobs=logprobs,
-    )
-    try:
-        wanted.check()
-    except InvalidParameter as error:
-        if error.param == "max_tokens" and body.max_completion_tokens is not None:
-            name = "max_completion_tokens"
-            raise InvalidParameter(error.message.replace("max_tokens", name), param=name) from error
-        raise
-    return wanted
 
 
 def scheduling(body: SchedulingBody) -> SchedulingFields:
@@ -154,24 +93,3 @@ def priority_of(value: str | int | None) -> Priority:
         raise InvalidParameter(
             f"priority must be a whole number, or one of {names}, not {value!r}", param="priority"
         ) from error
-
-
-def _max_tokens(body: SamplingFields) -> int | None:
-    old, new = body.max_tokens, body.max_completion_tokens
-    if old is not None and new is not None and old != new:
-        raise InvalidParameter(
-            f"max_tokens {old} and max_completion_tokens {new} differ",
-            param="max_completion_tokens",
-        )
-    return old if new is None else new
-
-
-def _seed(seed: int | None) -> int | None:
-    """OpenAI's seeds are signed; a negative one is taken modulo 2**64."""
-    if seed is None:
-        return None
-    if not -(2**63) <= seed <= MAX_SEED:
-        raise InvalidParameter(
-            f"seed must be at least {-(2**63)} and at most {MAX_SEED}", param="seed"
-        )
-    return seed & MAX_SEED

@@ -5,16 +5,16 @@ from __future__ import annotations
 from typing import Protocol
 
 from nsedge.api import Chat, Generate, Request, Sampling, ToolChoice
-from nsedge.bundle.causal_lm import CausalLm, GenerationDefaults
+from nsedge.bundle.causal_lm import CausalLm
 from nsedge.errors import ContextExceeded, InvalidParameter, UnsupportedTask
 from nsedge.runtime.decode.engine import Engine
 from nsedge.runtime.decode.job import Job
 from nsedge.runtime.decode.likelihood import LogprobWriter
-from nsedge.runtime.decode.sampling.params import SamplingParams
-from nsedge.runtime.decode.sampling.row import SamplerRow
+from nsedge.runtime.decode.sampling.row import SamplerRow, TokenRules
 from nsedge.runtime.decode.sequence import Limits, Sequence
 from nsedge.runtime.decode.speculation import PromptLookup
 from nsedge.runtime.delivery import Emit
+from nsedge.runtime.hosting.settling import settle
 from nsedge.runtime.text.detokenizer import Detokenizer
 from nsedge.runtime.text.prompt import PromptReader
 
@@ -63,6 +63,7 @@ def make_job(
     sampling, answers = task.sampling, model.prompts.answers
     max_tokens = fit_max_tokens(len(prompt_ids), sampling, model.capacity)
     _check_ids(sampling, manifest.vocab_size)
+    ends = () if sampling.ignore_eos else manifest.eos_token_ids
     clipped = sampling.max_tokens is not None and max_tokens < sampling.max_tokens
     return Job(
         request_id=request.request_id,
@@ -71,7 +72,7 @@ def make_job(
             limits=Limits(
                 max_tokens=max_tokens,
                 min_tokens=sampling.min_tokens,
-                end_ids=frozenset(() if sampling.ignore_eos else manifest.eos_token_ids),
+                end_ids=frozenset((*ends, *sampling.stop_token_ids)),
             ),
             submitted_s=submitted_s,
             lookup=PromptLookup(prompt_ids) if sampling.prompt_lookup else None,
@@ -85,6 +86,14 @@ def make_job(
             logit_bias=sampling.logit_bias,
             prompt_ids=prompt_ids,
             logprobs=sampling.logprobs,
+            rules=TokenRules(
+                allowed=sampling.allowed_token_ids,
+                banned=sampling.banned_token_ids,
+                bad_words=model.prompts.spellings(sampling.bad_words),
+                ends=sampling.stop_token_ids,
+            ),
+            vocabulary=manifest.vocab_size,
+            text_of=model.detokenizer.tokens.octets,
         ),
         likelihood=(None if sampling.logprobs is None else LogprobWriter(model.detokenizer.tokens)),
         text=model.detokenizer.stream(sampling.stop, answers.marks(task)),
@@ -130,27 +139,9 @@ def fit_max_tokens(prompt_tokens: int, sampling: Sampling, capacity: int) -> int
     return max_tokens
 
 
-def settle(sampling: Sampling, defaults: GenerationDefaults) -> SamplingParams:
-    """The request's values, and the bundle's where it gives none; both keep the same bounds."""
-
-    def pick(value: float | None, default: float) -> float:
-        return default if value is None else value
-
-    return SamplingParams(
-        temperature=pick(sampling.temperature, defaults.temperature),
-        top_k=defaults.top_k if sampling.top_k is None else sampling.top_k,
-        top_p=pick(sampling.top_p, defaults.top_p),
-        min_p=pick(sampling.min_p, defaults.min_p),
-        repetition_penalty=pick(sampling.repetition_penalty, defaults.repetition_penalty),
-        presence_penalty=pick(sampling.presence_penalty, 0.0),
-        frequency_penalty=pick(sampling.frequency_penalty, 0.0),
-    )
-
-
 def _check_ids(sampling: Sampling, vocab_size: int) -> None:
-    for token in sampling.logit_bias:
+    for param, token in sampling.named_tokens():
         if not 0 <= token < vocab_size:
             raise InvalidParameter(
-                f"logit_bias names token {token}; the vocabulary has {vocab_size}",
-                param="logit_bias",
+                f"{param} names token {token}; the vocabulary has {vocab_size}", param=param
             )

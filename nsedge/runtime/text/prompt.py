@@ -91,6 +91,26 @@ class PromptReader:
             raise EmptyPrompt("the prompt is empty", param="prompt")
         return tuple(ids)
 
+    def spellings(self, words: Sequence[str]) -> tuple[tuple[int, ...], ...]:
+        """The ids of each word as it begins a text, and as it follows a space; each once.
+
+        Raises:
+            InvalidParameter: where a word is no Unicode, or no tokens.
+        """
+        found: dict[tuple[int, ...], None] = {}
+        for word in words:
+            _check_unicode(word, f"the bad word {word!r}", param="bad_words")
+            bare = word.lstrip() or word
+            for text in (bare, f" {bare}"):
+                ids = self._tokenizer.encode(text, add_special_tokens=False).ids
+                if not ids:
+                    raise InvalidParameter(
+                        f"the bad word {word!r} has no tokens", param="bad_words"
+                    )
+                self._check(ids, param="bad_words")
+                found[tuple(ids)] = None
+        return tuple(found)
+
     def _check(self, ids: list[int], *, param: str) -> None:
         """Refuse what a tokenizer knows and the model does not."""
         worst = max(ids, default=0)

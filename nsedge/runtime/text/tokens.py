@@ -28,7 +28,7 @@ class TokenText:
 
 
 class TokenTexts:
-    """The texts of tokens, looked up as they are needed. Used by one thread at a time."""
+    """The texts of tokens, looked up as they are needed. From any thread."""
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         self._tokenizer = tokenizer
@@ -44,6 +44,13 @@ class TokenTexts:
         if known is None:
             known = self._known[token_id] = self._find(token_id)
         return known
+
+    def octets(self, token_id: int) -> bytes:
+        """What a token adds to a text; a special one adds nothing."""
+        token = self[token_id]
+        if token.special:
+            return b""
+        return token.text.encode() if token.raw is None else token.raw
 
     def _find(self, token_id: int) -> TokenText:
         if self._bytes is not None:

@@ -24,7 +24,8 @@ from nsedge.web.framing import SSE
 from nsedge.web.logprobs import token_object, told
 from nsedge.web.multipart import FORM, FormPart
 from nsedge.web.other_fields import OtherFields
-from nsedge.web.request_fields import SamplingFields, check_length, sampling, scheduling, spoken
+from nsedge.web.request_fields import check_length, scheduling, spoken
+from nsedge.web.sampling_fields import SamplingFields, sampling
 from nsedge.web.usage import clipped, usage
 
 _encode = msgspec.json.Encoder().encode

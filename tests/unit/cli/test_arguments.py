@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 
 from nsedge.api import Priority, Sampling
-from nsedge.cli.arguments import parse, sampling_of
+from nsedge.cli.arguments import parse
 from nsedge.cli.exits import ExitStatus
+from nsedge.cli.sampling import sampling_of
 from nsedge.config import reader as config
 from nsedge.config.declared import KEYS
 from nsedge.errors import InvalidParameter

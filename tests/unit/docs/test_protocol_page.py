@@ -24,6 +24,11 @@ TYPES = [
     api.Sampling,
     api.Logprobs,
     api.TokenLogprob,
+    api.DynamicTemperature,
+    api.Xtc,
+    api.Dry,
+    api.Mirostat,
+    api.AdaptiveP,
     messages.Message,
     api.Tool,
     api.ToolCall,
@@ -46,6 +51,7 @@ TYPES = [
 ]
 ENUMS = [
     api.Role,
+    api.SamplerStep,
     api.Priority,
     api.FinishReason,
     api.ToolChoice,

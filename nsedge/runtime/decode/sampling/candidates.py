@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence as Many
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 
 from nsedge.runtime.decode.sampling.logits import Flags, Floats, Ids, Logits, Reals
+
+LEAST_WEIGHT = 5e-324
+"""Of a token that was not dropped: above 0."""
 
 
 def weights_of(logits: Floats, temperature: float) -> Floats:
@@ -17,13 +21,31 @@ def weights_of(logits: Floats, temperature: float) -> Floats:
     return np.asarray(np.exp(weights, out=weights))
 
 
+def _weights(logs: Reals) -> Reals:
+    """The exponentials; what may come weighs something, however little."""
+    weights = np.exp(logs)
+    if not weights[:, -1].all():
+        weights[(weights == 0.0) & (logs > -np.inf)] = LEAST_WEIGHT
+    return weights
+
+
+class Drawn(NamedTuple):
+    """Of each row [R]: the token, where it stands among the candidates, and whether it is certain,
+    being drawn from candidates that have all that is left of the vocabulary."""
+
+    ids: Ids
+    places: Ids
+    certain: Flags
+
+
 @dataclass(slots=True)
 class Candidates:
     """R rows of up to W candidates, equal ones in order of id. What is dropped weighs nothing.
 
     `ids`, `values` and `weights` are [R, W]; `counts` [R] tells how many of a row are real, `whole`
     [R] whether no other token may come, and `outside` [R] how many others have not been dropped.
-    `weights` are relative to the row's greatest, at its temperature [R].
+    `weights` are relative to the row's greatest, at its temperature [R]. `unknown` [R] tells of the
+    others that some of them may be dropped yet, and `unclear` [R] that a step had to know.
     """
 
     logits: Logits
@@ -35,6 +57,10 @@ class Candidates:
     counts: Ids
     whole: Flags
     outside: Ids
+    unknown: Flags
+    unclear: Flags
+    told: dict[int, Reals] = field(default_factory=dict)
+    """Of a place, what its row's memory is told of the candidate that is drawn [W]."""
 
     @classmethod
     def of(cls, logits: Logits, rows: Many[int], temperatures: Reals, width: int) -> Candidates:
@@ -42,7 +68,7 @@ class Candidates:
         found = logits.greatest(rows, width)
         order = np.argsort(-found.values, axis=1, kind="stable")
         values = np.take_along_axis(found.values, order, axis=1)
-        weights = np.exp((values - values[:, :1]).astype(np.float64) / temperatures[:, None])
+        weights = _weights((values - values[:, :1]).astype(np.float64) / temperatures[:, None])
         return cls(
             logits=logits,
             rows=rows,
@@ -53,6 +79,8 @@ class Candidates:
             counts=found.counts,
             whole=found.whole,
             outside=np.where(found.whole, 0, logits.vocabulary - found.counts),
+            unknown=np.zeros(len(rows), np.bool_),
+            unclear=np.zeros(len(rows), np.bool_),
         )
 
     def part(self, places: Many[int]) -> Candidates:
@@ -70,28 +98,106 @@ class Candidates:
             counts=self.counts[at],
             whole=self.whole[at],
             outside=self.outside[at],
+            unknown=self.unknown[at],
+            unclear=self.unclear[at],
         )
+
+    def put(self, places: Many[int], part: Candidates) -> None:
+        """Take over what was changed of a `part`; its width is theirs."""
+        if part is self:
+            return
+        at = list(places)
+        for own, changed in (
+            (self.temperatures, part.temperatures),
+            (self.ids, part.ids),
+            (self.values, part.values),
+            (self.weights, part.weights),
+            (self.outside, part.outside),
+            (self.unknown, part.unknown),
+            (self.unclear, part.unclear),
+        ):
+            own[at] = changed
+
+    @property
+    def ranks(self) -> Ids:
+        """How many of a row's candidates are left up to each one, itself among them [R, W]."""
+        return np.cumsum(self.weights > 0, axis=1)
+
+    def least(self, of: Reals | Floats | Flags) -> Reals:
+        """What `of` [R, W] has of the least candidate of each row [R]."""
+        return np.asarray(of[np.arange(len(self.rows)), self.counts - 1])
 
     def total(self, place: int) -> float:
         """The weight of the whole vocabulary of a row of which nothing was dropped."""
         row = self.logits.row(self.rows[place])
         return float(weights_of(row, float(self.temperatures[place])).sum(dtype=np.float64))
 
+    def totals(self) -> Reals:
+        """The weight of all that is left of each row [R]. Where it cannot be known from these
+        candidates, the row is unclear from now on."""
+        self.need_all()
+        sums = self.sums(self.weights)
+        for place in np.flatnonzero(self.outside):
+            sums[place] = self.total(int(place))
+        return sums
+
+    @staticmethod
+    def sums(numbers: Reals) -> Reals:
+        """Of each row [R], in one order, however many candidates its neighbours have."""
+        return np.cumsum(numbers, axis=1)[:, -1]
+
+    def need_all(self) -> None:
+        """The step that comes has to know of all that is left."""
+        self.unclear |= self.unknown & (self.outside > 0)
+
     def keep(self, places: Many[int], kept: Flags) -> None:
         """Drop all but the `kept` [len(places), W] of some of the rows. Whoever drops the least
-        candidate drops what is outside, none of which is greater."""
+        candidate drops what is outside, none of which is greater; whoever keeps it leaves open what
+        becomes of that."""
         at = slice(None) if len(places) == len(self.rows) else list(places)
         self.weights[at] *= kept
         self.outside[at] *= kept[np.arange(len(places)), self.counts[at] - 1]
+        self.unknown[at] |= self.outside[at] > 0
 
-    def draw(self, draws: Reals) -> tuple[Ids, Flags]:
-        """Invert the cumulative distribution of what is left: an id for each row, and whether it
-        is certain [R], being drawn from candidates that have all that is left of the vocabulary."""
+    def cool(self, temperatures: Reals) -> None:
+        """Divide by `temperatures` [R] what these candidates stand for."""
+        self.temperatures *= temperatures
+        self.weigh(self.weights > 0)
+
+    def weigh(self, left: Flags) -> None:
+        """Weigh what is `left` [R, W] by its value, the greatest of it as 1."""
+        greatest = np.where(left, self.values, -np.inf).max(axis=1, keepdims=True)
+        exponents = np.minimum((self.values - greatest).astype(np.float64), 0.0)
+        self.weights[:] = _weights(exponents / self.temperatures[:, None]) * left
+
+    def fold(self) -> None:
+        """Make the temperature part of the values; what was dropped has -inf."""
+        scale = self.temperatures[:, None].astype(np.float32)
+        values = np.where(self.weights > 0, self.values / scale, np.float32(-np.inf))
+        self.values = values.astype(np.float32, copy=False)
+        self.temperatures = np.ones(len(self.rows))
+
+    def sort(self) -> None:
+        """Bring into falling order what was given new values, those that are left first."""
+        ids = np.where(self.weights > 0, self.ids, self.logits.vocabulary)
+        order = np.lexsort((ids, -self.values), axis=1)
+        self.ids = np.take_along_axis(self.ids, order, axis=1)
+        self.values = np.take_along_axis(self.values, order, axis=1)
+        self.weights = np.take_along_axis(self.weights, order, axis=1)
+        self.weigh((self.weights > 0) & (self.values > -np.inf))
+
+    def tell(self, place: int, shares: Reals) -> None:
+        """Have a row's memory told of the candidate that is drawn what `shares` [W] has of it."""
+        self.told[place] = shares
+
+    def draw(self, draws: Reals) -> Drawn:
+        """Invert the cumulative distribution of what is left of each row."""
         rows = np.arange(len(draws))
         cumulative = np.cumsum(self.weights, axis=1)
         last = self.weights.shape[1] - 1 - (self.weights[:, ::-1] > 0).argmax(axis=1)
         target = draws * cumulative[:, -1]
         place = np.count_nonzero(cumulative <= target[:, None], axis=1)
+        place = np.minimum(place, last)
         # Where the last one left is above the least candidate, nothing outside could be left.
-        settled = self.values[rows, last] > self.values[rows, self.counts - 1]
-        return self.ids[rows, np.minimum(place, last)], settled | self.whole
+        settled = self.values[rows, last] > self.least(self.values)
+        return Drawn(self.ids[rows, place], place, (settled | self.whole) & ~self.unclear)

@@ -4,47 +4,55 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence as Many
-from typing import Protocol
 
 import numpy as np
 
 from nsedge.runtime.decode.sampling.candidates import Candidates
-from nsedge.runtime.decode.sampling.logits import Flags, Ids, Reals
+from nsedge.runtime.decode.sampling.logits import Flags, Floats, Ids, Reals
 from nsedge.runtime.decode.sampling.params import SamplingParams
+from nsedge.runtime.decode.sampling.view import Row
 
 LEAST_WIDTH = 64
 NUCLEUS_WIDTH = 256
 """First guess at how many tokens a nucleus holds; a larger one is found by a full sort."""
+WHOLE = 2**31
+"""As many candidates as there are tokens."""
 
 
-class Drawing(Protocol):
-    """A row that draws, as filters see it."""
-
-    @property
-    def params(self) -> SamplingParams:
-        """How it is sampled."""
-
-    @property
-    def generator(self) -> np.random.Generator:
-        """Its own, for a step that leaves something to chance."""
-
-
-class Filter(ABC):
-    """One step. It keeps the best candidate always."""
+class Step(ABC):
+    """One step over candidates."""
 
     @abstractmethod
     def needed(self, params: SamplingParams) -> bool:
-        """Whether it could drop anything."""
+        """Whether it could change anything."""
 
     @abstractmethod
     def width(self, params: SamplingParams) -> int:
         """How many candidates it should see, where no step before it has dropped any. Where it
         turns out to keep all that it saw, it is asked again with more. A step that may keep a
-        candidate behind one that it drops asks for the whole vocabulary."""
+        candidate behind one that it drops, and cannot tell from the candidates which, asks for the
+        whole vocabulary. 0: as many as the steps after it."""
 
     @abstractmethod
-    def keep(self, best: Candidates, rows: Many[Drawing]) -> Flags:
-        """Which candidates stay [R, W], of R rows that all need it."""
+    def apply(self, best: Candidates, places: Many[int], rows: Many[Row]) -> None:
+        """Change the candidates of some of the rows, all of which need it."""
+
+
+class Filter(Step):
+    """A step that drops candidates. It keeps the best one that is left, or another, always."""
+
+    def apply(self, best: Candidates, places: Many[int], rows: Many[Row]) -> None:
+        """Drop what does not stay."""
+        part = best.part(places)
+        kept = self.keep(part, rows)
+        if part is not best:
+            best.unclear[list(places)] = part.unclear
+        best.keep(places, kept)
+
+    @abstractmethod
+    def keep(self, best: Candidates, rows: Many[Row]) -> Flags:
+        """Which candidates stay [R, W], of R rows that all need it; what was dropped before does
+        not stay in any case."""
 
 
 class TopK(Filter):
@@ -58,9 +66,9 @@ class TopK(Filter):
         """A power of two above k."""
         return max(LEAST_WIDTH, 1 << params.top_k.bit_length())
 
-    def keep(self, best: Candidates, rows: Many[Drawing]) -> Flags:
-        """The first k."""
-        return _first(np.array([row.params.top_k for row in rows]), best)
+    def keep(self, best: Candidates, rows: Many[Row]) -> Flags:
+        """The first k that are left."""
+        return best.ranks <= np.array([[row.params.top_k] for row in rows])
 
 
 class TopP(Filter):
@@ -78,12 +86,13 @@ class TopP(Filter):
         """A guess."""
         return NUCLEUS_WIDTH
 
-    def keep(self, best: Candidates, rows: Many[Drawing]) -> Flags:
+    def keep(self, best: Candidates, rows: Many[Row]) -> Flags:
         """As many as it takes."""
+        best.need_all()
         top_p = np.array([row.params.top_p for row in rows])
         cumulative = np.cumsum(best.weights, axis=1)
         low = cumulative[:, -1].copy()
-        least = best.weights[np.arange(len(rows)), best.counts - 1]
+        least = best.least(best.weights)
 
         def count(whole: Reals) -> Ids:
             reached = cumulative < (top_p * whole)[:, None]
@@ -94,11 +103,12 @@ class TopP(Filter):
         if unclear.size:
             low[unclear] = [best.total(int(row)) for row in unclear]
             counts = np.where(counts != most, count(low), counts)
-        return _first(counts, best)
+        kept = np.arange(best.weights.shape[1]) < counts[:, None]
+        return _at_least(kept, best, rows)
 
 
 class MinP(Filter):
-    """Keeps what is at least as likely as a share of the best candidate."""
+    """Keeps what is at least as likely as a share of the best candidate (arXiv 2407.01082)."""
 
     def needed(self, params: SamplingParams) -> bool:
         """Whether there is such a share."""
@@ -108,20 +118,127 @@ class MinP(Filter):
         """A guess."""
         return NUCLEUS_WIDTH
 
-    def keep(self, best: Candidates, rows: Many[Drawing]) -> Flags:
-        """By weight: the best one's is 1."""
-        return np.asarray(best.weights >= np.array([[row.params.min_p] for row in rows]))
+    def keep(self, best: Candidates, rows: Many[Row]) -> Flags:
+        """By weight."""
+        least = np.array([row.params.min_p for row in rows]) * best.weights.max(axis=1)
+        return _at_least(best.weights >= least[:, None], best, rows)
 
 
-FILTERS: tuple[Filter, ...] = (TopK(), TopP(), MinP())
-"""In the order that they are applied in."""
+class TopNSigma(Filter):
+    """Keeps the tokens whose logit is at most n standard deviations of all logits that are left
+    below the greatest (arXiv 2411.07641). A temperature before it changes nothing."""
+
+    def needed(self, params: SamplingParams) -> bool:
+        """Whether there is an n."""
+        return params.top_n_sigma > 0.0
+
+    def width(self, params: SamplingParams) -> int:
+        """A guess."""
+        return NUCLEUS_WIDTH
+
+    def keep(self, best: Candidates, rows: Many[Row]) -> Flags:
+        """By logit."""
+        best.need_all()
+        left = best.weights > 0
+        greatest = np.where(left, best.values, -np.inf).max(axis=1)
+        reach = np.array([row.params.top_n_sigma for row in rows])
+        spread = [
+            _deviation(best.logits.row(best.rows[row]) if best.outside[row] else own[kept])
+            for row, (own, kept) in enumerate(zip(best.values, left, strict=True))
+        ]
+        least = greatest - reach * np.array(spread)
+        return _at_least(best.values >= least[:, None], best, rows)
 
 
-def width_of(params: SamplingParams) -> int:
-    """How many candidates to look at first; 0 where no filter needs any. It follows from a row's
-    own parameters, so that its neighbours change nothing."""
-    return next((step.width(params) for step in FILTERS if step.needed(params)), 0)
+class TypicalP(Filter):
+    """Keeps the tokens whose surprise is nearest to what is expected of all that are left, the
+    fewest that together reach a share (arXiv 2202.00666).
+
+    They lie side by side in the falling order, so that a share of the candidates may tell which.
+    """
+
+    def needed(self, params: SamplingParams) -> bool:
+        """Whether the share is less than all."""
+        return params.typical_p < 1.0
+
+    def width(self, params: SamplingParams) -> int:
+        """A guess."""
+        return NUCLEUS_WIDTH
+
+    def keep(self, best: Candidates, rows: Many[Row]) -> Flags:
+        """By the distance of their logarithm from the mean one."""
+        totals, means = self._moments(best)
+        left = best.weights > 0
+        logs = np.log(best.weights, where=left, out=np.full(left.shape, -np.inf))
+        distances = np.abs(logs - means[:, None])
+        order = np.argsort(distances, axis=1, kind="stable")
+        reached = np.cumsum(np.take_along_axis(best.weights, order, axis=1), axis=1)
+        share = np.array([row.params.typical_p for row in rows]) * totals
+        counts = np.count_nonzero(reached < share[:, None], axis=1) + 1
+        counts = np.maximum(counts, [row.params.min_keep for row in rows])
+        kept = np.empty(left.shape, np.bool_)
+        np.put_along_axis(kept, order, np.arange(left.shape[1]) < counts[:, None], axis=1)
+        # What is outside is less likely than the least candidate: nearer, where that is too likely.
+        near = best.least(kept).astype(np.bool_) | (best.least(logs) > means)
+        best.unclear |= (best.outside > 0) & near
+        return kept & left
+
+    @staticmethod
+    def _moments(best: Candidates) -> tuple[Reals, Reals]:
+        """The weight of all that is left of each row, and its mean logarithm [R]."""
+        totals = best.totals()
+        left = best.weights > 0
+        logs = np.log(best.weights, where=left, out=np.zeros(left.shape))
+        means = best.sums(best.weights * logs) / totals
+        for row in np.flatnonzero(best.outside).tolist():
+            means[row] = mean_log(best.logits.row(best.rows[row]), float(best.temperatures[row]))
+        return totals, means
 
 
-def _first(counts: Ids, best: Candidates) -> Flags:
-    return np.asarray(np.arange(best.weights.shape[1]) < counts[:, None])
+class ExcludeTop(Filter):
+    """XTC, exclude top choices: now and then, of the tokens that are likely enough, only the least
+    likely stays (llama.cpp's pull request 9742; by p-e-w)."""
+
+    def needed(self, params: SamplingParams) -> bool:
+        """Whether it is on."""
+        return params.xtc is not None
+
+    def width(self, params: SamplingParams) -> int:
+        """It keeps what is behind what it drops."""
+        return WHOLE
+
+    def keep(self, best: Candidates, rows: Many[Row]) -> Flags:
+        """By their share of what is left, where chance has it so."""
+        shares = best.weights / best.totals()[:, None]
+        ranks = best.ranks
+        dropped = np.zeros(len(rows), np.int64)
+        for place, row in enumerate(rows):
+            xtc = row.params.xtc
+            if xtc is not None and row.chance < xtc.probability:
+                likely = int(np.count_nonzero(shares[place] >= xtc.threshold)) - 1
+                if likely > 0 and ranks[place, -1] - likely >= row.params.min_keep:
+                    dropped[place] = likely
+        return ranks > dropped[:, None]
+
+
+def mean_log(logits: Floats, temperature: float) -> float:
+    """The mean logarithm of the weights of a row [V], of which the greatest is 1."""
+    logs = (logits - logits.max()) / np.float32(temperature)
+    weights = np.exp(logs)
+    logs[weights == 0] = 0.0
+    logs *= weights
+    return float(logs.sum(dtype=np.float64) / weights.sum(dtype=np.float64))
+
+
+def _deviation(values: Floats) -> float:
+    """The standard deviation of what may come."""
+    finite = values if np.isfinite(values).all() else values[np.isfinite(values)]
+    return float(finite.std(dtype=np.float64))
+
+
+def _at_least(kept: Flags, best: Candidates, rows: Many[Row]) -> Flags:
+    """`kept`, and the first `min_keep` that are left."""
+    least = np.array([row.params.min_keep for row in rows])
+    if least.any():
+        return np.asarray(kept | (best.ranks <= least[:, None]))
+    return kept

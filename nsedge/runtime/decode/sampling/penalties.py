@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections import Counter, deque
 from collections.abc import Iterable
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 
@@ -13,10 +14,15 @@ from nsedge.runtime.decode.sampling.params import SamplingParams
 
 
 class SeenTokens:
-    """The distinct tokens of a prompt and its output, with how often the output has each."""
+    """The distinct tokens of a prompt and its output, with how often the output has each; of the
+    newest `last_n` tokens alone, where that is not negative."""
 
-    def __init__(self, prompt_ids: Iterable[int]) -> None:
-        ids = np.unique(np.fromiter(prompt_ids, np.int64))
+    def __init__(self, prompt_ids: Iterable[int], *, last_n: int = -1) -> None:
+        ids = np.fromiter(prompt_ids, np.int64)
+        if last_n >= 0:
+            ids = ids[max(0, len(ids) - last_n) :]
+        self._window = _Window(ids.tolist(), last_n) if last_n >= 0 else None
+        ids = np.unique(ids)
         self._place = {int(token): i for i, token in enumerate(ids)}
         self._ids = ids
         self._counts: Floats = np.zeros(len(ids), np.float32)
@@ -34,6 +40,20 @@ class SeenTokens:
             self._ids[place] = token_id
             self._counts[place] = 0.0
         self._counts[place] += 1.0
+        if self._window is not None and (left := self._window.add(token_id)) is not None:
+            self._leave(left)
+
+    def _leave(self, left: _Left) -> None:
+        """Forget the token that fell out of the window: it, or one time that the output had it."""
+        place = self._place[left.token]
+        self._counts[place] -= left.of_output
+        if left.last:
+            del self._place[left.token]
+            end = len(self._place)
+            if place != end:
+                moved = int(self._ids[end])
+                self._ids[place], self._counts[place] = moved, self._counts[end]
+                self._place[moved] = place
 
     @property
     def ids(self) -> Ids:
@@ -44,6 +64,37 @@ class SeenTokens:
     def counts(self) -> Floats:
         """float32 [n]: how often the output has `ids[i]`; 0 for those of the prompt only."""
         return self._counts[: len(self._place)]
+
+
+class _Left(NamedTuple):
+    """A token that fell out of a window: whether it was one of the output, and the last of its
+    kind."""
+
+    token: int
+    of_output: bool
+    last: bool
+
+
+class _Window:
+    """The newest tokens of prompt and output."""
+
+    def __init__(self, prompt_ids: list[int], size: int) -> None:
+        self._size = size
+        self._tokens = deque((token, False) for token in prompt_ids)
+        self._times = Counter(prompt_ids)
+
+    def add(self, token_id: int) -> _Left | None:
+        """Append a token of the output; the one that leaves for it."""
+        self._tokens.append((token_id, True))
+        self._times[token_id] += 1
+        if len(self._tokens) <= self._size:
+            return None
+        token, of_output = self._tokens.popleft()
+        self._times[token] -= 1
+        last = not self._times[token]
+        if last:
+            del self._times[token]
+        return _Left(token, of_output, last)
 
 
 class Penalty(ABC):
@@ -112,4 +163,6 @@ PENALTIES: tuple[Penalty, ...] = (Repetition(), Presence(), Frequency())
 
 def is_penalised(params: SamplingParams) -> bool:
     """Whether any formula changes something, so that seen tokens have to be known."""
-    return any(penalty.value(params) != penalty.neutral for penalty in PENALTIES)
+    return params.penalty_last_n != 0 and any(
+        penalty.value(params) != penalty.neutral for penalty in PENALTIES
+    )

@@ -1,8 +1,11 @@
 """The steps in order, over all rows at once.
 
-    mask, logit bias, penalties, ban of the end     edits: each changes logits
+    mask, logit bias, allowed tokens, penalties,
+    DRY, n-grams and bad words, ban of the end      edits: each changes logits
     the greatest, for greedy rows                   or
-    temperature; top-k, top-p, min-p                filters: each drops candidates
+    temperature, top-n-sigma, top-k, typical-p,
+    top-p, min-p, XTC                               filters: each drops candidates
+    adaptive-p, or mirostat in place of filters     steps that steer by what was drawn
     draw
 
 Each step is a no-op for the rows that do not need it. A row's result depends on that row and its
@@ -19,8 +22,17 @@ from typing import NamedTuple
 import numpy as np
 
 from nsedge.runtime.decode.sampling.candidates import Candidates, weights_of
-from nsedge.runtime.decode.sampling.edits import Edit, EndBan, LogitBias, Mask, Penalties
-from nsedge.runtime.decode.sampling.filters import FILTERS
+from nsedge.runtime.decode.sampling.chain import TEMPERATURE, Order, steps_of
+from nsedge.runtime.decode.sampling.edits import (
+    Allowed,
+    Bans,
+    Dry,
+    Edit,
+    EndBan,
+    LogitBias,
+    Mask,
+    Penalties,
+)
 from nsedge.runtime.decode.sampling.logits import BLOCK, Floats, Ids, Logits, Reals
 from nsedge.runtime.decode.sampling.row import SamplerRow
 
@@ -46,7 +58,10 @@ class Sampler:
     """Chooses a token for every row of a batch."""
 
     def __init__(self, *, end_ids: Iterable[int]) -> None:
-        self._edits: tuple[Edit, ...] = (Mask(), LogitBias(), Penalties(), EndBan(end_ids))
+        self._edits: tuple[Edit, ...] = (
+            *(Mask(), LogitBias(), Allowed()),
+            *(Penalties(), Dry(), Bans(), EndBan(end_ids)),
+        )
 
     def sample(self, logits: Logits, rows: Many[SamplerRow]) -> list[Draw | None]:
         """A token a row; None where its logits are no numbers, or nothing but zeros, which is what
@@ -67,11 +82,11 @@ class Sampler:
         spoilt += np.flatnonzero(~np.isfinite(values)).tolist()
         for i in spoilt + logits.blank(np.flatnonzero(values == 0.0).tolist()):
             picks[i] = None
-        groups: dict[int, list[int]] = {}
+        groups: dict[tuple[int, Order], list[int]] = {}
         for i, row in enumerate(rows):
             if not row.greedy and picks[i] is not None:
-                groups.setdefault(row.width, []).append(i)
-        for width, members in groups.items():
+                groups.setdefault((row.width, row.params.order), []).append(i)
+        for (width, _), members in groups.items():
             for i, drawn in zip(members, _draw(logits, members, rows, width), strict=True):
                 picks[i] = drawn
         return [
@@ -116,15 +131,15 @@ class _Logprobs:
 
 
 def _draw(logits: Logits, members: Many[int], rows: Many[SamplerRow], width: int) -> list[int]:
-    """Draw a token for each of the rows that are `members`."""
+    """Draw a token for each of the rows that are `members`, all of one order."""
     own = [rows[i] for i in members]
-    draws = np.array([row.generator.random() for row in own])
+    draws = np.array([row.draw() for row in own])
     if width:
         ids: list[int] = _draw_filtered(logits, members, own, draws, width).tolist()
         return ids
     return [
-        _draw_from(weights_of(logits.row(i), row.params.temperature), draw)
-        for i, row, draw in zip(members, own, draws, strict=True)
+        _draw_from(weights_of(values, TEMPERATURE.of_row(values, row.params)), draw)
+        for values, row, draw in zip(map(logits.row, members), own, draws, strict=True)
     ]
 
 
@@ -132,17 +147,24 @@ def _draw_filtered(
     logits: Logits, members: Many[int], rows: Many[SamplerRow], draws: Reals, width: int
 ) -> Ids:
     """Draw from the `width` best candidates; for rows that these do not settle, from more: [R]."""
-    temperatures = np.array([row.params.temperature for row in rows])
+    first, *steps = steps_of(rows[0].params.order)
+    if first is TEMPERATURE:
+        temperatures = TEMPERATURE.first(logits, members, rows)
+    else:
+        temperatures, steps = np.ones(len(rows)), [first, *steps]
     best = Candidates.of(logits, members, temperatures, width)
-    for step in FILTERS:
+    for step in steps:
         if places := [n for n, row in enumerate(rows) if step.needed(row.params)]:
-            best.keep(places, step.keep(best.part(places), [rows[n] for n in places]))
-    picks, certain = best.draw(draws)
-    again = np.flatnonzero(~certain).tolist()
+            step.apply(best, places, [rows[n] for n in places])
+    drawn = best.draw(draws)
+    for n, shares in best.told.items():
+        if drawn.certain[n] and (memory := rows[n].memory) is not None:
+            memory.learn(float(shares[drawn.places[n]]))
+    again = np.flatnonzero(~drawn.certain).tolist()
     if again:
         left, own = [members[n] for n in again], [rows[n] for n in again]
-        picks[again] = _draw_filtered(logits, left, own, draws[again], width * WIDEN)
-    return picks
+        drawn.ids[again] = _draw_filtered(logits, left, own, draws[again], width * WIDEN)
+    return drawn.ids
 
 
 def _draw_from(weights: Floats, draw: float) -> int:

@@ -12,7 +12,8 @@ from nsedge.api.messages import joined
 from nsedge.errors import EmptyPrompt, InvalidParameter
 from nsedge.web.doors.anthropic.bodies import Block, MessagesBody, PromptBody, Source, Turn
 from nsedge.web.limits import WebLimits
-from nsedge.web.request_fields import SamplingFields, check_length, sampling, scheduling
+from nsedge.web.request_fields import check_length, scheduling
+from nsedge.web.sampling_fields import SamplingFields, sampling
 
 _ROLES = {"user": Role.USER, "assistant": Role.ASSISTANT, "system": Role.SYSTEM}
 _THOUGHTS = ("thinking", "redacted_thinking")

@@ -19,7 +19,7 @@ from nsedge.web.doors.chat.help import help_page
 from nsedge.web.doors.chat.requests import OTHERS, chat_request, read_config
 from nsedge.web.doors.chat.stream import FragmentStream, error_body, whole_answer
 from nsedge.web.http_guard import IGNORED_FIELDS
-from nsedge.web.request_fields import SamplingFields
+from nsedge.web.sampling_fields import SamplingFields
 
 Route = Callable[[web.Request], Awaitable[web.StreamResponse]]
 Default = Callable[[Answering], str | None]

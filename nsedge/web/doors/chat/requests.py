@@ -16,12 +16,8 @@ from nsedge.web.bodies import beyond, decode, fields_of
 from nsedge.web.doors.chat.bodies import ChatBody, Image, Turn
 from nsedge.web.limits import WebLimits
 from nsedge.web.other_fields import OtherFields
-from nsedge.web.request_fields import (
-    SamplingFields,
-    check_length,
-    sampling,
-    scheduling,
-)
+from nsedge.web.request_fields import check_length, scheduling
+from nsedge.web.sampling_fields import SamplingFields, sampling
 
 OTHERS = OtherFields(refuse_unknown=False)
 """Clients of this service send fields of their own."""

@@ -8,7 +8,7 @@ from msgspec import Meta
 
 from nsedge.web.bodies import ModelName
 from nsedge.web.other_fields import OtherFields
-from nsedge.web.request_fields import SamplingFields
+from nsedge.web.sampling_fields import SamplingFields
 
 
 class CompletionBody(SamplingFields, kw_only=True):
@@ -19,7 +19,6 @@ class CompletionBody(SamplingFields, kw_only=True):
     model: ModelName | None = None
     n_predict: Annotated[int, Meta(ge=-1, le=2**31 - 1)] | None = None
     """-1 is as many as the context holds."""
-    repeat_penalty: float | None = None
     stream: bool | None = None
 
 

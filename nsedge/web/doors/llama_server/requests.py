@@ -10,9 +10,10 @@ from nsedge.api import Generate, Request, Sampling
 from nsedge.errors import EmptyPrompt, InvalidParameter
 from nsedge.web.doors.llama_server.bodies import CompletionBody
 from nsedge.web.limits import WebLimits
-from nsedge.web.request_fields import check_length, sampling, scheduling
+from nsedge.web.request_fields import check_length, scheduling
+from nsedge.web.sampling_fields import sampling
 
-_OURS = {"max_tokens": "n_predict", "repetition_penalty": "repeat_penalty"}
+_OURS = {"max_tokens": "n_predict"}
 """Our names of parameters, and those that clients set them by."""
 
 
@@ -73,8 +74,6 @@ def sampling_of(body: CompletionBody) -> Sampling:
                 "n_predict 0 is not supported: an answer has a token", param="n_predict"
             )
         fields.max_tokens = None if body.n_predict < 0 else body.n_predict
-    if body.repeat_penalty is not None:
-        fields.repetition_penalty = body.repeat_penalty
     if body.seed == -1:
         fields.seed = None
     try:

@@ -10,7 +10,7 @@ from nsedge.api import Sampling
 from nsedge.errors import InvalidParameter
 from nsedge.web.bodies import Integer, beyond, decode
 from nsedge.web.other_fields import OtherFields
-from nsedge.web.request_fields import SamplingFields, sampling
+from nsedge.web.sampling_fields import SamplingFields, sampling
 
 
 class Options(msgspec.Struct, kw_only=True):
@@ -23,13 +23,18 @@ class Options(msgspec.Struct, kw_only=True):
     repeat_penalty: float | None = None
     presence_penalty: float | None = None
     frequency_penalty: float | None = None
+    repeat_last_n: Integer | None = None
+    typical_p: float | None = None
+    mirostat: Integer | None = None
+    mirostat_tau: float | None = None
+    mirostat_eta: float | None = None
     seed: int | None = None
     stop: str | list[str] | None = None
     num_predict: Integer | None = None
 
 
 _OTHERS = OtherFields(
-    own={"tfs_z": (1,), "penalize_newline": (True,), "repeat_last_n": (-1,)},
+    own={"tfs_z": (1,), "penalize_newline": (True,)},
     harmless=frozenset(
         {
             # Of how a model is loaded, and of speed; the daemon's settings have these.
@@ -53,7 +58,7 @@ _OTHERS = OtherFields(
     refuse_unknown=False,
 )
 """`num_ctx` is left out and told: a context is as long as the daemon keeps it."""
-_OURS = {"repetition_penalty": "repeat_penalty", "max_tokens": "num_predict"}
+_OURS = {"max_tokens": "num_predict"}
 """Our names of parameters, and the options that set them."""
 
 
@@ -86,7 +91,12 @@ def _sampling(options: Options) -> Sampling:
             top_k=None if options.top_k is None else max(options.top_k, 0),
             top_p=options.top_p,
             min_p=options.min_p,
-            repetition_penalty=options.repeat_penalty,
+            repeat_penalty=options.repeat_penalty,
+            repeat_last_n=options.repeat_last_n,
+            typical_p=options.typical_p,
+            mirostat=options.mirostat,
+            mirostat_tau=options.mirostat_tau,
+            mirostat_eta=options.mirostat_eta,
             presence_penalty=options.presence_penalty,
             frequency_penalty=options.frequency_penalty,
             seed=None if options.seed == -1 else options.seed,

@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 
 from nsedge.web.bodies import Integer, ModelName
-from nsedge.web.request_fields import SamplingFields
+from nsedge.web.sampling_fields import SamplingFields
 
 
 class StreamOptions(msgspec.Struct, forbid_unknown_fields=True):

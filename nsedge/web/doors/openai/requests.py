@@ -15,8 +15,9 @@ from nsedge.api import (
     Role,
     Sampling,
 )
+from nsedge.api.bounds import within
 from nsedge.api.messages import joined
-from nsedge.api.sampling import MAX_LOGPROBS, MAX_SEED, within
+from nsedge.api.sampling import MAX_LOGPROBS, MAX_SEED
 from nsedge.errors import EmptyPrompt, InvalidParameter
 from nsedge.web.doors.openai.bodies import (
     ChatBody,
@@ -28,7 +29,8 @@ from nsedge.web.doors.openai.bodies import (
 from nsedge.web.doors.openai.tools import calls_of, chat_fields
 from nsedge.web.limits import WebLimits
 from nsedge.web.other_fields import OtherFields
-from nsedge.web.request_fields import check_length, sampling, scheduling
+from nsedge.web.request_fields import check_length, scheduling
+from nsedge.web.sampling_fields import sampling
 
 _ROLES = {
     "system": Role.SYSTEM,

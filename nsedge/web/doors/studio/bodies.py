@@ -9,7 +9,7 @@ from msgspec import Meta
 
 from nsedge.web.bodies import ModelName
 from nsedge.web.other_fields import OtherFields
-from nsedge.web.request_fields import SamplingFields
+from nsedge.web.sampling_fields import SamplingFields
 
 OTHERS = OtherFields(refuse_unknown=False)
 """Clients of this door send fields of their own."""

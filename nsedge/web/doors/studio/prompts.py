@@ -8,7 +8,8 @@ from dataclasses import replace
 from nsedge.api import Chat, Generate, ModelInfo, Sampling
 from nsedge.web.adaptations import Adaptation
 from nsedge.web.doors.studio.bodies import GENERAL, StudioBody
-from nsedge.web.request_fields import sampling, spoken
+from nsedge.web.request_fields import spoken
+from nsedge.web.sampling_fields import sampling
 
 MOST_CREATIVE = 10
 """The level at which the temperature is 1: the model's own distribution."""

@@ -17,7 +17,8 @@ from nsedge.errors import (
     InvalidRequest,
 )
 from nsedge.runtime.decode.sampling.params import SamplingParams
-from nsedge.runtime.hosting.admission import fit_max_tokens, settle
+from nsedge.runtime.hosting.admission import fit_max_tokens
+from nsedge.runtime.hosting.settling import settle
 from nsedge.runtime.text.prompt import PromptReader
 from tests.unit.bundles import TEMPLATE, tokenizer, write_bundle
 

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from nsedge.runtime.decode.sampling.candidates import Candidates
-from nsedge.runtime.decode.sampling.filters import FILTERS, Filter, MinP, TopK, TopP, width_of
+from nsedge.runtime.decode.sampling.chain import STEPS, width_of
+from nsedge.runtime.decode.sampling.filters import Filter, MinP, Step, TopK, TopP
 from nsedge.runtime.decode.sampling.logits import HostLogits
 from nsedge.runtime.decode.sampling.params import SamplingParams
 from nsedge.runtime.decode.sampling.row import SamplerRow
@@ -46,8 +47,8 @@ def test_by_numbers(step: Filter, params: SamplingParams, kept: int) -> None:
     assert flags.tolist() == [[place < kept for place in range(5)]]
 
 
-@pytest.mark.parametrize("step", FILTERS)
-def test_a_plain_row_needs_none(step: Filter) -> None:
+@pytest.mark.parametrize("step", STEPS.values())
+def test_a_plain_row_needs_none(step: Step) -> None:
     assert not step.needed(SamplingParams())
     assert width_of(SamplingParams()) == 0
 
@@ -109,7 +110,7 @@ def test_a_nucleus_that_the_bounds_do_not_tell_is_summed() -> None:
 def test_a_draw_is_certain_where_nothing_outside_could_be_left() -> None:
     logits = np.arange(1000, dtype=np.float32)[None] / 100
     best = Candidates.of(HostLogits(logits), [0], np.array([1.0]), 16)
-    assert best.draw(np.array([0.5]))[1].tolist() == [False]
+    assert best.draw(np.array([0.5])).certain.tolist() == [False]
     best.keep([0], TopK().keep(best, [SamplerRow(SamplingParams(top_k=3))]))
-    ids, certain = best.draw(np.array([0.999]))
-    assert (ids.tolist(), certain.tolist()) == ([997], [True])
+    drawn = best.draw(np.array([0.999]))
+    assert (drawn.ids.tolist(), drawn.certain.tolist()) == ([997], [True])

@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from nsedge.api import Sampling
+from nsedge.api import Mirostat, Sampling
 from nsedge.errors import InvalidParameter
 from nsedge.web.doors.ollama.options import read_options
 
@@ -28,6 +28,8 @@ def test_no_options() -> None:
         ({"top_k": 40, "min_p": 0.1}, {"top_k": 40, "min_p": 0.1}),
         ({"top_k": -1}, {"top_k": 0}),
         ({"repeat_penalty": 1.1}, {"repetition_penalty": 1.1}),
+        ({"repeat_last_n": 64, "typical_p": 0.5}, {"penalty_last_n": 64, "typical_p": 0.5}),
+        ({"mirostat": 2, "mirostat_tau": 3.0}, {"mirostat": Mirostat(tau=3.0)}),
         ({"presence_penalty": 1, "frequency_penalty": 2}, {"presence_penalty": 1.0}),
         ({"seed": 7}, {"seed": 7}),
         ({"seed": -1}, {"seed": None}),
@@ -55,7 +57,7 @@ def test_what_changes_no_answer_is_left_out_and_the_rest_of_it_told() -> None:
 @pytest.mark.parametrize(
     ("options", "param", "told"),
     [
-        ({"mirostat": 2}, "options.mirostat", "mirostat is not supported"),
+        ({"mirostat": 1}, "options.mirostat", "mirostat 1 is not supported; 2 is"),
         ({"tfs_z": 0.5}, "options.tfs_z", "tfs_z"),
         ({"penalize_newline": False}, "options.penalize_newline", "penalize_newline"),
         ({"temperature": -1}, "options.temperature", "temperature must be"),

@@ -166,7 +166,7 @@ def test_fields_that_change_no_answer_are_taken() -> None:
         ({"temprature": 0.5}, "'temprature' is not a field that is known here; did you mean temp"),
         ({"max_token": 5}, "did you mean max_tokens?"),
         ({"zzz": 1}, "'zzz' is not a field that is known here"),
-        ({"repeat_penalty": 1.1}, "repeat_penalty is not supported here; repetition_penalty is"),
+        ({"n_predict": 5}, "n_predict is not supported here; max_tokens is"),
     ],
 )
 def test_what_may_be_a_slip_is_not_passed_over(

@@ -1,0 +1,23 @@
+"""Bounds of parameters, and how a value beyond them is refused."""
+
+from __future__ import annotations
+
+from nsedge.errors import InvalidParameter
+
+
+def within(
+    name: str,
+    value: float | None,
+    low: float,
+    high: float,
+    *,
+    exclusive_low: bool = False,
+    param: str | None = None,
+) -> None:
+    """Raises InvalidParameter where `value`, if any, is not between `low` and `high`."""
+    if value is None:
+        return
+    above = value > low if exclusive_low else value >= low
+    if not (above and value <= high):  # false for NaN, too
+        bounds = f"{'above' if exclusive_low else 'at least'} {low} and at most {high}"
+        raise InvalidParameter(f"{name} must be {bounds}, not {value}", param=param or name)
