@@ -44,7 +44,9 @@ def test_all_doors_stand_together_unless_told_otherwise() -> None:
 
 
 def test_a_door_listens_where_the_settings_say() -> None:
-    first, openai, operations = listening("operations=[::1]:9100", "openai=0.0.0.0:8000")
+    three = (doors.openai.DOOR, doors.generate.DOOR, doors.operations.DOOR)
+    said = ("operations=[::1]:9100", "openai=0.0.0.0:8000")
+    first, openai, operations = listening(*said, through=three)
     assert reached(first) == ("127.0.0.1", 3009, ["/api/generate"])
     assert reached(openai) == ("0.0.0.0", 8000, ["/v1/models"])
     assert reached(operations) == ("::1", 9100, ["/live"])
@@ -70,7 +72,7 @@ def test_sockets_of_a_supervisor_go_to_the_door_whose_address_they_have() -> Non
 @pytest.mark.parametrize(
     ("said", "complaint"),
     [
-        (["opening=127.0.0.1:1"], "no door 'opening'; there are openai, generate, "),
+        (["opening=127.0.0.1:1"], "no door 'opening'; there are openai, "),
         ([f"{door.name}=127.0.0.1:8000" for door in doors.ALL], "every door has an address"),
         (["openai=8000"], "openai=8000 is not DOOR=HOST:PORT"),
         (["openai=h:65536"], "is not DOOR=HOST:PORT"),
