@@ -8,7 +8,8 @@ STAMP := installed-$(shell cat pyproject.toml constraints.txt .locks/*.txt nsedg
 INSTALLED := .venv/$(STAMP)
 NEXT := .venvs/next
 PYTEST := $(BIN)/python -m pytest -q
-NO_MODEL := --ignore=tests/export --ignore=tests/integration --ignore=tests/systemd --ignore=tests/faults
+NO_MODEL := --ignore=tests/export --ignore=tests/integration --ignore=tests/systemd --ignore=tests/faults \
+	--ignore=tests/clients
 BUNDLE_OF := import json, sys; print(json.load(sys.stdin)["bundle"])
 export PROMPT
 
@@ -47,6 +48,10 @@ exporters-next: $(NEXT)/$(STAMP) ## the same beside transformers 5 and without O
 .PHONY: integration
 integration: bundle ## the real model through every door
 	$(PYTEST) tests/integration
+
+.PHONY: clients
+clients: bundle ## other people's clients against a real daemon, in environments of their own
+	$(PYTEST) tests/clients
 
 .PHONY: systemd
 systemd: bundle ## the installed units under a real systemd (root and systemd-nspawn; else skipped)

@@ -1,0 +1,45 @@
+"""One real daemon for all clients, with a model that writes and one that makes vectors.
+
+NSEDGE_TEST_URL, NSEDGE_TEST_MODEL and NSEDGE_TEST_EMBEDDINGS point the clients at a running one
+instead.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+import pytest
+
+from exporters.bundle.starter import NAME as WRITER
+from exporters.encoder.starter import NAME as ENCODER
+from tests.integration.conftest import embeddings_bundle, starter_bundle
+from tests.integration.test_cli import make_place
+
+__all__ = ["embeddings_bundle", "starter_bundle"]
+
+
+@pytest.fixture(scope="session")
+def daemon(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[dict[str, str]]:
+    """`nsedge up`, and what programs are told of it, as environment."""
+    if url := os.environ.get("NSEDGE_TEST_URL"):
+        yield told(url)
+        return
+    writer = request.getfixturevalue("starter_bundle")
+    encoder = request.getfixturevalue("embeddings_bundle")
+    place = make_place(tmp_path_factory.mktemp("daemon"), writer)
+    place.environ["NSEDGE_MODELS_LOAD"] = f"{writer},{encoder}"
+    with place.running("up", "--port", "0", "--log-level", "error") as process:
+        assert process.stdout is not None
+        said = dict(process.stdout.readline().split(maxsplit=1) for _ in range(2))
+        yield told(said["web"].strip())
+
+
+def told(url: str) -> dict[str, str]:
+    return {
+        "NSEDGE_URL": url,
+        "NSEDGE_MODEL": os.environ.get("NSEDGE_TEST_MODEL", WRITER),
+        "NSEDGE_EMBEDDINGS": os.environ.get("NSEDGE_TEST_EMBEDDINGS", ENCODER),
+    }
