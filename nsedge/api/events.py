@@ -84,6 +84,16 @@ class Started:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PromptLogprobs:
+    """How likely the model found tokens of the prompt, in their order, from token `first` on. Comes
+    where asked for, before any text; the first token of all has no log-probability."""
+
+    request_id: str
+    first: int
+    logprobs: tuple[Logprobs, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Delta:
     """A piece of text. `seq` counts deltas of all kinds from 0; `token_ids` are those since the one
     before.
@@ -257,7 +267,8 @@ class Failed:
 
 AnyDelta = Delta | ReasoningDelta | ToolCallDelta
 """What a model that writes gives, each with the tokens that it is made of."""
-Result = AnyDelta | Vectors | Scores | Segment | Progress | ArtifactPending | ArtifactReady
+Text = PromptLogprobs | AnyDelta
+Result = Text | Vectors | Scores | Segment | Progress | ArtifactPending | ArtifactReady
 """What a task gives on its way."""
 Event = Loading | Started | Result | Finished | Failed
 Sink = Callable[[Event], None]

@@ -85,7 +85,8 @@ class Sampling:
       step, where that is faster: extraction and editing gain by it. The text stays the same but for
       rounding.
     - logprobs: tell the log-probability of each token that is written, and those of so many of the
-      likeliest in its place, 0 to 100; None tells nothing.
+      likeliest in its place, 0 to 100; None tells nothing. prompt_logprobs: the same of the
+      prompt's tokens, all of which are read for it, whatever an earlier request left ready.
     """
 
     temperature: float | None = None
@@ -104,6 +105,7 @@ class Sampling:
     clip_max_tokens: bool = False
     prompt_lookup: bool = False
     logprobs: int | None = None
+    prompt_logprobs: int | None = None
     typical_p: float | None = None
     top_n_sigma: float | None = None
     min_keep: int = 0
@@ -130,6 +132,7 @@ class Sampling:
             within(name, getattr(self, name), low, high)
         within("repetition_penalty", self.repetition_penalty, 0.0, 10.0, exclusive_low=True)
         within("logprobs", self.logprobs, 0, MAX_LOGPROBS)
+        within("prompt_logprobs", self.prompt_logprobs, 0, MAX_LOGPROBS)
         if self.max_tokens is not None and self.min_tokens > self.max_tokens:
             raise InvalidParameter(
                 f"min_tokens {self.min_tokens} is above max_tokens {self.max_tokens}",

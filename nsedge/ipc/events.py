@@ -50,6 +50,7 @@ class Kind:
 KINDS = (
     Kind(event=api.Loading, message=wire.Loading, since=2),
     Kind(event=api.Started, message=wire.Started),
+    Kind(event=api.PromptLogprobs, message=wire.PromptLogprobs, since=4, credited=True),
     Kind(event=api.Delta, message=wire.Delta, credited=True),
     Kind(event=api.ReasoningDelta, message=wire.ReasoningDelta, since=4, credited=True),
     Kind(event=api.ToolCallDelta, message=wire.ToolCallDelta, since=4, credited=True),

@@ -63,7 +63,7 @@ def encode(message: wire.ClientMessage | wire.ServerMessage) -> bytes:
     payload = msgspec.to_builtins(message, builtin_types=_PLAIN)
     if "sampling" in payload:
         _leave_out(payload["sampling"], Sampling)
-    elif isinstance(message, wire.AnyDelta):
+    elif isinstance(message, wire.AnyDelta | wire.PromptLogprobs):
         _leave_out_of_each(payload.get("logprobs", ()))
     elif isinstance(message, wire.Finished):
         _leave_out(payload["usage"], Usage)

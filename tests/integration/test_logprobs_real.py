@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from nsedge.api import Chat, Delta, Generate, Logprobs, Sampling
+from nsedge.api import Chat, Delta, Event, Generate, Logprobs, PromptLogprobs, Sampling, Started
 from nsedge.core.service import LocalService
 from nsedge.runtime.graph.executor import Executor
 from tests.integration.test_engine_real import asking, events_of, play, question
@@ -116,3 +116,71 @@ def test_guesses_tell_what_single_steps_tell(starter_bundle: Path) -> None:
         )
 
     play(starter_bundle, scene, slots=2, context_tokens=256)
+
+
+# Of prompts.
+
+LONG = Generate(
+    text=" ".join(f"The keeper counted {n} ships, and {n * 7} gulls." for n in range(12))
+)
+
+
+async def scored(
+    service: LocalService, task: Generate | Chat, sampling: Sampling
+) -> tuple[list[Logprobs], list[Event]]:
+    events = await events_of(service, asking(task, sampling))
+    found = [event for event in events if isinstance(event, PromptLogprobs)]
+    return [one for event in found for one in event.logprobs], events
+
+
+@pytest.mark.parametrize("task", [STORY, LONG, question("Name three rivers.")], ids=type)
+def test_those_of_a_prompt_are_those_of_the_models_own_logits(
+    starter_bundle: Path, monkeypatch: pytest.MonkeyPatch, task: Generate | Chat
+) -> None:
+    async def scene(service: LocalService) -> None:
+        watched = Watched(monkeypatch)
+        told, events = await scored(
+            service, task, Sampling(temperature=0.0, max_tokens=1, prompt_logprobs=5)
+        )
+        assert isinstance(events[0], Started)
+        assert len(told) == events[0].prompt_tokens
+        exact = log_softmax(np.concatenate(watched.runs))
+        assert len(exact) == len(told)
+        ids = [one.id for one in told[1:]]
+        np.testing.assert_allclose(
+            [one.logprob for one in told[1:]], exact[range(len(ids)), ids], atol=1e-5
+        )
+        for one, row in zip(told[1:], exact, strict=False):
+            best = np.argsort(-row, kind="stable")[:5]
+            np.testing.assert_allclose([top.logprob for top in one.top], row[best], atol=1e-5)
+        if isinstance(task, Generate):
+            assert "".join(one.text for one in told) == task.text
+
+    play(starter_bundle, scene, slots=2, context_tokens=512)
+
+
+def test_what_was_written_is_as_likely_when_it_is_read(starter_bundle: Path) -> None:
+    async def scene(service: LocalService) -> None:
+        text, written = await told(
+            service, STORY, Sampling(temperature=0.0, max_tokens=16, ignore_eos=True, logprobs=3)
+        )
+        both = Generate(text=STORY.text + text)
+        read, _ = await scored(service, both, Sampling(max_tokens=1, prompt_logprobs=3))
+        assert [one.id for one in read[-16:]] == [one.id for one in written]
+        np.testing.assert_allclose(
+            [one.logprob for one in read[-16:]], [one.logprob for one in written], atol=1e-3
+        )
+
+    play(starter_bundle, scene, slots=2, context_tokens=256)
+
+
+def test_a_prompt_that_is_told_changes_no_text_of_anybody(starter_bundle: Path) -> None:
+    plain = Sampling(temperature=0.9, seed=7, max_tokens=16, ignore_eos=True)
+
+    async def scene(service: LocalService) -> None:
+        wanted = [await told(service, task, plain) for task in (LONG, STORY)]
+        asked = Sampling(temperature=0.9, seed=7, max_tokens=16, ignore_eos=True, prompt_logprobs=0)
+        found = await asyncio.gather(told(service, LONG, asked), told(service, STORY, plain))
+        assert found == wanted
+
+    play(starter_bundle, scene, slots=4, context_tokens=512)

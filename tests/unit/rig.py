@@ -86,7 +86,7 @@ class RowModel:
         for chunk in plan.prefill:
             self.chunks.append(len(chunk.ids))
             after = self._append(chunk.row, chunk.start, chunk.ids)
-            heard += after[-1:] if chunk.is_last else []
+            heard += [after[place - chunk.start] for place in chunk.kept]
         logits = np.zeros((len(heard), VOCAB), np.float32)
         for row, tokens in enumerate(heard):
             logits[row, self.says(tokens)] = self.logits_after(tokens)
@@ -198,12 +198,14 @@ class Rig:
         logprobs: int | None = None,
         text: TextStream | None = None,
         answer: AnswerReader | None = None,
+        prompt_logprobs: int | None = None,
     ) -> Job:
         self.events[name] = []
         job = Job(
             request_id=name,
             sequence=Sequence(
                 prompt_ids=prompt,
+                prompt_told=None if prompt_logprobs is None else 0,
                 limits=Limits(
                     max_tokens=max_tokens,
                     min_tokens=min_tokens,
@@ -216,7 +218,8 @@ class Rig:
                 adapter=adapter,
             ),
             row=SamplerRow(SamplingParams(temperature=0.0), logprobs=logprobs),
-            likelihood=None if logprobs is None else LogprobWriter(LetterTexts()),
+            likelihood=LogprobWriter(LetterTexts()),
+            prompt_logprobs=prompt_logprobs,
             text=text or TextStream(Letters(), StopFinder(stop)),
             answer=answer,
             emit=lambda event: self._see(name, event),

@@ -16,6 +16,7 @@ from nsedge.ipc.messages.events import (
     Finished,
     Loading,
     Progress,
+    PromptLogprobs,
     ReasoningDelta,
     Scores,
     Segment,
@@ -57,7 +58,8 @@ ControlMessage = Cancel | Ping | HealthQuery
 ClientMessage = DataMessage | Ping
 
 AnyDelta = Delta | ReasoningDelta | ToolCallDelta
-Result = AnyDelta | Vectors | Scores | Segment | Progress | ArtifactPending | ArtifactReady
+Text = PromptLogprobs | AnyDelta
+Result = Text | Vectors | Scores | Segment | Progress | ArtifactPending | ArtifactReady
 EventMessage = Loading | Started | Result | Finished | Failed
 ServerMessage = Welcome | EventMessage | Credit | MediaReady | Reply | Pong
 
@@ -96,6 +98,7 @@ __all__ = [
     "Ping",
     "Pong",
     "Progress",
+    "PromptLogprobs",
     "Query",
     "ReasoningDelta",
     "Reload",

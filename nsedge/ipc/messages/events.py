@@ -26,6 +26,14 @@ class Started(Wire, frozen=True, kw_only=True, tag="started"):
     queue_s: float
 
 
+class PromptLogprobs(Wire, frozen=True, kw_only=True, tag="prompt_logprobs"):
+    """How likely tokens of the prompt were; since 1.4."""
+
+    id: str
+    first: int
+    logprobs: tuple[Logprobs, ...]
+
+
 class Delta(Wire, frozen=True, kw_only=True, tag="delta"):
     """A piece of text; `logprobs` since 1.4."""
 

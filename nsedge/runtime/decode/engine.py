@@ -17,7 +17,7 @@ from queue import SimpleQueue
 from nsedge.api import FinishReason, ModelStats
 from nsedge.errors import ComputationFailure, DeadlineExceeded, EngineFailure, NsedgeError
 from nsedge.runtime.decode.isolation import isolate
-from nsedge.runtime.decode.job import Job
+from nsedge.runtime.decode.job import NO_NUMBERS, Job
 from nsedge.runtime.decode.outbox import Outbox
 from nsedge.runtime.decode.plan import StepPlan, Token
 from nsedge.runtime.decode.runner import StepRunner
@@ -211,11 +211,21 @@ class Engine:
             left, logits = found.plan, found.logits
             failure = "the model cannot compute this request: its step raises"
             errors = {sequence: ComputationFailure(failure) for sequence in found.errors}
+        self._look_at_prompts(left, logits, errors)
         if left.draft:
             good = self._check(left, logits)
         else:
             good = self._settle(left, logits.select(left.sampled_rows), errors)
         return good and left is plan
+
+    def _look_at_prompts(self, plan: StepPlan, logits: Logits, errors: Errors) -> None:
+        """Note how likely the model found the tokens of prompts, where that is to be told."""
+        for chunk, first in plan.kept:
+            if chunk.sequence.prompt_told is not None:
+                try:
+                    self._jobs[chunk.sequence].look_at_prompt(chunk, logits, first)
+                except NsedgeError as error:
+                    errors[chunk.sequence] = error
 
     def _check(self, plan: StepPlan, logits: Logits) -> bool:
         """Take tokens one after the other, each as of a step of its own, while they are guessed."""
@@ -229,8 +239,8 @@ class Engine:
         return True
 
     def _settle(self, plan: StepPlan, logits: Logits, errors: Errors) -> bool:
-        """Choose a token for each sequence that gets one, and commit the step; `errors` are those
-        of sequences that are not in the plan. Whether there are none of any other either."""
+        """Choose a token for each sequence that gets one, and commit the step, but for what
+        `errors` has; whether it has none then."""
         sampled = plan.sampled
         rows = []
         for sequence in sampled:
@@ -241,7 +251,8 @@ class Engine:
         chosen = self._sampler.sample(logits, rows) if rows else []
         for sequence, draw in zip(sampled, chosen, strict=True):
             try:
-                read[sequence] = self._read(sequence, draw)
+                if sequence not in errors:
+                    read[sequence] = self._read(sequence, draw)
             except NsedgeError as error:
                 errors[sequence] = error
         self._clear(errors)
@@ -257,7 +268,7 @@ class Engine:
             NsedgeError: it cannot be turned into text.
         """
         if draw is None:
-            raise ComputationFailure("the model's logits for this request are no numbers")
+            raise ComputationFailure(NO_NUMBERS)
         job = self._jobs[sequence]
         try:
             return draw.id, job.read(draw)
@@ -268,6 +279,8 @@ class Engine:
     def _commit(self, plan: StepPlan, chosen: list[tuple[int, Piece]]) -> None:
         for sequence in plan.started:
             self._outbox.start(sequence)
+        for chunk in plan.prefill:
+            self._outbox.tell_prompt(chunk.sequence)
         self._prompt_tokens += sum(chunk.end - chunk.start for chunk in plan.prefill)
         self._completion_tokens += len(chosen)
         now_s = self._clock()

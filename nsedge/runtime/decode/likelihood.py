@@ -34,6 +34,18 @@ class LogprobWriter:
             top=tuple(self._token(token, logprob) for token, logprob in draw.top),
         )
 
+    def first(self, token: int) -> Logprobs:
+        """Of the first token of a prompt, before which there is nothing."""
+        said = self._texts[token]
+        return Logprobs(
+            id=token,
+            logprob=None,
+            rank=None,
+            text=said.text,
+            raw=said.raw,
+            special=said.special,
+        )
+
     def _token(self, token: int, logprob: float) -> TokenLogprob:
         said = self._texts[token]
         return TokenLogprob(

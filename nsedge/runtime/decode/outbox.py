@@ -14,6 +14,7 @@ from nsedge.api import (
     Failed,
     Finished,
     FinishReason,
+    PromptLogprobs,
     ReasoningDelta,
     Started,
     ToolCallDelta,
@@ -51,6 +52,19 @@ class Outbox:
         )
         self._times.queue.add(event.queue_s)
         self._events.append((job.emit, event))
+
+    def tell_prompt(self, sequence: Sequence) -> None:
+        """Tell what was noted of a prompt's tokens, if anything."""
+        job = self.jobs[sequence]
+        if job.pending_prompt:
+            event = PromptLogprobs(
+                request_id=job.request_id,
+                first=job.prompt_shown,
+                logprobs=tuple(job.pending_prompt),
+            )
+            job.prompt_shown += len(job.pending_prompt)
+            job.pending_prompt.clear()
+            self._events.append((job.emit, event))
 
     def tell(self, outcome: Outcome, piece: Piece) -> None:
         """A token of a job became `piece`, and may have ended it."""

@@ -50,7 +50,7 @@ class Placement:
             RuntimeError: where no row is free.
         """
         sequence.move(State.PREFILL)
-        row, tokens = self._place(sequence.prompt_ids, sequence.adapter)
+        row, tokens = self._place(sequence.reusable_ids, sequence.adapter)
         sequence.row = self._slots.take(row)
         sequence.kv_length = tokens
         self.filling[row] = sequence

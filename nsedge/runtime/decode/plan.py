@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Container
+from collections.abc import Container, Iterator
 from dataclasses import dataclass, replace
 
 from nsedge.api import FinishReason
@@ -43,8 +43,15 @@ class Chunk:
 
     @property
     def is_last(self) -> bool:
-        """Whether the prompt is read after it, so that it has logits."""
+        """Whether the prompt is read after it."""
         return self.end == len(self.sequence.prompt_ids)
+
+    @property
+    def kept(self) -> range:
+        """The places in the prompt after which there are logits, up to the piece's end: the last of
+        the prompt, and where its log-probabilities are wanted, all of which they are not known."""
+        first, told = self.end - self.is_last, self.sequence.prompt_told
+        return range(first if told is None else min(first, max(self.start, told)), self.end)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,26 +87,40 @@ class StepPlan:
         )
 
     @property
-    def answered(self) -> tuple[Sequence, ...]:
-        """The sequences that get logits: the decoding rows, then those of the last chunks."""
-        return (*self.decode, *(chunk.sequence for chunk in self.prefill if chunk.is_last))
+    def logit_rows(self) -> int:
+        """How many rows of logits there are, without those of a draft: one for each decoding row,
+        then those that each chunk keeps."""
+        return len(self.decode) + sum(len(chunk.kept) for chunk in self.prefill)
+
+    @property
+    def kept(self) -> tuple[tuple[Chunk, int], ...]:
+        """The chunks that keep logits, and the first of their rows. True until the step is
+        committed, as is all that follows."""
+        found, row = [], len(self.decode)
+        for chunk in self.prefill:
+            if chunk.kept:
+                found.append((chunk, row))
+                row += len(chunk.kept)
+        return tuple(found)
 
     @property
     def sampled_rows(self) -> tuple[int, ...]:
         """The rows of logits that a token is chosen from. Others belong to sequences that were
-        interrupted, and whose next token is known. True until the step is committed."""
-        lengths = [
-            *(sequence.kv_length + 1 for sequence in self.decode),
-            *(chunk.end for chunk in self.prefill if chunk.is_last),
-        ]
-        pairs = zip(self.answered, lengths, strict=True)
-        return tuple(row for row, (one, length) in enumerate(pairs) if length == one.length)
+        interrupted, and whose next token is known, or tell of a prompt."""
+        return tuple(row for row, _ in self._drawn())
 
     @property
     def sampled(self) -> tuple[Sequence, ...]:
         """The sequences that get a token, in the order of `sampled_rows`."""
-        answered = self.answered
-        return tuple(answered[row] for row in self.sampled_rows)
+        return tuple(sequence for _, sequence in self._drawn())
+
+    def _drawn(self) -> Iterator[tuple[int, Sequence]]:
+        for row, sequence in enumerate(self.decode):
+            if sequence.kv_length + 1 == sequence.length:
+                yield row, sequence
+        for chunk, first in self.kept:
+            if chunk.is_last and chunk.end == chunk.sequence.length:
+                yield first + len(chunk.kept) - 1, chunk.sequence
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ class StepRunner(Protocol):
         """Copy and exchange what rows hold, in order."""
 
     def run(self, plan: StepPlan) -> Logits:
-        """Logits [len(plan.answered), V], where they lie, valid until the next call.
+        """Logits [plan.logit_rows, V], where they lie, valid until the next call.
 
         With a draft there is one row more for each of its guesses. The plan's copies are made
         before. What a run appends to the cache is written to the same places when it, or any part

@@ -23,6 +23,8 @@ from nsedge.runtime.decode.waiting import TimeHeap, place_s
 from nsedge.runtime.settings import PrefixReuse
 
 RETRY_AFTER_S = 1.0
+TOLD_TOKENS = 32
+"""Of a prompt read at once, where the logits of all its tokens are wanted."""
 BURST_GAP_S = 0.2
 """Between two tokens of a stream in a burst."""
 
@@ -164,6 +166,7 @@ class Scheduler:
             sequence.kv_length += 1
         for chunk in plan.prefill:
             chunk.sequence.kv_length = chunk.end
+            chunk.sequence.tell_prompt(chunk.end)
             self._placed.note(chunk.sequence)
         for chunk in plan.prefill:
             if chunk.is_last:
@@ -279,6 +282,10 @@ class Scheduler:
 
     def _chunk(self, sequence: Sequence, end: int) -> Chunk:
         length = len(sequence.prompt_ids)
+        if sequence.prompt_told is not None:
+            # Logits of every token take time and room.
+            size = (end - sequence.kv_length) // 2
+            end = sequence.kv_length + min(max(1, size), TOLD_TOKENS)
         if end >= length - 1:
             # A token by itself would go the way of decoding, whose rounding is not that of reading.
             end = length

@@ -56,6 +56,9 @@ class Sequence:
     interrupted and decodes its output again."""
     cached_tokens: int = 0
     """Prompt tokens that were in the KV cache when it started."""
+    prompt_told: int | None = None
+    """Where the log-probabilities of the prompt are wanted: its tokens after which the logits have
+    been looked at."""
     output_ids: list[int] = field(default_factory=list)
     started_s: float | None = None
     first_token_s: float | None = None
@@ -87,6 +90,16 @@ class Sequence:
     def input_id(self) -> int:
         """The output token to decode next: the newest, or one that is decoded again."""
         return self.output_ids[self.kv_length - len(self.prompt_ids)]
+
+    def tell_prompt(self, end: int) -> None:
+        """The logits after the prompt's tokens before `end` have been looked at."""
+        if self.prompt_told is not None:
+            self.prompt_told = max(self.prompt_told, end)
+
+    @property
+    def reusable_ids(self) -> tuple[int, ...]:
+        """The prompt, as far as it need not be read where its keys and values are there."""
+        return self.prompt_ids[: self.prompt_told]
 
     def set_back(self) -> None:
         """Wait for a slot again, to go on after the newest token."""

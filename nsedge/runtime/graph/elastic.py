@@ -84,7 +84,7 @@ class Elastic:
         return self._threads
 
     def run(self, plan: StepPlan) -> Logits:
-        """Run a step whose copies are made; its logits [len(plan.answered), V]."""
+        """Run a step whose copies are made; its logits [plan.logit_rows, V]."""
         now_s = self._clock()
         if now_s >= self._next_s:
             self._next_s = now_s + READ_EVERY_S

@@ -113,10 +113,17 @@ class Executor(ABC):
 
     @abstractmethod
     def run(self, plan: StepPlan) -> HostLogits:
-        """Run a step whose copies are made; logits [len(plan.answered), V], valid until the next.
+        """Run a step whose copies are made; logits [plan.logit_rows, V], valid until the next.
 
         With a draft there is one row more for each of its guesses.
         """
+
+    def _room(self, rows: int) -> NDArray[np.float32]:
+        """Where so many rows of logits go, [rows, V]: what every step uses, but for one that tells
+        more of a prompt."""
+        if rows <= len(self._logits):
+            return self._logits[:rows]
+        return np.empty((rows, self._logits.shape[1]), np.float32)
 
     def clear(self, row: int, tokens: int) -> None:
         """Zeros for the first `tokens` tokens of a row, or all that it has room for."""

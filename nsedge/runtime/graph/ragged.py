@@ -39,14 +39,14 @@ class RaggedExecutor(Executor):
             owned.append(Owned(sequence.adapter, len(tokens)))
         for chunk in plan.prefill:
             segments.append((chunk.row, chunk.start, chunk.end - chunk.start))
+            kept.extend(len(ids) + place - chunk.start for place in chunk.kept)
             ids.extend(chunk.ids)
             owned.append(Owned(chunk.sequence.adapter, chunk.end - chunk.start))
-            if chunk.is_last:
-                kept.append(len(ids) - 1)
         # ONNX Runtime's own products (w8a8's) refuse to work on no rows: some are always wanted.
         wanted = kept or [len(ids) - 1]
-        self._run_segments(self._binding_for(owned), ids, segments, wanted)
-        return HostLogits(self._logits[: len(kept)])
+        logits = self._room(len(wanted))
+        self._run_segments(self._binding_for(owned), ids, segments, wanted, logits)
+        return HostLogits(logits[: len(kept)])
 
     def _unbind(self) -> None:
         self._binding = self._bind(self._session)
@@ -76,11 +76,12 @@ class RaggedExecutor(Executor):
         ids: list[int],
         segments: list[tuple[int, int, int]],
         kept: list[int],
+        logits: NDArray[np.float32],
     ) -> None:
         """Append `ids` to rows of the cache; a segment is a row, the tokens it holds, and how many
-        of the ids are new to it. Leaves logits of the `kept` ones in `_logits`."""
+        of the ids are new to it. Leaves the logits of the `kept` ones."""
         self._feed(binding, ids, segments, kept)
-        binding.fetch(self._io.logits, self._logits[None, : len(kept)])
+        binding.fetch(self._io.logits, logits[None])
         binding.run()
 
     def _feed(

@@ -81,13 +81,16 @@ class RowExecutor(Executor):
         if plan.draft:
             return HostLogits(self._check(plan))
         row = len(plan.decode)
+        # What comes before a prompt's last chunk leaves logits that the next one overwrites.
+        logits = self._room(plan.logit_rows + 1)
         if row:
             self._decode(plan)
+            if logits.base is None:  # room of its own
+                logits[:row] = self._logits[:row]
         for chunk in plan.prefill:
-            # What comes before a prompt's last chunk leaves logits that the next one overwrites.
-            self._prefill(chunk, self._logits[row : row + 1])
-            row += chunk.is_last
-        return HostLogits(self._logits[:row])
+            self._prefill(chunk, logits[row : row + max(1, len(chunk.kept))])
+            row += len(chunk.kept)
+        return HostLogits(logits[:row])
 
     def _unbind(self) -> None:
         self._bindings.clear()

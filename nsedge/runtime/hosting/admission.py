@@ -64,11 +64,13 @@ def make_job(
     max_tokens = fit_max_tokens(len(prompt_ids), sampling, model.capacity)
     _check_ids(sampling, manifest.vocab_size)
     ends = () if sampling.ignore_eos else manifest.eos_token_ids
+    tells = sampling.logprobs is not None or sampling.prompt_logprobs is not None
     clipped = sampling.max_tokens is not None and max_tokens < sampling.max_tokens
     return Job(
         request_id=request.request_id,
         sequence=Sequence(
             prompt_ids=prompt_ids,
+            prompt_told=None if sampling.prompt_logprobs is None else 0,
             limits=Limits(
                 max_tokens=max_tokens,
                 min_tokens=sampling.min_tokens,
@@ -95,7 +97,8 @@ def make_job(
             vocabulary=manifest.vocab_size,
             text_of=model.detokenizer.tokens.octets,
         ),
-        likelihood=(None if sampling.logprobs is None else LogprobWriter(model.detokenizer.tokens)),
+        likelihood=LogprobWriter(model.detokenizer.tokens) if tells else None,
+        prompt_logprobs=sampling.prompt_logprobs,
         text=model.detokenizer.stream(sampling.stop, answers.marks(task)),
         emit=emit,
         answer=answers.reader(task, in_thought=lambda: model.prompts.in_thought(prompt_ids)),

@@ -28,6 +28,11 @@ LIKELY = api.Logprobs(
 EVENTS = [
     api.Started(request_id="a", prompt_tokens=3, queue_s=0.5),
     api.Delta(request_id="a", seq=7, text="håp 🙂", token_ids=(1, 2)),
+    api.PromptLogprobs(
+        request_id="a",
+        first=0,
+        logprobs=(api.Logprobs(id=1, logprob=None, rank=None, text="x"), LIKELY),
+    ),
     api.Delta(request_id="a", seq=8, text="x", token_ids=(1,), logprobs=(LIKELY,)),
     api.Finished(
         request_id="a", reason=api.FinishReason.STOP, usage=USAGE, timings=TIMINGS, stop="\n"

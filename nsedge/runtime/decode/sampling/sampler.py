@@ -105,6 +105,13 @@ class Sampler:
         return blank
 
 
+def likelihood(logits: Logits, row: int, token: int, count: int) -> Draw | None:
+    """How likely a row [V] found `token`, and the `count` likeliest; None where its logits are no
+    numbers."""
+    found = _Logprobs(logits, row, count)
+    return found.of(token) if found.usable else None
+
+
 class _Logprobs:
     """What a row's logits say before they are changed."""
 
@@ -113,6 +120,7 @@ class _Logprobs:
         greatest = self._raw.max()
         with np.errstate(invalid="ignore"):  # of a row that is no number nothing is told
             shares = np.exp(self._raw - greatest)
+        self.usable = bool(np.isfinite(greatest))
         self._log_total = float(greatest) + math.log(shares.sum(dtype=np.float64))
         self._likeliest: list[int] = []
         if count:

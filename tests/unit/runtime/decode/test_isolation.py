@@ -192,10 +192,10 @@ def test_those_at_fault_are_found_in_few_runs(bad: list[bool], decoding: int) ->
     plan = plan_of(model, prompts, min(decoding, len(bad)))
     found = isolate(plan, model.run)
     assert [one.held_row for one in found.errors] == [n for n, spoils in enumerate(bad) if spoils]
-    assert [one.held_row for one in found.plan.answered] == [
+    assert [one.held_row for one in found.plan.sampled] == [
         n for n, spoils in enumerate(bad) if not spoils
     ]
-    heard = [(*one.prompt_ids, *one.output_ids) for one in found.plan.answered]
+    heard = [(*one.prompt_ids, *one.output_ids) for one in found.plan.sampled]
     said_after = [int(row.argmax()) for row in found.logits.array]
     assert said_after == [model.says(list(tokens)) for tokens in heard]
     assert model.runs <= 3 * len(bad)

@@ -6,8 +6,9 @@ import math
 
 import pytest
 
-from nsedge.api import Delta, Finished, Logprobs, Priority
-from tests.unit.rig import END, VOCAB, Letters, Rig, continuation
+from nsedge.api import Delta, Failed, Finished, Logprobs, Priority, PromptLogprobs, Started
+from nsedge.runtime.settings import PrefixReuse
+from tests.unit.rig import END, VOCAB, Letters, Rig, continuation, next_token
 
 PROMPT = (5, 6, 7, 8, 9)
 
@@ -117,3 +118,106 @@ def test_an_end_of_sequence_is_not_among_them() -> None:
     last = rig.events["a"][-1]
     assert isinstance(last, Finished)
     assert (len(told(rig, "a")), last.usage.completion_tokens) == (3, 4)
+
+
+# Of prompts.
+
+LONG = tuple(1 + n % (VOCAB - 1) for n in range(90))
+
+
+def scored(rig: Rig, name: str) -> list[Logprobs]:
+    """What was told of a prompt, before anything that was written."""
+    kinds = [type(event) for event in rig.events[name]]
+    found = [event for event in rig.events[name] if isinstance(event, PromptLogprobs)]
+    assert kinds[: len(found) + 1] == [Started, *[PromptLogprobs] * len(found)]
+    told = []
+    for event in found:
+        assert event.first == len(told)
+        told += event.logprobs
+    return told
+
+
+def of_prompt(prompt: tuple[int, ...]) -> list[float]:
+    """What this model finds of a prompt's tokens but the first."""
+    found = []
+    for place in range(1, len(prompt)):
+        before = list(prompt[:place])
+        own = height(before) if prompt[place] == next_token(before) else 0.0
+        found.append(own - math.log(math.exp(height(before)) + VOCAB - 1))
+    return found
+
+
+@pytest.mark.parametrize("mixed", [False, True])
+@pytest.mark.parametrize("prompt", [LONG, LONG[:2], LONG[:1]], ids=len)
+def test_every_token_of_a_prompt_is_told(prompt: tuple[int, ...], mixed: bool) -> None:
+    rig = rig_of(mixed=mixed, chunk_tokens=16)
+    rig.submit("b", PROMPT, 30, ignore_end=True)
+    rig.step()
+    rig.submit("a", prompt, 4, prompt_logprobs=2, ignore_end=True)
+    rig.submit("c", PROMPT[1:], 30, ignore_end=True)
+    rig.run()
+    told = scored(rig, "a")
+    assert [one.id for one in told] == list(prompt)
+    assert (told[0].logprob, told[0].rank, told[0].top) == (None, None, ())
+    assert [one.logprob for one in told[1:]] == pytest.approx(of_prompt(prompt))
+    assert all(len(one.top) == 2 for one in told[1:])
+    for name, asked in (("a", prompt), ("b", PROMPT), ("c", PROMPT[1:])):
+        count = 4 if name == "a" else 30
+        ids = [i for d in rig.events[name] if isinstance(d, Delta) for i in d.token_ids]
+        assert ids == continuation(asked, count, ignore_end=True)
+    assert not any(isinstance(event, PromptLogprobs) for event in rig.events["b"])
+
+
+@pytest.mark.parametrize("reuse", list(PrefixReuse))
+def test_a_prompt_that_is_known_is_read_again_where_it_is_to_be_told(reuse: PrefixReuse) -> None:
+    rig = rig_of(prefix_reuse=reuse)
+    rig.submit("a", LONG, 2)
+    rig.run()
+    rig.submit("b", LONG, 2, prompt_logprobs=0)
+    rig.run()
+    assert [one.logprob for one in scored(rig, "b")[1:]] == pytest.approx(of_prompt(LONG))
+    last = rig.events["b"][-1]
+    assert isinstance(last, Finished)
+    assert last.usage.cached_tokens == 0
+    rig.submit("c", LONG, 2)
+    rig.run()
+    last = rig.events["c"][-1]
+    assert isinstance(last, Finished)
+    assert (last.usage.cached_tokens > 0) == (reuse is not PrefixReuse.OFF)
+
+
+@pytest.mark.parametrize("steps", [3, 8, 12])
+def test_who_gives_way_tells_its_prompt_once(steps: int) -> None:
+    rig = rig_of(slots=1, chunk_tokens=20)
+    rig.submit("a", LONG, 6, prompt_logprobs=1, priority=Priority.BATCH, ignore_end=True)
+    for _ in range(steps):
+        rig.step()
+    rig.submit("b", PROMPT, 2, priority=Priority.INTERACTIVE)
+    rig.run()
+    assert rig.scheduler.preemptions == 1
+    assert [one.logprob for one in scored(rig, "a")[1:]] == pytest.approx(of_prompt(LONG))
+    ids = [i for d in rig.events["a"] if isinstance(d, Delta) for i in d.token_ids]
+    assert ids == continuation(LONG, 6, ignore_end=True)
+
+
+def test_a_prompt_whose_logits_are_no_numbers_fails_alone() -> None:
+    rig = rig_of(chunk_tokens=8)
+    rig.model.logits_after = lambda tokens: math.nan if len(tokens) == 40 else height(tokens)
+    rig.submit("b", PROMPT, 12, ignore_end=True)
+    rig.submit("a", LONG, 6, prompt_logprobs=0)
+    rig.run()
+    last = rig.events["a"][-1]
+    assert isinstance(last, Failed)
+    assert last.code == "computation_failure"
+    assert isinstance(rig.events["b"][-1], Finished)
+
+
+def test_where_a_step_raises_the_others_prompts_are_still_told() -> None:
+    rig = rig_of(chunk_tokens=64, mixed=True)
+    bad = (*LONG[:20], VOCAB - 1, VOCAB - 1)
+    rig.model.raises = lambda tokens: tokens[-2:] == [VOCAB - 1] * 2
+    rig.submit("a", LONG, 3, prompt_logprobs=0, ignore_end=True)
+    rig.submit("b", bad, 3, prompt_logprobs=0)
+    rig.run()
+    assert isinstance(rig.events["b"][-1], Failed)
+    assert [one.logprob for one in scored(rig, "a")[1:]] == pytest.approx(of_prompt(LONG))
