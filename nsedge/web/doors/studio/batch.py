@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import unicodedata
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from nsedge.web.answer_stream import Batch, StreamEncoder, json_text, settled
 from nsedge.web.choices import Choice
 from nsedge.web.errors import Refusal
 from nsedge.web.framing import SSE
+from nsedge.web.logprobs import told
 
 MAX_TITLE = 80
 _encode = msgspec.json.Encoder().encode
@@ -33,7 +35,7 @@ class Plan:
 
 def idea_of(plan: Plan, outcome: Outcome) -> dict[str, Any]:
     """What came of a plan, or why nothing did."""
-    told: dict[str, Any] = {
+    idea: dict[str, Any] = {
         "id": plan.idea_id,
         "title": "",
         "content": "",
@@ -42,10 +44,10 @@ def idea_of(plan: Plan, outcome: Outcome) -> dict[str, Any]:
         "generation_time": 0.0,
     }
     if isinstance(outcome, Refusal):
-        return told | {"error": outcome.message, "code": outcome.code}
+        return idea | {"error": outcome.message, "code": outcome.code}
     timings = outcome.finished.timings
     took_s = timings.queue_s + timings.prefill_s + timings.decode_s
-    return told | {
+    return idea | {
         "title": title_of(outcome.text),
         "content": outcome.text,
         "generation_time": round(took_s, 6),
@@ -73,6 +75,24 @@ def answer_of(ideas: Sequence[dict[str, Any]], total_s: float) -> Answer:
     }
 
 
+def mean_logprob(choice: Choice) -> float | None:
+    """Of the tokens that were written, in nats; None where none was."""
+    said = [token.logprob for token in told(choice.results) if token.logprob is not None]
+    return sum(said) / len(said) if said else None
+
+
+def likeliest(ideas: Sequence[dict[str, Any]], outcomes: Sequence[Outcome]) -> Answer:
+    """The answer of which its own model is surest, by the mean log-probability of its tokens: each
+    has its own told; of equals, the one whose model was named first is chosen."""
+    chosen, best = None, -math.inf
+    for idea, outcome in zip(ideas, outcomes, strict=True):
+        mean = mean_logprob(outcome) if isinstance(outcome, Choice) else None
+        idea["mean_logprob"] = None if mean is None else round(mean, 6)
+        if mean is not None and mean > best:
+            chosen, best = idea, mean
+    return {"chosen": chosen}
+
+
 def voted(ideas: Sequence[dict[str, Any]]) -> Answer:
     """The answer that most models gave, whatever its case, spaces and marks at its ends; where as
     many gave another, the one whose first model was named first."""
@@ -81,7 +101,7 @@ def voted(ideas: Sequence[dict[str, Any]]) -> Answer:
         if "error" not in idea:
             votes.setdefault(_essence(idea["content"]), []).append(idea)
     ranked = sorted(votes.values(), key=len, reverse=True)
-    told = [
+    counted = [
         {
             "content": given[0]["content"],
             "count": len(given),
@@ -89,7 +109,7 @@ def voted(ideas: Sequence[dict[str, Any]]) -> Answer:
         }
         for given in ranked
     ]
-    return {"chosen": ranked[0][0] if ranked else None, "votes": told}
+    return {"chosen": ranked[0][0] if ranked else None, "votes": counted}
 
 
 def _essence(text: str) -> str:
@@ -103,14 +123,23 @@ def _essence(text: str) -> str:
 class BatchStream(StreamEncoder):
     """How a batch goes on: a start, each idea when it is there or has failed, and the figures.
 
-    - refused: the ideas of `plans` that cannot be are told at the start.
+    Ideas of `plans` that cannot be are told at the start.
+
+    - there: called with each idea that is there, before it is told.
     - gather: makes the whole answer of all ideas, in the order of `plans`; called once.
     """
 
-    def __init__(self, plans: Sequence[Plan], gather: Callable[[list[Outcome]], Answer]) -> None:
+    def __init__(
+        self,
+        plans: Sequence[Plan],
+        *,
+        there: Callable[[Plan, Choice], None],
+        gather: Callable[[list[Outcome]], Answer],
+    ) -> None:
         super().__init__()
         self._asked = [at for at, plan in enumerate(plans) if isinstance(plan.asked, Request)]
         self._plans = plans
+        self._there = there
         self._gather = gather
         self._outcomes: dict[int, Outcome] = {
             at: plan.asked for at, plan in enumerate(plans) if isinstance(plan.asked, Refusal)
@@ -151,6 +180,8 @@ class BatchStream(StreamEncoder):
         if at in self._outcomes:
             return b""
         self._outcomes[at] = outcome
+        if isinstance(outcome, Choice):
+            self._there(self._plans[at], outcome)
         return self._idea(at)
 
     def _idea(self, at: int) -> bytes:
@@ -161,5 +192,5 @@ class BatchStream(StreamEncoder):
     def _all(self) -> bytes:
         self.ended = True
         answer = self._gather([self._outcomes[at] for at in range(len(self._plans))])
-        told = {name: value for name, value in answer.items() if name != "ideas"}
-        return SSE.record(json_text({"type": "complete", "progress": 1.0, **told}))
+        figures = {name: value for name, value in answer.items() if name != "ideas"}
+        return SSE.record(json_text({"type": "complete", "progress": 1.0, **figures}))

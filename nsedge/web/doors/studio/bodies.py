@@ -46,7 +46,7 @@ class EnsembleBody(StudioBody, kw_only=True):
 
     prompt: str
     models: Annotated[list[ModelName], Meta(min_length=1)]
-    mode: Literal["all", "vote"] = "all"
+    mode: Literal["all", "vote", "best"] = "all"
 
 
 class PreloadBody(msgspec.Struct, kw_only=True):

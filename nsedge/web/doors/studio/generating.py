@@ -22,6 +22,7 @@ from nsedge.web.doors.studio.batch import (
     Plan,
     answer_of,
     idea_of,
+    likeliest,
     voted,
 )
 from nsedge.web.doors.studio.bodies import (
@@ -74,7 +75,7 @@ async def generate_batch(http: web.Request) -> web.StreamResponse:
 
 @needs(Scope.INFER)
 async def generate_ensemble(http: web.Request) -> web.StreamResponse:
-    """`POST /api/v1/generate/ensemble`: one prompt by several models, all answers or a vote."""
+    """`POST /api/v1/generate/ensemble`: one prompt by several models, and what `mode` says."""
     body = await read_json(http, EnsembleBody, OTHERS)
     gathering = _Gathering(http, body, mode=body.mode)
     return await gathering.answer([(body.prompt, name) for name in body.models])
@@ -118,7 +119,7 @@ class _Gathering:
             if "text/event-stream" not in http.headers.get("Accept", ""):
                 outcomes = await self._answering.each(http, requests, at_once=self._at_once)
                 return json_answer(self._gather(self._all_of(outcomes)))
-            encoder = BatchStream(self._plans, self._gather)
+            encoder = BatchStream(self._plans, there=self._there, gather=self._gather)
             if not requests:
                 told = encoder.encode([])
                 return web.Response(body=told, headers={"Content-Type": SSE.content_type})
@@ -128,7 +129,8 @@ class _Gathering:
                 )
 
     async def _plan(self, wanted: Iterable[tuple[str, str | None]], label: str) -> None:
-        sampled, found = sampling_of(self._body), dict[str | None, ModelInfo | Refusal]()
+        sampled = sampling_of(self._body, logprobs=0 if self._mode == "best" else None)
+        found: dict[str | None, ModelInfo | Refusal] = {}
         category = self._body.category or GENERAL
         for number, (prompt, name) in enumerate(wanted):
             if name not in found:
@@ -163,24 +165,33 @@ class _Gathering:
     def _all_of(self, outcomes: Sequence[Outcome]) -> list[Outcome]:
         """With what could not be asked at all, in the order of the plans."""
         came = iter(outcomes)
-        return [
+        whole = [
             plan.asked if isinstance(plan.asked, Refusal) else next(came) for plan in self._plans
         ]
+        for plan, outcome in zip(self._plans, whole, strict=True):
+            if isinstance(outcome, Choice):
+                self._there(plan, outcome)
+        return whole
+
+    def _there(self, plan: Plan, choice: Choice) -> None:
+        self._studio.answered(
+            plan.idea_id,
+            category=plan.category,
+            model=plan.model,
+            tokens=choice.finished.usage.completion_tokens,
+        )
 
     def _gather(self, outcomes: list[Outcome]) -> Answer:
-        for plan, outcome in zip(self._plans, outcomes, strict=True):
-            if isinstance(outcome, Choice):
-                tokens = outcome.finished.usage.completion_tokens
-                self._studio.answered(
-                    plan.idea_id, category=plan.category, model=plan.model, tokens=tokens
-                )
         ideas = [
             idea_of(plan, outcome) for plan, outcome in zip(self._plans, outcomes, strict=True)
         ]
         answer = answer_of(ideas, time.monotonic() - self._began_s)
-        if self._mode is not None:
-            answer["mode"] = self._mode
-        return answer | voted(ideas) if self._mode == "vote" else answer
+        if self._mode is None:
+            return answer
+        answer["mode"] = self._mode
+        if self._mode == "vote":
+            return answer | voted(ideas)
+        return answer | likeliest(ideas, outcomes) if self._mode == "best" else answer
 
 
 def _asked(

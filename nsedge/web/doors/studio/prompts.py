@@ -15,13 +15,14 @@ MOST_CREATIVE = 10
 """The level at which the temperature is 1: the model's own distribution."""
 
 
-def sampling_of(body: StudioBody) -> Sampling:
-    """The sampling a body asks for: a temperature goes before a `creativity_level`.
+def sampling_of(body: StudioBody, *, logprobs: int | None = None) -> Sampling:
+    """The sampling a body asks for: a temperature goes before a `creativity_level`. `logprobs` as
+    of `Sampling`.
 
     Raises:
         InvalidParameter: naming the field.
     """
-    wanted, level = sampling(body), body.creativity_level
+    wanted, level = sampling(body, logprobs=logprobs), body.creativity_level
     if level is None or wanted.temperature is not None:
         return wanted
     return replace(wanted, temperature=level / MOST_CREATIVE)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import msgspec
 import pytest
 
-from nsedge.api import Chat, Failed, Request
+from nsedge.api import Chat, Failed, Logprobs, Request
 from nsedge.errors import Draining
 from nsedge.web.choices import Choice
 from nsedge.web.doors.studio.batch import (
@@ -15,6 +16,7 @@ from nsedge.web.doors.studio.batch import (
     Plan,
     answer_of,
     idea_of,
+    likeliest,
     title_of,
     voted,
 )
@@ -42,7 +44,10 @@ def gathered(plans: list[Plan]) -> Any:
 
 def test_a_batch_as_a_stream_to_the_letter() -> None:
     plans = [plan("i-0"), plan("i-1", UNKNOWN), plan("i-2")]
-    stream = BatchStream(plans, gathered(plans))
+    there: list[str] = []
+    stream = BatchStream(
+        plans, there=lambda plan, choice: there.append(plan.idea_id), gather=gathered(plans)
+    )
     assert stream.encode([(0, STARTED), (0, delta("# A\nb"))]) == (
         b'data: {"type":"start","total_count":3,"progress":0.0}\n\n'
         b'data: {"type":"idea","idea":{"id":"i-1","title":"","content":"","category":"c",'
@@ -61,12 +66,12 @@ def test_a_batch_as_a_stream_to_the_letter() -> None:
         b'data: {"type":"complete","progress":1.0,"total_count":3,"success_count":1,'
         b'"failed_count":2,"total_time":2.0,"average_time":0.6}\n\n'
     )
-    assert stream.ended
+    assert (stream.ended, there) == (True, ["i-0"])
 
 
 def test_a_server_that_stops_ends_all_that_run() -> None:
     plans = [plan("i-0"), plan("i-1")]
-    stream = BatchStream(plans, gathered(plans))
+    stream = BatchStream(plans, there=lambda plan, choice: None, gather=gathered(plans))
     stream.encode([(1, finished())])
     told = stream.encode([(0, Failed.of(None, Draining("the server is stopping")))])
     ideas = [msgspec.json.decode(line[6:]) for line in told.split(b"\n\n") if line]
@@ -112,3 +117,17 @@ def test_votes(texts: list[str], chosen: str | None, counts: list[int]) -> None:
     told = voted([*ideas, idea_of(plan("f"), UNKNOWN)])
     assert (told["chosen"] and told["chosen"]["content"]) == chosen
     assert [vote["count"] for vote in told["votes"]] == counts
+
+
+def sure(*logprobs: float | None) -> Choice:
+    said = tuple(Logprobs(id=1, logprob=one, rank=1, text="x") for one in logprobs)
+    return Choice(results=(replace(delta("x"), logprobs=said),), finished=finished())
+
+
+def test_the_surest_is_the_best_by_the_mean_of_its_tokens() -> None:
+    outcomes = [sure(-3.0, -1.0), sure(-1.0, -1.5, -1.25), UNKNOWN, sure(), sure(-1.25)]
+    ideas = [idea_of(plan(str(at)), outcome) for at, outcome in enumerate(outcomes)]
+    told = likeliest(ideas, outcomes)
+    assert told["chosen"]["id"] == "1"
+    assert [idea["mean_logprob"] for idea in ideas] == [-2.0, -1.25, None, None, -1.25]
+    assert likeliest(ideas[2:3], outcomes[2:3]) == {"chosen": None}

@@ -276,6 +276,8 @@ def test_a_batch_is_told_live_where_that_is_asked_for() -> None:
         second.finish()
         told = msgspec.json.decode((await connection.chunk())[6:])
         assert (told["type"], told["progress"], told["idea"]["content"]) == ("idea", 0.5, "x")
+        path = f"/api/v1/ideas/{told['idea']['id']}/rating"
+        assert (await ask(shim.port, "POST", path, {"rating": 5})).status == 200
         first.refuse(EngineFailure("broke"))
         last = [
             msgspec.json.decode(line[6:])
@@ -338,6 +340,16 @@ def test_an_ensemble_gives_all_answers_or_a_vote() -> None:
     ]
     told: Any = answered("POST", path, asked | {"mode": "vote"}, service=Models(), **EVENTS).data
     assert told[-1]["chosen"]["model_used"] == "m1"
+
+
+def test_an_ensemble_asks_for_logprobs_where_the_best_is_wanted() -> None:
+    for mode, wanted in (("all", None), ("best", 0)):
+        service = Models()
+        asked = {"prompt": "Is it?", "models": ["m1", "m2"], "mode": mode}
+        answer = answered("POST", "/api/v1/generate/ensemble", asked, service=service)
+        assert answer.json["mode"] == mode
+        tasks = [ticket.request.task for ticket in service.tickets]
+        assert [task.sampling.logprobs for task in tasks] == [wanted] * 2  # type: ignore[union-attr]
 
 
 class Full(FakeService):
