@@ -25,6 +25,7 @@
     ├── UploadStalled            upload_stalled (retry)
     ├── EngineFailure            engine_failure (retry)
     ├── ComputationFailure       computation_failure
+    ├── ConstraintFailure        constraint_failure
     ├── DeviceUnavailable        device_unavailable
     ├── BundleInvalid            bundle_invalid
     └── ConfigInvalid            config_invalid
@@ -209,6 +210,12 @@ class ComputationFailure(NsedgeError):
     """The model has no answer to this request: its step raises, or its logits are no numbers."""
 
     code = "computation_failure"
+
+
+class ConstraintFailure(NsedgeError):
+    """The answer cannot be held to its constraint any further; no other request is concerned."""
+
+    code = "constraint_failure"
 
 
 class DeviceUnavailable(NsedgeError):

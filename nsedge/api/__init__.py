@@ -3,6 +3,7 @@
 A client sends a `Request` with a task, and sees `Event`s.
 """
 
+from nsedge.api.constraint import Constraint, ConstraintKind
 from nsedge.api.events import (
     AnyDelta,
     ArtifactPending,
@@ -62,6 +63,8 @@ __all__ = [
     "ArtifactPending",
     "ArtifactReady",
     "Chat",
+    "Constraint",
+    "ConstraintKind",
     "Delta",
     "Dry",
     "DynamicTemperature",

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from nsedge.api.bounds import within
+from nsedge.api.constraint import Constraint
 from nsedge.api.messages import Message, Role
 from nsedge.api.sampling import Sampling
 from nsedge.api.scheduling import SchedulingFields
@@ -29,10 +30,13 @@ class Generate:
 
     text: str
     sampling: Sampling = field(default_factory=Sampling)
+    constraint: Constraint | None = None
 
     def check(self) -> None:
         """Raises InvalidParameter for values out of range."""
         self.sampling.check()
+        if self.constraint is not None:
+            self.constraint.check()
 
 
 class ChatFields(SchedulingFields, total=False):
@@ -47,6 +51,7 @@ class ChatFields(SchedulingFields, total=False):
     add_generation_prompt: bool
     continue_final_message: bool
     split_reasoning: bool
+    constraint: Constraint | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,6 +68,7 @@ class Chat:
     - continue_final_message: go on with the last message, which is the assistant's, instead of
       beginning another.
     - split_reasoning: what the model thinks comes as events of its own, without its marks.
+    - constraint: what the answer must look like.
     """
 
     name: ClassVar[str] = "chat"
@@ -78,6 +84,7 @@ class Chat:
     add_generation_prompt: bool = True
     continue_final_message: bool = False
     split_reasoning: bool = False
+    constraint: Constraint | None = None
 
     @property
     def usable_tools(self) -> tuple[Tool, ...]:
@@ -87,6 +94,8 @@ class Chat:
     def check(self) -> None:
         """Raises InvalidParameter for values out of range, or that contradict each other."""
         self.sampling.check()
+        if self.constraint is not None:
+            self.constraint.check()
         for number, message in enumerate(self.messages):
             message.check(f"messages[{number}]")
         check_tools(self.tools)

@@ -23,7 +23,7 @@ from nsedge.ipc.carrying import Carrier
 from nsedge.ipc.connection import Answer, Connection
 from nsedge.ipc.curve import ClientCurve
 from nsedge.ipc.querying import Querying
-from nsedge.ipc.requests import check_size, encode_request, media_of
+from nsedge.ipc.requests import check_known, check_size, encode_request, media_of
 from nsedge.ipc.ticket import MediaTicket, RemoteTicket
 
 log = logging.getLogger(__name__)
@@ -176,6 +176,7 @@ class AsyncClient(Asking[EventStream], Querying):
         label = request.request_id
         if label in self._tickets:
             raise OutOfOrder(f"request {label!r} is still live on this client", param="id")
+        check_known(request, welcome.protocol)
         window = min(self._credit_bytes or welcome.initial_credit_bytes, welcome.max_credit_bytes)
         threshold = max(1, window // 2)
         if media_of(request):

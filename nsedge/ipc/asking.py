@@ -28,11 +28,13 @@ class Asking(ABC, Generic[S]):
         text: str,
         *,
         sampling: api.Sampling | None = None,
+        constraint: api.Constraint | None = None,
         request_id: str | None = None,
         **scheduling: Unpack[SchedulingFields],
     ) -> S:
-        """The events of continuing `text`."""
-        task = api.Generate(text=text, sampling=sampling or api.Sampling())
+        """The events of continuing `text`, held to `constraint`."""
+        wanted = sampling or api.Sampling()
+        task = api.Generate(text=text, sampling=wanted, constraint=constraint)
         return self._ask_for(task, model, request_id, scheduling)
 
     def chat(

@@ -3,6 +3,8 @@
 from nsedge.api import (
     ArtifactPending,
     ArtifactReady,
+    Constraint,
+    ConstraintKind,
     Delta,
     Event,
     Failed,
@@ -54,6 +56,8 @@ __all__ = [
     "AsyncClient",
     "Client",
     "ClientCurve",
+    "Constraint",
+    "ConstraintKind",
     "Delta",
     "Event",
     "EventStream",

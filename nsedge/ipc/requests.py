@@ -23,6 +23,8 @@ _OF_CHAT = tuple(
 )
 """The fields of a chat that are the same here and there."""
 _OF_MESSAGE = ("tool_calls", "tool_call_id", "name", "reasoning")
+_CONSTRAINT_SINCE = 4
+"""The minor version that brought constraints: older daemons would pass them over."""
 MAX_ID = 128
 MAX_MODEL = 256
 
@@ -58,7 +60,9 @@ def check_readable(message: wire.Asking, minor: int) -> None:
 def _task_of(message: wire.Asking, media: MediaOf) -> api.Task:
     match message:
         case wire.Generate():
-            return api.Generate(text=message.text, sampling=message.sampling)
+            return api.Generate(
+                text=message.text, sampling=message.sampling, constraint=message.constraint
+            )
         case wire.Chat():
             turns = tuple(_said(turn, media) for turn in message.messages)
             return api.Chat(messages=turns, **_same(message, _OF_CHAT))
@@ -115,6 +119,20 @@ def encode_request(
         raise InvalidRequest(f"the request cannot be written: {error}") from error
 
 
+def check_known(request: api.Request, version: str) -> None:
+    """Refuse what a daemon of protocol `version` would pass over, though it changes the answer.
+
+    Raises:
+        UnsupportedVersion: naming the version that knows it.
+    """
+    held = isinstance(request.task, api.Generate | api.Chat) and request.task.constraint
+    if held and protocol.minor_of(version) < _CONSTRAINT_SINCE:
+        raise UnsupportedVersion(
+            f"constraints need a daemon of protocol 1.{_CONSTRAINT_SINCE}, not {version}",
+            param="constraint",
+        )
+
+
 def check_size(frame: bytes, limit: int) -> None:
     """Raises MessageTooLarge for a payload that makes a message of more than `limit` bytes."""
     size = len(protocol.MAGIC) + len(frame)
@@ -125,9 +143,15 @@ def check_size(frame: bytes, limit: int) -> None:
 def _message_of(request: api.Request, credit: int | None, named: Collection[str]) -> wire.Asking:
     label, model, scheduling = request.request_id, request.model, scheduling_of(request)
     match request.task:
-        case api.Generate(text=text, sampling=sampling):
+        case api.Generate(text=text, sampling=sampling, constraint=constraint):
             return wire.Generate(
-                id=label, model=model, credit=credit, text=text, sampling=sampling, **scheduling
+                id=label,
+                model=model,
+                credit=credit,
+                text=text,
+                sampling=sampling,
+                constraint=constraint,
+                **scheduling,
             )
         case api.Chat() as chat:
             turns = tuple(_turn(message, named) for message in chat.messages)

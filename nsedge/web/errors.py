@@ -39,6 +39,7 @@ STATUSES: dict[str, int] = {
     "upload_stalled": 503,
     "engine_failure": 500,
     "computation_failure": 500,
+    "constraint_failure": 500,
     "device_unavailable": 503,
     "bundle_invalid": 500,
     "config_invalid": 500,

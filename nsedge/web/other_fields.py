@@ -40,27 +40,16 @@ HARMLESS = frozenset(
         "parallel_tool_calls",
         "parse_tool_calls",
         "guided_decoding_backend",
-        "guided_whitespace_pattern",
     }
 )
 """What changes no answer, whatever its value."""
 
 NEUTRAL: dict[str, tuple[Any, ...]] = {
     # Constraints on the answer.
-    "response_format": ({"type": "text"},),
-    "json_schema": (),
-    "grammar": ("",),
     "grammar_lazy": (False,),
     "grammar_triggers": ([],),
-    "guided_json": (),
-    "guided_json_object": (False,),
-    "guided_regex": (),
-    "guided_choice": (),
-    "guided_grammar": (),
-    "structured_outputs": (),
     "structural_tag": (),
-    "regex": (),
-    "ebnf": (),
+    "guided_whitespace_pattern": (),
     "format": ("",),
     "logits_processors": ([],),
     # Tools.
@@ -118,6 +107,22 @@ NEUTRAL: dict[str, tuple[Any, ...]] = {
 }
 """What cannot be had here, with the values that ask for nothing; so does null."""
 
+FORMS: dict[str, tuple[Any, ...]] = {
+    "response_format": ({"type": "text"},),
+    "json_schema": (),
+    "grammar": ("",),
+    "guided_json": (),
+    "guided_json_object": (False,),
+    "guided_regex": (),
+    "guided_choice": (),
+    "guided_grammar": (),
+    "structured_outputs": (),
+    "regex": (),
+    "ebnf": (),
+}
+"""The same of what says what an answer must look like (`constraint_fields`), where a route has no
+such field."""
+
 INSTEAD = {
     "n_predict": "max_tokens",
     "t_max_predict_ms": "deadline_s",
@@ -154,7 +159,7 @@ class OtherFields:
         """
         passed_over = []
         for name, value in found.items():
-            neutral = self.own.get(name, NEUTRAL.get(name))
+            neutral = self.own.get(name, NEUTRAL.get(name, FORMS.get(name)))
             if value is None or name in HARMLESS or name in self.harmless:
                 continue
             if name in ignored:

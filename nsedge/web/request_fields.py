@@ -8,6 +8,7 @@ import msgspec
 
 from nsedge.api import (
     Chat,
+    Constraint,
     Generate,
     Media,
     MediaPart,
@@ -55,16 +56,17 @@ def spoken(
     model: ModelInfo,
     sampling: Sampling,
     *,
+    constraint: Constraint | None = None,
     raw: bool = False,
     media: Sequence[Media] = (),
 ) -> Generate | Chat:
     """`text` as what a user says, where the model has a chat template; else, or where `raw`, as
     what is to be continued. `media` stand before it, and are always said by a user."""
     if not media and (raw or not model.has_chat_template):
-        return Generate(text=text, sampling=sampling)
+        return Generate(text=text, sampling=sampling, constraint=constraint)
     seen = tuple(MediaPart(media=one) for one in media)
     said = Message(role=Role.USER, content=(*seen, TextPart(text=text)) if seen else text)
-    return Chat(messages=(said,), sampling=sampling)
+    return Chat(messages=(said,), sampling=sampling, constraint=constraint)
 
 
 def check_length(chars: int, limits: WebLimits, param: str) -> None:

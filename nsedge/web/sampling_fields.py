@@ -14,7 +14,7 @@ from nsedge.api.tasks import MAX_TOKEN_ID
 from nsedge.errors import InvalidParameter
 from nsedge.web.bodies import Integer, TokenId
 from nsedge.web.chunking import Chunk
-from nsedge.web.request_fields import SchedulingBody
+from nsedge.web.constraint_fields import ConstraintFields
 
 _SAME = (
     ("max_completion_tokens", "max_tokens"),
@@ -24,7 +24,7 @@ _SAME = (
 """Fields of the same meaning."""
 
 
-class SamplingFields(SchedulingBody, kw_only=True):
+class SamplingFields(ConstraintFields, kw_only=True):
     """None is the bundle's default."""
 
     temperature: float | None = None

@@ -6,7 +6,7 @@ from typing import Any
 
 from msgspec import Struct, field
 
-from nsedge.api import Priority, Role, Sampling, Tool, ToolCall, ToolChoice
+from nsedge.api import Constraint, Priority, Role, Sampling, Tool, ToolCall, ToolChoice
 from nsedge.ipc.messages.base import (
     ByteCount,
     Id,
@@ -62,6 +62,7 @@ class Generate(Asked, frozen=True, kw_only=True, tag="generate"):
 
     text: str
     sampling: Sampling = Sampling()
+    constraint: Constraint | None = None
 
 
 class Chat(Asked, frozen=True, kw_only=True, tag="chat"):
@@ -78,6 +79,7 @@ class Chat(Asked, frozen=True, kw_only=True, tag="chat"):
     add_generation_prompt: bool = True
     continue_final_message: bool = False
     split_reasoning: bool = False
+    constraint: Constraint | None = None
 
 
 class Embed(Asked, frozen=True, kw_only=True, tag="embed"):

@@ -28,6 +28,7 @@ from nsedge.runtime.decode.sequence import Sequence, State
 from nsedge.runtime.decode.speculation import MOST_DRAFTED
 from nsedge.runtime.decode.timing import Times
 from nsedge.runtime.delivery import Deliver
+from nsedge.runtime.structure.masks import MaskMaker
 from nsedge.runtime.text.detokenizer import Piece
 
 log = logging.getLogger(__name__)
@@ -80,6 +81,7 @@ class Engine:
         self._inbox: SimpleQueue[_Submit | _Cancel | _Ask | _Stop] = SimpleQueue()
         self._times = Times()
         self._outbox = Outbox(deliver=deliver, clock=clock, times=self._times)
+        self._masks = MaskMaker(name)
         self._thread = threading.Thread(target=self._loop, name=name, daemon=True)
         self._stopping = False
         self._steps = 0
@@ -173,6 +175,7 @@ class Engine:
         for job in list(self._jobs.values()):
             self._end_early(job)
         self._outbox.hand_over()
+        self._masks.close()
 
     def _take(self, job: Job) -> None:
         try:
@@ -244,9 +247,13 @@ class Engine:
         sampled = plan.sampled
         rows = []
         for sequence in sampled:
-            row = self._jobs[sequence].row
-            row.ban_end = sequence.must_go_on
-            rows.append(row)
+            job = self._jobs[sequence]
+            job.row.ban_end = sequence.must_go_on
+            if job.guide is not None:
+                job.row.mask = job.guide.mask()
+                # The grammar says when the answer is whole; what is to go on till then, goes on.
+                job.row.ban_end |= not sequence.limits.end_ids
+            rows.append(job.row)
         read: dict[Sequence, tuple[int, Piece]] = {}
         chosen = self._sampler.sample(logits, rows) if rows else []
         for sequence, draw in zip(sampled, chosen, strict=True):
@@ -265,6 +272,7 @@ class Engine:
 
         Raises:
             ComputationFailure: there is none.
+            ConstraintFailure: its grammar cannot be followed any further.
             NsedgeError: it cannot be turned into text.
         """
         if draw is None:
@@ -272,6 +280,8 @@ class Engine:
         job = self._jobs[sequence]
         try:
             return draw.id, job.read(draw)
+        except NsedgeError:
+            raise
         except Exception as error:  # a tokenizer's own
             log.exception("a token has no text", extra={"request_id": job.request_id})
             raise NsedgeError(f"token {draw.id} cannot be turned into text") from error
@@ -290,6 +300,9 @@ class Engine:
         outcomes = self._scheduler.commit(plan, tokens, now_s)
         for outcome, (_, piece) in zip(outcomes, chosen, strict=True):
             self._outbox.tell(outcome, piece)
+        self._masks.begin(
+            [job.guide for one in outcomes if (job := self._jobs.get(one.sequence)) and job.guide]
+        )
 
     def _clear(self, errors: Errors) -> None:
         """Leave nothing of what a step wrote to the rows of sequences that cannot go on."""

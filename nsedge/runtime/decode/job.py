@@ -13,6 +13,7 @@ from nsedge.runtime.decode.sampling.row import SamplerRow
 from nsedge.runtime.decode.sampling.sampler import Draw, likelihood
 from nsedge.runtime.decode.sequence import Sequence
 from nsedge.runtime.delivery import Emit
+from nsedge.runtime.structure.guide import Guide
 from nsedge.runtime.text.answer.reader import AnswerReader
 from nsedge.runtime.text.detokenizer import Piece, TextStream
 
@@ -32,6 +33,8 @@ class Job:
     """Tells log-probabilities, where they were asked for."""
     answer: AnswerReader | None = None
     """Tells thoughts and tool calls from the text; None where that was not asked for."""
+    guide: Guide | None = None
+    """Of the grammar that its answer is held to."""
     clipped_max_tokens: int | None = None
     deltas: int = 0
     pending_ids: list[int] = field(default_factory=list)
@@ -64,16 +67,24 @@ class Job:
             self.pending_prompt.append(writer.of(draw))
 
     def read(self, draw: Draw) -> Piece:
-        """The text that becomes certain with the token that was chosen."""
+        """The text that becomes certain with the token that was chosen.
+
+        Raises:
+            ConstraintFailure: its grammar cannot be followed any further.
+        """
         self.row.accept(draw.id)
+        if self.guide is not None:
+            self.guide.accept(draw.id)
         if self.sequence.ends_with(draw.id):
             return Piece("")
         self.pending_ids.append(draw.id)
         if self.likelihood is not None and draw.logprob is not None:
             self.pending_logprobs.append(self.likelihood.of(draw))
         piece = self.text.push(draw.id, may_stop=not self.sequence.must_go_on)
-        if self.answer is None:
-            return piece
-        parts = tuple(self.answer.push(piece.text))
-        is_full = self.answer.is_full and not self.sequence.must_go_on
-        return replace(piece, parts=parts, is_full=is_full)
+        if self.answer is not None:
+            parts = tuple(self.answer.push(piece.text))
+            is_full = self.answer.is_full and not self.sequence.must_go_on
+            piece = replace(piece, parts=parts, is_full=is_full)
+        if self.guide is not None and self.guide.done:
+            return replace(piece, is_full=True)
+        return piece

@@ -84,7 +84,7 @@ class Outbox:
     ) -> None:
         parts = list(piece.parts)
         if reason is not None:
-            held = "" if piece.ends else job.text.flush()
+            held = "" if piece.stop is not None or answer.is_full else job.text.flush()
             parts = joined([*parts, *answer.push(held), *answer.end()])
         for part in parts:
             self._part(job, part)

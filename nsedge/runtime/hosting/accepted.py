@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from concurrent.futures import Executor
 from typing import Generic, TypeVar
 
 from nsedge.api import Failed, Finished, Request
@@ -26,15 +27,17 @@ class Accepted(Generic[J]):
         host: Host,
         request: Request,
         emit: Emit,
+        reader: Executor,
         make: Callable[[], J],
         queue: Callable[[J], None],
         cancel: Callable[[J], None],
     ) -> None:
-        """make: reads the input to a job, on the reader's thread; raises why it is refused. queue,
+        """make: reads the input to a job, on a thread of `reader`; raises why it is refused. queue,
         cancel: hand a job to the loop and end it there, from any thread."""
         self._host = host
         self._request = request
         self._emit = emit
+        self._reader = reader
         self._make = make
         self._queue = queue
         self._cancel = cancel
@@ -43,7 +46,7 @@ class Accepted(Generic[J]):
 
     def begin(self) -> None:
         """Have the input read, and queue what comes of it."""
-        self._host.reader.submit(self._read)
+        self._reader.submit(self._read)
 
     def cancel(self) -> None:
         """End it before the loop has it, or there."""

@@ -15,6 +15,7 @@ from nsedge.runtime.decode.sequence import Limits, Sequence
 from nsedge.runtime.decode.speculation import PromptLookup
 from nsedge.runtime.delivery import Emit
 from nsedge.runtime.hosting.settling import settle
+from nsedge.runtime.structure.structure import Structure
 from nsedge.runtime.text.detokenizer import Detokenizer
 from nsedge.runtime.text.prompt import PromptReader
 
@@ -27,6 +28,7 @@ class Writer(Protocol):
     prompts: PromptReader
     detokenizer: Detokenizer
     engine: Engine
+    structure: Structure
 
 
 def text_task(request: Request) -> Generate | Chat:
@@ -55,12 +57,13 @@ def make_job(
     Raises:
         UnsupportedTask: where it asks for something else than text.
         ContextExceeded: where prompt, or prompt and max_tokens, do not fit.
-        InvalidParameter: where a parameter does not fit the model.
+        InvalidParameter: where a parameter does not fit the model, or the constraint cannot be
+            compiled.
     """
     task, manifest = text_task(request), model.manifest
     if isinstance(task, Chat) and task.tool_choice is ToolChoice.REQUIRED:
         raise InvalidParameter("a tool cannot be required yet", param="tool_choice")
-    sampling, answers = task.sampling, model.prompts.answers
+    sampling, answers, constraint = task.sampling, model.prompts.answers, task.constraint
     max_tokens = fit_max_tokens(len(prompt_ids), sampling, model.capacity)
     _check_ids(sampling, manifest.vocab_size)
     ends = () if sampling.ignore_eos else manifest.eos_token_ids
@@ -100,6 +103,7 @@ def make_job(
         likelihood=LogprobWriter(model.detokenizer.tokens) if tells else None,
         prompt_logprobs=sampling.prompt_logprobs,
         text=model.detokenizer.stream(sampling.stop, answers.marks(task)),
+        guide=None if constraint is None else model.structure.guide(constraint),
         emit=emit,
         answer=answers.reader(task, in_thought=lambda: model.prompts.in_thought(prompt_ids)),
         clipped_max_tokens=max_tokens if clipped else None,

@@ -114,6 +114,7 @@ class EncoderModel:
         """Read the texts, and queue them."""
         work = Accepted(
             host=self._host,
+            reader=self._host.reader,
             request=request,
             emit=emit,
             make=lambda: self._make(request, submitted_s),

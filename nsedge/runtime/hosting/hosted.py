@@ -74,19 +74,24 @@ def _reader() -> Executor:
     return ThreadPoolExecutor(1, thread_name_prefix="read")
 
 
+def _compiler() -> Executor:
+    return ThreadPoolExecutor(1, thread_name_prefix="compile")
+
+
 @dataclass(frozen=True, kw_only=True)
 class Host:
     """What every hosted model is given.
 
     reader: one thread that reads inputs (templates, tokenisers) so that a long one holds up no
-    event loop and no engine. clock: monotonic, in seconds. arbiters: of each device, who runs there
-    next.
+    event loop and no engine. compiler: another, for inputs with a constraint, which take longer.
+    clock: monotonic, in seconds. arbiters: of each device, who runs there next.
     """
 
     settings: EngineSettings
     deliver: Deliver
     clock: Callable[[], float]
     reader: Executor = field(default_factory=_reader)
+    compiler: Executor = field(default_factory=_compiler)
     arbiters: dict[str, Arbiter] = field(default_factory=dict)
 
     def arbiter(self, device: str) -> Arbiter:

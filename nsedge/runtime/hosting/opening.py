@@ -16,6 +16,7 @@ from nsedge.bundle.vocabulary import read_tokenizer
 from nsedge.runtime.graph.executor import Executor, Source
 from nsedge.runtime.graph.executors import open_executor
 from nsedge.runtime.hosting.trust import Hashes
+from nsedge.runtime.structure.structure import Structure
 from nsedge.runtime.text.detokenizer import Detokenizer
 from nsedge.runtime.text.prompt import PromptReader
 
@@ -27,6 +28,7 @@ class Opened:
     executor: Executor
     prompts: PromptReader
     detokenizer: Detokenizer
+    structure: Structure
 
 
 def open_checked(
@@ -50,9 +52,16 @@ def open_checked(
             try:
                 tokenizer = read_tokenizer(bundle.file(bundle.manifest.tokenizer.file))
                 prompts, detokenizer = PromptReader(bundle, tokenizer), Detokenizer(tokenizer)
+                ends, size = bundle.manifest.eos_token_ids, bundle.manifest.vocab_size
+                structure = Structure(tokenizer, size=size, end_ids=ends)
             finally:
                 checking.result()
         except BaseException:
             del opening  # this frame lives as long as the error does, and a session must not
             raise
-        return Opened(executor=opening.result(), prompts=prompts, detokenizer=detokenizer)
+        return Opened(
+            executor=opening.result(),
+            prompts=prompts,
+            detokenizer=detokenizer,
+            structure=structure,
+        )

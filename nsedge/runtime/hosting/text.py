@@ -11,7 +11,7 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 
 from nsedge import native
-from nsedge.api import ModelInfo, ModelMemory, ModelState, ModelStats, Request
+from nsedge.api import Chat, Generate, ModelInfo, ModelMemory, ModelState, ModelStats, Request
 from nsedge.bundle.causal_lm import CausalLm, GoldenPrompt, Variant
 from nsedge.bundle.manifest import TextBundle
 from nsedge.errors import InsufficientMemory
@@ -87,6 +87,7 @@ class TextModel:
         )
         self.executor = opened.executor
         self.prompts, self.detokenizer = opened.prompts, opened.detokenizer
+        self.structure = opened.structure
         memory.trim()  # what reading a tokenizer leaves free is twice what it keeps
         told(ModelState.WARMING, 1.0)
         self._weights_bytes = growth.take()
@@ -163,8 +164,11 @@ class TextModel:
                 adapter=adapter,
             )
 
+        task = request.task
+        held = isinstance(task, Generate | Chat) and task.constraint is not None
         work = Accepted(
             host=self._host,
+            reader=self._host.compiler if held else self._host.reader,
             request=request,
             emit=emit,
             make=make,

@@ -18,6 +18,7 @@ from nsedge.web.access import needs
 from nsedge.web.answer_stream import AnswerStream, json_text
 from nsedge.web.answering import ANSWERING
 from nsedge.web.bodies import Integer, ModelName, json_answer, read_form, read_json
+from nsedge.web.constraint_fields import constraint
 from nsedge.web.door import JSON, Door
 from nsedge.web.errors import Refusal, Refused, plain_error
 from nsedge.web.framing import SSE
@@ -138,7 +139,8 @@ async def caption(http: web.Request) -> web.StreamResponse:
         raise InvalidParameter(f"one image is wanted, not {len(parts)}", param="image")
     with answering.label(http) as label:
         model = await answering.model(body.model or answering.settings.vision_model or None)
-        task = spoken(body.text, model, sampling(body), media=[_media(parts[0])])
+        sampled, held = sampling(body), constraint(body)
+        task = spoken(body.text, model, sampled, constraint=held, media=[_media(parts[0])])
         wanted = Request(request_id=label, model=model.name, task=task, **scheduling(body))
         wanted.check()
         with _fields_named(wanted):
@@ -156,12 +158,12 @@ async def _request(http: web.Request, label: str) -> tuple[Request, GenerateBody
     check_length(len(body.text), answering.limits, "text")
     if media and body.raw:
         raise InvalidParameter("a raw text takes no images and no audio", param="raw")
-    sampled = sampling(body, logprobs=body.logprobs)
+    sampled, held = sampling(body, logprobs=body.logprobs), constraint(body)
     model = await answering.model(body.model)
     wanted = Request(
         request_id=label,
         model=model.name,
-        task=spoken(body.text, model, sampled, raw=bool(body.raw), media=media),
+        task=spoken(body.text, model, sampled, constraint=held, raw=bool(body.raw), media=media),
         **scheduling(body),
     )
     wanted.check()

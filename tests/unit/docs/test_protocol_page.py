@@ -29,6 +29,7 @@ TYPES = [
     api.Dry,
     api.Mirostat,
     api.AdaptiveP,
+    api.Constraint,
     messages.Message,
     api.Tool,
     api.ToolCall,
@@ -52,6 +53,7 @@ TYPES = [
 ENUMS = [
     api.Role,
     api.SamplerStep,
+    api.ConstraintKind,
     api.Priority,
     api.FinishReason,
     api.ToolChoice,

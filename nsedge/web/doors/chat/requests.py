@@ -13,6 +13,7 @@ import msgspec
 from nsedge.api import Chat, Media, MediaPart, Message, Part, Request, Role, TextPart
 from nsedge.errors import BadMessage, EmptyPrompt, InvalidParameter
 from nsedge.web.bodies import beyond, decode, fields_of
+from nsedge.web.constraint_fields import constraint
 from nsedge.web.doors.chat.bodies import ChatBody, Image, Turn
 from nsedge.web.limits import WebLimits
 from nsedge.web.other_fields import OtherFields
@@ -44,7 +45,7 @@ def chat_request(
         wanted = Request(
             request_id=label,
             model=model,
-            task=Chat(messages=messages, sampling=sampling(config)),
+            task=Chat(messages=messages, sampling=sampling(config), constraint=constraint(config)),
             **scheduling(config),
         )
         wanted.check()

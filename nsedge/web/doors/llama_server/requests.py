@@ -8,6 +8,7 @@ import msgspec
 
 from nsedge.api import Generate, Request, Sampling
 from nsedge.errors import EmptyPrompt, InvalidParameter
+from nsedge.web.constraint_fields import constraint
 from nsedge.web.doors.llama_server.bodies import CompletionBody
 from nsedge.web.limits import WebLimits
 from nsedge.web.request_fields import check_length, scheduling
@@ -43,11 +44,12 @@ def completion_requests(
     body: CompletionBody, prompts: list[str], wanted: Sampling, *, model: str, request_id: str
 ) -> tuple[Request, ...]:
     """A request for each of `prompts`. Raises InvalidParameter for values out of range."""
+    held = constraint(body)
     requests = [
         Request(
             request_id=request_id if len(prompts) == 1 else f"{request_id}/{number}",
             model=model,
-            task=Generate(text=prompt, sampling=wanted),
+            task=Generate(text=prompt, sampling=wanted, constraint=held),
             **scheduling(body),
         )
         for number, prompt in enumerate(prompts)

@@ -11,6 +11,8 @@ from nsedge.web.other_fields import OtherFields
 
 Images = list[str] | None
 """Pictures in base64."""
+Format = str | dict[str, Any] | None
+"""What the answer must look like: `json`, or a JSON schema."""
 
 
 class OllamaBody(msgspec.Struct, kw_only=True):
@@ -28,6 +30,7 @@ class GenerateBody(OllamaBody, kw_only=True):
     system: str | None = None
     images: Images = None
     raw: bool | None = None
+    format: Format = None
     stream: bool | None = None
 
 
@@ -45,6 +48,7 @@ class ChatBody(OllamaBody, kw_only=True):
 
     messages: list[Turn] | None = None
     stream: bool | None = None
+    format: Format = None
 
 
 class EmbedBody(OllamaBody, kw_only=True):

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 from nsedge.api import (
     Chat,
+    Constraint,
     Embed,
     Generate,
     Media,
@@ -24,10 +25,12 @@ from nsedge.api.models import keep_alive_of
 from nsedge.api.scheduling import SchedulingFields
 from nsedge.api.tasks import MAX_INPUTS
 from nsedge.errors import InvalidParameter
+from nsedge.web.constraint_fields import check, schema_of
 from nsedge.web.doors.ollama.bodies import (
     ChatBody,
     EmbedBody,
     EmbeddingsBody,
+    Format,
     GenerateBody,
     OllamaBody,
     Turn,
@@ -48,7 +51,7 @@ def generate_request(
     """
     prompt, system = body.prompt or "", body.system or ""
     check_length(len(prompt) + len(system), limits, "prompt")
-    images = _parts(body.images, "images")
+    images, held = _parts(body.images, "images"), _constraint(body.format)
     task: Generate | Chat
     if body.raw or not model.has_chat_template:
         for name, given in (("system", system), ("images", images)):
@@ -56,12 +59,12 @@ def generate_request(
                 raise InvalidParameter(
                     f"{name} needs a chat template, which is not applied here", param=name
                 )
-        task = Generate(text=prompt, sampling=sampling)
+        task = Generate(text=prompt, sampling=sampling, constraint=held)
     else:
         turns = [Message(role=Role.USER, content=_content(prompt, images))]
         if system:
             turns.insert(0, Message(role=Role.SYSTEM, content=system))
-        task = Chat(messages=tuple(turns), sampling=sampling)
+        task = Chat(messages=tuple(turns), sampling=sampling, constraint=held)
     return _checked(Request(request_id=label, model=model.name, task=task, **_scheduling(body)))
 
 
@@ -81,7 +84,7 @@ def chat_request(
         )
     check_length(sum(len(turn.content or "") for turn in turns), limits, "messages")
     messages = tuple(_message(turn, f"messages[{number}]") for number, turn in enumerate(turns))
-    task = Chat(messages=messages, sampling=sampling)
+    task = Chat(messages=messages, sampling=sampling, constraint=_constraint(body.format))
     return _checked(Request(request_id=label, model=model, task=task, **_scheduling(body)))
 
 
@@ -115,6 +118,19 @@ def embed_request(
 def keep_alive_s(body: OllamaBody) -> float | None:
     """How long the model is to stay unused, in seconds. Raises InvalidParameter."""
     return None if body.keep_alive is None else keep_alive_of(body.keep_alive)
+
+
+def _constraint(wanted: Format) -> Constraint | None:
+    """What `format` asks for; an empty one asks for nothing, as at Ollama."""
+    if wanted is None or wanted == "":
+        return None
+    if wanted == "json":
+        return Constraint.json_object()
+    if isinstance(wanted, str):
+        raise InvalidParameter("format must be json, or a JSON schema", param="format")
+    held = schema_of(wanted)
+    check(held, "format")
+    return held
 
 
 def _scheduling(body: OllamaBody) -> SchedulingFields:

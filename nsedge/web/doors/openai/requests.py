@@ -19,6 +19,7 @@ from nsedge.api.bounds import within
 from nsedge.api.messages import joined
 from nsedge.api.sampling import MAX_LOGPROBS, MAX_SEED
 from nsedge.errors import EmptyPrompt, InvalidParameter
+from nsedge.web.constraint_fields import constraint
 from nsedge.web.doors.openai.bodies import (
     ChatBody,
     ChatTurn,
@@ -64,8 +65,8 @@ def chat_requests(body: ChatBody, request_id: str, limits: WebLimits) -> tuple[R
     turns = tuple(_message(number, turn) for number, turn in enumerate(body.messages))
     check_length(sum(map(_length, turns)), limits, "messages")
     check_length(len(msgspec.json.encode([body.tools, body.documents])), limits, "tools")
-    sampled = sampling(body, logprobs=_chat_logprobs(body))
-    task = Chat(messages=turns, sampling=sampled, **chat_fields(body))
+    sampled, held = sampling(body, logprobs=_chat_logprobs(body)), constraint(body)
+    task = Chat(messages=turns, sampling=sampled, constraint=held, **chat_fields(body))
     return _requests(body, [task], request_id, limits)
 
 
@@ -92,7 +93,8 @@ def completion_requests(
     if wanted.max_tokens is None:
         enough = max(COMPLETION_TOKENS, wanted.min_tokens)
         wanted = replace(wanted, max_tokens=enough, clip_max_tokens=True)
-    tasks = [Generate(text=text, sampling=wanted) for text in prompts]
+    held = constraint(body)
+    tasks = [Generate(text=text, sampling=wanted, constraint=held) for text in prompts]
     return _requests(body, tasks, request_id, limits)
 
 

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from nsedge.api import Chat, Generate, ModelInfo, Sampling
 from nsedge.web.adaptations import Adaptation
+from nsedge.web.constraint_fields import constraint
 from nsedge.web.doors.studio.bodies import GENERAL, StudioBody
 from nsedge.web.request_fields import spoken
 from nsedge.web.sampling_fields import sampling
@@ -39,9 +40,11 @@ def task_of(
     names = (model.name, *model.aliases)
     adaptation = next((adaptations[name] for name in names if name in adaptations), Adaptation())
     text = worded(prompt, body, adaptation)
+    held = constraint(body)
     if adaptation.replaces_template:
-        return Generate(text=f"{adaptation.prefix}{text}{adaptation.suffix}", sampling=sampled)
-    return spoken(text, model, sampled)
+        raw = f"{adaptation.prefix}{text}{adaptation.suffix}"
+        return Generate(text=raw, sampling=sampled, constraint=held)
+    return spoken(text, model, sampled, constraint=held)
 
 
 def worded(prompt: str, body: StudioBody, adaptation: Adaptation) -> str:

@@ -116,9 +116,7 @@ def test_fields_of_its_clients_own_are_left_out_and_told(route: str) -> None:
 @pytest.mark.parametrize(
     ("field", "value"),
     [
-        ("grammar", "root ::= 'x'"),
-        ("json_schema", {}),
-        ("structured_outputs", {"regex": "x"}),
+        ("structural_tag", {}),
         ("format", "json"),
         ("tools", [{}]),
         ("chat_template_kwargs", {"enable_thinking": False}),
@@ -172,7 +170,7 @@ def test_a_form_joins_its_media_to_the_prompt(route: str) -> None:
         ([("text", b"a"), ("image", b"x", "audio/wav")], "image"),
         ([("text", b"a"), ("audio", b"", "audio/wav")], "audio"),
         ([("text", b"a"), ("max_tokens", b"x")], "max_tokens"),
-        ([("text", b"a"), ("grammar", b"x")], "grammar"),
+        ([("text", b"a"), ("structural_tag", b"x")], "structural_tag"),
         ([("text", b"a"), ("raw", b"true"), PNG], "raw"),
     ],
 )

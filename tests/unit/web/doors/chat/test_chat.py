@@ -120,7 +120,7 @@ def test_config_and_conversation_reach_the_core() -> None:
         (said(config={"maxTokens": 0}), 400, "config.maxTokens must be at least 1"),
         (said(config={"topP": "x"}), 400, "config.topP: Expected `float | null`, got `str`"),
         (said(config=3), 400, "config: the body does not fit: Expected `object`, got `int`"),
-        (said(config={"responseFormat": {}}), 400, "config.responseFormat is not supported here"),
+        (said(config={"structuralTag": {}}), 400, "config.structuralTag is not supported here"),
         (said(tools=[{}]), 400, "tools is not supported here"),
         ({"messages": [{"role": "cook", "content": ""}]}, 400, "messages[0].role: Invalid enum"),
         ({}, 400, "messages is missing"),

@@ -356,8 +356,11 @@ def test_prompts_of_a_completion_come_in_turn() -> None:
     ("fields", "param"),
     [
         ({"tool_choice": "required"}, "tool_choice"),
-        ({"response_format": {"type": "json_object"}}, "response_format"),
-        ({"structured_outputs": {"json": {}}}, "structured_outputs"),
+        ({"response_format": {"type": "yaml"}}, "response_format.type"),
+        ({"response_format": {"type": "json_schema"}}, "response_format.json_schema.schema"),
+        ({"structured_outputs": {"structural_tag": "x"}}, "structured_outputs"),
+        ({"structural_tag": "x"}, "structural_tag"),
+        ({"guided_whitespace_pattern": " ?"}, "guided_whitespace_pattern"),
         ({"add_special_tokens": True}, "add_special_tokens"),
         ({"stream_options": {"continuous_usage_stats": True}}, "stream_options"),
         ({"top_p": -0.1}, "top_p"),
