@@ -21,7 +21,7 @@ from nsedge.ipc.protocol import MAGIC
 from nsedge.ipc.server import Server
 from tests.fakes import MODEL
 
-PATIENCE_S = 20.0
+PATIENCE_S = 60.0
 QUICK = Limits(sweep_s=0.01)
 
 

@@ -221,7 +221,7 @@ def test_a_full_queue_is_retried_as_told() -> None:
     service = Full()
     with (
         shim_in_a_thread(service) as shim,
-        OpenAI(base_url=f"{shim.url}/v1", api_key="none", max_retries=1, timeout=10) as client,
+        OpenAI(base_url=f"{shim.url}/v1", api_key="none", max_retries=1, timeout=60) as client,
     ):
         with pytest.raises(openai.RateLimitError) as caught:
             client.chat.completions.create(model=MODEL, messages=HI)
@@ -234,7 +234,7 @@ def test_a_failure_in_mid_stream_raises() -> None:
     service = FakeService(gate=asyncio.Event(), fail_after=0)
     with (
         shim_in_a_thread(service) as shim,
-        OpenAI(base_url=f"{shim.url}/v1", api_key="none", timeout=10) as client,
+        OpenAI(base_url=f"{shim.url}/v1", api_key="none", timeout=60) as client,
     ):
         stream = client.chat.completions.create(model=MODEL, messages=HI, stream=True)
         assert next(stream).choices[0].delta.role == "assistant"

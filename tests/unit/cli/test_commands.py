@@ -420,7 +420,7 @@ def test_ctrl_c_cancels_the_request(home):
         with spawn("run", MODEL, "again ") as process:
             assert process.stdout.read(5) == "again"
             process.send_signal(signal.SIGINT)
-            said, told = process.communicate(timeout=20)
+            said, told = process.communicate(timeout=60)
         assert process.returncode == ExitStatus.INTERRUPTED
         assert said.endswith("\n")
         assert told.endswith("cancelled\n")
@@ -454,7 +454,7 @@ def test_ctrl_c_in_a_chat_ends_the_answer_and_not_the_talk(home):
             process.stdin.flush()
             assert json.loads(process.stdout.readline())["type"] == "started"
             process.send_signal(signal.SIGINT)
-            said, told = process.communicate("/exit\n", timeout=20)
+            said, told = process.communicate("/exit\n", timeout=60)
         assert process.returncode == 0, told
         assert json.loads(said.splitlines()[-1])["reason"] == "cancelled"
 

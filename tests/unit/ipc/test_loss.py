@@ -105,12 +105,10 @@ def test_whoever_wants_in_cuts_the_pause_short() -> None:
                 await asyncio.sleep(0.3)  # by now the pause would last for seconds
                 server = Server(FakeService(), endpoints=[endpoint])
                 await server.start()
-                for _ in range(200):
-                    if client.connected:
-                        break
-                    await gathered(client.generate(MODEL, "x"))
-                    await asyncio.sleep(0.01)
-                assert client.connected
+                async with asyncio.timeout(PATIENCE_S):
+                    while not client.connected:
+                        await gathered(client.generate(MODEL, "x"))
+                        await asyncio.sleep(0.01)
             await server.stop()
 
     run(scenario())
@@ -139,14 +137,13 @@ def test_closing_ends_what_is_live_once() -> None:
     run(scenario())
 
 
-WELCOME_LIVENESS_S = 0.05
 WELCOME = {
     "type": "welcome",
     "protocol": "1.0",
     "server": "fake",
     "session": b"s" * 16,
     "heartbeat_s": 0.01,
-    "liveness_s": WELCOME_LIVENESS_S,
+    "liveness_s": 0.05,
     "max_message_bytes": 1000,
     "initial_credit_bytes": 1000,
     "max_credit_bytes": 1000,
@@ -164,6 +161,7 @@ class Impostor:
     def __init__(self, endpoint: str, hello: Answer, ping: Answer | None) -> None:
         self._context = zmq.asyncio.Context()
         self.hellos = 0
+        self.pings = 0
         data, control = self._router(endpoint), self._router(f"{endpoint}.control")
         self._tasks = [asyncio.create_task(self._welcome(data, hello))]
         if ping is not None:
@@ -184,6 +182,7 @@ class Impostor:
     async def _answer(self, socket: zmq.asyncio.Socket, answer: Answer) -> None:
         while True:
             peer, *_ = await socket.recv_multipart()
+            self.pings += 1
             await self._say(socket, peer, answer)
 
     async def _say(self, socket: zmq.asyncio.Socket, peer: bytes, answer: Answer) -> None:
@@ -279,10 +278,12 @@ def test_a_daemon_that_has_forgotten_the_session_is_greeted_anew(answer: Answer,
 
 
 def test_a_daemon_that_answers_its_pings_is_kept() -> None:
+    patient = WELCOME | {"heartbeat_s": 0.005, "liveness_s": 1.0}  # 200 pings without an answer
+
     async def scenario() -> None:
-        with impostor(WELCOME, {"type": "pong"}) as (endpoint, daemon):
+        with impostor(patient, {"type": "pong"}) as (endpoint, daemon):
             async with AsyncClient(endpoint, backoff_s=AGAIN) as client:
-                await asyncio.sleep(5 * WELCOME_LIVENESS_S)
+                await until(lambda: daemon.pings > 250)
                 assert client.connected
                 assert daemon.hellos == 1
 

@@ -68,7 +68,7 @@ def test_a_request_is_a_span_with_its_phases_and_no_text(collector: Collector) -
     journal = Journal(tracing=tracing)
     journal.ended(asked(), finished(), journal.began(asked()))
     tracing.close()
-    raw = collector.requests.get(timeout=5)
+    raw = collector.requests.get(timeout=60)
     assert SECRET.encode() not in raw.SerializeToString()
     collector.requests.put(raw)
     spans = collector.spans()

@@ -11,6 +11,7 @@ import pytest
 from nsedge.errors import ContextExceeded, EngineFailure, QueueFull
 from nsedge.web.limits import WebLimits
 from tests.fakes import MODEL, FakeService
+from tests.ipc import PATIENCE_S
 from tests.web_server import Connection, PuppetService, PuppetTicket, Shim, ask, running, until
 
 CHAT = "/v1/chat/completions"
@@ -306,9 +307,9 @@ def test_an_idle_shim_stops_at_once() -> None:
     async def test(shim: Shim, service: PuppetService) -> None:
         await ask(shim.port, "GET", "/live")
         shim.stop.set()
-        await asyncio.wait_for(shim.task, 1)
+        await asyncio.wait_for(shim.task, PATIENCE_S)
 
-    served(test)
+    served(test, WebLimits(drain_s=3600))
 
 
 def test_a_flood_is_answered_to_the_last_and_leaves_nothing() -> None:

@@ -33,7 +33,7 @@ from tests.unit.tiny_decoder import IO, LAYOUT, POSITIONS, VOCABULARY, save, tin
 
 PROMPTS = ((3, 1, 4, 1, 5), (2, 7, 1, 8), (1, 6, 1, 8, 0, 3))
 TOKENS = 12
-PATIENCE_S = 20.0
+PATIENCE_S = 60.0
 VARIANT = Variant(
     name="cpu-fp32", device="cpu", scheme="fp32", graph="cpu/model.onnx", io=IO, kv=LAYOUT
 )
