@@ -32,7 +32,13 @@ def tokenizer() -> Tokenizer:
     return made
 
 
-def write_bundle(path: Path, *, add_bos: bool = False, template: str | None = TEMPLATE) -> Path:
+def write_bundle(
+    path: Path,
+    *,
+    add_bos: bool = False,
+    template: str | None = TEMPLATE,
+    unk_token: str | None = None,
+) -> Path:
     """Write the bundle to the directory `path`; its graph is not one."""
     (path / "cpu").mkdir(parents=True)
     tokenizer().save(str(path / "tokenizer.json"))
@@ -53,7 +59,11 @@ def write_bundle(path: Path, *, add_bos: bool = False, template: str | None = TE
         vocab_size=300,
         eos_token_ids=(257,),
         tokenizer=TokenizerEntry(
-            file="tokenizer.json", bos_token="<|begin|>", eos_token="<|end|>", add_bos=add_bos
+            file="tokenizer.json",
+            bos_token="<|begin|>",
+            eos_token="<|end|>",
+            unk_token=unk_token,
+            add_bos=add_bos,
         ),
         chat_template=None if template is None else "chat_template.jinja",
         generation_defaults=GenerationDefaults(temperature=0.5, top_p=0.9),

@@ -37,10 +37,11 @@ _ANSWERED: TemplateTurn = {
     "tool_call_id": "abcdefghi",
     "name": "probe_tool",
 }
-_KEY = '"probe_key"'
+_KEY = "probe_key"
+_ARGUMENTS = {_KEY: "v"}
 
 
-def _calling(arguments: str | dict[str, str], content: str | None = "") -> TemplateTurn:
+def _calling(arguments: str | dict[str, str], content: str | None) -> TemplateTurn:
     function = {"name": "probe_tool", "arguments": arguments}
     call = {"id": "abcdefghi", "type": "function", "function": function}
     return {"role": "assistant", "content": content, "tool_calls": [call]}
@@ -84,13 +85,18 @@ class Habits:
 
         system: TemplateTurn = {"role": "system", "content": "c"}
         told = system | {"tools": _in_json([_TOOL])}
-        arguments = {"probe_key": "v"}
-        as_mapping = tried(_ASKED, _calling(arguments), _ANSWERED)
-        as_text = tried(_ASKED, _calling(json.dumps(arguments)), _ANSWERED)
-        text = _KEY not in as_mapping and _KEY in as_text
-        empty = tried(
-            _ASKED, _calling(json.dumps(arguments) if text else arguments, None), _ANSWERED
-        )
+        in_json = json.dumps(_ARGUMENTS)
+
+        def called(arguments: str | dict[str, str], *contents: str | None) -> str:
+            # Some templates fail where there are calls and no tools.
+            turns = (_calling(arguments, content) for content in contents)
+            told = (tried(_ASKED, turn, _ANSWERED, tools=[_TOOL.described]) for turn in turns)
+            return next((text for text in told if _KEY in text), "")
+
+        as_mapping, as_text = called(_ARGUMENTS, "", None), called(in_json, "", None)
+        is_odd = _KEY not in as_mapping or repr(_ARGUMENTS) in as_mapping
+        text = is_odd and in_json in as_text
+        empty = called(in_json if text else _ARGUMENTS, None)
         return cls(
             takes_tools=_TOOL.name in tried(_ASKED, tools=[_TOOL.described]),
             in_system=_TOOL.name in tried(told, _ASKED),
@@ -121,17 +127,17 @@ class Teller:
                     param="template_arguments",
                 )
         tools, habits = task.usable_tools, self.habits
-        in_words = not (habits.takes_tools or habits.in_system)
         called = any(message.tool_calls for message in task.messages)
-        if (in_words and tools) or (called and not habits.takes_calls):
-            turns = self._in_words(task.messages)
-        else:
+        knows_tools = habits.takes_tools or habits.in_system
+        if knows_tools or (not tools and (habits.takes_calls or not called)):
             turns = [self._turn(message) for message in task.messages]
-        if tools and habits.in_system and not habits.takes_tools:
-            system, *others = _with_system(turns)
-            turns = [{**system, "tools": _in_json(tools)}, *others]
-        elif tools and in_words:
-            turns = self._explained(turns, tools)
+            if tools and not habits.takes_tools:
+                system, *others = _with_system(turns)
+                turns = [{**system, "tools": _in_json(tools)}, *others]
+        else:
+            turns = self._in_words(task.messages)
+            if tools:
+                turns = self._explained(turns, tools)
         return {
             "messages": turns,
             "tools": [tool.described for tool in tools] if tools and habits.takes_tools else None,
@@ -146,7 +152,9 @@ class Teller:
         turn: TemplateTurn = {"role": str(message.role), "content": message.text}
         if message.reasoning is not None:
             turn["reasoning_content"] = message.reasoning
-        if message.tool_calls:
+        if message.tool_calls and not self.habits.takes_calls:
+            turn["content"] = self._with_calls(message)
+        elif message.tool_calls:
             turn["tool_calls"] = [self._call(call) for call in message.tool_calls]
             if not message.text and self.habits.null_content:
                 turn["content"] = None
@@ -174,11 +182,14 @@ class Teller:
                 else:
                     turns.append({"role": "user", "content": text})
             else:
-                written = [self.calls.written(c.name, c.arguments) for c in message.tool_calls]
-                content = "\n".join([text] * bool(text) + written)
-                turns.append({"role": str(message.role), "content": content})
+                turns.append({"role": str(message.role), "content": self._with_calls(message)})
             was_tool = message.role is Role.TOOL
         return turns
+
+    def _with_calls(self, message: Message) -> str:
+        """What a message says, with its calls as text."""
+        written = [self.calls.written(call.name, call.arguments) for call in message.tool_calls]
+        return "\n".join([message.text] * bool(message.text) + written)
 
     def _explained(self, turns: list[TemplateTurn], tools: Sequence[Tool]) -> list[TemplateTurn]:
         """`turns` with the tools in words at their beginning."""

@@ -57,8 +57,9 @@ class PromptReader:
         )
         self.answers = AnswerForm(calls=format_of(template), thoughts=thoughts_of(template))
         """How the model writes thoughts and calls."""
-        habits = Habits.of(self._rendered)
-        self._teller = Teller(habits=habits, calls=self.answers.calls)
+        self.habits = Habits.of(self._rendered)
+        """How its template takes tools."""
+        self._teller = Teller(habits=self.habits, calls=self.answers.calls)
 
     def in_thought(self, ids: Sequence[int]) -> bool:
         """Whether a prompt ends within a thought that the template, or the turn which is to be
@@ -110,6 +111,10 @@ class PromptReader:
                 self._check(ids, param="bad_words")
                 found[tuple(ids)] = None
         return tuple(found)
+
+    def rendered(self, task: Chat) -> str:
+        """What the template makes of a chat. Raises as `read`."""
+        return self._render(task).text
 
     def _check(self, ids: list[int], *, param: str) -> None:
         """Refuse what a tokenizer knows and the model does not."""

@@ -158,7 +158,8 @@ class ChatEnvironment(ImmutableSandboxedEnvironment):
 
     def wrap_str_format(self, value: Any) -> Callable[..., str] | None:
         """`str.format` of a format without great widths."""
-        if isinstance(owner := getattr(value, "__self__", None), str):
+        owner, name = getattr(value, "__self__", None), getattr(value, "__name__", "")
+        if isinstance(owner, str) and name in ("format", "format_map"):
             check_format(owner)
         return super().wrap_str_format(value)
 

@@ -173,3 +173,11 @@ def test_any_text_comes_through_whole(texts: list[str]) -> None:
     turns = [{"role": "user", "content": text} for text in texts]
     source = "{% for m in messages %}{{ m.content }}{% endfor %}"
     assert rendered(source, messages=turns) == "".join(texts)
+
+
+def test_only_formats_are_held_to_their_widths() -> None:
+    source = "{{ text.split('x')[0] }}{{ text.strip() }}"
+    environment = template_environment()
+    said = '{"a": {"b": 1}, "c": "%12345d"}'
+    template = environment.from_string(source)
+    assert environment.render_bounded(template, {"text": said}) == said * 2
