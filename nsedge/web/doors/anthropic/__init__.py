@@ -34,6 +34,8 @@ async def messages(http: web.Request) -> web.StreamResponse:
     _check_version(http)
     answering = http.app[ANSWERING]
     body = await read_json(http, MessagesBody, OTHERS)
+    if body.thinking is not None and body.thinking.budget_tokens is not None:
+        http[http_guard.IGNORED_FIELDS].append("thinking.budget_tokens")
     with answering.label(http) as label:
         request = messages_request(body, label, answering.limits)
         head = Head(

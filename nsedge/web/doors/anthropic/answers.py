@@ -7,12 +7,21 @@ from typing import Any
 
 import msgspec
 
-from nsedge.api import Finished, FinishReason, Loading, Started, Usage
+from nsedge.api import (
+    Finished,
+    FinishReason,
+    Loading,
+    ReasoningDelta,
+    Started,
+    ToolCallDelta,
+    Usage,
+)
 from nsedge.web.answer_stream import AnswerStream, Batch, json_text
 from nsedge.web.choices import Choice
 from nsedge.web.doors.anthropic.errors import error_object
 from nsedge.web.errors import Refusal
 from nsedge.web.framing import SSE, Framing
+from nsedge.web.said import arguments_of, calls_in, thoughts_in
 
 _MARK = "\x00"
 _encode = msgspec.json.Encoder().encode
@@ -20,7 +29,7 @@ _encode = msgspec.json.Encoder().encode
 
 def named(kind: str, **fields: Any) -> bytes:
     """One event, named by its type."""
-    data = _encode({"type": kind, **fields})
+    data = json_text({"type": kind, **fields})
     return b"event: " + kind.encode() + b"\n" + SSE.record(data)
 
 
@@ -62,8 +71,16 @@ class Head:
 
 def whole_answer(head: Head, choice: Choice) -> dict[str, Any]:
     """The answer in one piece."""
-    finished = choice.finished
-    content = [{"type": "text", "text": choice.text}] if choice.text else []
+    finished, content = choice.finished, list[dict[str, Any]]()
+    if thoughts := thoughts_in(choice.results):
+        content.append({"type": "thinking", "thinking": thoughts, "signature": ""})
+    calls = calls_in(choice.results)
+    if choice.text if not calls else choice.text.strip():
+        content.append({"type": "text", "text": choice.text})
+    content += [
+        {"type": "tool_use", "id": call.id, "name": call.name, "input": arguments_of(call) or {}}
+        for call in calls
+    ]
     return head.message(content=content, **_stopped(finished), usage=usage_of(finished.usage))
 
 
@@ -78,7 +95,7 @@ def usage_of(usage: Usage) -> dict[str, int]:
 
 
 def _stopped(finished: Finished) -> dict[str, str | None]:
-    reason = "end_turn"
+    reason = "tool_use" if finished.reason is FinishReason.TOOL_CALLS else "end_turn"
     if finished.reason is FinishReason.LENGTH:
         clipped = finished.clipped_max_tokens is not None
         reason = "model_context_window_exceeded" if clipped else "max_tokens"
@@ -98,9 +115,10 @@ class MessageStream(AnswerStream):
         super().__init__(1)
         self._head = head
         self._prompt_tokens = 0
-        self._in_text = False
-        delta = named("content_block_delta", index=0, delta={"type": "text_delta", "text": _MARK})
-        self._before, _, self._after = delta.partition(_encode(_MARK))
+        self._blocks = 0
+        """Begun so far."""
+        self._within: str | None = None
+        """The type of the block that is open."""
 
     def encode(self, batch: Batch) -> bytes:
         """As `AnswerStream`; the first event tells how long the prompt is."""
@@ -118,16 +136,48 @@ class MessageStream(AnswerStream):
         return named("message_start", message=self._head.message(usage=usage))
 
     def _piece(self, index: int, text: str) -> bytes:
-        piece = self._before + json_text(text) + self._after
-        if self._in_text:
-            return piece
-        self._in_text = True
-        begin = {"type": "text", "text": ""}
-        return named("content_block_start", index=0, content_block=begin) + piece
+        if self._within != "text":
+            return self._begin({"type": "text", "text": ""}) + self._piece(index, text)
+        return self._before + json_text(text) + self._after
+
+    def _beside(self, index: int, event: ReasoningDelta | ToolCallDelta) -> bytes:
+        if isinstance(event, ReasoningDelta):
+            begun = b""
+            if self._within != "thinking":
+                begun = self._begin({"type": "thinking", "thinking": "", "signature": ""})
+            return begun + self._delta({"type": "thinking_delta", "thinking": event.text})
+        begun = b""
+        if event.call_id is not None:
+            begun = self._begin(
+                {"type": "tool_use", "id": event.call_id, "name": event.name, "input": {}}
+            )
+        if not event.arguments:
+            return begun
+        return begun + self._delta({"type": "input_json_delta", "partial_json": event.arguments})
+
+    def _begin(self, block: dict[str, Any]) -> bytes:
+        """Begin a block, and end the one before."""
+        ended = self._end()
+        self._within, self._blocks = block["type"], self._blocks + 1
+        delta = self._delta({"type": "text_delta", "text": _MARK})
+        self._before, _, self._after = delta.partition(_encode(_MARK))
+        begun = named("content_block_start", index=self._blocks - 1, content_block=block)
+        return ended + begun
+
+    def _delta(self, delta: dict[str, Any]) -> bytes:
+        return named("content_block_delta", index=self._blocks - 1, delta=delta)
+
+    def _end(self) -> bytes:
+        """End the block that is open, if one is."""
+        if self._within is None:
+            return b""
+        self._within = None
+        return named("content_block_stop", index=self._blocks - 1)
 
     def _closing(self, index: int, event: Finished) -> bytes:
-        stop = named("content_block_stop", index=0) if self._in_text else b""
         told = usage_of(event.usage)
         return (
-            stop + named("message_delta", delta=_stopped(event), usage=told) + named("message_stop")
+            self._end()
+            + named("message_delta", delta=_stopped(event), usage=told)
+            + named("message_stop")
         )

@@ -25,6 +25,13 @@ class Block(msgspec.Struct):
     type: str
     text: str | None = None
     source: Source | None = None
+    thinking: str | None = None
+    id: str | None = None
+    name: str | None = None
+    input: dict[str, Any] | None = None
+    tool_use_id: str | None = None
+    content: str | list[Block] | None = None
+    """Of a tool's result."""
 
 
 class Turn(msgspec.Struct):
@@ -34,12 +41,41 @@ class Turn(msgspec.Struct):
     content: str | list[Block]
 
 
+class ToolBody(msgspec.Struct):
+    """One of `tools`; those of Anthropic's own have a `type` that is not custom."""
+
+    name: str
+    input_schema: dict[str, Any] | None = None
+    description: str | None = None
+    type: str | None = None
+    strict: bool | None = None
+
+
+class ChoiceBody(msgspec.Struct):
+    """`tool_choice`."""
+
+    type: str
+    name: str | None = None
+    disable_parallel_tool_use: bool | None = None
+
+
+class Thinking(msgspec.Struct):
+    """`thinking`."""
+
+    type: str
+    budget_tokens: Integer | None = None
+    """Left out, and told: nothing bounds thoughts but `max_tokens`."""
+
+
 class PromptBody(SchedulingBody, kw_only=True):
     """What is read before an answer: `POST /v1/messages/count_tokens` has no more."""
 
     model: ModelName
     messages: list[Turn]
     system: str | list[Block] | None = None
+    tools: list[ToolBody] | None = None
+    tool_choice: ChoiceBody | None = None
+    thinking: Thinking | None = None
 
 
 class MessagesBody(PromptBody, kw_only=True):
@@ -54,8 +90,6 @@ class MessagesBody(PromptBody, kw_only=True):
 
 
 _NEUTRAL: dict[str, tuple[Any, ...]] = {
-    "tool_choice": ({"type": "auto"}, {"type": "none"}),
-    "thinking": ({"type": "disabled"}, {"type": "adaptive"}),
     "output_config": ({}, {"effort": "high"}),
     "output_format": (),
     "mcp_servers": ([],),

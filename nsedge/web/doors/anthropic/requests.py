@@ -4,20 +4,49 @@ from __future__ import annotations
 
 import binascii
 from base64 import b64decode
-from collections.abc import Iterator, Sequence
-from itertools import groupby
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
-from nsedge.api import Chat, Media, MediaPart, Message, Part, Request, Role, Sampling, TextPart
+import msgspec
+
+from nsedge.api import (
+    Chat,
+    Media,
+    MediaPart,
+    Message,
+    Part,
+    Request,
+    Role,
+    Sampling,
+    TextPart,
+    Tool,
+    ToolCall,
+    ToolChoice,
+)
 from nsedge.api.messages import joined
 from nsedge.errors import EmptyPrompt, InvalidParameter
-from nsedge.web.doors.anthropic.bodies import Block, MessagesBody, PromptBody, Source, Turn
+from nsedge.web.doors.anthropic.bodies import (
+    Block,
+    ChoiceBody,
+    MessagesBody,
+    PromptBody,
+    Source,
+    Thinking,
+    ToolBody,
+    Turn,
+)
 from nsedge.web.limits import WebLimits
 from nsedge.web.request_fields import check_length, scheduling
 from nsedge.web.sampling_fields import SamplingFields, sampling
 
 _ROLES = {"user": Role.USER, "assistant": Role.ASSISTANT, "system": Role.SYSTEM}
-_THOUGHTS = ("thinking", "redacted_thinking")
-"""Blocks of earlier turns that no model reads again."""
+_CHOICES = {
+    "auto": ToolChoice.AUTO,
+    "any": ToolChoice.REQUIRED,
+    "tool": ToolChoice.REQUIRED,
+    "none": ToolChoice.NONE,
+}
 
 
 def messages_request(body: MessagesBody, request_id: str, limits: WebLimits) -> Request:
@@ -29,15 +58,45 @@ def messages_request(body: MessagesBody, request_id: str, limits: WebLimits) -> 
     request = Request(
         request_id=request_id,
         model=body.model,
-        task=Chat(messages=conversation(body, limits), sampling=_sampling(body)),
+        task=chat_of(body, _sampling(body), limits),
         **scheduling(body),
     )
     request.check()
     return request
 
 
+def chat_of(body: PromptBody, sampling: Sampling, limits: WebLimits) -> Chat:
+    """The conversation of a body. One that ends with the assistant goes on with what it said.
+
+    Raises as `messages_request`.
+    """
+    messages = conversation(body, limits)
+    choice = body.tool_choice or ChoiceBody(type="auto")
+    try:
+        chosen = _CHOICES[choice.type]
+    except KeyError:
+        raise InvalidParameter(
+            f"tool_choice.type must be one of {', '.join(_CHOICES)}, not {choice.type!a}",
+            param="tool_choice.type",
+        ) from None
+    if choice.type == "tool" and choice.name is None:
+        raise InvalidParameter("tool_choice.name is missing", param="tool_choice.name")
+    return Chat(
+        messages=messages,
+        sampling=sampling,
+        tools=tuple(_tool(number, tool) for number, tool in enumerate(body.tools or ())),
+        tool_choice=chosen,
+        tool_name=choice.name if choice.type == "tool" else None,
+        parallel_tool_calls=not choice.disable_parallel_tool_use,
+        template_arguments=_thinking(body.thinking),
+        continue_final_message=messages[-1].role is Role.ASSISTANT,
+        split_reasoning=True,
+    )
+
+
 def conversation(body: PromptBody, limits: WebLimits) -> tuple[Message, ...]:
-    """The messages of a body, the system's first; consecutive ones of one role are one.
+    """The messages of a body, the system's first; consecutive ones of one role are one, but for
+    the results of tools.
 
     Raises as `messages_request`.
     """
@@ -48,20 +107,38 @@ def conversation(body: PromptBody, limits: WebLimits) -> tuple[Message, ...]:
             f"{len(body.messages)} messages are beyond the limit of {limits.max_messages}",
             param="messages",
         )
-    turns = [_turn(number, turn) for number, turn in enumerate(body.messages)]
-    if turns[-1][0] is Role.ASSISTANT:
-        raise InvalidParameter(
-            "messages: to go on with a last message of the assistant's is not supported here",
-            param="messages",
-        )
-    merged = [
-        Message(role=role, content=_content([part for _, parts in some for part in parts]))
-        for role, some in groupby(turns, key=lambda turn: turn[0])
-    ]
+    turns = _Turns()
+    for number, turn in enumerate(body.messages):
+        turns.add(turn, f"messages.{number}")
+    merged = turns.messages()
     if system := _system(body.system):
         merged.insert(0, Message(role=Role.SYSTEM, content=system))
     check_length(sum(len(turn.text) for turn in merged), limits, "messages")
     return tuple(merged)
+
+
+def _tool(number: int, tool: ToolBody) -> Tool:
+    if tool.type not in (None, "custom"):
+        where = f"tools.{number}.type"
+        raise InvalidParameter(f"{where}: there is no {tool.type!a} here", param=where)
+    function: dict[str, Any] = {"name": tool.name}
+    if tool.description is not None:
+        function["description"] = tool.description
+    if tool.input_schema is not None:
+        function["parameters"] = tool.input_schema
+    return Tool(function=function, strict=bool(tool.strict))
+
+
+def _thinking(thinking: Thinking | None) -> dict[str, Any]:
+    """What the template is told of whether to think; adaptive is as the model has it."""
+    if thinking is None or thinking.type == "adaptive":
+        return {}
+    if thinking.type not in ("enabled", "disabled"):
+        raise InvalidParameter(
+            f"thinking.type must be enabled, disabled or adaptive, not {thinking.type!a}",
+            param="thinking.type",
+        )
+    return {"enable_thinking": thinking.type == "enabled"}
 
 
 def _sampling(body: MessagesBody) -> Sampling:
@@ -87,26 +164,101 @@ def _system(given: str | list[Block] | None) -> str:
     return joined(_text(block, f"system.{number}") for number, block in enumerate(given))
 
 
-def _turn(number: int, turn: Turn) -> tuple[Role, Sequence[Part]]:
-    where = f"messages.{number}"
-    role = _ROLES.get(turn.role)
-    if role is None:
-        raise InvalidParameter(
-            f"{where}.role: must be one of {', '.join(_ROLES)}, not {turn.role!r}",
-            param=f"{where}.role",
+@dataclass(kw_only=True)
+class _Turn:
+    """What one role says before another does."""
+
+    role: Role
+    parts: list[Part] = field(default_factory=list)
+    calls: list[ToolCall] = field(default_factory=list)
+    thoughts: list[str] = field(default_factory=list)
+    tool_call_id: str | None = None
+    name: str | None = None
+
+    def message(self) -> Message:
+        return Message(
+            role=self.role,
+            content=_content(self.parts),
+            tool_calls=tuple(self.calls),
+            tool_call_id=self.tool_call_id,
+            name=self.name,
+            reasoning="\n".join(self.thoughts) or None,
         )
-    if isinstance(turn.content, str):
-        return role, [TextPart(text=turn.content)]
-    return role, list(_parts(turn.content, f"{where}.content"))
 
 
-def _parts(blocks: list[Block], where: str) -> Iterator[Part]:
-    for number, block in enumerate(blocks):
-        place = f"{where}.{number}"
-        if block.type == "image":
-            yield MediaPart(media=_picture(block.source, f"{place}.source"))
-        elif block.type not in _THOUGHTS:
-            yield TextPart(text=_text(block, place))
+class _Turns:
+    """Blocks in their order -> turns: a tool's result is one of its own."""
+
+    def __init__(self) -> None:
+        self._turns: list[_Turn] = []
+        self._names: dict[str, str] = {}
+
+    def messages(self) -> list[Message]:
+        """All that was added."""
+        return [turn.message() for turn in self._turns]
+
+    def add(self, turn: Turn, where: str) -> None:
+        """Add a message. Raises InvalidParameter."""
+        role = _ROLES.get(turn.role)
+        if role is None:
+            raise InvalidParameter(
+                f"{where}.role: must be one of {', '.join(_ROLES)}, not {turn.role!r}",
+                param=f"{where}.role",
+            )
+        if isinstance(turn.content, str):
+            self._of(role).parts.append(TextPart(text=turn.content))
+            return
+        for number, block in enumerate(turn.content):
+            self._add_block(role, block, f"{where}.content.{number}")
+
+    def _of(self, role: Role) -> _Turn:
+        if not self._turns or self._turns[-1].role is not role:
+            self._turns.append(_Turn(role=role))
+        return self._turns[-1]
+
+    def _add_block(self, role: Role, block: Block, where: str) -> None:
+        match block.type, role:
+            case "image", _:
+                part = MediaPart(media=_picture(block.source, f"{where}.source"))
+                self._of(role).parts.append(part)
+            case "thinking", Role.ASSISTANT:
+                self._of(role).thoughts.append(block.thinking or "")
+            case "redacted_thinking", Role.ASSISTANT:
+                pass  # nobody but Anthropic can read it
+            case "tool_use", Role.ASSISTANT:
+                self._call(block, where)
+            case "tool_result", Role.USER:
+                self._result(block, where)
+            case _:
+                self._of(role).parts.append(TextPart(text=_text(block, where)))
+
+    def _call(self, block: Block, where: str) -> None:
+        if block.id is None or block.name is None:
+            raise InvalidParameter(f"{where}: tool_use wants an id and a name", param=where)
+        self._names[block.id] = block.name
+        arguments = msgspec.json.encode(block.input or {}).decode()
+        call = ToolCall(id=block.id, name=block.name, arguments=arguments)
+        self._of(Role.ASSISTANT).calls.append(call)
+
+    def _result(self, block: Block, where: str) -> None:
+        if block.tool_use_id not in self._names:
+            raise InvalidParameter(
+                f"{where}.tool_use_id: no tool_use before it has the id {block.tool_use_id!a}",
+                param=f"{where}.tool_use_id",
+            )
+        given = block.content or ""
+        parts = (
+            [TextPart(text=given)]
+            if isinstance(given, str)
+            else [
+                TextPart(text=_text(one, f"{where}.content.{number}"))
+                for number, one in enumerate(given)
+            ]
+        )
+        name = self._names[block.tool_use_id]
+        self._turns.append(
+            _Turn(role=Role.TOOL, parts=[*parts], tool_call_id=block.tool_use_id, name=name)
+        )
 
 
 def _text(block: Block, where: str) -> str:

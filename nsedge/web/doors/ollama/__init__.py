@@ -21,16 +21,16 @@ from nsedge.web.choices import Choice
 from nsedge.web.door import JSON, Door, Shared
 from nsedge.web.doors.ollama import models as told
 from nsedge.web.doors.ollama.answers import (
+    GENERATED,
+    SAID,
     Carrier,
     Head,
     OllamaStream,
     embed_answer,
     embeddings_answer,
     error_body,
-    generated,
     moved,
     rfc3339,
-    said,
     whole_answer,
 )
 from nsedge.web.doors.ollama.bodies import (
@@ -69,13 +69,13 @@ async def generate(http: web.Request) -> web.StreamResponse:
     """`POST /api/generate`."""
     body = await read_json(http, GenerateBody, OTHERS)
     if not body.prompt:
-        return await _move(http, body, generated)
+        return await _move(http, body, GENERATED)
     limits = http.app[ANSWERING].limits
 
     def make(model: ModelInfo, sampling: Sampling, label: str) -> Request:
         return generate_request(body, model, sampling, label, limits)
 
-    return await _answer(http, body, make, generated)
+    return await _answer(http, body, make, GENERATED)
 
 
 @needs(Scope.INFER)
@@ -83,13 +83,13 @@ async def chat(http: web.Request) -> web.StreamResponse:
     """`POST /api/chat`."""
     body = await read_json(http, ChatBody, OTHERS)
     if not body.messages:
-        return await _move(http, body, said)
+        return await _move(http, body, SAID)
     limits = http.app[ANSWERING].limits
 
     def make(model: ModelInfo, sampling: Sampling, label: str) -> Request:
         return chat_request(body, model.name, sampling, label, limits)
 
-    return await _answer(http, body, make, said)
+    return await _answer(http, body, make, SAID)
 
 
 @needs(Scope.INFER)
@@ -150,7 +150,11 @@ async def _answer(
     http: web.Request, body: AnyOllamaBody, make: Make, carrier: Carrier
 ) -> web.StreamResponse:
     answering, head = http.app[ANSWERING], _head(body)
-    sampling, passed = read_options(bytes(body.options), answering.limits.ignored_fields)
+    sampling, passed = read_options(
+        bytes(body.options),
+        answering.limits.ignored_fields,
+        logprobs=(body.top_logprobs or 0) if body.logprobs else None,
+    )
     http[IGNORED_FIELDS] = [*http[IGNORED_FIELDS], *passed]
     with answering.label(http) as label, _worded(body.model):
         request = make(await _model(http, body.model), sampling, label)

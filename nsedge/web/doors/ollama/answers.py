@@ -3,17 +3,27 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import msgspec
 
-from nsedge.api import Finished
+from nsedge.api import (
+    Delta,
+    Finished,
+    FinishReason,
+    Logprobs,
+    ReasoningDelta,
+    ToolCall,
+    ToolCallDelta,
+)
 from nsedge.web.answer_stream import AnswerStream, json_text
 from nsedge.web.choices import Choice
 from nsedge.web.errors import Refusal
 from nsedge.web.framing import NDJSON
+from nsedge.web.logprobs import token_object, told
+from nsedge.web.said import CallsInStream, arguments_of, calls_in, thoughts_in
 from nsedge.web.usage import clipped
 from nsedge.web.vectors import floats, rows
 
@@ -64,24 +74,48 @@ def rfc3339(epoch_s: float) -> str:
     return moment.isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 
-def generated(text: str) -> dict[str, Any]:
-    """What `/api/generate` carries a text in."""
-    return {"response": text}
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Carrier:
+    """How a route tells what was said: its texts, thoughts and calls lie in the object itself, or,
+    where `within`, in a message there."""
+
+    text: str
+    within: str | None = None
+
+    def of(self, text: str, **beside: Any) -> dict[str, Any]:
+        """What carries `text`, and what is told beside it."""
+        if self.within is None:
+            return {self.text: text, **beside}
+        return {self.within: {"role": "assistant", self.text: text, **beside}}
 
 
-def said(text: str) -> dict[str, Any]:
-    """What `/api/chat` carries a text in."""
-    return {"message": {"role": "assistant", "content": text}}
+GENERATED = Carrier(text="response")
+SAID = Carrier(text="content", within="message")
 
 
-Carrier = Callable[[str], dict[str, Any]]
+def calls_object(calls: Iterable[ToolCall]) -> dict[str, Any]:
+    """The calls that are whole, as Ollama tells them; nothing where there are none."""
+    told = [
+        {"id": call.id, "function": {"name": call.name, "arguments": arguments}}
+        for call in calls
+        if (arguments := arguments_of(call)) is not None
+    ]
+    return {"tool_calls": told} if told else {}
+
+
+def logprobs_object(tokens: Sequence[Logprobs]) -> dict[str, Any]:
+    """The log-probabilities of some tokens; nothing where there are none."""
+    told = [
+        {**token_object(one), "top_logprobs": list(map(token_object, one.top))} for one in tokens
+    ]
+    return {"logprobs": told} if told else {}
 
 
 def end_of(head: Head, finished: Finished) -> dict[str, Any]:
     """What the last object says of the end."""
     return {
         "done": True,
-        "done_reason": finished.reason.value,
+        "done_reason": _reason(finished),
         **head.durations(finished),
         **clipped(finished),
     }
@@ -89,22 +123,38 @@ def end_of(head: Head, finished: Finished) -> dict[str, Any]:
 
 def whole_answer(head: Head, choice: Choice, carrier: Carrier) -> dict[str, Any]:
     """The answer in one piece."""
-    return {**head.fields(), **carrier(choice.text), **end_of(head, choice.finished)}
+    thoughts = thoughts_in(choice.results)
+    said = carrier.of(
+        choice.text,
+        **({"thinking": thoughts} if thoughts else {}),
+        **calls_object(calls_in(choice.results)),
+    )
+    return {
+        **head.fields(),
+        **said,
+        **end_of(head, choice.finished),
+        **logprobs_object(told(choice.results)),
+    }
+
+
+def _reason(finished: Finished) -> str:
+    """Ollama has no word of its own for calls."""
+    return "length" if finished.reason is FinishReason.LENGTH else "stop"
 
 
 def moved(head: Head, carrier: Carrier, reason: str) -> dict[str, Any]:
     """The answer where nothing was to be said: the model was loaded, or let go."""
-    return {**head.fields(), **carrier(""), "done": True, "done_reason": reason}
+    return {**head.fields(), **carrier.of(""), "done": True, "done_reason": reason}
 
 
 def embed_answer(head: Head, choice: Choice) -> dict[str, Any]:
     """The answer of `/api/embed`."""
-    told = head.durations(choice.finished)
+    durations = head.durations(choice.finished)
     counted = ("total_duration", "load_duration", "prompt_eval_count")
     return {
         "model": head.model,
         "embeddings": [floats(row) for row in rows(choice.results)],
-        **{name: told[name] for name in counted},
+        **{name: durations[name] for name in counted},
     }
 
 
@@ -127,16 +177,32 @@ class OllamaStream(AnswerStream):
     def __init__(self, head: Head, carrier: Carrier) -> None:
         super().__init__(1)
         self._head, self._carrier = head, carrier
-        frame = _encode({**head.fields(), **carrier(_MARK), "done": False})
-        self._before, _, after = frame.partition(_encode(_MARK))
-        self._after = NDJSON.record(after)
+        self._calls = CallsInStream()
+        self._before, _, self._after = self._line(_MARK).partition(_encode(_MARK))
 
     def error(self, refusal: Refusal) -> bytes:
         return NDJSON.record(error_body(refusal))
 
+    def _line(self, text: str, **beside: Any) -> bytes:
+        carried = self._carrier.of(text, **beside)
+        return NDJSON.record(json_text({**self._head.fields(), **carried, "done": False}))
+
     def _piece(self, index: int, text: str) -> bytes:
         return self._before + json_text(text) + self._after
 
+    def _likely(self, index: int, delta: Delta) -> bytes:
+        line = {**self._head.fields(), **self._carrier.of(delta.text), "done": False}
+        return NDJSON.record(json_text({**line, **logprobs_object(delta.logprobs)}))
+
+    def _beside(self, index: int, event: ReasoningDelta | ToolCallDelta) -> bytes:
+        if isinstance(event, ReasoningDelta):
+            return self._line("", thinking=event.text)
+        return self._called(self._calls.feed(event))
+
+    def _called(self, calls: Sequence[ToolCall]) -> bytes:
+        found = calls_object(calls)
+        return self._line("", **found) if found else b""
+
     def _closing(self, index: int, event: Finished) -> bytes:
-        last = {**self._head.fields(), **self._carrier(""), **end_of(self._head, event)}
-        return NDJSON.record(_encode(last))
+        last = {**self._head.fields(), **self._carrier.of(""), **end_of(self._head, event)}
+        return self._called(self._calls.rest()) + NDJSON.record(_encode(last))

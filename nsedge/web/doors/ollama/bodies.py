@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
+from msgspec import Meta
 
 from nsedge.web.bodies import Integer, ModelName
 from nsedge.web.other_fields import OtherFields
@@ -23,7 +24,17 @@ class OllamaBody(msgspec.Struct, kw_only=True):
     keep_alive: str | float | None = None
 
 
-class GenerateBody(OllamaBody, kw_only=True):
+class WritingBody(OllamaBody, kw_only=True):
+    """What the routes that write share."""
+
+    stream: bool | None = None
+    think: bool | str | None = None
+    """Whether the model is to think first, or how hard."""
+    logprobs: bool | None = None
+    top_logprobs: Annotated[int, Meta(ge=0, le=20)] | None = None
+
+
+class GenerateBody(WritingBody, kw_only=True):
     """`POST /api/generate`; without a prompt, the model is loaded, or let go."""
 
     prompt: str | None = None
@@ -31,24 +42,48 @@ class GenerateBody(OllamaBody, kw_only=True):
     images: Images = None
     raw: bool | None = None
     format: Format = None
-    stream: bool | None = None
+
+
+class CalledFunction(msgspec.Struct):
+    """What a call names, and its arguments."""
+
+    name: str
+    arguments: dict[str, Any]
+
+
+class CallBody(msgspec.Struct):
+    """A call that the assistant made."""
+
+    function: CalledFunction
+    id: str | None = None
 
 
 class Turn(msgspec.Struct):
-    """One message of `messages`."""
+    """One message of `messages`. Of a tool, `tool_name` says which; of the assistant, `thinking` is
+    what it thought."""
 
     role: str
     content: str | None = None
+    thinking: str | None = None
     images: Images = None
-    tool_calls: list[Any] | None = None
+    tool_calls: list[CallBody] | None = None
+    tool_name: str | None = None
+    tool_call_id: str | None = None
 
 
-class ChatBody(OllamaBody, kw_only=True):
+class ToolBody(msgspec.Struct):
+    """One of `tools`."""
+
+    function: dict[str, Any]
+    type: str = "function"
+
+
+class ChatBody(WritingBody, kw_only=True):
     """`POST /api/chat`; without messages, the model is loaded, or let go."""
 
     messages: list[Turn] | None = None
-    stream: bool | None = None
     format: Format = None
+    tools: list[ToolBody] | None = None
 
 
 class EmbedBody(OllamaBody, kw_only=True):
@@ -77,7 +112,6 @@ OTHERS = OtherFields(
     own={
         "template": ("",),
         "context": ([],),
-        "think": (False,),
     },
     # A prompt that is too long is refused, and no context slides on.
     harmless=frozenset({"truncate", "shift"}),

@@ -62,8 +62,11 @@ _OURS = {"max_tokens": "num_predict"}
 """Our names of parameters, and the options that set them."""
 
 
-def read_options(raw: bytes, ignored: tuple[str, ...] = ()) -> tuple[Sampling, list[str]]:
+def read_options(
+    raw: bytes, ignored: tuple[str, ...] = (), *, logprobs: int | None = None
+) -> tuple[Sampling, list[str]]:
     """What the options, a JSON object or nothing, ask for; and those that were left out, by name.
+    `logprobs`: what stands beside them of these.
 
     A `num_predict` beyond the context ends with it (`done_reason` length), as at Ollama.
 
@@ -71,12 +74,14 @@ def read_options(raw: bytes, ignored: tuple[str, ...] = ()) -> tuple[Sampling, l
         InvalidParameter: naming `options.` and the option.
     """
     if raw in (b"", b"null"):
-        return Sampling(), []
+        return Sampling(logprobs=logprobs), []
     try:
         options = decode(raw, Options)
         honoured = Options.__struct_fields__
         passed = _OTHERS.check(beyond(raw, Options), honoured=honoured, ignored=ignored)
-        return _sampling(options), [f"options.{name}" for name in passed]
+        return replace(_sampling(options), logprobs=logprobs), [
+            f"options.{name}" for name in passed
+        ]
     except InvalidParameter as error:
         name = _OURS.get(error.param or "", error.param)
         message = error.message.replace(error.param or name or "", name or "", 1)

@@ -5,6 +5,9 @@ from __future__ import annotations
 import binascii
 from base64 import b64decode
 from collections.abc import Sequence
+from typing import Any
+
+import msgspec
 
 from nsedge.api import (
     Chat,
@@ -20,6 +23,8 @@ from nsedge.api import (
     Role,
     Sampling,
     TextPart,
+    Tool,
+    ToolCall,
 )
 from nsedge.api.models import keep_alive_of
 from nsedge.api.scheduling import SchedulingFields
@@ -33,7 +38,9 @@ from nsedge.web.doors.ollama.bodies import (
     Format,
     GenerateBody,
     OllamaBody,
+    ToolBody,
     Turn,
+    WritingBody,
 )
 from nsedge.web.limits import WebLimits
 from nsedge.web.request_fields import check_length
@@ -64,7 +71,7 @@ def generate_request(
         turns = [Message(role=Role.USER, content=_content(prompt, images))]
         if system:
             turns.insert(0, Message(role=Role.SYSTEM, content=system))
-        task = Chat(messages=tuple(turns), sampling=sampling, constraint=held)
+        task = Chat(messages=tuple(turns), sampling=sampling, constraint=held, **_thinking(body))
     return _checked(Request(request_id=label, model=model.name, task=task, **_scheduling(body)))
 
 
@@ -84,7 +91,13 @@ def chat_request(
         )
     check_length(sum(len(turn.content or "") for turn in turns), limits, "messages")
     messages = tuple(_message(turn, f"messages[{number}]") for number, turn in enumerate(turns))
-    task = Chat(messages=messages, sampling=sampling, constraint=_constraint(body.format))
+    task = Chat(
+        messages=messages,
+        sampling=sampling,
+        constraint=_constraint(body.format),
+        tools=tuple(Tool(function=_function(n, one)) for n, one in enumerate(body.tools or ())),
+        **_thinking(body),
+    )
     return _checked(Request(request_id=label, model=model, task=task, **_scheduling(body)))
 
 
@@ -150,10 +163,40 @@ def _message(turn: Turn, where: str) -> Message:
             f"{where}.role must be one of {', '.join(Role)}, not {turn.role!r}",
             param=f"{where}.role",
         ) from error
-    if turn.tool_calls:
-        raise InvalidParameter(f"{where}.tool_calls is not supported", param=f"{where}.tool_calls")
     images = _parts(turn.images, f"{where}.images")
-    return Message(role=role, content=_content(turn.content or "", images))
+    return Message(
+        role=role,
+        content=_content(turn.content or "", images),
+        tool_calls=tuple(
+            ToolCall(
+                id=call.id or f"{where}.tool_calls[{number}]",
+                name=call.function.name,
+                arguments=msgspec.json.encode(call.function.arguments).decode(),
+            )
+            for number, call in enumerate(turn.tool_calls or ())
+        ),
+        tool_call_id=turn.tool_call_id,
+        name=turn.tool_name,
+        reasoning=turn.thinking or None,
+    )
+
+
+def _function(number: int, tool: ToolBody) -> dict[str, Any]:
+    if tool.type != "function":
+        where = f"tools[{number}].type"
+        raise InvalidParameter(f"{where} must be function, not {tool.type!a}", param=where)
+    return tool.function
+
+
+def _thinking(body: WritingBody) -> dict[str, Any]:
+    """What a model thinks always comes apart; whether it does is for its template, where the body
+    says something of it."""
+    if body.think is None:
+        return {"split_reasoning": True}
+    arguments: dict[str, Any] = {"enable_thinking": body.think is not False}
+    if isinstance(body.think, str):
+        arguments["reasoning_effort"] = body.think
+    return {"split_reasoning": True, "template_arguments": arguments}
 
 
 def _content(text: str, images: Sequence[Part]) -> str | tuple[Part, ...]:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from nsedge.api import ModelInfo, ReasoningDelta, ToolCallDelta
+from nsedge.api import ModelInfo
 from nsedge.web.choices import Choice
 from nsedge.web.doors.openai.logprobs import PLAIN, CompletionLogprobs, Telling, chat_logprobs
 from nsedge.web.logprobs import told
+from nsedge.web.said import calls_in, thoughts_in
 from nsedge.web.usage import clipped, usage
 
 OWNER = "nsedge"
@@ -51,8 +52,15 @@ def chat_answer(
 
 def message_of(choice: Choice) -> dict[str, Any]:
     """What the assistant said, thought and called; null where it said nothing but calls."""
-    thought = "".join(one.text for one in choice.results if isinstance(one, ReasoningDelta))
-    calls = _calls(one for one in choice.results if isinstance(one, ToolCallDelta))
+    thought = thoughts_in(choice.results)
+    calls = [
+        {
+            "id": call.id,
+            "type": "function",
+            "function": {"name": call.name, "arguments": call.arguments},
+        }
+        for call in calls_in(choice.results)
+    ]
     said = choice.text
     message: dict[str, Any] = {
         "role": "assistant",
@@ -64,16 +72,6 @@ def message_of(choice: Choice) -> dict[str, Any]:
     if calls:
         message["tool_calls"] = calls
     return message
-
-
-def _calls(pieces: Iterable[ToolCallDelta]) -> list[dict[str, Any]]:
-    calls: list[dict[str, Any]] = []
-    for piece in pieces:
-        if piece.call_id is not None:
-            function = {"name": piece.name, "arguments": ""}
-            calls.append({"id": piece.call_id, "type": "function", "function": function})
-        calls[piece.index]["function"]["arguments"] += piece.arguments
-    return calls
 
 
 def completion_answer(

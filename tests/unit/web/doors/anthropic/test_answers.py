@@ -7,7 +7,16 @@ from typing import Any
 import msgspec
 import pytest
 
-from nsedge.api import Failed, FinishReason, Loading, ModelState, Timings, Usage
+from nsedge.api import (
+    Failed,
+    FinishReason,
+    Loading,
+    ModelState,
+    ReasoningDelta,
+    Timings,
+    ToolCallDelta,
+    Usage,
+)
 from nsedge.api.events import Finished
 from nsedge.errors import ContextExceeded, QueueFull
 from nsedge.web.choices import Choice
@@ -48,6 +57,79 @@ def test_a_stream_to_the_letter() -> None:
         + ending(b'"end_turn","stop_sequence":null')
     )
     assert stream.ended
+
+
+def piece(index: int, arguments: str, name: str | None = None) -> ToolCallDelta:
+    return ToolCallDelta(
+        request_id="r",
+        seq=0,
+        index=index,
+        call_id=name and f"c{index}",
+        name=name,
+        arguments=arguments,
+        token_ids=(1,),
+    )
+
+
+THOUGHT = ReasoningDelta(request_id="r", seq=0, text="hm", token_ids=(1,))
+CALLED = (
+    THOUGHT,
+    delta("a"),
+    piece(0, "", "look"),
+    piece(0, '{"at":1'),
+    piece(0, "}"),
+    piece(1, "{}", "go"),
+)
+
+
+def block(index: int, begin: str, *deltas: str) -> bytes:
+    begun = (
+        "event: content_block_start\ndata: "
+        f'{{"type":"content_block_start","index":{index},"content_block":{begin}}}\n\n'
+    )
+    pieces = "".join(
+        "event: content_block_delta\ndata: "
+        f'{{"type":"content_block_delta","index":{index},"delta":{each}}}\n\n'
+        for each in deltas
+    )
+    ended = f'event: content_block_stop\ndata: {{"type":"content_block_stop","index":{index}}}\n\n'
+    return (begun + pieces + ended).encode()
+
+
+def test_blocks_of_every_kind_to_the_letter() -> None:
+    end = finished(FinishReason.TOOL_CALLS)
+    assert whole(MessageStream(HEAD), STARTED, *CALLED, end) == (
+        START
+        + block(
+            0,
+            '{"type":"thinking","thinking":"","signature":""}',
+            '{"type":"thinking_delta","thinking":"hm"}',
+        )
+        + block(1, '{"type":"text","text":""}', '{"type":"text_delta","text":"a"}')
+        + block(
+            2,
+            '{"type":"tool_use","id":"c0","name":"look","input":{}}',
+            '{"type":"input_json_delta","partial_json":"{\\"at\\":1"}',
+            '{"type":"input_json_delta","partial_json":"}"}',
+        )
+        + block(
+            3,
+            '{"type":"tool_use","id":"c1","name":"go","input":{}}',
+            '{"type":"input_json_delta","partial_json":"{}"}',
+        )
+        + ending(b'"tool_use","stop_sequence":null')
+    )
+
+
+def test_blocks_of_every_kind_in_one_piece() -> None:
+    told = whole_answer(HEAD, Choice(results=CALLED, finished=finished(FinishReason.TOOL_CALLS)))
+    assert told["content"] == [
+        {"type": "thinking", "thinking": "hm", "signature": ""},
+        {"type": "text", "text": "a"},
+        {"type": "tool_use", "id": "c0", "name": "look", "input": {"at": 1}},
+        {"type": "tool_use", "id": "c1", "name": "go", "input": {}},
+    ]
+    assert told["stop_reason"] == "tool_use"
 
 
 def test_an_answer_without_text_has_no_block() -> None:

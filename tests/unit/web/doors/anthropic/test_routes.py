@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from nsedge.api import Media, MediaPart, Message, Role, TextPart
+from nsedge.api import Media, MediaPart, Message, Role, TextPart, Tool, ToolCall, ToolChoice
 from nsedge.security import keyring
 from nsedge.security.keyring import ApiKey, KeyRing, Scope
 from nsedge.security.watched_file import WatchedFile
@@ -69,7 +69,7 @@ def test_what_a_conversation_becomes() -> None:
         assert asked(messages=turns, system=system).messages == (
             Message(role=Role.SYSTEM, content="s1\ns2"),
             Message(role=Role.USER, content="a\nb\nc"),
-            Message(role=Role.ASSISTANT, content="d"),
+            Message(role=Role.ASSISTANT, content="d", reasoning="hm"),
             Message(role=Role.USER, content="e"),
         )
 
@@ -92,6 +92,82 @@ def test_sampling() -> None:
     assert (sampling.stop, sampling.max_tokens, sampling.clip_max_tokens) == (("x",), 7, True)
 
 
+SCHEMA = {"type": "object", "properties": {"at": {"type": "integer"}}}
+LOOK = {"name": "look", "description": "d", "input_schema": SCHEMA}
+
+
+@pytest.mark.parametrize(
+    ("choice", "wanted", "name", "parallel"),
+    [
+        (None, ToolChoice.AUTO, None, True),
+        ({"type": "auto", "disable_parallel_tool_use": True}, ToolChoice.AUTO, None, False),
+        ({"type": "any"}, ToolChoice.REQUIRED, None, True),
+        ({"type": "tool", "name": "look"}, ToolChoice.REQUIRED, "look", True),
+        ({"type": "none"}, ToolChoice.NONE, None, True),
+    ],
+)
+def test_tools_and_the_choice_of_them(
+    choice: object, wanted: ToolChoice, name: str | None, parallel: bool
+) -> None:
+    task = asked(tools=[LOOK, {"name": "go", "type": "custom"}], tool_choice=choice)
+    assert task.tools == (
+        Tool(function={"name": "look", "description": "d", "parameters": SCHEMA}),
+        Tool(function={"name": "go"}),
+    )
+    assert (task.tool_choice, task.tool_name, task.parallel_tool_calls) == (wanted, name, parallel)
+
+
+def test_calls_and_their_results_in_a_conversation() -> None:
+    uses = [
+        {"type": "tool_use", "id": "c0", "name": "look", "input": {"at": 1}},
+        {"type": "tool_use", "id": "c1", "name": "go"},
+    ]
+    results = [
+        {"type": "tool_result", "tool_use_id": "c0", "content": "seen"},
+        {"type": "tool_result", "tool_use_id": "c1", "content": [text("x"), text("y")]},
+        text("and now?"),
+    ]
+    turns = [
+        *HI,
+        {"role": "assistant", "content": [text("let me"), *uses]},
+        {"role": "user", "content": results},
+    ]
+    _, said, first, second, asking = asked(messages=turns, tools=[LOOK]).messages
+    assert said.content == "let me"
+    assert said.tool_calls == (
+        ToolCall(id="c0", name="look", arguments='{"at":1}'),
+        ToolCall(id="c1", name="go", arguments="{}"),
+    )
+    assert (first.role, first.tool_call_id, first.name) == (Role.TOOL, "c0", "look")
+    assert (second.tool_call_id, second.content) == ("c1", "x\ny")
+    assert (asking.role, asking.content) == (Role.USER, "and now?")
+
+
+def test_a_last_message_of_the_assistants_is_gone_on_with() -> None:
+    task = asked(messages=[*HI, {"role": "assistant", "content": "It is"}])
+    assert task.continue_final_message
+    assert not asked().continue_final_message
+
+
+@pytest.mark.parametrize(
+    ("thinking", "arguments"),
+    [
+        (None, {}),
+        ({"type": "adaptive"}, {}),
+        ({"type": "disabled"}, {"enable_thinking": False}),
+        ({"type": "enabled"}, {"enable_thinking": True}),
+    ],
+)
+def test_whether_to_think(thinking: object, arguments: dict[str, Any]) -> None:
+    assert asked(thinking=thinking).template_arguments == arguments
+
+
+def test_what_thoughts_may_cost_is_left_out_and_told() -> None:
+    body = {**HELLO, "thinking": {"type": "enabled", "budget_tokens": 1024}}
+    assert answered("POST", PATH, body).headers["x-ignored-fields"] == "thinking.budget_tokens"
+
+
+BAD = "invalid_request_error"
 IMAGE_AT_A_URL = {"type": "image", "source": {"type": "url", "url": "https://x.example/y.png"}}
 
 
@@ -102,12 +178,6 @@ IMAGE_AT_A_URL = {"type": "image", "source": {"type": "url", "url": "https://x.e
         ({"max_tokens": None}, 400, "invalid_request_error", "max_tokens: Expected `int`"),
         ({"messages": []}, 400, "invalid_request_error", "at least one message"),
         ({"messages": [{"role": "x", "content": ""}]}, 400, "invalid_request_error", "messages.0"),
-        (
-            {"messages": [*HI, {"role": "assistant", "content": "b"}]},
-            400,
-            "invalid_request_error",
-            "last message of the assistant's",
-        ),
         (
             {"messages": [{"role": "user", "content": [IMAGE_AT_A_URL]}]},
             400,
@@ -121,8 +191,25 @@ IMAGE_AT_A_URL = {"type": "image", "source": {"type": "url", "url": "https://x.e
             "blocks of type 'document' are not supported",
         ),
         ({"system": [{"type": "image"}]}, 400, "invalid_request_error", "system.0: blocks of"),
-        ({"tools": [{"name": "f"}]}, 400, "invalid_request_error", "tools is not supported"),
-        ({"thinking": {"type": "enabled"}}, 400, "invalid_request_error", "thinking is not"),
+        ({"tools": [{"name": "f", "type": "bash_20250124"}]}, 400, BAD, "no 'bash_20250124' here"),
+        ({"tools": [{"name": "f g"}]}, 400, BAD, "tools[0].function.name must be"),
+        ({"tool_choice": {"type": "any"}}, 400, BAD, "tool_choice requires a tool"),
+        ({"tool_choice": {"type": "x"}}, 400, BAD, "tool_choice.type must be one of"),
+        ({"tool_choice": {"type": "tool"}}, 400, BAD, "tool_choice.name is missing"),
+        ({"thinking": {"type": "x"}}, 400, BAD, "thinking.type must be"),
+        ({"output_config": {"format": {}}}, 400, BAD, "output_config is not supported"),
+        (
+            {"messages": [{"role": "user", "content": [{"type": "tool_result"}]}]},
+            400,
+            BAD,
+            "messages.0.content.0.tool_use_id: no tool_use before it",
+        ),
+        (
+            {"messages": [*HI, {"role": "assistant", "content": [{"type": "tool_use"}]}]},
+            400,
+            BAD,
+            "messages.1.content.0: tool_use wants an id and a name",
+        ),
         ({"warmth": 1}, 400, "invalid_request_error", "'warmth' is not a field"),
         ({"temperature": 99}, 400, "invalid_request_error", "temperature must be"),
         ({"stop_sequences": [""]}, 400, "invalid_request_error", "a stop string's length"),
@@ -139,10 +226,9 @@ def test_errors(body: dict[str, Any], status: int, kind: str, told: str) -> None
 
 def test_what_asks_for_nothing_is_left_out() -> None:
     asked(
-        thinking={"type": "disabled"},
         metadata={"user_id": "u"},
         tools=[],
-        tool_choice={"type": "auto"},
+        output_config={"effort": "high"},
         service_tier="auto",
     )
 

@@ -7,13 +7,13 @@ import pytest
 from nsedge.api import FinishReason, ModelInfo, ModelMemory, ModelState, ModelUsage, UsageReport
 from nsedge.api.models import FOREVER_S
 from nsedge.web.doors.ollama.answers import (
+    GENERATED,
+    SAID,
     Carrier,
     Head,
     OllamaStream,
-    generated,
     nanoseconds,
     rfc3339,
-    said,
 )
 from nsedge.web.doors.ollama.models import NEVER, running, shown, tags
 from tests.fakes import FakeClock
@@ -38,7 +38,7 @@ ENDED = (
 
 
 def test_a_chat_stream_to_the_letter() -> None:
-    made = stream(said)
+    made = stream(SAID)
     assert whole(made, STARTED, delta("a\n\u2028"), delta("ü"), finished()) == (
         BEGIN
         + b'"message":{"role":"assistant","content":"a\\n\\u2028"},"done":false}\n'
@@ -52,7 +52,7 @@ def test_a_chat_stream_to_the_letter() -> None:
 
 
 def test_a_generate_stream_to_the_letter() -> None:
-    made = stream(generated)
+    made = stream(GENERATED)
     assert whole(made, STARTED, delta("a"), finished()) == (
         BEGIN + b'"response":"a","done":false}\n' + BEGIN + b'"response":"",' + ENDED
     )
@@ -60,19 +60,19 @@ def test_a_generate_stream_to_the_letter() -> None:
 
 def test_an_answer_that_was_cut_says_so() -> None:
     cut = finished(FinishReason.LENGTH, clipped_max_tokens=2)
-    last = whole(stream(said), STARTED, cut)
+    last = whole(stream(SAID), STARTED, cut)
     assert b'"done_reason":"length"' in last
     assert last.endswith(b'"clipped_max_tokens":2}\n')
 
 
 def test_durations_are_never_negative() -> None:
     assert b'"total_duration":500000000,"load_duration":0,' in whole(
-        stream(said, 0.0), STARTED, finished()
+        stream(SAID, 0.0), STARTED, finished()
     )
 
 
 def test_a_failure_in_mid_stream() -> None:
-    made = stream(said)
+    made = stream(SAID)
     assert whole(made, STARTED, FAILED) == b'{"error":"broke"}\n'
     assert made.ended
 

@@ -10,7 +10,21 @@ from typing import Any
 import msgspec
 import pytest
 
-from nsedge.api import Chat, Embed, Generate, MediaPart, Message, Role, TextPart
+from nsedge.api import (
+    Chat,
+    Delta,
+    Embed,
+    Generate,
+    Logprobs,
+    MediaPart,
+    Message,
+    ReasoningDelta,
+    Role,
+    TextPart,
+    TokenLogprob,
+    Tool,
+    ToolCallDelta,
+)
 from nsedge.security import keyring
 from nsedge.security.keyring import ApiKey, KeyRing, Scope
 from nsedge.security.watched_file import WatchedFile
@@ -87,6 +101,108 @@ def test_pictures_stand_before_what_is_said_of_them() -> None:
         assert text == TextPart(text="p")
 
 
+TOOL = {"type": "function", "function": {"name": "look", "parameters": {"type": "object"}}}
+ODD = {"type": "search", "function": {"name": "look"}}
+
+
+def test_tools_and_what_was_called_of_them() -> None:
+    called = {"function": {"name": "look", "arguments": {"at": "ö", "n": 1}}}
+    messages = [
+        *HI,
+        {"role": "assistant", "content": "", "tool_calls": [called], "thinking": "hm"},
+        {"role": "tool", "tool_name": "look", "content": "seen"},
+    ]
+    task = asked("/api/chat", {"messages": messages, "tools": [TOOL]})
+    assert task.tools == (Tool(function=TOOL["function"]),)  # type: ignore[arg-type]
+    _, said, seen = task.messages
+    (call,) = said.tool_calls
+    assert (call.name, call.arguments, bool(call.id)) == ("look", '{"at":"ö","n":1}', True)
+    assert (said.reasoning, seen.name, seen.content) == ("hm", "look", "seen")
+
+
+@pytest.mark.parametrize(
+    ("think", "arguments"),
+    [
+        (None, {}),
+        (True, {"enable_thinking": True}),
+        (False, {"enable_thinking": False}),
+        ("high", {"enable_thinking": True, "reasoning_effort": "high"}),
+    ],
+)
+def test_whether_to_think(think: object, arguments: dict[str, Any]) -> None:
+    for path, body in (("/api/chat", {"messages": HI}), ("/api/generate", {"prompt": "p"})):
+        task = asked(path, {**body, "think": think})
+        assert task.template_arguments == arguments
+        assert task.split_reasoning
+
+
+def piece(index: int, arguments: str, name: str | None = None) -> ToolCallDelta:
+    return ToolCallDelta(
+        request_id="",
+        seq=0,
+        index=index,
+        call_id=name and f"c{index}",
+        name=name,
+        arguments=arguments,
+        token_ids=(1,),
+    )
+
+
+CALLED = (
+    ReasoningDelta(request_id="", seq=0, text="hm", token_ids=(1,)),
+    Delta(request_id="", seq=0, text="well", token_ids=(1,)),
+    piece(0, '{"at"', "look"),
+    piece(0, ":1}"),
+    piece(1, "{}", "go"),
+    piece(2, '{"cut', "stop"),
+)
+CALLS = [
+    {"id": "c0", "function": {"name": "look", "arguments": {"at": 1}}},
+    {"id": "c1", "function": {"name": "go", "arguments": {}}},
+]
+
+
+def test_calls_and_thoughts_are_told() -> None:
+    service = FakeService(shows={"a b": CALLED})
+    body = {"model": MODEL, "messages": HI}
+    *parts, last = lines(answered("POST", "/api/chat", body, service=service))
+    messages = [part["message"] for part in parts]
+    assert messages == [
+        {"role": "assistant", "content": "", "thinking": "hm"},
+        {"role": "assistant", "content": "well"},
+        *({"role": "assistant", "content": "", "tool_calls": [call]} for call in CALLS),
+    ]
+    assert last["message"] == {"role": "assistant", "content": ""}
+    whole: Any = answered("POST", "/api/chat", {**body, "stream": False}, service=service).json
+    assert whole["message"] == {
+        "role": "assistant",
+        "content": "well",
+        "thinking": "hm",
+        "tool_calls": CALLS,
+    }
+
+
+def test_log_probabilities() -> None:
+    other = TokenLogprob(id=2, logprob=-1.0, text="b")
+    one = Logprobs(id=1, logprob=-0.5, rank=1, text="a", top=(other,))
+    shown = (Delta(request_id="", seq=0, text="a", token_ids=(1,), logprobs=(one,)),)
+    service = FakeService(shows={"a b": shown})
+    body = {"model": MODEL, "prompt": "a b", "logprobs": True, "top_logprobs": 1}
+    told = [
+        {
+            "token": "a",
+            "logprob": -0.5,
+            "bytes": [97],
+            "top_logprobs": [{"token": "b", "logprob": -1.0, "bytes": [98]}],
+        }
+    ]
+    piece, _ = lines(answered("POST", "/api/generate", body, service=service))
+    assert (piece["response"], piece["logprobs"]) == ("a", told)
+    whole: Any = answered("POST", "/api/generate", {**body, "stream": False}, service=service).json
+    assert whole["logprobs"] == told
+    assert [request.task.sampling.logprobs for request in service.requests] == [1, 1]  # type: ignore[union-attr]
+
+
 def test_vectors() -> None:
     body = {"model": MODEL, "input": ["one", "two", "three"]}
     told: Any = answered("POST", "/api/embed", body).json
@@ -111,8 +227,10 @@ def test_vectors() -> None:
         ("/api/chat", {"messages": [{"role": "robot"}]}, 400, "messages[0].role must be one of"),
         ("/api/chat", {"messages": HI, "format": "yaml"}, 400, "format must be json, or a JSON"),
         ("/api/chat", {"messages": HI, "grammar": "x"}, 400, "grammar is not supported"),
-        ("/api/chat", {"messages": HI, "tools": [{}]}, 400, "tools is not supported"),
-        ("/api/chat", {"messages": HI, "think": True}, 400, "think is not supported"),
+        ("/api/chat", {"messages": HI, "tools": [{}]}, 400, "tools[0]: Object missing"),
+        ("/api/chat", {"messages": HI, "tools": [{"function": {}}]}, 400, "tools[0].function.name"),
+        ("/api/chat", {"messages": HI, "tools": [ODD]}, 400, "tools[0].type must be function"),
+        ("/api/chat", {"messages": HI, "top_logprobs": 99}, 400, "top_logprobs: Expected"),
         ("/api/generate", {"prompt": "x", "template": "{{ .Prompt }}"}, 400, "template is not"),
         ("/api/generate", {"prompt": "x", "context": [1]}, 400, "context is not supported"),
         ("/api/generate", {"prompt": "x", "suffix": "y"}, 400, "suffix is not supported"),
