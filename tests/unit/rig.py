@@ -6,6 +6,7 @@ import zlib
 from collections.abc import Callable
 from collections.abc import Sequence as Many
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -65,6 +66,8 @@ class RowModel:
         """After which tokens a run raises, whatever else it has to do."""
         self.logits_after: Callable[[list[int]], float] = lambda tokens: 9.0
         """The logit of what is said after which tokens."""
+        self.spread: Callable[[list[int]], np.ndarray[Any, Any] | None] = lambda tokens: None
+        """The logits of what is said after which tokens, where they are more than one's."""
         self.runs = 0
         self.cleared: list[int] = []
         self.recovered = 0
@@ -89,7 +92,10 @@ class RowModel:
             heard += [after[place - chunk.start] for place in chunk.kept]
         logits = np.zeros((len(heard), VOCAB), np.float32)
         for row, tokens in enumerate(heard):
-            logits[row, self.says(tokens)] = self.logits_after(tokens)
+            if (spread := self.spread(tokens)) is not None:
+                logits[row] = spread
+            else:
+                logits[row, self.says(tokens)] = self.logits_after(tokens)
         return HostLogits(logits)
 
     def _append(self, row: int, start: int, tokens: tuple[int, ...]) -> list[list[int]]:
@@ -196,6 +202,7 @@ class Rig:
         lookup: bool = False,
         adapter: str | None = None,
         logprobs: int | None = None,
+        row: SamplerRow | None = None,
         text: TextStream | None = None,
         answer: AnswerReader | None = None,
         prompt_logprobs: int | None = None,
@@ -217,7 +224,7 @@ class Rig:
                 lookup=PromptLookup(prompt) if lookup else None,
                 adapter=adapter,
             ),
-            row=SamplerRow(SamplingParams(temperature=0.0), logprobs=logprobs),
+            row=row or SamplerRow(SamplingParams(temperature=0.0), logprobs=logprobs),
             likelihood=LogprobWriter(LetterTexts()),
             prompt_logprobs=prompt_logprobs,
             text=text or TextStream(Letters(), StopFinder(stop)),

@@ -78,7 +78,35 @@ STEPS: dict[SamplerStep, Step] = {
 _EDITS = (SamplerStep.PENALTIES, SamplerStep.DRY)
 
 
+class Chain:
+    """The steps of an order, each of which a row may need or not."""
+
+    def __init__(self, order: Order) -> None:
+        self.early = early_of(order)
+        """The edits that nothing stands before which they would change."""
+        late = [step for step in order if step not in self.early]
+        # Adaptive-p draws, and is the last wherever it stands.
+        late.sort(key=lambda step: step is SamplerStep.ADAPTIVE_P)
+        self.steps: tuple[Step, ...] = (*(STEPS[step] for step in late), BoundSurprise())
+        """Those over candidates."""
+
+    def needed(self, params: SamplingParams) -> tuple[bool, ...]:
+        """Which of the steps a row needs."""
+        return tuple(step.needed(params) for step in self.steps)
+
+    def width(self, params: SamplingParams) -> int:
+        """How many candidates to look at first; 0 where no step needs any. It follows from a row's
+        own parameters, so that its neighbours change nothing."""
+        widths = (step.width(params) for step in self.steps if step.needed(params))
+        return next(filter(None, widths), 0)
+
+
 @functools.lru_cache(maxsize=256)
+def chain_of(order: Order) -> Chain:
+    """The chain of an order, the same each time, so that rows can be told apart by it."""
+    return Chain(order)
+
+
 def early_of(order: Order) -> frozenset[SamplerStep]:
     """The edits of an order that nothing stands before which they would change."""
     early: list[SamplerStep] = []
@@ -87,18 +115,3 @@ def early_of(order: Order) -> frozenset[SamplerStep]:
             break
         early.append(step)
     return frozenset(early)
-
-
-@functools.lru_cache(maxsize=256)
-def steps_of(order: Order) -> tuple[Step, ...]:
-    """The steps over candidates, in order; adaptive-p draws, and is the last wherever it stands."""
-    late = [step for step in order if step not in early_of(order)]
-    late.sort(key=lambda step: step is SamplerStep.ADAPTIVE_P)
-    return (*(STEPS[step] for step in late), BoundSurprise())
-
-
-def width_of(params: SamplingParams) -> int:
-    """How many candidates to look at first; 0 where no step needs any. It follows from a row's
-    own parameters, so that its neighbours change nothing."""
-    needed = (step.width(params) for step in steps_of(params.order) if step.needed(params))
-    return next(filter(None, needed), 0)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from nsedge.runtime.decode.sampling.chain import early_of, width_of
+from nsedge.runtime.decode.sampling.chain import chain_of
 from nsedge.runtime.decode.sampling.history import (
     BadWords,
     Ban,
@@ -75,9 +75,12 @@ class SamplerRow:
         rules = rules or TokenRules()
         self.params = params
         self.greedy = params.greedy
-        self.width = 0 if params.greedy else width_of(params)
+        self.chain = chain_of(params.order)
+        self.width = 0 if params.greedy else self.chain.width(params)
         """Candidates to look at first; 0 where no filter needs any."""
-        self.early = early_of(params.order)
+        self.needs = self.chain.needed(params)
+        """Which steps of the chain would change something."""
+        self.early = self.chain.early
         self.logprobs = logprobs
         last_n = params.penalty_last_n
         self.seen = SeenTokens(prompt_ids, last_n=last_n) if is_penalised(params) else None
@@ -94,6 +97,10 @@ class SamplerRow:
         bias = logit_bias or {}
         self.bias_ids: Ids = np.fromiter(bias.keys(), np.int64, len(bias))
         self.bias: Floats = np.fromiter(bias.values(), np.float32, len(bias))
+        self.edited = bool(
+            self.seen or self.repeats or self.bans or self.barred is not None or bias
+        )
+        """Whether any step edits its logits, whatever the mask and the end."""
         self._seed = seed
         self.chance = 1.0
         """Of a step that leaves something to chance."""

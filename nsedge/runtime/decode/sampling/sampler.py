@@ -22,7 +22,7 @@ from typing import NamedTuple
 import numpy as np
 
 from nsedge.runtime.decode.sampling.candidates import Candidates, weights_of
-from nsedge.runtime.decode.sampling.chain import TEMPERATURE, Order, steps_of
+from nsedge.runtime.decode.sampling.chain import TEMPERATURE, Chain
 from nsedge.runtime.decode.sampling.edits import (
     Allowed,
     Bans,
@@ -82,10 +82,10 @@ class Sampler:
         spoilt += np.flatnonzero(~np.isfinite(values)).tolist()
         for i in spoilt + logits.blank(np.flatnonzero(values == 0.0).tolist()):
             picks[i] = None
-        groups: dict[tuple[int, Order], list[int]] = {}
+        groups: dict[tuple[int, Chain], list[int]] = {}
         for i, row in enumerate(rows):
             if not row.greedy and picks[i] is not None:
-                groups.setdefault((row.width, row.params.order), []).append(i)
+                groups.setdefault((row.width, row.chain), []).append(i)
         for (width, _), members in groups.items():
             for i, drawn in zip(members, _draw(logits, members, rows, width), strict=True):
                 picks[i] = drawn
@@ -96,7 +96,14 @@ class Sampler:
 
     def _edit(self, logits: Logits, rows: Many[SamplerRow]) -> list[int]:
         """Change the rows that need it; those of them that were nothing but zeros."""
-        needed = [[i for i, row in enumerate(rows) if edit.needed(row)] for edit in self._edits]
+        some = [
+            (i, row)
+            for i, row in enumerate(rows)
+            if row.edited or row.ban_end or row.mask is not None
+        ]
+        if not some:
+            return []
+        needed = [[i for i, row in some if edit.needed(row)] for edit in self._edits]
         blank = logits.blank(sorted(set().union(*needed)))
         for edit, places in zip(self._edits, needed, strict=True):
             if places:
@@ -155,14 +162,12 @@ def _draw_filtered(
     logits: Logits, members: Many[int], rows: Many[SamplerRow], draws: Reals, width: int
 ) -> Ids:
     """Draw from the `width` best candidates; for rows that these do not settle, from more: [R]."""
-    first, *steps = steps_of(rows[0].params.order)
-    if first is TEMPERATURE:
-        temperatures = TEMPERATURE.first(logits, members, rows)
-    else:
-        temperatures, steps = np.ones(len(rows)), [first, *steps]
+    steps = rows[0].chain.steps
+    begun = steps[0] is TEMPERATURE
+    temperatures = TEMPERATURE.first(logits, members, rows) if begun else np.ones(len(rows))
     best = Candidates.of(logits, members, temperatures, width)
-    for step in steps:
-        if places := [n for n, row in enumerate(rows) if step.needed(row.params)]:
+    for number, step in enumerate(steps[begun:], begun):
+        if places := [n for n, row in enumerate(rows) if row.needs[number]]:
             step.apply(best, places, [rows[n] for n in places])
     drawn = best.draw(draws)
     for n, shares in best.told.items():

@@ -189,16 +189,23 @@ def changed(step: SamplerStep, left: Left, p: SamplingParams, said: Said, chance
     return change() if needed else left
 
 
-def draw(
-    logits: Sequence[float], p: SamplingParams, said: Said, *, number: float, chance: float = 1.0
-) -> tuple[int, float]:
-    """The token that `number` draws, and what a memory is told of it."""
+def left_of(
+    logits: Sequence[float], p: SamplingParams, said: Said, chance: float
+) -> tuple[Left, dict[int, float]]:
+    """What the steps leave, and the weights that it is drawn by."""
     left = {i: x for i, x in enumerate(logits) if x > -math.inf}
     for step in p.order:
         left = changed(step, left, p, said, chance)
     if p.mirostat is not None:
         left = surprising(left, said)
-    weight = weights(left) if p.adaptive_p is None else near(left, said)
+    return left, weights(left) if p.adaptive_p is None else near(left, said)
+
+
+def draw(
+    logits: Sequence[float], p: SamplingParams, said: Said, *, number: float, chance: float = 1.0
+) -> tuple[int, float]:
+    """The token that `number` draws, and what a memory is told of it."""
+    left, weight = left_of(logits, p, said, chance)
     target, reached = number * math.fsum(weight.values()), 0.0
     order = falling(left)
     for i in order:

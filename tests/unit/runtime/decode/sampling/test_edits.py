@@ -2,11 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from nsedge.runtime.decode.sampling.edits import Edit, EndBan, LogitBias, Mask, Penalties
+from nsedge.api import Dry as repetitions
+from nsedge.runtime.decode.sampling.edits import (
+    Allowed,
+    Bans,
+    Dry,
+    Edit,
+    EndBan,
+    LogitBias,
+    Mask,
+    Penalties,
+)
 from nsedge.runtime.decode.sampling.params import SamplingParams
 from nsedge.runtime.decode.sampling.penalties import (
     Frequency,
@@ -15,7 +28,7 @@ from nsedge.runtime.decode.sampling.penalties import (
     Repetition,
     SeenTokens,
 )
-from nsedge.runtime.decode.sampling.row import SamplerRow
+from nsedge.runtime.decode.sampling.row import SamplerRow, TokenRules
 
 OUT = -np.inf
 GREEDY = SamplingParams(temperature=0.0)
@@ -31,15 +44,26 @@ def masked(*words: int) -> SamplerRow:
     return row
 
 
-def penalised(prompt: list[int], output: list[int], **penalties: float) -> SamplerRow:
+def penalised(prompt: list[int], output: list[int], **penalties: Any) -> SamplerRow:
     row = SamplerRow(SamplingParams(**penalties), prompt_ids=prompt)
     for token in output:
         row.accept(token)
     return row
 
 
-def banned() -> SamplerRow:
-    row = SamplerRow(GREEDY)
+def ruled(output: Sequence[int] = (), **rules: Any) -> SamplerRow:
+    row = SamplerRow(GREEDY, rules=TokenRules(**rules), vocabulary=4)
+    for token in output:
+        row.accept(token)
+    return row
+
+
+def dried(prompt: list[int], **dry: Any) -> SamplerRow:
+    return SamplerRow(SamplingParams(dry=repetitions(**dry)), prompt_ids=prompt)
+
+
+def banned(ends: tuple[int, ...] = ()) -> SamplerRow:
+    row = ruled(ends=ends)
     row.ban_end = True
     return row
 
@@ -52,6 +76,25 @@ def banned() -> SamplerRow:
         (Mask(), masked(0xFFFFFFFF, 0), (2.0, 2.0, -1.0, 0.5)),
         (LogitBias(), SamplerRow(GREEDY, logit_bias={2: 5.0, 0: -100.0}), (-98.0, 2.0, 4.0, 0.5)),
         (EndBan([3, 0]), banned(), (OUT, 2.0, -1.0, OUT)),
+        (EndBan([3]), banned(ends=(1,)), (2.0, OUT, -1.0, OUT)),
+        (Allowed(), ruled(allowed=(0, 2)), (2.0, OUT, -1.0, OUT)),
+        (Allowed(), ruled(banned=(0, 2)), (OUT, 2.0, OUT, 0.5)),
+        (Allowed(), ruled(allowed=(0, 2), banned=(2,)), (2.0, OUT, OUT, OUT)),
+        (Bans(), ruled(bad_words=((3,), (1, 0))), (2.0, 2.0, -1.0, OUT)),
+        (Bans(), ruled(bad_words=((3,), (1, 0)), output=[1]), (OUT, 2.0, -1.0, OUT)),
+        (Bans(), penalised([0, 1, 2], [1], no_repeat_ngram_size=2), (2.0, 2.0, OUT, 0.5)),
+        (Dry(), dried([0, 1, 2, 0, 1], multiplier=2.0), (2.0, 2.0, -3.0, 0.5)),
+        # Nothing but the newest two counts: of the prompt and, once, of the output.
+        (
+            Penalties(),
+            penalised([0, 3], [2], repetition_penalty=2.0, penalty_last_n=2),
+            (2.0, 2.0, -2.0, 0.25),
+        ),
+        (
+            Penalties(),
+            penalised([], [3, 3, 3], frequency_penalty=0.25, penalty_last_n=2),
+            (2.0, 2.0, -1.0, 0.0),
+        ),
         # Positive logits are divided, negative ones multiplied; the prompt counts too.
         (Penalties(), penalised([0, 2, 3], [], repetition_penalty=2.0), (1.0, 2.0, -2.0, 0.25)),
         (Penalties(), penalised([], [3], repetition_penalty=2.0), (2.0, 2.0, -1.0, 0.25)),
@@ -76,13 +119,25 @@ def test_by_numbers(edit: Edit, row: SamplerRow, expected: tuple[float, ...]) ->
     assert (logits[[0, 2]] == 7.0).all(), "rows that are not named stay as they are"
 
 
-@pytest.mark.parametrize("edit", [Mask(), LogitBias(), Penalties(), EndBan([0])])
+EDITS: list[Edit] = [Mask(), LogitBias(), Allowed(), Penalties(), Dry(), Bans(), EndBan([0])]
+
+
+@pytest.mark.parametrize("edit", EDITS)
 def test_a_plain_row_needs_none(edit: Edit) -> None:
     assert not edit.needed(SamplerRow(SamplingParams(), prompt_ids=[1, 2]))
 
 
 @pytest.mark.parametrize("odd", [np.nan, np.inf])
-@pytest.mark.parametrize(("edit", "row"), [(Mask(), masked(0b0110)), (EndBan([0, 3]), banned())])
+@pytest.mark.parametrize(
+    ("edit", "row"),
+    [
+        (Mask(), masked(0b0110)),
+        (EndBan([0, 3]), banned()),
+        (EndBan([]), banned(ends=(0, 3))),
+        (Allowed(), ruled(banned=(0, 3))),
+        (Bans(), ruled(bad_words=((0,), (3,)))),
+    ],
+)
 def test_what_is_no_number_is_not_hidden(edit: Edit, row: SamplerRow, odd: float) -> None:
     logits = array(odd, 1.0, 2.0, 3.0)[None]
     edit.apply(logits, [0], [row])

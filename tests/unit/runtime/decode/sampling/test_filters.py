@@ -3,13 +3,25 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
 
+from nsedge.api import Xtc
+from nsedge.api.steps import DEFAULT_ORDER
 from nsedge.runtime.decode.sampling.candidates import Candidates
-from nsedge.runtime.decode.sampling.chain import STEPS, width_of
-from nsedge.runtime.decode.sampling.filters import Filter, MinP, Step, TopK, TopP
+from nsedge.runtime.decode.sampling.chain import STEPS, chain_of
+from nsedge.runtime.decode.sampling.filters import (
+    ExcludeTop,
+    Filter,
+    MinP,
+    Step,
+    TopK,
+    TopNSigma,
+    TopP,
+    TypicalP,
+)
 from nsedge.runtime.decode.sampling.logits import HostLogits
 from nsedge.runtime.decode.sampling.params import SamplingParams
 from nsedge.runtime.decode.sampling.row import SamplerRow
@@ -38,6 +50,16 @@ def candidates(rows: int = 1, *, width: int = 100, temperature: float = 1.0) -> 
         (MinP(), SamplingParams(min_p=0.74), 2),
         (MinP(), SamplingParams(min_p=0.25), 3),
         (MinP(), SamplingParams(min_p=0.01), 5),
+        # The standard deviation of the five logarithms is 0.7495.
+        (TopNSigma(), SamplingParams(top_n_sigma=0.3), 1),
+        (TopNSigma(), SamplingParams(top_n_sigma=0.5), 2),
+        (TopNSigma(), SamplingParams(top_n_sigma=1.5), 3),
+        (TopNSigma(), SamplingParams(top_n_sigma=3.0), 5),
+        # At least so many of what there was.
+        (TopP(), SamplingParams(top_p=0.0, min_keep=3), 3),
+        (MinP(), SamplingParams(min_p=1.0, min_keep=2), 2),
+        (MinP(), SamplingParams(min_p=0.25, min_keep=2), 3),
+        (TopNSigma(), SamplingParams(top_n_sigma=0.3, min_keep=9), 5),
     ],
 )
 def test_by_numbers(step: Filter, params: SamplingParams, kept: int) -> None:
@@ -47,10 +69,77 @@ def test_by_numbers(step: Filter, params: SamplingParams, kept: int) -> None:
     assert flags.tolist() == [[place < kept for place in range(5)]]
 
 
+@pytest.mark.parametrize(
+    ("params", "kept"),
+    [
+        # The entropy is 1.392 nats; the five are 0.476, 0.188, 0.505, 0.910 and 1.603 from it.
+        ({"typical_p": 0.0}, (1,)),
+        ({"typical_p": 0.29}, (1,)),
+        ({"typical_p": 0.31}, (0, 1)),
+        ({"typical_p": 0.69}, (0, 1)),
+        ({"typical_p": 0.71}, (0, 1, 2)),
+        ({"typical_p": 0.94}, (0, 1, 2, 3)),
+        ({"typical_p": 0.96}, (0, 1, 2, 3, 4)),
+        ({"typical_p": 0.1, "min_keep": 2}, (0, 1)),
+    ],
+)
+def test_typical_tokens_by_numbers(params: dict[str, Any], kept: tuple[int, ...]) -> None:
+    flags = TypicalP().keep(candidates(), [SamplerRow(SamplingParams(**params))])
+    assert flags.tolist() == [[place in kept for place in range(5)]]
+
+
+@pytest.mark.parametrize(
+    ("threshold", "chance", "min_keep", "kept"),
+    [
+        (0.09, 0.69, 0, (3, 4)),
+        (0.2, 0.0, 0, (1, 2, 3, 4)),
+        (0.04, 0.0, 0, (4,)),
+        (0.35, 0.0, 0, (0, 1, 2, 3, 4)),
+        (0.9, 0.0, 0, (0, 1, 2, 3, 4)),
+        (0.09, 0.7, 0, (0, 1, 2, 3, 4)),
+        (0.09, 0.0, 2, (3, 4)),
+        (0.09, 0.0, 3, (0, 1, 2, 3, 4)),
+    ],
+)
+def test_top_choices_are_excluded_by_numbers(
+    threshold: float, chance: float, min_keep: int, kept: tuple[int, ...]
+) -> None:
+    xtc = Xtc(probability=0.7, threshold=threshold)
+    row = SamplerRow(SamplingParams(xtc=xtc, min_keep=min_keep))
+    row.chance = chance
+    flags = ExcludeTop().keep(candidates(), [row])
+    assert flags.tolist() == [[place in kept for place in range(5)]]
+
+
+def test_what_is_typical_is_told_though_more_is_outside() -> None:
+    """Of 1,000 tokens eight are seen: enough, or the row is unclear and looks at more."""
+    shares = np.array([0.25, 0.2, 0.15, 0.1, 0.05, 0.03, 0.02, 0.01] + [0.19 / 992] * 992)
+    logits = np.log(shares).astype(np.float32)[None]
+    for typical_p, clear in ((0.3, True), (0.95, False)):
+        best = Candidates.of(HostLogits(logits), [0], np.array([1.0]), 8)
+        assert best.outside[0] > 0
+        row = SamplerRow(SamplingParams(typical_p=typical_p))
+        seen = TypicalP().keep(best, [row])[0, :8]
+        whole = Candidates.of(HostLogits(logits), [0], np.array([1.0]), 1000)
+        assert best.unclear.tolist() == [not clear]
+        if clear:
+            assert seen.tolist() == TypicalP().keep(whole, [row])[0, :8].tolist()
+
+
+def test_a_step_that_has_to_know_all_is_unclear_where_more_may_be_dropped() -> None:
+    logits = np.linspace(0, 1, 1000, dtype=np.float32)[None]
+    best = Candidates.of(HostLogits(logits), [0], np.array([1.0]), 16)
+    row = SamplerRow(SamplingParams(min_p=0.01, typical_p=0.5))
+    MinP().apply(best, [0], [row])
+    assert (best.unknown.tolist(), best.unclear.tolist()) == ([True], [False])
+    TypicalP().apply(best, [0], [row])
+    assert best.draw(np.array([0.5])).certain.tolist() == [False]
+
+
 @pytest.mark.parametrize("step", STEPS.values())
 def test_a_plain_row_needs_none(step: Step) -> None:
     assert not step.needed(SamplingParams())
-    assert width_of(SamplingParams()) == 0
+    assert chain_of(DEFAULT_ORDER).width(SamplingParams()) == 0
 
 
 @pytest.mark.parametrize(
@@ -65,7 +154,7 @@ def test_a_plain_row_needs_none(step: Step) -> None:
     ],
 )
 def test_the_first_step_says_how_many_candidates(params: SamplingParams, width: int) -> None:
-    assert width_of(params) == width
+    assert chain_of(DEFAULT_ORDER).width(params) == width
 
 
 def test_candidates_are_in_falling_order_and_equal_ones_by_id() -> None:

@@ -20,6 +20,7 @@ from nsedge.runtime.decode.sampling.row import SamplerRow
 from nsedge.runtime.decode.sampling.sampler import Draw, Sampler
 from tests.unit.runtime.decode.sampling.made import made_logits
 from tests.unit.runtime.decode.sampling.remote import RemoteLogits
+from tests.unit.runtime.decode.sampling.settings import some_row
 
 GREEDY = SamplingParams(temperature=0.0)
 VOCAB = 1000
@@ -157,27 +158,10 @@ def test_the_same_tokens_come_as_ever() -> None:
 def some_rows(seed: int, count: int) -> list[SamplerRow]:
     """Rows of all kinds: every step needed by some, and by others not."""
     rng = random.Random(seed)
-
-    def pick(value: float, neutral: float) -> float:
-        return value if rng.random() < 0.4 else neutral
-
     rows = []
     for _ in range(count):
-        params = SamplingParams(
-            temperature=rng.choice([0.0, 0.3, 1.0, 2.0]),
-            top_k=int(pick(rng.choice([1, 7, 64, 500]), 0)),
-            top_p=pick(rng.choice([0.1, 0.8, 0.999]), 1.0),
-            min_p=pick(rng.choice([0.01, 0.3]), 0.0),
-            repetition_penalty=pick(1.3, 1.0),
-            presence_penalty=pick(0.5, 0.0),
-            frequency_penalty=pick(0.2, 0.0),
-        )
-        bias = {rng.randrange(VOCAB): 3.0} if rng.random() < 0.3 else {}
-        prompt = [rng.randrange(VOCAB) for _ in range(30)]
-        row = SamplerRow(params, seed=rng.getrandbits(60), logit_bias=bias, prompt_ids=prompt)
-        row.accept(prompt[0])
-        row.ban_end = rng.random() < 0.2
-        row.logprobs = rng.choice([None, None, 0, 3])
+        row = some_row(rng, VOCAB, prompt=[rng.randrange(12) for _ in range(30)])
+        row.accept(rng.randrange(12))
         if rng.random() < 0.2:
             words = [rng.getrandbits(32) & rng.getrandbits(32) for _ in range(-(-VOCAB // 32))]
             row.mask = np.array(words, np.uint32)
@@ -285,61 +269,33 @@ def test_nothing_is_told_unless_asked_and_asking_changes_no_token() -> None:
 
 
 @settings(max_examples=40, deadline=None)
-@given(
-    rows=st.lists(st.tuples(some_params, st.booleans()), min_size=2, max_size=16),
-    seed=st.integers(0, 2**32),
-)
-def test_a_row_draws_the_same_alone_and_among_others(
-    rows: list[tuple[SamplingParams, bool]], seed: int
-) -> None:
-    rng = np.random.default_rng(seed)
-    logits = (rng.standard_normal((len(rows), VOCAB)) * 3).astype(np.float32)
-    settled = [GREEDY if greedy else params for params, greedy in rows]
-
-    def states() -> list[SamplerRow]:
-        return [SamplerRow(params, seed=seed + i) for i, params in enumerate(settled)]
-
-    together = ids_of(sample(logits, states()))
-    alone = [sample_one(logits[i : i + 1], row) for i, row in enumerate(states())]
+@given(seed=st.integers(0, 2**32), count=st.integers(1, 6), steps=st.integers(1, 8))
+def test_a_row_writes_the_same_alone_and_in_any_company(seed: int, count: int, steps: int) -> None:
+    """Whole texts: what steps remember, penalise and forbid goes on from token to token, while
+    neighbours come and go."""
+    rng, made = random.Random(seed), np.random.default_rng(seed)
+    logits = (made.standard_normal((steps, count, VOCAB)) * 3).astype(np.float32)
+    logits[..., :12] += 4.0
+    alone = []
+    for place, row in enumerate(some_rows(seed, count)):
+        said = []
+        for step in range(steps):
+            (draw,) = sample(logits[step, place : place + 1], [row])
+            said.append(draw)
+            row.accept(0 if draw is None else draw.id)
+        alone.append(said)
+    together, rows = [[] for _ in range(count)], some_rows(seed, count)
+    at = [0] * count
+    while any(step < steps for step in at):
+        left = [place for place in range(count) if at[place] < steps]
+        some = sorted(rng.sample(left, rng.randrange(1, len(left) + 1)))
+        rng.shuffle(some)
+        batch = np.array([logits[at[place], place] for place in some])
+        for place, draw in zip(some, sample(batch, [rows[place] for place in some]), strict=True):
+            together[place].append(draw)
+            rows[place].accept(0 if draw is None else draw.id)
+            at[place] += 1
     assert together == alone
-
-
-@pytest.mark.parametrize(
-    "params",
-    [
-        SamplingParams(temperature=1.0),
-        SamplingParams(temperature=0.6, top_k=12),
-        SamplingParams(temperature=1.3, top_p=0.8),
-        SamplingParams(temperature=1.0, min_p=0.1, top_k=30),
-    ],
-)
-def test_draws_follow_the_distribution(params: SamplingParams) -> None:
-    """Chi-square of 8,000 draws against the softmax of what is kept; the seeds are fixed."""
-    logits = np.random.default_rng(5).standard_normal(200).astype(np.float32) * 2
-    order = np.argsort(-logits, kind="stable")
-    weights = np.exp((logits[order] - logits[order[0]]).astype(np.float64) / params.temperature)
-    if params.top_k:
-        weights[params.top_k :] = 0
-    if params.top_p < 1:
-        cumulative = np.cumsum(weights) / weights.sum()
-        weights[np.searchsorted(cumulative, params.top_p) + 1 :] = 0
-    weights[weights < params.min_p] = 0
-    expected = np.zeros(200)
-    expected[order] = weights / weights.sum()
-    rows = [SamplerRow(params, seed=11 + i) for i in range(16)]
-    draws, seen = 8_000, np.zeros(200)
-    for _ in range(draws // len(rows)):
-        for token in ids_of(sample(np.tile(logits, (len(rows), 1)), rows)):
-            seen[token] += 1
-    assert not seen[expected == 0].any()
-    bins = expected * draws >= 5
-    rest = expected[~bins].sum() * draws
-    chi2 = ((seen[bins] - expected[bins] * draws) ** 2 / (expected[bins] * draws)).sum()
-    if rest >= 5:
-        chi2 += (seen[~bins].sum() - rest) ** 2 / rest
-    freedom = bins.sum() - 1
-    # Five standard deviations of chi-square above its mean.
-    assert chi2 < freedom + 5 * math.sqrt(2 * freedom)
 
 
 def test_a_seed_repeats_and_no_seed_does_not() -> None:
