@@ -50,6 +50,7 @@ SAMPLING = {
     "top_p": "top_p",
     "min_p": "min_p",
     "repetition_penalty": "penalty_repeat",
+    "penalty_last_n": "penalty_last_n",
 }
 """The makers' advice, as generation_config.json and as GGUF call it."""
 

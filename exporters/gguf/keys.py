@@ -24,7 +24,7 @@ READ: Mapping[str, frozenset[str]] = {
             *("architecture", "alignment", "name", "license"),
             *("source.repo_url", "source.url"),
             *("sampling.temp", "sampling.top_k", "sampling.top_p", "sampling.min_p"),
-            "sampling.penalty_repeat",
+            *("sampling.penalty_repeat", "sampling.penalty_last_n"),
         }
     ),
     TOKENIZER: frozenset(
@@ -117,7 +117,6 @@ ADVICE: Mapping[str, tuple[Any, ...]] = {
     "sampling.sequence": ("",),
     "sampling.xtc_probability": (0.0,),
     "sampling.xtc_threshold": (),
-    "sampling.penalty_last_n": (-1, 0),
     "sampling.mirostat": (0,),
     "sampling.mirostat_tau": (),
     "sampling.mirostat_eta": (),

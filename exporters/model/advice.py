@@ -10,14 +10,14 @@ from exporters.errors import Refused
 from exporters.model.files import shown
 from nsedge.bundle.causal_lm import GenerationDefaults
 
-WHOLE = frozenset({"top_k"})
+WHOLE = frozenset({"top_k", "penalty_last_n", "no_repeat_ngram_size"})
 NEUTRAL: Mapping[str, tuple[object, ...]] = {
     **dict.fromkeys(("bad_words_ids", "suppress_tokens", "begin_suppress_tokens"), ([],)),
     **dict.fromkeys(("forced_bos_token_id", "forced_eos_token_id", "stop_strings"), ()),
     **dict.fromkeys(("sequence_bias", "penalty_alpha", "exponential_decay_length_penalty"), ()),
-    **dict.fromkeys(("no_repeat_ngram_size", "epsilon_cutoff", "eta_cutoff"), (0,)),
+    **dict.fromkeys(("epsilon_cutoff", "eta_cutoff"), (0,)),
     **dict.fromkeys(("min_length", "min_new_tokens"), (0,)),
-    **dict.fromkeys(("num_beams", "typical_p", "encoder_repetition_penalty"), (1,)),
+    **dict.fromkeys(("num_beams", "encoder_repetition_penalty"), (1,)),
     "guidance_scale": (1,),
     "do_sample": (True,),
 }

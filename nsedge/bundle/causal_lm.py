@@ -8,6 +8,7 @@ import msgspec
 from msgspec import Meta
 
 from nsedge.api import Sampling
+from nsedge.api.steps import WHOLE_CONTEXT
 from nsedge.bundle.fields import (
     FORMAT,
     FORMAT_VERSION,
@@ -127,10 +128,11 @@ class Variant(AnyVariant, frozen=True, kw_only=True):
             raise ValueError("a graph has a prompt cache where its cache has fixed scales")
 
 
-class GenerationDefaults(Strict, frozen=True, kw_only=True):
+class GenerationDefaults(Strict, frozen=True, kw_only=True, omit_defaults=True):
     """Sampling where a request says nothing; neutral values where this says nothing.
 
-    They keep the bounds of a request's own.
+    They keep the bounds of a request's own. Neutral ones are not written, so that daemons that do
+    not know a later field read a bundle that does not use it.
     """
 
     temperature: float = 1.0
@@ -138,6 +140,9 @@ class GenerationDefaults(Strict, frozen=True, kw_only=True):
     top_p: float = 1.0
     min_p: float = 0.0
     repetition_penalty: float = 1.0
+    typical_p: float = 1.0
+    penalty_last_n: int = WHOLE_CONTEXT
+    no_repeat_ngram_size: int = 0
 
     def __post_init__(self) -> None:
         try:

@@ -73,6 +73,8 @@ def test_an_altered_file_is_named_by_its_hash(path: Path) -> None:
         ({"generation_defaults": {"top_k": -1}}, "top_k must be at least 0"),
         ({"generation_defaults": {"top_p": 1.5}}, "top_p must be .*, not 1.5"),
         ({"generation_defaults": {"min_p": -0.1}}, "min_p must be"),
+        ({"generation_defaults": {"typical_p": 2}}, "typical_p must be"),
+        ({"generation_defaults": {"penalty_last_n": -2}}, "penalty_last_n must be"),
         (
             {"generation_defaults": {"repetition_penalty": 0}},
             r"repetition_penalty must be above 0.0 .*, not 0.0 - at `\$\.generation_defaults`",

@@ -4,7 +4,16 @@ from __future__ import annotations
 
 import pytest
 
-from nsedge.api import Priority, Sampling
+from nsedge.api import (
+    AdaptiveP,
+    Dry,
+    DynamicTemperature,
+    Mirostat,
+    Priority,
+    SamplerStep,
+    Sampling,
+    Xtc,
+)
 from nsedge.cli.arguments import parse
 from nsedge.cli.exits import ExitStatus
 from nsedge.cli.sampling import sampling_of
@@ -115,6 +124,69 @@ def test_sampling_flags_become_a_value():
         ignore_eos=True,
     )
     assert options.prompt == ["hello"]
+
+
+def test_every_step_has_its_flags():
+    words = (
+        "run m --typical-p 0.9 --top-n-sigma 1.5 --min-keep 2 --penalty-last-n 64"
+        " --no-repeat-ngram-size 3 --dynatemp-range 0.5 --dynatemp-exponent 2 --xtc-probability 0.5"
+        " --xtc-threshold 0.2 --dry-multiplier 0.8 --dry-base 2 --dry-allowed-length 3"
+        " --dry-penalty-last-n 256 --mirostat 2 --mirostat-tau 4 --mirostat-eta 0.2"
+        " --adaptive-target 0.5 --adaptive-decay 0.8 --stop-token 7 --bad-word sorry --ban-token 8"
+        " --allow-token 1 --allow-token 2 --samplers top_k,temp --dry-sequence-breaker ."
+    )
+    assert sampling_of(parse(words.split()).options) == Sampling(
+        typical_p=0.9,
+        top_n_sigma=1.5,
+        min_keep=2,
+        penalty_last_n=64,
+        no_repeat_ngram_size=3,
+        dynamic_temperature=DynamicTemperature(range=0.5, exponent=2.0),
+        xtc=Xtc(probability=0.5, threshold=0.2),
+        dry=Dry(
+            multiplier=0.8,
+            base=2.0,
+            allowed_length=3,
+            penalty_last_n=256,
+            sequence_breakers=(".",),
+        ),
+        mirostat=Mirostat(tau=4.0, eta=0.2),
+        adaptive_p=AdaptiveP(target=0.5, decay=0.8),
+        stop_token_ids=(7,),
+        bad_words=("sorry",),
+        banned_token_ids=(8,),
+        allowed_token_ids=(1, 2),
+        samplers=(SamplerStep.TOP_K, SamplerStep.TEMPERATURE),
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "steps"),
+    [
+        ("kt", (SamplerStep.TOP_K, SamplerStep.TEMPERATURE)),
+        ("temperature", (SamplerStep.TEMPERATURE,)),
+        ("top-k,typ_p", (SamplerStep.TOP_K, SamplerStep.TYPICAL_P)),
+        ("", ()),
+    ],
+)
+def test_an_order_is_names_or_letters(text, steps):
+    assert sampling_of(parse(["run", "m", "--samplers", text]).options).samplers == steps
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        ("--samplers top_k,tfs", "'tfs' is none of"),
+        ("--samplers kz", "'z' is none of"),
+        ("--mirostat 1", "mirostat 1 is not supported; 2 is"),
+        ("--xtc-probability 3", "xtc_probability must be at least 0.0"),
+        ("--dry-multiplier 1 --dry-base 0", "dry_base must be at least 1.0"),
+    ],
+)
+def test_steps_that_cannot_be_are_refused_by_the_flags_name(capsys, words, told):
+    with pytest.raises((InvalidParameter, SystemExit)) as caught:
+        sampling_of(parse(["run", "m", *words.split()]).options)
+    assert told in f"{caught.value} {capsys.readouterr().err}"
 
 
 @pytest.mark.parametrize(

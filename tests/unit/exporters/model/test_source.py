@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 from safetensors.numpy import save_file
@@ -254,6 +255,9 @@ def test_an_end_without_a_row_is_refused(folder: Path) -> None:
         ({"top_k": 2.5}, "top_k must be a whole number, not 2.5"),
         ({"top_k": [50]}, r"top_k must be a whole number, not \[50\]"),
         ({"min_p": 2}, "min_p must be at least 0.0 and at most 1.0, not 2"),
+        ({"typical_p": 1.5}, "typical_p must be at least 0.0 and at most 1.0, not 1.5"),
+        ({"no_repeat_ngram_size": -1}, "no_repeat_ngram_size must be at least 0"),
+        ({"no_repeat_ngram_size": 2.0}, "no_repeat_ngram_size must be a whole number, not 2.0"),
         ({"repetition_penalty": 0}, "repetition_penalty must be above 0.0"),
         ({"repetition_penalty": {"a" * 99: 1}}, "repetition_penalty must be a number, not {'aa"),
     ],
@@ -341,9 +345,17 @@ def test_a_template_that_fails_is_told(folder: Path, template: str, reason: str)
 
 def test_advice_on_sampling_is_taken_over(folder: Path) -> None:
     advice = {"temperature": 0.6, "top_k": 20, "do_sample": True, "pad_token_id": 0}
+    advice |= {"typical_p": 0.9, "no_repeat_ngram_size": 3}
     write_json(folder / "generation_config.json", advice)
     defaults = source(folder).defaults()
     assert (defaults.temperature, defaults.top_k, defaults.top_p) == (0.6, 20, 1.0)
+    assert (defaults.typical_p, defaults.no_repeat_ngram_size) == (0.9, 3)
+    assert msgspec.to_builtins(defaults) == {
+        "temperature": 0.6,
+        "top_k": 20,
+        "typical_p": 0.9,
+        "no_repeat_ngram_size": 3,
+    }
 
 
 @pytest.mark.parametrize(

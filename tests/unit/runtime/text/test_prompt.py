@@ -2,11 +2,24 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import pytest
 
-from nsedge.api import Chat, Generate, Message, Role, Sampling
+from nsedge.api import (
+    AdaptiveP,
+    Chat,
+    Dry,
+    DynamicTemperature,
+    Generate,
+    Message,
+    Mirostat,
+    Role,
+    SamplerStep,
+    Sampling,
+    Xtc,
+)
 from nsedge.bundle.causal_lm import GenerationDefaults
 from nsedge.bundle.manifest import Bundle
 from nsedge.errors import (
@@ -17,6 +30,7 @@ from nsedge.errors import (
     InvalidRequest,
 )
 from nsedge.runtime.decode.sampling.params import SamplingParams
+from nsedge.runtime.decode.sampling.row import SamplerRow
 from nsedge.runtime.hosting.admission import fit_max_tokens
 from nsedge.runtime.hosting.settling import settle
 from nsedge.runtime.text.prompt import PromptReader
@@ -154,6 +168,92 @@ def test_the_request_overrides_the_bundle_value_by_value() -> None:
     )
 
 
+FULL = Sampling(
+    temperature=0.5,
+    dynamic_temperature=DynamicTemperature(range=0.2),
+    top_k=5,
+    top_p=0.9,
+    min_p=0.1,
+    typical_p=0.8,
+    top_n_sigma=2.0,
+    xtc=Xtc(probability=0.5),
+    min_keep=2,
+    repetition_penalty=1.1,
+    presence_penalty=0.1,
+    frequency_penalty=0.2,
+    penalty_last_n=64,
+    dry=Dry(multiplier=0.8),
+    no_repeat_ngram_size=3,
+    adaptive_p=AdaptiveP(target=0.4),
+)
+
+
+def test_every_parameter_reaches_the_row() -> None:
+    names = [field.name for field in dataclasses.fields(SamplingParams)]
+    settled = settle(FULL, GenerationDefaults())
+    for name in set(names) - {"order", "mirostat"}:
+        assert getattr(settled, name) == getattr(FULL, name), name
+
+
+def test_steps_that_an_order_leaves_out_are_off_and_so_are_the_bundles() -> None:
+    order = (SamplerStep.TOP_P, SamplerStep.DRY)
+    settled = settle(
+        dataclasses.replace(FULL, samplers=order), GenerationDefaults(top_k=40, typical_p=0.5)
+    )
+    assert settled == SamplingParams(
+        top_p=0.9,
+        dry=FULL.dry,
+        min_keep=2,
+        penalty_last_n=64,
+        no_repeat_ngram_size=3,
+        order=order,
+    )
+
+
+def test_mirostat_takes_the_place_of_filters() -> None:
+    held = Mirostat(tau=3.0)
+    settled = settle(dataclasses.replace(FULL, mirostat=held), GenerationDefaults())
+    assert settled == SamplingParams(
+        temperature=0.5,
+        dynamic_temperature=FULL.dynamic_temperature,
+        repetition_penalty=1.1,
+        presence_penalty=0.1,
+        frequency_penalty=0.2,
+        penalty_last_n=64,
+        dry=FULL.dry,
+        no_repeat_ngram_size=3,
+        mirostat=held,
+    )
+
+
+@pytest.mark.parametrize(
+    "off",
+    [
+        Sampling(dynamic_temperature=DynamicTemperature(range=0.0)),
+        Sampling(xtc=Xtc(probability=0.0)),
+        Sampling(dry=Dry(multiplier=0.0)),
+        Sampling(dry=Dry(multiplier=1.0, penalty_last_n=0)),
+        Sampling(adaptive_p=AdaptiveP(target=-1.0)),
+        Sampling(top_n_sigma=-1.0),
+    ],
+)
+def test_what_is_off_costs_nothing(off: Sampling) -> None:
+    row = SamplerRow(settle(off, GenerationDefaults()), prompt_ids=[1, 2])
+    assert not row.width
+    assert not row.edited
+    assert row.memory is None
+
+
+def test_bad_words_are_spelt_as_they_begin_and_as_they_follow_a_space(tmp_path: Path) -> None:
+    spelt = reader(tmp_path).spellings
+    assert [text_of(ids) for ids in spelt(["hi", " yo"])] == ["hi", " hi", "yo", " yo"]
+    assert spelt(["hi", "hi"]) == spelt(["hi"])
+    assert [text_of(ids) for ids in spelt([" "])] == [" ", "  "]
+    with pytest.raises(InvalidParameter, match="lone surrogate") as caught:
+        spelt(["\ud800"])
+    assert caught.value.param == "bad_words"
+
+
 @pytest.mark.parametrize(
     ("sampling", "param"),
     [
@@ -173,6 +273,33 @@ def test_the_request_overrides_the_bundle_value_by_value() -> None:
         (Sampling(stop=("x",) * 17), "stop"),
         (Sampling(stop=("x" * 257,)), "stop"),
         (Sampling(logit_bias={5: 101.0}), "logit_bias"),
+        (Sampling(typical_p=1.1), "typical_p"),
+        (Sampling(top_n_sigma=-2.0), "top_n_sigma"),
+        (Sampling(min_keep=-1), "min_keep"),
+        (Sampling(penalty_last_n=-2), "penalty_last_n"),
+        (Sampling(no_repeat_ngram_size=-1), "no_repeat_ngram_size"),
+        (Sampling(allowed_token_ids=()), "allowed_token_ids"),
+        (Sampling(banned_token_ids=(1,) * 65_537), "banned_token_ids"),
+        (Sampling(stop_token_ids=(1,) * 257), "stop_token_ids"),
+        (Sampling(bad_words=("",)), "bad_words"),
+        (Sampling(bad_words=("x",) * 257), "bad_words"),
+        (Sampling(dynamic_temperature=DynamicTemperature(range=-1)), "dynamic_temperature.range"),
+        (
+            Sampling(dynamic_temperature=DynamicTemperature(range=1, exponent=-1)),
+            "dynamic_temperature.exponent",
+        ),
+        (Sampling(xtc=Xtc(probability=1.5)), "xtc.probability"),
+        (Sampling(xtc=Xtc(probability=1, threshold=-1)), "xtc.threshold"),
+        (Sampling(dry=Dry(multiplier=-1)), "dry.multiplier"),
+        (Sampling(dry=Dry(multiplier=1, base=0.5)), "dry.base"),
+        (Sampling(dry=Dry(multiplier=1, allowed_length=0)), "dry.allowed_length"),
+        (Sampling(dry=Dry(multiplier=1, penalty_last_n=-2)), "dry.penalty_last_n"),
+        (Sampling(dry=Dry(multiplier=1, sequence_breakers=("",))), "dry.sequence_breakers"),
+        (Sampling(mirostat=Mirostat(tau=-1)), "mirostat.tau"),
+        (Sampling(mirostat=Mirostat(eta=float("nan"))), "mirostat.eta"),
+        (Sampling(adaptive_p=AdaptiveP(target=1.5)), "adaptive_p.target"),
+        (Sampling(adaptive_p=AdaptiveP(target=0.5, decay=1.0)), "adaptive_p.decay"),
+        (Sampling(samplers=(SamplerStep.TOP_K, SamplerStep.TOP_K)), "samplers"),
     ],
 )
 def test_values_out_of_range_are_named(sampling: Sampling, param: str) -> None:
