@@ -17,6 +17,7 @@ from nsedge.cli.exits import ExitStatus
 from nsedge.cli.listeners import listeners_of
 from nsedge.cli.rereading import Reloader, Reread
 from nsedge.cli.signals import ReloadRequests, StopRequests
+from nsedge.config import elsewhere
 from nsedge.config import reader as config
 from nsedge.config.settings import Settings
 from nsedge.errors import ConfigInvalid, NsedgeError
@@ -71,6 +72,8 @@ def run(loaded: config.Loaded, options: argparse.Namespace) -> int:
     """Serve until asked to stop, then drain."""
     settings, environ = loaded.settings, config.environment()
     logs.configure(settings.log.level, as_json=settings.log.json)
+    for sentence in elsewhere.unread(environ):
+        log.warning(sentence)
     faulthandler.enable()
     descriptors.allow_all()
     supervisor = config.supervisor(environ, os.getpid())

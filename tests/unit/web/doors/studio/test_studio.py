@@ -309,6 +309,35 @@ def test_a_client_that_is_killed_cancels_all_that_it_asked_for(headers: dict[str
     served(test, service)
 
 
+@pytest.mark.parametrize("headers", [{}, EVENTS])
+def test_a_server_that_stops_ends_what_still_runs_and_keeps_what_is_there(
+    headers: dict[str, str],
+) -> None:
+    service = PuppetService()
+
+    async def test(shim: Shim) -> None:
+        asked = {"prompts": ["a", "b", "c"], "parallel": True}
+        path = "/api/v1/generate/batch"
+        asking = asyncio.create_task(ask(shim.port, "POST", path, asked, **headers))
+        tickets = [await service.ticket(number) for number in range(3)]
+        tickets[1].start()
+        tickets[1].say("x")
+        tickets[1].finish()
+        await until(lambda: len(tickets[1].taken) == 3)
+        shim.stop.set()
+        answer = await asking
+        told: Any = answer.data if headers else [{"idea": one} for one in answer.json["ideas"]]  # type: ignore[attr-defined]
+        ideas = [one["idea"] for one in told if "idea" in one]
+        assert sorted(one.get("code", one["content"]) for one in ideas) == [
+            "draining",
+            "draining",
+            "x",
+        ]
+        assert tickets[0].cancelled
+
+    served(test, service, WebLimits(drain_s=0.01))
+
+
 class Models(PuppetService):
     """Several models, which say what they are told to."""
 
