@@ -1,6 +1,7 @@
 """The clients of a daemon, and every type their users meet: import from here."""
 
 from nsedge.api import (
+    AliasResult,
     ArtifactPending,
     ArtifactReady,
     Constraint,
@@ -51,6 +52,7 @@ from nsedge.ipc.curve import ClientCurve, KeyPair
 from nsedge.ipc.sync import Client, Events
 
 __all__ = [
+    "AliasResult",
     "ArtifactPending",
     "ArtifactReady",
     "AsyncClient",

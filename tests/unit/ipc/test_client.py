@@ -30,11 +30,14 @@ def test_the_public_surface() -> None:
     names = {name for name in vars(door) if not name.startswith("_")}
     assert names == set(door.__all__)
     assert sorted(door.__all__) == [
+        "AliasResult",
         "ArtifactPending",
         "ArtifactReady",
         "AsyncClient",
         "Client",
         "ClientCurve",
+        "Constraint",
+        "ConstraintKind",
         "Delta",
         "Event",
         "EventStream",
