@@ -67,6 +67,20 @@ class Thinking(msgspec.Struct):
     """Left out, and told: nothing bounds thoughts but `max_tokens`."""
 
 
+class OutputFormat(msgspec.Struct):
+    """What the answer must look like."""
+
+    type: str
+    schema: dict[str, Any] | None = None
+
+
+class OutputConfig(msgspec.Struct, forbid_unknown_fields=True):
+    """`output_config`."""
+
+    effort: str | None = None
+    format: OutputFormat | None = None
+
+
 class PromptBody(SchedulingBody, kw_only=True):
     """What is read before an answer: `POST /v1/messages/count_tokens` has no more."""
 
@@ -76,6 +90,9 @@ class PromptBody(SchedulingBody, kw_only=True):
     tools: list[ToolBody] | None = None
     tool_choice: ChoiceBody | None = None
     thinking: Thinking | None = None
+    output_config: OutputConfig | None = None
+    output_format: OutputFormat | None = None
+    """What `output_config.format` was called before."""
 
 
 class MessagesBody(PromptBody, kw_only=True):
@@ -90,8 +107,6 @@ class MessagesBody(PromptBody, kw_only=True):
 
 
 _NEUTRAL: dict[str, tuple[Any, ...]] = {
-    "output_config": ({}, {"effort": "high"}),
-    "output_format": (),
     "mcp_servers": ([],),
     "context_management": ({}, {"edits": []}),
     "container": (),

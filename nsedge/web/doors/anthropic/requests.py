@@ -12,6 +12,7 @@ import msgspec
 
 from nsedge.api import (
     Chat,
+    Constraint,
     Media,
     MediaPart,
     Message,
@@ -26,10 +27,12 @@ from nsedge.api import (
 )
 from nsedge.api.messages import joined
 from nsedge.errors import EmptyPrompt, InvalidParameter
+from nsedge.web.constraint_fields import check, schema_of
 from nsedge.web.doors.anthropic.bodies import (
     Block,
     ChoiceBody,
     MessagesBody,
+    OutputConfig,
     PromptBody,
     Source,
     Thinking,
@@ -88,7 +91,8 @@ def chat_of(body: PromptBody, sampling: Sampling, limits: WebLimits) -> Chat:
         tool_choice=chosen,
         tool_name=choice.name if choice.type == "tool" else None,
         parallel_tool_calls=not choice.disable_parallel_tool_use,
-        template_arguments=_thinking(body.thinking),
+        template_arguments=_thinking(body.thinking) | _effort(body.output_config),
+        constraint=_constraint(body),
         continue_final_message=messages[-1].role is Role.ASSISTANT,
         split_reasoning=True,
     )
@@ -139,6 +143,32 @@ def _thinking(thinking: Thinking | None) -> dict[str, Any]:
             param="thinking.type",
         )
     return {"enable_thinking": thinking.type == "enabled"}
+
+
+def _effort(config: OutputConfig | None) -> dict[str, Any]:
+    """How hard the model is to think, for templates that know of it."""
+    if config is None or config.effort is None:
+        return {}
+    return {"reasoning_effort": config.effort}
+
+
+def _constraint(body: PromptBody) -> Constraint | None:
+    field, wanted = "output_config.format", None
+    if body.output_config is not None:
+        wanted = body.output_config.format
+    if body.output_format is not None:
+        if wanted is not None:
+            raise InvalidParameter(f"output_format and {field} are the same: give one", param=field)
+        field, wanted = "output_format", body.output_format
+    if wanted is None:
+        return None
+    if wanted.type != "json_schema" or wanted.schema is None:
+        raise InvalidParameter(
+            f"{field} must be of type json_schema, and have a schema", param=field
+        )
+    held = schema_of(wanted.schema)
+    check(held, field)
+    return held
 
 
 def _sampling(body: MessagesBody) -> Sampling:

@@ -6,9 +6,20 @@ from base64 import b64encode
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
-from nsedge.api import Media, MediaPart, Message, Role, TextPart, Tool, ToolCall, ToolChoice
+from nsedge.api import (
+    Constraint,
+    Media,
+    MediaPart,
+    Message,
+    Role,
+    TextPart,
+    Tool,
+    ToolCall,
+    ToolChoice,
+)
 from nsedge.security import keyring
 from nsedge.security.keyring import ApiKey, KeyRing, Scope
 from nsedge.security.watched_file import WatchedFile
@@ -162,6 +173,16 @@ def test_whether_to_think(thinking: object, arguments: dict[str, Any]) -> None:
     assert asked(thinking=thinking).template_arguments == arguments
 
 
+FORMAT = {"type": "json_schema", "schema": SCHEMA}
+
+
+@pytest.mark.parametrize("body", [{"output_config": {"format": FORMAT}}, {"output_format": FORMAT}])
+def test_what_the_answer_must_look_like(body: dict[str, Any]) -> None:
+    held = asked(**body).constraint
+    assert held == Constraint.json_schema(msgspec.json.encode(SCHEMA).decode())
+    assert asked(output_config={"effort": "low"}).template_arguments == {"reasoning_effort": "low"}
+
+
 def test_what_thoughts_may_cost_is_left_out_and_told() -> None:
     body = {**HELLO, "thinking": {"type": "enabled", "budget_tokens": 1024}}
     assert answered("POST", PATH, body).headers["x-ignored-fields"] == "thinking.budget_tokens"
@@ -197,7 +218,9 @@ IMAGE_AT_A_URL = {"type": "image", "source": {"type": "url", "url": "https://x.e
         ({"tool_choice": {"type": "x"}}, 400, BAD, "tool_choice.type must be one of"),
         ({"tool_choice": {"type": "tool"}}, 400, BAD, "tool_choice.name is missing"),
         ({"thinking": {"type": "x"}}, 400, BAD, "thinking.type must be"),
-        ({"output_config": {"format": {}}}, 400, BAD, "output_config is not supported"),
+        ({"output_config": {"format": {"type": "x"}}}, 400, BAD, "output_config.format must be of"),
+        ({"output_config": {"warmth": 1}}, 400, BAD, "warmth"),
+        ({"output_format": FORMAT, "output_config": {"format": FORMAT}}, 400, BAD, "are the same"),
         (
             {"messages": [{"role": "user", "content": [{"type": "tool_result"}]}]},
             400,
