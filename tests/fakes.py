@@ -27,10 +27,13 @@ from nsedge.api import (
     LoadResult,
     LoadWish,
     Logprobs,
+    ModelCard,
     ModelInfo,
     ModelState,
     ModelStats,
     ModelUsage,
+    PromptQuestion,
+    PromptReading,
     Recommendation,
     Request,
     Sink,
@@ -46,6 +49,7 @@ from nsedge.api import (
     is_terminal,
 )
 from nsedge.api.models import check_alias, check_drain
+from nsedge.api.prompts import check_tokens
 from nsedge.errors import (
     DeadlineExceeded,
     EmptyPrompt,
@@ -232,6 +236,50 @@ class FakeService:
             recommendations=(first,),
             unkept=self.unkept,
         )
+
+    async def read_prompt(self, question: PromptQuestion) -> PromptReading:
+        """A token a word: its length, behind a 1 where special ones are added."""
+        question.check()
+        self._check_known(question.model)
+        task = question.task
+        if isinstance(task, Generate) and task.suffix is not None:
+            raise InvalidParameter("the fake fills no gaps", param="suffix")
+        if isinstance(task, Chat):
+            text = "\n".join(f"{one.role}: {one.text}" for one in task.messages)
+        else:
+            text = task.text
+        words = [len(word) for word in text.split()]
+        special = question.add_special and isinstance(task, Generate)
+        return PromptReading(text=text, token_ids=(1, *words) if special else tuple(words))
+
+    async def detokenize(self, model: str, token_ids: tuple[int, ...]) -> str:
+        check_tokens(token_ids)
+        self._check_known(model)
+        return " ".join("x" * token for token in token_ids)
+
+    async def describe(self, model: str) -> ModelCard:
+        self._check_known(model)
+        return ModelCard(
+            name=MODEL,
+            kind="causal-lm",
+            architecture="Echo",
+            parameters=1_500_000_000,
+            source="here",
+            licence="none",
+            bytes=1000,
+            sha256="ab" * 32,
+            context_tokens=4096,
+            vocab_size=100,
+            schemes=("int8",),
+            bos_token="<s>",
+            eos_token="</s>",
+            chat_template="{{ messages }}",
+            defaults={"temperature": 0.5},
+        )
+
+    def _check_known(self, model: str) -> None:
+        if model not in (MODEL, *self.aliases):
+            raise UnknownModel(f"no model {model!r} here", param="model")
 
     async def stats(self) -> Stats:
         model = ModelStats(

@@ -47,6 +47,7 @@ from nsedge.api.models import (
     UsageReport,
 )
 from nsedge.api.priority import Priority
+from nsedge.api.prompts import ModelCard, PromptQuestion, PromptReading
 from nsedge.api.requests import Request
 from nsedge.api.sampling import Sampling
 from nsedge.api.scheduling import Scheduling
@@ -86,6 +87,7 @@ __all__ = [
     "MediaPart",
     "Message",
     "Mirostat",
+    "ModelCard",
     "ModelInfo",
     "ModelMemory",
     "ModelState",
@@ -96,6 +98,8 @@ __all__ = [
     "Priority",
     "Progress",
     "PromptLogprobs",
+    "PromptQuestion",
+    "PromptReading",
     "ReasoningDelta",
     "Recommendation",
     "Request",

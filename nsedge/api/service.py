@@ -16,6 +16,7 @@ from nsedge.api.models import (
     ResidencyStats,
     UsageReport,
 )
+from nsedge.api.prompts import ModelCard, PromptQuestion, PromptReading
 from nsedge.api.requests import Request
 from nsedge.telemetry.histogram import Histogram
 
@@ -100,3 +101,13 @@ class Service(Protocol):
 
     async def usage(self) -> UsageReport:
         """How models have been used, and which are worth loading."""
+
+    async def read_prompt(self, question: PromptQuestion) -> PromptReading:
+        """A prompt as its model would read it, which is loaded as for a request. Raises
+        UnknownModel, UnsupportedTask, and what a request with that prompt is refused with."""
+
+    async def detokenize(self, model: str, token_ids: tuple[int, ...]) -> str:
+        """The text of some tokens, the names of special ones in it. Raises as `read_prompt`."""
+
+    async def describe(self, model: str) -> ModelCard:
+        """What is known of a model from its package. Raises UnknownModel, BundleInvalid."""

@@ -24,11 +24,16 @@ MAX_TOKEN_ID = 2**31 - 1
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Generate:
-    """Continue a text as it stands: no template is applied."""
+    """Continue a text as it stands: no template is applied.
+
+    suffix: what follows the gap that is to be filled, for models that were trained to do that; None
+    where there is no gap.
+    """
 
     name: ClassVar[str] = "generate"
 
     text: str
+    suffix: str | None = None
     sampling: Sampling = field(default_factory=Sampling)
     constraint: Constraint | None = None
 

@@ -6,11 +6,12 @@ All on the event loop's thread.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import logging
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 
-from nsedge.api import Loading, LoadWish, Request, Sink
+from nsedge.api import Loading, LoadWish, Priority, Request, Sink
 from nsedge.core.journal import Journal
 from nsedge.core.live import LiveRequest
 from nsedge.errors import (
@@ -21,7 +22,8 @@ from nsedge.errors import (
     QueueFull,
     UnsupportedTask,
 )
-from nsedge.runtime.residency.entries import Entry, Load, Origin, Resident
+from nsedge.runtime.hosting.hosted import HostedModel
+from nsedge.runtime.residency.entries import Entry, Load, Origin, Resident, User
 from nsedge.runtime.residency.residency import Residency
 
 log = logging.getLogger(__name__)
@@ -105,7 +107,7 @@ class Intake:
             entry = self._residency.catalogue.find(request.model)
             _check_task(request, entry)
             resident = entry.ready
-            coming = None if resident is not None else self._wanted(entry, request)
+            coming = None if resident is not None else self._wanted(entry, request.priority)
         except NsedgeError as error:
             live.fail(error)
             return
@@ -114,8 +116,29 @@ class Intake:
         elif coming is not None:
             live.waiting = self._loop.create_task(self._wait_for(live, coming, submitted_s))
 
-    def _wanted(self, entry: Entry, request: Request) -> Load:
-        """The load that `request` waits for.
+    @contextlib.asynccontextmanager
+    async def holding(self, name: str, user: User) -> AsyncIterator[HostedModel]:
+        """The model of that name, loaded where need be, and held for `user` within the block.
+
+        Raises:
+            NsedgeError: there is none, or it cannot be had; as for a request.
+        """
+        self._check_open()
+        entry = self._residency.catalogue.find(name)
+        while (resident := entry.ready) is None or resident.model is None:
+            coming = self._wanted(entry, Priority.NORMAL)
+            try:
+                await asyncio.shield(coming.done)
+            finally:
+                self._residency.forgo(coming)
+        self._residency.residents.take(resident, user)
+        try:
+            yield resident.model
+        finally:
+            self._residency.residents.give_back(resident, user)
+
+    def _wanted(self, entry: Entry, priority: Priority) -> Load:
+        """The load that a request waits for.
 
         Raises:
             NotLoaded: requests may not load models.
@@ -126,7 +149,7 @@ class Intake:
             raise NotLoaded(
                 f"{entry.name} is not in memory, and requests may not load it", param="model"
             )
-        wish = LoadWish(model=entry.name, priority=request.priority)
+        wish = LoadWish(model=entry.name, priority=priority)
         coming = self._residency.want(entry, wish, Origin.REQUEST)
         if coming.waiting >= self._max_waiting:
             raise QueueFull(f"{coming.waiting} requests wait for {entry.name}", retry_after_s=1.0)

@@ -25,8 +25,11 @@ from nsedge.api import (
     LoadOutcome,
     LoadResult,
     LoadWish,
+    ModelCard,
     ModelInfo,
     ModelStats,
+    PromptQuestion,
+    PromptReading,
     Request,
     Sink,
     Stats,
@@ -36,6 +39,7 @@ from nsedge.api.models import check_drain
 from nsedge.core.intake import Intake
 from nsedge.core.journal import Journal
 from nsedge.core.live import LiveRequest
+from nsedge.core.questions import Questions
 from nsedge.errors import (
     Draining,
     InsufficientMemory,
@@ -136,6 +140,10 @@ class LocalService:
             max_waiting=settings.engine.max_queue + settings.engine.slots,
             max_untaken=settings.max_untaken_events,
             clock=clock,
+        )
+
+        self._questions = Questions(
+            intake=self._intake, reader=self._reader, find=self._catalogue.find
         )
 
     async def start(self) -> None:
@@ -308,6 +316,19 @@ class LocalService:
             preload_top=self._settings.residency.preload_top,
             names=[entry.name for entry in self._catalogue],
         )
+
+    async def read_prompt(self, question: PromptQuestion) -> PromptReading:
+        """A prompt as its model reads it."""
+        return await self._questions.read_prompt(question)
+
+    async def detokenize(self, model: str, token_ids: tuple[int, ...]) -> str:
+        """The text of some tokens."""
+        return await self._questions.detokenize(model, token_ids)
+
+    async def describe(self, model: str) -> ModelCard:
+        """What is known of a model from its package."""
+        self._catalogue.refresh()
+        return await self._questions.describe(model)
 
     def _open(self, path: Path, opening: Opening) -> HostedModel:
         """Open a bundle, or an adapter on its base; on the thread that models are opened on."""

@@ -8,6 +8,7 @@ from typing import TypeVar
 from nsedge.api import LoadWish, ModelInfo, ModelState, Service
 from nsedge.errors import NsedgeError
 from nsedge.ipc import messages as wire
+from nsedge.ipc.requests import question_of
 
 T = TypeVar("T")
 
@@ -33,6 +34,13 @@ async def answer(service: Service, query: wire.Query, *, minor: int) -> wire.Rep
             return wire.Reply(id=query.id, health=await service.health())
         case wire.UsageQuery():
             return wire.Reply(id=query.id, usage=await service.usage())
+        case wire.ReadPrompt():
+            return wire.Reply(id=query.id, prompt=await service.read_prompt(question_of(query)))
+        case wire.Detokenize():
+            text = await service.detokenize(query.model, query.token_ids)
+            return wire.Reply(id=query.id, text=text)
+        case wire.Describe():
+            return wire.Reply(id=query.id, card=await service.describe(query.model))
         case wire.Load():
             return wire.Reply(id=query.id, loaded=await service.load(wish_of(query)))
         case wire.Unload():

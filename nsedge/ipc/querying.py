@@ -5,8 +5,10 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 
 from nsedge import api
+from nsedge.api.prompts import check_tokens
 from nsedge.ipc import messages as wire
 from nsedge.ipc import queries
+from nsedge.ipc.requests import read_prompt_of
 
 
 class Querying(ABC):
@@ -57,6 +59,26 @@ class Querying(ABC):
         """How models have been used. Raises ConnectionLost, or what the daemon answers."""
         reply = await self._ask(wire.UsageQuery(id=self.new_id()))
         return queries.present(reply.usage)
+
+    async def read_prompt(self, question: api.PromptQuestion) -> api.PromptReading:
+        """A prompt as its model would read it. Raises ConnectionLost, or what the daemon
+        answers."""
+        question.check()
+        label = self.new_id()
+        reply = await self._ask(read_prompt_of(question, label))
+        return queries.present(reply.prompt)
+
+    async def detokenize(self, model: str, token_ids: tuple[int, ...]) -> str:
+        """The text of some tokens. Raises ConnectionLost, or what the daemon answers."""
+        check_tokens(token_ids)
+        query = wire.Detokenize(id=self.new_id(), model=model, token_ids=token_ids)
+        return queries.present((await self._ask(query)).text)
+
+    async def describe(self, model: str) -> api.ModelCard:
+        """What is known of a model from its package. Raises ConnectionLost, or what the daemon
+        answers."""
+        reply = await self._ask(wire.Describe(id=self.new_id(), model=model))
+        return queries.present(reply.card)
 
     @abstractmethod
     def new_id(self) -> str:

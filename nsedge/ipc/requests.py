@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable
-from typing import Any
+from typing import Any, NoReturn
 
 from nsedge import api
 from nsedge.api.scheduling import scheduling_of
-from nsedge.errors import InvalidRequest, MessageTooLarge, UnsupportedVersion
+from nsedge.errors import InvalidParameter, InvalidRequest, MessageTooLarge, UnsupportedVersion
 from nsedge.ipc import messages as wire
 from nsedge.ipc import protocol
 
@@ -22,9 +22,11 @@ _OF_CHAT = tuple(
     if name != "messages"
 )
 """The fields of a chat that are the same here and there."""
+_OF_PROMPT = tuple(name for name in _OF_CHAT if name not in ("sampling", "constraint"))
+"""Of these, what a prompt is made of."""
 _OF_MESSAGE = ("tool_calls", "tool_call_id", "name", "reasoning")
 _CONSTRAINT_SINCE = 4
-"""The minor version that brought constraints: older daemons would pass them over."""
+"""The minor version that brought constraints and suffixes: older daemons would pass them over."""
 MAX_ID = 128
 MAX_MODEL = 256
 
@@ -61,7 +63,10 @@ def _task_of(message: wire.Asking, media: MediaOf) -> api.Task:
     match message:
         case wire.Generate():
             return api.Generate(
-                text=message.text, sampling=message.sampling, constraint=message.constraint
+                text=message.text,
+                suffix=message.suffix,
+                sampling=message.sampling,
+                constraint=message.constraint,
             )
         case wire.Chat():
             turns = tuple(_said(turn, media) for turn in message.messages)
@@ -87,6 +92,46 @@ def _said(turn: wire.Message, media: MediaOf) -> api.Message:
 
 def _same(one: object, names: Iterable[str]) -> dict[str, Any]:
     return {name: getattr(one, name) for name in names}
+
+
+def question_of(message: wire.ReadPrompt) -> api.PromptQuestion:
+    """The question that a message asks.
+
+    Raises:
+        InvalidParameter: its request shows media, of which no prompt is made here.
+    """
+    asked = request_of(message.request, _no_media)
+    if not isinstance(asked.task, api.Generate | api.Chat):
+        raise InvalidRequest("only text has a prompt", param="request")
+    return api.PromptQuestion(
+        model=asked.model,
+        task=asked.task,
+        add_special=message.add_special,
+        parse_special=message.parse_special,
+    )
+
+
+def read_prompt_of(question: api.PromptQuestion, label: str) -> wire.ReadPrompt:
+    """The message that asks a question. Raises InvalidParameter where its task shows media."""
+    task, model = question.task, question.model
+    request: wire.Generate | wire.Chat
+    if isinstance(task, api.Generate):
+        request = wire.Generate(id=label, model=model, text=task.text, suffix=task.suffix)
+    else:
+        if any(message.media for message in task.messages):
+            _no_media(None)
+        turns = tuple(_turn(message, ()) for message in task.messages)
+        request = wire.Chat(id=label, model=model, messages=turns, **_same(task, _OF_PROMPT))
+    return wire.ReadPrompt(
+        id=label,
+        request=request,
+        add_special=question.add_special,
+        parse_special=question.parse_special,
+    )
+
+
+def _no_media(part: wire.MediaPart | None) -> NoReturn:
+    raise InvalidParameter("media have no prompt that could be shown", param="messages")
 
 
 def media_of(request: api.Request) -> tuple[api.Media, ...]:
@@ -125,12 +170,19 @@ def check_known(request: api.Request, version: str) -> None:
     Raises:
         UnsupportedVersion: naming the version that knows it.
     """
-    held = isinstance(request.task, api.Generate | api.Chat) and request.task.constraint
-    if held and protocol.minor_of(version) < _CONSTRAINT_SINCE:
-        raise UnsupportedVersion(
-            f"constraints need a daemon of protocol 1.{_CONSTRAINT_SINCE}, not {version}",
-            param="constraint",
-        )
+    if protocol.minor_of(version) >= _CONSTRAINT_SINCE:
+        return
+    task = request.task
+    held = isinstance(task, api.Generate | api.Chat) and task.constraint is not None
+    for param, given in (
+        ("constraint", held),
+        ("suffix", isinstance(task, api.Generate) and task.suffix is not None),
+    ):
+        if given:
+            raise UnsupportedVersion(
+                f"{param} needs a daemon of protocol 1.{_CONSTRAINT_SINCE}, not {version}",
+                param=param,
+            )
 
 
 def check_size(frame: bytes, limit: int) -> None:
@@ -143,12 +195,13 @@ def check_size(frame: bytes, limit: int) -> None:
 def _message_of(request: api.Request, credit: int | None, named: Collection[str]) -> wire.Asking:
     label, model, scheduling = request.request_id, request.model, scheduling_of(request)
     match request.task:
-        case api.Generate(text=text, sampling=sampling, constraint=constraint):
+        case api.Generate(text=text, suffix=suffix, sampling=sampling, constraint=constraint):
             return wire.Generate(
                 id=label,
                 model=model,
                 credit=credit,
                 text=text,
+                suffix=suffix,
                 sampling=sampling,
                 constraint=constraint,
                 **scheduling,

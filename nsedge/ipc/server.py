@@ -49,6 +49,9 @@ _WANTS: dict[type, Scope] = {
     wire.StatsQuery: Scope.READ,
     wire.HealthQuery: Scope.READ,
     wire.UsageQuery: Scope.READ,
+    wire.Describe: Scope.READ,
+    wire.ReadPrompt: Scope.INFER,
+    wire.Detokenize: Scope.INFER,
 }
 """The scope that a message wants; one that is not here wants `manage`."""
 

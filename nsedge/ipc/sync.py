@@ -188,6 +188,20 @@ class Client(Asking[Events]):
         """How models have been used. Raises ConnectionLost, or what the daemon answers."""
         return self._run(self._client.usage())
 
+    def read_prompt(self, question: api.PromptQuestion) -> api.PromptReading:
+        """A prompt as its model would read it. Raises ConnectionLost, or what the daemon
+        answers."""
+        return self._run(self._client.read_prompt(question))
+
+    def detokenize(self, model: str, token_ids: tuple[int, ...]) -> str:
+        """The text of some tokens. Raises ConnectionLost, or what the daemon answers."""
+        return self._run(self._client.detokenize(model, token_ids))
+
+    def describe(self, model: str) -> api.ModelCard:
+        """What is known of a model from its package. Raises ConnectionLost, or what the daemon
+        answers."""
+        return self._run(self._client.describe(model))
+
     def close(self) -> None:
         """End what is live, say goodbye, and close for good. Idempotent."""
         if self._loop.is_closed():

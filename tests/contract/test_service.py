@@ -390,3 +390,41 @@ async def test_use_is_counted(subject: Subject) -> None:
     assert report.models[subject.model].usage_count >= 1
     assert len(report.models[subject.model].hours) == 24
     assert [one.model for one in report.recommendations] == [subject.model]
+
+
+@over_every_subject
+async def test_prompts_and_tokens(subject: Subject) -> None:
+    service, model = subject.service, subject.model
+    asked = api.PromptQuestion(model=model, task=api.Generate(text=subject.text), add_special=False)
+    read = await service.read_prompt(asked)
+    assert read.text == subject.text
+    assert len(read.token_ids) >= 1
+    assert await service.detokenize(model, read.token_ids)
+    said = api.Message(role=api.Role.USER, content="hello there")
+    chat = api.Chat(messages=(said,))
+    told = await service.read_prompt(api.PromptQuestion(model=model, task=chat))
+    assert "hello there" in told.text
+    assert told.token_ids
+    empty = dataclasses.replace(asked, task=api.Generate(text=""))
+    assert (await service.read_prompt(empty)).token_ids == ()
+    gap = dataclasses.replace(asked, task=api.Generate(text="a", suffix="b"))
+    with pytest.raises(InvalidParameter) as caught:
+        await service.read_prompt(gap)
+    assert caught.value.param == "suffix"
+    with pytest.raises(UnknownModel):
+        await service.read_prompt(dataclasses.replace(asked, model="none"))
+    with pytest.raises(UnknownModel):
+        await service.detokenize("none", (1,))
+    with pytest.raises(InvalidParameter):
+        await service.detokenize(model, (-1,))
+
+
+@over_every_subject
+async def test_a_models_card(subject: Subject) -> None:
+    card = await subject.service.describe(subject.model)
+    assert card.name == subject.model
+    assert card.parameters > 0
+    assert len(card.sha256) == 64
+    assert card.chat_template
+    with pytest.raises(UnknownModel):
+        await subject.service.describe("none")

@@ -6,11 +6,19 @@ import asyncio
 import dataclasses
 import json
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from nsedge.api import LoadWish, ModelInfo, ModelMemory, ModelState, Request
+from nsedge.api import (
+    Generate,
+    LoadWish,
+    ModelInfo,
+    ModelMemory,
+    ModelState,
+    PromptReading,
+    Request,
+)
 from nsedge.errors import NsedgeError
 from nsedge.runtime.delivery import Emit
 from nsedge.runtime.hosting.hosted import Opening
@@ -40,6 +48,23 @@ class FakeWork:
 
 
 @dataclass(eq=False)
+class FakePrompts:
+    """A token a character, once the gate is open."""
+
+    gate: threading.Event = field(default_factory=threading.Event)
+
+    def __post_init__(self) -> None:
+        self.gate.set()
+
+    def reading(self, task: Generate, *, add_special: bool, parse_special: bool) -> PromptReading:
+        assert self.gate.wait(PATIENCE_S)
+        return PromptReading(text=task.text, token_ids=tuple(map(ord, task.text)))
+
+    def text_of(self, token_ids: Sequence[int]) -> str:
+        return "".join(map(chr, token_ids))
+
+
+@dataclass(eq=False)
 class FakeModel:
     """Claims what it is told to."""
 
@@ -48,6 +73,7 @@ class FakeModel:
     started: bool = False
     closed: bool = False
     accepted: list[FakeWork] = field(default_factory=list)
+    prompts: FakePrompts | None = field(default_factory=FakePrompts)
 
     def start(self) -> None:
         self.started = True
@@ -68,6 +94,9 @@ class FakeModel:
     def accept(self, request: Request, emit: Emit, *, submitted_s: float) -> FakeWork:
         self.accepted.append(FakeWork(request, emit))
         return self.accepted[-1]
+
+    def prompt_reader(self) -> FakePrompts | None:
+        return self.prompts
 
     def comes_round(self, answer: Callable[[], None]) -> bool:
         return False

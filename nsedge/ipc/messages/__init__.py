@@ -26,9 +26,12 @@ from nsedge.ipc.messages.events import (
 )
 from nsedge.ipc.messages.queries import (
     Alias,
+    Describe,
+    Detokenize,
     HealthQuery,
     Load,
     ModelsQuery,
+    ReadPrompt,
     Reload,
     Reply,
     StatsQuery,
@@ -51,7 +54,8 @@ from nsedge.ipc.messages.requests import (
 from nsedge.ipc.messages.sessions import Bye, Hello, Ping, Pong, Welcome
 
 Command = Load | Unload | Reload | Alias
-Query = ModelsQuery | StatsQuery | HealthQuery | UsageQuery | Command
+Question = ReadPrompt | Detokenize | Describe
+Query = ModelsQuery | StatsQuery | HealthQuery | UsageQuery | Question | Command
 Asking = Generate | Chat | Embed
 DataMessage = Hello | Asking | Credit | MediaPut | Query | Cancel | Bye
 ControlMessage = Cancel | Ping | HealthQuery
@@ -80,6 +84,8 @@ __all__ = [
     "Credit",
     "DataMessage",
     "Delta",
+    "Describe",
+    "Detokenize",
     "Embed",
     "EventMessage",
     "Failed",
@@ -100,6 +106,8 @@ __all__ = [
     "Progress",
     "PromptLogprobs",
     "Query",
+    "Question",
+    "ReadPrompt",
     "ReasoningDelta",
     "Reload",
     "Reply",

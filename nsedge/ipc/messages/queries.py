@@ -2,9 +2,19 @@
 
 from __future__ import annotations
 
-from nsedge.api import Health, LoadResult, ModelInfo, Priority, Stats, UsageReport
-from nsedge.ipc.messages.base import Id, Name, Wire
+from nsedge.api import (
+    Health,
+    LoadResult,
+    ModelCard,
+    ModelInfo,
+    Priority,
+    PromptReading,
+    Stats,
+    UsageReport,
+)
+from nsedge.ipc.messages.base import Id, Name, TokenId, Wire
 from nsedge.ipc.messages.events import Failed
+from nsedge.ipc.messages.requests import Chat, Generate
 
 
 class ModelsQuery(Wire, frozen=True, kw_only=True, tag="models"):
@@ -66,6 +76,30 @@ class UsageQuery(Wire, frozen=True, kw_only=True, tag="usage"):
     id: Id
 
 
+class ReadPrompt(Wire, frozen=True, kw_only=True, tag="read_prompt"):
+    """Asks how a model would read the prompt of `request`, whose own id counts for nothing."""
+
+    id: Id
+    request: Generate | Chat
+    add_special: bool = True
+    parse_special: bool = True
+
+
+class Detokenize(Wire, frozen=True, kw_only=True, tag="detokenize"):
+    """Asks for the text of some tokens."""
+
+    id: Id
+    model: Name
+    token_ids: tuple[TokenId, ...]
+
+
+class Describe(Wire, frozen=True, kw_only=True, tag="describe"):
+    """Asks what is known of a model from its package."""
+
+    id: Id
+    model: Name
+
+
 class Reply(Wire, frozen=True, kw_only=True, tag="reply"):
     """The answer to a query: exactly one field besides `id`, and `unkept` beside `models`."""
 
@@ -75,5 +109,8 @@ class Reply(Wire, frozen=True, kw_only=True, tag="reply"):
     stats: Stats | None = None
     loaded: LoadResult | None = None
     usage: UsageReport | None = None
+    prompt: PromptReading | None = None
+    text: str | None = None
+    card: ModelCard | None = None
     unkept: str | None = None
     error: Failed | None = None

@@ -58,9 +58,10 @@ class Asked(Wire, frozen=True, kw_only=True):
 
 
 class Generate(Asked, frozen=True, kw_only=True, tag="generate"):
-    """Asks for the continuation of a text."""
+    """Asks for the continuation of a text, or, with a suffix, for what stands before that."""
 
     text: str
+    suffix: str | None = None
     sampling: Sampling = Sampling()
     constraint: Constraint | None = None
 

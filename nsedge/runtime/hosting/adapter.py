@@ -13,6 +13,7 @@ from nsedge.runtime.hosting.hosted import Opening, Work
 from nsedge.runtime.hosting.reading import read_ahead
 from nsedge.runtime.hosting.text import TextModel
 from nsedge.runtime.machine.amounts import Amount
+from nsedge.runtime.text.prompt import PromptReader
 
 
 class AdapterModel:
@@ -43,6 +44,10 @@ class AdapterModel:
     def accept(self, request: Request, emit: Emit, *, submitted_s: float) -> Work:
         """Have the base do it through the adapter."""
         return self._base.accept(request, emit, submitted_s=submitted_s, adapter=self._key)
+
+    def prompt_reader(self) -> PromptReader:
+        """The base's."""
+        return self._base.prompts
 
     def comes_round(self, answer: Callable[[], None]) -> bool:
         """False: its steps are the base's."""

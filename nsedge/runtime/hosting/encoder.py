@@ -124,6 +124,9 @@ class EncoderModel:
         work.begin()
         return work
 
+    def prompt_reader(self) -> None:
+        """None: it reads texts, and no prompts."""
+
     def comes_round(self, answer: Callable[[], None]) -> bool:
         """Have the loop call `answer` between two batches."""
         self._loop.ask(answer)

@@ -7,12 +7,22 @@ with `accept` and ends with exactly one terminal event, whatever happens in betw
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from nsedge.api import Event, ModelInfo, ModelMemory, ModelState, ModelStats, Request
+from nsedge.api import (
+    Chat,
+    Event,
+    Generate,
+    ModelInfo,
+    ModelMemory,
+    ModelState,
+    ModelStats,
+    PromptReading,
+    Request,
+)
 from nsedge.runtime.delivery import Deliver, Emit
 from nsedge.runtime.machine.amounts import Amount
 from nsedge.runtime.machine.arbiter import Arbiter
@@ -30,6 +40,18 @@ class Work(Protocol):
         and harmless once it has ended."""
 
 
+class Prompts(Protocol):
+    """Reads a model's prompts, and makes text of its tokens; on the reader's thread."""
+
+    def reading(
+        self, task: Generate | Chat, *, add_special: bool = True, parse_special: bool = True
+    ) -> PromptReading:
+        """A prompt as it is read. Raises as the model refuses it."""
+
+    def text_of(self, token_ids: Sequence[int]) -> str:
+        """The text of some tokens. Raises InvalidParameter for one that the model does not have."""
+
+
 class HostedModel(Protocol):
     """A model in memory. `close` may take a while; the rest does not."""
 
@@ -40,6 +62,9 @@ class HostedModel(Protocol):
         """Take a request, whose task is one that the model does. Its events go to `emit` through
         `Host.deliver`, a refusal as `Failed`; none before this has returned. `submitted_s`: when
         the request was admitted, by `Host.clock`; its deadline counts from then."""
+
+    def prompt_reader(self) -> Prompts | None:
+        """What reads its prompts; None where it has none."""
 
     def comes_round(self, answer: Callable[[], None]) -> bool:
         """Have `answer` called when the model's own loop next comes round; one that hangs never

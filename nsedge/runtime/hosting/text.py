@@ -39,6 +39,7 @@ from nsedge.runtime.machine.cores import CpuMeter, usable_cores
 from nsedge.runtime.machine.footprint import Growth
 from nsedge.runtime.machine.threads import FOLLOW_FROM, ThreadChoice
 from nsedge.runtime.settings import EngineSettings, PrefixReuse
+from nsedge.runtime.text.prompt import PromptReader
 
 log = logging.getLogger(__name__)
 
@@ -177,6 +178,10 @@ class TextModel:
         )
         work.begin()
         return work
+
+    def prompt_reader(self) -> PromptReader:
+        """What reads its prompts."""
+        return self.prompts
 
     def comes_round(self, answer: Callable[[], None]) -> bool:
         """Have the engine call `answer` between two steps."""

@@ -12,7 +12,7 @@ from typing import Any
 import jinja2
 from tokenizers import Tokenizer
 
-from nsedge.api import Chat, Generate
+from nsedge.api import Chat, Generate, PromptReading
 from nsedge.bundle.fields import Tokenizer as TokenizerSettings
 from nsedge.bundle.manifest import TextBundle
 from nsedge.errors import BundleInvalid, EmptyPrompt, InvalidParameter, InvalidRequest
@@ -20,6 +20,7 @@ from nsedge.runtime.text.answer.formats import format_of, thoughts_of
 from nsedge.runtime.text.answer.reader import AnswerForm
 from nsedge.runtime.text.control import ControlTokens, Rendered, texts_in, unmarked
 from nsedge.runtime.text.conversation import Habits, Teller
+from nsedge.runtime.text.filling import FillTokens
 from nsedge.runtime.text.template import template_environment
 
 CONTINUED = "CONTINUE_FINAL_MESSAGE_TAG "
@@ -42,6 +43,7 @@ class PromptReader:
         settings = bundle.manifest.tokenizer
         self._specials = special_texts(settings)
         bos = settings.bos_token if settings.add_bos else None
+        self._fill = FillTokens.of(tokenizer)
         self._bos_id = None if bos is None else tokenizer.token_to_id(bos)
         self._environment = template_environment()
         self._template = _compile(bundle, self._environment)
@@ -79,18 +81,55 @@ class PromptReader:
                 model has no embedding for.
             InvalidRequest: where the template refuses the conversation.
         """
-        if isinstance(task, Chat):
-            ids = self._control.encode(self._render(task))
-            self._check(ids, param="messages")
-        else:
-            _check_unicode(task.text, "the prompt", param="prompt")
-            ids = self._control.encode(Rendered(task.text))
-            if ids and self._bos_id is not None and ids[0] != self._bos_id:
-                ids.insert(0, self._bos_id)
-            self._check(ids, param="prompt")
+        ids = self.reading(task).token_ids
         if not ids:
             raise EmptyPrompt("the prompt is empty", param="prompt")
-        return tuple(ids)
+        return ids
+
+    def reading(
+        self, task: Generate | Chat, *, add_special: bool = True, parse_special: bool = True
+    ) -> PromptReading:
+        """A prompt as it is read; an empty one, too. See `nsedge.api.PromptQuestion`.
+
+        Raises as `read`.
+        """
+        if isinstance(task, Chat):
+            rendered = self._render(task)
+            ids = self._control.encode(rendered)
+            self._check(ids, param="messages")
+            return PromptReading(text=rendered.text, token_ids=tuple(ids))
+        _check_unicode([task.text, task.suffix], "the prompt", param="prompt")
+        if task.suffix is None:
+            ids = self._control.encode(_as_text(task.text, literal=not parse_special))
+        else:
+            ids = self._filling(task.text, task.suffix)
+        if add_special and ids and self._bos_id is not None and ids[0] != self._bos_id:
+            ids.insert(0, self._bos_id)
+        self._check(ids, param="prompt")
+        return PromptReading(text=task.text, token_ids=tuple(ids))
+
+    def text_of(self, token_ids: Sequence[int]) -> str:
+        """The text of some tokens, the names of special ones in it.
+
+        Raises:
+            InvalidParameter: one that the model does not have.
+        """
+        worst = max(token_ids, default=0)
+        if worst >= self._vocab_size:
+            raise InvalidParameter(
+                f"token {worst} is none of the {self._vocab_size} of the vocabulary", param="tokens"
+            )
+        return str(self._tokenizer.decode(list(token_ids), skip_special_tokens=False))
+
+    def _filling(self, before: str, after: str) -> list[int]:
+        """The prompt that has a gap filled; no name of a token in either text is one."""
+        if self._fill is None:
+            raise InvalidParameter(
+                "this model was not trained to fill a gap: its vocabulary has no tokens for it",
+                param="suffix",
+            )
+        texts = [_as_text(text, literal=True) for text in (before, after)]
+        return self._fill.around(*self._control.encode_batch(texts))
 
     def spellings(self, words: Sequence[str]) -> tuple[tuple[int, ...], ...]:
         """The ids of each word as it begins a text, and as it follows a space; each once.
@@ -183,6 +222,11 @@ class PromptReader:
             raise InvalidRequest(
                 f"the chat template: {type(error).__name__}: {error}", param="messages"
             ) from error
+
+
+def _as_text(text: str, *, literal: bool) -> Rendered:
+    """`text`, whose names of control tokens are tokens unless it is `literal`."""
+    return Rendered(text, ((0, len(text)),) if literal and text else ())
 
 
 def special_texts(settings: TokenizerSettings) -> dict[str, str]:

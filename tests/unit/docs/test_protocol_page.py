@@ -38,6 +38,8 @@ TYPES = [
     api.Usage,
     api.Timings,
     api.ModelInfo,
+    api.ModelCard,
+    api.PromptReading,
     api.Health,
     api.Stats,
     api.ModelStats,

@@ -55,6 +55,7 @@ def test_the_public_surface() -> None:
         "Media",
         "MediaPart",
         "Message",
+        "ModelCard",
         "ModelInfo",
         "ModelMemory",
         "ModelState",
@@ -62,6 +63,8 @@ def test_the_public_surface() -> None:
         "ModelUsage",
         "NsedgeError",
         "Progress",
+        "PromptQuestion",
+        "PromptReading",
         "ReasoningDelta",
         "Recommendation",
         "ResidencyStats",
@@ -93,6 +96,7 @@ def test_the_public_surface() -> None:
         "stats",
     }
     both = asking | {"load", "unload", "reload", "alias", "usage"}
+    both |= {"read_prompt", "detokenize", "describe"}
     assert {name for name in dir(Client) if not name.startswith("_")} == both
     assert both < set(dir(AsyncClient))
 

@@ -6,6 +6,7 @@ import dataclasses
 from pathlib import Path
 
 import pytest
+from tokenizers import AddedToken
 
 from nsedge.api import (
     AdaptiveP,
@@ -15,6 +16,7 @@ from nsedge.api import (
     Generate,
     Message,
     Mirostat,
+    PromptReading,
     Role,
     SamplerStep,
     Sampling,
@@ -306,3 +308,48 @@ def test_values_out_of_range_are_named(sampling: Sampling, param: str) -> None:
     with pytest.raises(InvalidParameter) as caught:
         sampling.check()
     assert caught.value.param == param
+
+
+def test_a_prompt_is_shown_as_it_is_read(tmp_path: Path) -> None:
+    read = reader(tmp_path, add_bos=True)
+    shown = read.reading(chat(("user", "hi <|end|>")))
+    assert shown.text == "<|user|>hi <|end|><|end|><|assistant|>"
+    assert shown.token_ids == read.read(chat(("user", "hi <|end|>")))
+    assert read.reading(Generate(text="")) == PromptReading(text="", token_ids=())
+    with_begin = read.reading(Generate(text="hi"))
+    assert (with_begin.text, text_of(with_begin.token_ids)) == ("hi", "<|begin|>hi")
+    assert text_of(read.reading(Generate(text="hi"), add_special=False).token_ids) == "hi"
+
+
+def test_names_of_tokens_are_tokens_or_text(tmp_path: Path) -> None:
+    read = reader(tmp_path)
+    task = Generate(text="<|user|>x")
+    assert len(read.reading(task).token_ids) == 2
+    literal = read.reading(task, parse_special=False).token_ids
+    assert len(literal) == len("<|user|>x")
+    assert read.text_of(literal) == read.text_of(read.read(task)) == "<|user|>x"
+    assert read.text_of(()) == ""
+    with pytest.raises(InvalidParameter, match="token 999999 is none of the"):
+        read.text_of((0, 999_999))
+
+
+FILL = ("<|fim_prefix|>", "<|fim_suffix|>", "<|fim_middle|>")
+
+
+def test_a_gap_is_asked_for_by_the_models_own_tokens(tmp_path: Path) -> None:
+    made = tokenizer()
+    made.add_special_tokens([AddedToken(text, special=True) for text in FILL])
+    bundle = Bundle.open(write_bundle(tmp_path / "tiny"))
+    ids = PromptReader(bundle, made).read(Generate(text="a<|end|>", suffix="b<|fim_middle|>"))
+    prefix, suffix, middle = map(made.token_to_id, FILL)
+    assert (ids[0], ids[-1], ids.count(suffix), ids.count(middle)) == (prefix, middle, 1, 1)
+    assert made.token_to_id("<|end|>") not in ids
+    assert made.decode(list(ids), skip_special_tokens=False) == (
+        "<|fim_prefix|>a<|end|><|fim_suffix|>b<|fim_middle|><|fim_middle|>"
+    )
+
+
+def test_a_model_without_such_tokens_says_so(tmp_path: Path) -> None:
+    with pytest.raises(InvalidParameter, match="not trained to fill a gap") as caught:
+        reader(tmp_path).read(Generate(text="a", suffix=""))
+    assert caught.value.param == "suffix"
