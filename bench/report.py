@@ -101,10 +101,11 @@ def say(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
 
 
-def parser(doc: str | None) -> argparse.ArgumentParser:
-    """Options that every benchmark has."""
+def parser(doc: str | None, *, bundle: bool = True) -> argparse.ArgumentParser:
+    """Options that every benchmark has; `bundle`: whether it runs one."""
     made = argparse.ArgumentParser(description=doc)
-    made.add_argument("--bundle", type=Path, required=True, help="a bundle's directory")
+    if bundle:
+        made.add_argument("--bundle", type=Path, required=True, help="a bundle's directory")
     made.add_argument("--rounds", type=int, default=5, help="interleaved rounds; medians are told")
     made.add_argument("--json", type=Path, help="write the result there instead of to stdout")
     return made

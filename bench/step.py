@@ -1,6 +1,6 @@
 """The engine alone: decode tokens/s at several batch sizes, prefill tokens/s, the model's share of
-a step, and what one row reaches of the bound that reading the weights from memory sets. No service,
-no sockets, no threads but the model's own.
+a step, what one row reaches of the bound that reading the weights from memory sets, and what each
+step of sampling takes (`bench.sampler`). No service, no sockets, no threads but the model's own.
 
     python -m bench.step --bundle DIR [--rows 1,8,16] [--context 128] [--tokens 32] [--rounds 5]
 """
@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from bench import bandwidth
+from bench import bandwidth, sampler
 from bench.report import Noise, emit, parser, percentiles, say
 from nsedge.api import Event, Generate, Request, Sampling
 from nsedge.runtime.decode.engine import Engine
@@ -222,6 +222,12 @@ def main() -> None:
     if result["bound"] is not None:
         say(bandwidth.told(result["bound"]))
     say(f"prefill {options.prefill}  {result['prefill_tokens_per_s']:8.1f} tokens/s")
+    shape = {"rows": rows, "vocabulary": resident.manifest.vocab_size}
+    result["sampler"] = {
+        **shape,
+        "milliseconds": sampler.measure(**shape, rounds=4 * options.rounds),
+    }
+    sampler.told(result["sampler"]["milliseconds"], **shape)
     emit(
         {"bench": "step", "options": {k: str(v) for k, v in vars(options).items()}, **result},
         options.json,

@@ -15,9 +15,15 @@ from dataclasses import dataclass
 from queue import SimpleQueue
 
 from nsedge.api import FinishReason, ModelStats
-from nsedge.errors import ComputationFailure, DeadlineExceeded, EngineFailure, NsedgeError
+from nsedge.errors import (
+    ComputationFailure,
+    ConstraintFailure,
+    DeadlineExceeded,
+    EngineFailure,
+    NsedgeError,
+)
 from nsedge.runtime.decode.isolation import isolate
-from nsedge.runtime.decode.job import NO_NUMBERS, Job
+from nsedge.runtime.decode.job import NO_NUMBERS, NOTHING_LEFT, Job
 from nsedge.runtime.decode.outbox import Outbox
 from nsedge.runtime.decode.plan import StepPlan, Token
 from nsedge.runtime.decode.runner import StepRunner
@@ -272,12 +278,14 @@ class Engine:
 
         Raises:
             ComputationFailure: there is none.
-            ConstraintFailure: its grammar cannot be followed any further.
+            ConstraintFailure: no token may come, or its grammar cannot be followed any further.
             NsedgeError: it cannot be turned into text.
         """
-        if draw is None:
-            raise ComputationFailure(NO_NUMBERS)
         job = self._jobs[sequence]
+        if draw is None:
+            if job.row.barren:
+                raise ConstraintFailure(NOTHING_LEFT)
+            raise ComputationFailure(NO_NUMBERS)
         try:
             return draw.id, job.read(draw)
         except NsedgeError:

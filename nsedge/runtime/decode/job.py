@@ -17,6 +17,10 @@ from nsedge.runtime.structure.guide import Guide
 from nsedge.runtime.text.answer.reader import AnswerReader
 from nsedge.runtime.text.detokenizer import Piece, TextStream
 
+NOTHING_LEFT = (
+    "no token may come next: what is allowed, banned, a bad word, an n-gram that was there, or not"
+    " in the grammar leaves none"
+)
 NO_NUMBERS = "the model's logits for this request are no numbers"
 
 

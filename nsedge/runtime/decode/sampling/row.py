@@ -101,6 +101,8 @@ class SamplerRow:
             self.seen or self.repeats or self.bans or self.barred is not None or bias
         )
         """Whether any step edits its logits, whatever the mask and the end."""
+        self.barren = False
+        """Whether no token may come next, though the model's logits are numbers."""
         self._seed = seed
         self.chance = 1.0
         """Of a step that leaves something to chance."""
@@ -109,6 +111,11 @@ class SamplerRow:
     def generator(self) -> np.random.Generator:
         """Made once it is drawn from: greedy rows need none, nor its libraries in memory."""
         return np.random.Generator(np.random.PCG64(self._seed))
+
+    @property
+    def is_ruled(self) -> bool:
+        """Whether any step changes its logits now."""
+        return self.edited or self.ban_end or self.mask is not None
 
     def draw(self) -> float:
         """The number, 0 to 1, that its next token is drawn by."""

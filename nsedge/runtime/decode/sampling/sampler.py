@@ -65,7 +65,8 @@ class Sampler:
 
     def sample(self, logits: Logits, rows: Many[SamplerRow]) -> list[Draw | None]:
         """A token a row; None where its logits are no numbers, or nothing but zeros, which is what
-        is left of a row that overflowed before a norm, or where no token may come.
+        is left of a row that overflowed before a norm, or where no token may come: then the row is
+        `barren`.
 
         Args:
             logits: [B, V]; may be changed.
@@ -79,7 +80,9 @@ class Sampler:
         spoilt = self._edit(logits, rows)
         best, values = logits.best(more=any(row.width for row in rows))
         picks: list[int | None] = best.tolist()
-        spoilt += np.flatnonzero(~np.isfinite(values)).tolist()
+        for i in np.flatnonzero(~np.isfinite(values)).tolist():
+            rows[i].barren = values[i] == -np.inf and i not in spoilt and rows[i].is_ruled
+            spoilt.append(i)
         for i in spoilt + logits.blank(np.flatnonzero(values == 0.0).tolist()):
             picks[i] = None
         groups: dict[tuple[int, Chain], list[int]] = {}
@@ -96,11 +99,7 @@ class Sampler:
 
     def _edit(self, logits: Logits, rows: Many[SamplerRow]) -> list[int]:
         """Change the rows that need it; those of them that were nothing but zeros."""
-        some = [
-            (i, row)
-            for i, row in enumerate(rows)
-            if row.edited or row.ban_end or row.mask is not None
-        ]
+        some = [(i, row) for i, row in enumerate(rows) if row.is_ruled]
         if not some:
             return []
         needed = [[i for i, row in some if edit.needed(row)] for edit in self._edits]

@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from nsedge.api import Delta, Finished, Priority
-from nsedge.runtime.decode.sampling.row import SamplerRow
+from nsedge.api import Delta, Failed, Finished, Priority
+from nsedge.runtime.decode.sampling.params import SamplingParams
+from nsedge.runtime.decode.sampling.row import SamplerRow, TokenRules
 from tests.unit.rig import VOCAB, Rig
 from tests.unit.runtime.decode.sampling.settings import some_row
 
@@ -102,3 +103,20 @@ def test_an_interruption_changes_nothing() -> None:
     rig.run()
     assert rig.scheduler.preemptions > 5
     assert [said(rig, seed) for seed in SEEDS] == [alone(seed) for seed in SEEDS]
+
+
+def test_where_no_token_may_come_that_is_said_and_others_go_on() -> None:
+    rig = new_rig()
+    rules = TokenRules(allowed=(5, 6))
+    params = SamplingParams(temperature=0.0, no_repeat_ngram_size=1)
+    row = SamplerRow(params, rules=rules, vocabulary=VOCAB, prompt_ids=[1])
+    rig.submit("a", (1,), TOKENS, ignore_end=True, row=row)
+    submit(rig, 3)
+    rig.run()
+    *_, failed = rig.events["a"]
+    assert isinstance(failed, Failed)
+    assert failed.code == "constraint_failure"
+    assert failed.message.startswith("no token may come next: what is allowed, banned, a bad word")
+    told = [event for event in rig.events["a"] if isinstance(event, Delta)]
+    assert sorted(token for delta in told for token in delta.token_ids) == [5, 6]
+    assert said(rig, 3) == alone(3)
