@@ -29,6 +29,14 @@ def _weights(logs: Reals) -> Reals:
     return weights
 
 
+def moments(logs: Floats) -> tuple[float, float]:
+    """The sum of the weights whose logarithms are `logs` [V], and their mean logarithm."""
+    weights = np.exp(logs)
+    total = float(weights.sum(dtype=np.float64))
+    weights *= np.where(weights > 0.0, logs, np.float32(0.0))
+    return total, float(weights.sum(dtype=np.float64)) / total
+
+
 class Drawn(NamedTuple):
     """Of each row [R]: the token, where it stands among the candidates, and whether it is certain,
     being drawn from candidates that have all that is left of the vocabulary."""
@@ -44,7 +52,7 @@ class Candidates:
 
     `ids`, `values` and `weights` are [R, W]; `counts` [R] tells how many of a row are real, `whole`
     [R] whether no other token may come, and `outside` [R] how many others have not been dropped.
-    `weights` are relative to the row's greatest, at its temperature [R]. `unknown` [R] tells of the
+    `weights` are relative to the row's base [R], at its temperature [R]. `unknown` [R] tells of the
     others that some of them may be dropped yet, and `unclear` [R] that a step had to know.
     """
 
@@ -53,6 +61,7 @@ class Candidates:
     temperatures: Reals
     ids: Ids
     values: Floats
+    bases: Floats
     weights: Reals
     counts: Ids
     whole: Flags
@@ -63,18 +72,32 @@ class Candidates:
     """Of a place, what its row's memory is told of the candidate that is drawn [W]."""
 
     @classmethod
-    def of(cls, logits: Logits, rows: Many[int], temperatures: Reals, width: int) -> Candidates:
-        """At least the `width` greatest of each of the rows of `logits`."""
+    def of(
+        cls,
+        logits: Logits,
+        rows: Many[int],
+        temperatures: Reals,
+        width: int,
+        *,
+        ordered: bool = True,
+    ) -> Candidates:
+        """At least the `width` greatest of each of the rows of `logits`; in order of id where they
+        need not be `ordered`."""
         found = logits.greatest(rows, width)
-        order = np.argsort(-found.values, axis=1, kind="stable")
-        values = np.take_along_axis(found.values, order, axis=1)
-        weights = _weights((values - values[:, :1]).astype(np.float64) / temperatures[:, None])
+        ids, values = found.ids, found.values
+        if ordered:
+            order = np.argsort(-values, axis=1, kind="stable")
+            ids = np.take_along_axis(ids, order, axis=1)
+            values = np.take_along_axis(values, order, axis=1)
+        bases = values[:, :1] if ordered else values.max(axis=1, keepdims=True)
+        weights = _weights((values - bases).astype(np.float64) / temperatures[:, None])
         return cls(
             logits=logits,
             rows=rows,
             temperatures=temperatures,
-            ids=np.take_along_axis(found.ids, order, axis=1),
+            ids=ids,
             values=values,
+            bases=bases[:, 0],
             weights=weights,
             counts=found.counts,
             whole=found.whole,
@@ -94,6 +117,7 @@ class Candidates:
             temperatures=self.temperatures[at],
             ids=self.ids[at],
             values=self.values[at],
+            bases=self.bases[at],
             weights=self.weights[at],
             counts=self.counts[at],
             whole=self.whole[at],
@@ -102,21 +126,16 @@ class Candidates:
             unclear=self.unclear[at],
         )
 
-    def put(self, places: Many[int], part: Candidates) -> None:
-        """Take over what was changed of a `part`; its width is theirs."""
+    def put(self, places: Many[int], part: Candidates, *, moved: bool = False) -> None:
+        """Take over what was changed of a `part`: how it is weighed, and where it was `moved`, the
+        candidates themselves."""
         if part is self:
             return
         at = list(places)
-        for own, changed in (
-            (self.temperatures, part.temperatures),
-            (self.ids, part.ids),
-            (self.values, part.values),
-            (self.weights, part.weights),
-            (self.outside, part.outside),
-            (self.unknown, part.unknown),
-            (self.unclear, part.unclear),
-        ):
-            own[at] = changed
+        self.temperatures[at], self.bases[at] = part.temperatures, part.bases
+        self.weights[at], self.unclear[at] = part.weights, part.unclear
+        if moved:
+            self.ids[at], self.values[at] = part.ids, part.values
 
     @property
     def ranks(self) -> Ids:
@@ -127,10 +146,27 @@ class Candidates:
         """What `of` [R, W] has of the least candidate of each row [R]."""
         return np.asarray(of[np.arange(len(self.rows)), self.counts - 1])
 
-    def total(self, place: int) -> float:
-        """The weight of the whole vocabulary of a row of which nothing was dropped."""
+    def left(self, place: int) -> Floats:
+        """The logits of a row [V], whatever was dropped being -inf; not to be changed."""
         row = self.logits.row(self.rows[place])
-        return float(weights_of(row, float(self.temperatures[place])).sum(dtype=np.float64))
+        dropped = self.ids[place, : self.counts[place]][
+            self.weights[place, : self.counts[place]] == 0
+        ]
+        if dropped.size:
+            row = row.copy()
+            row[dropped] = -np.inf
+        return row
+
+    def total(self, place: int) -> float:
+        """The weight of all that is left of the vocabulary, of a row of which nothing outside was
+        dropped."""
+        return self.moments(place)[0]
+
+    def moments(self, place: int) -> tuple[float, float]:
+        """The same, and the mean logarithm of the weights."""
+        logs = self.left(place) - self.bases[place]
+        logs /= np.float32(self.temperatures[place])
+        return moments(logs)
 
     def totals(self) -> Reals:
         """The weight of all that is left of each row [R]. Where it cannot be known from these
@@ -150,14 +186,15 @@ class Candidates:
         """The step that comes has to know of all that is left."""
         self.unclear |= self.unknown & (self.outside > 0)
 
-    def keep(self, places: Many[int], kept: Flags) -> None:
+    def keep(self, places: Many[int], kept: Flags, *, tail: bool = False) -> None:
         """Drop all but the `kept` [len(places), W] of some of the rows. Whoever drops the least
         candidate drops what is outside, none of which is greater; whoever keeps it leaves open what
-        becomes of that."""
+        becomes of that, unless the `tail` is sure to stay."""
         at = slice(None) if len(places) == len(self.rows) else list(places)
         self.weights[at] *= kept
-        self.outside[at] *= kept[np.arange(len(places)), self.counts[at] - 1]
-        self.unknown[at] |= self.outside[at] > 0
+        if not tail:
+            self.outside[at] *= kept[np.arange(len(places)), self.counts[at] - 1]
+            self.unknown[at] |= self.outside[at] > 0
 
     def cool(self, temperatures: Reals) -> None:
         """Divide by `temperatures` [R] what these candidates stand for."""
@@ -166,8 +203,8 @@ class Candidates:
 
     def weigh(self, left: Flags) -> None:
         """Weigh what is `left` [R, W] by its value, the greatest of it as 1."""
-        greatest = np.where(left, self.values, -np.inf).max(axis=1, keepdims=True)
-        exponents = np.minimum((self.values - greatest).astype(np.float64), 0.0)
+        self.bases = np.where(left, self.values, np.float32(-np.inf)).max(axis=1)
+        exponents = np.minimum((self.values - self.bases[:, None]).astype(np.float64), 0.0)
         self.weights[:] = _weights(exponents / self.temperatures[:, None]) * left
 
     def fold(self) -> None:

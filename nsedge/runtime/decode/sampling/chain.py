@@ -48,7 +48,7 @@ class Late(Step):
     def apply(self, best: Candidates, places: Many[int], rows: Many[Row]) -> None:
         """Edit what is left as if it stood in a vocabulary, and bring it into order again."""
         part = best.part(places)
-        part.need_all()
+        part.unclear |= part.outside > 0
         left = part.weights > 0
         part.fold()
         for place, row in enumerate(rows):
@@ -58,7 +58,7 @@ class Late(Step):
             self._edit.apply(vocabulary, [0], [row])
             part.values[place, own] = vocabulary[0, ids[own]]
         part.sort()
-        best.put(places, part)
+        best.put(places, part, moved=True)
 
 
 TEMPERATURE = Temperature()
@@ -97,8 +97,17 @@ class Chain:
     def width(self, params: SamplingParams) -> int:
         """How many candidates to look at first; 0 where no step needs any. It follows from a row's
         own parameters, so that its neighbours change nothing."""
-        widths = (step.width(params) for step in self.steps if step.needed(params))
-        return next(filter(None, widths), 0)
+        needed = [step for step in self.steps if step.needed(params)]
+        widths = [step.width(params) for step in needed if not step.leaves_tail]
+        return widths[0] if widths else max((step.width(params) for step in needed), default=0)
+
+    def is_open(self, params: SamplingParams) -> bool:
+        """Whether no step drops the least likely tokens."""
+        return all(step.leaves_tail for step in self.steps if step.needed(params))
+
+    def is_ordered(self, params: SamplingParams) -> bool:
+        """Whether any step asks which token is likelier."""
+        return any(step.needs_order for step in self.steps if step.needed(params))
 
 
 @functools.lru_cache(maxsize=256)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence as Many
+from typing import ClassVar
 
 import numpy as np
 
@@ -21,6 +23,11 @@ WHOLE = 2**31
 
 class Step(ABC):
     """One step over candidates."""
+
+    leaves_tail: ClassVar[bool] = False
+    """Whether it never drops what is less likely than something that it keeps."""
+    needs_order: ClassVar[bool] = True
+    """Whether it asks which candidate is likelier than which."""
 
     @abstractmethod
     def needed(self, params: SamplingParams) -> bool:
@@ -143,7 +150,7 @@ class TopNSigma(Filter):
         greatest = np.where(left, best.values, -np.inf).max(axis=1)
         reach = np.array([row.params.top_n_sigma for row in rows])
         spread = [
-            _deviation(best.logits.row(best.rows[row]) if best.outside[row] else own[kept])
+            _deviation(best.left(row) if best.outside[row] else own[kept])
             for row, (own, kept) in enumerate(zip(best.values, left, strict=True))
         ]
         least = greatest - reach * np.array(spread)
@@ -186,12 +193,13 @@ class TypicalP(Filter):
     @staticmethod
     def _moments(best: Candidates) -> tuple[Reals, Reals]:
         """The weight of all that is left of each row, and its mean logarithm [R]."""
-        totals = best.totals()
+        best.need_all()
         left = best.weights > 0
         logs = np.log(best.weights, where=left, out=np.zeros(left.shape))
+        totals = best.sums(best.weights)
         means = best.sums(best.weights * logs) / totals
         for row in np.flatnonzero(best.outside).tolist():
-            means[row] = mean_log(best.logits.row(best.rows[row]), float(best.temperatures[row]))
+            totals[row], means[row] = best.moments(row)
         return totals, means
 
 
@@ -199,13 +207,23 @@ class ExcludeTop(Filter):
     """XTC, exclude top choices: now and then, of the tokens that are likely enough, only the least
     likely stays (llama.cpp's pull request 9742; by p-e-w)."""
 
+    leaves_tail = True
+
     def needed(self, params: SamplingParams) -> bool:
         """Whether it is on."""
         return params.xtc is not None
 
     def width(self, params: SamplingParams) -> int:
-        """It keeps what is behind what it drops."""
-        return WHOLE
+        """A guess at how many are likely enough."""
+        return LEAST_WIDTH
+
+    def apply(self, best: Candidates, places: Many[int], rows: Many[Row]) -> None:
+        """Drop what does not stay, which is nothing outside."""
+        part = best.part(places)
+        kept = self.keep(part, rows)
+        if part is not best:
+            best.unclear[list(places)] = part.unclear
+        best.keep(places, kept, tail=True)
 
     def keep(self, best: Candidates, rows: Many[Row]) -> Flags:
         """By their share of what is left, where chance has it so."""
@@ -216,24 +234,20 @@ class ExcludeTop(Filter):
             xtc = row.params.xtc
             if xtc is not None and row.chance < xtc.probability:
                 likely = int(np.count_nonzero(shares[place] >= xtc.threshold)) - 1
-                if likely > 0 and ranks[place, -1] - likely >= row.params.min_keep:
+                left = ranks[place, -1] + best.outside[place] - likely
+                if likely > 0 and left >= row.params.min_keep:
                     dropped[place] = likely
+                least = shares[place, best.counts[place] - 1]
+                best.unclear[place] |= best.outside[place] > 0 and least >= xtc.threshold
         return ranks > dropped[:, None]
-
-
-def mean_log(logits: Floats, temperature: float) -> float:
-    """The mean logarithm of the weights of a row [V], of which the greatest is 1."""
-    logs = (logits - logits.max()) / np.float32(temperature)
-    weights = np.exp(logs)
-    logs[weights == 0] = 0.0
-    logs *= weights
-    return float(logs.sum(dtype=np.float64) / weights.sum(dtype=np.float64))
 
 
 def _deviation(values: Floats) -> float:
     """The standard deviation of what may come."""
     finite = values if np.isfinite(values).all() else values[np.isfinite(values)]
-    return float(finite.std(dtype=np.float64))
+    off = finite - np.float32(finite.mean(dtype=np.float64))
+    off *= off
+    return math.sqrt(off.mean(dtype=np.float64))
 
 
 def _at_least(kept: Flags, best: Candidates, rows: Many[Row]) -> Flags:

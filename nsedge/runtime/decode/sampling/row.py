@@ -78,6 +78,9 @@ class SamplerRow:
         self.chain = chain_of(params.order)
         self.width = 0 if params.greedy else self.chain.width(params)
         """Candidates to look at first; 0 where no filter needs any."""
+        self.is_open = self.chain.is_open(params)
+        """Whether any token may be left, so that it is drawn from all of them, in order of id."""
+        self.is_ordered = self.chain.is_ordered(params)
         self.needs = self.chain.needed(params)
         """Which steps of the chain would change something."""
         self.early = self.chain.early

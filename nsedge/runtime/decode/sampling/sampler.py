@@ -85,11 +85,11 @@ class Sampler:
             spoilt.append(i)
         for i in spoilt + logits.blank(np.flatnonzero(values == 0.0).tolist()):
             picks[i] = None
-        groups: dict[tuple[int, Chain], list[int]] = {}
+        groups: dict[tuple[int, bool, Chain], list[int]] = {}
         for i, row in enumerate(rows):
             if not row.greedy and picks[i] is not None:
-                groups.setdefault((row.width, row.chain), []).append(i)
-        for (width, _), members in groups.items():
+                groups.setdefault((row.width, row.is_ordered, row.chain), []).append(i)
+        for (width, *_), members in groups.items():
             for i, drawn in zip(members, _draw(logits, members, rows, width), strict=True):
                 picks[i] = drawn
         return [
@@ -164,11 +164,15 @@ def _draw_filtered(
     steps = rows[0].chain.steps
     begun = steps[0] is TEMPERATURE
     temperatures = TEMPERATURE.first(logits, members, rows) if begun else np.ones(len(rows))
-    best = Candidates.of(logits, members, temperatures, width)
+    ordered = rows[0].is_ordered
+    best = Candidates.of(logits, members, temperatures, width, ordered=ordered)
     for number, step in enumerate(steps[begun:], begun):
         if places := [n for n, row in enumerate(rows) if row.needs[number]]:
             step.apply(best, places, [rows[n] for n in places])
     drawn = best.draw(draws)
+    for n in [n for n, row in enumerate(rows) if row.is_open and not best.unclear[n]]:
+        weights = weights_of(best.left(n), float(best.temperatures[n]))
+        drawn.ids[n], drawn.certain[n] = _draw_from(weights, draws[n]), True
     for n, shares in best.told.items():
         if drawn.certain[n] and (memory := rows[n].memory) is not None:
             memory.learn(float(shares[drawn.places[n]]))

@@ -86,6 +86,8 @@ class PreferNear(Step):
     With d = |share - target| / 0.3, the logit is 5 - 10 d^2 / (1 + d).
     """
 
+    needs_order = False
+
     def needed(self, params: SamplingParams) -> bool:
         """Whether it is on."""
         return params.adaptive_p is not None
@@ -97,6 +99,7 @@ class PreferNear(Step):
     def apply(self, best: Candidates, places: Many[int], rows: Many[Row]) -> None:
         """Weigh what is left anew; a memory is told the shares of before."""
         part = best.part(places)
+        part.unclear |= part.outside > 0
         left = part.weights > 0
         shares = part.weights / part.totals()[:, None]
         targets = [row.memory.target for row in rows if isinstance(row.memory, Nearness)]

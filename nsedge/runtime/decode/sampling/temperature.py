@@ -8,8 +8,8 @@ from collections.abc import Sequence as Many
 import numpy as np
 
 from nsedge.api import DynamicTemperature
-from nsedge.runtime.decode.sampling.candidates import Candidates
-from nsedge.runtime.decode.sampling.filters import Step, mean_log
+from nsedge.runtime.decode.sampling.candidates import Candidates, moments
+from nsedge.runtime.decode.sampling.filters import Step
 from nsedge.runtime.decode.sampling.logits import Floats, Logits, Reals
 from nsedge.runtime.decode.sampling.params import SamplingParams
 from nsedge.runtime.decode.sampling.view import Row
@@ -24,6 +24,9 @@ class Temperature(Step):
     A dynamic one follows the entropy H of what may come, n tokens: it is the least one and, of the
     way to the greatest, (H / ln n) ** exponent (llama.cpp's pull request 4972; by kalomaze).
     """
+
+    leaves_tail = True
+    needs_order = False
 
     def needed(self, params: SamplingParams) -> bool:
         """Whether it divides by something else than 1."""
@@ -57,9 +60,8 @@ class Temperature(Step):
         dynamic = params.dynamic_temperature
         if dynamic is None:
             return params.temperature
-        weights = np.exp(logits - logits.max())
-        total = float(weights.sum(dtype=np.float64))
-        entropy = math.log(total) - mean_log(logits, 1.0)
+        total, mean_log = moments(logits - logits.max())
+        entropy = math.log(total) - mean_log
         count = int(np.count_nonzero(np.isfinite(logits)))
         return _followed(params.temperature, dynamic, entropy, count)
 
@@ -68,7 +70,7 @@ class Temperature(Step):
         if dynamic is None:
             return params.temperature
         if best.outside[place]:
-            return self.of_row(best.logits.row(best.rows[place]), params)
+            return self.of_row(best.left(place), params)
         weights = best.weights[place][best.weights[place] > 0]
         shares = weights / weights.sum()
         entropy = -float((shares * np.log(shares)).sum())

@@ -202,12 +202,19 @@ def left_of(
 
 
 def draw(
-    logits: Sequence[float], p: SamplingParams, said: Said, *, number: float, chance: float = 1.0
+    logits: Sequence[float],
+    p: SamplingParams,
+    said: Said,
+    *,
+    number: float,
+    chance: float = 1.0,
+    by_id: bool = False,
 ) -> tuple[int, float]:
-    """The token that `number` draws, and what a memory is told of it."""
+    """The token that `number` draws, in falling order or in that of ids, and what a memory is told
+    of it."""
     left, weight = left_of(logits, p, said, chance)
     target, reached = number * math.fsum(weight.values()), 0.0
-    order = falling(left)
+    order = sorted(left) if by_id else falling(left)
     for i in order:
         reached += weight[i]
         if reached > target:
