@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from nsedge.api import Chat, Generate, Request, Sampling, ToolChoice
+from nsedge.api import Chat, Generate, Request, Sampling
 from nsedge.bundle.causal_lm import CausalLm
 from nsedge.errors import ContextExceeded, InvalidParameter, UnsupportedTask
 from nsedge.runtime.decode.engine import Engine
@@ -15,6 +15,7 @@ from nsedge.runtime.decode.sequence import Limits, Sequence
 from nsedge.runtime.decode.speculation import PromptLookup
 from nsedge.runtime.delivery import Emit
 from nsedge.runtime.hosting.settling import settle
+from nsedge.runtime.structure.guide import Guide
 from nsedge.runtime.structure.structure import Structure
 from nsedge.runtime.text.detokenizer import Detokenizer
 from nsedge.runtime.text.prompt import PromptReader
@@ -61,9 +62,7 @@ def make_job(
             compiled.
     """
     task, manifest = text_task(request), model.manifest
-    if isinstance(task, Chat) and task.tool_choice is ToolChoice.REQUIRED:
-        raise InvalidParameter("a tool cannot be required yet", param="tool_choice")
-    sampling, answers, constraint = task.sampling, model.prompts.answers, task.constraint
+    sampling, answers = task.sampling, model.prompts.answers
     max_tokens = fit_max_tokens(len(prompt_ids), sampling, model.capacity)
     _check_ids(sampling, manifest.vocab_size)
     ends = () if sampling.ignore_eos else manifest.eos_token_ids
@@ -103,11 +102,28 @@ def make_job(
         likelihood=LogprobWriter(model.detokenizer.tokens) if tells else None,
         prompt_logprobs=sampling.prompt_logprobs,
         text=model.detokenizer.stream(sampling.stop, answers.marks(task)),
-        guide=None if constraint is None else model.structure.guide(constraint),
+        guide=guide_of(task, model, prompt_ids),
         emit=emit,
         answer=answers.reader(task, in_thought=lambda: model.prompts.in_thought(prompt_ids)),
         clipped_max_tokens=max_tokens if clipped else None,
     )
+
+
+def guide_of(task: Generate | Chat, model: Writer, prompt_ids: tuple[int, ...]) -> Guide | None:
+    """What holds the answer to a prompt to its grammar, if anything does.
+
+    Raises:
+        InvalidParameter: it cannot be compiled; where it is one of tools, their schemas cannot.
+    """
+    constraint = model.prompts.constraint(task, prompt_ids)
+    if constraint is None:
+        return None
+    try:
+        return model.structure.guide(constraint)
+    except InvalidParameter as error:
+        if constraint == task.constraint:
+            raise
+        raise InvalidParameter(f"tools: {error.message}", param="tools") from error
 
 
 def fit_max_tokens(prompt_tokens: int, sampling: Sampling, capacity: int) -> int:

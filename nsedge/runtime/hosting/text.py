@@ -11,7 +11,7 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 
 from nsedge import native
-from nsedge.api import Chat, Generate, ModelInfo, ModelMemory, ModelState, ModelStats, Request
+from nsedge.api import ModelInfo, ModelMemory, ModelState, ModelStats, Request
 from nsedge.bundle.causal_lm import CausalLm, GoldenPrompt, Variant
 from nsedge.bundle.manifest import TextBundle
 from nsedge.errors import InsufficientMemory
@@ -39,6 +39,7 @@ from nsedge.runtime.machine.cores import CpuMeter, usable_cores
 from nsedge.runtime.machine.footprint import Growth
 from nsedge.runtime.machine.threads import FOLLOW_FROM, ThreadChoice
 from nsedge.runtime.settings import EngineSettings, PrefixReuse
+from nsedge.runtime.text.answer.grammar import is_held
 from nsedge.runtime.text.prompt import PromptReader
 
 log = logging.getLogger(__name__)
@@ -165,11 +166,9 @@ class TextModel:
                 adapter=adapter,
             )
 
-        task = request.task
-        held = isinstance(task, Generate | Chat) and task.constraint is not None
         work = Accepted(
             host=self._host,
-            reader=self._host.compiler if held else self._host.reader,
+            reader=self._host.compiler if is_held(request.task) else self._host.reader,
             request=request,
             emit=emit,
             make=make,

@@ -7,11 +7,10 @@ import re
 from tokenizers import Tokenizer, decoders
 
 from nsedge.errors import InvalidParameter
-from nsedge.runtime.text.tokens import TokenBytes
+from nsedge.runtime.text.tokens import TokenBytes, is_named
 
 SPECIAL_MARKER = b"\xff"
 """Begins the bytes of a token that no text can make up; no UTF-8 has it."""
-_NAMED = re.compile(r"<.*>", re.DOTALL)
 _BYTE = re.compile(r"<0x([0-9A-Fa-f]{2})>")
 _SPACE = "▁"
 _SENTINEL = "\x02"
@@ -43,8 +42,7 @@ class Vocabulary:
         ]
         for token, added in tokenizer.get_added_tokens_decoder().items():
             if token < size:
-                named = added.special or _NAMED.fullmatch(added.content)
-                marker = SPECIAL_MARKER if named else b""
+                marker = SPECIAL_MARKER if is_named(added) else b""
                 self.tokens[token] = marker + added.content.encode()
 
     def encode(self, text: str) -> list[int]:

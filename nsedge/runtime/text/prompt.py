@@ -12,16 +12,18 @@ from typing import Any
 import jinja2
 from tokenizers import Tokenizer
 
-from nsedge.api import Chat, Generate, PromptReading
+from nsedge.api import Chat, Constraint, Generate, PromptReading
 from nsedge.bundle.fields import Tokenizer as TokenizerSettings
 from nsedge.bundle.manifest import TextBundle
 from nsedge.errors import BundleInvalid, EmptyPrompt, InvalidParameter, InvalidRequest
 from nsedge.runtime.text.answer.formats import format_of, thoughts_of
+from nsedge.runtime.text.answer.grammar import CallGrammars
 from nsedge.runtime.text.answer.reader import AnswerForm
 from nsedge.runtime.text.control import ControlTokens, Rendered, texts_in, unmarked
 from nsedge.runtime.text.conversation import Habits, Teller
 from nsedge.runtime.text.filling import FillTokens
 from nsedge.runtime.text.template import template_environment
+from nsedge.runtime.text.tokens import is_named
 
 CONTINUED = "CONTINUE_FINAL_MESSAGE_TAG "
 """Put behind a message to find its end; the blank shows whether the template trims."""
@@ -59,9 +61,27 @@ class PromptReader:
         )
         self.answers = AnswerForm(calls=format_of(template), thoughts=thoughts_of(template))
         """How the model writes thoughts and calls."""
+        named = {
+            token.content: number
+            for number, token in tokenizer.get_added_tokens_decoder().items()
+            if is_named(token)
+        }
+        self._calls = CallGrammars(
+            calls=self.answers.calls, thoughts=self.answers.thoughts, token_of=named.get
+        )
         self.habits = Habits.of(self._rendered)
         """How its template takes tools."""
         self._teller = Teller(habits=self.habits, calls=self.answers.calls)
+
+    def constraint(self, task: Generate | Chat, ids: Sequence[int]) -> Constraint | None:
+        """What the answer to a prompt, whose ids are given, is held to; None where it is free.
+
+        Raises:
+            InvalidParameter: a constraint that does not go with tools.
+        """
+        if isinstance(task, Chat):
+            return self._calls.constraint(task, in_thought=self.in_thought(ids))
+        return task.constraint
 
     def in_thought(self, ids: Sequence[int]) -> bool:
         """Whether a prompt ends within a thought that the template, or the turn which is to be

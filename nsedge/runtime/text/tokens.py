@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from tokenizers import Tokenizer, decoders
+from tokenizers import AddedToken, Tokenizer, decoders
 
 _BYTE = re.compile(r"<0x([0-9A-Fa-f]{2})>")
+_NAMED = re.compile(r"<.*>", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,3 +98,8 @@ class TokenBytes:
             return bytes(self._byte_of[character] for character in token)
         except KeyError:
             return str(token).encode()
+
+
+def is_named(token: AddedToken) -> bool:
+    """Whether grammars name an added token, instead of spelling it: no text makes it up there."""
+    return bool(token.special or _NAMED.fullmatch(token.content))

@@ -29,6 +29,7 @@ class CallFormat:
     - bare: calls without a mark, as objects, at the beginning of an answer. They have to name a
       tool that there is.
     - arguments: what the object of a call has its arguments under.
+    - in_array: calls stand in an array, be it one; where not, `between` parts two of them.
     - short_ids: ids of calls have nine letters and digits, and the template refuses others.
     """
 
@@ -39,6 +40,8 @@ class CallFormat:
     header_ends: tuple[str, ...] = ()
     bare: bool = False
     arguments: str = "arguments"
+    in_array: bool = False
+    between: str = "\n"
     short_ids: bool = False
 
     def written(self, name: str, arguments: str) -> str:
@@ -48,8 +51,8 @@ class CallFormat:
         call = f'{{"name": {json.dumps(name)}, "{self.arguments}": {arguments}}}'
         if self.bare:
             return call
-        if self.end is None:
-            return f"{self.begins[0]}[{call}]"
+        if self.in_array:
+            return f"{self.begins[0]}[{call}]{self.end or ''}"
         return f"{self.begins[0]}\n{call}\n{self.end}"
 
     @property
@@ -60,21 +63,35 @@ class CallFormat:
 
 
 HERMES = CallFormat(name="hermes", begins=("<tool_call>",), end="</tool_call>")
-LLAMA = CallFormat(name="llama", begins=("<|python_tag|>",), bare=True, arguments="parameters")
+LLAMA = CallFormat(
+    name="llama",
+    begins=("<|python_tag|>",),
+    bare=True,
+    arguments="parameters",
+    between="; ",
+)
 MISTRAL = CallFormat(
     name="mistral",
     begins=("[TOOL_CALLS]",),
     body=Body.EITHER,
     header_ends=("[ARGS]",),
+    in_array=True,
+    between="",
     short_ids=True,
 )
-PHI = CallFormat(name="phi", begins=("<|tool_call|>", "functools"), end="<|/tool_call|>")
+PHI = CallFormat(
+    name="phi",
+    begins=("<|tool_call|>", "functools"),
+    end="<|/tool_call|>",
+    in_array=True,
+)
 FUNCTIONARY = CallFormat(
     name="functionary",
     begins=("<function=",),
     end="</function>",
     body=Body.HEADED,
     header_ends=(">",),
+    between="",
 )
 FORMATS = {one.name: one for one in (HERMES, LLAMA, MISTRAL, PHI, FUNCTIONARY)}
 """The forms by name; a model is held to one by the setting `engine.tool_formats`."""

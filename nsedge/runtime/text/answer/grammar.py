@@ -1,0 +1,155 @@
+"""Grammars of tool calls: what holds an answer to them, in the syntax of llguidance's Lark."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+from nsedge.api import Chat, Constraint, ConstraintKind, Tool, ToolChoice
+from nsedge.errors import InvalidParameter
+from nsedge.runtime.text.answer.formats import Body, CallFormat, ThoughtMarks
+
+TIGHT = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
+"""Arguments as Python writes JSON: a small model cannot lose itself in blanks."""
+MORE = "{0,15}"
+"""Calls behind the first that an answer may have where it is nothing else."""
+_ANY = "TEXT: /(.|\\n)*/"
+_BLANK = "BLANK: /[ \\n]*/"
+
+
+def is_held(task: object) -> bool:
+    """Whether answers to `task` are held to a grammar."""
+    if getattr(task, "constraint", None) is not None:
+        return True
+    return isinstance(task, Chat) and (
+        task.tool_choice is ToolChoice.REQUIRED or any(tool.strict for tool in task.usable_tools)
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CallGrammars:
+    """Writes the grammars of one model. token_of: the id of a text that is one token, which no
+    other text can make up; None where it is ordinary text."""
+
+    calls: CallFormat
+    thoughts: ThoughtMarks | None
+    token_of: Callable[[str], int | None]
+
+    def constraint(self, task: Chat, *, in_thought: bool) -> Constraint | None:
+        """What an answer to `task` is held to; None where it is free.
+
+        Where a tool is required, it is calls and nothing else but a thought. Else text is free,
+        and calls are held to the schemas of those tools that are strict; or, where the answer has
+        a constraint of its own, it fits that, or is calls.
+
+        Raises:
+            InvalidParameter: the task's own constraint does not go with tools.
+        """
+        tools = task.usable_tools
+        if not tools or not is_held(task):
+            return task.constraint
+        if task.tool_name is not None:
+            tools = tuple(tool for tool in tools if tool.name == task.tool_name)
+        several = task.parallel_tool_calls and task.tool_name is None
+        if task.tool_choice is ToolChoice.REQUIRED:
+            rules = [f"answer: {self._calls(several)}"]
+        elif task.constraint is not None:
+            rules = [f"answer: {self._calls(several)} | said", _own(task.constraint)]
+        else:
+            rules = list(self._among_text(several))
+        rules += self._thought(in_thought)
+        rules += self._call_rules(tools, strict=task.tool_choice is ToolChoice.REQUIRED)
+        return Constraint.lark("\n".join([*rules, _ANY, _BLANK]))
+
+    def _thought(self, in_thought: bool) -> Iterator[str]:
+        """The rule `start`: a thought, where there can be one, and the answer."""
+        if self.thoughts is None:
+            yield "start: answer"
+            return
+        begin, end = self._mark(self.thoughts.begin), self.thoughts.end
+        if self.token_of(end) is None:
+            yield f"thought[lazy]: TEXT {json.dumps(end)}"
+        else:
+            yield f"thought: TEXT {self._mark(end)}"
+        yield f"start: {'thought' if in_thought else f'({begin} thought)?'} BLANK answer"
+
+    @property
+    def _in_array(self) -> bool:
+        """Whether the calls of an answer are one array."""
+        form = self.calls
+        headed = form.body is Body.EITHER and self.token_of(form.header_ends[0]) is not None
+        return form.in_array and not headed
+
+    def _calls(self, several: bool) -> str:
+        """Calls that are the whole answer."""
+        if self._in_array:
+            return f"{self._mark(self.calls.begins[0])} {self._array(several)}"
+        between = json.dumps(self.calls.between) if self.calls.between else ""
+        return f"call ({between} call){MORE}" if several else "call"
+
+    def _array(self, several: bool) -> str:
+        """What follows the mark of an array of calls."""
+        more = f'(", " object){MORE}' if several else ""
+        end = "" if self.calls.end is None else self._mark(self.calls.end)
+        return f'"[" object {more} "]" {end}'
+
+    def _among_text(self, several: bool) -> Iterator[str]:
+        """The rules of an answer that is text with calls in it."""
+        form, begin = self.calls, self.calls.begins[0]
+        again = "*" if several else "?"
+        if form.bare:
+            yield f"answer: {self._calls(several)} | (OTHER TEXT)?"
+            yield "OTHER: /[^{ \\n]/"
+            return
+        yield f"answer: among{again} TEXT"
+        yield f"among: head {self._array(several) if self._in_array else 'rest'}"
+        if self.token_of(begin) is None:
+            yield f"head[lazy]: TEXT {json.dumps(begin)}"
+        else:
+            yield f"head: TEXT {self._mark(begin)}"
+
+    def _call_rules(self, tools: Sequence[Tool], *, strict: bool) -> Iterator[str]:
+        form = self.calls
+        names = range(len(tools))
+        yield "object: " + " | ".join(f"object{number}" for number in names)
+        yield "rest: " + " | ".join(f"rest{number}" for number in names)
+        yield "call: object" if form.bare else f"call: {self._mark(form.begins[0])} rest"
+        end = "" if form.end is None else self._mark(form.end)
+        for number, tool in enumerate(tools):
+            opening = f'{{"name": {json.dumps(tool.name)}, "{form.arguments}": '
+            yield f'object{number}: {json.dumps(opening)} arguments{number} "}}"'
+            yield f"arguments{number}: %json {_schema(tool, strict=strict)}"
+            if form.body is Body.JSON:
+                rest = f'"\\n" object{number} "\\n" {end}'
+            else:
+                closed = self._mark(form.header_ends[0])
+                rest = f"{json.dumps(tool.name)} {closed} arguments{number} {end}"
+            yield f"rest{number}: {rest}"
+
+    def _mark(self, text: str) -> str:
+        token = self.token_of(text)
+        return json.dumps(text) if token is None else f"<[{token}]>"
+
+
+def _own(constraint: Constraint) -> str:
+    """The rule `said`: what an answer without calls has to fit."""
+    match constraint.kind:
+        case ConstraintKind.JSON_SCHEMA:
+            return f"said: %json {constraint.value}"
+        case ConstraintKind.JSON_OBJECT:
+            return 'said: %json {"type": "object"}'
+    raise InvalidParameter(
+        f"a constraint of the kind {constraint.kind} does not go with tools", param="constraint"
+    )
+
+
+def _schema(tool: Tool, *, strict: bool) -> str:
+    """The schema of a tool's arguments; of one that is held to none, an object's."""
+    schema = tool.parameters if strict or tool.strict else {}
+    try:
+        return json.dumps({"type": "object", **schema, "x-guidance": TIGHT}, ensure_ascii=False)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise InvalidParameter(
+            f"the parameters of {tool.name!a} are no JSON: {error}", param="tools"
+        ) from error
