@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from nsedge.api import (
     AliasResult,
     Chat,
+    ChoiceFinished,
     Delta,
     Embed,
     Event,
@@ -32,10 +33,12 @@ from nsedge.api import (
     ModelState,
     ModelStats,
     ModelUsage,
+    PromptLogprobs,
     PromptQuestion,
     PromptReading,
     Recommendation,
     Request,
+    Sampling,
     Sink,
     Started,
     Stats,
@@ -322,7 +325,9 @@ class FakeService:
                     raise NsedgeError("the fake broke off as told")
                 ticket.emit(event)
                 said += isinstance(event, Delta)
-            cut = isinstance(request.task, Generate | Chat) and said < len(words) * self.repeat
+            task = request.task
+            n = task.sampling.n if isinstance(task, Generate | Chat) else 0
+            cut = said < len(words) * self.repeat * n
             reason = FinishReason.LENGTH if cut else FinishReason.STOP
             if shown := self.shows.get(asked_text(request.task)):
                 called = any(isinstance(event, ToolCallDelta) for event in shown)
@@ -351,15 +356,35 @@ class FakeService:
         if shown := self.shows.get(asked_text(task)):
             yield from (dataclasses.replace(event, request_id=label) for event in shown)
             return
+        yield from self._text(label, words, task.sampling)
+
+    def _text(self, label: str, words: list[str], sampling: Sampling) -> Iterator[Event]:
+        """What a prompt's words are said as: by several choices word by word in turn."""
+        if (count := sampling.prompt_logprobs) is not None:
+            told = [likely(number, word, count)[0] for number, word in enumerate(words)]
+            told[0] = dataclasses.replace(told[0], logprob=None, rank=None, top=())
+            yield PromptLogprobs(request_id=label, first=0, logprobs=tuple(told))
         total = len(words) * self.repeat
-        for number in range(min(task.sampling.max_tokens or total, total)):
+        most = min(sampling.max_tokens or total, total)
+        for number in range(most):
             word = words[number % len(words)]
-            yield Delta(
+            for choice in range(sampling.n):
+                yield Delta(
+                    request_id=label,
+                    seq=number,
+                    text=word,
+                    token_ids=(number,),
+                    logprobs=likely(number, word, sampling.logprobs),
+                    choice=choice,
+                )
+        for choice in range(sampling.n if sampling.n > 1 else 0):
+            yield ChoiceFinished(
                 request_id=label,
-                seq=number,
-                text=word,
-                token_ids=(number,),
-                logprobs=likely(number, word, task.sampling.logprobs),
+                choice=choice,
+                reason=FinishReason.STOP if most == total else FinishReason.LENGTH,
+                usage=Usage(prompt_tokens=len(words), completion_tokens=most),
+                timings=Timings(queue_s=0.0, prefill_s=0.0, decode_s=0.0),
+                cumulative_logprob=None if sampling.logprobs is None else -math.log(2) * most,
             )
 
     def _loading(self, request: Request, step: int) -> Loading:

@@ -99,7 +99,8 @@ class Delta:
     before.
 
     A piece never ends inside a character, and never holds part of a stop string. `logprobs` are
-    those of `token_ids`, one each, where they were asked for.
+    those of `token_ids`, one each, where they were asked for. Where there are several choices,
+    `choice` tells which it belongs to, and `seq` counts the deltas of each.
     """
 
     request_id: str
@@ -107,6 +108,7 @@ class Delta:
     text: str
     token_ids: tuple[int, ...]
     logprobs: tuple[Logprobs, ...] = ()
+    choice: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,6 +120,7 @@ class ReasoningDelta:
     text: str
     token_ids: tuple[int, ...]
     logprobs: tuple[Logprobs, ...] = ()
+    choice: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -136,6 +139,7 @@ class ToolCallDelta:
     arguments: str
     token_ids: tuple[int, ...]
     logprobs: tuple[Logprobs, ...] = ()
+    choice: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -209,8 +213,41 @@ class ArtifactReady:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ChoiceFinished:
+    """One of several choices ended well; the fields are those of `Finished`."""
+
+    request_id: str
+    choice: int
+    reason: FinishReason
+    usage: Usage
+    timings: Timings
+    stop: str | None = None
+    clipped_max_tokens: int | None = None
+    cumulative_logprob: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChoiceFailed:
+    """One of several choices broke off; the others go on. The fields are those of `Failed`."""
+
+    request_id: str
+    choice: int
+    code: str
+    message: str
+    retryable: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Finished:
-    """The request ended well. `stop` is the stop string met, None for an end-of-sequence token."""
+    """The request ended well. `stop` is the stop string met, None for an end-of-sequence token.
+
+    `cumulative_logprob` is the sum over all tokens that were written, an end of sequence included,
+    where log-probabilities were asked for; by `usage.completion_tokens` it gives their mean.
+
+    Of several choices, each has ended by a `ChoiceFinished` or `ChoiceFailed` of its own, unless
+    the request was cancelled: `usage` counts the prompt once and what all of them wrote, `reason`
+    is that of the first that ended well, and the rest is not told.
+    """
 
     request_id: str
     reason: FinishReason
@@ -218,6 +255,7 @@ class Finished:
     timings: Timings
     stop: str | None = None
     clipped_max_tokens: int | None = None
+    cumulative_logprob: float | None = None
 
     @classmethod
     def cancelled(cls, request_id: str) -> Finished:
@@ -267,7 +305,7 @@ class Failed:
 
 AnyDelta = Delta | ReasoningDelta | ToolCallDelta
 """What a model that writes gives, each with the tokens that it is made of."""
-Text = PromptLogprobs | AnyDelta
+Text = PromptLogprobs | AnyDelta | ChoiceFinished | ChoiceFailed
 Result = Text | Vectors | Scores | Segment | Progress | ArtifactPending | ArtifactReady
 """What a task gives on its way."""
 Event = Loading | Started | Result | Finished | Failed

@@ -28,6 +28,7 @@ MAX_BAD_WORDS = 256
 MAX_BAD_WORD_LENGTH = 256
 MAX_SEED = 2**64 - 1
 MAX_LOGPROBS = 100
+MAX_CHOICES = 128
 
 _BOUNDS: dict[str, tuple[float, float]] = {
     "temperature": (0.0, 10.0),
@@ -37,6 +38,7 @@ _BOUNDS: dict[str, tuple[float, float]] = {
     "presence_penalty": (-2.0, 2.0),
     "frequency_penalty": (-2.0, 2.0),
     "seed": (0, MAX_SEED),
+    "n": (1, MAX_CHOICES),
     "max_tokens": (1, 2**31 - 1),
     "min_tokens": (0, 2**31 - 1),
     "typical_p": (0.0, 1.0),
@@ -74,6 +76,8 @@ class Sampling:
     - logit_bias: token id -> added to its logit, -100 to 100.
     - allowed_token_ids: only these may come. banned_token_ids: these may not. bad_words: texts that
       may not come, whether they begin a word or stand within one.
+    - n: how many answers to give to the one prompt, 1 to 128; it is read once. Each is a choice,
+      counted from 0, that is drawn with a seed of its own (`seed_of`).
     - samplers: the steps to apply, in this order, and no others. None is all, in the order above.
     - seed: 0 to 2**64 - 1; the same seed and request give the same text, whatever else runs.
     - stop: strings that end the text and are not part of it. stop_token_ids: tokens that do so.
@@ -106,6 +110,7 @@ class Sampling:
     prompt_lookup: bool = False
     logprobs: int | None = None
     prompt_logprobs: int | None = None
+    n: int = 1
     typical_p: float | None = None
     top_n_sigma: float | None = None
     min_keep: int = 0
@@ -169,3 +174,9 @@ def _check_texts(param: str, what: str, texts: tuple[str, ...], most: int, longe
     within(f"the number of {what}s", len(texts), 0, most, param=param)
     for text in texts:
         within(f"a {what}'s length", len(text), 1, longest, param=param)
+
+
+def seed_of(seed: int | None, choice: int) -> int | None:
+    """The seed of one of the choices: it gives the text that a request for one answer gives with
+    that seed. Without one, every choice is drawn at random."""
+    return None if seed is None else (seed + choice) % (MAX_SEED + 1)

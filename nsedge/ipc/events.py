@@ -54,6 +54,8 @@ KINDS = (
     Kind(event=api.Delta, message=wire.Delta, credited=True),
     Kind(event=api.ReasoningDelta, message=wire.ReasoningDelta, since=4, credited=True),
     Kind(event=api.ToolCallDelta, message=wire.ToolCallDelta, since=4, credited=True),
+    Kind(event=api.ChoiceFinished, message=wire.ChoiceFinished, since=4, credited=True),
+    Kind(event=api.ChoiceFailed, message=wire.ChoiceFailed, since=4, credited=True),
     Kind(event=api.Vectors, message=wire.Vectors, since=3, credited=True),
     Kind(event=api.Scores, message=wire.Scores, since=3, credited=True),
     Kind(event=api.Segment, message=wire.Segment, since=3, credited=True),
@@ -78,7 +80,7 @@ def encode_event(event: api.Event) -> bytes:
 
 def encode_delta(event: api.Delta) -> bytes:
     """The payload frame of a piece of text; apart from the others, since it is the busiest."""
-    if event.logprobs:
+    if event.logprobs or event.choice:
         return protocol.encode(message_of(event))
     return protocol.pack(
         {
@@ -106,6 +108,7 @@ def event_of(message: wire.EventMessage) -> api.Event:
             text=message.text,
             token_ids=message.token_ids,
             logprobs=message.logprobs,
+            choice=message.choice,
         )
     event: api.Event = OF_MESSAGE[type(message)].event_of(message)
     return event
@@ -130,10 +133,12 @@ def tag_of(event: api.Event) -> str:
 
 def continues(first: api.AnyDelta, event: api.Event) -> bool:
     """Whether `event` can be told as more of `first`."""
+    if not isinstance(event, api.AnyDelta) or event.choice != first.choice:
+        return False
     if isinstance(event, api.ToolCallDelta):
         same_call = isinstance(first, api.ToolCallDelta) and first.index == event.index
         return same_call and event.call_id is None
-    return isinstance(event, api.Delta | api.ReasoningDelta) and type(event) is type(first)
+    return type(event) is type(first)
 
 
 def merge(deltas: Sequence[api.AnyDelta]) -> api.AnyDelta:

@@ -65,7 +65,7 @@ def encode(message: wire.ClientMessage | wire.ServerMessage) -> bytes:
         _leave_out(payload["sampling"], Sampling)
     elif isinstance(message, wire.AnyDelta | wire.PromptLogprobs):
         _leave_out_of_each(payload.get("logprobs", ()))
-    elif isinstance(message, wire.Finished):
+    elif isinstance(message, wire.Finished | wire.ChoiceFinished):
         _leave_out(payload["usage"], Usage)
     elif isinstance(message, wire.Reply):
         for model in _models(payload):

@@ -27,6 +27,7 @@ _OF_PROMPT = tuple(name for name in _OF_CHAT if name not in ("sampling", "constr
 _OF_MESSAGE = ("tool_calls", "tool_call_id", "name", "reasoning")
 _CONSTRAINT_SINCE = 4
 """The minor version that brought constraints and suffixes: older daemons would pass them over."""
+_ONE = api.Sampling()
 MAX_ID = 128
 MAX_MODEL = 256
 
@@ -53,6 +54,8 @@ def check_readable(message: wire.Asking, minor: int) -> None:
         for name in _TELLING:
             if getattr(message, name):
                 since, param, what = 4, name, f"chat with {name}"
+    if getattr(message, "sampling", _ONE).n > 1:
+        since, param, what = 4, "sampling.n", "n above 1"
     if since > minor:
         raise UnsupportedVersion(
             f"{what} needs protocol 1.{since}; this client said 1.{minor}", param=param

@@ -105,6 +105,57 @@ async def test_a_request_runs_its_course(subject: Subject) -> None:
 
 
 @over_every_subject
+async def test_several_choices_share_a_prompt_and_an_end(subject: Subject) -> None:
+    sampling = api.Sampling(n=3, seed=5, max_tokens=4, ignore_eos=True, logprobs=1)
+    record = Record(subject, asking(subject, sampling=sampling))
+    end = await record.end()
+    assert isinstance(end, api.Finished)
+    started = [event for event in record.events if isinstance(event, api.Started)]
+    ends = [event for event in record.events if isinstance(event, api.ChoiceFinished)]
+    assert [one.prompt_tokens for one in started] == [end.usage.prompt_tokens]
+    assert sorted(one.choice for one in ends) == [0, 1, 2]
+    assert end.usage.completion_tokens == 12
+    for choice in range(3):
+        own = [
+            event
+            for event in record.events
+            if isinstance(event, api.Delta | api.ChoiceFinished) and event.choice == choice
+        ]
+        *deltas, last = own
+        told = [
+            one.logprob or 0.0 for d in deltas if isinstance(d, api.Delta) for one in d.logprobs
+        ]
+        assert isinstance(last, api.ChoiceFinished)
+        assert (last.reason, last.usage.completion_tokens) == (api.FinishReason.LENGTH, 4)
+        assert last.cumulative_logprob == pytest.approx(sum(told))
+        assert len(told) == 4
+
+
+@over_every_subject
+async def test_choices_are_cancelled_together(subject: Subject) -> None:
+    record = Record(subject, asking(subject, sampling=api.Sampling(n=128, ignore_eos=True)))
+    await until(lambda: any(isinstance(event, api.Delta) for event in record.events))
+    record.ticket.cancel()
+    end = await record.end()
+    assert isinstance(end, api.Finished)
+    assert end.reason is api.FinishReason.CANCELLED
+
+
+@over_every_subject
+async def test_the_prompt_is_told_where_asked(subject: Subject) -> None:
+    sampling = api.Sampling(max_tokens=1, prompt_logprobs=2)
+    record = Record(subject, asking(subject, sampling=sampling))
+    end = await record.end()
+    assert isinstance(end, api.Finished)
+    events = [event for event in record.events if isinstance(event, api.PromptLogprobs)]
+    told = [one for event in events for one in event.logprobs]
+    assert len(told) == end.usage.prompt_tokens
+    assert "".join(one.text for one in told) == subject.text
+    assert [one.logprob is None for one in told] == [True] + [False] * (len(told) - 1)
+    assert all(len(one.top) == 2 for one in told[1:])
+
+
+@over_every_subject
 async def test_a_conversation_is_continued(subject: Subject) -> None:
     request = api.Request(
         request_id="a",

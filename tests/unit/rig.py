@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 
 from nsedge.api import Event, Priority, is_terminal
+from nsedge.api.sampling import seed_of
 from nsedge.runtime.decode.engine import Engine
-from nsedge.runtime.decode.job import Job
+from nsedge.runtime.decode.job import Family, Job
 from nsedge.runtime.decode.likelihood import LogprobWriter
 from nsedge.runtime.decode.plan import KvCopy, KvSwap, StepPlan
 from nsedge.runtime.decode.sampling.logits import HostLogits
@@ -31,6 +32,7 @@ from tests.fakes import FakeClock
 
 VOCAB = 97
 END = 0
+GREEDY = SamplingParams(temperature=0.0)
 
 
 def next_token(tokens: list[int]) -> int:
@@ -206,31 +208,43 @@ class Rig:
         text: TextStream | None = None,
         answer: AnswerReader | None = None,
         prompt_logprobs: int | None = None,
+        n: int = 1,
+        params: SamplingParams = GREEDY,
+        seed: int | None = None,
     ) -> Job:
         self.events[name] = []
-        job = Job(
-            request_id=name,
-            sequence=Sequence(
-                prompt_ids=prompt,
-                prompt_told=None if prompt_logprobs is None else 0,
-                limits=Limits(
-                    max_tokens=max_tokens,
-                    min_tokens=min_tokens,
-                    end_ids=frozenset() if ignore_end else frozenset({END}),
+        submitted_s = self.clock()
+
+        def make(choice: int) -> Job:
+            told = None if choice or prompt_logprobs is None else 0
+            return Job(
+                request_id=name,
+                choice=choice,
+                sequence=Sequence(
+                    prompt_ids=prompt,
+                    prompt_told=told,
+                    limits=Limits(
+                        max_tokens=max_tokens,
+                        min_tokens=min_tokens,
+                        end_ids=frozenset() if ignore_end else frozenset({END}),
+                    ),
+                    submitted_s=submitted_s,
+                    priority=priority,
+                    deadline_s=None if deadline_s is None else submitted_s + deadline_s,
+                    lookup=PromptLookup(prompt) if lookup else None,
+                    adapter=adapter,
                 ),
-                submitted_s=self.clock(),
-                priority=priority,
-                deadline_s=None if deadline_s is None else self.clock() + deadline_s,
-                lookup=PromptLookup(prompt) if lookup else None,
-                adapter=adapter,
-            ),
-            row=row or SamplerRow(SamplingParams(temperature=0.0), logprobs=logprobs),
-            likelihood=LogprobWriter(LetterTexts()),
-            prompt_logprobs=prompt_logprobs,
-            text=text or TextStream(Letters(), StopFinder(stop)),
-            answer=answer,
-            emit=lambda event: self._see(name, event),
-        )
+                row=row or SamplerRow(params, seed=seed_of(seed, choice), logprobs=logprobs),
+                likelihood=LogprobWriter(LetterTexts()),
+                prompt_logprobs=None if told is None else prompt_logprobs,
+                text=text or TextStream(Letters(), StopFinder(stop)),
+                answer=answer,
+                emit=lambda event: self._see(name, event),
+            )
+
+        job = make(0)
+        if n > 1:
+            Family(job, count=n, make=make)
         self.engine.submit(job)
         return job
 

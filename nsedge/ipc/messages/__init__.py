@@ -11,6 +11,8 @@ from nsedge.ipc.messages.base import SESSION_BYTES, Id
 from nsedge.ipc.messages.events import (
     ArtifactPending,
     ArtifactReady,
+    ChoiceFailed,
+    ChoiceFinished,
     Delta,
     Failed,
     Finished,
@@ -62,7 +64,7 @@ ControlMessage = Cancel | Ping | HealthQuery
 ClientMessage = DataMessage | Ping
 
 AnyDelta = Delta | ReasoningDelta | ToolCallDelta
-Text = PromptLogprobs | AnyDelta
+Text = PromptLogprobs | AnyDelta | ChoiceFinished | ChoiceFailed
 Result = Text | Vectors | Scores | Segment | Progress | ArtifactPending | ArtifactReady
 EventMessage = Loading | Started | Result | Finished | Failed
 ServerMessage = Welcome | EventMessage | Credit | MediaReady | Reply | Pong
@@ -78,6 +80,8 @@ __all__ = [
     "Bye",
     "Cancel",
     "Chat",
+    "ChoiceFailed",
+    "ChoiceFinished",
     "ClientMessage",
     "Command",
     "ControlMessage",

@@ -35,13 +35,14 @@ class PromptLogprobs(Wire, frozen=True, kw_only=True, tag="prompt_logprobs"):
 
 
 class Delta(Wire, frozen=True, kw_only=True, tag="delta"):
-    """A piece of text; `logprobs` since 1.4."""
+    """A piece of text; `logprobs` and `choice` since 1.4."""
 
     id: str
     seq: int
     text: str
     token_ids: tuple[int, ...]
     logprobs: tuple[Logprobs, ...] = ()
+    choice: int = 0
 
 
 class ReasoningDelta(Wire, frozen=True, kw_only=True, tag="reasoning_delta"):
@@ -52,6 +53,7 @@ class ReasoningDelta(Wire, frozen=True, kw_only=True, tag="reasoning_delta"):
     text: str
     token_ids: tuple[int, ...]
     logprobs: tuple[Logprobs, ...] = ()
+    choice: int = 0
 
 
 class ToolCallDelta(Wire, frozen=True, kw_only=True, tag="tool_call_delta"):
@@ -65,6 +67,7 @@ class ToolCallDelta(Wire, frozen=True, kw_only=True, tag="tool_call_delta"):
     arguments: str
     token_ids: tuple[int, ...]
     logprobs: tuple[Logprobs, ...] = ()
+    choice: int = 0
 
 
 class Vectors(Wire, frozen=True, kw_only=True, tag="vectors"):
@@ -123,8 +126,31 @@ class ArtifactReady(Wire, frozen=True, kw_only=True, tag="artifact_ready"):
     sha256: str
 
 
+class ChoiceFinished(Wire, frozen=True, kw_only=True, tag="choice_finished"):
+    """One of several choices ended well; since 1.4."""
+
+    id: str
+    choice: int
+    reason: FinishReason
+    usage: Usage
+    timings: Timings
+    stop: str | None = None
+    clipped_max_tokens: int | None = None
+    cumulative_logprob: float | None = None
+
+
+class ChoiceFailed(Wire, frozen=True, kw_only=True, tag="choice_failed"):
+    """One of several choices broke off; since 1.4."""
+
+    id: str
+    choice: int
+    code: str
+    message: str
+    retryable: bool
+
+
 class Finished(Wire, frozen=True, kw_only=True, tag="finished"):
-    """The request ended well."""
+    """The request ended well; `cumulative_logprob` since 1.4."""
 
     id: str
     reason: FinishReason
@@ -132,6 +158,7 @@ class Finished(Wire, frozen=True, kw_only=True, tag="finished"):
     timings: Timings
     stop: str | None = None
     clipped_max_tokens: int | None = None
+    cumulative_logprob: float | None = None
 
 
 class Failed(Wire, frozen=True, kw_only=True, tag="failed"):

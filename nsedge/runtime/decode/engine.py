@@ -10,9 +10,12 @@ import contextlib
 import logging
 import threading
 from collections.abc import Callable
+from collections.abc import Sequence as Many
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from queue import SimpleQueue
+
+import numpy as np
 
 from nsedge.api import FinishReason, ModelStats
 from nsedge.errors import (
@@ -25,9 +28,9 @@ from nsedge.errors import (
 from nsedge.runtime.decode.isolation import isolate
 from nsedge.runtime.decode.job import NO_NUMBERS, NOTHING_LEFT, Job
 from nsedge.runtime.decode.outbox import Outbox
-from nsedge.runtime.decode.plan import StepPlan, Token
+from nsedge.runtime.decode.plan import Outcome, StepPlan, Token
 from nsedge.runtime.decode.runner import StepRunner
-from nsedge.runtime.decode.sampling.logits import Logits
+from nsedge.runtime.decode.sampling.logits import Floats, HostLogits, Logits
 from nsedge.runtime.decode.sampling.sampler import Draw, Sampler
 from nsedge.runtime.decode.scheduler import Scheduler
 from nsedge.runtime.decode.sequence import Sequence, State
@@ -41,6 +44,8 @@ log = logging.getLogger(__name__)
 
 Errors = dict[Sequence, NsedgeError]
 """The sequences of a step that cannot go on, and why."""
+Take = Callable[[Many[Sequence], Many[Token], float], list[Outcome]]
+"""Takes a token for each of some sequences, at a time of the engine's clock."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,18 +194,36 @@ class Engine:
         except NsedgeError as error:
             self._outbox.fail(job, error)
         else:
-            self._jobs[job.sequence] = job
+            self._enlist(job)
+            if job.family is not None:
+                job.family.enlist = self._enlist
+
+    def _enlist(self, job: Job) -> None:
+        self._jobs[job.sequence] = job
 
     def _end_early(self, job: Job) -> None:
-        if job.sequence in self._jobs:
-            self._scheduler.cancel(job.sequence)
+        if self._withdraw(job):
             self._outbox.finish(job, FinishReason.CANCELLED, stop=None)
+
+    def _withdraw(self, job: Job) -> bool:
+        """Let nothing more come of a request, whichever of its choices `job` is; whether there was
+        anything left of it."""
+        family = job.family
+        jobs = [job] if family is None else list(family.live.values())
+        if family is not None:
+            family.close()
+        left = [one for one in jobs if self._jobs.pop(one.sequence, None) is not None]
+        for one in left:
+            if one.sequence.state is not State.ENDED:
+                self._scheduler.cancel(one.sequence)
+        return bool(left)
 
     def _expire(self, now_s: float) -> None:
         for sequence in self._scheduler.expire(now_s):
-            late_s = now_s - sequence.submitted_s
+            job, late_s = self._jobs.get(sequence), now_s - sequence.submitted_s
             error = DeadlineExceeded(f"not done {late_s:.3g} s after admission", param="deadline_s")
-            self._outbox.fail(self._jobs[sequence], error)
+            if job is not None and self._withdraw(job):
+                self._outbox.fail_all(job, error)
 
     def _take_step(self, plan: StepPlan) -> bool:
         """Whether all went as planned, so that the time it took says something.
@@ -225,7 +248,20 @@ class Engine:
             good = self._check(left, logits)
         else:
             good = self._settle(left, logits.select(left.sampled_rows), errors)
+        self._fork()
         return good and left is plan
+
+    def _fork(self) -> None:
+        """Begin what continues prompts that are read, as far as rows are free: the first token is
+        drawn from the logits that were kept."""
+        while new := self._scheduler.fork(self._clock()):
+            kept = [family.logits for one in new if (family := self._jobs[one].family)]
+            logits = HostLogits(np.stack([row for row in kept if row is not None]))
+            errors: Errors = {}
+            read = self._choose(new, logits, errors)
+            self._clear(errors)
+            self._take_tokens(list(read), list(read.values()), self._scheduler.accept)
+            self._drop(errors)
 
     def _look_at_prompts(self, plan: StepPlan, logits: Logits, errors: Errors) -> None:
         """Note how likely the model found the tokens of prompts, where that is to be told."""
@@ -250,10 +286,22 @@ class Engine:
     def _settle(self, plan: StepPlan, logits: Logits, errors: Errors) -> bool:
         """Choose a token for each sequence that gets one, and commit the step, but for what
         `errors` has; whether it has none then."""
-        sampled = plan.sampled
+        read = self._choose(plan.sampled, logits, errors)
+        self._clear(errors)
+        self._commit(plan.without(errors), list(read.values()))
+        self._drop(errors)
+        return not errors
+
+    def _choose(
+        self, sampled: Many[Sequence], logits: Logits, errors: Errors
+    ) -> dict[Sequence, tuple[int, Piece]]:
+        """A token for each of the sequences, but for those that `errors` has then."""
         rows = []
-        for sequence in sampled:
+        after_prompt: dict[Sequence, Floats] = {}
+        for place, sequence in enumerate(sampled):
             job = self._jobs[sequence]
+            if job.family is not None and job.family.logits is None:
+                after_prompt[sequence] = logits.row(place).copy()
             job.row.ban_end = sequence.must_go_on
             if job.guide is not None:
                 job.row.mask = job.guide.mask()
@@ -263,15 +311,16 @@ class Engine:
         read: dict[Sequence, tuple[int, Piece]] = {}
         chosen = self._sampler.sample(logits, rows) if rows else []
         for sequence, draw in zip(sampled, chosen, strict=True):
+            family = self._jobs[sequence].family
             try:
-                if sequence not in errors:
-                    read[sequence] = self._read(sequence, draw)
+                if sequence in errors:
+                    continue
+                if family is not None and draw is not None and sequence in after_prompt:
+                    family.logits = after_prompt[sequence]
+                read[sequence] = self._read(sequence, draw)
             except NsedgeError as error:
                 errors[sequence] = error
-        self._clear(errors)
-        self._commit(plan.without(errors), list(read.values()))
-        self._drop(errors)
-        return not errors
+        return read
 
     def _read(self, sequence: Sequence, draw: Draw | None) -> tuple[int, Piece]:
         """The token that was chosen for a sequence, and what it becomes.
@@ -300,12 +349,23 @@ class Engine:
         for chunk in plan.prefill:
             self._outbox.tell_prompt(chunk.sequence)
         self._prompt_tokens += sum(chunk.end - chunk.start for chunk in plan.prefill)
+        sampled = plan.sampled
+        self._take_tokens(
+            sampled,
+            chosen,
+            lambda _, tokens, now_s: self._scheduler.commit(plan, tokens, now_s),
+        )
+
+    def _take_tokens(
+        self, sequences: Many[Sequence], chosen: Many[tuple[int, Piece]], take: Take
+    ) -> None:
+        """Have the scheduler `take` a token for each of the sequences; tell what comes of it."""
         self._completion_tokens += len(chosen)
         now_s = self._clock()
-        for sequence in plan.sampled:
+        for sequence in sequences:
             self._times.token(sequence, now_s)
         tokens = [Token(token, piece.ends) for token, piece in chosen]
-        outcomes = self._scheduler.commit(plan, tokens, now_s)
+        outcomes = take(sequences, tokens, now_s)
         for outcome, (_, piece) in zip(outcomes, chosen, strict=True):
             self._outbox.tell(outcome, piece)
         self._masks.begin(
@@ -322,16 +382,22 @@ class Engine:
         for sequence, error in errors.items():
             job = self._jobs[sequence]
             log.error("%s", error.message, extra={"request_id": job.request_id})
+            if job.family is not None and job.family.logits is None:
+                job.family.close()  # none can go on after this prompt
             self._scheduler.fail(sequence)
             self._outbox.fail(job, error)
 
     def _abandon(self, error: Exception) -> None:
         """End everything that holds a slot: its KV memory cannot be trusted after a failed step."""
         failure = error if isinstance(error, NsedgeError) else EngineFailure("a model step failed")
+        held = [job for one, job in self._jobs.items() if one.row is not None]
+        for job in held:
+            if job.family is not None:
+                job.family.close()
         self._scheduler.abandon()
-        for job in list(self._jobs.values()):
-            if job.sequence.state is State.ENDED:
-                self._outbox.fail(job, failure)
+        for job in held:
+            if self._withdraw(job):
+                self._outbox.fail_all(job, failure)
         self._outbox.hand_over()  # before what may take seconds
         try:
             self._runner.recover()

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from typing import Any
 
-from nsedge.api import Logprobs
+from nsedge.api import ChoiceFailed, ChoiceFinished, Finished, FinishReason, Logprobs
 from nsedge.errors import ComputationFailure
 from nsedge.runtime.decode.likelihood import LogprobWriter
 from nsedge.runtime.decode.plan import Chunk
-from nsedge.runtime.decode.sampling.logits import Logits
+from nsedge.runtime.decode.sampling.logits import Floats, Logits
 from nsedge.runtime.decode.sampling.row import SamplerRow
 from nsedge.runtime.decode.sampling.sampler import Draw, likelihood
 from nsedge.runtime.decode.sequence import Sequence
@@ -30,6 +32,10 @@ class Job:
 
     request_id: str
     sequence: Sequence
+    choice: int = 0
+    """Which of the request's choices it is."""
+    family: Family | None = None
+    """Of all of them, where there are several."""
     row: SamplerRow
     text: TextStream
     emit: Emit
@@ -40,6 +46,8 @@ class Job:
     guide: Guide | None = None
     """Of the grammar that its answer is held to."""
     clipped_max_tokens: int | None = None
+    logprob: float | None = None
+    """Of all that was written, where log-probabilities are told."""
     deltas: int = 0
     pending_ids: list[int] = field(default_factory=list)
     """Tokens since the last delta."""
@@ -51,6 +59,18 @@ class Job:
     """The prompt's tokens that were told."""
     pending_prompt: list[Logprobs] = field(default_factory=list)
     """What was not told yet of the next ones."""
+
+    def ending(self, reason: FinishReason, stop: str | None, now_s: float) -> dict[str, Any]:
+        """What is told of an end that went well: fields of `Finished` and `ChoiceFinished`."""
+        return {
+            "request_id": self.request_id,
+            "reason": reason,
+            "usage": self.sequence.usage(),
+            "timings": self.sequence.timings(now_s),
+            "stop": stop,
+            "clipped_max_tokens": self.clipped_max_tokens,
+            "cumulative_logprob": self.logprob,
+        }
 
     def look_at_prompt(self, chunk: Chunk, logits: Logits, first: int) -> None:
         """Note how likely the tokens after those that `chunk` keeps were found; their logits are
@@ -77,6 +97,8 @@ class Job:
             ConstraintFailure: its grammar cannot be followed any further.
         """
         self.row.accept(draw.id)
+        if draw.logprob is not None:
+            self.logprob = (self.logprob or 0.0) + draw.logprob
         if self.guide is not None:
             self.guide.accept(draw.id)
         if self.sequence.ends_with(draw.id):
@@ -92,3 +114,83 @@ class Job:
         if self.guide is not None and self.guide.done:
             return replace(piece, is_full=True)
         return piece
+
+
+class Family:
+    """The choices of one request: jobs that continue one prompt, which the first of them reads.
+
+    They begin in turn, as rows are free. Implements `sequence.Siblings`.
+    """
+
+    def __init__(self, first: Job, *, count: int, make: Callable[[int], Job]) -> None:
+        """`make` gives the job of a choice from 1 to `count` - 1."""
+        self.first = first
+        self.live: dict[Sequence, Job] = {}
+        """Those that were begun and have not ended."""
+        self.logits: Floats | None = None
+        """What the model says after the prompt [V], before anything is drawn from it; None until
+        that is read."""
+        self.enlist: Callable[[Job], None] = lambda job: None
+        """Told of those that begin."""
+        self._make = make
+        self._left = list(range(count - 1, 0, -1))
+        self._ends: dict[int, ChoiceFinished | ChoiceFailed] = {}
+        self._written = 0
+        self._last_s: float | None = None
+        self._join(first)
+
+    def next(self) -> Sequence | None:
+        """The sequence of the next choice, which begins to wait for a row."""
+        if not self._left:
+            return None
+        job = self._make(self._left.pop())
+        self._join(job)
+        self.enlist(job)
+        return job.sequence
+
+    def close(self) -> None:
+        """No further choice begins."""
+        self._left.clear()
+
+    def leave(self, job: Job, end: ChoiceFinished | ChoiceFailed) -> bool:
+        """A choice has ended; whether that was the last."""
+        self._ends[job.choice] = end
+        self._leave(job)
+        return not self.live and not self._left
+
+    def failure(self) -> ChoiceFailed | None:
+        """What the first choice failed with, where none ended well."""
+        ends = [self._ends[choice] for choice in sorted(self._ends)]
+        if any(isinstance(end, ChoiceFinished) for end in ends):
+            return None
+        return next((end for end in ends if isinstance(end, ChoiceFailed)), None)
+
+    def finished(self, now_s: float, reason: FinishReason | None = None) -> Finished:
+        """The end of all: the prompt counts once. Where there is no `reason`, the first of theirs
+        that ended well has it."""
+        for job in list(self.live.values()):
+            self._leave(job)
+        ends = [self._ends[choice] for choice in sorted(self._ends)]
+        reasons = [end.reason for end in ends if isinstance(end, ChoiceFinished)]
+        sequence = self.first.sequence
+        timings = sequence.timings(now_s)
+        if self._last_s is not None and sequence.first_token_s is not None:
+            timings = replace(timings, decode_s=self._last_s - sequence.first_token_s)
+        return Finished(
+            request_id=self.first.request_id,
+            reason=reason or reasons[0],
+            usage=replace(sequence.usage(), completion_tokens=self._written),
+            timings=timings,
+            clipped_max_tokens=self.first.clipped_max_tokens,
+        )
+
+    def _join(self, job: Job) -> None:
+        job.family = job.sequence.siblings = self
+        self.live[job.sequence] = job
+
+    def _leave(self, job: Job) -> None:
+        del self.live[job.sequence]
+        self._written += len(job.sequence.output_ids)
+        last_s = job.sequence.last_token_s
+        if last_s is not None:
+            self._last_s = last_s if self._last_s is None else max(self._last_s, last_s)

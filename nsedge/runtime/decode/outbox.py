@@ -9,6 +9,8 @@ from typing import Any
 
 from nsedge.api import (
     AnyDelta,
+    ChoiceFailed,
+    ChoiceFinished,
     Delta,
     Event,
     Failed,
@@ -20,7 +22,7 @@ from nsedge.api import (
     ToolCallDelta,
 )
 from nsedge.errors import NsedgeError
-from nsedge.runtime.decode.job import Job
+from nsedge.runtime.decode.job import Family, Job
 from nsedge.runtime.decode.plan import Outcome
 from nsedge.runtime.decode.sequence import Sequence
 from nsedge.runtime.decode.timing import Times
@@ -45,6 +47,8 @@ class Outbox:
     def start(self, sequence: Sequence) -> None:
         """The prompt of a job begins to be read."""
         job = self.jobs[sequence]
+        if job.choice:
+            return  # it was read before, and given up since
         event = Started(
             request_id=job.request_id,
             prompt_tokens=len(sequence.prompt_ids),
@@ -94,22 +98,33 @@ class Outbox:
             self.finish(job, FinishReason.TOOL_CALLS if called else reason, stop=piece.stop)
 
     def finish(self, job: Job, reason: FinishReason, *, stop: str | None) -> None:
-        """End a job well."""
-        now_s = self._clock()
-        if reason is not FinishReason.CANCELLED:
-            self._times.request.add(now_s - job.sequence.submitted_s)
-        event = Finished(
-            request_id=job.request_id,
-            reason=reason,
-            usage=job.sequence.usage(),
-            timings=job.sequence.timings(now_s),
-            stop=stop,
-            clipped_max_tokens=job.clipped_max_tokens,
-        )
-        self._forget(job, reason.value, event)
+        """End a job well. Of several choices one that is cancelled stands for all of them."""
+        now_s, family = self._clock(), job.family
+        if family is None:
+            self._finish(job, Finished(**job.ending(reason, stop, now_s)), now_s)
+        elif reason is FinishReason.CANCELLED:
+            self._finish(job, family.finished(now_s, reason), now_s)
+        else:
+            fields = job.ending(reason, stop, now_s)
+            self._end_choice(job, family, ChoiceFinished(choice=job.choice, **fields))
 
     def fail(self, job: Job, error: NsedgeError) -> None:
-        """Refuse a job, or break it off."""
+        """Refuse a job, or break it off; of several choices this one alone, where it began."""
+        family = job.family
+        if family is None or family.logits is None:
+            self.fail_all(job, error)
+            return
+        event = ChoiceFailed(
+            request_id=job.request_id,
+            choice=job.choice,
+            code=error.code,
+            message=error.message,
+            retryable=error.retryable,
+        )
+        self._end_choice(job, family, event)
+
+    def fail_all(self, job: Job, error: NsedgeError) -> None:
+        """Break off a request, whatever choices it has."""
         self._forget(job, error.code, Failed.of(job.request_id, error))
 
     def hand_over(self) -> None:
@@ -132,11 +147,36 @@ class Outbox:
             seq=job.deltas,
             token_ids=tuple(job.pending_ids),
             logprobs=tuple(job.pending_logprobs),
+            choice=job.choice,
         )
         job.deltas += 1
         job.pending_ids.clear()
         job.pending_logprobs.clear()
         self._events.append((job.emit, event))
+
+    def _finish(self, job: Job, event: Finished, now_s: float) -> None:
+        if event.reason is not FinishReason.CANCELLED:
+            self._times.request.add(now_s - job.sequence.submitted_s)
+        self._forget(job, event.reason.value, event)
+
+    def _end_choice(self, job: Job, family: Family, event: ChoiceFinished | ChoiceFailed) -> None:
+        """End a choice, and with the last one the request."""
+        self.jobs.pop(job.sequence, None)
+        self._events.append((job.emit, event))
+        if not family.leave(job, event):
+            return
+        failure = family.failure()
+        if failure is None:
+            now_s = self._clock()
+            self._finish(job, family.finished(now_s), now_s)
+        else:
+            failed = Failed(
+                request_id=job.request_id,
+                code=failure.code,
+                message=failure.message,
+                retryable=failure.retryable,
+            )
+            self._forget(job, failure.code, failed)
 
     def _forget(self, job: Job, how: str, event: Finished | Failed) -> None:
         self.jobs.pop(job.sequence, None)

@@ -55,6 +55,36 @@ class Placement:
         sequence.kv_length = tokens
         self.filling[row] = sequence
 
+    def holder(self, sequence: Sequence) -> Sequence | None:
+        """A running sequence whose row holds the prompt that `sequence` continues as well."""
+        siblings = sequence.siblings
+        if siblings is None:
+            return None
+        return next((one for one in self.running if one.siblings is siblings), None)
+
+    def fork(self, sequence: Sequence, source: Sequence) -> None:
+        """Give a waiting sequence a free row with the whole prompt as `source` holds it, and let it
+        run: what follows the prompt is known to who asks.
+
+        Raises:
+            RuntimeError: where no row is free.
+        """
+        sequence.move(State.PREFILL)
+        row, tokens = self._slots.take(self._slots.oldest()), len(sequence.prompt_ids)
+        sequence.row, sequence.kv_length = row, tokens
+        self._index.copy(source.held_row, row, tokens)
+        self._copies.append(KvCopy(source.held_row, row, tokens))
+        self.filling[row] = sequence
+        self.promote(sequence)
+
+    def succeed(self, sequence: Sequence, heir: Sequence) -> None:
+        """Give the row of a running sequence to a waiting one that continues its prompt."""
+        heir.move(State.PREFILL)
+        heir.move(State.RUNNING)
+        heir.row, heir.kv_length = sequence.held_row, len(heir.prompt_ids)
+        self._index.cut(heir.held_row, heir.kv_length)
+        self.running[self.running.index(sequence)] = heir
+
     def promote(self, sequence: Sequence) -> None:
         """Let a sequence whose tokens are all read decode from the next step on."""
         row = sequence.held_row

@@ -61,6 +61,8 @@ class Scheduler:
         self._waiting = TimeHeap()
         self._deadlines = TimeHeap()
         self._check_cost = CheckCost()
+        self._heirs: list[Sequence] = []
+        """Given the row of one that ended, and without a token yet."""
         self._decoded = False
         self._decoded_s = 0.0
         self._burst_began_s: float | None = None
@@ -105,9 +107,7 @@ class Scheduler:
         limit = self._policy.max_waiting
         if len(self._waiting) >= limit:
             raise QueueFull(f"{limit} requests wait already", retry_after_s=RETRY_AFTER_S)
-        self._waiting.push(place_s(sequence), sequence)
-        if sequence.deadline_s is not None:
-            self._deadlines.push(sequence.deadline_s, sequence)
+        self._enqueue(sequence)
 
     def cancel(self, sequence: Sequence) -> None:
         """End a live sequence wherever it stands.
@@ -173,13 +173,31 @@ class Scheduler:
                 if not self._placed.running:
                     self._burst_began_s = self._decoded_s = now_s
                 self._placed.promote(chunk.sequence)
+                self._call_next(chunk.sequence, now_s)
+        return self.accept(sampled, tokens, now_s)
+
+    def fork(self, now_s: float) -> list[Sequence]:
+        """Give rows to those that wait first and continue a prompt that another row holds. Of those
+        that are new, and of the heirs of rows, `accept` takes the first token: the logits after the
+        prompt say it."""
+        new, self._heirs = self._heirs, []
+        while self._placed.free and (first := self._waiting.first()) is not None:
+            source = self._placed.holder(first[1])
+            if source is None:
+                break
+            self._placed.fork(self._waiting.pop(), source)
+            new += self._forked(first[1], now_s)
+        return new
+
+    def accept(self, sequences: Many[Sequence], tokens: Many[Token], now_s: float) -> list[Outcome]:
+        """Take a token for each of the sequences; one outcome each."""
         outcomes = []
-        for sequence, token in zip(sampled, tokens, strict=True):
+        for sequence, token in zip(sequences, tokens, strict=True):
             sequence.accept(token.id, now_s)
             outcomes.append(Outcome(sequence, sequence.ending(token.ends)))
         # Released only now, when every KV length is true, and from the last row on: fewer copies.
         for outcome in reversed(outcomes):
-            if outcome.reason is not None:
+            if outcome.reason is not None and not self._succeeded(outcome.sequence, now_s):
                 self._end(outcome.sequence)
         return outcomes
 
@@ -202,16 +220,55 @@ class Scheduler:
             RuntimeError: where it has ended already.
         """
         self._end(sequence, keep=False)
+        self._call_next(sequence, place_s(sequence))
 
     def abandon(self) -> None:
         """End every sequence that holds a slot, after a step that failed: no KV can be trusted."""
         for sequence in self._placed.holding():
             self._end(sequence, keep=False)
+        self._heirs.clear()
         self._placed.forget()
 
     def check(self) -> None:
         """Raise RuntimeError where slots and sequences do not agree."""
         self._placed.check()
+
+    # Sequences that continue one prompt.
+
+    def _call_next(self, sequence: Sequence, now_s: float) -> None:
+        """Once a row holds a prompt, let the next that continues it wait for one: since now, so
+        that it passes nobody who was there before."""
+        if sequence.siblings is not None and sequence.calls_next:
+            sequence.calls_next = False
+            if (following := sequence.siblings.next()) is not None:
+                following.queued_s = now_s
+                self._enqueue(following)
+
+    def _forked(self, sequence: Sequence, now_s: float) -> list[Sequence]:
+        """A row holds the prompt of a sequence, which is given back where it has no token yet."""
+        if sequence.started_s is None:
+            sequence.started_s, sequence.cached_tokens = now_s, sequence.kv_length
+        self._call_next(sequence, now_s)
+        return [] if sequence.output_ids else [sequence]
+
+    def _succeeded(self, sequence: Sequence, now_s: float) -> bool:
+        """Whether one that ended gave its row to the first that waits, a sibling of it."""
+        first = self._waiting.first() if sequence.siblings is not None else None
+        if first is None or first[1].siblings is not sequence.siblings:
+            return False
+        heir = self._waiting.pop()
+        self._placed.succeed(sequence, heir)
+        self._deadlines.discard(sequence)
+        sequence.move(State.ENDED)
+        self._heirs += self._forked(heir, now_s)
+        return True
+
+    def _enqueue(self, sequence: Sequence) -> None:
+        self._waiting.push(place_s(sequence), sequence)
+        if sequence.deadline_s is not None:
+            self._deadlines.push(sequence.deadline_s, sequence)
+
+    # Turns.
 
     def _reads_next(self, now_s: float) -> bool:
         """Whether it is the turn of prompts."""
@@ -295,9 +352,13 @@ class Scheduler:
         self, now_s: float, started: list[Sequence], chosen: tuple[Sequence, ...]
     ) -> Sequence | None:
         """The sequence to read next, none of `chosen`; it is given a row where it had none."""
+        first = self._waiting.first()
+        if first is not None and self._placed.holder(first[1]) is not None:
+            if not self._placed.free:
+                self._preempt_for(first[1], chosen)
+            first = None  # it need not be read: `fork` follows
         filling = [sequence for sequence in self._placed.filling.values() if sequence not in chosen]
         best = min(filling, key=place_s, default=None)
-        first = self._waiting.first()
         if first is None or (best is not None and place_s(best) <= first[0]):
             return best
         if not self._placed.free and not self._preempt_for(first[1], chosen):

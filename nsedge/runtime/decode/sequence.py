@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import enum
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from nsedge.api import FinishReason, Priority, Timings, Usage
 from nsedge.runtime.decode.speculation import PromptLookup
@@ -24,6 +25,13 @@ LEGAL_MOVES: dict[State, frozenset[State]] = {
     State.RUNNING: frozenset({State.WAITING, State.ENDED}),
     State.ENDED: frozenset(),
 }
+
+
+class Siblings(Protocol):
+    """Sequences that continue one prompt, which is read by the first of them."""
+
+    def next(self) -> Sequence | None:
+        """The next of them to wait for a row; None where none is left."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,6 +71,12 @@ class Sequence:
     started_s: float | None = None
     first_token_s: float | None = None
     last_token_s: float | None = None
+    siblings: Siblings | None = None
+    """What else continues its prompt."""
+    calls_next: bool = True
+    """Whether the next of them waits for it to hold the prompt."""
+    queued_s: float | None = None
+    """Since when it waits for a row, where that is not since it was submitted."""
     lookup: PromptLookup | None = None
     """Guesses how it goes on, where several tokens may be decoded in a step."""
 

@@ -62,5 +62,6 @@ class TimeHeap:
 
 def place_s(sequence: Sequence) -> float:
     """The time by which a sequence is ordered among others."""
+    since_s = sequence.submitted_s if sequence.queued_s is None else sequence.queued_s
     length_s = TOKEN_DELAY_S * len(sequence.prompt_ids)
-    return sequence.submitted_s + CLASS_DELAY_S[sequence.priority] + length_s
+    return since_s + CLASS_DELAY_S[sequence.priority] + length_s

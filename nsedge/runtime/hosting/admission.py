@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Protocol
 
 from nsedge.api import Chat, Generate, Request, Sampling
+from nsedge.api.sampling import seed_of
 from nsedge.bundle.causal_lm import CausalLm
 from nsedge.errors import ContextExceeded, InvalidParameter, UnsupportedTask
 from nsedge.runtime.decode.engine import Engine
-from nsedge.runtime.decode.job import Job
+from nsedge.runtime.decode.job import Family, Job
 from nsedge.runtime.decode.likelihood import LogprobWriter
 from nsedge.runtime.decode.sampling.row import SamplerRow, TokenRules
 from nsedge.runtime.decode.sequence import Limits, Sequence
@@ -62,51 +64,99 @@ def make_job(
             compiled.
     """
     task, manifest = text_task(request), model.manifest
-    sampling, answers = task.sampling, model.prompts.answers
+    sampling = task.sampling
     max_tokens = fit_max_tokens(len(prompt_ids), sampling, model.capacity)
     _check_ids(sampling, manifest.vocab_size)
-    ends = () if sampling.ignore_eos else manifest.eos_token_ids
-    tells = sampling.logprobs is not None or sampling.prompt_logprobs is not None
-    clipped = sampling.max_tokens is not None and max_tokens < sampling.max_tokens
-    return Job(
-        request_id=request.request_id,
-        sequence=Sequence(
-            prompt_ids=prompt_ids,
-            prompt_told=None if sampling.prompt_logprobs is None else 0,
+    asked = _Asked(
+        request=request,
+        task=task,
+        model=model,
+        prompt_ids=prompt_ids,
+        submitted_s=submitted_s,
+        emit=emit,
+        adapter=adapter,
+        max_tokens=max_tokens,
+        # All now: the thread of a model must not wait for a grammar.
+        guides=[guide_of(task, model, prompt_ids) for _ in range(sampling.n)],
+    )
+    first = asked.job(0)
+    if sampling.n > 1:
+        Family(first, count=sampling.n, make=asked.job)
+    return first
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Asked:
+    """A request that can run; each of its choices is a job."""
+
+    request: Request
+    task: Generate | Chat
+    model: Writer
+    prompt_ids: tuple[int, ...]
+    submitted_s: float
+    emit: Emit
+    adapter: str | None
+    max_tokens: int
+    guides: list[Guide | None]
+
+    def job(self, choice: int) -> Job:
+        """The job of one choice; the first of them tells of the prompt."""
+        task, sampling, model = self.task, self.task.sampling, self.model
+        answers = model.prompts.answers
+        of_prompt = None if choice else sampling.prompt_logprobs
+        tells = sampling.logprobs is not None or of_prompt is not None
+        clipped = sampling.max_tokens is not None and self.max_tokens < sampling.max_tokens
+        return Job(
+            request_id=self.request.request_id,
+            choice=choice,
+            sequence=self._sequence(told=None if of_prompt is None else 0),
+            row=self._row(choice),
+            likelihood=LogprobWriter(model.detokenizer.tokens) if tells else None,
+            prompt_logprobs=of_prompt,
+            text=model.detokenizer.stream(sampling.stop, answers.marks(task)),
+            guide=self.guides[choice],
+            emit=self.emit,
+            answer=answers.reader(
+                task, in_thought=lambda: model.prompts.in_thought(self.prompt_ids)
+            ),
+            clipped_max_tokens=self.max_tokens if clipped else None,
+        )
+
+    def _sequence(self, *, told: int | None) -> Sequence:
+        sampling, request, submitted_s = self.task.sampling, self.request, self.submitted_s
+        ends = () if sampling.ignore_eos else self.model.manifest.eos_token_ids
+        return Sequence(
+            prompt_ids=self.prompt_ids,
+            prompt_told=told,
             limits=Limits(
-                max_tokens=max_tokens,
+                max_tokens=self.max_tokens,
                 min_tokens=sampling.min_tokens,
                 end_ids=frozenset((*ends, *sampling.stop_token_ids)),
             ),
             submitted_s=submitted_s,
-            lookup=PromptLookup(prompt_ids) if sampling.prompt_lookup else None,
+            lookup=PromptLookup(self.prompt_ids) if sampling.prompt_lookup else None,
             priority=request.priority,
-            adapter=adapter,
+            adapter=self.adapter,
             deadline_s=None if request.deadline_s is None else submitted_s + request.deadline_s,
-        ),
-        row=SamplerRow(
+        )
+
+    def _row(self, choice: int) -> SamplerRow:
+        sampling, manifest = self.task.sampling, self.model.manifest
+        return SamplerRow(
             settle(sampling, manifest.generation_defaults),
-            seed=sampling.seed,
+            seed=seed_of(sampling.seed, choice),
             logit_bias=sampling.logit_bias,
-            prompt_ids=prompt_ids,
+            prompt_ids=self.prompt_ids,
             logprobs=sampling.logprobs,
             rules=TokenRules(
                 allowed=sampling.allowed_token_ids,
                 banned=sampling.banned_token_ids,
-                bad_words=model.prompts.spellings(sampling.bad_words),
+                bad_words=self.model.prompts.spellings(sampling.bad_words),
                 ends=sampling.stop_token_ids,
             ),
             vocabulary=manifest.vocab_size,
-            text_of=model.detokenizer.tokens.octets,
-        ),
-        likelihood=LogprobWriter(model.detokenizer.tokens) if tells else None,
-        prompt_logprobs=sampling.prompt_logprobs,
-        text=model.detokenizer.stream(sampling.stop, answers.marks(task)),
-        guide=guide_of(task, model, prompt_ids),
-        emit=emit,
-        answer=answers.reader(task, in_thought=lambda: model.prompts.in_thought(prompt_ids)),
-        clipped_max_tokens=max_tokens if clipped else None,
-    )
+            text_of=self.model.detokenizer.tokens.octets,
+        )
 
 
 def guide_of(task: Generate | Chat, model: Writer, prompt_ids: tuple[int, ...]) -> Guide | None:

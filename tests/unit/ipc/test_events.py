@@ -60,6 +60,16 @@ EVENTS = [
     api.ArtifactReady(
         request_id="a", artifact_id="f", media_type="image/png", bytes=3, sha256="ab" * 32
     ),
+    api.ChoiceFinished(
+        request_id="a",
+        choice=3,
+        reason=api.FinishReason.STOP,
+        usage=USAGE,
+        timings=TIMINGS,
+        cumulative_logprob=-2.5,
+    ),
+    api.ChoiceFailed(request_id="a", choice=3, code="internal", message="broke", retryable=True),
+    api.Delta(request_id="a", seq=9, text="y", token_ids=(2,), choice=3),
     api.Failed.of("a", QueueFull("full", retry_after_s=1.5)),
     api.Failed.of(None, BadMessage("what?", param="type")),
 ]
