@@ -9,7 +9,7 @@ from typing import Any
 
 from aiohttp import web
 
-from nsedge.api import ModelInfo
+from nsedge.api import ModelInfo, PromptQuestion, Sampling
 from nsedge.errors import InvalidRequest
 from nsedge.security.keyring import Scope
 from nsedge.web import http_guard
@@ -18,9 +18,14 @@ from nsedge.web.answering import ANSWERING
 from nsedge.web.bodies import json_answer, read_json
 from nsedge.web.door import Door, Shared
 from nsedge.web.doors.anthropic.answers import Head, MessageStream, whole_answer
-from nsedge.web.doors.anthropic.bodies import OTHERS, MessagesBody
+from nsedge.web.doors.anthropic.bodies import (
+    COUNT_OTHERS,
+    OTHERS,
+    MessagesBody,
+    PromptBody,
+)
 from nsedge.web.doors.anthropic.errors import error_body
-from nsedge.web.doors.anthropic.requests import messages_request
+from nsedge.web.doors.anthropic.requests import chat_of, messages_request
 
 VERSION_HEADER = "anthropic-version"
 OLDEST = "2023-06-01"
@@ -47,6 +52,17 @@ async def messages(http: web.Request) -> web.StreamResponse:
             return await answering.stream(http, [request], MessageStream(head))
         (choice,) = await answering.whole(http, [request])
     return json_answer(whole_answer(head, choice))
+
+
+@needs(Scope.INFER)
+async def count_tokens(http: web.Request) -> web.Response:
+    """`POST /v1/messages/count_tokens`."""
+    _check_version(http)
+    answering = http.app[ANSWERING]
+    body = await read_json(http, PromptBody, COUNT_OTHERS)
+    chat = chat_of(body, Sampling(), answering.limits)
+    read = await answering.service.read_prompt(PromptQuestion(model=body.model, task=chat))
+    return json_answer({"input_tokens": len(read.token_ids)})
 
 
 @needs(Scope.READ)
@@ -100,7 +116,10 @@ async def _claims(http: web.Request) -> bool:
 DOOR = Door(
     name="anthropic",
     prefixes=("/v1/messages",),
-    routes=(web.post("/v1/messages", messages),),
+    routes=(
+        web.post("/v1/messages", messages),
+        web.post("/v1/messages/count_tokens", count_tokens),
+    ),
     shared=(
         Shared(route=web.get("/v1/models", list_models), claims=_claims),
         Shared(route=web.get("/v1/models/{name}", show_model), claims=_claims),

@@ -2,23 +2,32 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
 from aiohttp import web
 
-from nsedge.api import ModelInfo, ModelState, ModelStats
+from nsedge.api import Generate, ModelInfo, ModelState, ModelStats
 from nsedge.security.keyring import Scope
 from nsedge.web.access import needs
 from nsedge.web.answering import ANSWERING
 from nsedge.web.bodies import json_answer, read_json
+from nsedge.web.constraint_fields import constraint
 from nsedge.web.door import JSON, Door
+from nsedge.web.doors.llama_server import prompts as asked
 from nsedge.web.doors.llama_server.answers import CompletionStream, Head, whole_answer
-from nsedge.web.doors.llama_server.bodies import OTHERS, CompletionBody
+from nsedge.web.doors.llama_server.bodies import (
+    OTHERS,
+    CompletionBody,
+    InfillBody,
+    WritingBody,
+)
 from nsedge.web.doors.llama_server.errors import error_body
 from nsedge.web.doors.llama_server.requests import (
-    completion_requests,
+    gap_of,
     prompts_of,
+    requests_of,
     sampling_of,
 )
 from nsedge.web.errors import Refusal, Refused
@@ -29,17 +38,40 @@ NO_RERANKER = "no model here scores documents: there is no reranker"
 @needs(Scope.INFER)
 async def completion(http: web.Request) -> web.StreamResponse:
     """`POST /completion`; several prompts are answered by an array."""
-    answering = http.app[ANSWERING]
     body = await read_json(http, CompletionBody, OTHERS)
-    prompts, wanted = prompts_of(body, answering.limits), sampling_of(body)
+    prompts = prompts_of(body, http.app[ANSWERING].limits)
+    wanted, held = sampling_of(body), constraint(body)
+    tasks = [Generate(text=prompt, sampling=wanted, constraint=held) for prompt in prompts]
+    return await _write(http, body, tasks, alone=isinstance(body.prompt, str))
+
+
+@needs(Scope.INFER)
+async def infill(http: web.Request) -> web.StreamResponse:
+    """`POST /infill`."""
+    body = await read_json(http, InfillBody, OTHERS)
+    before, after = gap_of(body, http.app[ANSWERING].limits)
+    wanted, held = sampling_of(body), constraint(body)
+    task = Generate(text=before, suffix=after, sampling=wanted, constraint=held)
+    return await _write(http, body, [task], alone=True)
+
+
+async def _write(
+    http: web.Request, body: WritingBody, tasks: Sequence[Generate], *, alone: bool
+) -> web.StreamResponse:
+    answering = http.app[ANSWERING]
     with answering.label(http) as label:
         model = await answering.model(body.model)
-        requests = completion_requests(body, prompts, wanted, model=model.name, request_id=label)
-        head = Head(model=model.name, sampling=wanted, prompts=prompts)
+        requests = requests_of(body, tasks, model=model.name, request_id=label)
+        head = Head(
+            model=model.name,
+            sampling=tasks[0].sampling,
+            prompts=[task.text for task in tasks],
+        )
         if body.stream:
-            return await answering.stream(http, requests, CompletionStream(head))
+            encoder = CompletionStream(head)
+            return await answering.stream(http, requests, encoder, chunk=body.chunk)
         answers = whole_answer(head, await answering.whole(http, requests))
-    if isinstance(body.prompt, str):
+    if alone:
         return json_answer(answers[0])
     return web.Response(body=msgspec.json.encode(answers), content_type=JSON)
 
@@ -81,10 +113,21 @@ async def rerank(http: web.Request) -> web.Response:
 RERANKING = ("/rerank", "/reranking", "/v1/rerank", "/v1/reranking")
 DOOR = Door(
     name="llama-server",
-    prefixes=("/completion", "/completions", "/slots", *RERANKING),
+    prefixes=(
+        "/completion",
+        "/completions",
+        "/infill",
+        "/tokenize",
+        "/detokenize",
+        "/props",
+        "/slots",
+        *RERANKING,
+    ),
     routes=(
         web.post("/completion", completion),
         web.post("/completions", completion),
+        web.post("/infill", infill),
+        *asked.ROUTES,
         web.get("/slots", slots),
         *(web.post(path, rerank) for path in RERANKING),
     ),

@@ -9,12 +9,13 @@ from typing import Any
 
 import msgspec
 
-from nsedge.api import Finished, FinishReason, Sampling
+from nsedge.api import Delta, Finished, FinishReason, Logprobs, Sampling
 from nsedge.web.answer_stream import AnswerStream, json_text
 from nsedge.web.choices import Choice
 from nsedge.web.doors.llama_server.errors import error_body
 from nsedge.web.errors import Refusal
 from nsedge.web.framing import SSE
+from nsedge.web.logprobs import token_object, told
 from nsedge.web.usage import clipped
 
 _MARK = "\x00"
@@ -62,9 +63,23 @@ def whole_answer(head: Head, choices: Sequence[Choice]) -> list[dict[str, Any]]:
         {
             **piece_of(index, choice.text),
             **end_of(head, index, choice.finished, new_line="\n" in choice.text),
+            **probabilities(told(choice.results)),
         }
         for index, choice in enumerate(choices)
     ]
+
+
+def probabilities(tokens: Sequence[Logprobs]) -> dict[str, Any]:
+    """The log-probabilities of some tokens; nothing where there are none."""
+    found = [
+        {
+            "id": one.id,
+            **token_object(one),
+            "top_logprobs": [{"id": other.id, **token_object(other)} for other in one.top],
+        }
+        for one in tokens
+    ]
+    return {"completion_probabilities": found} if found else {}
 
 
 def timings_of(finished: Finished) -> dict[str, float]:
@@ -118,6 +133,11 @@ class CompletionStream(AnswerStream):
         self._new_line[index] |= "\n" in text
         before, _, after = self._frames[index]
         return before + json_text(text) + after
+
+    def _likely(self, index: int, delta: Delta) -> bytes:
+        self._new_line[index] |= "\n" in delta.text
+        piece = {**piece_of(index, delta.text), "stop": False, **probabilities(delta.logprobs)}
+        return SSE.record(json_text(piece))
 
     def _closing(self, index: int, event: Finished) -> bytes:
         end = end_of(self._head, index, event, new_line=self._new_line[index])

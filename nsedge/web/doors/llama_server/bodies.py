@@ -11,15 +11,31 @@ from nsedge.web.other_fields import OtherFields
 from nsedge.web.sampling_fields import SamplingFields
 
 
-class CompletionBody(SamplingFields, kw_only=True):
-    """`POST /completion` and `/completions`: our sampling fields, and llama-server's names beside
+class WritingBody(SamplingFields, kw_only=True):
+    """What the routes that write share: our sampling fields, and llama-server's names beside
     them."""
 
-    prompt: str | list[Any]
     model: ModelName | None = None
     n_predict: Annotated[int, Meta(ge=-1, le=2**31 - 1)] | None = None
     """-1 is as many as the context holds."""
+    n_probs: Annotated[int, Meta(ge=0)] | None = None
+    """Tell the log-probabilities of so many tokens in the place of each that is written."""
     stream: bool | None = None
+
+
+class CompletionBody(WritingBody, kw_only=True):
+    """`POST /completion` and `/completions`."""
+
+    prompt: str | list[Any]
+
+
+class InfillBody(WritingBody, kw_only=True):
+    """`POST /infill`: `prompt` is what was typed in the gap already."""
+
+    input_prefix: str
+    input_suffix: str
+    input_extra: list[Any] | None = None
+    prompt: str | None = None
 
 
 OTHERS = OtherFields(harmless=frozenset({"stream_options"}))

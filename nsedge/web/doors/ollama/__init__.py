@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 
 import msgspec
 from aiohttp import web
 
-from nsedge.api import LoadWish, ModelInfo, Request, Sampling
+from nsedge.api import LoadWish, ModelCard, ModelInfo, Request, Sampling
 from nsedge.errors import InvalidParameter, UnknownModel
 from nsedge.security.keyring import Scope
 from nsedge.version import VERSION
 from nsedge.web.access import API_KEY, needs
-from nsedge.web.answering import ANSWERING
+from nsedge.web.answering import ANSWERING, Answering
 from nsedge.web.bodies import json_answer, read, read_json
 from nsedge.web.choices import Choice
 from nsedge.web.door import JSON, Door, Shared
@@ -111,7 +112,8 @@ async def embeddings(http: web.Request) -> web.Response:
 async def tags(http: web.Request) -> web.Response:
     """`GET /api/tags`."""
     answering = http.app[ANSWERING]
-    return json_answer(told.tags(await answering.ask(answering.service.models())))
+    models = await answering.ask(answering.service.models())
+    return json_answer(told.tags(models, await _cards(answering, models)))
 
 
 @needs(Scope.READ)
@@ -120,7 +122,8 @@ async def running(http: web.Request) -> web.Response:
     answering = http.app[ANSWERING]
     models = await answering.ask(answering.service.models())
     usage = await answering.ask(answering.service.usage())
-    return json_answer(told.running(models, usage, time.time()))
+    cards = await _cards(answering, models)
+    return json_answer(told.running(models, cards, usage, time.time()))
 
 
 @needs(Scope.READ)
@@ -130,8 +133,11 @@ async def show(http: web.Request) -> web.Response:
     name = body.model or body.name
     if name is None:
         raise InvalidParameter("model is missing", param="model")
+    answering = http.app[ANSWERING]
     with _worded(name):
-        return json_answer(told.shown(await _model(http, name)))
+        model = await _model(http, name)
+        card = await answering.ask(answering.service.describe(model.name))
+    return json_answer(told.shown(model, card))
 
 
 @needs(Scope.READ)
@@ -144,6 +150,17 @@ async def version(http: web.Request) -> web.Response:
 async def not_here(http: web.Request) -> web.Response:
     """What changes the models on disk."""
     raise Refused(Refusal(code="unknown_route", message=f"{http.path}: {NOT_HERE}"))
+
+
+async def _cards(answering: Answering, models: Sequence[ModelInfo]) -> told.Cards:
+    """What is known of models; of one whose package cannot be read, nothing."""
+    described = (answering.service.describe(one.name) for one in models)
+    found = await answering.ask(asyncio.gather(*described, return_exceptions=True))
+    return {
+        one.name: card
+        for one, card in zip(models, found, strict=True)
+        if isinstance(card, ModelCard)
+    }
 
 
 async def _answer(

@@ -39,6 +39,7 @@ class GenerateBody(WritingBody, kw_only=True):
 
     prompt: str | None = None
     system: str | None = None
+    suffix: str | None = None
     images: Images = None
     raw: bool | None = None
     format: Format = None

@@ -60,13 +60,14 @@ def generate_request(
     check_length(len(prompt) + len(system), limits, "prompt")
     images, held = _parts(body.images, "images"), _constraint(body.format)
     task: Generate | Chat
-    if body.raw or not model.has_chat_template:
+    if body.raw or body.suffix or not model.has_chat_template:
         for name, given in (("system", system), ("images", images)):
             if given:
                 raise InvalidParameter(
                     f"{name} needs a chat template, which is not applied here", param=name
                 )
-        task = Generate(text=prompt, sampling=sampling, constraint=held)
+        suffix = body.suffix or None
+        task = Generate(text=prompt, suffix=suffix, sampling=sampling, constraint=held)
     else:
         turns = [Message(role=Role.USER, content=_content(prompt, images))]
         if system:

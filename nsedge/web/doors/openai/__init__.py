@@ -10,7 +10,7 @@ from typing import Any, Generic, TypeVar
 
 from aiohttp import web
 
-from nsedge.api import Request
+from nsedge.api import PromptQuestion, Request
 from nsedge.security.keyring import Scope
 from nsedge.web.access import needs
 from nsedge.web.answering import ANSWERING
@@ -18,13 +18,14 @@ from nsedge.web.bodies import json_answer, read_json
 from nsedge.web.choices import Choice
 from nsedge.web.door import Door
 from nsedge.web.doors.openai.answers import Head, chat_answer, completion_answer, model_object
-from nsedge.web.doors.openai.bodies import ChatBody, CompletionBody, OpenAiBody
+from nsedge.web.doors.openai.bodies import ChatBody, CompletionBody, OpenAiBody, TemplateBody
 from nsedge.web.doors.openai.embeddings import embeddings
 from nsedge.web.doors.openai.errors import error_body, reworded
 from nsedge.web.doors.openai.logprobs import Telling
 from nsedge.web.doors.openai.requests import (
     CHAT_OTHERS,
     COMPLETION_OTHERS,
+    chat_of,
     chat_requests,
     completion_requests,
 )
@@ -123,19 +124,31 @@ async def _complete(http: web.Request, shape: _Shape[AnyBody]) -> web.StreamResp
             raise Refused(reworded(error.refusal, shape.stream.prompt)) from error
 
 
+@needs(Scope.INFER)
+async def apply_template(http: web.Request) -> web.Response:
+    """`POST /apply-template`, llama.cpp's: the prompt that a chat completion would be read as."""
+    answering = http.app[ANSWERING]
+    body = await read_json(http, TemplateBody, CHAT_OTHERS)
+    chat = chat_of(body, answering.limits)
+    model = await answering.model(body.model)
+    read = await answering.service.read_prompt(PromptQuestion(model=model.name, task=chat))
+    return json_answer({"prompt": read.text})
+
+
 def _wants_usage(body: OpenAiBody) -> bool:
     return body.stream_options is not None and bool(body.stream_options.include_usage)
 
 
 DOOR = Door(
     name="openai",
-    prefixes=("/v1",),
+    prefixes=("/v1", "/apply-template"),
     routes=(
         web.get("/v1/models", list_models),
         web.get("/v1/models/{name}", show_model),
         web.post("/v1/chat/completions", chat_completions),
         web.post("/v1/completions", completions),
         web.post("/v1/embeddings", embeddings),
+        web.post("/apply-template", apply_template),
     ),
     error_body=error_body,
 )

@@ -97,9 +97,16 @@ class ChatBody(OpenAiBody, kw_only=True):
     reasoning_format: str | None = None
 
 
+class TemplateBody(ChatBody, kw_only=True):
+    """`POST /apply-template`, llama.cpp's."""
+
+    model: ModelName | None = None  # type: ignore[assignment]
+
+
 class CompletionBody(OpenAiBody, kw_only=True):
     """`POST /v1/completions`."""
 
     prompt: str | list[Any]
+    suffix: str | None = None
     logprobs: Integer | None = None
     best_of: Any = None

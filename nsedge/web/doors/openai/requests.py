@@ -50,7 +50,12 @@ _NOT_OF_MESSAGES = ("function_call", "audio")
 
 
 def chat_requests(body: ChatBody, request_id: str, limits: WebLimits) -> tuple[Request, ...]:
-    """The requests, a choice each, that answer a chat completion.
+    """The requests, a choice each, that answer a chat completion. Raises as `chat_of`."""
+    return _requests(body, [chat_of(body, limits)], request_id, limits)
+
+
+def chat_of(body: ChatBody, limits: WebLimits) -> Chat:
+    """The conversation of a body.
 
     Raises:
         InvalidParameter, EmptyPrompt, MessageTooLarge: naming the field and the limit.
@@ -66,8 +71,7 @@ def chat_requests(body: ChatBody, request_id: str, limits: WebLimits) -> tuple[R
     check_length(sum(map(_length, turns)), limits, "messages")
     check_length(len(msgspec.json.encode([body.tools, body.documents])), limits, "tools")
     sampled, held = sampling(body, logprobs=_chat_logprobs(body)), constraint(body)
-    task = Chat(messages=turns, sampling=sampled, constraint=held, **chat_fields(body))
-    return _requests(body, [task], request_id, limits)
+    return Chat(messages=turns, sampling=sampled, constraint=held, **chat_fields(body))
 
 
 def completion_requests(
@@ -88,13 +92,16 @@ def completion_requests(
             "prompt must be a string or an array of strings; token ids are not supported",
             param="prompt",
         )
-    check_length(sum(map(len, prompts)), limits, "prompt")
+    check_length(sum(map(len, prompts)) + len(body.suffix or ""), limits, "prompt")
     wanted = sampling(body, logprobs=body.logprobs)
     if wanted.max_tokens is None:
         enough = max(COMPLETION_TOKENS, wanted.min_tokens)
         wanted = replace(wanted, max_tokens=enough, clip_max_tokens=True)
     held = constraint(body)
-    tasks = [Generate(text=text, sampling=wanted, constraint=held) for text in prompts]
+    suffix = body.suffix or None
+    tasks = [
+        Generate(text=text, suffix=suffix, sampling=wanted, constraint=held) for text in prompts
+    ]
     return _requests(body, tasks, request_id, limits)
 
 

@@ -320,3 +320,11 @@ def test_a_silence_before_the_first_event_is_a_ping() -> None:
         await connection.close()
 
     served(test, service, WebLimits(keepalive_s=0.01))
+
+
+def test_tokens_are_counted() -> None:
+    body = {"model": MODEL, "messages": HI, "system": "s", "max_tokens": 1}
+    path = f"{PATH}/count_tokens"
+    assert answered("POST", path, body).json == {"input_tokens": 5}
+    assert answered("POST", path, {**body, "model": "none"}).status == 404
+    assert answered("POST", path, {**body, "messages": []}).status == 400

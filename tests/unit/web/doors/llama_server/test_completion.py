@@ -7,7 +7,15 @@ from typing import Any
 import msgspec
 import pytest
 
-from nsedge.api import Finished, FinishReason, Generate, Sampling
+from nsedge.api import (
+    Delta,
+    Finished,
+    FinishReason,
+    Generate,
+    Logprobs,
+    Sampling,
+    TokenLogprob,
+)
 from nsedge.errors import ContextExceeded
 from nsedge.web.doors.llama_server.answers import CompletionStream, Head
 from nsedge.web.doors.llama_server.errors import error_body, type_of
@@ -160,3 +168,61 @@ def test_there_is_no_reranker(path: str) -> None:
     error: Any = answer.json["error"]
     assert (answer.status, error["type"]) == (501, "not_supported_error")
     assert "no reranker" in error["message"]
+
+
+def test_a_gap_to_fill() -> None:
+    service = FakeService()
+    body = {"input_prefix": "a", "input_suffix": "b", "prompt": " c", "n_predict": 4}
+    assert answered("POST", "/infill", body, service=service).status == 200
+    task = service.requests[-1].task
+    assert isinstance(task, Generate)
+    assert (task.text, task.suffix) == ("a c", "b")
+    for wrong in ({"input_extra": [{"text": "x", "filename": "y"}]}, {"input_suffix": None}):
+        assert answered("POST", "/infill", {**body, **wrong}).status == 400
+
+
+def test_log_probabilities() -> None:
+    other = TokenLogprob(id=2, logprob=-1.0, text="b")
+    one = Logprobs(id=1, logprob=-0.5, rank=1, text="a", top=(other,))
+    shown = Delta(request_id="", seq=0, text="a", token_ids=(1,), logprobs=(one,))
+    service = FakeService(shows={"p": (shown,)})
+    told = {
+        "id": 1,
+        "token": "a",
+        "logprob": -0.5,
+        "bytes": [97],
+        "top_logprobs": [{"id": 2, "token": "b", "logprob": -1.0, "bytes": [98]}],
+    }
+    body = {"prompt": "p", "n_probs": 1}
+    whole = answered("POST", "/completion", body, service=service).json
+    assert whole["completion_probabilities"] == [told]
+    first: Any = answered("POST", "/completion", {**body, "stream": True}, service=service).data[0]
+    assert (first["content"], first["completion_probabilities"]) == ("a", [told])
+    task = service.requests[-1].task
+    assert isinstance(task, Generate)
+    assert task.sampling.logprobs == 1
+
+
+def test_tokens_and_text() -> None:
+    told = answered("POST", "/tokenize", {"content": "ab c"})
+    assert told.json == {"tokens": [2, 1]}
+    body = {"content": "ab c", "add_special": True, "model": MODEL}
+    assert answered("POST", "/tokenize", body).json == {"tokens": [1, 2, 1]}
+    assert answered("POST", "/detokenize", {"tokens": [2, 1]}).json == {"content": "xx x"}
+    assert answered("POST", "/tokenize", {"content": "a", "with_pieces": True}).status == 400
+    assert answered("POST", "/tokenize", {"content": "a", "model": "none"}).status == 404
+    assert answered("POST", "/detokenize", {"tokens": [-1]}).status == 400
+
+
+def test_what_is_known_of_a_model() -> None:
+    told: Any = answered("GET", "/props").json
+    assert (told["model_alias"], told["chat_template"]) == (MODEL, "{{ messages }}")
+    assert told["default_generation_settings"] == {"n_ctx": 4096, "params": {"temperature": 0.5}}
+    assert answered("GET", "/props?model=none").status == 404
+
+
+def test_a_template_applied() -> None:
+    messages = [{"role": "system", "content": "s"}, {"role": "user", "content": "u"}]
+    told = answered("POST", "/apply-template", {"messages": messages})
+    assert told.json == {"prompt": "system: s\nuser: u"}
+    assert answered("POST", "/apply-template", {"messages": []}).status == 400

@@ -4,7 +4,15 @@ from __future__ import annotations
 
 import pytest
 
-from nsedge.api import FinishReason, ModelInfo, ModelMemory, ModelState, ModelUsage, UsageReport
+from nsedge.api import (
+    FinishReason,
+    ModelCard,
+    ModelInfo,
+    ModelMemory,
+    ModelState,
+    ModelUsage,
+    UsageReport,
+)
 from nsedge.api.models import FOREVER_S
 from nsedge.web.doors.ollama.answers import (
     GENERATED,
@@ -117,25 +125,80 @@ def report(**last_used_s: float) -> UsageReport:
     ],
 )
 def test_when_a_model_leaves(one: ModelInfo, expires: str) -> None:
-    (told,) = running((one,), report(a=900.0), 1000.0)["models"]
+    (told,) = running((one,), {}, report(a=900.0), 1000.0)["models"]
     assert told["expires_at"] == expires
 
 
-def test_what_is_in_memory() -> None:
+def card(name: str, **fields: object) -> ModelCard:
+    known: dict[str, object] = {
+        "kind": "causal-lm",
+        "architecture": "LlamaForCausalLM",
+        "parameters": 134_515_008,
+        "source": "here",
+        "licence": "apache-2.0",
+        "bytes": 100,
+        "sha256": "ab",
+        "context_tokens": 8,
+        "vocab_size": 9,
+        "schemes": ("int8", "x4"),
+        "chat_template": "t",
+        "defaults": {"temperature": 0.2, "repetition_penalty": 1.0},
+    }
+    return ModelCard(name=name, **known | fields)  # type: ignore[arg-type]
+
+
+def test_what_is_in_memory_and_what_there_is() -> None:
     models = (
         model("a", memory=MEMORY, keep_alive_s=1.0, context_tokens=7),
         model("b", ModelState.ABSENT),
         model("c", ModelState.LOADING),
         model("d", ModelState.DRAINING),
     )
-    found = running(models, report(), 0.0)["models"]
+    found = running(models, {"a": card("a")}, report(), 0.0)["models"]
     assert [one["name"] for one in found] == ["a", "d"]
     assert (found[0]["size"], found[0]["size_vram"], found[0]["context_length"]) == (10, 0, 7)
-    assert [one["model"] for one in tags(models)["models"]] == ["a", "b", "c", "d"]
+    told = tags(models, {"b": card("b")})["models"]
+    assert [one["model"] for one in told] == ["a", "b", "c", "d"]
+    assert [(one["size"], one["digest"]) for one in told[:2]] == [(0, ""), (100, "ab")]
+    assert told[1]["details"] == {
+        "parent_model": "",
+        "format": "onnx",
+        "family": "llama",
+        "families": ["llama"],
+        "parameter_size": "134.52M",
+        "quantization_level": "int8",
+    }
+    assert told[0]["details"]["family"] == "causal-lm"
 
 
-def test_what_a_model_is_shown_to_do() -> None:
-    told = shown(model("a", tasks=("generate", "chat", "embed"), context_tokens=7, dimensions=3))
+@pytest.mark.parametrize(
+    ("parameters", "size"), [(999, "999"), (135_000_000, "135M"), (3_210_000_000, "3.21B")]
+)
+def test_numbers_of_parameters(parameters: int, size: str) -> None:
+    told = shown(model("a"), card("a", parameters=parameters))
+    assert told["details"]["parameter_size"] == size
+
+
+@pytest.mark.parametrize(
+    ("architecture", "family"),
+    [("Qwen2ForCausalLM", "qwen2"), ("BertModel", "bert"), ("", "causal-lm"), ("llama", "llama")],
+)
+def test_families(architecture: str, family: str) -> None:
+    facts = shown(model("a"), card("a", architecture=architecture))["model_info"]
+    assert facts["general.architecture"] == family
+
+
+def test_what_a_model_is_shown_to_be() -> None:
+    one = model("a", tasks=("generate", "chat", "embed"), context_tokens=7, dimensions=3)
+    told = shown(one, card("a"))
     assert told["capabilities"] == ["completion", "embedding"]
-    assert told["model_info"]["general.architecture"] == "causal-lm"
-    assert told["model_info"]["causal-lm.context_length"] == 7
+    assert told["parameters"] == "temperature 0.2\nrepeat_penalty 1"
+    assert (told["template"], told["license"]) == ("t", "apache-2.0")
+    assert told["model_info"] == {
+        "general.architecture": "llama",
+        "general.basename": "a",
+        "general.parameter_count": 134_515_008,
+        "llama.context_length": 7,
+        "llama.vocab_size": 9,
+        "llama.embedding_length": 3,
+    }

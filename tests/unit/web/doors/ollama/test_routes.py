@@ -83,6 +83,8 @@ def test_what_a_prompt_becomes() -> None:
     assert asked("/api/generate", {"prompt": "p", "raw": True}) == Generate(
         text="p", sampling=task.sampling
     )
+    gap = asked("/api/generate", {"prompt": "p", "suffix": "s"})
+    assert (gap.text, gap.suffix) == ("p", "s")
     shown = asked("/api/chat", {"messages": [*HI, {"role": "tool", "content": "t"}]})
     assert isinstance(shown, Chat)
     assert [turn.role for turn in shown.messages] == [Role.USER, Role.TOOL]
@@ -233,7 +235,6 @@ def test_vectors() -> None:
         ("/api/chat", {"messages": HI, "top_logprobs": 99}, 400, "top_logprobs: Expected"),
         ("/api/generate", {"prompt": "x", "template": "{{ .Prompt }}"}, 400, "template is not"),
         ("/api/generate", {"prompt": "x", "context": [1]}, 400, "context is not supported"),
-        ("/api/generate", {"prompt": "x", "suffix": "y"}, 400, "suffix is not supported"),
         ("/api/generate", {"prompt": "x", "raw": True, "system": "s"}, 400, "system needs a chat"),
         ("/api/generate", {"prompt": "x", "images": ["!"]}, 400, "images[0] is not base64"),
         ("/api/generate", {"prompt": "x", "images": ["AAAA"]}, 400, "images[0] is no PNG"),

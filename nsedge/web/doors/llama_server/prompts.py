@@ -1,0 +1,92 @@
+"""llama-server's routes that write nothing: tokens of a text, text of tokens, and what is known of
+a model."""
+
+from __future__ import annotations
+
+import msgspec
+from aiohttp import web
+
+from nsedge.api import Generate, PromptQuestion
+from nsedge.security.keyring import Scope
+from nsedge.version import VERSION
+from nsedge.web.access import needs
+from nsedge.web.answering import ANSWERING
+from nsedge.web.bodies import ModelName, TokenId, json_answer, read_json
+from nsedge.web.other_fields import OtherFields
+from nsedge.web.request_fields import check_length
+
+
+class TokenizeBody(msgspec.Struct, kw_only=True):
+    """`POST /tokenize`."""
+
+    content: str
+    model: ModelName | None = None
+    add_special: bool | None = None
+    parse_special: bool | None = None
+
+
+class DetokenizeBody(msgspec.Struct, kw_only=True):
+    """`POST /detokenize`."""
+
+    tokens: list[TokenId]
+    model: ModelName | None = None
+
+
+_TOKENIZE_OTHERS = OtherFields(own={"with_pieces": (False,)})
+
+
+@needs(Scope.INFER)
+async def tokenize(http: web.Request) -> web.Response:
+    """`POST /tokenize`."""
+    answering = http.app[ANSWERING]
+    body = await read_json(http, TokenizeBody, _TOKENIZE_OTHERS)
+    check_length(len(body.content), answering.limits, "content")
+    model = await answering.model(body.model)
+    read = await answering.service.read_prompt(
+        PromptQuestion(
+            model=model.name,
+            task=Generate(text=body.content),
+            add_special=bool(body.add_special),
+            parse_special=body.parse_special is not False,
+        )
+    )
+    return json_answer({"tokens": read.token_ids})
+
+
+@needs(Scope.INFER)
+async def detokenize(http: web.Request) -> web.Response:
+    """`POST /detokenize`."""
+    answering = http.app[ANSWERING]
+    body = await read_json(http, DetokenizeBody, OtherFields())
+    model = await answering.model(body.model)
+    text = await answering.service.detokenize(model.name, tuple(body.tokens))
+    return json_answer({"content": text})
+
+
+@needs(Scope.READ)
+async def props(http: web.Request) -> web.Response:
+    """`GET /props`: of the model `?model=`, or of the one that a request without a name gets."""
+    answering = http.app[ANSWERING]
+    model = await answering.model(http.query.get("model"))
+    card = await answering.ask(answering.service.describe(model.name))
+    return json_answer(
+        {
+            "default_generation_settings": {"n_ctx": model.context_tokens, "params": card.defaults},
+            "total_slots": model.slots,
+            "model_alias": model.name,
+            "model_path": card.source,
+            "modalities": {"vision": False, "audio": False},
+            "chat_template": card.chat_template or "",
+            "bos_token": card.bos_token or "",
+            "eos_token": card.eos_token or "",
+            "build_info": f"nsedge {VERSION}",
+            "is_sleeping": False,
+        }
+    )
+
+
+ROUTES = (
+    web.post("/tokenize", tokenize),
+    web.post("/detokenize", detokenize),
+    web.get("/props", props),
+)
