@@ -99,14 +99,15 @@ async def _serve(
     client = AsyncClient(
         settings.core.endpoint, backoff_s=BACKOFF_S, name="nsedge-web", curve=curve
     )
+    state = supervisor.state or settings.state
     answering = Answering(
         client,
         limits(settings),
         keys=keys(settings),
-        settings=door_settings(settings),
+        settings=door_settings(settings, state=state),
         tracing=tracing,
     )
-    shim = Shim(settings, answering=answering, notifier=notifier, reread=reread)
+    shim = Shim(settings, answering=answering, notifier=notifier, reread=reread, state=state)
     listeners = listeners_of(
         settings,
         answering,
@@ -141,9 +142,16 @@ class Shim:
     """What the supervisor is told, and told to do."""
 
     def __init__(
-        self, settings: Settings, *, answering: Answering, notifier: Notifier, reread: Reread
+        self,
+        settings: Settings,
+        *,
+        answering: Answering,
+        notifier: Notifier,
+        reread: Reread,
+        state: Path,
     ) -> None:
         self._answering = answering
+        self._state = state
         self._notifier = notifier
         self._reloader = Reloader(
             settings, reread=reread, notifier=notifier, ours=OURS, live=LIVE, apply=self._apply
@@ -179,7 +187,7 @@ class Shim:
     async def _apply(self, settings: Settings) -> str:
         logs.configure(settings.log.level, as_json=settings.log.json)
         self._answering.limits = limits(settings)
-        self._answering.settings = door_settings(settings)
+        self._answering.settings = door_settings(settings, state=self._state)
         return ""
 
     async def _alive(self, within_s: float) -> bool:
@@ -261,8 +269,9 @@ def limits(settings: Settings) -> WebLimits:
     )
 
 
-def door_settings(settings: Settings) -> DoorSettings:
-    """What doors do where a request does not say, as configured.
+def door_settings(settings: Settings, *, state: Path) -> DoorSettings:
+    """What doors do where a request does not say, as configured. `state`: where they may keep
+    files.
 
     Raises:
         ConfigInvalid: where a file that is named cannot be read.
@@ -276,5 +285,5 @@ def door_settings(settings: Settings) -> DoorSettings:
         regular_model=said.regular_model,
         vision_model=said.vision_model,
         adaptations=adaptations,
-        ratings_file=settings.ratings_file,
+        ratings_file=state / "ratings.json",
     )

@@ -65,13 +65,15 @@ class Loaded:
 @dataclass(frozen=True, kw_only=True)
 class Supervisor:
     """What a service supervisor told this process: sd_notify(3), sd_watchdog_enabled(3),
-    sd_listen_fds(3)."""
+    sd_listen_fds(3), and StateDirectory= of systemd.exec(5)."""
 
     notify_socket: str | None
     watchdog_s: float | None
     """Longest silence the supervisor bears, in seconds."""
     sockets: tuple[int, ...] = ()
     """Descriptors of the sockets that it listens on for this process."""
+    state: Path | None = None
+    """The directory that this process may keep its state in."""
 
 
 def environment() -> dict[str, str]:
@@ -85,11 +87,13 @@ def supervisor(environ: Mapping[str, str], pid: int) -> Supervisor:
     count = environ.get("LISTEN_FDS", "")
     passed = environ.get("LISTEN_PID") == str(pid) and count.isdigit()
     meant = environ.get("WATCHDOG_PID", str(pid)) == str(pid)
+    state = environ.get("STATE_DIRECTORY", "").partition(":")[0]
     watched = meant and microseconds.isdigit() and int(microseconds) > 0
     return Supervisor(
         notify_socket=environ.get("NOTIFY_SOCKET") or None,
         watchdog_s=int(microseconds) / 1e6 if watched else None,
         sockets=tuple(range(_FIRST_PASSED, _FIRST_PASSED + int(count))) if passed else (),
+        state=Path(state) if state.startswith("/") else None,
     )
 
 

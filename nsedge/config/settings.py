@@ -84,17 +84,17 @@ class Settings(Section, frozen=True, kw_only=True):
     @property
     def usage_file(self) -> Path:
         """Where the use of models is kept over restarts."""
-        return self.home / "state" / "usage.json"
+        return self.state / "usage.json"
 
     @property
-    def ratings_file(self) -> Path:
-        """Where the studio's ratings are kept over restarts."""
-        return self.home / "state" / "ratings.json"
+    def state(self) -> Path:
+        """Where state is kept over restarts."""
+        return self.home / "state"
 
     @property
     def aliases_file(self) -> Path:
         """Where aliases that were given at run time are kept over restarts."""
-        return self.home / "state" / "aliases.json"
+        return self.state / "aliases.json"
 
 
 SECTIONS: dict[str, type[Section]] = {

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -76,6 +77,24 @@ def test_a_client_is_answered_once_the_units_are_ready(daemon: Machine) -> None:
     head = "Content-Type: application/json"
     said = daemon.run("curl", "-s", "-H", head, "-d", body, url)
     assert "Paris" in json.loads(said.stdout)["text"]
+
+
+def test_ratings_of_the_studio_are_there_after_a_restart(daemon: Machine) -> None:
+    studio = "http://127.0.0.1:3009/api/v1"
+
+    def asked(path: str, *words: str) -> Any:
+        head = "Content-Type: application/json"
+        return json.loads(daemon.run("curl", "-s", "-H", head, f"{studio}{path}", *words).stdout)
+
+    def healthy() -> bool:
+        return health(daemon) == "ready"
+
+    daemon.until(healthy, within_s=PATIENCE_S, what="a healthy shim")
+    batch = asked("/generate/batch", "-d", '{"prompts": ["Hello."], "max_tokens": 2}')
+    asked(f"/ideas/{batch['ideas'][0]['id']}/rating", "-d", '{"rating": 4}')
+    daemon.run("systemctl", "restart", WEB)
+    daemon.until(healthy, within_s=PATIENCE_S, what="a healthy shim")
+    assert asked("/stats")["average_rating"] == 4.0
 
 
 def test_only_the_group_may_connect(daemon: Machine) -> None:
@@ -287,7 +306,8 @@ def test_the_shim_reaches_its_socket_and_nothing_else(daemon: Machine) -> None:
     inside = ("nsenter", "-t", web, "-m", "-n", "--")
     folders = "find / -maxdepth 2 -xdev -not -path '/usr*' -type d -o -type b -o -type c"
     seen = set(daemon.run(*inside, "sh", "-c", folders).stdout.split())
-    assert not {"/home", "/root", "/var/lib", "/srv", "/boot", "/etc/ssh"} & seen
+    assert not {"/home", "/root", "/srv", "/boot", "/etc/ssh"} & seen
+    assert daemon.run(*inside, "ls", "/var/lib").stdout.split() == ["nsedge-web"]
     assert daemon.run(*inside, "ls", "/run/nsedge").stdout.split() == [
         "nsedge.sock",
         "nsedge.sock.control",

@@ -267,6 +267,9 @@ def test_the_supervisor_is_read_from_its_own_variables():
     assert config.supervisor(environ, 8).watchdog_s is None
     assert config.supervisor({"WATCHDOG_USEC": "nonsense"}, 7).watchdog_s is None
     assert config.supervisor({}, 7).notify_socket is None
+    kept = {"STATE_DIRECTORY": "/var/lib/a:/var/lib/b"}
+    assert config.supervisor(kept, 7).state == Path("/var/lib/a")
+    assert config.supervisor({"STATE_DIRECTORY": "a"}, 7).state is None
 
 
 def test_passed_sockets_are_those_of_this_process():
