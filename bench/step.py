@@ -3,6 +3,7 @@ a step, what one row reaches of the bound that reading the weights from memory s
 step of sampling takes (`bench.sampler`). No service, no sockets, no threads but the model's own.
 
     python -m bench.step --bundle DIR [--rows 1,8,16] [--context 128] [--tokens 32] [--rounds 5]
+        [--constrained]
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ import numpy as np
 
 from bench import bandwidth, sampler
 from bench.report import Noise, emit, parser, percentiles, say
-from nsedge.api import Event, Generate, Request, Sampling
+from nsedge.api import Constraint, Event, Generate, Request, Sampling
 from nsedge.runtime.decode.engine import Engine
 from nsedge.runtime.decode.job import Job
 from nsedge.runtime.decode.plan import KvCopy, KvSwap, StepPlan
@@ -37,6 +38,24 @@ from nsedge.runtime.settings import EngineSettings, PrefixReuse
 
 GREEDY = Sampling(temperature=0.0, ignore_eos=True)
 DEFAULT = Sampling(seed=1, ignore_eos=True)
+
+
+LINES = Constraint.lark(
+    """start: line+
+line: person "\\n"
+person: %json {
+  "type": "object",
+  "properties": {
+    "name": {"type": "string", "maxLength": 40},
+    "age": {"type": "integer", "minimum": 0, "maximum": 150},
+    "tags": {"type": "array", "items": {"enum": ["red", "green", "blue"]}, "maxItems": 4}
+  },
+  "required": ["name", "age", "tags"],
+  "additionalProperties": false
+}
+"""
+)
+"""What constrained rows write: an object a line, without end."""
 
 
 class TimedRunner:
@@ -93,7 +112,14 @@ class Bench:
             clock=time.perf_counter,
         )
 
-    def submit(self, ids: tuple[int, ...], max_tokens: int, *, lookup: bool = False) -> Job:
+    def submit(
+        self,
+        ids: tuple[int, ...],
+        max_tokens: int,
+        *,
+        lookup: bool = False,
+        constraint: Constraint | None = None,
+    ) -> Job:
         """Put a prompt into the inbox; `lookup` lets its answer be guessed from it."""
         request = Request(
             request_id="bench",
@@ -103,6 +129,7 @@ class Bench:
                 sampling=dataclasses.replace(
                     self.sampling, max_tokens=max_tokens, prompt_lookup=lookup
                 ),
+                constraint=constraint,
             ),
         )
         job = make_job(
@@ -118,23 +145,28 @@ class Bench:
         self.engine.step()
         return time.perf_counter() - began
 
-    def decode(self, rows: int, context: int, tokens: int) -> dict[str, Any]:
-        """Decode `tokens` steps of `rows` rows, each after a prompt of `context` tokens."""
+    def decode(
+        self, rows: int, context: int, tokens: int, constraint: Constraint | None = None
+    ) -> dict[str, Any]:
+        """Make `tokens` steps of `rows` rows, each after a prompt of `context` tokens."""
         rng = np.random.default_rng(rows)
         room = self.resident.capacity - context
-        jobs = [self.submit(self._random(rng, context), room) for _ in range(rows)]
+        jobs = [
+            self.submit(self._random(rng, context), room, constraint=constraint)
+            for _ in range(rows)
+        ]
         while not all(job.sequence.output_ids for job in jobs):
             self.step()
         self.step()
-        model_before_s = self.runner.model_s
+        model_before_s, written = self.runner.model_s, _written(jobs)
         steps = [self.step() for _ in range(tokens)]
-        model_s = self.runner.model_s - model_before_s
+        model_s, written = self.runner.model_s - model_before_s, _written(jobs) - written
         for job in jobs:
             self.engine.cancel(job)
         self.step()
         total_s = sum(steps)
         return {
-            "tokens_per_s": rows * tokens / total_s,
+            "tokens_per_s": written / total_s,
             "model_share": model_s / total_s,
             "steps": steps,
         }
@@ -152,6 +184,11 @@ class Bench:
         return tuple(int(i) for i in rng.integers(size // 100, size, count))
 
 
+def _written(jobs: Many[Job]) -> int:
+    """Tokens of all answers so far."""
+    return sum(len(job.sequence.output_ids) for job in jobs)
+
+
 def _drop(_: Event) -> None:
     """Where one event goes."""
 
@@ -164,6 +201,7 @@ def measure(bench: Bench, options: argparse.Namespace) -> dict[str, Any]:
     """All rounds, the batch sizes interleaved."""
     rows_list = [int(rows) for rows in options.rows.split(",")]
     rates: dict[int, list[dict[str, Any]]] = defaultdict(list)
+    held: dict[int, list[dict[str, Any]]] = defaultdict(list)
     prefill, noise, read = [], [], []
     with bandwidth.reading(threads=usable_cores()) as reader:
         for _ in range(options.rounds):
@@ -174,24 +212,37 @@ def measure(bench: Bench, options: argparse.Namespace) -> dict[str, Any]:
                 rates[rows].append(figures)
                 if rows == 1:
                     read.append(bytes_per_s)
+                if options.constrained:
+                    held[rows].append(bench.decode(rows, options.context, options.tokens, LINES))
             prefill.append(bench.prefill(options.prefill))
             noise.append(watch.others())
-    decode = {
-        rows: {
-            "tokens_per_s": statistics.median(r["tokens_per_s"] for r in rounds),
-            "tokens_per_s_rounds": [r["tokens_per_s"] for r in rounds],
-            "model_share": statistics.median(r["model_share"] for r in rounds),
-            "step_s": percentiles(s for r in rounds for s in r["steps"]),
-        }
-        for rows, rounds in rates.items()
-    }
     size = bandwidth.weight_bytes(options.bundle / bench.resident.variant.graph)
     alone = [r["tokens_per_s"] for r in rates[1]]
     return {
-        "decode": decode,
+        "decode": {rows: summed(rounds) for rows, rounds in rates.items()},
+        "constrained": {rows: summed(rounds) for rows, rounds in held.items()},
         "prefill_tokens_per_s": statistics.median(prefill),
         "bound": bandwidth.bound(size, alone, read) if alone else None,
         "others_cores": noise,
+    }
+
+
+def told(figures: dict[str, Any]) -> str:
+    """Figures of decoding in words."""
+    return (
+        f"{figures['tokens_per_s']:8.1f} tokens/s"
+        f"  step p50 {figures['step_s']['p50'] * 1e3:6.2f} ms"
+        f"  model {figures['model_share']:.1%}"
+    )
+
+
+def summed(rounds: Many[dict[str, Any]]) -> dict[str, Any]:
+    """The figures of several rounds as one."""
+    return {
+        "tokens_per_s": statistics.median(r["tokens_per_s"] for r in rounds),
+        "tokens_per_s_rounds": [r["tokens_per_s"] for r in rounds],
+        "model_share": statistics.median(r["model_share"] for r in rounds),
+        "step_s": percentiles(s for r in rounds for s in r["steps"]),
     }
 
 
@@ -204,6 +255,9 @@ def main() -> None:
     arguments.add_argument("--prefill", type=int, default=512)
     arguments.add_argument("--chunk", type=int, default=128)
     arguments.add_argument("--sampled", action="store_true", help="the bundle's own sampling")
+    arguments.add_argument(
+        "--constrained", action="store_true", help="the same again, each row held to a JSON schema"
+    )
     options = arguments.parse_args()
     rows = max(int(rows) for rows in options.rows.split(","))
     settings = EngineSettings(slots=rows, prefill_chunk_tokens=options.chunk, context_tokens=2048)
@@ -214,11 +268,11 @@ def main() -> None:
     bench = Bench(resident, rows=rows, chunk=options.chunk, sampling=sampling)
     result = measure(bench, options)
     for count, figures in result["decode"].items():
-        say(
-            f"decode {count:3} rows  {figures['tokens_per_s']:8.1f} tokens/s"
-            f"  step p50 {figures['step_s']['p50'] * 1e3:6.2f} ms"
-            f"  model {figures['model_share']:.1%}"
-        )
+        say(f"decode {count:3} rows  {told(figures)}")
+        if count in result["constrained"]:
+            constrained = result["constrained"][count]
+            slower = constrained["step_s"]["p50"] / figures["step_s"]["p50"] - 1.0
+            say(f"  constrained    {told(constrained)}  step {slower:+.1%}")
     if result["bound"] is not None:
         say(bandwidth.told(result["bound"]))
     say(f"prefill {options.prefill}  {result['prefill_tokens_per_s']:8.1f} tokens/s")
