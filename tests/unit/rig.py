@@ -25,6 +25,7 @@ from nsedge.runtime.decode.sequence import Limits, Sequence
 from nsedge.runtime.decode.slots import Slots
 from nsedge.runtime.decode.speculation import PromptLookup
 from nsedge.runtime.settings import PrefixReuse
+from nsedge.runtime.structure.guide import Guide
 from nsedge.runtime.text.answer.reader import AnswerReader
 from nsedge.runtime.text.detokenizer import StopFinder, TextStream
 from nsedge.runtime.text.tokens import TokenText
@@ -211,6 +212,7 @@ class Rig:
         n: int = 1,
         params: SamplingParams = GREEDY,
         seed: int | None = None,
+        guide: Guide | None = None,
     ) -> Job:
         self.events[name] = []
         submitted_s = self.clock()
@@ -239,6 +241,7 @@ class Rig:
                 prompt_logprobs=None if told is None else prompt_logprobs,
                 text=text or TextStream(Letters(), StopFinder(stop)),
                 answer=answer,
+                guide=guide,
                 emit=lambda event: self._see(name, event),
             )
 

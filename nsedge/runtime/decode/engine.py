@@ -12,7 +12,6 @@ import threading
 from collections.abc import Callable
 from collections.abc import Sequence as Many
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from queue import SimpleQueue
 
 import numpy as np
@@ -25,6 +24,7 @@ from nsedge.errors import (
     EngineFailure,
     NsedgeError,
 )
+from nsedge.runtime.decode.inbox import Ask, Cancel, Stop, Submit
 from nsedge.runtime.decode.isolation import isolate
 from nsedge.runtime.decode.job import NO_NUMBERS, NOTHING_LEFT, Job
 from nsedge.runtime.decode.outbox import Outbox
@@ -48,26 +48,6 @@ Take = Callable[[Many[Sequence], Many[Token], float], list[Outcome]]
 """Takes a token for each of some sequences, at a time of the engine's clock."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Submit:
-    job: Job
-
-
-@dataclass(frozen=True, slots=True)
-class _Cancel:
-    job: Job
-
-
-@dataclass(frozen=True, slots=True)
-class _Ask:
-    answer: Callable[[], None]
-
-
-@dataclass(frozen=True, slots=True)
-class _Stop:
-    pass
-
-
 class Engine:
     """Runs jobs to their end. `start` gives it its thread; `step` is what that thread does."""
 
@@ -89,7 +69,7 @@ class Engine:
         self._sampler = sampler
         self._clock = clock
         self._turn = turn or contextlib.nullcontext()
-        self._inbox: SimpleQueue[_Submit | _Cancel | _Ask | _Stop] = SimpleQueue()
+        self._inbox: SimpleQueue[Submit | Cancel | Ask | Stop] = SimpleQueue()
         self._times = Times()
         self._outbox = Outbox(deliver=deliver, clock=clock, times=self._times)
         self._masks = MaskMaker(name)
@@ -106,21 +86,21 @@ class Engine:
 
     def stop(self) -> None:
         """Cancel what is left, and wait for the thread to end."""
-        self._inbox.put(_Stop())
+        self._inbox.put(Stop())
         self._thread.join()
 
     def submit(self, job: Job) -> None:
         """Take a job, from any thread. A refusal comes as its `Failed`."""
-        self._inbox.put(_Submit(job))
+        self._inbox.put(Submit(job))
 
     def cancel(self, job: Job) -> None:
         """End a job before the next step, from any thread. Idempotent."""
-        self._inbox.put(_Cancel(job))
+        self._inbox.put(Cancel(job))
 
     def ask(self, answer: Callable[[], None]) -> None:
         """Have `answer` called by the step loop when it next comes round, from any thread. One that
         hangs never calls it."""
-        self._inbox.put(_Ask(answer))
+        self._inbox.put(Ask(answer))
 
     def stats(self, *, slots: int, capacity: int) -> ModelStats:
         """Counters, read from any thread: each is true, together they may be a step apart."""
@@ -146,13 +126,13 @@ class Engine:
         while wait or not self._inbox.empty():
             wait = False
             match self._inbox.get():
-                case _Submit(job):
+                case Submit(job):
                     self._take(job)
-                case _Cancel(job):
+                case Cancel(job):
                     self._end_early(job)
-                case _Ask(answer):
+                case Ask(answer):
                     answer()
-                case _Stop():
+                case Stop():
                     self._stopping = True
 
     def step(self) -> None:
@@ -261,6 +241,7 @@ class Engine:
             read = self._choose(new, logits, errors)
             self._clear(errors)
             self._take_tokens(list(read), list(read.values()), self._scheduler.accept)
+            self._follow(list(read))
             self._drop(errors)
 
     def _look_at_prompts(self, plan: StepPlan, logits: Logits, errors: Errors) -> None:
@@ -279,7 +260,7 @@ class Engine:
             one = StepPlan((), (), plan.decode)
             if not self._settle(one, logits.select([position]), {}):
                 return False
-            if sequence.output_ids[-1] != guess or sequence.state is State.ENDED:
+            if sequence.state is State.ENDED or sequence.input_id != guess:
                 break
         return True
 
@@ -305,8 +286,6 @@ class Engine:
             job.row.ban_end = sequence.must_go_on
             if job.guide is not None:
                 job.row.mask = job.guide.mask()
-                # The grammar says when the answer is whole; what is to go on till then, goes on.
-                job.row.ban_end |= not sequence.limits.end_ids
             rows.append(job.row)
         read: dict[Sequence, tuple[int, Piece]] = {}
         chosen = self._sampler.sample(logits, rows) if rows else []
@@ -348,13 +327,14 @@ class Engine:
             self._outbox.start(sequence)
         for chunk in plan.prefill:
             self._outbox.tell_prompt(chunk.sequence)
-        self._prompt_tokens += sum(chunk.end - chunk.start for chunk in plan.prefill)
+        self._prompt_tokens += plan.prompt_tokens
         sampled = plan.sampled
         self._take_tokens(
             sampled,
             chosen,
             lambda _, tokens, now_s: self._scheduler.commit(plan, tokens, now_s),
         )
+        self._follow(sampled)
 
     def _take_tokens(
         self, sequences: Many[Sequence], chosen: Many[tuple[int, Piece]], take: Take
@@ -368,9 +348,23 @@ class Engine:
         outcomes = take(sequences, tokens, now_s)
         for outcome, (_, piece) in zip(outcomes, chosen, strict=True):
             self._outbox.tell(outcome, piece)
-        self._masks.begin(
-            [job.guide for one in outcomes if (job := self._jobs.get(one.sequence)) and job.guide]
-        )
+
+    def _follow(self, sequences: Many[Sequence]) -> None:
+        """Take what the grammars of rows that took a token let come alone, and have their masks
+        made."""
+        errors: Errors = {}
+        for sequence in sequences:
+            try:
+                for token in self._jobs[sequence].forced() if sequence in self._jobs else ():
+                    if sequence in self._jobs:
+                        read = self._read(sequence, Draw(token))
+                        self._take_tokens([sequence], [read], self._scheduler.leap)
+            except NsedgeError as error:
+                errors[sequence] = error
+        self._clear(errors)
+        self._drop(errors)
+        live = [self._jobs[one].guide for one in sequences if one in self._jobs]
+        self._masks.begin([guide for guide in live if guide is not None])
 
     def _clear(self, errors: Errors) -> None:
         """Leave nothing of what a step wrote to the rows of sequences that cannot go on."""

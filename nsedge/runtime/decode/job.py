@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from collections.abc import Sequence as Many
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -60,6 +61,10 @@ class Job:
     pending_prompt: list[Logprobs] = field(default_factory=list)
     """What was not told yet of the next ones."""
 
+    def __post_init__(self) -> None:
+        if self.guide is not None:
+            self.sequence.fitting = self.guide.allowed
+
     def ending(self, reason: FinishReason, stop: str | None, now_s: float) -> dict[str, Any]:
         """What is told of an end that went well: fields of `Finished` and `ChoiceFinished`."""
         return {
@@ -89,6 +94,24 @@ class Job:
             if draw is None:
                 raise ComputationFailure(NO_NUMBERS)
             self.pending_prompt.append(writer.of(draw))
+
+    @property
+    def may_leap(self) -> bool:
+        """Whether a token that must come may be taken without its logits: nothing is told of them,
+        nothing may bar it, and nothing learns from it."""
+        row = self.row
+        told = row.logprobs is not None or self.prompt_logprobs is not None
+        return not (told or row.bans or row.barred is not None or row.memory is not None)
+
+    def forced(self) -> Many[int]:
+        """The tokens that must come next, and need no logits.
+
+        Raises:
+            ConstraintFailure: its grammar cannot be followed any further.
+        """
+        if self.guide is None or not self.may_leap:
+            return ()
+        return self.guide.forced()
 
     def read(self, draw: Draw) -> Piece:
         """The text that becomes certain with the token that was chosen.

@@ -29,7 +29,8 @@ class KvSwap:
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """Prompt tokens `start`..`end` of `sequence`, to be written to `row`."""
+    """Tokens `start`..`end` of `sequence`, to be written to `row`: of its prompt, or of its output
+    those that had to come."""
 
     sequence: Sequence
     row: int
@@ -39,12 +40,22 @@ class Chunk:
     @property
     def ids(self) -> tuple[int, ...]:
         """The tokens to read."""
-        return self.sequence.prompt_ids[self.start : self.end]
+        if self.is_prompt:
+            return self.sequence.prompt_ids[self.start : self.end]
+        read = len(self.sequence.prompt_ids)
+        return tuple(self.sequence.output_ids[self.start - read : self.end - read])
+
+    @property
+    def is_prompt(self) -> bool:
+        """Whether it is a piece of the prompt."""
+        return self.start < len(self.sequence.prompt_ids)
 
     @property
     def is_last(self) -> bool:
-        """Whether the prompt is read after it."""
-        return self.end == len(self.sequence.prompt_ids)
+        """Whether all of the prompt is read after it, or of the output."""
+        return self.end == (
+            len(self.sequence.prompt_ids) if self.is_prompt else self.sequence.length
+        )
 
     @property
     def kept(self) -> range:
@@ -71,6 +82,11 @@ class StepPlan:
     draft: tuple[int, ...] = ()
     """Guesses of what follows the newest token of the only decoding row, all checked in this step:
     there are logits after the newest token, and after each guess."""
+
+    @property
+    def prompt_tokens(self) -> int:
+        """Tokens of prompts that it reads."""
+        return sum(chunk.end - chunk.start for chunk in self.prefill if chunk.is_prompt)
 
     @property
     def sequences(self) -> tuple[Sequence, ...]:

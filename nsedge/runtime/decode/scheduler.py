@@ -18,7 +18,7 @@ from nsedge.runtime.decode.plan import Chunk, Outcome, StepPlan, Token
 from nsedge.runtime.decode.prefix import BLOCK_TOKENS
 from nsedge.runtime.decode.sequence import Sequence, State
 from nsedge.runtime.decode.slots import Slots
-from nsedge.runtime.decode.speculation import CheckCost
+from nsedge.runtime.decode.speculation import MOST_DRAFTED, MOST_LEAPT, CheckCost
 from nsedge.runtime.decode.waiting import TimeHeap, place_s
 from nsedge.runtime.settings import PrefixReuse
 
@@ -154,10 +154,14 @@ class Scheduler:
             return None
         if not self._placed.filling and not self._waiting:
             self._burst_began_s = None
+        leaps = [sequence for sequence in self._placed.running if _leaps(sequence)]
         plan = StepPlan(
-            self._placed.take_copies(), chunks, tuple(self._placed.running), tuple(started)
+            self._placed.take_copies(),
+            (*chunks, *map(_leap, leaps)),
+            tuple(one for one in self._placed.running if one not in leaps),
+            tuple(started),
         )
-        return plan if chunks else replace(plan, draft=self._draft())
+        return plan if plan.prefill else replace(plan, draft=self._draft())
 
     def commit(self, plan: StepPlan, tokens: Many[Token], now_s: float) -> list[Outcome]:
         """Take the tokens of `plan.sampled`, in that order; one outcome each."""
@@ -169,7 +173,7 @@ class Scheduler:
             chunk.sequence.tell_prompt(chunk.end)
             self._placed.note(chunk.sequence)
         for chunk in plan.prefill:
-            if chunk.is_last:
+            if chunk.is_prompt and chunk.is_last:
                 if not self._placed.running:
                     self._burst_began_s = self._decoded_s = now_s
                 self._placed.promote(chunk.sequence)
@@ -201,9 +205,17 @@ class Scheduler:
                 self._end(outcome.sequence)
         return outcomes
 
+    def leap(self, sequences: Many[Sequence], tokens: Many[Token], now_s: float) -> list[Outcome]:
+        """As `accept`, of running sequences whose newest tokens had to be followed by these."""
+        for sequence in sequences:
+            sequence.leaps = True
+        return self.accept(sequences, tokens, now_s)
+
     def measured(self, plan: StepPlan, seconds: float) -> None:
         """A step took so long, from its plan to its commit."""
-        rows, read = len(plan.decode), sum(chunk.end - chunk.start for chunk in plan.prefill)
+        rows, read = len(plan.decode), plan.prompt_tokens
+        if any(not chunk.is_prompt for chunk in plan.prefill):
+            return
         if plan.draft:
             self._check_cost.checked(len(plan.draft), seconds)
         elif read:
@@ -291,11 +303,14 @@ class Scheduler:
         ):
             return ()
         sequence = self._placed.running[0]
+        if _leaps(sequence):
+            return sequence.ahead_ids[:MOST_DRAFTED]
         if sequence.lookup is None or sequence.kv_length + 1 < sequence.length:
             return ()
         # One token more than the guesses may come of a check.
         room = sequence.limits.max_tokens - len(sequence.output_ids) - 1
-        return sequence.lookup.draft(room=room, cost=self._check_cost.share)
+        guessed = sequence.lookup.draft(room=room, cost=self._check_cost.share)
+        return guessed if sequence.fitting is None else tuple(sequence.fitting(guessed))
 
     # Reading prompts.
 
@@ -397,3 +412,13 @@ class Scheduler:
             self._placed.release(sequence, keep=keep)
         self._deadlines.discard(sequence)
         sequence.move(State.ENDED)
+
+
+def _leaps(sequence: Sequence) -> bool:
+    """Whether several tokens of a running sequence are to be read that had to come."""
+    return sequence.leaps and sequence.kv_length + 1 < sequence.length
+
+
+def _leap(sequence: Sequence) -> Chunk:
+    start = sequence.kv_length
+    return Chunk(sequence, sequence.held_row, start, min(start + MOST_LEAPT, sequence.length))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import enum
+from collections.abc import Callable
+from collections.abc import Sequence as Many
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -77,6 +79,10 @@ class Sequence:
     """Whether the next of them waits for it to hold the prompt."""
     queued_s: float | None = None
     """Since when it waits for a row, where that is not since it was submitted."""
+    fitting: Callable[[Many[int]], Many[int]] | None = None
+    """Of tokens that are guessed to come next, gives as many as may, one after the other."""
+    leaps: bool = False
+    """Whether its newest tokens had to come, so that they can be read like a piece of a prompt."""
     lookup: PromptLookup | None = None
     """Guesses how it goes on, where several tokens may be decoded in a step."""
 
@@ -115,10 +121,15 @@ class Sequence:
         """The prompt, as far as it need not be read where its keys and values are there."""
         return self.prompt_ids[: self.prompt_told]
 
+    @property
+    def ahead_ids(self) -> tuple[int, ...]:
+        """The output tokens after `input_id`, which had to come, or are decoded again."""
+        return tuple(self.output_ids[self.kv_length + 1 - len(self.prompt_ids) :])
+
     def set_back(self) -> None:
         """Wait for a slot again, to go on after the newest token."""
         self.move(State.WAITING)
-        self.row, self.kv_length = None, 0
+        self.row, self.kv_length, self.leaps = None, 0, False
 
     @property
     def held_row(self) -> int:

@@ -15,6 +15,8 @@ NGRAM = 3
 """Tokens that must have stood together before."""
 MOST_DRAFTED = 8
 """Tokens guessed at once, at most."""
+MOST_LEAPT = 32
+"""Tokens read at once that had to come, at most."""
 FIRST_RATE = 0.5
 """How often the first guesses are taken to be right."""
 LEAST_GAIN = 1.05

@@ -169,7 +169,7 @@ def guide_of(task: Generate | Chat, model: Writer, prompt_ids: tuple[int, ...]) 
     if constraint is None:
         return None
     try:
-        return model.structure.guide(constraint)
+        return model.structure.guide(constraint, may_end=not task.sampling.ignore_eos)
     except InvalidParameter as error:
         if constraint == task.constraint:
             raise

@@ -78,8 +78,9 @@ class Grammars:
         self._ends = np.packbits(ends, bitorder="little").view("<u4")
         self._kept: OrderedDict[Constraint, _Compiled] = OrderedDict()
 
-    def guide(self, constraint: Constraint) -> Guide:
-        """A guide at the beginning of an answer.
+    def guide(self, constraint: Constraint, *, may_end: bool = True) -> Guide:
+        """A guide at the beginning of an answer, which ends as soon as it `may_end`, or where
+        nothing else can follow.
 
         Raises:
             InvalidParameter: the constraint cannot be compiled; the message says why, and where.
@@ -91,7 +92,8 @@ class Grammars:
         while len(self._kept) > KEPT:
             self._kept.popitem(last=False)
         found.uses += 1
-        return Guide(found.matcher.deep_copy(), found.first)
+        ends = None if may_end else self._ends
+        return Guide(found.matcher.deep_copy(), found.first, ends=ends)
 
     def _compile(self, constraint: Constraint) -> _Compiled:
         grammar = grammar_of(constraint)

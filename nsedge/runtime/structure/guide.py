@@ -45,10 +45,18 @@ class Guide:
     """Used by one thread at a time: by who makes masks until the `pending` one is there, then by
     the engine."""
 
-    def __init__(self, matcher: Matcher, mask: NDArray[np.uint32]) -> None:
-        """`matcher` is at the beginning of its grammar; `mask` says what may come there."""
+    def __init__(
+        self,
+        matcher: Matcher,
+        mask: NDArray[np.uint32],
+        *,
+        ends: NDArray[np.uint32] | None = None,
+    ) -> None:
+        """`matcher` is at the beginning of its grammar; `mask` says what may come there. `ends`:
+        tokens that do not come where anything else may."""
         self.matcher = matcher
         self._mask = mask.copy()
+        self._avoided = ends
         self.pending: Future[None] | None = None
         """Of the mask that is being made."""
 
@@ -91,6 +99,8 @@ class Guide:
     def fill(self) -> None:
         """Make the mask anew. Lets other threads work meanwhile."""
         self.matcher.unsafe_compute_mask_ptr(self._mask.ctypes.data, self._mask.nbytes)
+        if self._avoided is not None and (rest := self._mask & ~self._avoided).any():
+            self._mask[:] = rest
 
     def _wait(self) -> None:
         if self.pending is not None:

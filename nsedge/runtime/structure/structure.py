@@ -14,7 +14,7 @@ from nsedge.runtime.structure.guide import Guide
 
 
 class _Grammars(Protocol):
-    def guide(self, constraint: Constraint) -> Guide: ...
+    def guide(self, constraint: Constraint, *, may_end: bool) -> Guide: ...
 
 
 class Structure:
@@ -29,8 +29,9 @@ class Structure:
         self._lock = threading.Lock()
         self._grammars: _Grammars | None = None
 
-    def guide(self, constraint: Constraint) -> Guide:
-        """A guide at the beginning of an answer; takes from microseconds to a second.
+    def guide(self, constraint: Constraint, *, may_end: bool = True) -> Guide:
+        """A guide at the beginning of an answer; takes from microseconds to a second. Unless it
+        `may_end`, it goes on where anything else than an end can follow.
 
         Raises:
             InvalidParameter: the constraint cannot be compiled, or the tokenizer is not one of
@@ -43,4 +44,4 @@ class Structure:
                     self._tokenizer, size=self._size, end_ids=self._end_ids
                 )
                 self._grammars = made
-            return self._grammars.guide(constraint)
+            return self._grammars.guide(constraint, may_end=may_end)

@@ -11,6 +11,16 @@ SIZE = 1 + 95 + len(WORDS) + 1
 CALL = SIZE - 1
 
 
+def letters() -> Tokenizer:
+    """Byte-level, a token for each printable ASCII character; its end is token 0."""
+    spelt = {chr(code): code - 0x20 + 1 for code in range(0x21, 0x7F)} | {"Ġ": 1}
+    made = Tokenizer(models.BPE(vocab={"<end>": END} | spelt, merges=[]))
+    made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    made.decoder = decoders.ByteLevel()
+    made.add_special_tokens([AddedToken("<end>", special=True)])
+    return made
+
+
 def printable() -> Tokenizer:
     """Byte-level, of printable ASCII and a few words; its end is token 0, `<call>` the last."""
     spelt = {chr(code): code - 0x20 + 1 for code in range(0x21, 0x7F)} | {"Ġ": 1}
