@@ -53,6 +53,7 @@ def _write(product: Product, folder: Path) -> None:
         own = product.source.tokenizer_file.name == name
         path = product.source.tokenizer_file if own else product.source.folder / name
         if path.is_file():
+            (model / name).parent.mkdir(exist_ok=True)
             shutil.copyfile(path, model / name)
     for variant in product.exported.variants:
         target = folder / variant.name

@@ -31,6 +31,7 @@ Contents = dict[str, Path | bytes]
 GOLDEN_FILE = "golden.json"
 TOKENIZER_FILE = "tokenizer.json"
 TEMPLATE_FILE = "chat_template.jinja"
+TOOL_TEMPLATE_FILE = "tool_template.jinja"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -145,6 +146,8 @@ def _contents(product: Product, verdict: Verdict) -> Contents:
             contents[f"{variant.name}/{name}"] = product.folders[variant.name] / name
     if template := product.source.chat_template():
         contents[TEMPLATE_FILE] = template.encode()
+    if template := product.source.tool_template():
+        contents[TOOL_TEMPLATE_FILE] = template.encode()
     for name in (LICENCE_FILE, LINEAGE_FILE):
         if (path := product.source.folder / name).is_file():
             contents[name] = path
@@ -157,6 +160,8 @@ def _manifest(product: Product, contents: Contents, name: str, overrides: Overri
         file=TOKENIZER_FILE,
         bos_token=reader.bos_token,
         eos_token=reader.eos_token,
+        unk_token=reader.unk_token,
+        pad_token=reader.pad_token,
         add_bos=reader.add_bos,
     )
     return CausalLm.made(
@@ -166,6 +171,7 @@ def _manifest(product: Product, contents: Contents, name: str, overrides: Overri
         eos_token_ids=source.eos_ids(reader),
         tokenizer=tokenizer,
         chat_template=TEMPLATE_FILE if TEMPLATE_FILE in contents else None,
+        tool_template=TOOL_TEMPLATE_FILE if TOOL_TEMPLATE_FILE in contents else None,
         generation_defaults=source.defaults(),
         variants=tuple(v for made in exported.variants for v, _ in forms_of(made)),
         golden=GOLDEN_FILE,

@@ -141,4 +141,6 @@ def reader_of(bundle: TextBundle) -> TextReader:
         bos_token=tokenizer.bos_token,
         eos_token=tokenizer.eos_token,
         add_bos=tokenizer.add_bos,
+        unk_token=tokenizer.unk_token,
+        pad_token=tokenizer.pad_token,
     )

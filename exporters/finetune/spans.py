@@ -56,10 +56,7 @@ class Renderer:
         if reader.template is None:
             bos = "{{ bos_token }}" if reader.add_bos else ""
             reader = replace(reader, template=bos + PLAIN_TEMPLATE)
-        self._variables = {
-            "bos_token": reader.bos_token or "",
-            "eos_token": reader.eos_token or "",
-        }
+        self._variables = {"tools": None, "documents": None, **reader.special}
         self._environment = template_environment()
         self._marking = template_environment()
         self._marking.add_extension(_MarkedGeneration)

@@ -16,9 +16,11 @@ from numpy.typing import NDArray
 
 from exporters.errors import Refused
 from exporters.gguf.file import GgufFile, Metadata
+from exporters.gguf.keys import TOOL_TEMPLATE_KEY
 from exporters.gguf.model import HEAD, NORM, TABLE, Shape, hub_rows, shape_of
 from exporters.gguf.tokenizer import end_tokens, special_token, tokenizer_of
 from exporters.model.advice import checked
+from exporters.model.source import TOOL_TEMPLATE
 from nsedge.bundle.vocabulary import tokens_without_row
 
 SHARD_FILE = "model.safetensors"
@@ -106,6 +108,10 @@ def write_description(file: GgufFile, folder: Path, *, ends: Sequence[int]) -> S
     if "tokenizer.chat_template" in metadata:
         template = metadata.text("tokenizer.chat_template")
         (folder / "chat_template.jinja").write_text(template, encoding="utf-8")
+    if TOOL_TEMPLATE_KEY in metadata:
+        path = folder / TOOL_TEMPLATE
+        path.parent.mkdir()
+        path.write_text(metadata.text(TOOL_TEMPLATE_KEY), encoding="utf-8")
     return shape
 
 

@@ -33,6 +33,7 @@ READ: Mapping[str, frozenset[str]] = {
             *("ggml.merges", "ggml.add_bos_token", "ggml.add_eos_token", "ggml.add_space_prefix"),
             *("ggml.bos_token_id", "ggml.eos_token_id", "ggml.eot_token_id", "ggml.eom_token_id"),
             *("ggml.unknown_token_id", "ggml.padding_token_id", "chat_template"),
+            "chat_template.tool_use",
         }
     ),
 }
@@ -79,6 +80,8 @@ HARMLESS_OF_MODEL = frozenset(
 DESCRIPTIVE = ("source.", "base_model.", "dataset.")
 """Beginnings of general keys that say where a model comes from."""
 NAMED_TEMPLATE = "chat_template."
+TOOL_TEMPLATE_KEY = f"{TOKENIZER}.{NAMED_TEMPLATE}tool_use"
+"""The template for chats with tools."""
 KNOWN_MAKERS = ("quantize.imatrix.",)
 """Keys of tools, which no loader reads."""
 
@@ -197,7 +200,8 @@ def notes_on(metadata: Metadata) -> Iterator[str]:
     ]
     if told:
         yield f"not followed here: the makers' advice {', '.join(told)}"
-    named = [key for key in metadata if key.startswith(f"{TOKENIZER}.{NAMED_TEMPLATE}")]
+    others = f"{TOKENIZER}.{NAMED_TEMPLATE}"
+    named = [key for key in metadata if key.startswith(others) and key != TOOL_TEMPLATE_KEY]
     if named:
         templates = ", ".join(shown(key.split(".", 2)[2]) for key in named)
         yield f"chat templates besides the default one are left aside: {templates}"

@@ -31,9 +31,10 @@ INDEX_FILE = "model.safetensors.index.json"
 LINEAGE_FILE = "lineage.json"
 """What `merge` tells of a base model and the adapters in it."""
 LICENCE_FILE = "LICENSE"
+TOOL_TEMPLATE = "additional_chat_templates/tool_use.jinja"
 SMALL_FILES = (
     *("config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json"),
-    *("chat_template.jinja", "README.md", LICENCE_FILE, LINEAGE_FILE),
+    *("chat_template.jinja", TOOL_TEMPLATE, "README.md", LICENCE_FILE, LINEAGE_FILE),
 )
 """All that a bundle takes from a model folder, but for the weights."""
 CAUSAL_SUFFIXES = ("ForCausalLM", "LMHeadModel")
@@ -117,6 +118,8 @@ class Source:
             eos_token=self._token_text("eos_token"),
             add_bos=adds_bos(tokenizer, bos),
             ends=tuple(filter(None, map(tokenizer.id_to_token, self._stated_ends()))),
+            unk_token=self._token_text("unk_token"),
+            pad_token=self._token_text("pad_token"),
         )
 
     def chat_template(self) -> str | None:
@@ -125,14 +128,27 @@ class Source:
         Raises:
             ExportError: it is no text.
         """
-        path = self.folder / "chat_template.jinja"
+        return self._template(self.folder / "chat_template.jinja", "default")
+
+    def tool_template(self) -> str | None:
+        """additional_chat_templates/tool_use.jinja, else that one of tokenizer_config.json, which
+        is the template for chats with tools.
+
+        Raises:
+            ExportError: it is no text.
+        """
+        return self._template(self.folder / TOOL_TEMPLATE, "tool_use")
+
+    def _template(self, path: Path, name: str) -> str | None:
         if path.is_file():
             return read_text(path)
         template = self.tokenizer_config.get("chat_template")
         if isinstance(template, list):
             entries = [entry for entry in template if isinstance(entry, dict)]
             named = {str(entry.get("name")): entry.get("template") for entry in entries}
-            template = named.get("default")
+            template = named.get(name)
+        elif name != "default":
+            return None
         if template is not None and not isinstance(template, str):
             raise Refused(f"{self.folder / TOKENIZER_SETTINGS}: chat_template is no text")
         return template

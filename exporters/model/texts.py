@@ -14,7 +14,7 @@ from tokenizers import Tokenizer
 
 from exporters.errors import ExportError
 from nsedge.runtime.text.control import ControlTokens, Rendered, TemplateTurn, unmarked
-from nsedge.runtime.text.template import template_environment
+from nsedge.runtime.text.template import special_texts, template_environment
 
 FIDELITY_FILE = Path(__file__).parents[1] / "data" / "fidelity.toml"
 GOLDEN_FILE = Path(__file__).parents[1] / "data" / "golden.toml"
@@ -35,6 +35,18 @@ class TextReader:
     add_bos: bool
     ends: tuple[str, ...] = ()
     """Tokens that end a text, beside eos_token."""
+    unk_token: str | None = None
+    pad_token: str | None = None
+
+    @property
+    def special(self) -> dict[str, str]:
+        """The special tokens that the template knows by name."""
+        return special_texts(
+            bos_token=self.bos_token,
+            eos_token=self.eos_token,
+            unk_token=self.unk_token,
+            pad_token=self.pad_token,
+        )
 
     def control_tokens(
         self, render: Callable[[Sequence[TemplateTurn]], str] | None = None
@@ -83,8 +95,9 @@ class TextReader:
         variables = {
             "messages": messages,
             "add_generation_prompt": add_generation_prompt,
-            "bos_token": self.bos_token or "",
-            "eos_token": self.eos_token or "",
+            "tools": None,
+            "documents": None,
+            **self.special,
         }
         try:
             template = environment.from_string(self.template)

@@ -56,7 +56,7 @@ from nsedge.api.scheduling import Scheduling
 from nsedge.api.service import Health, HealthStatus, Service, Stats, Ticket
 from nsedge.api.steps import AdaptiveP, Dry, DynamicTemperature, Mirostat, SamplerStep, Xtc
 from nsedge.api.tasks import Chat, Embed, Generate, Task
-from nsedge.api.tools import Tool, ToolCall, ToolChoice
+from nsedge.api.tools import Tool, ToolCall, ToolChoice, ToolFormat
 from nsedge.telemetry.histogram import Histogram
 
 __all__ = [
@@ -128,6 +128,7 @@ __all__ = [
     "ToolCall",
     "ToolCallDelta",
     "ToolChoice",
+    "ToolFormat",
     "Usage",
     "UsageReport",
     "Vectors",

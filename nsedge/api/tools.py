@@ -25,6 +25,16 @@ class ToolChoice(enum.StrEnum):
     """At least one, or the one named by `Chat.tool_name`."""
 
 
+class ToolFormat(enum.StrEnum):
+    """How a model writes calls; docs/tools.md shows each."""
+
+    HERMES = "hermes"
+    LLAMA = "llama"
+    MISTRAL = "mistral"
+    PHI = "phi"
+    FUNCTIONARY = "functionary"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tool:
     """A function that the model may call.

@@ -162,6 +162,8 @@ class TextProcessors(Strict, frozen=True, kw_only=True):
 
     tokenizer: Tokenizer
     chat_template: RelativePath | None = None
+    tool_template: RelativePath | None = None
+    """In its place where there are tools."""
 
 
 class CausalLm(Common, frozen=True, kw_only=True, tag="causal-lm"):
@@ -184,6 +186,7 @@ class CausalLm(Common, frozen=True, kw_only=True, tag="causal-lm"):
         variants: tuple[Variant, ...],
         tokenizer: Tokenizer,
         chat_template: str | None,
+        tool_template: str | None = None,
         golden: str,
         **fields: Any,
     ) -> CausalLm:
@@ -192,7 +195,9 @@ class CausalLm(Common, frozen=True, kw_only=True, tag="causal-lm"):
             format=FORMAT,
             format_version=FORMAT_VERSION,
             components=DecoderComponents(decoder=Variants(variants=variants)),
-            processors=TextProcessors(tokenizer=tokenizer, chat_template=chat_template),
+            processors=TextProcessors(
+                tokenizer=tokenizer, chat_template=chat_template, tool_template=tool_template
+            ),
             golden={"generate": golden},
             **fields,
         )
@@ -213,6 +218,11 @@ class CausalLm(Common, frozen=True, kw_only=True, tag="causal-lm"):
         return self.processors.chat_template
 
     @property
+    def tool_template(self) -> str | None:
+        """The file of the template for chats with tools, where they have one of their own."""
+        return self.processors.tool_template
+
+    @property
     def has_chat_template(self) -> bool:
         """Whether it can be asked with messages."""
         return self.chat_template is not None
@@ -226,7 +236,7 @@ class CausalLm(Common, frozen=True, kw_only=True, tag="causal-lm"):
         """The files that have a use, all variants' graphs among them."""
         named = [*super().named_files(), self.tokenizer.file]
         named += [v.kv.scales for v in self.variants if v.kv.scales is not None]
-        return named if self.chat_template is None else [*named, self.chat_template]
+        return named + [name for name in (self.chat_template, self.tool_template) if name]
 
 
 def _check_ends(ends: tuple[int, ...], rows: int) -> None:

@@ -56,6 +56,13 @@ class Models(Section, frozen=True, kw_only=True):
             "a list of NAME=TIME: 300, 5m, now, forever",
         ),
     ] = ()
+    tool_formats: Annotated[
+        tuple[str, ...],
+        text(
+            "Models, by name, whose chat template does not tell how they write tool calls.",
+            "a list of NAME=FORM: hermes, llama, mistral, phi, functionary",
+        ),
+    ] = ()
     aliases: Annotated[
         tuple[str, ...],
         text(

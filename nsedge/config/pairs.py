@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from nsedge.api import ToolFormat
 from nsedge.api.models import keep_alive_of
 from nsedge.config.endpoints import TcpEndpoint
 from nsedge.config.settings import Models, Web
@@ -29,6 +30,16 @@ def keep_alives(models: Models) -> dict[str, float]:
         return {name: keep_alive_of(text) for name, text in named(models.keep_alives).items()}
     except InvalidParameter as error:
         raise ValueError(error.message) from error
+
+
+def tool_formats(models: Models) -> dict[str, ToolFormat]:
+    """Models with a form of tool calls of their own. Raises ValueError for one that is none."""
+    found = {}
+    for name, form in named(models.tool_formats).items():
+        if form not in set(ToolFormat):
+            raise ValueError(f"{name}={form}: the forms are {', '.join(ToolFormat)}")
+        found[name] = ToolFormat(form)
+    return found
 
 
 def listeners(web: Web) -> dict[str, TcpEndpoint]:

@@ -334,6 +334,10 @@ def _models_faults(models: Models) -> _Faults:
         pairs.keep_alives(models)
     except ValueError as error:
         yield ("models.keep_alives",), str(error)
+    try:
+        pairs.tool_formats(models)
+    except ValueError as error:
+        yield ("models.tool_formats",), str(error)
 
 
 def _text(settings: Settings, path: str) -> str:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from nsedge.api import ToolFormat
 
 
 class Device(enum.StrEnum):
@@ -48,5 +51,7 @@ class EngineSettings:
     threads: int = 0
     """Threads of a matrix product; 0 follows the cores that affinity, quota and others leave."""
     device: Device = Device.AUTO
+    tool_formats: Mapping[str, ToolFormat] = field(default_factory=dict)
+    """Models, by name, whose template does not tell how they write calls."""
     signers: tuple[str, ...] = ()
     """Public keys, of minisign's, of which one must have signed the bundle; none asks for none."""

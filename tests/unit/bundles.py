@@ -38,6 +38,7 @@ def write_bundle(
     add_bos: bool = False,
     template: str | None = TEMPLATE,
     unk_token: str | None = None,
+    tool_template: str | None = None,
 ) -> Path:
     """Write the bundle to the directory `path`; its graph is not one."""
     (path / "cpu").mkdir(parents=True)
@@ -49,6 +50,9 @@ def write_bundle(
     if template is not None:
         (path / "chat_template.jinja").write_text(template)
         names.append("chat_template.jinja")
+    if tool_template is not None:
+        (path / "tool_template.jinja").write_text(tool_template)
+        names.append("tool_template.jinja")
     files = {
         name: FileEntry(sha256=sha256_of(path / name), bytes=(path / name).stat().st_size)
         for name in names
@@ -66,6 +70,7 @@ def write_bundle(
             add_bos=add_bos,
         ),
         chat_template=None if template is None else "chat_template.jinja",
+        tool_template=None if tool_template is None else "tool_template.jinja",
         generation_defaults=GenerationDefaults(temperature=0.5, top_p=0.9),
         variants=(
             Variant(

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
+from nsedge.api import ToolFormat
 from nsedge.bundle.causal_lm import Variant
 from nsedge.bundle.manifest import TextBundle
 from nsedge.bundle.vocabulary import read_tokenizer
@@ -32,10 +33,16 @@ class Opened:
 
 
 def open_checked(
-    bundle: TextBundle, variant: Variant, source: Source, told: Callable[[float], None]
+    bundle: TextBundle,
+    variant: Variant,
+    source: Source,
+    told: Callable[[float], None],
+    *,
+    tool_format: ToolFormat | None = None,
 ) -> Opened:
     """Open `variant`, which `source` describes, and compare the hashes of all that it is made of;
-    `told` hears the share that was read, 0 to 1. Where it fails, nothing stays open.
+    `told` hears the share that was read, 0 to 1. tool_format: how the model writes calls, where
+    its template does not tell. Where it fails, nothing stays open.
 
     Raises:
         BundleInvalid: naming the file that was altered, before any other fault; or a file that
@@ -51,7 +58,8 @@ def open_checked(
         try:
             try:
                 tokenizer = read_tokenizer(bundle.file(bundle.manifest.tokenizer.file))
-                prompts, detokenizer = PromptReader(bundle, tokenizer), Detokenizer(tokenizer)
+                prompts = PromptReader(bundle, tokenizer, tool_format=tool_format)
+                detokenizer = Detokenizer(tokenizer)
                 ends, size = bundle.manifest.eos_token_ids, bundle.manifest.vocab_size
                 structure = Structure(tokenizer, size=size, end_ids=ends)
             finally:

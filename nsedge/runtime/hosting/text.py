@@ -85,7 +85,11 @@ class TextModel:
             check=functools.partial(check_reopening, bundle, variant),
         )
         opened = open_checked(
-            bundle, variant, source, lambda share: told(ModelState.LOADING, share)
+            bundle,
+            variant,
+            source,
+            lambda share: told(ModelState.LOADING, share),
+            tool_format=settings.tool_formats.get(bundle.name),
         )
         self.executor = opened.executor
         self.prompts, self.detokenizer = opened.prompts, opened.detokenizer

@@ -6,27 +6,25 @@ that both give the same ids.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import jinja2
 from tokenizers import Tokenizer
 
-from nsedge.api import Chat, Constraint, Generate, PromptReading
-from nsedge.bundle.fields import Tokenizer as TokenizerSettings
+from nsedge.api import Chat, Constraint, Generate, PromptReading, ToolFormat
 from nsedge.bundle.manifest import TextBundle
-from nsedge.errors import BundleInvalid, EmptyPrompt, InvalidParameter, InvalidRequest
-from nsedge.runtime.text.answer.formats import format_of, thoughts_of
+from nsedge.errors import BundleInvalid, EmptyPrompt, InvalidParameter
+from nsedge.runtime.text.answer.formats import FORMATS, format_of, thoughts_of
 from nsedge.runtime.text.answer.grammar import CallGrammars
 from nsedge.runtime.text.answer.reader import AnswerForm
 from nsedge.runtime.text.control import ControlTokens, Rendered, texts_in, unmarked
-from nsedge.runtime.text.conversation import Habits, Teller
+from nsedge.runtime.text.conversation import Habits
 from nsedge.runtime.text.filling import FillTokens
-from nsedge.runtime.text.template import template_environment
+from nsedge.runtime.text.rendering import ChatTemplate
+from nsedge.runtime.text.template import special_texts
 from nsedge.runtime.text.tokens import is_named
 
-CONTINUED = "CONTINUE_FINAL_MESSAGE_TAG "
-"""Put behind a message to find its end; the blank shows whether the template trims."""
 TAIL_TOKENS = 8
 """Of a prompt, looked at for the beginning of a thought."""
 
@@ -34,44 +32,65 @@ TAIL_TOKENS = 8
 class PromptReader:
     """Turns the prompts of requests into token ids for one bundle. Thread-safe."""
 
-    def __init__(self, bundle: TextBundle, tokenizer: Tokenizer) -> None:
-        """Compile the bundle's template.
+    def __init__(
+        self, bundle: TextBundle, tokenizer: Tokenizer, *, tool_format: ToolFormat | None = None
+    ) -> None:
+        """Compile the bundle's templates. tool_format: how the model writes calls, where its
+        template does not tell.
 
         Raises:
-            BundleInvalid: where it is not a template.
+            BundleInvalid: where one is not a template.
         """
         self._tokenizer = tokenizer
         self._vocab_size = bundle.manifest.vocab_size
         settings = bundle.manifest.tokenizer
-        self._specials = special_texts(settings)
+        special = special_texts(
+            bos_token=settings.bos_token,
+            eos_token=settings.eos_token,
+            unk_token=settings.unk_token,
+            pad_token=settings.pad_token,
+        )
         bos = settings.bos_token if settings.add_bos else None
         self._fill = FillTokens.of(tokenizer)
         self._bos_id = None if bos is None else tokenizer.token_to_id(bos)
-        self._environment = template_environment()
-        self._template = _compile(bundle, self._environment)
-        ends = map(tokenizer.id_to_token, bundle.manifest.eos_token_ids)
-        template = bundle.text(bundle.manifest.chat_template) or ""
+        source = bundle.text(bundle.manifest.chat_template)
+        with_tools = bundle.text(bundle.manifest.tool_template)
+        telling = with_tools or source or ""
+        calls = format_of(telling) if tool_format is None else FORMATS[tool_format]
+        self.answers = AnswerForm(calls=calls, thoughts=thoughts_of(telling))
+        """How the model writes thoughts and calls."""
+        try:
+            self._template, self._tool_template = (
+                None if text is None else ChatTemplate(text, special=special, calls=calls)
+                for text in (source, with_tools)
+            )
+        except (jinja2.TemplateError, RecursionError) as error:
+            where = f"{bundle.path}: the chat template cannot be read"
+            raise BundleInvalid(f"{where}: {error}") from error
+        plain = self._template
         self._control = ControlTokens(
             tokenizer,
-            template=template,
-            named=(*self._specials.values(), *ends),
-            render=lambda turns: self._rendered(
-                {"messages": turns, "add_generation_prompt": False}
+            template="\n".join(filter(None, (source, with_tools))),
+            named=(
+                *(settings.bos_token, settings.eos_token),
+                *map(tokenizer.id_to_token, bundle.manifest.eos_token_ids),
             ),
+            render=None
+            if plain is None
+            else lambda turns: plain.render({"messages": turns, "add_generation_prompt": False}),
         )
-        self.answers = AnswerForm(calls=format_of(template), thoughts=thoughts_of(template))
-        """How the model writes thoughts and calls."""
         named = {
             token.content: number
             for number, token in tokenizer.get_added_tokens_decoder().items()
             if is_named(token)
         }
-        self._calls = CallGrammars(
-            calls=self.answers.calls, thoughts=self.answers.thoughts, token_of=named.get
-        )
-        self.habits = Habits.of(self._rendered)
-        """How its template takes tools."""
-        self._teller = Teller(habits=self.habits, calls=self.answers.calls)
+        self._calls = CallGrammars(calls=calls, thoughts=self.answers.thoughts, token_of=named.get)
+
+    @property
+    def habits(self) -> Habits | None:
+        """How the template for tools takes them; None where there is no template."""
+        template = self._tool_template or self._template
+        return None if template is None else template.habits
 
     def constraint(self, task: Generate | Chat, ids: Sequence[int]) -> Constraint | None:
         """What the answer to a prompt, whose ids are given, is held to; None where it is free.
@@ -186,7 +205,10 @@ class PromptReader:
             )
 
     def _render(self, task: Chat) -> Rendered:
-        if self._template is None:
+        template = self._template
+        if task.usable_tools and self._tool_template is not None:
+            template = self._tool_template
+        if template is None:
             raise InvalidParameter(
                 "this model has no chat template: send text instead of messages", param="messages"
             )
@@ -197,67 +219,19 @@ class PromptReader:
                 kind = message.media[0].type
                 what = f"messages[{number}]: this model reads text, and takes no {kind}"
                 raise InvalidParameter(what, param="messages")
-        variables = self._teller.variables(task)
+        variables = template.variables(task)
         for number, turn in enumerate(variables["messages"]):
             _check_unicode(turn, f"messages[{number}]", param="messages")
         _check_unicode(variables, "what the template gets", param="messages")
         shielded = self._control.shield_all(variables)
-        text = (
-            self._continued(shielded) if task.continue_final_message else self._rendered(shielded)
-        )
+        render = template.continued if task.continue_final_message else template.render
+        text = render(shielded)
         return Rendered(text) if shielded is variables else unmarked(text)
-
-    def _continued(self, variables: Mapping[str, Any]) -> str:
-        """A conversation up to the end of its last message, as transformers finds it.
-
-        Raises:
-            InvalidRequest: the template drops that message, or parts of it, or fails.
-        """
-        *before, last = variables["messages"]
-        marked = {**last, "content": last["content"] + CONTINUED}
-        text = self._rendered({**variables, "messages": [*before, marked]})
-        end = text.rfind(CONTINUED.strip())
-        if end < 0 or last["content"].strip() not in text:
-            raise InvalidRequest(
-                "the chat template leaves out what is to be continued",
-                param="continue_final_message",
-            )
-        kept = text[end:].startswith(CONTINUED)
-        return text[:end] if kept else text[:end].rstrip()
-
-    def _rendered(self, variables: Mapping[str, Any]) -> str:
-        """What the template makes of `variables`.
-
-        Raises:
-            InvalidRequest: it refuses them, or fails.
-        """
-        if self._template is None:
-            raise InvalidRequest("there is no chat template")
-        known = {"tools": None, "documents": None} | self._specials
-        try:
-            return self._environment.render_bounded(self._template, {**known, **variables})
-        except jinja2.TemplateError as error:
-            raise InvalidRequest(f"the chat template: {error}", param="messages") from error
-        except Exception as error:  # a template is code, and may fail in any way
-            raise InvalidRequest(
-                f"the chat template: {type(error).__name__}: {error}", param="messages"
-            ) from error
 
 
 def _as_text(text: str, *, literal: bool) -> Rendered:
     """`text`, whose names of control tokens are tokens unless it is `literal`."""
     return Rendered(text, ((0, len(text)),) if literal and text else ())
-
-
-def special_texts(settings: TokenizerSettings) -> dict[str, str]:
-    """The special tokens that a template knows by name; others are undefined to it."""
-    named = {
-        "bos_token": settings.bos_token,
-        "eos_token": settings.eos_token,
-        "unk_token": settings.unk_token,
-        "pad_token": settings.pad_token,
-    }
-    return {name: text for name, text in named.items() if text is not None}
 
 
 def _check_unicode(value: Any, where: str, *, param: str) -> None:
@@ -269,11 +243,3 @@ def _check_unicode(value: Any, where: str, *, param: str) -> None:
             raise InvalidParameter(
                 f"{where} holds a lone surrogate at character {error.start}", param=param
             ) from error
-
-
-def _compile(bundle: TextBundle, environment: jinja2.Environment) -> jinja2.Template | None:
-    text = bundle.text(bundle.manifest.chat_template)
-    try:
-        return None if text is None else environment.from_string(text)
-    except (jinja2.TemplateError, RecursionError) as error:
-        raise BundleInvalid(f"{bundle.path}: the chat template cannot be read: {error}") from error

@@ -178,6 +178,12 @@ class ChatEnvironment(ImmutableSandboxedEnvironment):
         return bounded
 
 
+def special_texts(**tokens: str | None) -> dict[str, str]:
+    """Special tokens by what templates call them (`bos_token`, ...); one that there is not is
+    undefined to them."""
+    return {name: text for name, text in tokens.items() if text is not None}
+
+
 def template_environment() -> ChatEnvironment:
     """What chat templates are rendered in, as Hugging Face's `apply_chat_template` has it: with
     trim_blocks and lstrip_blocks, raise_exception and strftime_now."""

@@ -6,7 +6,7 @@ import enum
 import json
 from dataclasses import dataclass
 
-from nsedge.errors import InvalidParameter
+from nsedge.api import ToolFormat
 
 
 class Body(enum.Enum):
@@ -33,7 +33,7 @@ class CallFormat:
     - short_ids: ids of calls have nine letters and digits, and the template refuses others.
     """
 
-    name: str
+    name: ToolFormat
     begins: tuple[str, ...]
     end: str | None = None
     body: Body = Body.JSON
@@ -62,16 +62,16 @@ class CallFormat:
         return (*self.begins, *more, *self.header_ends)
 
 
-HERMES = CallFormat(name="hermes", begins=("<tool_call>",), end="</tool_call>")
+HERMES = CallFormat(name=ToolFormat.HERMES, begins=("<tool_call>",), end="</tool_call>")
 LLAMA = CallFormat(
-    name="llama",
+    name=ToolFormat.LLAMA,
     begins=("<|python_tag|>",),
     bare=True,
     arguments="parameters",
     between="; ",
 )
 MISTRAL = CallFormat(
-    name="mistral",
+    name=ToolFormat.MISTRAL,
     begins=("[TOOL_CALLS]",),
     body=Body.EITHER,
     header_ends=("[ARGS]",),
@@ -80,13 +80,13 @@ MISTRAL = CallFormat(
     short_ids=True,
 )
 PHI = CallFormat(
-    name="phi",
+    name=ToolFormat.PHI,
     begins=("<|tool_call|>", "functools"),
     end="<|/tool_call|>",
     in_array=True,
 )
 FUNCTIONARY = CallFormat(
-    name="functionary",
+    name=ToolFormat.FUNCTIONARY,
     begins=("<function=",),
     end="</function>",
     body=Body.HEADED,
@@ -94,7 +94,7 @@ FUNCTIONARY = CallFormat(
     between="",
 )
 FORMATS = {one.name: one for one in (HERMES, LLAMA, MISTRAL, PHI, FUNCTIONARY)}
-"""The forms by name; a model is held to one by the setting `engine.tool_formats`."""
+"""The forms by name; a model is held to one by the setting `models.tool_formats`."""
 _TELLING = (
     ("[TOOL_CALLS]", MISTRAL),
     ("<|tool_call|>", PHI),
@@ -124,19 +124,6 @@ def format_of(template: str) -> CallFormat:
         if mark in template:
             return found
     return HERMES
-
-
-def format_named(name: str) -> CallFormat:
-    """The form of that name.
-
-    Raises:
-        InvalidParameter: there is none.
-    """
-    try:
-        return FORMATS[name]
-    except KeyError:
-        known = ", ".join(FORMATS)
-        raise InvalidParameter(f"no form of tool calls {name!a}: there are {known}") from None
 
 
 def thoughts_of(template: str) -> ThoughtMarks | None:

@@ -250,13 +250,14 @@ def test_advice_and_templates_that_nobody_follows_are_told(file: GgufFile) -> No
         general__sampling__xtc_probability=0.0,
         general__sampling__xtc_threshold=0.1,
         tokenizer__chat_template__tool_use="{{ tools }}",
+        tokenizer__chat_template__rag="{{ documents }}",
         maker__of_it="\x1b[31mme",
     )
     shape_of(file)
     assert list(notes_on(file.metadata)) == [
         "not followed here: the makers' advice general.sampling.mirostat='2',"
         " general.sampling.mirostat_tau='5.0'",
-        "chat templates besides the default one are left aside: 'tool_use'",
+        "chat templates besides the default one are left aside: 'rag'",
         "keys that no loader of this format reads: 'maker.of_it'",
     ]
 

@@ -15,7 +15,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
 from exporters.errors import ExportError, Refused
 from exporters.model.hub import bundle_name, find_source
-from exporters.model.source import Source
+from exporters.model.source import TOOL_TEMPLATE, Source
 
 CONFIG: dict[str, Any] = {
     "architectures": ["LlamaForCausalLM"],
@@ -317,13 +317,26 @@ def test_every_id_that_ends_a_text_is_known(
 
 def test_the_template_comes_from_its_file_or_the_tokenizers_settings(folder: Path) -> None:
     assert source(folder).chat_template() is None
-    named = [{"name": "tools", "template": "T"}, {"name": "default", "template": "D"}]
+    assert source(folder).tool_template() is None
+    named = [{"name": "tool_use", "template": "T"}, {"name": "default", "template": "D"}]
     write_json(folder / "tokenizer_config.json", {"chat_template": named})
     assert source(folder).chat_template() == "D"
+    assert source(folder).tool_template() == "T"
     write_json(folder / "tokenizer_config.json", {"chat_template": "S"})
     assert source(folder).chat_template() == "S"
+    assert source(folder).tool_template() is None
     (folder / "chat_template.jinja").write_text("F")
     assert source(folder).chat_template() == "F"
+    (folder / TOOL_TEMPLATE).parent.mkdir()
+    (folder / TOOL_TEMPLATE).write_text("U")
+    assert source(folder).tool_template() == "U"
+
+
+def test_templates_are_told_which_special_tokens_there_are(folder: Path) -> None:
+    special = {"eos_token": "<e>", "unk_token": {"content": "<u>"}, "pad_token": "<p>"}
+    write_json(folder / "tokenizer_config.json", special)
+    named = {"eos_token": "<e>", "unk_token": "<u>", "pad_token": "<p>"}
+    assert source(folder).text_reader().special == named
 
 
 @pytest.mark.parametrize(

@@ -6,8 +6,9 @@ import math
 
 import pytest
 
+from nsedge.api import ToolFormat
 from nsedge.api.models import keep_alive_of
-from nsedge.config.pairs import keep_alives, named
+from nsedge.config.pairs import keep_alives, named, tool_formats
 from nsedge.config.reader import Override, load
 from nsedge.errors import ConfigInvalid, InvalidParameter
 
@@ -50,7 +51,9 @@ def test_settings_of_models() -> None:
         ("models.keep_alive", "600"),
         ("models.keep_alives", "big=1m,small=forever"),
         ("models.aliases", "gpt-4o=small"),
+        ("models.tool_formats", "big=llama"),
     )
+    assert tool_formats(models) == {"big": ToolFormat.LLAMA}
     assert models.keep_alive == 600.0
     assert keep_alives(models) == {"big": 60.0, "small": math.inf}
     assert named(models.aliases) == {"gpt-4o": "small"}
@@ -65,6 +68,7 @@ def test_settings_of_models() -> None:
         ("models.keep_alives", "big"),
         ("models.keep_alives", "big=soon"),
         ("models.aliases", "=x"),
+        ("models.tool_formats", "big=xml"),
         ("models.memory_bytes", "-1"),
     ],
 )

@@ -1,0 +1,75 @@
+"""Chat templates, rendered as Hugging Face's `apply_chat_template` does."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import jinja2
+
+from nsedge.api import Chat
+from nsedge.errors import InvalidRequest
+from nsedge.runtime.text.answer.formats import CallFormat
+from nsedge.runtime.text.conversation import Habits, Teller
+from nsedge.runtime.text.template import template_environment
+
+CONTINUED = "CONTINUE_FINAL_MESSAGE_TAG "
+"""Put behind a message to find its end; the blank shows whether the template trims."""
+
+
+class ChatTemplate:
+    """One template, compiled. Thread-safe."""
+
+    def __init__(self, source: str, *, special: Mapping[str, str], calls: CallFormat) -> None:
+        """special: what it calls the tokenizer's special tokens. calls: how the model writes them.
+
+        Raises:
+            jinja2.TemplateError, RecursionError: it is no template.
+        """
+        self._environment = template_environment()
+        self._template = self._environment.from_string(source)
+        self._known = {"tools": None, "documents": None, **special}
+        self.habits = Habits.of(self.render)
+        """How it takes tools."""
+        self._teller = Teller(habits=self.habits, calls=calls)
+
+    def variables(self, task: Chat) -> dict[str, Any]:
+        """What it gets of a chat.
+
+        Raises:
+            InvalidParameter: template arguments that have fields of their own.
+        """
+        return self._teller.variables(task)
+
+    def render(self, variables: Mapping[str, Any]) -> str:
+        """What it makes of `variables`.
+
+        Raises:
+            InvalidRequest: it refuses them, or fails.
+        """
+        try:
+            return self._environment.render_bounded(self._template, {**self._known, **variables})
+        except jinja2.TemplateError as error:
+            raise InvalidRequest(f"the chat template: {error}", param="messages") from error
+        except Exception as error:  # a template is code, and may fail in any way
+            raise InvalidRequest(
+                f"the chat template: {type(error).__name__}: {error}", param="messages"
+            ) from error
+
+    def continued(self, variables: Mapping[str, Any]) -> str:
+        """The same up to the end of the last message, as transformers finds it.
+
+        Raises:
+            InvalidRequest: it drops that message, or parts of it, or fails.
+        """
+        *before, last = variables["messages"]
+        marked = {**last, "content": last["content"] + CONTINUED}
+        text = self.render({**variables, "messages": [*before, marked]})
+        end = text.rfind(CONTINUED.strip())
+        if end < 0 or last["content"].strip() not in text:
+            raise InvalidRequest(
+                "the chat template leaves out what is to be continued",
+                param="continue_final_message",
+            )
+        kept = text[end:].startswith(CONTINUED)
+        return text[:end] if kept else text[:end].rstrip()

@@ -1,0 +1,135 @@
+"""Prompts of chats with tools: their own template, tools in words, and what is refused."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from nsedge.api import Chat, Message, Role, Tool, ToolCall, ToolChoice, ToolFormat
+from nsedge.bundle.manifest import Bundle
+from nsedge.errors import InvalidParameter
+from nsedge.runtime.text.answer.formats import FORMATS, format_of
+from nsedge.runtime.text.prompt import PromptReader
+from tests.tool_templates import TEMPLATES
+from tests.unit.bundles import tokenizer, write_bundle
+from tests.unit.runtime.text.test_prompt import chat, reader
+
+SUN = Tool(function={"name": "sun"})
+WITH_TOOLS = "{% for t in tools %}{{ t.function.name }} {% endfor %}{{ messages[0].content }}"
+
+
+def test_chats_with_tools_may_have_a_template_of_their_own(tmp_path: Path) -> None:
+    path = write_bundle(tmp_path / "tiny", template="{{ messages[0].content }}!")
+    plain = PromptReader(Bundle.open(path), tokenizer())
+    path = write_bundle(
+        tmp_path / "both", template="{{ messages[0].content }}!", tool_template=WITH_TOOLS
+    )
+    both = PromptReader(Bundle.open(path), tokenizer())
+    asked = chat(("user", "hi"))
+    told = replace(asked, tools=(SUN,))
+    assert [read.rendered(asked) for read in (plain, both)] == ["hi!", "hi!"]
+    assert both.rendered(told) == "sun hi"
+    assert both.rendered(replace(told, tool_choice=ToolChoice.NONE)) == "hi!"
+    assert "<tools>" in plain.rendered(told)
+
+
+def test_the_form_of_calls_is_the_templates_or_as_told(tmp_path: Path) -> None:
+    bundle = Bundle.open(write_bundle(tmp_path / "tiny", template="[TOOL_CALLS] <think></think>"))
+    assert PromptReader(bundle, tokenizer()).answers.calls is FORMATS["mistral"]
+    told = PromptReader(bundle, tokenizer(), tool_format=ToolFormat.PHI)
+    assert told.answers.calls is FORMATS["phi"]
+    assert told.answers.thoughts is not None
+
+
+@pytest.mark.parametrize(
+    ("name", "form"),
+    [
+        ("qwen2.5", "hermes"),
+        ("qwen3", "hermes"),
+        ("llama3", "llama"),
+        ("mistral", "mistral"),
+        ("hermes", "hermes"),
+        ("phi-4-mini", "phi"),
+        ("smollm2", "hermes"),
+        ("smollm3", "hermes"),
+        ("functionary", "functionary"),
+    ],
+)
+def test_templates_tell_the_form(name: str, form: str) -> None:
+    assert format_of(TEMPLATES[name]) is FORMATS[form]
+
+
+@pytest.mark.parametrize(
+    ("turns", "wanted"),
+    [
+        ((("user", "hi"),), "<tools> sun </tools>|hi"),
+        ((("system", "s"), ("user", "hi")), "s <tools> sun </tools>|hi"),
+    ],
+)
+def test_tools_in_words_stand_in_the_systems_turn(
+    tmp_path: Path, turns: tuple[tuple[str, str], ...], wanted: str
+) -> None:
+    template = "{% for m in messages %}{{ m.content }}{{ '|' if not loop.last }}{% endfor %}"
+    text = reader(tmp_path, template=template).rendered(replace(chat(*turns), tools=(SUN,)))
+    words = " ".join(
+        text.replace('{"type": "function", "function": {"name": "sun"}}', "sun").split()
+    )
+    kept, _, rest = words.partition("You can call functions.")
+    assert f"{kept}<tools> sun </tools>|{rest.rpartition('|')[2]}" == wanted
+    assert '<tool_call> {"name": "NAME", "arguments": {"PARAMETER": VALUE}} </tool_call>' in words
+
+
+def test_tools_in_words_stand_before_the_question_where_there_is_no_system(tmp_path: Path) -> None:
+    template = (
+        "{% for m in messages %}{% if m.role == 'system' %}{{ raise_exception('no') }}{% endif %}"
+        "{{ m.role }}:{{ m.content }}\n{% endfor %}"
+    )
+    call = ToolCall(id="c", name="sun", arguments='{"a": 1}')
+    task = Chat(
+        messages=(
+            Message(role=Role.USER, content="hi"),
+            Message(role=Role.ASSISTANT, content="So:", tool_calls=(call, call)),
+            Message(role=Role.TOOL, content="6"),
+            Message(role=Role.TOOL, content="7"),
+        ),
+        tools=(SUN,),
+    )
+    text = reader(tmp_path, template=template).rendered(task)
+    written = '<tool_call>\n{"name": "sun", "arguments": {"a": 1}}\n</tool_call>'
+    assert text.startswith("user:You can call functions.")
+    assert text.endswith(
+        f"\n\nhi\nassistant:So:\n{written}\n{written}\n"
+        "user:<tool_response>\n6\n</tool_response>\n<tool_response>\n7\n</tool_response>\n"
+    )
+
+
+def test_a_template_argument_that_has_a_field_is_refused(tmp_path: Path) -> None:
+    task = replace(chat(("user", "hi")), template_arguments={"tools": []})
+    with pytest.raises(InvalidParameter, match="tools is no template argument"):
+        reader(tmp_path).read(task)
+
+
+@pytest.mark.parametrize("where", ["documents", "tools", "template_arguments", "messages"])
+def test_half_characters_are_refused_wherever_they_stand(tmp_path: Path, where: str) -> None:
+    call = ToolCall(id="c", name="sun", arguments='{"a": "\ud800"}')
+    bad: dict[str, Any] = {
+        "documents": ({"title": "\ud800"},),
+        "tools": (Tool(function={"name": "a", "description": "\ud800"}),),
+        "template_arguments": {"\ud800": 1},
+        "messages": (Message(role=Role.ASSISTANT, content="x", tool_calls=(call,)),),
+    }
+    with pytest.raises(InvalidParameter, match="lone surrogate"):
+        reader(tmp_path).read(replace(chat(("user", "hi")), **{where: bad[where]}))
+
+
+def test_a_prompt_may_end_within_a_thought(tmp_path: Path) -> None:
+    template = (
+        "{{ messages[-1].content }}{% if open %}<think>\n{% elif shut %}<think></think>{% endif %}"
+    )
+    read = reader(tmp_path, template=template)
+    for arguments, within in (({"open": True}, True), ({"shut": True}, False), ({}, False)):
+        task = replace(chat(("user", "hi")), template_arguments=arguments)
+        assert read.in_thought(read.read(task)) is within
