@@ -11,12 +11,12 @@ from __future__ import annotations
 
 import secrets
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 
 from nsedge.api import AnyDelta, Delta, Event, Failed, Finished, Progress, Ticket
 from nsedge.errors import OutOfOrder, SlowConsumer, Unavailable
-from nsedge.ipc.events import OF_EVENT, continues, encode_delta, encode_event, merge
+from nsedge.ipc.events import OF_EVENT, continues, encode_event, merge
 from nsedge.ipc.limits import Limits
 from nsedge.ipc.media import MediaStore
 from nsedge.ipc.messages import SESSION_BYTES, MediaPut
@@ -71,6 +71,8 @@ class Session:
     """Events to tell the service of once the outbox is sent."""
     minor: int = MINOR
     """Of the protocol that the client speaks."""
+    encode: Callable[[Event], bytes] = encode_event
+    """An event as it is sent; its length is what it costs of a stream's credit."""
     flushing: bool = False
     """A flush is due this loop turn."""
     suspect: bool = False
@@ -96,7 +98,7 @@ class Session:
         if stream.closed:
             return
         if isinstance(event, Delta):
-            self._offer_result(stream, event, encode_delta(event))
+            self._offer_result(stream, event, self.encode(event))
         elif isinstance(event, Failed):
             self._forget_pending(stream)
             self._close(stream, event)
@@ -176,9 +178,9 @@ class Session:
         if kind.since > self.minor or (isinstance(event, Progress) and stream.pending):
             self.taken.append((stream, event))
         elif kind.credited:
-            self._offer_result(stream, event, encode_event(event))
+            self._offer_result(stream, event, self.encode(event))
         else:
-            self._put(stream, event, encode_event(event))
+            self._put(stream, event, self.encode(event))
 
     def _offer_result(self, stream: Stream, event: Event, frame: bytes) -> None:
         if stream.cancelled:
@@ -204,7 +206,7 @@ class Session:
                 batch, event, size = [*deltas], merge(deltas), size + more
             stream.pending_bytes -= size
             self.pending_bytes -= size
-            frame = encode_event(event)
+            frame = self.encode(event)
             stream.credit -= len(frame)
             self.outbox.append(frame)
             self.taken.extend((stream, taken) for taken in batch)
@@ -221,7 +223,7 @@ class Session:
     def _close(self, stream: Stream, event: Finished | Failed) -> None:
         stream.closed = True
         del self.streams[stream.request_id]
-        self._put(stream, event, encode_event(event))
+        self._put(stream, event, self.encode(event))
 
     def _forget_pending(self, stream: Stream) -> None:
         self.taken.extend((stream, event) for event, _ in stream.pending)

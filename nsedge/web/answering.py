@@ -11,7 +11,7 @@ import secrets
 import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 from aiohttp import web
 
@@ -50,6 +50,13 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 _COMING = {ModelState.WARMING, ModelState.LOADING}
 _STREAM_HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+
+
+class UnderWay(Protocol):
+    """An answer that is being given."""
+
+    def fail(self, error: NsedgeError) -> None:
+        """End it with `error`, wherever it stands."""
 
 
 class Answering:
@@ -94,7 +101,7 @@ class Answering:
             )
         self.draining = False
         self._labels: set[str] = set()
-        self._open: set[Choices] = set()
+        self._open: set[UnderWay] = set()
         self._idle = asyncio.Event()
         self._idle.set()
 
@@ -169,7 +176,7 @@ class Answering:
         account = http.get(ACCOUNT)
         return {} if account is None else account.headers(self._clock())
 
-    def _submitter(self, http: web.Request) -> Submit:
+    def submitter(self, http: web.Request) -> Submit:
         """Submits in the name of the request's key: in its turn, and on its account."""
         fair_share, account = self._fair_share, http[ACCOUNT]
         submit: Submit = self.service.submit
@@ -197,7 +204,7 @@ class Answering:
             Refused: where a request failed.
         """
         choices = self._choices(http, requests)
-        with self._under_way(choices):
+        with self.holding(choices):
             async with choices:
                 return await choices.collect()
 
@@ -207,7 +214,7 @@ class Answering:
         """The answers of requests that stand apart: no failure ends another. `at_once`: how many
         run; None is as many as may."""
         choices = self._choices(http, requests, at_once=at_once, apart=True)
-        with self._under_way(choices):
+        with self.holding(choices):
             async with choices:
                 return await choices.collect_each()
 
@@ -232,7 +239,7 @@ class Answering:
             Refused: where a request failed before any byte was written.
         """
         choices = self._choices(http, requests, at_once=at_once, apart=apart)
-        with self._under_way(choices):
+        with self.holding(choices):
             async with choices:
                 framing = encoder.framing
                 choices.watch(
@@ -262,7 +269,7 @@ class Answering:
         trace = http.get(http_guard.TRACEPARENT)
         traced = [dataclasses.replace(request, traceparent=trace) for request in requests]
         most = min(at_once or self.limits.max_in_flight, self.limits.max_in_flight)
-        return Choices(self._submitter(http), traced, at_once=most, apart=apart)
+        return Choices(self.submitter(http), traced, at_once=most, apart=apart)
 
     @property
     def under_way(self) -> int:
@@ -276,19 +283,39 @@ class Answering:
             async with asyncio.timeout(self.limits.drain_s):
                 await self._idle.wait()
         except TimeoutError:
-            for choices in self._open:
-                choices.fail(Draining("the server is stopping"))
+            for answer in list(self._open):
+                answer.fail(Draining("the server is stopping"))
+
+    def charge(self, http: web.Request) -> None:
+        """Have the key of `http` pay for one more request, on a connection that brings several.
+
+        Raises:
+            Refused: where it has had as much as it may.
+            Draining: we are stopping.
+        """
+        if self.draining:
+            raise Draining("the server is stopping")
+        http[ACCOUNT].open(self._clock())
 
     @contextmanager
-    def _under_way(self, choices: Choices) -> Iterator[None]:
-        self._open.add(choices)
-        self._idle.clear()
+    def holding(self, answer: UnderWay) -> Iterator[None]:
+        """Count `answer` among those that are being given: stopping waits for it, and ends it."""
+        self.begin(answer)
         try:
             yield
         finally:
-            self._open.discard(choices)
-            if not self._open:
-                self._idle.set()
+            self.end(answer)
+
+    def begin(self, answer: UnderWay) -> None:
+        """An answer begins."""
+        self._open.add(answer)
+        self._idle.clear()
+
+    def end(self, answer: UnderWay) -> None:
+        """It has ended; harmless where it had."""
+        self._open.discard(answer)
+        if not self._open:
+            self._idle.set()
 
 
 ANSWERING = web.AppKey("answering", Answering)

@@ -12,6 +12,7 @@ from nsedge.web.doors import (
     openai,
     operations,
     studio,
+    websocket,
 )
 
 ALL: tuple[Door, ...] = (
@@ -22,5 +23,6 @@ ALL: tuple[Door, ...] = (
     ollama.DOOR,
     llama_server.DOOR,
     studio.DOOR,
+    websocket.DOOR,
     operations.DOOR,
 )
