@@ -14,7 +14,7 @@ from nsedge.api.constraint import Constraint
 from nsedge.api.messages import Message, Role
 from nsedge.api.sampling import Sampling
 from nsedge.api.scheduling import SchedulingFields
-from nsedge.api.tools import Tool, ToolChoice, check_tools
+from nsedge.api.tools import Tool, ToolChoice, check_json, check_tools
 from nsedge.errors import InvalidParameter
 
 MAX_INPUTS = 2048
@@ -104,6 +104,8 @@ class Chat:
         for number, message in enumerate(self.messages):
             message.check(f"messages[{number}]")
         check_tools(self.tools)
+        check_json(self.documents, "documents", param="documents")
+        check_json(self.template_arguments, "template_arguments", param="template_arguments")
         self._check_choice()
         if self.continue_final_message and self.messages:
             last = self.messages[-1]

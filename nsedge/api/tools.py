@@ -11,6 +11,7 @@ from typing import Any
 from nsedge.errors import InvalidParameter
 
 MAX_TOOLS = 256
+MAX_DEPTH = 64
 _NAME = re.compile(r"[A-Za-z0-9_.:/-]{1,128}")
 
 
@@ -96,3 +97,29 @@ def check_tools(tools: Sequence[Tool]) -> None:
             raise InvalidParameter(f"{where}.description must be a text", param="tools")
         if not isinstance(function.get("parameters") or {}, dict):
             raise InvalidParameter(f"{where}.parameters must be a JSON schema", param="tools")
+        check_json(function, where, param="tools")
+
+
+def check_json(value: Any, where: str, *, param: str) -> None:
+    """Refuse what JSON does not have, or that nests deeper than MAX_DEPTH.
+
+    Raises:
+        InvalidParameter: naming `where` it is.
+    """
+    level: list[Any] = [value]
+    for _ in range(MAX_DEPTH):
+        below: list[Any] = []
+        for one in level:
+            if isinstance(one, dict):
+                if not all(isinstance(key, str) for key in one):
+                    raise InvalidParameter(f"{where} has a key that is no text", param=param)
+                below += one.values()
+            elif isinstance(one, list | tuple):
+                below += one
+            elif not isinstance(one, str | int | float | None):
+                kind = type(one).__name__
+                raise InvalidParameter(f"{where} holds {kind}, which is no JSON", param=param)
+        if not below:
+            return
+        level = below
+    raise InvalidParameter(f"{where} nests deeper than {MAX_DEPTH}", param=param)

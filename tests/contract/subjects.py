@@ -14,6 +14,13 @@ from tests.ipc import serving
 
 SHOW = "show everything"
 EVERYTHING: tuple[api.Event, ...] = (
+    api.ReasoningDelta(request_id="", seq=0, text="Hm.", token_ids=(1,)),
+    api.ToolCallDelta(
+        request_id="", seq=1, index=0, call_id="c", name="f", arguments="", token_ids=(2,)
+    ),
+    api.ToolCallDelta(
+        request_id="", seq=2, index=0, call_id=None, name=None, arguments="{}", token_ids=()
+    ),
     api.Scores(request_id="", first=0, shape=(1, 2), data=b"\0\0\x80?\0\0\0@"),
     api.Segment(request_id="", seq=0, start_s=0.0, end_s=1.5, text="Good", final=False),
     api.Segment(request_id="", seq=0, start_s=0.0, end_s=2.0, text="Good morning."),

@@ -117,7 +117,7 @@ class _Asked:
             guide=self.guides[choice],
             emit=self.emit,
             answer=answers.reader(
-                task, in_thought=lambda: model.prompts.in_thought(self.prompt_ids)
+                task, in_thought=lambda: model.prompts.in_thought(task, self.prompt_ids)
             ),
             clipped_max_tokens=self.max_tokens if clipped else None,
         )

@@ -99,15 +99,19 @@ class PromptReader:
             InvalidParameter: a constraint that does not go with tools.
         """
         if isinstance(task, Chat):
-            return self._calls.constraint(task, in_thought=self.in_thought(ids))
+            return self._calls.constraint(task, in_thought=self.in_thought(task, ids))
         return task.constraint
 
-    def in_thought(self, ids: Sequence[int]) -> bool:
-        """Whether a prompt ends within a thought that the template, or the turn which is to be
-        continued, has begun."""
+    def in_thought(self, task: Generate | Chat, ids: Sequence[int]) -> bool:
+        """Whether a prompt, whose ids are given, ends within a thought that the template, or the
+        turn which is to be continued, has begun."""
         marks = self.answers.thoughts
-        if marks is None:
+        if marks is None or not isinstance(task, Chat):
             return False
+        if task.continue_final_message:
+            said = task.messages[-1].text
+            if marks.begin in said:
+                return said.rfind(marks.begin) > said.rfind(marks.end)
         tail = self._tokenizer.decode(list(ids[-TAIL_TOKENS:]), skip_special_tokens=False)
         return str(tail).rstrip().endswith(marks.begin)
 

@@ -14,8 +14,10 @@ TIGHT = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": 
 """Arguments as Python writes JSON: a small model cannot lose itself in blanks."""
 MORE = "{0,15}"
 """Calls behind the first that an answer may have where it is nothing else."""
+_OBJECT = '{"type": "object"}'
 _ANY = "TEXT: /(.|\\n)*/"
-_BLANK = "BLANK: /[ \\n]*/"
+_BLANK = "BLANK: /[ \\n]{0,4}/"
+_JSON = (ConstraintKind.JSON_SCHEMA, ConstraintKind.JSON_OBJECT)
 
 
 def is_held(task: object) -> bool:
@@ -25,6 +27,15 @@ def is_held(task: object) -> bool:
     return isinstance(task, Chat) and (
         task.tool_choice is ToolChoice.REQUIRED or any(tool.strict for tool in task.usable_tools)
     )
+
+
+def may_think(task: Chat) -> bool:
+    """Whether an answer may begin with a thought: where its own constraint is to fit all that is
+    said, it may not, unless the constraint can be told from a thought."""
+    own = task.constraint
+    if own is None or task.tool_choice is ToolChoice.REQUIRED:
+        return True
+    return own.kind in _JSON and (task.split_reasoning or bool(task.usable_tools))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,20 +58,30 @@ class CallGrammars:
             InvalidParameter: the task's own constraint does not go with tools.
         """
         tools = task.usable_tools
-        if not tools or not is_held(task):
-            return task.constraint
+        if not is_held(task):
+            return None
+        if not tools:
+            return self._own(task, in_thought)
         if task.tool_name is not None:
             tools = tuple(tool for tool in tools if tool.name == task.tool_name)
         several = task.parallel_tool_calls and task.tool_name is None
         if task.tool_choice is ToolChoice.REQUIRED:
             rules = [f"answer: {self._calls(several)}"]
         elif task.constraint is not None:
-            rules = [f"answer: {self._calls(several)} | said", _own(task.constraint)]
+            rules = [f"answer: {self._calls(several)} | said", _said(task.constraint)]
         else:
             rules = list(self._among_text(several))
         rules += self._thought(in_thought)
         rules += self._call_rules(tools, strict=task.tool_choice is ToolChoice.REQUIRED)
         return Constraint.lark("\n".join([*rules, _ANY, _BLANK]))
+
+    def _own(self, task: Chat, in_thought: bool) -> Constraint | None:
+        """The constraint of a task without tools; a thought may stand before JSON."""
+        own = task.constraint
+        if own is None or self.thoughts is None or not may_think(task):
+            return own
+        rules = ["answer: said", _said(own), *self._thought(in_thought), _ANY, _BLANK]
+        return Constraint.lark("\n".join(rules))
 
     def _thought(self, in_thought: bool) -> Iterator[str]:
         """The rule `start`: a thought, where there can be one, and the answer."""
@@ -132,13 +153,10 @@ class CallGrammars:
         return json.dumps(text) if token is None else f"<[{token}]>"
 
 
-def _own(constraint: Constraint) -> str:
+def _said(constraint: Constraint) -> str:
     """The rule `said`: what an answer without calls has to fit."""
-    match constraint.kind:
-        case ConstraintKind.JSON_SCHEMA:
-            return f"said: %json {constraint.value}"
-        case ConstraintKind.JSON_OBJECT:
-            return 'said: %json {"type": "object"}'
+    if constraint.kind in _JSON:
+        return f"said: %json {constraint.value or _OBJECT}"
     raise InvalidParameter(
         f"a constraint of the kind {constraint.kind} does not go with tools", param="constraint"
     )

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from nsedge.api import Chat, Generate
 from nsedge.runtime.text.answer.calls import CallReader
 from nsedge.runtime.text.answer.formats import CallFormat, ThoughtMarks
+from nsedge.runtime.text.answer.grammar import may_think
 from nsedge.runtime.text.answer.parts import Part, Said, joined
 from nsedge.runtime.text.answer.thoughts import ThoughtReader
 
@@ -27,7 +28,7 @@ class AnswerForm:
         """What has to be seen of an answer to `task`, be it a special token."""
         if not isinstance(task, Chat):
             return frozenset()
-        thoughts = self.thoughts if task.split_reasoning or task.usable_tools else None
+        thoughts = self._thoughts(task)
         seen = set(self.calls.marks if task.usable_tools else ())
         return frozenset(seen | ({thoughts.begin, thoughts.end} if thoughts else set()))
 
@@ -40,10 +41,8 @@ class AnswerForm:
             return None
         tools = task.usable_tools
         thoughts = calls = None
-        if self.thoughts is not None and (task.split_reasoning or tools):
-            thoughts = ThoughtReader(
-                self.thoughts, is_open=in_thought(), split=task.split_reasoning
-            )
+        if (marks := self._thoughts(task)) is not None:
+            thoughts = ThoughtReader(marks, is_open=in_thought(), split=task.split_reasoning)
         if tools:
             calls = CallReader(
                 self.calls,
@@ -54,6 +53,11 @@ class AnswerForm:
         if thoughts is None and calls is None:
             return None
         return AnswerReader(thoughts=thoughts, calls=calls)
+
+    def _thoughts(self, task: Chat) -> ThoughtMarks | None:
+        """The marks that are looked for in an answer to `task`."""
+        wanted = task.split_reasoning or task.usable_tools
+        return self.thoughts if wanted and may_think(task) else None
 
 
 class AnswerReader:

@@ -132,4 +132,21 @@ def test_a_prompt_may_end_within_a_thought(tmp_path: Path) -> None:
     read = reader(tmp_path, template=template)
     for arguments, within in (({"open": True}, True), ({"shut": True}, False), ({}, False)):
         task = replace(chat(("user", "hi")), template_arguments=arguments)
-        assert read.in_thought(read.read(task)) is within
+        assert read.in_thought(task, read.read(task)) is within
+
+
+@pytest.mark.parametrize(
+    ("said", "within"),
+    [
+        ("<think>Let me", True),
+        ("<think>", True),
+        ("<think>Yes.</think>So", False),
+        ("So <think", False),
+        ("So", False),
+    ],
+)
+def test_what_is_continued_may_be_a_thought(tmp_path: Path, said: str, within: bool) -> None:
+    read = reader(tmp_path, template="{{ messages[-1].content }}</think>")
+    task = replace(chat(("user", "hi"), ("assistant", said)), continue_final_message=True)
+    assert read.rendered(task) == said
+    assert read.in_thought(task, read.read(task)) is within

@@ -22,9 +22,11 @@ from nsedge.runtime.text.answer.formats import (
 )
 from nsedge.runtime.text.answer.grammar import CallGrammars, is_held
 from nsedge.runtime.text.answer.parts import CallPiece
+from nsedge.runtime.text.answer.reader import AnswerForm
 from tests.unit.bundles import tokenizer
 
 THINK = ThoughtMarks("<think>", "</think>")
+JSON = Constraint.json_object()
 ASKED = (Message(role=Role.USER, content="hi"),)
 SUN = Tool(
     function={
@@ -185,6 +187,29 @@ def test_an_answer_with_a_constraint_of_its_own_is_that_or_calls() -> None:
     assert not fits(held, made, "Oslo")
     with pytest.raises(InvalidParameter, match="regex does not go with tools"):
         grammars.constraint(chat(constraint=Constraint.regex("a+")), in_thought=False)
+
+
+@pytest.mark.parametrize("own", [Constraint.json_schema({"type": "array"}), JSON])
+def test_a_thought_may_stand_before_json(own: Constraint) -> None:
+    made = with_tokens("<think>", "</think>")
+    grammars = grammars_for(HERMES, made, THINK)
+    said = "[1]" if own is not JSON else '{"a": 1}'
+    split = Chat(messages=ASKED, constraint=own, split_reasoning=True)
+    fresh, going = (grammars.constraint(split, in_thought=within) for within in (False, True))
+    assert fits(fresh, made, said)
+    assert fits(fresh, made, f"<think>Hm.</think>\n\n{said}")
+    assert fits(going, made, f"Hm.</think>{said}")
+    assert not fits(going, made, said)
+    whole = Chat(messages=ASKED, constraint=own)
+    assert grammars.constraint(whole, in_thought=True) == own
+
+
+def test_a_constraint_that_is_no_json_is_all_of_an_answer() -> None:
+    made = tokenizer()
+    own = Constraint.regex("a+")
+    task = Chat(messages=ASKED, constraint=own, split_reasoning=True)
+    assert grammars_for(HERMES, made, THINK).constraint(task, in_thought=True) == own
+    assert AnswerForm(calls=HERMES, thoughts=THINK).reader(task, in_thought=lambda: True) is None
 
 
 def test_what_is_free_has_no_grammar() -> None:
