@@ -132,7 +132,7 @@ def test_of_versions_the_start_loads_what_aliases_stand_for(tmp_path: Path) -> N
     assert chosen(tmp_path) == {plain}
     said = Aliases(tmp_path / "state" / "aliases.json", {})
     said.say("nick", called(new))
-    assert said.save()
+    assert said.save() is None
     assert chosen(tmp_path) == {plain, new}
     assert chosen(tmp_path, ("models.aliases", f"more={called(old)}")) == {plain, new, old}
     assert chosen(tmp_path, ("models.load", "nick")) == {new}
