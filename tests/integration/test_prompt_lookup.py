@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from nsedge.api import Delta, Finished, Generate, Request, Sampling
+from nsedge.api import Delta, Dry, Finished, Generate, Mirostat, Request, Sampling
 from nsedge.api.stream import EventStream
 from nsedge.core.service import LocalService, ServiceSettings
 from nsedge.runtime.settings import EngineSettings
@@ -38,9 +38,27 @@ async def answered(service: LocalService, sampling: Sampling) -> tuple[list[int]
     return ids, (await service.stats()).models[MODEL].steps - before
 
 
-@pytest.mark.parametrize("sampling", [GREEDY, DRAWN], ids=["greedy", "drawn"])
+STEERED = Sampling(
+    temperature=0.7,
+    mirostat=Mirostat(tau=2.0),
+    dry=Dry(multiplier=0.1, allowed_length=12),
+    penalty_last_n=32,
+    frequency_penalty=0.05,
+    no_repeat_ngram_size=40,
+    bad_words=("nowhere",),
+    seed=5,
+    max_tokens=TOKENS,
+    ignore_eos=True,
+)
+
+
+@pytest.mark.parametrize(
+    ("sampling", "most"),
+    [(GREEDY, 0.6), (DRAWN, 0.6), (STEERED, 0.95)],
+    ids=["greedy", "drawn", "steered"],
+)
 def test_guesses_change_the_steps_and_not_the_text(
-    starter_bundle: Path, sampling: Sampling
+    starter_bundle: Path, sampling: Sampling, most: float
 ) -> None:
     async def scene() -> None:
         settings = EngineSettings(slots=2, context_tokens=512)
@@ -54,6 +72,6 @@ def test_guesses_change_the_steps_and_not_the_text(
             await service.stop()
         assert guessed == plain
         assert len(plain) == TOKENS
-        assert steps < 0.6 * plain_steps
+        assert steps < most * plain_steps
 
     asyncio.run(scene())

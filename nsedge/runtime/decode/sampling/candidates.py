@@ -68,6 +68,8 @@ class Candidates:
     outside: Ids
     unknown: Flags
     unclear: Flags
+    from_top: bool = True
+    """Whether what is left of each row are its likeliest ones."""
     told: dict[int, Reals] = field(default_factory=dict)
     """Of a place, what its row's memory is told of the candidate that is drawn [W]."""
 
@@ -124,6 +126,7 @@ class Candidates:
             outside=self.outside[at],
             unknown=self.unknown[at],
             unclear=self.unclear[at],
+            from_top=self.from_top,
         )
 
     def put(self, places: Many[int], part: Candidates, *, moved: bool = False) -> None:

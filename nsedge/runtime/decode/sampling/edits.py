@@ -122,6 +122,10 @@ class Bans(Edit):
                 logits[place, ids] = _banned(logits[place, ids])
 
 
+LASTING: tuple[Edit, ...] = (LogitBias(), Allowed(), Penalties(), Dry(), Bans())
+"""Steps that a row needs always or never, in order."""
+
+
 class EndBan(Edit):
     """Lets no end of sequence come where it must not yet."""
 

@@ -75,7 +75,10 @@ class TopK(Filter):
 
     def keep(self, best: Candidates, rows: Many[Row]) -> Flags:
         """The first k that are left."""
-        return best.ranks <= np.array([[row.params.top_k] for row in rows])
+        most = np.array([[row.params.top_k] for row in rows])
+        if best.from_top:
+            return np.asarray(np.arange(best.weights.shape[1]) < most)
+        return best.ranks <= most
 
 
 class TopP(Filter):
@@ -190,6 +193,11 @@ class TypicalP(Filter):
         best.unclear |= (best.outside > 0) & near
         return kept & left
 
+    def apply(self, best: Candidates, places: Many[int], rows: Many[Row]) -> None:
+        """Drop what does not stay, the likeliest perhaps."""
+        super().apply(best, places, rows)
+        best.from_top = False
+
     @staticmethod
     def _moments(best: Candidates) -> tuple[Reals, Reals]:
         """The weight of all that is left of each row, and its mean logarithm [R]."""
@@ -224,6 +232,7 @@ class ExcludeTop(Filter):
         if part is not best:
             best.unclear[list(places)] = part.unclear
         best.keep(places, kept, tail=True)
+        best.from_top = False
 
     def keep(self, best: Candidates, rows: Many[Row]) -> Flags:
         """By their share of what is left, where chance has it so."""
@@ -252,7 +261,6 @@ def _deviation(values: Floats) -> float:
 
 def _at_least(kept: Flags, best: Candidates, rows: Many[Row]) -> Flags:
     """`kept`, and the first `min_keep` that are left."""
-    least = np.array([row.params.min_keep for row in rows])
-    if least.any():
-        return np.asarray(kept | (best.ranks <= least[:, None]))
+    if any(row.params.min_keep for row in rows):
+        return np.asarray(kept | (best.ranks <= [[row.params.min_keep] for row in rows]))
     return kept

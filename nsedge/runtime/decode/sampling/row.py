@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nsedge.runtime.decode.sampling.chain import chain_of
+from nsedge.runtime.decode.sampling.edits import LASTING
 from nsedge.runtime.decode.sampling.history import (
     BadWords,
     Ban,
@@ -100,10 +101,10 @@ class SamplerRow:
         bias = logit_bias or {}
         self.bias_ids: Ids = np.fromiter(bias.keys(), np.int64, len(bias))
         self.bias: Floats = np.fromiter(bias.values(), np.float32, len(bias))
-        self.edited = bool(
-            self.seen or self.repeats or self.bans or self.barred is not None or bias
-        )
-        """Whether any step edits its logits, whatever the mask and the end."""
+        self.edits = tuple(edit.needed(self) for edit in LASTING)
+        """Which of the lasting edits it needs."""
+        self.edited = any(self.edits)
+        """Whether any."""
         self.barren = False
         """Whether no token may come next, though the model's logits are numbers."""
         self._seed = seed

@@ -23,19 +23,11 @@ import numpy as np
 
 from nsedge.runtime.decode.sampling.candidates import Candidates, weights_of
 from nsedge.runtime.decode.sampling.chain import TEMPERATURE, Chain
-from nsedge.runtime.decode.sampling.edits import (
-    Allowed,
-    Bans,
-    Dry,
-    Edit,
-    EndBan,
-    LogitBias,
-    Mask,
-    Penalties,
-)
+from nsedge.runtime.decode.sampling.edits import LASTING, Edit, EndBan, Mask
 from nsedge.runtime.decode.sampling.logits import BLOCK, Floats, Ids, Logits, Reals
 from nsedge.runtime.decode.sampling.row import SamplerRow
 
+MASK = Mask()
 WIDEN = 16
 """How many times more candidates are looked at where the first did not settle a row."""
 
@@ -58,10 +50,7 @@ class Sampler:
     """Chooses a token for every row of a batch."""
 
     def __init__(self, *, end_ids: Iterable[int]) -> None:
-        self._edits: tuple[Edit, ...] = (
-            *(Mask(), LogitBias(), Allowed()),
-            *(Penalties(), Dry(), Bans(), EndBan(end_ids)),
-        )
+        self._end_ban = EndBan(end_ids)
 
     def sample(self, logits: Logits, rows: Many[SamplerRow]) -> list[Draw | None]:
         """A token a row; None where its logits are no numbers, or nothing but zeros, which is what
@@ -99,12 +88,16 @@ class Sampler:
 
     def _edit(self, logits: Logits, rows: Many[SamplerRow]) -> list[int]:
         """Change the rows that need it; those of them that were nothing but zeros."""
-        some = [(i, row) for i, row in enumerate(rows) if row.is_ruled]
-        if not some:
+        ruled = [i for i, row in enumerate(rows) if row.is_ruled]
+        if not ruled:
             return []
-        needed = [[i for i, row in some if edit.needed(row)] for edit in self._edits]
-        blank = logits.blank(sorted(set().union(*needed)))
-        for edit, places in zip(self._edits, needed, strict=True):
+        blank = logits.blank(ruled)
+        steps: list[tuple[Edit, list[int]]] = [
+            (MASK, [i for i in ruled if MASK.needed(rows[i])]),
+            *((edit, [i for i in ruled if rows[i].edits[n]]) for n, edit in enumerate(LASTING)),
+            (self._end_ban, [i for i in ruled if self._end_ban.needed(rows[i])]),
+        ]
+        for edit, places in steps:
             if places:
                 array, at = logits.edit(places)
                 edit.apply(array, at, [rows[i] for i in places])
