@@ -84,6 +84,28 @@ class Breakers:
         self._text_of = text_of
         self._tail = b""
 
+    def begin(self, ids: Many[int], reach: int) -> int:
+        """Take up `ids`; how many of the newest `reach` of them no breaker ends in or behind."""
+        texts: list[bytes] = []
+        missing = self._held
+        for token in reversed(ids):
+            if len(texts) >= reach and missing <= 0:
+                break
+            texts.insert(0, self._text_of(token))
+            missing -= len(texts[0]) if len(texts) > reach else 0
+        text = b"".join(texts)
+        broken = max(
+            (text.rfind(one) + len(one) for one in self._breakers if one in text), default=0
+        )
+        free, end = 0, len(text)
+        for one in reversed(texts):
+            if broken > end - len(one) or free == reach:
+                break
+            end -= len(one)
+            free += 1
+        self._tail = b"" if not self._held else text[max(0, len(text) - self._held) :]
+        return free
+
     def push(self, token_id: int) -> bool:
         """Whether a breaker ends within the token."""
         text = self._tail + self._text_of(token_id)
@@ -112,9 +134,24 @@ class Repeats:
         size = max(64, 2 * len(prompt_ids))
         self._ids: Ids = np.zeros(size, np.int64)
         self._lengths = np.zeros(size, np.int32)
-        self._count = 0
-        for token in prompt_ids:
-            self.add(token)
+        self._count = len(prompt_ids)
+        self._ids[: self._count] = prompt_ids
+        self._compare()
+        longest = int(self._lengths[: self._count].max(initial=0))
+        free = self._breakers.begin(prompt_ids, longest)
+        np.minimum(self._lengths, free, out=self._lengths)
+
+    def _compare(self) -> None:
+        """Find the lengths of all places at once: those that are the same in one token, of them
+        those that are in two, and so on."""
+        ids = self._ids[: self._count]
+        same = np.arange(self._count - 1)
+        for back in range(self._count):
+            same = same[same >= back]
+            same = same[ids[same - back] == ids[self._count - 1 - back]]
+            if not same.size:
+                break
+            self._lengths[same] += 1
 
     def add(self, token_id: int) -> None:
         """Append a token."""
@@ -138,13 +175,11 @@ class Repeats:
         lengths = self._lengths[start : self._count - 1]
         lengths = np.minimum(lengths, np.arange(1, len(lengths) + 1))  # nothing before the window
         at = np.flatnonzero(lengths >= dry.allowed_length)
-        longest: dict[int, int] = {}
-        for token, length in zip(
-            self._ids[start + 1 + at].tolist(), lengths[at].tolist(), strict=True
-        ):
-            longest[token] = max(length, longest.get(token, 0))
-        kept = [token for token in longest if not self._breakers.within(token)]
-        over = np.array([longest[token] - dry.allowed_length for token in kept], np.float64)
+        tokens, place = np.unique(self._ids[start + 1 + at], return_inverse=True)
+        longest = np.zeros(len(tokens))
+        np.maximum.at(longest, place, lengths[at])
+        bound = np.array([not self._breakers.within(token) for token in tokens.tolist()], np.bool_)
+        tokens, longest = tokens[bound], longest[bound]
         with np.errstate(over="ignore"):
-            amounts = np.minimum(dry.multiplier * dry.base**over, GREATEST_PENALTY)
-        return np.array(kept, np.int64), amounts.astype(np.float32)
+            amounts = dry.multiplier * dry.base ** (longest - dry.allowed_length)
+        return tokens, np.minimum(amounts, GREATEST_PENALTY).astype(np.float32)
