@@ -97,18 +97,19 @@ def test_whoever_wants_in_cuts_the_pause_short() -> None:
             server = Server(FakeService(), endpoints=[endpoint])
             await server.start()
             client = AsyncClient(
-                endpoint, connect_timeout_s=0.02, backoff_s=(0.01, 3600.0), jitter=lambda: 0.0
+                endpoint,
+                connect_timeout_s=PATIENCE_S,
+                backoff_s=(0.01, 3600.0),
+                jitter=lambda: -720_000.0,  # which makes the first pause an hour
             )
             async with client:
                 await server.stop()
                 await until(lambda: not client.connected)
-                await asyncio.sleep(0.3)  # by now the pause would last for seconds
                 server = Server(FakeService(), endpoints=[endpoint])
                 await server.start()
-                async with asyncio.timeout(PATIENCE_S):
-                    while not client.connected:
-                        await gathered(client.generate(MODEL, "x"))
-                        await asyncio.sleep(0.01)
+                (failure,) = await gathered(client.generate(MODEL, "x"))
+                assert isinstance(failure, Failed)
+                await until(lambda: client.connected)
             await server.stop()
 
     run(scenario())
