@@ -66,6 +66,7 @@ def encoder_exported(report: EncoderReport) -> Answer:
         "pooling": record.pooling,
         "normalised": record.normalised,
         "variants": {made.name: msgspec.to_builtins(made) for made in exported.variants},
+        "notes": exported.notes,
         "thresholds_overridden": report.verdict.overrides,
     }
     state = "written" if report.made else "up to date"
@@ -80,6 +81,7 @@ def encoder_exported(report: EncoderReport) -> Answer:
         kept = ", ".join(f"{kind} {size / 1e6:.1f} MB" for kind, size in made.kept_fp32.items())
         lines.append(f"  {made.name}: {made.nodes} nodes; not quantised: {kept or 'everything'}")
         lines.append(f"    against fp32: {fidelity_text(made.fidelity)}")
+    lines += [f"  note: {note}" for note in exported.notes]
     return result, lines, SUCCESS
 
 

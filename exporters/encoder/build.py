@@ -12,12 +12,12 @@ from exporters.bundle.package import check_place, variant_digest
 from exporters.cache import Cache
 from exporters.encoder.package import EncoderProduct, package
 from exporters.encoder.records import EncoderVariantRecord, ExportedEncoder, ExportedVectors
-from exporters.encoder.schemes import check_variant
+from exporters.encoder.schemes import check_variant, promised
 from exporters.encoder.stages import LIBRARIES, ReferenceStages, VariantStages
 from exporters.encoder.texts import reader_of
 from exporters.encoder.verdict import VectorVerdict
 from exporters.errors import Refused
-from exporters.measure.thresholds import check_overrides
+from exporters.measure.thresholds import Overrides, check_overrides, named_in, not_kept
 from exporters.model.encoder import read_shape
 from exporters.model.route import library_versions
 from exporters.model.source import Source
@@ -75,10 +75,11 @@ def export_encoder(
     """
     order.check()
     limits = overrides or {}
-    check_overrides(limits, {variant.name for variant in order.variants}, vectors=True)
+    named = {one.name for wanted in order.variants for one in (wanted, *wanted.instead)}
+    check_overrides(limits, named, vectors=True)
     check_place(out, name, order.source.origin, replace=replace)
     reference = ReferenceStages(order.source, cache, max_context=order.max_context)
-    product = _product(order, reference)
+    product = _product(order, reference, limits)
     made, verdict = package(product, out, name=name, overrides=limits, replace=replace)
     bundle = Bundle.open(out)
     cache.link(LINKS, variant_digest(bundle), reference.folder)
@@ -91,18 +92,42 @@ def export_encoder(
     )
 
 
-def _product(order: EncoderOrder, reference: ReferenceStages) -> EncoderProduct:
+def _product(
+    order: EncoderOrder, reference: ReferenceStages, overrides: Overrides
+) -> EncoderProduct:
     """Every graph and all that is said of it."""
-    stages = [VariantStages(reference, variant) for variant in order.variants]
+    notes: list[str] = []
+    made = [_first_near_enough(reference, one, overrides, notes) for one in order.variants]
     exported = ExportedEncoder(
         parameters=order.source.parameters(),
         record=reference.record,
         libraries=library_versions(LIBRARIES),
         golden=reference.golden(),
-        variants=tuple(_exported(one, reference) for one in stages),
+        variants=tuple(_exported(one, reference) for one in made),
+        notes=tuple(notes),
     )
-    folders = {one.order.name: one.folder for one in stages}
+    folders = {one.order.name: one.folder for one in made}
     return EncoderProduct(exported=exported, source=order.source, folders=folders)
+
+
+def _first_near_enough(
+    reference: ReferenceStages, wanted: VariantOrder, overrides: Overrides, notes: list[str]
+) -> VariantStages:
+    """`wanted` or the first of what may take its place that keeps the limits nobody asked for, else
+    the last; `notes` hear what was passed over. A limit for a variant by its name asks for it."""
+    if wanted.name in named_in(overrides):
+        return VariantStages(reference, wanted)
+    *others, last = (VariantStages(reference, one) for one in (wanted, *wanted.instead))
+    for each in others:
+        try:
+            reason = "; ".join(not_kept(promised(each.order.scheme.name), each.trial().found))
+        except Refused as error:
+            reason = str(error)
+        if not reason:
+            return each
+        notes.append(f"{each.order.name} passed over: {reason}")
+        reference.cache.progress.note(notes[-1])
+    return last
 
 
 def _exported(stages: VariantStages, reference: ReferenceStages) -> ExportedVectors:

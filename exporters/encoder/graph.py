@@ -1,7 +1,8 @@
 """The fp32 graph of an encoder, built of its weights: token ids in, a vector for each text out.
 
-A layer is ten nodes, each of which ONNX Runtime runs as one: no trace has to be cleaned. Texts are
-padded at the end. What stands in padded places is attended by nobody and pooled nowhere.
+Products, sums and norms work on rows [N, H], one for each token, N being texts x tokens; attention
+alone sees texts. Texts are padded at the end. What stands in padded places is attended by nobody
+and pooled nowhere.
 """
 
 from __future__ import annotations
@@ -24,6 +25,8 @@ IO = EncoderIo()
 """All texts are of the first kind of segment, so its row lies in the table of positions."""
 LENGTHS = "lengths"
 """Tokens of each text, int32 [B]: the keys that attention attends to."""
+TEXTS = "texts_{}"
+"""The shape [B, T, 1 or 3 times H]."""
 
 
 def build_graph(shape: EncoderShape, weights: Mapping[str, Floats]) -> Graph:
@@ -48,7 +51,7 @@ class _Builder:
         self._weights: dict[str, Any] = {}
 
     def embedded(self) -> str:
-        """Words and positions [B, T, H], summed and normed."""
+        """Words and positions, summed and normed: [N, H]."""
         shape, source = self._shape, self._source
         positions = source[POSITIONS][shape.first_position :][: shape.context_length]
         if TYPES in source:
@@ -61,17 +64,21 @@ class _Builder:
         mask = self._add("Cast", "mask", [IO.attention_mask], to=TensorProto.INT32)
         tokens = self._keep("tokens", np.array([1]))
         self._add("ReduceSum", "lengths", [mask, tokens], LENGTHS, keepdims=0)
-        return self._normed(NORM, words, places, None)
+        texts = self._add("Shape", "texts", [IO.input_ids])
+        for factor in (1, 3):
+            width = self._keep(f"width_{factor}", np.array([factor * shape.hidden]))
+            self._add("Concat", f"texts_{factor}", [texts, width], TEXTS.format(factor), axis=0)
+        flat = self._flat("flat", self._add("Add", "embedded", [words, places]))
+        return self._normed(NORM, flat)
 
     def layer(self, name: str, stream: str) -> str:
-        """One layer: [B, T, H] to the same."""
+        """One layer: [N, H] to the same."""
         names = self._shape.family.names
         parts = [f"{name}.{part}" for part in (names.query, names.key, names.value)]
         weight = np.concatenate([self._source[f"{part}.weight"].T for part in parts], axis=1)
         bias = np.concatenate([self._source[f"{part}.bias"] for part in parts])
-        packed = self._projected(f"{name}/qkv", stream, weight)
-        inputs = [packed, self._keep(f"{name}/qkv.bias", bias)]
-        packed = self._add("Add", f"{name}/qkv+bias", inputs)
+        packed = self._projected(f"{name}/qkv", stream, weight, bias)
+        packed = self._add("Reshape", f"{name}/texts", [packed, TEXTS.format(3)])
         sizes = self._keep("parts", np.array([self._shape.hidden] * 3))
         rows = [f"{name}/{part}" for part in "qkv"]
         self._nodes.append(
@@ -84,19 +91,18 @@ class _Builder:
             domain=MICROSOFT,
             num_heads=self._shape.heads,
         )
-        linear = f"{name}.{names.attended}"
-        written = self._linear(linear, attended)
-        stream = self._normed(f"{name}.{names.attended_norm}", written, stream, f"{linear}.bias")
-        linear = f"{name}.{names.inner}"
-        inputs = [self._linear(linear, stream), self._vector(f"{linear}.bias")]
-        inner = self._add("BiasGelu", f"{name}/gelu", inputs, domain=MICROSOFT)
-        linear = f"{name}.{names.outer}"
-        written = self._linear(linear, inner)
-        return self._normed(f"{name}.{names.outer_norm}", written, stream, f"{linear}.bias")
+        attended = self._flat(f"{name}/rows", attended)
+        written = self._linear(f"{name}.{names.attended}", attended)
+        stream = self._joined(f"{name}.{names.attended_norm}", written, stream)
+        inner = self._linear(f"{name}.{names.inner}", stream)
+        inner = self._add("Gelu", f"{name}/gelu", [inner], domain=MICROSOFT)
+        written = self._linear(f"{name}.{names.outer}", inner)
+        return self._joined(f"{name}.{names.outer_norm}", written, stream)
 
     def pooled(self, stream: str) -> None:
         """One vector [B, H] of a text's tokens, and of length 1 where that is wanted."""
         ways = {"mean": self._mean, "cls": self._first, "last": self._last}
+        stream = self._add("Reshape", "states", [stream, TEXTS.format(1)])
         vectors = ways[self._shape.pooling](stream)
         if self._shape.normalised:
             self._add("LpNormalization", "normalised", [vectors], IO.embedding, axis=-1, p=2)
@@ -141,19 +147,32 @@ class _Builder:
         return self._add("GatherND", "last", [stream, rows], batch_dims=1)
 
     def _linear(self, name: str, value: str) -> str:
-        """`value` times a linear map, its bias left to what comes after."""
-        return self._projected(name, value, self._source[f"{name}.weight"].T)
+        """`value` times a linear map, and its bias."""
+        weight, bias = self._source[f"{name}.weight"].T, self._source[f"{name}.bias"]
+        return self._projected(name, value, weight, bias)
 
-    def _projected(self, name: str, value: str, weight: Floats) -> str:
+    def _projected(self, name: str, value: str, weight: Floats, bias: Floats) -> str:
         kept = self._keep(f"{name}.weight", np.ascontiguousarray(weight))
-        return self._add("MatMul", name, [value, kept])
+        product = self._add("MatMul", name, [value, kept])
+        return self._add("Add", f"{name}+bias", [product, self._keep(f"{name}.bias", bias)])
 
-    def _normed(self, name: str, value: str, beside: str, bias: str | None) -> str:
-        """The norm of `value` + `beside`, and a bias."""
-        inputs = [value, beside, self._vector(f"{name}.weight"), self._vector(f"{name}.bias")]
-        inputs += [] if bias is None else [self._vector(bias)]
+    def _joined(self, name: str, value: str, stream: str) -> str:
+        """The norm of `value` + `stream`.
+
+        Over rows ONNX Runtime leaves the two nodes as they are. With three axes it makes
+        SkipLayerNormalization of them, which is slower.
+        """
+        return self._normed(name, self._add("Add", f"{name}/sum", [value, stream]))
+
+    def _normed(self, name: str, value: str) -> str:
+        inputs = [value, self._vector(f"{name}.weight"), self._vector(f"{name}.bias")]
         epsilon = self._shape.epsilon
-        return self._add("SkipLayerNormalization", name, inputs, domain=MICROSOFT, epsilon=epsilon)
+        return self._add("LayerNormalization", name, inputs, axis=-1, epsilon=epsilon)
+
+    def _flat(self, name: str, value: str) -> str:
+        """[B, T, H] as rows [N, H]."""
+        rows = self._keep("rows_shape", np.array([-1, self._shape.hidden]))
+        return self._add("Reshape", name, [value, rows])
 
     def _vector(self, name: str) -> str:
         return self._keep(name, self._source[name])

@@ -75,6 +75,7 @@ def _verdict(exported: ExportedEncoder, name: str, overrides: Overrides) -> Vect
         skipped={},
         overrides=dict(overrides),
         difference=exported.record.difference,
+        notes=exported.notes,
     )
 
 

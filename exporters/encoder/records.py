@@ -46,13 +46,17 @@ class ExportedVectors(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ExportedEncoder(msgspec.Struct, frozen=True, kw_only=True):
-    """All that a bundle says of a model and its graphs, but for files and the bundle's name."""
+    """All that a bundle says of a model and its graphs, but for files and the bundle's name.
+
+    `notes` say what was chosen otherwise than is usual.
+    """
 
     parameters: int
     record: EncoderRecord
     libraries: dict[str, str]
     golden: tuple[GoldenVector, ...]
     variants: tuple[ExportedVectors, ...]
+    notes: tuple[str, ...] = ()
 
 
 def session_of(folder: Path, record: EncoderRecord, *, threads: int = 0) -> EncoderSession:

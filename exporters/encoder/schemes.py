@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from exporters.bundle.orders import VariantOrder, variants_named
 from exporters.errors import Refused
 from exporters.measure.thresholds import Limits, Measure
 from exporters.quantise.schemes import Device, KvFormat
 
-DEFAULT_VARIANTS = "cpu-int8-b64,cpu-fp32"
-LEAST_COSINES = {"fp32": 0.9999, "int8-b32": 0.99, "int8-b64": 0.99}
+DEFAULT_VARIANTS = "cpu-w8a8,cpu-fp32"
+NEARER_VARIANT = "cpu-int8-b64"
+"""Taken where nobody named a scheme, if the first of the default ones is too far from fp32."""
+LEAST_COSINES = {"fp32": 0.9999, "int8-b32": 0.99, "int8-b64": 0.99, "w8a8": 0.99}
 """By scheme, the least cosine of a text's vector to that of fp32; there is no other scheme."""
 
 
 def default_variants() -> tuple[VariantOrder, ...]:
     """Those of a bundle where none are named; a daemon takes the first that runs."""
-    return variants_named(DEFAULT_VARIANTS)
+    first, *others = variants_named(DEFAULT_VARIANTS)
+    return replace(first, instead=variants_named(NEARER_VARIANT)), *others
 
 
 def check_variant(order: VariantOrder) -> None:

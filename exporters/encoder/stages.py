@@ -19,7 +19,7 @@ from exporters.encoder.trial import (
 )
 from exporters.model.route import library_versions
 from exporters.model.source import Source
-from exporters.model.texts import FIDELITY_FILE
+from exporters.model.texts import CALIBRATION_FILE, FIDELITY_FILE
 from nsedge.bundle.encoder import GoldenVector
 from nsedge.bundle.files import sha256_of
 
@@ -91,6 +91,7 @@ class VariantStages:
         self.inputs: Inputs = {
             "reference": reference.cache.key(reference.inputs),
             "scheme": order.scheme.name,
+            "calibration": sha256_of(CALIBRATION_FILE),
             "code": code_digest(VARIANT_MODULE),
         }
 
@@ -108,7 +109,7 @@ class VariantStages:
         def make(folder: Path) -> None:
             from exporters.encoder.variant import write_variant  # onnx: only when there is work
 
-            write_variant(reference.folder, folder, scheme=order.scheme)
+            write_variant(reference.source, reference.folder, folder, scheme=order.scheme)
 
         title = f"Making {order.name}"
         return reference.cache.get("variant", self.inputs, title=title, make=make)

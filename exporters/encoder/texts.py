@@ -8,7 +8,7 @@ from pathlib import Path
 
 from exporters.errors import ExportError, Refused
 from exporters.model.source import Source, read_tokenizer
-from exporters.model.texts import FIDELITY_FILE
+from exporters.model.texts import CALIBRATION_FILE, FIDELITY_FILE
 from nsedge.bundle.vocabulary import tokens_without_row
 from nsedge.errors import BundleInvalid
 from nsedge.runtime.text.reader import TextReader
@@ -25,8 +25,17 @@ def golden_texts() -> tuple[str, ...]:
 def fidelity_texts() -> tuple[str, ...]:
     """Those that fidelity is measured over: passages whole, their paragraphs, and the sentences of
     these, each once."""
+    return _texts_of(FIDELITY_FILE)
+
+
+def calibration_texts() -> tuple[str, ...]:
+    """Those that ranges are taken from, cut in the same way; fidelity is measured over none."""
+    return _texts_of(CALIBRATION_FILE)
+
+
+def _texts_of(file: Path) -> tuple[str, ...]:
     texts: dict[str, None] = {}
-    for entry in tomllib.loads(FIDELITY_FILE.read_text(encoding="utf-8"))["passage"]:
+    for entry in tomllib.loads(file.read_text(encoding="utf-8"))["passage"]:
         turns = [turn["content"] for turn in entry.get("messages", ())]
         passage = entry.get("text") or "\n\n".join(turns)
         for paragraph in [passage, *passage.split("\n\n")]:

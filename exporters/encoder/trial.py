@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from exporters.encoder.records import EncoderRecord, session_of
 from exporters.encoder.texts import fidelity_texts, golden_texts, reader_of
+from exporters.measure.thresholds import Limits, Measure
 from exporters.model.source import Source
 from exporters.model.texts import fidelity_text_sha256
 from nsedge.bundle.encoder import GoldenVector, VectorFidelity
@@ -30,6 +31,15 @@ class VectorTrial(msgspec.Struct, frozen=True, kw_only=True):
 
     fidelity: VectorFidelity
     golden: float
+
+    @property
+    def found(self) -> Limits:
+        """What of it has limits."""
+        return {
+            Measure.GOLDEN_COSINE: self.golden,
+            Measure.COSINE: self.fidelity.cosine,
+            Measure.COSINE_LEAST: self.fidelity.cosine_least,
+        }
 
 
 def write_golden(source: Source, reference: Path, out: Path) -> None:

@@ -5,21 +5,45 @@ from __future__ import annotations
 from collections import Counter
 from pathlib import Path
 
-from exporters.encoder.records import EncoderVariantRecord
+import numpy as np
+from numpy.typing import NDArray
+
+from exporters.encoder.records import EncoderRecord, EncoderVariantRecord
+from exporters.encoder.texts import calibration_texts, reader_of
+from exporters.encoder.w8a8 import quantise_rows
 from exporters.graph.graph import Graph
 from exporters.graph.records import GRAPH_FILE
+from exporters.model.source import Source
 from exporters.quantise.blocks import quantise
-from exporters.quantise.schemes import Scheme
+from exporters.quantise.schemes import Method, Scheme
+
+RANDOM_TEXTS = 48
+RANDOM_TOKENS = 64
+SEED = 22
+"""Of texts of random tokens, so that words that no calibration text holds fit the ranges, too."""
 
 
-def write_variant(reference: Path, out: Path, *, scheme: Scheme) -> None:
+def write_variant(source: Source, reference: Path, out: Path, *, scheme: Scheme) -> None:
     """Write the variant of the fp32 graph in `reference` to `out`: graph and record.
 
     Raises:
         Refused: the scheme does not fit the model.
     """
     graph = Graph.load(reference / GRAPH_FILE)
-    kept = quantise(graph, scheme)
+    if scheme.method is Method.ROTATED:
+        record = EncoderRecord.read(reference)
+        kept = quantise_rows(graph, scheme, _calibration(source, record))
+    else:
+        kept = quantise(graph, scheme)
     graph.save(out / GRAPH_FILE)
     nodes = dict(Counter(node.op_type for node in graph.nodes))
     EncoderVariantRecord(nodes=nodes, kept_fp32=kept).write(out)
+
+
+def _calibration(source: Source, record: EncoderRecord) -> list[NDArray[np.int64]]:
+    """Token ids of the texts that ranges are taken from."""
+    reader = reader_of(source, context_length=record.context_length, vocab_size=record.vocab_size)
+    texts = [np.array(ids) for ids in reader.read(calibration_texts(), truncate=True)]
+    random = np.random.default_rng(SEED)
+    size = RANDOM_TEXTS, min(RANDOM_TOKENS, record.context_length)
+    return [*texts, *random.integers(0, record.vocab_size, size)]

@@ -44,7 +44,7 @@ class VectorCheck:
 class VectorVerdict:
     """What was found of a bundle: each variant that runs here, and why others do not.
 
-    `difference`: the fp32 graph's from PyTorch, where it is known.
+    `difference`: the fp32 graph's from PyTorch, where it is known. `notes` are those of the export.
     """
 
     name: str
@@ -52,6 +52,7 @@ class VectorVerdict:
     skipped: dict[str, str]
     overrides: dict[str, float]
     difference: float | None = None
+    notes: tuple[str, ...] = ()
 
     @property
     def passed(self) -> bool:
@@ -65,6 +66,7 @@ def verdict_result(verdict: VectorVerdict) -> Json:
         "name": verdict.name,
         "passed": verdict.passed,
         "difference_from_torch": verdict.difference,
+        "notes": verdict.notes,
         "thresholds_overridden": verdict.overrides,
         "variants": {check.variant: _check_result(check) for check in verdict.checks},
         "skipped": verdict.skipped,
@@ -107,6 +109,8 @@ def verdict_page(verdict: VectorVerdict) -> str:
     for check in verdict.checks:
         state = "; ".join(check.failures) if check.failures else "kept"
         lines.append(f"- {check.variant}: {limits_text(check.limits)}: {state}")
+    if verdict.notes:
+        lines += ["", "## Notes", "", *(f"- {note}" for note in verdict.notes)]
     if verdict.skipped:
         lines += ["", "## Not run here", ""]
         lines += [f"- {name}: {why}" for name, why in verdict.skipped.items()]

@@ -235,12 +235,12 @@ def _purpose(node: NodeProto, position: int) -> str:
         return "norms"
     if node.op_type in ("Gather", "Slice"):
         return "small tables"
-    if node.op_type == "BiasGelu":
+    if node.op_type in ("BiasGelu", "Add"):
         return "biases"
     if quantised:
         return "biases" if position == 5 else "scales"
     if node.op_type == "MatMulIntegerToFloat":
         return "biases" if position == 6 else "scales"
-    if node.op_type == "QuantizeLinear":
+    if node.op_type in ("QuantizeLinear", "Max"):
         return "scales"
     return node.op_type

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -39,21 +39,28 @@ def second_moments(
 
     alike: each x is divided by its root mean square first, so that no token counts for many.
     """
-    wanted = sorted(set(values))
-    sums: dict[str, Any] = dict.fromkeys(wanted, 0.0)
+    sums: dict[str, Any] = dict.fromkeys(values, 0.0)
     tokens = 0
-    with tempfile.TemporaryDirectory() as folder:
-        session = _open(graph, wanted, Path(folder))
-        for passage in calibration.passages:
-            ids = np.array([list(passage)[:MOST_TOKENS]], np.int64)
-            tokens += ids.size
-            found = session.run(wanted, _feeds(ids, calibration))
-            for name, rows in zip(wanted, found, strict=True):
-                flat = rows.reshape(-1, rows.shape[-1])
-                if alike:
-                    flat = flat / np.sqrt((flat * flat).mean(-1, keepdims=True) + SMALLEST)
-                sums[name] = sums[name] + flat.T @ flat
+    passages = (np.array([list(ids)[:MOST_TOKENS]], np.int64) for ids in calibration.passages)
+    feeds = (_feeds(ids, calibration) for ids in passages)
+    for found in watched(graph, tuple(sums), feeds):
+        for name, rows in found.items():
+            if alike:
+                rows = rows / np.sqrt((rows * rows).mean(-1, keepdims=True) + SMALLEST)
+            sums[name] = sums[name] + rows.T @ rows
+        tokens += len(rows)
     return {name: np.asarray(total / tokens, np.float32) for name, total in sums.items()}
+
+
+def watched(
+    graph: Graph, values: Sequence[str], feeds: Iterable[Mapping[str, NDArray[Any]]]
+) -> Iterator[dict[str, NDArray[np.float32]]]:
+    """Rows [tokens, K] of each of `values` [.., K] in `graph`, for each of `feeds`."""
+    with tempfile.TemporaryDirectory() as folder:
+        session = _open(graph, values, Path(folder))
+        for one in feeds:
+            found = zip(values, session.run(list(values), dict(one)), strict=True)
+            yield {name: rows.reshape(-1, rows.shape[-1]) for name, rows in found}
 
 
 def _open(graph: Graph, values: Sequence[str], folder: Path) -> Any:

@@ -10,11 +10,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from safetensors.numpy import load_file, save_file
 
 import exporters.encoder.reference
 from exporters.__main__ import main
 from exporters.encoder.records import EncoderRecord, session_of
 from exporters.encoder.reference import MAX_DIFFERENCE, make_reference
+from exporters.encoder.verify import open_variant
 from exporters.errors import Refused
 from exporters.model.source import Source
 from nsedge.bundle.encoder import Encoder, GoldenVector
@@ -110,7 +112,8 @@ def test_a_folder_becomes_a_bundle_that_verifies(
     assert (manifest.context_length, manifest.vocab_size) == (48, VOCABULARY)
     assert manifest.provenance.licence == "MIT"
     assert [variant.scheme for variant in manifest.variants][-1] == "fp32"
-    assert len(manifest.variants) == 2
+    assert [variant.name for variant in manifest.variants] == ["cpu-w8a8", "cpu-fp32"]
+    assert made["notes"] == []
     golden = bundle.golden("embed", GoldenVector)
     assert {len(sample.vector) for sample in golden} == {WIDTH}
     assert all(sample.ids[0] == 2 and sample.ids[-1] == 3 for sample in golden)
@@ -172,12 +175,49 @@ def test_a_limit_that_is_not_kept_fails_the_build(
     assert not out.exists()
 
 
+def test_a_vector_does_not_depend_on_its_neighbours(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = Path(answer(capsys, "model", str(folder), "--scheme", "w8a8")["bundle"])
+    bundle = Bundle.open(path).of_kind(Encoder)
+    (variant,) = bundle.manifest.variants
+    session = open_variant(bundle, variant)
+    row, *others = [[2, 5, 9, 3], [2, *range(4, 44), 3], [2, 8, 3]]
+    (alone,) = session.run([row])
+    beside = session.run([row, *others])[0]
+    assert np.abs(alone - beside).max() < 1e-5
+
+
+def test_activations_below_all_levels_are_kept_in_blocks_instead(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = write_encoder_folder(tmp_path / "Small")
+    weights = load_file(folder / "model.safetensors")
+    for name, weight in weights.items():
+        if ".intermediate." in name:
+            weight *= 0.01
+        elif name.endswith("output.dense.weight") and "attention" not in name:
+            weight *= 100.0
+    save_file(weights, folder / "model.safetensors", {"format": "pt"})
+    made = answer(capsys, "model", str(folder))
+    (note,) = made["notes"]
+    assert note.startswith("cpu-w8a8 passed over: ")
+    assert "cosine_least is " in note
+    assert list(made["variants"]) == ["cpu-int8-b64", "cpu-fp32"]
+    wanted = ("--scheme", "w8a8", "--out", str(tmp_path / "other"))
+    told = answer(capsys, "model", str(folder), *wanted, status=1)
+    assert told["error"].startswith("not packaged: cpu-w8a8: ")
+
+
 @pytest.mark.parametrize(
     ("options", "reason"),
     [
         (("--threshold", "kl=0.1"), "--threshold kl: this kind of model is measured by cosine"),
         (("--threshold", "x.cosine=1"), "--threshold x.cosine: no variant x"),
-        (("--scheme", "x4"), "--scheme x4 is for text models; encoders have fp32, int8-b32"),
+        (
+            ("--scheme", "x4"),
+            "--scheme x4 is for text models; encoders have fp32, int8-b32, int8-b64, w8a8",
+        ),
         (("--kv", "int8"), "--kv int8: an encoder keeps no keys and values"),
         (("--device", "cuda"), "--device cuda: encoders are exported for the CPU"),
     ],
