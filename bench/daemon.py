@@ -10,7 +10,7 @@ import socket
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
 from pathlib import Path
@@ -19,6 +19,7 @@ import aiohttp
 
 import nsedge
 from nsedge.api import HealthStatus
+from nsedge.bundle.manifest import Bundle
 from nsedge.errors import NsedgeError
 from nsedge.ipc.client import AsyncClient
 
@@ -37,17 +38,21 @@ class Daemon:
 
 
 @contextlib.asynccontextmanager
-async def daemon(bundle: Path, **engine: int) -> AsyncIterator[Daemon]:
-    """Start both processes, wait until they are ready, and end them by their ids."""
+async def daemon(bundle: Path, *beside: Path, **engine: int) -> AsyncIterator[Daemon]:
+    """Start both processes, wait until they are ready, and end them by their ids.
+
+    The core loads `bundle`, which is the daemon's `model`, and those `beside` it.
+    """
     with tempfile.TemporaryDirectory(prefix="nsedge-bench-") as folder:
         endpoint, port = f"ipc://{folder}/core.sock", free_port()
-        settings = _write_settings(Path(folder), bundle, port, engine)
+        settings = _write_settings(Path(folder), (bundle, *beside), port, engine)
         async with _process("serve", settings) as core:
-            model = await _ready(endpoint)
+            await _ready(endpoint)
             async with _process("web", settings) as shim:
                 await _listening(port)
                 url = f"http://127.0.0.1:{port}"
-                yield Daemon(endpoint=endpoint, url=url, model=model, pids=(core, shim))
+                name = Bundle.open(bundle).name
+                yield Daemon(endpoint=endpoint, url=url, model=name, pids=(core, shim))
 
 
 async def start_times(bundle: Path, **engine: int) -> tuple[float, float]:
@@ -58,7 +63,7 @@ async def start_times(bundle: Path, **engine: int) -> tuple[float, float]:
     compileall.compile_dir(str(Path(nsedge.__file__).parent), quiet=1)
     with tempfile.TemporaryDirectory(prefix="nsedge-bench-") as folder:
         port = free_port()
-        settings = _write_settings(Path(folder), bundle, port, engine)
+        settings = _write_settings(Path(folder), (bundle,), port, engine)
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as supervisor:
             supervisor.bind(f"{folder}/notify.sock")
             supervisor.setblocking(False)
@@ -92,12 +97,15 @@ async def _told_ready(supervisor: socket.socket) -> float:
     return time.perf_counter()
 
 
-def _write_settings(folder: Path, bundle: Path, port: int, engine: Mapping[str, int]) -> Path:
+def _write_settings(
+    folder: Path, bundles: Sequence[Path], port: int, engine: Mapping[str, int]
+) -> Path:
     settings = folder / "nsedge.toml"
+    load = ", ".join(f'"{bundle.resolve()}"' for bundle in bundles)
     lines = [f"{key} = {value}" for key, value in engine.items()]
     settings.write_text(
         f'home = "{folder}"\n[core]\nendpoint = "ipc://{folder}/core.sock"\n'
-        f'[models]\nload = ["{bundle.resolve()}"]\n[web]\nport = {port}\n'
+        f"[models]\nload = [{load}]\n[web]\nport = {port}\n"
         '[log]\nlevel = "warning"\n[engine]\n' + "\n".join(lines) + "\n",
         encoding="utf-8",
     )
@@ -119,14 +127,14 @@ async def _process(command: str, settings: Path, **variables: str) -> AsyncItera
         await process.wait()
 
 
-async def _ready(endpoint: str) -> str:
-    """The name of the model, once the core takes requests."""
+async def _ready(endpoint: str) -> None:
+    """Wait until the core takes requests, with every model loaded."""
     async with asyncio.timeout(READY_S):
         while True:
             with contextlib.suppress(NsedgeError):
                 async with AsyncClient(endpoint) as client:
                     if (await client.health()).status is HealthStatus.READY:
-                        return (await client.models())[0].name
+                        return
             await asyncio.sleep(0.1)
 
 
