@@ -1,5 +1,5 @@
 """The chat service, the generate door and the studio in front of the real daemon, as their clients
-use them: whole and streamed, ten at once, killed in mid-stream, and over a restart."""
+use them: whole and streamed, many at once, killed in mid-stream, and over a restart."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ ASKED = "Name the capital of France."
 TURN = {"messages": [{"role": "user", "content": ASKED}]}
 EVENTS = {"accept": "text/event-stream"}
 TOKENS = 16
+AT_ONCE = 32
 WITHIN_S = 120
 
 
@@ -111,30 +112,38 @@ def test_pictures_are_refused_by_name(ports: tuple[int, int]) -> None:
     assert answer.json == {"detail": "messages[0]: this model reads text, and takes no image/png"}
 
 
-def test_thirty_at_once_over_all_doors_end_once_each(ports: tuple[int, int]) -> None:
+def test_many_at_once_over_all_doors_end_once_each(ports: tuple[int, int]) -> None:
     shared, own = ports
+    (model,) = (one["model_key"] for one in asked(own, "/models").json["models"])  # type: ignore[attr-defined]
+    short = {"model": model, "max_tokens": TOKENS, "stream": True}
+    chat, text = short | TURN, short | {"prompt": ASKED}
     kinds = [
         (own, "/chat/stream", TURN | {"config": {"maxTokens": TOKENS}}, b'"type":"done"'),
         (shared, "/api/generate/stream", {"text": ASKED, "max_tokens": TOKENS}, b'"done":true'),
+        (shared, "/api/v1/generate/stream", text, b'"type":"complete"'),
+        (shared, "/v1/chat/completions", chat, b"data: [DONE]"),
+        (shared, "/v1/completions", text, b"data: [DONE]"),
+        (shared, "/v1/messages", chat, b"event: message_stop"),
         (
             shared,
-            "/api/v1/generate/stream",
-            {"prompt": ASKED, "max_tokens": TOKENS},
-            b'"type":"complete"',
+            "/api/chat",
+            TURN | {"model": model, "options": {"num_predict": 9}},
+            b'"done":true',
         ),
+        (shared, "/completion", text, b'"stop":true'),
     ]
 
-    async def all_of_them() -> list[tuple[Answer, bytes]]:
-        wanted = list(itertools.islice(itertools.cycle(kinds), 30))
+    async def all_of_them() -> list[tuple[str, Answer, bytes]]:
+        wanted = list(itertools.islice(itertools.cycle(kinds), AT_ONCE))
         answers = await asyncio.gather(
             *(ask(port, "POST", path, body) for port, path, body, _ in wanted)
         )
-        return [(answer, end) for answer, (*_, end) in zip(answers, wanted, strict=True)]
+        ends = [(path, end) for _, path, _, end in wanted]
+        return [(path, answer, end) for answer, (path, end) in zip(answers, ends, strict=True)]
 
-    for answer, end in run(all_of_them):
-        assert answer.status == 200
-        assert answer.body.count(end) == 1
-        assert answer.body.rstrip().splitlines()[-1].count(end) == 1
+    for path, answer, end in run(all_of_them):
+        assert answer.status == 200, (path, answer.body)
+        assert answer.body.count(end) == 1, (path, answer.body)
 
 
 def cancelled(port: int) -> int:
