@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from nsedge.api.scheduling import Scheduling
-from nsedge.api.tasks import Task
+from nsedge.api.tasks import Chat, Generate, Task
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -15,6 +15,11 @@ class Request(Scheduling):
     request_id: str
     model: str
     task: Task
+
+    @property
+    def choices(self) -> int:
+        """How many answers it asks for."""
+        return self.task.sampling.n if isinstance(self.task, Generate | Chat) else 1
 
     def check(self) -> None:
         """Refuse values out of range.

@@ -17,6 +17,7 @@ from nsedge.api import (
     Failed,
     Finished,
     FinishReason,
+    PromptLogprobs,
     ReasoningDelta,
     ToolCallDelta,
 )
@@ -80,6 +81,8 @@ class AnswerStream(StreamEncoder):
                     pieces.append(self._likely(index, event))
                 elif event.text:
                     pieces.append(self._piece(index, event.text))
+            elif isinstance(event, PromptLogprobs):
+                pieces.append(self._scored(index, event))
             elif isinstance(event, ReasoningDelta | ToolCallDelta):
                 pieces.append(self._beside(index, event))
             elif isinstance(event, Finished):
@@ -108,6 +111,10 @@ class AnswerStream(StreamEncoder):
 
     def _beside(self, index: int, event: ReasoningDelta | ToolCallDelta) -> bytes:
         """What is no text: nothing, where the format has no place for it."""
+        return b""
+
+    def _scored(self, index: int, event: PromptLogprobs) -> bytes:
+        """How likely tokens of the prompt were: nothing, where the format has no place for it."""
         return b""
 
     def _opening(self, index: int) -> bytes:

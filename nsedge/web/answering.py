@@ -338,7 +338,7 @@ async def _write_all(
                 break
             if data:
                 await response.write(data)
-            choices.taken(batch)
+            choices.taken()
             batch = await choices.batch()
         await response.write_eof(data)
     except ConnectionError:

@@ -45,6 +45,8 @@ class Turn:
     since_s: float
     waited_s: float = 0.0
     ticket: Ticket | None = None
+    weight: int = 1
+    """How many requests it counts for at the core: as many as it asks for answers."""
     expiry: asyncio.TimerHandle | None = None
 
     def cancel(self) -> None:
@@ -124,13 +126,16 @@ class Lane:
 
     def _advance(self) -> None:
         """Let go on who may, the least served first."""
-        while sum(one.at_core for one in self._shares.values()) < self._fair_share.max_at_core:
+        most = self._fair_share.max_at_core
+        while (used := sum(one.at_core for one in self._shares.values())) < most:
             hopeful = [share for share in self._shares.values() if share.waiting]
             if not hopeful:
                 return
             share = min(hopeful, key=lambda one: (one.at_core, one.tokens))
+            if used and used + share.waiting[0].weight > most:
+                return  # nobody passes who would take its room
             turn = share.waiting.pop(0)
-            share.at_core += 1
+            share.at_core += turn.weight
             self._settle(turn)
             request = turn.request
             if request.deadline_s is not None:
@@ -148,7 +153,7 @@ class Lane:
         elif isinstance(event, AnyDelta):
             share.tokens += len(event.token_ids)
         elif is_terminal(event):
-            share.at_core -= 1
+            share.at_core -= turn.weight
             self._forget(turn.caller)
             event = _later(event, turn.waited_s)
         turn.sink(event)
@@ -193,7 +198,14 @@ class FairShare:
         """As a service takes a request: refusals reach `sink` too, after this has returned."""
         self._lanes = {name: lane for name, lane in self._lanes.items() if not lane.idle}
         lane = self._lanes.setdefault(request.model, Lane(self))
-        turn = Turn(lane=lane, caller=caller, request=request, sink=sink, since_s=self.clock())
+        turn = Turn(
+            lane=lane,
+            caller=caller,
+            request=request,
+            sink=sink,
+            since_s=self.clock(),
+            weight=min(request.choices, self.max_at_core),
+        )
         lane.join(turn)
         return turn
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from nsedge.api import Delta, Logprobs, Result, TokenLogprob
+from nsedge.api import Delta, Logprobs, PromptLogprobs, Result, TokenLogprob
 
 
 def token_object(token: Logprobs | TokenLogprob, *, as_id: bool = False) -> dict[str, Any]:
@@ -26,6 +26,12 @@ def name_of(token: Logprobs | TokenLogprob, *, as_id: bool = False) -> str:
 def octets_of(token: Logprobs | TokenLogprob) -> bytes:
     """What a token that is not special adds to a text, in UTF-8."""
     return token.text.encode() if token.raw is None else token.raw
+
+
+def told_of_prompt(results: Iterable[Result]) -> list[Logprobs]:
+    """All that an answer tells of the prompt's tokens."""
+    events = [one for one in results if isinstance(one, PromptLogprobs)]
+    return [one for event in events for one in event.logprobs]
 
 
 def told(results: Iterable[Result]) -> list[Logprobs]:

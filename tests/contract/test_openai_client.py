@@ -194,6 +194,69 @@ def test_log_probabilities_of_a_completion(client: OpenAI, endpoint: Endpoint) -
         assert top[token] == logprob == max(top.values())
 
 
+def test_choices_of_a_chat(client: OpenAI, endpoint: Endpoint) -> None:
+    asked: Any = {"model": endpoint[1], "messages": HI, "max_tokens": 3, "n": 3, "seed": 7}
+    whole = client.chat.completions.create(**asked)
+    assert [choice.index for choice in whole.choices] == [0, 1, 2]
+    assert whole.usage is not None
+    assert whole.usage.completion_tokens == 9
+    texts = dict.fromkeys(range(3), "")
+    ends = dict.fromkeys(range(3), "")
+    stream = client.chat.completions.create(
+        **asked, stream=True, stream_options={"include_usage": True}
+    )
+    for chunk in stream:
+        for choice in chunk.choices:
+            texts[choice.index] += choice.delta.content or ""
+            ends[choice.index] += choice.finish_reason or ""
+        usage = chunk.usage
+    assert [*texts.values()] == [choice.message.content for choice in whole.choices]
+    assert [*ends.values()] == ["length"] * 3
+    assert usage is not None
+    assert (usage.prompt_tokens, usage.completion_tokens) == (whole.usage.prompt_tokens, 9)
+
+
+def test_the_best_of_several_completions(client: OpenAI, endpoint: Endpoint) -> None:
+    asked: Any = {"model": endpoint[1], "prompt": "one two three", "max_tokens": 3, "seed": 7}
+    every = client.completions.create(**asked, n=4, logprobs=0)
+    chosen = client.completions.create(**asked, n=2, best_of=4, logprobs=0)
+
+    def mean(choice: Any) -> float:
+        return sum(choice.logprobs.token_logprobs) / len(choice.logprobs.token_logprobs)
+
+    means = sorted(map(mean, every.choices), reverse=True)
+    assert [mean(choice) for choice in chosen.choices] == pytest.approx(means[:2])
+    assert chosen.usage == every.usage
+    with pytest.raises(openai.BadRequestError) as caught:
+        client.completions.create(**asked, best_of=2, stream=True)
+    assert caught.value.param == "best_of"
+
+
+def test_a_prompt_is_echoed_and_scored(client: OpenAI, endpoint: Endpoint) -> None:
+    prompt = "one two three"
+    asked: Any = {"model": endpoint[1], "prompt": prompt, "echo": True, "temperature": 0}
+    scored = client.completions.create(**asked, max_tokens=0, logprobs=1)
+    (choice,) = scored.choices
+    assert (choice.text, choice.finish_reason) == (prompt, "length")
+    assert scored.usage is not None
+    assert scored.usage.completion_tokens == 0
+    told = choice.logprobs
+    assert told is not None
+    assert told.tokens is not None
+    assert told.text_offset is not None
+    assert told.token_logprobs is not None
+    assert "".join(told.tokens) == prompt
+    assert told.text_offset[0] == 0
+    assert told.token_logprobs[0] is None
+    assert all(logprob is not None for logprob in told.token_logprobs[1:])
+    (whole,) = client.completions.create(**asked, max_tokens=2, logprobs=1).choices
+    assert whole.text.startswith(prompt)
+    assert whole.logprobs is not None
+    assert (whole.logprobs.tokens or [])[: len(told.tokens)] == told.tokens
+    streamed = list(client.completions.create(**asked, max_tokens=2, logprobs=1, stream=True))
+    assert "".join(chunk.choices[0].text for chunk in streamed) == whole.text
+
+
 def test_extensions_travel_in_extra_body(client: OpenAI, endpoint: Endpoint) -> None:
     extra = {"top_k": 5, "min_p": 0.01, "repetition_penalty": 1.1, "ignore_eos": True}
     answer = client.chat.completions.create(

@@ -19,7 +19,13 @@ from tests.fakes import MODEL, FakeService
 from tests.web_server import Connection, PuppetService, Shim, answered, ask, error_of, served
 
 CHAT = "/v1/chat/completions"
+COMPLETIONS = "/v1/completions"
 HI = {"model": MODEL, "messages": [{"role": "user", "content": "one two"}]}
+
+
+def prompts(count: int) -> dict[str, Any]:
+    """A body that asks for so many completions."""
+    return {"model": MODEL, "prompt": [str(number) for number in range(count)]}
 
 
 def test_a_chat_in_one_piece() -> None:
@@ -139,11 +145,11 @@ def test_a_port_in_use_is_a_configuration_error() -> None:
     served(test)
 
 
-def test_one_of_several_choices_failing_refuses_all() -> None:
+def test_one_of_several_prompts_failing_refuses_all() -> None:
     service = PuppetService()
 
     async def test(shim: Shim) -> None:
-        asking = asyncio.create_task(ask(shim.port, "POST", CHAT, HI | {"n": 2}))
+        asking = asyncio.create_task(ask(shim.port, "POST", COMPLETIONS, prompts(2)))
         first, second = await service.ticket(0), await service.ticket(1)
         first.start()
         second.refuse(QueueFull("full"))
@@ -185,13 +191,13 @@ def test_the_settings_let_a_field_pass_and_the_answer_tells() -> None:
 
 
 @pytest.mark.parametrize("stream", [True, False])
-def test_many_choices_reach_the_core_a_few_at_a_time(stream: bool) -> None:
+def test_many_prompts_reach_the_core_a_few_at_a_time(stream: bool) -> None:
     """Each that ends lets the next go on, with what is left of the deadline."""
     service = PuppetService()
 
     async def test(shim: Shim) -> None:
-        body = HI | {"n": 128, "stream": stream, "deadline_s": 100.0}
-        asking = asyncio.create_task(ask(shim.port, "POST", CHAT, body))
+        body = prompts(128) | {"stream": stream, "deadline_s": 100.0}
+        asking = asyncio.create_task(ask(shim.port, "POST", COMPLETIONS, body))
         for number in range(128):
             ticket = await service.ticket(number)
             assert len(service.tickets) == min(number + 3, 128)
@@ -211,11 +217,11 @@ def test_many_choices_reach_the_core_a_few_at_a_time(stream: bool) -> None:
     assert 0 < left_s[-1] < 100.0
 
 
-def test_no_further_choice_begins_once_one_has_failed() -> None:
+def test_no_further_prompt_begins_once_one_has_failed() -> None:
     service = PuppetService()
 
     async def test(shim: Shim) -> None:
-        asking = asyncio.create_task(ask(shim.port, "POST", CHAT, HI | {"n": 128}))
+        asking = asyncio.create_task(ask(shim.port, "POST", COMPLETIONS, prompts(128)))
         first, second = await service.ticket(0), await service.ticket(1)
         first.refuse(QueueFull("full"))
         assert (await asking).status == 429

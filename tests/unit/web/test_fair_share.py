@@ -5,7 +5,17 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 
-from nsedge.api import Event, Failed, Finished, FinishReason, Generate, Priority, Request, Ticket
+from nsedge.api import (
+    Event,
+    Failed,
+    Finished,
+    FinishReason,
+    Generate,
+    Priority,
+    Request,
+    Sampling,
+    Ticket,
+)
 from nsedge.errors import UnknownModel
 from nsedge.web.fair_share import FairShare
 from tests.fakes import MODEL, FakeClock
@@ -22,11 +32,13 @@ class Callers:
         )
         self.events: dict[str, list[Event]] = {}
 
-    def send(self, caller: str, label: str, model: str = MODEL, **fields: object) -> Ticket:
+    def send(
+        self, caller: str, label: str, model: str = MODEL, *, n: int = 1, **fields: object
+    ) -> Ticket:
         request = Request(
             request_id=label,
             model=model,
-            task=Generate(text="x"),
+            task=Generate(text="x", sampling=Sampling(n=n)),
             **fields,  # type: ignore[arg-type]
         )
         events = self.events[label] = []
@@ -72,6 +84,28 @@ def test_two_busy_keys_have_half_each() -> None:
             running = [label for label in callers.order if not callers.events[label]]
             assert len(running) == 4
         assert sorted(label[0] for label in running) == ["a", "a", "b", "b"]
+
+    played(test)
+
+
+def test_a_request_of_several_choices_counts_as_many() -> None:
+    async def test() -> None:
+        callers = Callers(at_core=4)
+        callers.send("a", "a0", n=3)
+        callers.send("a", "a1")
+        callers.send("a", "a2", n=9)
+        callers.send("b", "b0", n=2)
+        callers.send("b", "b1")
+        assert callers.order == ["a0", "a1"]
+        callers.core.tickets[0].start()
+        callers.end("a1")
+        assert callers.order == ["a0", "a1"], "b0 is next, and nobody takes its room"
+        callers.end("a0")
+        assert callers.order[2:] == ["b0"]
+        callers.end("b0")
+        assert callers.order[3:] == ["b1"]
+        callers.end("b1")
+        assert callers.order[4:] == ["a2"], "more than there is room for goes alone"
 
     played(test)
 

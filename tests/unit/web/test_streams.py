@@ -201,9 +201,12 @@ def test_what_comes_after_the_client_has_gone_counts_as_taken() -> None:
     served(test)
 
 
-def test_every_choice_is_cancelled_when_the_client_vanishes() -> None:
+def test_every_prompt_is_cancelled_when_the_client_vanishes() -> None:
     async def test(shim: Shim, service: PuppetService) -> None:
-        connection, first = await asked(shim, service, HI | {"n": 3})
+        connection = await Connection.open(shim.port)
+        body = {"model": MODEL, "prompt": ["a", "b", "c"], "stream": True}
+        connection.say("POST", "/v1/completions", body)
+        first = await service.ticket(0)
         first.start()
         await connection.head()
         connection.abort()

@@ -17,7 +17,14 @@ from nsedge.web.answering import ANSWERING
 from nsedge.web.bodies import json_answer, read_json
 from nsedge.web.choices import Choice
 from nsedge.web.door import Door
-from nsedge.web.doors.openai.answers import Head, chat_answer, completion_answer, model_object
+from nsedge.web.doors.openai.answers import (
+    Head,
+    best,
+    chat_answer,
+    completion_answer,
+    model_object,
+    usage_of_all,
+)
 from nsedge.web.doors.openai.bodies import ChatBody, CompletionBody, OpenAiBody, TemplateBody
 from nsedge.web.doors.openai.embeddings import embeddings
 from nsedge.web.doors.openai.errors import error_body, reworded
@@ -28,13 +35,14 @@ from nsedge.web.doors.openai.requests import (
     chat_of,
     chat_requests,
     completion_requests,
+    telling_of,
 )
 from nsedge.web.doors.openai.stream import ChatStream, CompletionStream, OpenAiStream
 from nsedge.web.errors import Refused
 from nsedge.web.limits import WebLimits
 from nsedge.web.other_fields import OtherFields
 
-AnyBody = TypeVar("AnyBody", bound=OpenAiBody)
+AnyBody = TypeVar("AnyBody", ChatBody, CompletionBody)
 
 
 @needs(Scope.READ)
@@ -98,24 +106,25 @@ async def _complete(http: web.Request, shape: _Shape[AnyBody]) -> web.StreamResp
     body = await read_json(http, shape.body, shape.others)
     with answering.label(http) as label:
         requests = shape.requests(body, label, answering.limits)
-        per_prompt = 1 if body.n is None else body.n
+        n, tried = body.n or 1, requests[0].choices
         head = Head(
             id=f"{shape.id_prefix}-{secrets.token_hex(16)}",
             created=int(time.time()),
             model=body.model,
         )
-        telling = Telling(
-            logprobs=body.logprobs not in (None, False),
-            as_ids=bool(body.return_tokens_as_token_ids),
-        )
+        telling = telling_of(body)
         try:
+            if not body.stream and tried > n:
+                outcomes = await answering.each(http, requests)
+                answer = shape.whole(head, best(outcomes, n, tried), n, telling)
+                return json_answer(answer | {"usage": usage_of_all(outcomes, tried)})
             if not body.stream:
                 choices = await answering.whole(http, requests)
-                return json_answer(shape.whole(head, choices, per_prompt, telling))
+                return json_answer(shape.whole(head, choices, n, telling))
             encoder = shape.stream(
                 head,
-                choices=len(requests),
-                per_prompt=per_prompt,
+                choices=n * len(requests),
+                per_prompt=n,
                 usage=_wants_usage(body),
                 telling=telling,
             )

@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+import dataclasses
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from nsedge.api import ModelInfo
+from nsedge.api import Finished, FinishReason, Logprobs, ModelInfo
 from nsedge.web.choices import Choice
-from nsedge.web.doors.openai.logprobs import PLAIN, CompletionLogprobs, Telling, chat_logprobs
-from nsedge.web.logprobs import told
+from nsedge.web.doors.openai.logprobs import (
+    PLAIN,
+    CompletionLogprobs,
+    Telling,
+    chat_logprobs,
+    prompt_logprobs,
+)
+from nsedge.web.errors import Refusal, Refused
+from nsedge.web.logprobs import told, told_of_prompt
 from nsedge.web.said import calls_in, thoughts_in
 from nsedge.web.usage import clipped, usage
 
@@ -39,13 +48,16 @@ def chat_answer(
                 "index": index,
                 "message": message_of(choice),
                 "logprobs": (
-                    chat_logprobs(told(choice.results), telling) if telling.logprobs else None
+                    None
+                    if telling.logprobs is None
+                    else chat_logprobs(told(choice.results), telling)
                 ),
                 "finish_reason": choice.finished.reason.value,
                 **clipped(choice.finished),
             }
             for index, choice in enumerate(choices)
         ],
+        **_of_prompt(choices[0], telling),
         "usage": usage([choice.finished for choice in choices], per_prompt),
     }
 
@@ -77,28 +89,85 @@ def message_of(choice: Choice) -> dict[str, Any]:
 def completion_answer(
     head: Head, choices: Sequence[Choice], per_prompt: int, telling: Telling = PLAIN
 ) -> dict[str, Any]:
-    """OpenAI's `text_completion` object."""
+    """OpenAI's `text_completion` object. `per_prompt`: choices of each prompt, in turn."""
     return {
         "id": head.id,
         "object": "text_completion",
         "created": head.created,
         "model": head.model,
         "choices": [
-            {
-                "text": choice.text,
-                "index": index,
-                "logprobs": (
-                    CompletionLogprobs(telling).of(told(choice.results))
-                    if telling.logprobs
-                    else None
-                ),
-                "finish_reason": choice.finished.reason.value,
-                **clipped(choice.finished),
-            }
+            _completed(index, index // per_prompt, choice, telling)
             for index, choice in enumerate(choices)
         ],
-        "usage": usage([choice.finished for choice in choices], per_prompt),
+        "usage": usage([shown(choice.finished, telling) for choice in choices], per_prompt),
     }
+
+
+def _completed(index: int, prompt: int, choice: Choice, telling: Telling) -> dict[str, Any]:
+    """A choice of a text completion."""
+    text, tokens = "", list[Logprobs]()
+    if telling.echo:
+        text, tokens = telling.echo[prompt], told_of_prompt(choice.results)
+    if telling.written:
+        text, tokens = text + choice.text, [*tokens, *told(choice.results)]
+    logprobs = None if telling.logprobs is None else CompletionLogprobs(telling).of(tokens)
+    finished = shown(choice.finished, telling)
+    return {
+        "text": text,
+        "index": index,
+        "logprobs": logprobs,
+        "finish_reason": finished.reason.value,
+        **_of_prompt(choice, telling),
+        **clipped(finished),
+    }
+
+
+def _of_prompt(choice: Choice, telling: Telling) -> dict[str, Any]:
+    if telling.prompt_logprobs is None:
+        return {}
+    return {"prompt_logprobs": prompt_logprobs(told_of_prompt(choice.results), telling)}
+
+
+def shown(finished: Finished, telling: Telling) -> Finished:
+    """The end of a choice as it is told: of who asked for 0 tokens nothing was written."""
+    if telling.written:
+        return finished
+    usage = dataclasses.replace(finished.usage, completion_tokens=0)
+    return dataclasses.replace(finished, reason=FinishReason.LENGTH, usage=usage)
+
+
+def best(outcomes: Sequence[Choice | Refusal], n: int, of: int) -> list[Choice]:
+    """The `n` best of each `of` choices by the mean log-probability of their tokens, the best
+    first; one that broke off is not among them.
+
+    Raises:
+        Refused: fewer than `n` of a prompt's have ended well.
+    """
+    chosen: list[Choice] = []
+    for begin in range(0, len(outcomes), of):
+        group = outcomes[begin : begin + of]
+        whole = [one for one in group if isinstance(one, Choice)]
+        if len(whole) < n:
+            raise Refused(next(one for one in group if isinstance(one, Refusal)))
+        chosen += sorted(whole, key=_mean_logprob, reverse=True)[:n]
+    return chosen
+
+
+def usage_of_all(outcomes: Sequence[Choice | Refusal], of: int) -> dict[str, Any]:
+    """The tokens of all choices, `of` to each prompt, whether or not they were chosen."""
+    groups = [outcomes[begin : begin + of] for begin in range(0, len(outcomes), of)]
+    totals: Counter[str] = Counter()
+    cached = 0
+    for group in groups:
+        told = usage([one.finished for one in group if isinstance(one, Choice)], of)
+        cached += told.pop("prompt_tokens_details")["cached_tokens"]
+        totals.update(told)
+    return {**totals, "prompt_tokens_details": {"cached_tokens": cached}}
+
+
+def _mean_logprob(choice: Choice) -> float:
+    end = choice.finished
+    return (end.cumulative_logprob or 0.0) / max(1, end.usage.completion_tokens)
 
 
 def model_object(model: ModelInfo) -> dict[str, Any]:

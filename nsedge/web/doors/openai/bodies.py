@@ -27,6 +27,8 @@ class OpenAiBody(SamplingFields, kw_only=True):
     stream_options: StreamOptions | None = None
     logprobs: Any = None
     """A boolean of a chat, a number of a completion."""
+    prompt_logprobs: Integer | None = None
+    """vLLM's: how likely the prompt's tokens were."""
     return_tokens_as_token_ids: bool | None = None
     """vLLM's: in log-probabilities, tokens go by their ids."""
 
@@ -109,4 +111,5 @@ class CompletionBody(OpenAiBody, kw_only=True):
     prompt: str | list[Any]
     suffix: str | None = None
     logprobs: Integer | None = None
-    best_of: Any = None
+    echo: bool | None = None
+    best_of: Integer | None = None

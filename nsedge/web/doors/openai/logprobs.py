@@ -15,12 +15,19 @@ from nsedge.web.logprobs import name_of, octets_of, token_object
 class Telling:
     """What an answer tells of its tokens.
 
-    - logprobs: whether it tells their log-probabilities at all.
+    - logprobs: of how many of the likeliest in a token's place it tells the log-probabilities, and
+      of the token; None tells none.
+    - prompt_logprobs: the same of the prompt's tokens, in a field of their own.
     - as_ids: call tokens by their ids, as vLLM's `return_tokens_as_token_ids` has it.
+    - echo: the prompts, which stand before what is written; empty where they do not.
+    - written: whether what is written is told; it is not of who asked for 0 tokens.
     """
 
-    logprobs: bool = False
+    logprobs: int | None = None
+    prompt_logprobs: int | None = None
     as_ids: bool = False
+    echo: tuple[str, ...] = ()
+    written: bool = True
 
 
 PLAIN = Telling()
@@ -32,8 +39,9 @@ def chat_logprobs(tokens: Sequence[Logprobs], telling: Telling) -> dict[str, Any
     def object_of(token: Logprobs | TokenLogprob) -> dict[str, Any]:
         return token_object(token, as_id=telling.as_ids)
 
+    count = telling.logprobs
     content = [
-        {**object_of(token), "top_logprobs": [object_of(one) for one in token.top]}
+        {**object_of(token), "top_logprobs": [object_of(one) for one in token.top[:count]]}
         for token in tokens
     ]
     return {"content": content, "refusal": None}
@@ -63,9 +71,9 @@ class CompletionLogprobs:
         if token.logprob is None:
             return None
         named: dict[str, float] = {}
-        for one in token.top:
+        for one in token.top[: self._telling.logprobs]:
             named.setdefault(self._name(one), one.logprob)
-        if token.top:
+        if named:
             named.setdefault(self._name(token), token.logprob)
         return named
 
@@ -79,3 +87,21 @@ class CompletionLogprobs:
         if not token.special:
             self._offset += len(self._decoder.decode(octets_of(token)))
         return offset
+
+
+def prompt_logprobs(tokens: Sequence[Logprobs], telling: Telling) -> list[Any]:
+    """vLLM's `prompt_logprobs`: for each token of the prompt a map by token id, the token itself
+    and the likeliest in its place; null for the first."""
+    return [_of_prompt(token, telling.prompt_logprobs) for token in tokens]
+
+
+def _of_prompt(token: Logprobs, count: int | None) -> dict[str, dict[str, Any]] | None:
+    if token.logprob is None:
+        return None
+    ranked = enumerate(token.top[:count], start=1)
+    told = {str(one.id): _ranked(one, rank) for rank, one in ranked}
+    return {str(token.id): _ranked(token, token.rank), **told}
+
+
+def _ranked(token: Logprobs | TokenLogprob, rank: int | None) -> dict[str, Any]:
+    return {"logprob": token.logprob, "rank": rank, "decoded_token": token.text}

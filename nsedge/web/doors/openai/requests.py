@@ -13,11 +13,10 @@ from nsedge.api import (
     Message,
     Request,
     Role,
-    Sampling,
 )
 from nsedge.api.bounds import within
 from nsedge.api.messages import joined
-from nsedge.api.sampling import MAX_LOGPROBS, MAX_SEED
+from nsedge.api.sampling import MAX_LOGPROBS
 from nsedge.errors import EmptyPrompt, InvalidParameter
 from nsedge.web.constraint_fields import constraint
 from nsedge.web.doors.openai.bodies import (
@@ -27,6 +26,7 @@ from nsedge.web.doors.openai.bodies import (
     ContentPart,
     OpenAiBody,
 )
+from nsedge.web.doors.openai.logprobs import Telling
 from nsedge.web.doors.openai.tools import calls_of, chat_fields
 from nsedge.web.limits import WebLimits
 from nsedge.web.other_fields import OtherFields
@@ -50,7 +50,7 @@ _NOT_OF_MESSAGES = ("function_call", "audio")
 
 
 def chat_requests(body: ChatBody, request_id: str, limits: WebLimits) -> tuple[Request, ...]:
-    """The requests, a choice each, that answer a chat completion. Raises as `chat_of`."""
+    """The request that a chat completion asks for. Raises as `chat_of`."""
     return _requests(body, [chat_of(body, limits)], request_id, limits)
 
 
@@ -70,20 +70,23 @@ def chat_of(body: ChatBody, limits: WebLimits) -> Chat:
     turns = tuple(_message(number, turn) for number, turn in enumerate(body.messages))
     check_length(sum(map(_length, turns)), limits, "messages")
     check_length(len(msgspec.json.encode([body.tools, body.documents])), limits, "tools")
-    sampled, held = sampling(body, logprobs=_chat_logprobs(body)), constraint(body)
+    sampled = replace(
+        sampling(body, logprobs=_chat_logprobs(body)),
+        prompt_logprobs=_of_prompt(body, None),
+        n=_chosen(body),
+    )
+    held = constraint(body)
     return Chat(messages=turns, sampling=sampled, constraint=held, **chat_fields(body))
 
 
 def completion_requests(
     body: CompletionBody, request_id: str, limits: WebLimits
 ) -> tuple[Request, ...]:
-    """The requests, a choice each, that answer a text completion: n of each prompt in turn.
+    """The requests that a text completion asks for, one a prompt.
 
     Raises:
         InvalidParameter, EmptyPrompt, MessageTooLarge: naming the field and the limit.
     """
-    if body.best_of not in (None, body.n or 1):
-        raise InvalidParameter("best_of above n is not supported", param="best_of")
     prompts = [body.prompt] if isinstance(body.prompt, str) else body.prompt
     if not prompts:
         raise EmptyPrompt("prompt is empty", param="prompt")
@@ -93,7 +96,17 @@ def completion_requests(
             param="prompt",
         )
     check_length(sum(map(len, prompts)) + len(body.suffix or ""), limits, "prompt")
-    wanted = sampling(body, logprobs=body.logprobs)
+    if body.echo and body.suffix:
+        raise InvalidParameter("echo cannot stand with a suffix", param="echo")
+    if not _writes(body):
+        body = msgspec.structs.replace(body, max_tokens=1, max_completion_tokens=None)
+    wanted = replace(
+        sampling(body, logprobs=body.logprobs),
+        prompt_logprobs=_of_prompt(body, body.logprobs if body.echo else None),
+        n=_tried(body),
+    )
+    if _tried(body) > _chosen(body) and wanted.logprobs is None:
+        wanted = replace(wanted, logprobs=0)  # by which the best are told
     if wanted.max_tokens is None:
         enough = max(COMPLETION_TOKENS, wanted.min_tokens)
         wanted = replace(wanted, max_tokens=enough, clip_max_tokens=True)
@@ -115,15 +128,72 @@ def _chat_logprobs(body: ChatBody) -> int | None:
     return top or 0
 
 
+def telling_of(body: ChatBody | CompletionBody) -> Telling:
+    """What the answer to a checked body tells of its tokens."""
+    as_ids = bool(body.return_tokens_as_token_ids)
+    if isinstance(body, ChatBody):
+        logprobs = _chat_logprobs(body)
+        return Telling(logprobs=logprobs, prompt_logprobs=body.prompt_logprobs, as_ids=as_ids)
+    prompts = [body.prompt] if isinstance(body.prompt, str) else body.prompt
+    return Telling(
+        logprobs=body.logprobs,
+        prompt_logprobs=body.prompt_logprobs,
+        as_ids=as_ids,
+        echo=tuple(prompts) if body.echo else (),
+        written=_writes(body),
+    )
+
+
+def _writes(body: CompletionBody) -> bool:
+    """Whether more than the echo is asked for."""
+    return not (body.echo and 0 in (body.max_tokens, body.max_completion_tokens))
+
+
+def _of_prompt(body: OpenAiBody, echoed: int | None) -> int | None:
+    """Of how many of the likeliest tokens in the prompt's places the log-probabilities are told, in
+    a field of their own, or in the echo.
+
+    Raises:
+        InvalidParameter: it is out of range, or to be streamed.
+    """
+    wanted = body.prompt_logprobs
+    within("prompt_logprobs", wanted, 0, MAX_LOGPROBS)
+    if wanted is not None and body.stream:
+        raise InvalidParameter("prompt_logprobs are not told in a stream", param="prompt_logprobs")
+    asked = [count for count in (wanted, echoed) if count is not None]
+    return max(asked, default=None)
+
+
+def _chosen(body: OpenAiBody) -> int:
+    return 1 if body.n is None else body.n
+
+
+def _tried(body: CompletionBody) -> int:
+    """How many answers are given to each prompt, of which the best n are told.
+
+    Raises:
+        InvalidParameter: fewer than n, or to be streamed.
+    """
+    n, best_of = _chosen(body), body.best_of
+    if best_of is None or best_of == n:
+        return n
+    if best_of < n:
+        raise InvalidParameter(f"best_of {best_of} is below n {n}", param="best_of")
+    if body.stream:
+        raise InvalidParameter("best_of above n cannot be streamed", param="best_of")
+    return best_of
+
+
 def _requests(
     body: OpenAiBody, tasks: Sequence[Generate | Chat], request_id: str, limits: WebLimits
 ) -> tuple[Request, ...]:
-    n = 1 if body.n is None else body.n
+    n = tasks[0].sampling.n
     if not 1 <= n * len(tasks) <= limits.max_choices:
+        param = "n" if n == _chosen(body) else "best_of"
         raise InvalidParameter(
-            f"n x prompts must be at least 1 and at most {limits.max_choices},"
+            f"{param} x prompts must be at least 1 and at most {limits.max_choices},"
             f" not {n * len(tasks)}",
-            param="n",
+            param=param,
         )
     first = Request(
         request_id=request_id,
@@ -132,24 +202,12 @@ def _requests(
         **scheduling(body),
     )
     first.check()
-    if n * len(tasks) == 1:
+    if len(tasks) == 1:
         return (first,)
     return tuple(
-        replace(
-            first,
-            request_id=f"{request_id}/{which * n + again}",
-            task=replace(task, sampling=_reseeded(task.sampling, again)),
-        )
+        replace(first, request_id=f"{request_id}/{which}", task=task)
         for which, task in enumerate(tasks)
-        for again in range(n)
     )
-
-
-def _reseeded(wanted: Sampling, again: int) -> Sampling:
-    """With one seed for all, every choice of a prompt would read the same."""
-    if wanted.seed is None:
-        return wanted
-    return replace(wanted, seed=(wanted.seed + again) & MAX_SEED)
 
 
 def _message(number: int, turn: ChatTurn) -> Message:

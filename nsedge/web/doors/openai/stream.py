@@ -8,9 +8,16 @@ from typing import Any
 
 import msgspec
 
-from nsedge.api import Delta, Finished, Logprobs, ReasoningDelta, ToolCallDelta
+from nsedge.api import (
+    Delta,
+    Finished,
+    Logprobs,
+    PromptLogprobs,
+    ReasoningDelta,
+    ToolCallDelta,
+)
 from nsedge.web.answer_stream import AnswerStream, json_text
-from nsedge.web.doors.openai.answers import Head
+from nsedge.web.doors.openai.answers import Head, shown
 from nsedge.web.doors.openai.errors import error_body, reworded
 from nsedge.web.doors.openai.logprobs import PLAIN, CompletionLogprobs, Telling, chat_logprobs
 from nsedge.web.errors import Refusal
@@ -44,6 +51,9 @@ class OpenAiStream(AnswerStream):
         super().__init__(choices)
         self._telling = telling
         self._told = [CompletionLogprobs(telling) for _ in range(choices)]
+        self._scores: list[list[Logprobs]] = [[] for _ in range(choices)]
+        """What was told of a prompt that is to be echoed."""
+        self._echoes = [False] * choices
         self._head = head
         self._per_prompt = per_prompt
         self._usage = usage
@@ -60,6 +70,8 @@ class OpenAiStream(AnswerStream):
         return before + json_text(text) + after
 
     def _likely(self, index: int, delta: Delta) -> bytes:
+        if self._telling.logprobs is None:
+            return super()._likely(index, delta)
         choice = self._choice(index, delta.text)
         choice["logprobs"] = self._logprobs(index, delta.logprobs)
         return self._chunk([choice])
@@ -123,7 +135,7 @@ class ChatStream(OpenAiStream):
 
 
 class CompletionStream(OpenAiStream):
-    """`text_completion` chunks."""
+    """`text_completion` chunks. A prompt that is echoed has one of its own, once it is read."""
 
     object = "text_completion"
     prompt = "prompt"
@@ -134,10 +146,35 @@ class CompletionStream(OpenAiStream):
     def _logprobs(self, index: int, tokens: Sequence[Logprobs]) -> dict[str, Any]:
         return self._told[index].of(tokens)
 
+    def _scored(self, index: int, event: PromptLogprobs) -> bytes:
+        self._scores[index] += event.logprobs
+        return b""
+
+    def _piece(self, index: int, text: str) -> bytes:
+        return self._echoed(index) + (super()._piece(index, text) if self._telling.written else b"")
+
+    def _likely(self, index: int, delta: Delta) -> bytes:
+        echoed = self._echoed(index)
+        return echoed + (super()._likely(index, delta) if self._telling.written else b"")
+
     def _closing(self, index: int, event: Finished) -> bytes:
+        event = shown(event, self._telling)
         choice = self._choice(index, "")
         choice["finish_reason"] = event.reason.value
-        return self._chunk([choice | clipped(event)])
+        return self._echoed(index) + self._chunk([choice | clipped(event)])
+
+    def _tail(self, finished: Sequence[Finished]) -> bytes:
+        return super()._tail([shown(one, self._telling) for one in finished])
+
+    def _echoed(self, index: int) -> bytes:
+        """The prompt, before the first that is told of a choice."""
+        if not self._telling.echo or self._echoes[index]:
+            return b""
+        self._echoes[index] = True
+        choice = self._choice(index, self._telling.echo[index // self._per_prompt])
+        if self._telling.logprobs is not None:
+            choice["logprobs"] = self._logprobs(index, self._scores[index])
+        return self._chunk([choice])
 
 
 def _chat_choice(index: int, delta: dict[str, Any]) -> dict[str, Any]:

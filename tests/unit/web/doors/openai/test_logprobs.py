@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from nsedge.api import Delta, Logprobs, TokenLogprob
+from nsedge.api import Delta, Logprobs, PromptLogprobs, TokenLogprob
 from nsedge.errors import InvalidParameter
 from nsedge.web.choices import Choice
 from nsedge.web.doors.openai.answers import Head, chat_answer, completion_answer
@@ -19,7 +19,7 @@ from tests.unit.web.doors.openai.test_requests import chat, completion
 from tests.unit.web.events import STARTED, finished, whole
 
 HEAD = Head(id="i", created=7, model="m")
-TELLING = Telling(logprobs=True)
+TELLING = Telling(logprobs=5)
 END = TokenLogprob(id=0, logprob=-3.0, text="<end>", special=True)
 
 
@@ -98,7 +98,7 @@ def test_the_first_token_of_a_prompt_has_none() -> None:
 
 
 def test_tokens_go_by_their_ids_where_the_client_wants_it() -> None:
-    by_ids = Telling(logprobs=True, as_ids=True)
+    by_ids = Telling(logprobs=5, as_ids=True)
     content = chat_logprobs([HALF], by_ids)["content"][0]
     assert (content["token"], content["bytes"]) == ("token_id:2", [195])
     told = CompletionLogprobs(by_ids).of([HALF])
@@ -132,6 +132,89 @@ def test_a_completion_stream_counts_offsets_on() -> None:
     for name, values in choice["logprobs"].items():
         assert [*chain(*(chunk["logprobs"][name] for chunk in chunks))] == values
     assert [chunk["text"] for chunk in chunks] == [" a", "é", ""]
+
+
+# Prompts.
+
+FIRST = likely(1, "On", logprob=None, rank=None, top=())
+SCORED = (
+    PromptLogprobs(request_id="r", first=0, logprobs=(FIRST, HALF)),
+    PromptLogprobs(request_id="r", first=2, logprobs=(REST,)),
+)
+ECHO = replace(TELLING, echo=("Oné",))
+
+
+def completed(telling: Telling) -> dict[str, Any]:
+    choice = Choice(results=(*SCORED, *DELTAS), finished=finished())
+    answer = completion_answer(HEAD, [choice], 1, telling)
+    (told,) = answer["choices"]
+    return {**told, "usage": answer["usage"]}
+
+
+def test_an_echo_is_the_prompt_before_the_text_with_offsets_through_both() -> None:
+    plain = completed(replace(ECHO, logprobs=None))
+    assert (plain["text"], plain["logprobs"]) == ("Oné aé", None)
+    told = completed(ECHO)
+    assert told["text"] == "Oné aé"
+    logprobs = told["logprobs"]
+    assert logprobs["tokens"] == [
+        "On", "bytes:\\xc3", "bytes:\\xa9", " a", "bytes:\\xc3", "bytes:\\xa9", " a",
+    ]  # fmt: skip
+    assert logprobs["text_offset"] == [0, 2, 2, 3, 5, 5, 6]
+    assert logprobs["token_logprobs"] == [None] + [-0.5] * 6
+    assert logprobs["top_logprobs"][0] is None
+
+
+def test_an_echo_may_be_all_that_is_told() -> None:
+    told = completed(replace(ECHO, written=False))
+    assert (told["text"], told["finish_reason"]) == ("Oné", "length")
+    assert len(told["logprobs"]["tokens"]) == 3
+    assert told["usage"]["completion_tokens"] == 0
+    assert told["usage"]["total_tokens"] == told["usage"]["prompt_tokens"] == 3
+
+
+@pytest.mark.parametrize("written", [True, False])
+@pytest.mark.parametrize("count", [None, 1])
+def test_a_streamed_echo_is_the_whole_one_in_pieces(count: int | None, written: bool) -> None:
+    telling = replace(ECHO, logprobs=count, written=written)
+    stream = CompletionStream(HEAD, choices=1, per_prompt=1, usage=True, telling=telling)
+    written_bytes = whole(stream, STARTED, *SCORED, *DELTAS, finished())
+    records = [one.removeprefix(b"data: ") for one in written_bytes.split(b"\n\n")]
+    chunks = [msgspec.json.decode(one) for one in records if one[:1] == b"{"]
+    *pieces, totals = chunks
+    choices = [piece["choices"][0] for piece in pieces]
+    wanted = completed(telling)
+    assert "".join(choice["text"] for choice in choices) == wanted["text"]
+    assert choices[0]["text"] == "Oné"
+    if count is None:
+        assert [choice["logprobs"] for choice in choices] == [None] * len(choices)
+    else:
+        for name, values in wanted["logprobs"].items():
+            told = [choice["logprobs"][name] for choice in choices if choice["logprobs"]]
+            assert [*chain(*told)] == values
+    assert choices[-1]["finish_reason"] == wanted["finish_reason"]
+    assert totals["usage"] == wanted["usage"]
+
+
+def test_prompt_logprobs_are_vllms() -> None:
+    telling = Telling(prompt_logprobs=1)
+    assert completed(telling)["prompt_logprobs"] == [
+        None,
+        {"2": {"logprob": -0.5, "rank": 1, "decoded_token": "\\xc3"}},
+        {"3": {"logprob": -0.5, "rank": 1, "decoded_token": "\\xa9"}},
+    ]
+    two = completed(replace(telling, prompt_logprobs=2))["prompt_logprobs"]
+    assert two[1]["0"] == {"logprob": -3.0, "rank": 2, "decoded_token": "<end>"}
+    unlikely = replace(SCORED[1], logprobs=(replace(REST, id=8, logprob=-9.0, rank=70),))
+    choice = Choice(results=(unlikely,), finished=finished())
+    answer = chat_answer(HEAD, [choice], 1, telling)
+    assert answer["prompt_logprobs"] == [
+        {
+            "8": {"logprob": -9.0, "rank": 70, "decoded_token": "\\xa9"},
+            "3": {"logprob": -0.5, "rank": 1, "decoded_token": "\\xa9"},
+        }
+    ]
+    assert "prompt_logprobs" not in chat_answer(HEAD, [choice], 1)
 
 
 def test_no_line_end_of_a_token_ends_a_record() -> None:

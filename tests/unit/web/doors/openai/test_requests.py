@@ -110,7 +110,7 @@ def test_a_priority_is_a_class_or_a_number_as_in_vllm(said: Any, meant: Priority
 
 
 def test_a_deadline_is_taken_over() -> None:
-    assert [request.deadline_s for request in chat(deadline_s=2.5, n=2)] == [2.5, 2.5]
+    assert [request.deadline_s for request in chat(deadline_s=2.5, n=2)] == [2.5]
 
 
 @pytest.mark.parametrize(
@@ -471,11 +471,39 @@ def test_a_negative_seed_wraps() -> None:
     assert chat(seed=MAX_SEED)[0].task.sampling.seed == MAX_SEED
 
 
-def test_n_choices_are_n_requests_with_seeds_of_their_own() -> None:
-    requests = chat(n=3, seed=MAX_SEED)
-    assert [request.request_id for request in requests] == ["r/0", "r/1", "r/2"]
-    assert [request.task.sampling.seed for request in requests] == [MAX_SEED, 0, 1]
-    assert {request.task.sampling.seed for request in chat(n=2)} == {None}
+def test_n_choices_are_one_request() -> None:
+    (request,) = chat(n=3, seed=MAX_SEED)
+    assert (request.request_id, request.choices) == ("r", 3)
+    assert request.task.sampling.seed == MAX_SEED
+    assert [one.choices for one in (*chat(), *completion(n=4))] == [1, 4]
+
+
+def test_the_best_of_several_are_told_by_their_log_probabilities() -> None:
+    (request,) = completion(n=2, best_of=4)
+    assert (request.choices, request.task.sampling.logprobs) == (4, 0)
+    (request,) = completion(n=2, best_of=4, logprobs=3)
+    assert request.task.sampling.logprobs == 3
+    assert completion(n=2, best_of=2, stream=True) == completion(n=2)
+
+
+def test_an_echo_wants_the_prompts_log_probabilities_where_it_tells_any() -> None:
+    def of_prompt(**fields: Any) -> int | None:
+        return completion(**fields)[0].task.sampling.prompt_logprobs
+
+    assert of_prompt(echo=True) is None
+    assert of_prompt(logprobs=3) is None
+    assert of_prompt(echo=True, logprobs=3) == 3
+    assert of_prompt(echo=True, logprobs=3, prompt_logprobs=5) == 5
+    assert of_prompt(prompt_logprobs=0) == 0
+    assert chat(prompt_logprobs=2)[0].task.sampling.prompt_logprobs == 2
+
+
+def test_an_echo_may_be_all_that_is_wanted() -> None:
+    (request,) = completion(echo=True, max_tokens=0)
+    assert request.task.sampling.max_tokens == 1
+    with pytest.raises(InvalidParameter) as caught:
+        completion(max_tokens=0)
+    assert caught.value.param == "max_tokens"
 
 
 @pytest.mark.parametrize(
@@ -496,8 +524,10 @@ def test_a_completion_that_gives_no_max_tokens_has_16(
 
 
 def test_prompts_of_a_completion_come_in_turn() -> None:
-    prompts = [request.task.text for request in completion(prompt=["a", "b"], n=2)]
-    assert prompts == ["a", "a", "b", "b"]
+    requests = completion(prompt=["a", "b"], n=2)
+    assert [request.task.text for request in requests] == ["a", "b"]
+    assert [request.request_id for request in requests] == ["r/0", "r/1"]
+    assert [request.choices for request in requests] == [2, 2]
 
 
 @pytest.mark.parametrize(
@@ -610,7 +640,15 @@ def test_what_a_chat_cannot_have_is_refused_by_name(fields: dict[str, Any], para
         ({"logprobs": 101}, "logprobs"),
         ({"top_logprobs": 1}, "top_logprobs"),
         ({"add_special_tokens": False}, "add_special_tokens"),
-        ({"best_of": 2}, "best_of"),
+        ({"n": 2, "best_of": 1}, "best_of"),
+        ({"best_of": 0}, "best_of"),
+        ({"best_of": 5}, "best_of"),
+        ({"best_of": 2, "stream": True}, "best_of"),
+        ({"best_of": "many"}, "best_of"),
+        ({"prompt_logprobs": 101}, "prompt_logprobs"),
+        ({"prompt_logprobs": 1, "stream": True}, "prompt_logprobs"),
+        ({"echo": 3}, "echo"),
+        ({"echo": True, "suffix": "x"}, "echo"),
     ],
 )
 def test_what_a_completion_cannot_have_is_refused_by_name(
