@@ -14,6 +14,7 @@ MAX_CONSTRAINT_BYTES = 256 << 10
 """The longest text of a constraint, in UTF-8."""
 MAX_CHOICES = 4096
 PARAM = "constraint"
+_LARK_MARK = "%llguidance"
 
 
 class ConstraintKind(enum.StrEnum):
@@ -93,6 +94,14 @@ class Constraint:
     def gbnf(cls, grammar: str) -> Constraint:
         """What a grammar in llama.cpp's syntax gives."""
         return cls(kind=ConstraintKind.GBNF, value=grammar)
+
+    @classmethod
+    def grammar(cls, text: str) -> Constraint:
+        """What a grammar gives, in whichever syntax: llama.cpp's has a `::=`, Lark's has none, or
+        begins with `%llguidance`."""
+        if "::=" not in text or text.lstrip().startswith(_LARK_MARK):
+            return cls.lark(text)
+        return cls.gbnf(text)
 
     def check(self) -> None:
         """Refuse a constraint that cannot be one; whether it compiles shows with the model.

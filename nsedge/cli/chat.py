@@ -8,6 +8,7 @@ import sys
 
 from nsedge.api import Message, Role, Sampling
 from nsedge.cli import answer, output
+from nsedge.cli.constraining import constraint_of
 from nsedge.cli.exits import ExitStatus
 from nsedge.cli.sampling import sampling_of
 from nsedge.cli.scheduling import scheduling_of
@@ -49,6 +50,7 @@ class Conversation:
         self._client = client
         self._options = options
         self._sampling = sampling
+        self._constraint = constraint_of(options)
         self.reset()
 
     def reset(self) -> None:
@@ -69,6 +71,7 @@ class Conversation:
                 options.model,
                 asked,
                 sampling=self._sampling,
+                constraint=self._constraint,
                 **scheduling_of(options),
             ) as events:
                 shown = answer.show(events, as_json=options.json, quiet=options.quiet)

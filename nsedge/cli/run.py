@@ -8,6 +8,7 @@ import sys
 
 from nsedge.api import Generate, Message, Role
 from nsedge.cli import answer
+from nsedge.cli.constraining import constraint_of
 from nsedge.cli.sampling import sampling_of
 from nsedge.cli.scheduling import scheduling_of
 from nsedge.config.reader import Loaded
@@ -20,6 +21,7 @@ from nsedge.process import console
 def run(loaded: Loaded, options: argparse.Namespace) -> int:
     """Generate once; 130 where Ctrl-C cancelled it."""
     sampling, scheduling = sampling_of(options), scheduling_of(options)
+    held = constraint_of(options)
     if options.logprobs is not None:
         if not options.json:
             raise InvalidParameter("--logprobs needs --json: text alone does not tell them")
@@ -30,10 +32,14 @@ def run(loaded: Loaded, options: argparse.Namespace) -> int:
     text = _prompt(options.prompt)
     with reach.to_core(loaded.settings) as client:
         if options.raw:
-            events = client.generate(options.model, text, sampling=sampling, **scheduling)
+            events = client.generate(
+                options.model, text, sampling=sampling, constraint=held, **scheduling
+            )
         else:
             asked = conversation(options.system, text)
-            events = client.chat(options.model, asked, sampling=sampling, **scheduling)
+            events = client.chat(
+                options.model, asked, sampling=sampling, constraint=held, **scheduling
+            )
         with events:
             try:
                 shown = answer.show(events, as_json=options.json, quiet=options.quiet)

@@ -9,6 +9,7 @@ from dataclasses import replace
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
+from nsedge.api.constraint import PARAM as CONSTRAINT
 from nsedge.errors import Draining, NsedgeError
 from nsedge.web import access, doors, http_guard, probes
 from nsedge.web.answering import ANSWERING, Answering
@@ -88,6 +89,10 @@ def _http_answer(request: web.Request, error: web.HTTPException) -> web.Response
 def _refuse(request: web.Request, refusal: Refusal) -> web.Response:
     """The refusal, as the door of the request's path tells it."""
     named = replace(refusal, request_id=request[http_guard.REQUEST_ID])
+    field = request.get(http_guard.CONSTRAINED_BY)
+    if field is not None and refusal.param == CONSTRAINT:
+        message = refusal.message.replace(CONSTRAINT, field, 1)
+        named = replace(named, message=message, param=field)
     answer = request.app[DOORS].spoken_by(request).refuse(named)
     if not request.content.is_eof():
         answer.force_close()

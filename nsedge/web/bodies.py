@@ -17,7 +17,7 @@ from nsedge.web import http_guard
 from nsedge.web.answering import ANSWERING
 from nsedge.web.door import DOORS, JSON
 from nsedge.web.errors import Refusal, Refused
-from nsedge.web.http_guard import IGNORED_FIELDS
+from nsedge.web.http_guard import CONSTRAINED_BY, IGNORED_FIELDS
 from nsedge.web.multipart import FormPart, form_parts
 from nsedge.web.other_fields import OtherFields
 
@@ -67,6 +67,8 @@ async def read_json(http: web.Request, kind: type[Body], others: OtherFields | N
     """
     raw = await read(http)
     body = decode(raw, kind)
+    if field := getattr(body, "constrained_by", None):
+        http[CONSTRAINED_BY] = field
     if others is not None:
         _leave_out(http, beyond(raw, kind), kind, others)
     return body

@@ -15,8 +15,6 @@ from nsedge.api import Constraint
 from nsedge.errors import InvalidParameter
 from nsedge.web.request_fields import SchedulingBody
 
-_LARK_MARK = "%llguidance"
-
 
 class ResponseFormat(msgspec.Struct):
     """OpenAI's: `type` is text, json_object, or json_schema with a schema inside."""
@@ -51,6 +49,14 @@ class ConstraintFields(SchedulingBody, kw_only=True):
     json_schema: str | dict[str, Any] | bool | None = None
     regex: str | None = None
     ebnf: str | None = None
+
+    @property
+    def constrained_by(self) -> str | None:
+        """The field that says what the answer must look like; None where none does."""
+        return next((name for name in _FIELDS if getattr(self, name)), None)
+
+
+_FIELDS = ConstraintFields.__annotations__
 
 
 def constraint(body: ConstraintFields) -> Constraint | None:
@@ -88,14 +94,6 @@ def schema_of(value: str | Mapping[str, Any] | bool) -> Constraint:
     return Constraint.json_schema(text)
 
 
-def grammar_of(text: str) -> Constraint:
-    """A grammar in llama.cpp's syntax, or in Lark's: that has no `::=`, or begins as llama.cpp
-    has it begin."""
-    if text.lstrip().startswith(_LARK_MARK) or "::=" not in text:
-        return Constraint.lark(text)
-    return Constraint.gbnf(text)
-
-
 def _found(body: ConstraintFields) -> Iterator[tuple[str, Constraint]]:
     """The constraints of a body, by their fields."""
     if body.response_format is not None:
@@ -117,7 +115,7 @@ def _found(body: ConstraintFields) -> Iterator[tuple[str, Constraint]]:
     for field in ("guided_grammar", "grammar", "ebnf"):
         text = getattr(body, field)
         if text:
-            yield field, grammar_of(text)
+            yield field, Constraint.grammar(text)
 
 
 def _of_format(wanted: ResponseFormat) -> Constraint | None:
@@ -148,6 +146,6 @@ def _of_outputs(wanted: StructuredOutputs) -> Iterator[tuple[str, Constraint]]:
     if wanted.choice is not None:
         yield "structured_outputs.choice", Constraint.choice(wanted.choice)
     if wanted.grammar is not None:
-        yield "structured_outputs.grammar", grammar_of(wanted.grammar)
+        yield "structured_outputs.grammar", Constraint.grammar(wanted.grammar)
     if wanted.json_object:
         yield "structured_outputs.json_object", Constraint.json_object()

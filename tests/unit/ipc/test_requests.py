@@ -15,9 +15,19 @@ from nsedge.api.tasks import ChatFields
 from nsedge.errors import InvalidParameter, InvalidRequest, NsedgeError, UnsupportedVersion
 from nsedge.ipc import messages as wire
 from nsedge.ipc import protocol
-from nsedge.ipc.requests import check_readable, encode_request, request_of
+from nsedge.ipc.requests import check_known, check_readable, encode_request, request_of
 
 REQUESTS = [
+    api.Request(
+        request_id="h",
+        model="m",
+        task=api.Generate(text="Once", constraint=api.Constraint.choice(["a", "ü"])),
+    ),
+    api.Request(
+        request_id="i",
+        model="m",
+        task=api.Chat(messages=(), constraint=api.Constraint.json_schema({"type": "integer"})),
+    ),
     api.Request(request_id="a", model="m", task=api.Generate(text="Once"), traceparent="t"),
     api.Request(
         request_id="b",
@@ -129,6 +139,22 @@ def test_what_clients_of_an_older_minor_cannot_read_is_refused_them() -> None:
             continue
         with pytest.raises(UnsupportedVersion, match=r"embed needs protocol 1\.3.* said 1\.2"):
             check_readable(message, 2)
+
+
+def test_a_constraint_is_not_sent_to_a_daemon_that_would_pass_it_over() -> None:
+    held = api.Generate(text="Once", constraint=api.Constraint.json_object())
+    for task, version, passes in (
+        (held, "1.4", True),
+        (held, "1.10", True),
+        (held, "1.3", False),
+        (api.Generate(text="Once"), "1.0", True),
+    ):
+        request = api.Request(request_id="a", model="m", task=task)
+        if passes:
+            check_known(request, version)
+        else:
+            with pytest.raises(UnsupportedVersion, match=r"1\.4, not 1\.3"):
+                check_known(request, version)
 
 
 def test_chats_are_asked_for_the_same_everywhere() -> None:

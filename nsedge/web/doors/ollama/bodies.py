@@ -32,6 +32,12 @@ class WritingBody(OllamaBody, kw_only=True):
     """Whether the model is to think first, or how hard."""
     logprobs: bool | None = None
     top_logprobs: Annotated[int, Meta(ge=0, le=20)] | None = None
+    format: Format = None
+
+    @property
+    def constrained_by(self) -> str | None:
+        """The field that says what the answer must look like; None where it does not."""
+        return "format" if self.format else None
 
 
 class GenerateBody(WritingBody, kw_only=True):
@@ -42,7 +48,6 @@ class GenerateBody(WritingBody, kw_only=True):
     suffix: str | None = None
     images: Images = None
     raw: bool | None = None
-    format: Format = None
 
 
 class CalledFunction(msgspec.Struct):
@@ -83,7 +88,6 @@ class ChatBody(WritingBody, kw_only=True):
     """`POST /api/chat`; without messages, the model is loaded, or let go."""
 
     messages: list[Turn] | None = None
-    format: Format = None
     tools: list[ToolBody] | None = None
 
 
