@@ -34,6 +34,7 @@ class ToolFormat(enum.StrEnum):
     MISTRAL = "mistral"
     PHI = "phi"
     FUNCTIONARY = "functionary"
+    PARAMETERS = "parameters"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

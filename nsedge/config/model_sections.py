@@ -60,7 +60,7 @@ class Models(Section, frozen=True, kw_only=True):
         tuple[str, ...],
         text(
             "Models, by name, whose chat template does not tell how they write tool calls.",
-            "a list of NAME=FORM: hermes, llama, mistral, phi, functionary",
+            "a list of NAME=FORM: hermes, llama, mistral, phi, functionary, parameters",
         ),
     ] = ()
     aliases: Annotated[

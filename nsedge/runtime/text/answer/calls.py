@@ -10,27 +10,25 @@ from __future__ import annotations
 
 import json
 import re
-import string
 from collections.abc import Callable, Collection, Generator
 from dataclasses import dataclass
 
 from nsedge.runtime.text.answer.formats import Body, CallFormat
-from nsedge.runtime.text.answer.parts import CallPiece, Part, Said
+from nsedge.runtime.text.answer.parameters import IsText, ParameterReading
+from nsedge.runtime.text.answer.parts import Part
+from nsedge.runtime.text.answer.reading import (
+    MAX_NAME,
+    NAME_CHARACTERS,
+    NoCall,
+    Pausing,
+    check_name,
+)
 from nsedge.runtime.text.answer.scanner import SPACE, JsonScanner, NotJson
 from nsedge.runtime.text.answer.thoughts import half_mark
 
-MAX_NAME = 128
-_NAME_CHARACTERS = frozenset(string.ascii_letters + string.digits + "_.:/-")
 _CALL_ID = "[CALL_ID]"
 _ASIDE = frozenset({"type", "id", "call_id", "tool_call_id", "index"})
 """Keys of a call that say nothing here."""
-
-Pausing = Generator[None, None, None]
-"""Reads on; pauses where the text ends for now."""
-
-
-class _NoCall(Exception):
-    """What was read is no call, or breaks off."""
 
 
 @dataclass(slots=True)
@@ -43,7 +41,7 @@ class _Call:
     has_begun: bool = False
 
 
-class CallReader:
+class CallReader(ParameterReading):
     """Tells the calls in one answer from its text, piece by piece; any split gives the same."""
 
     def __init__(
@@ -52,24 +50,17 @@ class CallReader:
         *,
         tools: Collection[str],
         new_id: Callable[[], str],
+        is_text: IsText = lambda name, key: True,
         parallel: bool = True,
     ) -> None:
         """tools: names that a call without a mark has to have. parallel: whether there may be
-        several calls; where not, the first is the end (`is_full`)."""
+        several calls; where not, the first is the end (`is_full`). is_text: of parameters."""
+        super().__init__(new_id)
         self._form = form
         self._tools = tools
-        self._new_id = new_id
+        self._is_text = is_text
         self._parallel = parallel
         self._begins = re.compile("|".join(map(re.escape, form.begins)))
-        self._text = ""
-        self._kept = 0
-        """From here on nothing has become a part."""
-        self._at = 0
-        """How far it was read."""
-        self._is_whole = False
-        self._parts: list[Part] = []
-        self.calls = 0
-        """So many have begun."""
         self.is_full = False
         """The one call is made that there may be."""
         self._reading = self._read()
@@ -77,9 +68,7 @@ class CallReader:
 
     def push(self, text: str) -> list[Part]:
         """Read on; the parts that are certain now."""
-        self._text = self._text[self._kept :] + text
-        self._at -= self._kept
-        self._kept = 0
+        self._grow(text)
         next(self._reading, None)
         parts, self._parts = self._parts, []
         return parts
@@ -117,7 +106,7 @@ class CallReader:
         try:
             yield from reading
             self._drop()
-        except _NoCall:
+        except NoCall:
             if marked and self.calls == calls:
                 self._say(self._kept + 1)  # else the same mark is found again
             self._at = self._kept
@@ -139,10 +128,13 @@ class CallReader:
                 yield from self._array()
             elif at == "{":
                 yield from self._object()
+            elif form.body is Body.PARAMETERS:
+                yield from self._function(self._is_text)
+                self._end_call()
             elif form.body is Body.EITHER:
                 yield from self._headed()
             else:
-                raise _NoCall
+                raise NoCall
         if not self.is_full and form.end is not None:
             yield from self._closing(form.end)
         yield from self._further()
@@ -163,7 +155,7 @@ class CallReader:
     def _bare(self) -> Pausing:
         yield from self._blanks()
         if (yield from self._peek()) != "{":
-            raise _NoCall
+            raise NoCall
         yield from self._object(known=True)
         yield from self._further()
 
@@ -197,10 +189,10 @@ class CallReader:
     def _headed(self) -> Pausing:
         """A name, what ends it, and arguments."""
         name = ""
-        while len(name) <= MAX_NAME and (yield from self._peek()) in _NAME_CHARACTERS:
+        while len(name) <= MAX_NAME and (yield from self._peek()) in NAME_CHARACTERS:
             name += self._text[self._at]
             self._at += 1
-        _check_name(name)
+        check_name(name)
         if (yield from self._is_next(_CALL_ID)):
             self._at += len(_CALL_ID)
             while (yield from self._peek()).isalnum():
@@ -211,10 +203,10 @@ class CallReader:
                 break
         else:
             if self._form.body is Body.HEADED:
-                raise _NoCall
+                raise NoCall
         yield from self._blanks()
         if (yield from self._peek()) != "{":
-            raise _NoCall
+            raise NoCall
         yield from self._arguments(_Call(name))
         self._end_call()
 
@@ -225,7 +217,7 @@ class CallReader:
         call = _Call()
         yield from self._members(call, known=known, inner=False)
         if not call.has_begun:
-            self._begin(call)
+            self._begin(call.name)
             self._argue(call.arguments or "{}")
         self._end_call()
 
@@ -233,10 +225,10 @@ class CallReader:
         yield from self._expect("{")
         yield from self._blanks()
         if (yield from self._peek()) == "}":
-            raise _NoCall
+            raise NoCall
         while True:
             if (yield from self._peek()) != '"':
-                raise _NoCall
+                raise NoCall
             key = json.loads((yield from self._value()))
             yield from self._blanks()
             yield from self._expect(":")
@@ -256,9 +248,9 @@ class CallReader:
             yield from self._members(call, known=known, inner=True)
         elif key in ("name", "function") and call.name is None:
             name = json.loads((yield from self._value()))
-            _check_name(name)
+            check_name(name)
             if known and name not in self._tools:
-                raise _NoCall
+                raise NoCall
             call.name = str(name)
         elif key in ("arguments", "parameters") and call.arguments is None and not call.has_begun:
             if call.name is not None and (yield from self._peek()) == "{":
@@ -268,7 +260,7 @@ class CallReader:
         elif key in _ASIDE and (yield from self._peek()) not in "{[":
             yield from self._value()
         else:
-            raise _NoCall
+            raise NoCall
 
     def _ends_early(self, call: _Call) -> Generator[None, None, bool]:
         """Whether the mark behind a call follows its arguments, so that a bracket is missing."""
@@ -278,14 +270,15 @@ class CallReader:
     def _arguments(self, call: _Call) -> Pausing:
         """Give an object on as it comes."""
         scanner = JsonScanner()
-        self._begin(call)
+        self._begin(call.name)
+        call.has_begun = True
         while not scanner.done:
             try:
                 self._at = scanner.feed(self._text, self._at)
             except NotJson as error:
                 self._at = error.at
                 self._argue(self._drop())
-                raise _NoCall from error
+                raise NoCall from error
             self._argue(self._drop())
             if not scanner.done:
                 yield from self._peek()
@@ -299,87 +292,19 @@ class CallReader:
             try:
                 self._at = scanner.feed(self._text, at)
             except NotJson as error:
-                raise _NoCall from error
+                raise NoCall from error
             written += self._text[at : self._at]
         return written
 
-    # What becomes of it.
-
-    def _begin(self, call: _Call) -> None:
-        if call.name is None:
-            raise _NoCall
-        call.has_begun = True
-        self._drop()
-        self._parts.append(CallPiece(self.calls, "", id=self._new_id(), name=call.name))
-        self.calls += 1
-
-    def _argue(self, arguments: str) -> None:
-        if arguments:
-            self._parts.append(CallPiece(self.calls - 1, arguments))
-
     def _end_call(self) -> None:
         self.is_full = not self._parallel
-
-    def _say(self, end: int) -> None:
-        if end > self._kept:
-            self._parts.append(Said(self._text[self._kept : end]))
-        self._kept = self._at = end
-
-    def _drop(self) -> str:
-        """What was read has become a part, or is none."""
-        read, self._kept = self._text[self._kept : self._at], self._at
-        return read
-
-    # Characters.
-
-    def _more(self) -> Generator[None, None, bool]:
-        """Whether there is another character."""
-        while self._at >= len(self._text):
-            if self._is_whole:
-                return False
-            yield
-        return True
-
-    def _peek(self) -> Generator[None, None, str]:
-        """The next character; without one, it is no call."""
-        if not (yield from self._more()):
-            raise _NoCall
-        return self._text[self._at]
-
-    def _expect(self, character: str) -> Pausing:
-        if (yield from self._peek()) != character:
-            raise _NoCall
-        self._at += 1
-
-    def _blanks(self) -> Pausing:
-        while (yield from self._more()) and self._text[self._at] in SPACE:
-            self._at += 1
-
-    def _is_next(self, mark: str) -> Generator[None, None, bool]:
-        """Whether `mark` follows, which is not read yet."""
-        for length in range(1, len(mark) + 1):
-            while len(self._text) < self._at + length:
-                if self._is_whole:
-                    return False
-                yield
-            if self._text[self._at + length - 1] != mark[length - 1]:
-                return False
-        return True
-
-
-def _check_name(name: object) -> None:
-    """Raises _NoCall where no tool can be called that."""
-    if not isinstance(name, str) or not 1 <= len(name) <= MAX_NAME:
-        raise _NoCall
-    if not _NAME_CHARACTERS.issuperset(name):
-        raise _NoCall
 
 
 def _unwrapped(value: str) -> str:
     """Arguments as the JSON of an object: as it is, within a string, or none.
 
     Raises:
-        _NoCall: they are something else.
+        NoCall: they are something else.
     """
     found = json.loads(value)
     written = value
@@ -389,9 +314,9 @@ def _unwrapped(value: str) -> str:
             written.encode()  # half of a surrogate pair is no text
             found = json.loads(found)
         except (ValueError, RecursionError) as error:
-            raise _NoCall from error
+            raise NoCall from error
     if found is None:
         return "{}"
     if not isinstance(found, dict):
-        raise _NoCall
+        raise NoCall
     return written.strip()

@@ -17,6 +17,8 @@ class Body(enum.Enum):
     HEADED = enum.auto()
     """The name, what ends it, and the arguments."""
     EITHER = enum.auto()
+    PARAMETERS = enum.auto()
+    """A function and its parameters, each between marks."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,6 +48,8 @@ class CallFormat:
 
     def written(self, name: str, arguments: str) -> str:
         """A call in this form."""
+        if self.body is Body.PARAMETERS:
+            return f"{self.begins[0]}\n{_parameters(name, arguments)}\n{self.end}"
         if self.body is Body.HEADED:
             return f"{self.begins[0]}{name}{self.header_ends[0]}{arguments}{self.end or ''}"
         call = f'{{"name": {json.dumps(name)}, "{self.arguments}": {arguments}}}'
@@ -93,12 +97,20 @@ FUNCTIONARY = CallFormat(
     header_ends=(">",),
     between="",
 )
-FORMATS = {one.name: one for one in (HERMES, LLAMA, MISTRAL, PHI, FUNCTIONARY)}
+PARAMETERS = CallFormat(
+    name=ToolFormat.PARAMETERS,
+    begins=("<tool_call>",),
+    end="</tool_call>",
+    body=Body.PARAMETERS,
+)
+_ALL = (HERMES, LLAMA, MISTRAL, PHI, FUNCTIONARY, PARAMETERS)
+FORMATS = {one.name: one for one in _ALL}
 """The forms by name; a model is held to one by the setting `models.tool_formats`."""
 _TELLING = (
     ("[TOOL_CALLS]", MISTRAL),
     ("<|tool_call|>", PHI),
     ("<|tool|>", PHI),
+    ("<parameter=", PARAMETERS),
     ("<tool_call>", HERMES),
     ("<function=", FUNCTIONARY),
     ("<|python_tag|>", LLAMA),
@@ -129,3 +141,17 @@ def format_of(template: str) -> CallFormat:
 def thoughts_of(template: str) -> ThoughtMarks | None:
     """The marks of thoughts that a template knows, if any."""
     return next((marks for marks in _THOUGHTS if marks.end in template), None)
+
+
+def _parameters(name: str, arguments: str) -> str:
+    """A function with its parameters; arguments that are no JSON of an object are one of them."""
+    try:
+        found = json.loads(arguments)
+    except (ValueError, RecursionError):
+        found = None
+    given = found if isinstance(found, dict) else {"arguments": arguments}
+    lines = [f"<function={name}>"]
+    for key, value in given.items():
+        text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+        lines += [f"<parameter={key}>", text, "</parameter>"]
+    return "\n".join([*lines, "</function>"])

@@ -5,11 +5,21 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from nsedge.api import Chat, Constraint, ConstraintKind, Tool, ToolChoice
 from nsedge.errors import InvalidParameter
 from nsedge.runtime.text.answer.formats import Body, CallFormat, ThoughtMarks
+from nsedge.runtime.text.answer.parameters import (
+    END_FUNCTION,
+    END_PARAMETER,
+    FUNCTION,
+    PARAMETER,
+    is_text,
+    properties_of,
+)
 
+_SHARED = ("$defs", "definitions")
 TIGHT = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
 """Arguments as Python writes JSON: a small model cannot lose itself in blanks."""
 MORE = "{0,15}"
@@ -141,7 +151,10 @@ class CallGrammars:
             opening = f'{{"name": {json.dumps(tool.name)}, "{form.arguments}": '
             yield f'object{number}: {json.dumps(opening)} arguments{number} "}}"'
             yield f"arguments{number}: %json {_schema(tool, strict=strict)}"
-            if form.body is Body.JSON:
+            if form.body is Body.PARAMETERS:
+                yield from _parameter_rules(number, tool, strict=strict)
+                rest = f'"\\n" function{number} "\\n" {end}'
+            elif form.body is Body.JSON:
                 rest = f'"\\n" object{number} "\\n" {end}'
             else:
                 closed = self._mark(form.header_ends[0])
@@ -162,11 +175,40 @@ def _said(constraint: Constraint) -> str:
     )
 
 
+def _parameter_rules(number: int, tool: Tool, *, strict: bool) -> Iterator[str]:
+    """The rule of a function and those of its parameters, which stand in their order."""
+    needed = tool.parameters.get("required") or ()
+    shared = {name: tool.parameters[name] for name in _SHARED if name in tool.parameters}
+    names = []
+    for place, (key, schema) in enumerate(properties_of(tool).items()):
+        label = f"{number}_{place}"
+        required = key in needed and (strict or tool.strict)
+        names.append(f"parameter{label}" + "?" * (not required))
+        closing = json.dumps(f"\n{END_PARAMETER}\n")
+        opening = json.dumps(f"{PARAMETER}{key}>\n")
+        yield f"parameter{label}: {opening} value{label}"
+        if not is_text(schema):
+            held = {**shared, **schema} if isinstance(schema, dict) else schema
+            yield f"value{label}: json{label} {closing}"
+            yield f"json{label}: %json {_written(held, tool)}"
+        elif "enum" in schema:
+            choices = " | ".join(json.dumps(one, ensure_ascii=False) for one in schema["enum"])
+            yield f"value{label}: ({choices}) {closing}"
+        else:
+            yield f"value{label}[lazy]: TEXT {closing}"
+    opening, closing = json.dumps(f"{FUNCTION}{tool.name}>\n"), json.dumps(END_FUNCTION)
+    yield f"function{number}: {opening} {' '.join(names)} {closing}"
+
+
 def _schema(tool: Tool, *, strict: bool) -> str:
     """The schema of a tool's arguments; of one that is held to none, an object's."""
     schema = tool.parameters if strict or tool.strict else {}
+    return _written({"type": "object", **schema, "x-guidance": TIGHT}, tool)
+
+
+def _written(schema: Any, tool: Tool) -> str:
     try:
-        return json.dumps({"type": "object", **schema, "x-guidance": TIGHT}, ensure_ascii=False)
+        return json.dumps(schema, ensure_ascii=False)
     except (TypeError, ValueError, RecursionError) as error:
         raise InvalidParameter(
             f"the parameters of {tool.name!a} are no JSON: {error}", param="tools"

@@ -11,6 +11,7 @@ from nsedge.api import Chat, Generate
 from nsedge.runtime.text.answer.calls import CallReader
 from nsedge.runtime.text.answer.formats import CallFormat, ThoughtMarks
 from nsedge.runtime.text.answer.grammar import may_think
+from nsedge.runtime.text.answer.parameters import texts_of
 from nsedge.runtime.text.answer.parts import Part, Said, joined
 from nsedge.runtime.text.answer.thoughts import ThoughtReader
 
@@ -48,6 +49,7 @@ class AnswerForm:
                 self.calls,
                 tools={tool.name for tool in tools},
                 new_id=new_short_id if self.calls.short_ids else new_id,
+                is_text=texts_of(tools),
                 parallel=task.parallel_tool_calls,
             )
         if thoughts is None and calls is None:

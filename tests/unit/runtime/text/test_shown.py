@@ -12,6 +12,12 @@ from nsedge.runtime.text.answer.reader import AnswerForm
 from nsedge.runtime.text.detokenizer import Detokenizer
 from tests.unit.template_families import FAMILIES
 
+SUN = Tool(
+    function={
+        "name": "sun",
+        "parameters": {"properties": {"city": {"type": "string"}, "days": {"type": "array"}}},
+    }
+)
 OSLO = '{"city": "Oßlo 🙂", "days": [1, 2]}'
 
 
@@ -27,7 +33,7 @@ def test_an_answer_of_tokens_is_told_apart(family: str, form: CallFormat) -> Non
     answers = AnswerForm(calls=form, thoughts=thoughts)
     task = Chat(
         messages=(Message(role=Role.USER, content="hi"),),
-        tools=(Tool(function={"name": "sun"}),),
+        tools=(SUN,),
         split_reasoning=True,
     )
     before = "" if form.bare else "So it is: "

@@ -17,6 +17,7 @@ from nsedge.runtime.text.answer.formats import (
     HERMES,
     LLAMA,
     MISTRAL,
+    PARAMETERS,
     PHI,
     CallFormat,
 )
@@ -189,7 +190,75 @@ def test_text_behind_a_bare_call_is_kept() -> None:
     assert (found.text, found.calls) == ("Done; really.", [SUN])
 
 
+PARAMETERS_TEXT = """\
+<tool_call>
+<function=sun>
+<parameter=city>
+Sa\u00f5 "P"
+ <b>
+</parameter>
+<parameter=days>
+[1, {"x": null}]
+</parameter>
+<parameter=sure>
+True
+</parameter>
+<parameter=when>
+soon
+</parameter>
+</function>
+</tool_call>"""
+PARAMETERS_SAID = (
+    '{"city": "Sa\u00f5 \\"P\\"\\n <b>", "days": [1, {"x": null}], "sure": true, "when": "soon"}'
+)
+EMPTY_TEXT = "<tool_call>\n<function=rain>\n</function>\n</tool_call>"
+
+
+def read_parameters(pieces: list[str]) -> Read:
+    one = CallReader(
+        PARAMETERS,
+        tools=TOOLS,
+        new_id=lambda: "id",
+        is_text=lambda name, key: (name, key) == ("sun", "city"),
+    )
+    found = Read()
+    for piece in pieces:
+        found.take(one.push(piece))
+    found.take(one.end())
+    return found
+
+
+def test_parameters_are_given_on_as_an_object() -> None:
+    text = f"So. {PARAMETERS_TEXT}\n{EMPTY_TEXT}\nThere."
+    whole = read_parameters([text])
+    assert whole.calls == [("sun", PARAMETERS_SAID), RAIN]
+    assert whole.text == "So. There."
+    json.loads(PARAMETERS_SAID)
+    assert read_parameters(list(text)) == whole
+    for at in range(len(text)):
+        assert read_parameters([text[:at], text[at:]]) == whole
+
+
+def test_a_long_text_comes_as_it_is_written() -> None:
+    one = reader(PARAMETERS)
+    begun = one.push("<tool_call>\n<function=sun>\n<parameter=city>\nOs")
+    assert begun == [
+        CallPiece(0, "", id="id0", name="sun"),
+        CallPiece(0, '{"city": '),
+        CallPiece(0, '"'),
+        CallPiece(0, "Os"),
+    ]
+    assert one.push("lo\n") == [CallPiece(0, "lo")]
+    assert one.push("</param") == []
+    assert one.push("eter>\n</function>") == [CallPiece(0, '"'), CallPiece(0, "}")]
+
+
 BAD = (
+    (PARAMETERS, "<tool_call>\n<function=sun>\nno"),
+    (PARAMETERS, "<tool_call>\n<function=>\n</function>"),
+    (PARAMETERS, "<tool_call>\n<function=a b>\n</function>"),
+    (PARAMETERS, "<tool_call>\n<function=sun>\n<parameter=a\n>"),
+    (PARAMETERS, "<tool_call>sun"),
     (HERMES, "<tool_call>"),
     (HERMES, "<tool_call></tool_call>"),
     (HERMES, "<tool_call>sun(1)</tool_call>"),
@@ -298,6 +367,7 @@ TEXTS = st.lists(
             ),
             *('"name": "sun"', '"arguments": ', '"parameters": ', "sun", SUN_OBJECT, RAIN_OBJECT),
             as_object(*SUN, "parameters"),
+            *("<function=sun>", "<parameter=a>", "</parameter>", "</function>", PARAMETERS_TEXT),
         ]
     ),
     max_size=14,
@@ -313,5 +383,5 @@ def test_any_split_gives_the_same(form: CallFormat, text: str, data: st.DataObje
     assert read(form, list(text)) == whole
     if not whole.calls:
         assert whole.text == text
-    for _, arguments in whole.calls:
+    for _, arguments in whole.calls if form is not PARAMETERS else ():
         assert arguments in text or json.dumps(arguments)[1:-1] in text or arguments == "{}"
