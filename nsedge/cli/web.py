@@ -284,6 +284,8 @@ def door_settings(settings: Settings, *, state: Path) -> DoorSettings:
         chunk=said.chunk,
         regular_model=said.regular_model,
         vision_model=said.vision_model,
+        responses_kept=said.responses_kept,
+        responses_kept_s=said.responses_kept_s,
         adaptations=adaptations,
         ratings_file=state / "ratings.json",
     )

@@ -205,6 +205,18 @@ class Doors(Section, frozen=True, kw_only=True):
         str,
         text("The model of the chat service's /chat/vision; empty is none.", "a model's name"),
     ] = ""
+    responses_kept: Annotated[
+        int,
+        number(
+            "Responses (/v1/responses) kept in memory, to be gone on from or asked for again, the"
+            " oldest leaving first; 0 keeps none.",
+            0,
+            1_000_000,
+        ),
+    ] = 256
+    responses_kept_s: Annotated[
+        float, number("Seconds for which a response is kept.", 1, 31_536_000)
+    ] = 3600.0
     adaptations: Annotated[
         str,
         text(

@@ -16,11 +16,14 @@ class DoorSettings:
     - regular_model: the chat service's where none is named; empty is the first that is ready.
     - vision_model: the same for its vision routes; empty is none.
     - adaptations: how the studio prompts single models.
+    - responses_kept, responses_kept_s: OpenAI's responses that are kept, and for how long.
     - ratings_file: where the studio keeps its ratings over restarts; None is nowhere.
     """
 
     chunk: Literal["token", "adaptive"] | int = "token"
     regular_model: str = ""
     vision_model: str = ""
+    responses_kept: int = 256
+    responses_kept_s: float = 3600.0
     adaptations: WatchedFile[Adaptations] | None = None
     ratings_file: Path | None = None

@@ -44,6 +44,7 @@ STATUSES: dict[str, int] = {
     "bundle_invalid": 500,
     "config_invalid": 500,
     # What only HTTP can get wrong.
+    "unknown_response": 404,
     "unknown_route": 404,
     "unknown_idea": 404,
     "method_not_allowed": 405,

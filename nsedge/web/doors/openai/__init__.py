@@ -17,6 +17,7 @@ from nsedge.web.answering import ANSWERING
 from nsedge.web.bodies import json_answer, read_json
 from nsedge.web.choices import Choice
 from nsedge.web.door import Door
+from nsedge.web.doors.openai import responses
 from nsedge.web.doors.openai.answers import (
     Head,
     best,
@@ -38,7 +39,7 @@ from nsedge.web.doors.openai.requests import (
     telling_of,
 )
 from nsedge.web.doors.openai.stream import ChatStream, CompletionStream, OpenAiStream
-from nsedge.web.errors import Refused
+from nsedge.web.errors import Refusal, Refused
 from nsedge.web.limits import WebLimits
 from nsedge.web.other_fields import OtherFields
 
@@ -134,6 +135,13 @@ async def _complete(http: web.Request, shape: _Shape[AnyBody]) -> web.StreamResp
 
 
 @needs(Scope.INFER)
+async def moderations(http: web.Request) -> web.Response:
+    """`POST /v1/moderations`."""
+    message = "no model here judges texts: there are no moderations"
+    raise Refused(Refusal(code="unknown_route", message=message))
+
+
+@needs(Scope.INFER)
 async def apply_template(http: web.Request) -> web.Response:
     """`POST /apply-template`, llama.cpp's: the prompt that a chat completion would be read as."""
     answering = http.app[ANSWERING]
@@ -158,6 +166,9 @@ DOOR = Door(
         web.post("/v1/completions", completions),
         web.post("/v1/embeddings", embeddings),
         web.post("/apply-template", apply_template),
+        web.post("/v1/moderations", moderations),
+        *responses.ROUTES,
     ),
     error_body=error_body,
+    opens=responses.prepare,
 )
