@@ -7,6 +7,7 @@ import json
 from collections import OrderedDict
 from collections.abc import Sequence as Many
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from llguidance import LLMatcher, LLParserLimits, LLTokenizer, TokenizerWrapper
@@ -19,13 +20,16 @@ from nsedge.errors import InvalidParameter
 from nsedge.runtime.structure.guide import Guide, told
 from nsedge.runtime.structure.vocabulary import Vocabulary
 
+if TYPE_CHECKING:
+    from llguidance._lib import JsonCompileOptions
+
 KEPT = 32
 """Grammars that stay compiled, the latest used."""
 MAX_USES = 256
 """Answers that share what the lexer of a grammar has learnt, before it begins anew: what it learns
 takes memory, and is bounded for all of them together."""
 LIMITS = LLParserLimits(
-    max_items_in_row=1000,
+    max_items_in_row=2000,
     initial_lexer_fuel=1_000_000,
     step_lexer_fuel=200_000,
     step_max_items=50_000,
@@ -36,6 +40,9 @@ LIMITS = LLParserLimits(
 """Bounds of compiling a grammar and of each step in it: a step of the lexer's fuel takes 70 ns, an
 item 50 ns, a state 1 to 2 KiB."""
 ANY_OBJECT = '{"type": "object"}'
+_WHITESPACE = {"whitespace_flexible", "whitespace_pattern"}
+_DEFAULTS: JsonCompileOptions = {"whitespace_pattern": r"[\x20\x0A\x0D\x09]{1,32}"}
+"""Room for indentation, and no more: small models would write nothing else."""
 
 
 class _Wrapper(TokenizerWrapper):
@@ -122,7 +129,8 @@ def grammar_of(constraint: Constraint) -> str:
         case ConstraintKind.REGEX:
             return str(LLMatcher.grammar_from_regex(constraint.value))
         case ConstraintKind.CHOICE:
-            return "start: " + " | ".join(map(_literal, constraint.choices()))
+            # One lexeme: of as many rules, each would be followed by itself.
+            return "start: CHOICE\nCHOICE: " + " | ".join(map(_literal, constraint.choices()))
         case ConstraintKind.LARK:
             return constraint.value
         case ConstraintKind.GBNF:
@@ -139,8 +147,14 @@ def refused(constraint: Constraint, why: str) -> InvalidParameter:
     return InvalidParameter(f"constraint ({constraint.kind}): {why}", param="constraint")
 
 
-def _json_grammar(schema: str) -> str:
-    return f'{{"grammars": [{{"json_schema": {schema}}}]}}'
+def _json_grammar(text: str) -> str:
+    schema = json.loads(text)
+    if schema is True:
+        schema, text = {}, "{}"
+    options = schema.get("x-guidance") if isinstance(schema, dict) else None
+    if schema is False or (isinstance(options, dict) and _WHITESPACE.intersection(options)):
+        return f'{{"grammars": [{{"json_schema": {text}}}]}}'
+    return str(LLMatcher.grammar_from_json_schema(text, defaults=_DEFAULTS))
 
 
 def _literal(text: str) -> str:

@@ -59,6 +59,13 @@ AGE = {
         (Constraint.regex("a{2,3}"), "aaa", "aaaa"),
         (Constraint.regex("a{2,3}"), "aa", "a"),
         (Constraint.choice(["red", 'a "b"']), 'a "b"', "re"),
+        (Constraint.choice([f"n {n} of many" for n in range(4096)]), "n 4095 of many", "n 4096 "),
+        (Constraint.json_object(), '{"a":' + " " * 32 + "1}", '{"a":' + " " * 33 + "1}"),
+        (
+            Constraint.json_schema({"const": 1, "x-guidance": {"whitespace_flexible": False}}),
+            "1",
+            " 1",
+        ),
         (Constraint.lark('start: "a" /[0-9]+/ "b"'), "a12b", "ab"),
         (Constraint.gbnf('root ::= "yes" | "no" [!]?'), "no!", "yes!"),
     ],
