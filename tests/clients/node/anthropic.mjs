@@ -30,6 +30,30 @@ async function raw_events() {
   assert.deepEqual(kinds.slice(-2), ["message_delta", "message_stop"]);
 }
 
+async function tools() {
+  const tool = {
+    name: "get_weather",
+    description: "The weather of a city.",
+    input_schema: {
+      type: "object",
+      properties: { city: { type: "string", maxLength: 20 } },
+      required: ["city"],
+      additionalProperties: false,
+    },
+  };
+  const stream = client.messages.stream({
+    ...greedy,
+    max_tokens: 64,
+    tools: [tool],
+    tool_choice: { type: "any" },
+  });
+  const final = await stream.finalMessage();
+  const use = final.content.find((block) => block.type === "tool_use");
+  assert.equal(final.stop_reason, "tool_use");
+  assert.equal(use.name, "get_weather");
+  assert.equal(typeof use.input.city, "string");
+}
+
 async function models() {
   const names = [];
   for await (const one of client.models.list()) names.push(one.id);
@@ -49,7 +73,8 @@ async function errors() {
 }
 
 async function aborted() {
-  const stream = client.messages.stream({ ...greedy, max_tokens: 400 });
+  const long = [{ role: "user", content: "Write a long story about a river and its towns." }];
+  const stream = client.messages.stream({ ...greedy, messages: long, max_tokens: 400 });
   await assert.rejects(
     (async () => {
       for await (const event of stream) if (event.type === "content_block_delta") stream.abort();
@@ -60,4 +85,4 @@ async function aborted() {
   assert.ok((await client.messages.create(greedy)).content);
 }
 
-await run(message, streamed, raw_events, models, errors, aborted);
+await run(message, streamed, raw_events, tools, models, errors, aborted);

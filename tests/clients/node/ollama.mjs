@@ -26,6 +26,22 @@ async function generate() {
   assert.ok(told.response);
 }
 
+async function structured() {
+  const format = {
+    type: "object",
+    properties: { capital: { type: "string", maxLength: 20 } },
+    required: ["capital"],
+    additionalProperties: false,
+  };
+  const told = await client.chat({
+    model,
+    messages,
+    format,
+    options: { ...options, num_predict: 64 },
+  });
+  assert.deepEqual(Object.keys(JSON.parse(told.message.content)), ["capital"]);
+}
+
 async function vectors() {
   const told = await client.embed({ model: embeddings, input: ["a", "b"] });
   assert.deepEqual(told.embeddings.map((one) => one.length), [384, 384]);
@@ -49,9 +65,10 @@ async function errors() {
 async function aborted() {
   const stream = await client.generate({
     model,
-    prompt: asked,
+    prompt: "1, 2, 3, 4, 5, 6, 7, 8,",
+    raw: true,
     stream: true,
-    options: { num_predict: 400 },
+    options: { temperature: 0, num_predict: 400 },
   });
   await assert.rejects(
     (async () => {
@@ -62,4 +79,4 @@ async function aborted() {
   assert.ok((await client.chat({ model, messages, options })).done);
 }
 
-await run(chat, streamed, generate, vectors, models, errors, aborted);
+await run(chat, streamed, generate, structured, vectors, models, errors, aborted);

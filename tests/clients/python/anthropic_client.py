@@ -1,6 +1,7 @@
 """Anthropic's Python client: its README's examples."""
 
 import asyncio
+import json
 
 import anthropic
 from anthropic import Anthropic, AsyncAnthropic
@@ -58,6 +59,72 @@ def stopped_by_a_string() -> None:
     assert (told.stop_reason, told.stop_sequence) == ("stop_sequence", "France")
 
 
+WEATHER = {
+    "name": "get_weather",
+    "description": "The weather of a city.",
+    "input_schema": {
+        "type": "object",
+        "properties": {"city": {"type": "string", "maxLength": 20}},
+        "required": ["city"],
+        "additionalProperties": False,
+    },
+}
+
+
+def tools() -> None:
+    asked = {
+        **GREEDY,
+        "max_tokens": 64,
+        "tools": [WEATHER],
+        "tool_choice": {"type": "tool", "name": "get_weather"},
+        "messages": [{"role": "user", "content": "What is the weather in Paris?"}],
+    }
+    told = client.messages.create(**asked)
+    (use,) = [block for block in told.content if block.type == "tool_use"]
+    assert (told.stop_reason, use.name) == ("tool_use", "get_weather")
+    assert isinstance(use.input["city"], str)
+    with client.messages.stream(**asked) as stream:
+        pieces = [event.partial_json for event in stream if event.type == "input_json"]
+        final = stream.get_final_message()
+    assert pieces
+    assert [block.input for block in final.content if block.type == "tool_use"] == [use.input]
+    result = {"type": "tool_result", "tool_use_id": use.id, "content": "Sunny, 21 degrees."}
+    history = [
+        *asked["messages"],
+        {"role": "assistant", "content": told.content},
+        {"role": "user", "content": [result]},
+    ]
+    after = client.messages.create(**{**GREEDY, "messages": history, "tools": [WEATHER]})
+    assert after.content
+
+
+def structured() -> None:
+    schema = {
+        "type": "object",
+        "properties": {"capital": {"type": "string", "maxLength": 20}},
+        "required": ["capital"],
+        "additionalProperties": False,
+    }
+    told = client.messages.create(
+        **{**GREEDY, "max_tokens": 64},
+        output_config={"format": {"type": "json_schema", "schema": schema}},
+    )
+    assert set(json.loads(told.content[0].text)) == {"capital"}
+
+
+def counted() -> None:
+    count = client.messages.count_tokens(model=MODEL, messages=HI)
+    told = client.messages.create(**GREEDY)
+    read = told.usage.input_tokens + told.usage.cache_read_input_tokens
+    assert count.input_tokens == read
+
+
+def prefilled() -> None:
+    messages = [*HI, {"role": "assistant", "content": "The capital of France is"}]
+    told = client.messages.create(**{**GREEDY, "messages": messages})
+    assert "Paris" in told.content[0].text
+
+
 def models() -> None:
     assert MODEL in [one.id for one in client.models.list()]
     assert client.models.retrieve(MODEL).type == "model"
@@ -100,6 +167,10 @@ run(
     raw_events,
     a_conversation_with_a_system,
     stopped_by_a_string,
+    tools,
+    structured,
+    counted,
+    prefilled,
     models,
     errors,
     left_in_mid_stream,

@@ -1,6 +1,7 @@
 """Ollama's Python client: its README's examples."""
 
 import asyncio
+import json
 
 from checking import ASKED, EMBEDDINGS, HI, MODEL, URL, raised, run
 from ollama import AsyncClient, Client, ResponseError
@@ -42,6 +43,50 @@ def stopped_by_a_string() -> None:
     assert "four" in told.response
     assert "five" not in told.response
     assert told.done_reason == "stop"
+
+
+def structured() -> None:
+    schema = {
+        "type": "object",
+        "properties": {"capital": {"type": "string", "maxLength": 20}},
+        "required": ["capital"],
+        "additionalProperties": False,
+    }
+    options = {**GREEDY, "num_predict": 64}
+    told = client.chat(model=MODEL, messages=HI, format=schema, options=options)
+    assert set(json.loads(told.message.content)) == {"capital"}
+    json.loads(client.generate(MODEL, ASKED, format="json", options=options).response)
+
+
+def tools() -> None:
+    def get_weather(city: str) -> str:
+        """The weather of a city.
+
+        Args:
+            city: its name
+        """
+        return f"Sunny in {city}."
+
+    told = client.chat(model=MODEL, messages=HI, tools=[get_weather], options=GREEDY)
+    assert told.done
+    history = [
+        *HI,
+        {
+            "role": "assistant",
+            "tool_calls": [{"function": {"name": "get_weather", "arguments": {"city": "Paris"}}}],
+        },
+        {"role": "tool", "tool_name": "get_weather", "content": get_weather("Paris")},
+    ]
+    after = client.chat(model=MODEL, messages=history, tools=[get_weather], options=GREEDY)
+    assert after.done
+
+
+def likelihoods() -> None:
+    told = client.generate(
+        MODEL, "One, two,", raw=True, options=GREEDY, logprobs=True, top_logprobs=2
+    )
+    assert len(told.logprobs) == told.eval_count or told.done_reason == "stop"
+    assert all(len(one.top_logprobs) == 2 for one in told.logprobs)
 
 
 def vectors() -> None:
@@ -100,6 +145,9 @@ run(
     streamed_chat,
     generate,
     stopped_by_a_string,
+    structured,
+    tools,
+    likelihoods,
     vectors,
     models,
     errors,
