@@ -30,7 +30,7 @@ MAX_SEED = 2**64 - 1
 MAX_LOGPROBS = 100
 MAX_CHOICES = 128
 
-_BOUNDS: dict[str, tuple[float, float]] = {
+BOUNDS: dict[str, tuple[float, float]] = {
     "temperature": (0.0, 10.0),
     "top_k": (0, 2**31 - 1),
     "top_p": (0.0, 1.0),
@@ -133,7 +133,7 @@ class Sampling:
         Raises:
             InvalidParameter: naming the parameter, the value and the limit.
         """
-        for name, (low, high) in _BOUNDS.items():
+        for name, (low, high) in BOUNDS.items():
             within(name, getattr(self, name), low, high)
         within("repetition_penalty", self.repetition_penalty, 0.0, 10.0, exclusive_low=True)
         within("logprobs", self.logprobs, 0, MAX_LOGPROBS)

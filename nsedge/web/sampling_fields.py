@@ -16,7 +16,7 @@ from nsedge.web.bodies import Integer, TokenId
 from nsedge.web.chunking import Chunk
 from nsedge.web.constraint_fields import ConstraintFields
 
-_SAME = (
+SAME = (
     ("max_completion_tokens", "max_tokens"),
     ("repetition_penalty", "repeat_penalty"),
     ("penalty_last_n", "repeat_last_n"),
@@ -161,7 +161,7 @@ def _same(body: SamplingFields, name: str, other: str) -> Any:
 
 def _name_here(body: SamplingFields, param: str) -> str:
     """What the body called a parameter."""
-    for name, other in _SAME:
+    for name, other in SAME:
         if param in (name, other):
             return name if getattr(body, name) is not None else other
     return FLAT_NAMES.get(param, param)

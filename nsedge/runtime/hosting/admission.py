@@ -76,7 +76,13 @@ def make_job(
         emit=emit,
         adapter=adapter,
         max_tokens=max_tokens,
-        # All now: the thread of a model must not wait for a grammar.
+        # All now: the thread of a model must not wait for a tokenizer or a grammar.
+        rules=TokenRules(
+            allowed=sampling.allowed_token_ids,
+            banned=sampling.banned_token_ids,
+            bad_words=model.prompts.spellings(sampling.bad_words),
+            ends=sampling.stop_token_ids,
+        ),
         guides=[guide_of(task, model, prompt_ids) for _ in range(sampling.n)],
     )
     first = asked.job(0)
@@ -97,6 +103,7 @@ class _Asked:
     emit: Emit
     adapter: str | None
     max_tokens: int
+    rules: TokenRules
     guides: list[Guide | None]
 
     def job(self, choice: int) -> Job:
@@ -148,12 +155,7 @@ class _Asked:
             logit_bias=sampling.logit_bias,
             prompt_ids=self.prompt_ids,
             logprobs=sampling.logprobs,
-            rules=TokenRules(
-                allowed=sampling.allowed_token_ids,
-                banned=sampling.banned_token_ids,
-                bad_words=self.model.prompts.spellings(sampling.bad_words),
-                ends=sampling.stop_token_ids,
-            ),
+            rules=self.rules,
             vocabulary=manifest.vocab_size,
             text_of=self.model.detokenizer.tokens.octets,
         )
