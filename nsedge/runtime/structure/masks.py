@@ -5,18 +5,22 @@ from __future__ import annotations
 from collections.abc import Sequence as Many
 from concurrent.futures import ThreadPoolExecutor
 
+from nsedge.runtime.machine.cores import usable_cores
 from nsedge.runtime.structure.guide import Guide
+
+MOST_THREADS = 4
 
 
 class MaskMaker:
-    """Has masks made by a thread of its own, which there is once one was asked for.
+    """Has masks made by threads of its own, which there are once one was asked for.
 
-    Filling a mask leaves the interpreter to others, and takes 5 to 100 us where the lexer knows
-    what comes; so one thread is enough beside a step of 16 rows.
+    Filling a mask leaves the interpreter to others, and takes 10 to 130 us in the mean: one thread
+    is enough beside a step of 16 rows, unless there are cores to spare.
     """
 
     def __init__(self, name: str) -> None:
-        self._pool = ThreadPoolExecutor(1, thread_name_prefix=name)
+        threads = max(1, min(MOST_THREADS, usable_cores() // 4))
+        self._pool = ThreadPoolExecutor(threads, thread_name_prefix=f"{name}-mask")
 
     def begin(self, guides: Many[Guide]) -> None:
         """Have the next masks made of guides that took a token each."""
