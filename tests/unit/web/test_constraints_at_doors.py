@@ -26,6 +26,11 @@ DOORS: list[tuple[str, dict[str, Any], str]] = [
     ("/api/generate", {"text": "a", "structured_outputs": {"json": SCHEMA}}, "structured_outputs"),
     ("/api/generate", {"model": MODEL, "prompt": "a", "format": SCHEMA}, "format"),
     ("/api/chat", CHAT | {"format": SCHEMA}, "format"),
+    (
+        "/v1/messages",
+        CHAT | {"max_tokens": 9, "output_format": {"type": "json_schema", "schema": SCHEMA}},
+        "output_format",
+    ),
     ("/completion", {"prompt": "a", "json_schema": SCHEMA}, "json_schema"),
     ("/api/v1/generate/stream", {"prompt": "a", "json_schema": SCHEMA}, "json_schema"),
 ]

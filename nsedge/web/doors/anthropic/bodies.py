@@ -94,6 +94,14 @@ class PromptBody(SchedulingBody, kw_only=True):
     output_format: OutputFormat | None = None
     """What `output_config.format` was called before."""
 
+    @property
+    def constrained_by(self) -> str | None:
+        """The field that says what the answer must look like; None where none does."""
+        if self.output_format is not None:
+            return "output_format"
+        given = self.output_config is not None and self.output_config.format is not None
+        return "output_config.format" if given else None
+
 
 class MessagesBody(PromptBody, kw_only=True):
     """`POST /v1/messages`."""
