@@ -54,6 +54,12 @@ _ADDED = {
 `Sampling` with 1.4, and the rare of what there is much of."""
 
 
+def new_in_sampling(sampling: Sampling) -> list[str]:
+    """What is set of it that came with 1.4."""
+    added = _ADDED[Sampling].items()
+    return [name for name, default in added if getattr(sampling, name) != default]
+
+
 class _Labelled(msgspec.Struct):
     id: wire.Id | None = None
 

@@ -25,8 +25,9 @@ _OF_CHAT = tuple(
 _OF_PROMPT = tuple(name for name in _OF_CHAT if name not in ("sampling", "constraint"))
 """Of these, what a prompt is made of."""
 _OF_MESSAGE = ("tool_calls", "tool_call_id", "name", "reasoning")
-_CONSTRAINT_SINCE = 4
-"""The minor version that brought constraints and suffixes: older daemons would pass them over."""
+_ANSWERS_SINCE = 4
+"""The minor version that brought constraints, suffixes and most of sampling, which older daemons
+would pass over."""
 _ONE = api.Sampling()
 MAX_ID = 128
 MAX_MODEL = 256
@@ -173,19 +174,21 @@ def check_known(request: api.Request, version: str) -> None:
     Raises:
         UnsupportedVersion: naming the version that knows it.
     """
-    if protocol.minor_of(version) >= _CONSTRAINT_SINCE:
+    if protocol.minor_of(version) >= _ANSWERS_SINCE:
         return
     task = request.task
-    held = isinstance(task, api.Generate | api.Chat) and task.constraint is not None
-    for param, given in (
-        ("constraint", held),
-        ("suffix", isinstance(task, api.Generate) and task.suffix is not None),
-    ):
-        if given:
-            raise UnsupportedVersion(
-                f"{param} needs a daemon of protocol 1.{_CONSTRAINT_SINCE}, not {version}",
-                param=param,
-            )
+    if not isinstance(task, api.Generate | api.Chat):
+        return
+    new = protocol.new_in_sampling(task.sampling)
+    if task.constraint is not None:
+        new.append("constraint")
+    if isinstance(task, api.Generate) and task.suffix is not None:
+        new.append("suffix")
+    if new:
+        raise UnsupportedVersion(
+            f"{new[0]} needs a daemon of protocol 1.{_ANSWERS_SINCE}, not {version}",
+            param=new[0],
+        )
 
 
 def check_size(frame: bytes, limit: int) -> None:

@@ -141,12 +141,16 @@ def test_what_clients_of_an_older_minor_cannot_read_is_refused_them() -> None:
             check_readable(message, 2)
 
 
-def test_a_constraint_is_not_sent_to_a_daemon_that_would_pass_it_over() -> None:
+def test_what_a_daemon_would_pass_over_is_not_sent_to_it() -> None:
     held = api.Generate(text="Once", constraint=api.Constraint.json_object())
     for task, version, passes in (
         (held, "1.4", True),
         (held, "1.10", True),
         (held, "1.3", False),
+        (api.Generate(text="Once", sampling=api.Sampling(top_n_sigma=1.0)), "1.3", False),
+        (api.Chat(messages=(), sampling=api.Sampling(bad_words=("x",))), "1.3", False),
+        (api.Chat(messages=(), sampling=api.Sampling(xtc=api.Xtc(probability=0.5))), "1.4", True),
+        (api.Generate(text="Once", sampling=api.Sampling(top_k=3, seed=1)), "1.3", True),
         (api.Generate(text="Once"), "1.0", True),
     ):
         request = api.Request(request_id="a", model="m", task=task)
