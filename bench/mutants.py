@@ -31,6 +31,18 @@ ROUTES = (
     "/api/models/usage",
     "/api/models/load",
     "/api/models/alias",
+    "/chat",
+    "/chat/stream",
+    "/chat/vision",
+    "/models",
+    "/models/load",
+    "/help",
+    "/api/v1/generate/stream",
+    "/api/v1/generate/batch",
+    "/api/v1/generate/ensemble",
+    "/api/v1/models/preload",
+    "/api/v1/ideas/nobody/rating",
+    "/api/v1/stats",
     "/nowhere",
 )
 METHODS = ("GET", "POST", "POST", "POST", "POST", "HEAD", "OPTIONS", "PUT", "DELETE", "BREW")
@@ -135,8 +147,11 @@ class Mutants:
 
     def _wish(self) -> dict[str, Any]:
         turn = {"role": "user", "content": "Once"}
-        wish = {"prompt": "Once", "messages": [turn], "text": "Once", "max_tokens": self._below(4)}
-        return {"model": self._target(), "stream": self._chance.random() < 0.5, **wish}
+        few, model = self._below(4), self._target()
+        wish = {"prompt": "Once", "messages": [turn], "text": "Once", "max_tokens": few}
+        wish |= {"model_key": model, "config": {"maxTokens": few, "temperature": 0}}
+        wish |= {"prompts": ["Once", ""], "models": [model], "model_keys": [model], "rating": few}
+        return {"model": model, "stream": self._chance.random() < 0.5, **wish}
 
     def _message(self) -> dict[str, Any]:
         """A right one, of any type but those that would take the real model away."""
