@@ -36,6 +36,11 @@ def test_a_client_command_never_waits_for_the_engine(command):
     assert loaded.isdisjoint({*HEAVY, "onnxruntime", "numpy", "tokenizers", "aiohttp"})
 
 
+def test_grammars_are_loaded_with_the_first_constraint():
+    assert "llguidance" not in loaded_by(*DAEMON, "nsedge.runtime.structure.structure")
+    assert "llguidance" in loaded_by("nsedge.runtime.structure.grammars")
+
+
 def test_the_core_never_loads_http():
     assert "aiohttp" not in loaded_by(*DAEMON)
 

@@ -66,6 +66,10 @@ class _Compiled:
     first: NDArray[np.uint32]
     uses: int = 0
 
+    def retire(self) -> None:
+        """Let it be compiled anew: what its answers share may be what one of them failed by."""
+        self.uses = MAX_USES
+
 
 class Grammars:
     """What constraints compile to, the latest kept. For one thread at a time."""
@@ -93,14 +97,14 @@ class Grammars:
             InvalidParameter: the constraint cannot be compiled; the message says why, and where.
         """
         found = self._kept.get(constraint)
-        if found is None or found.uses >= MAX_USES or found.matcher.is_error():
+        if found is None or found.uses >= MAX_USES:
             found = self._kept[constraint] = self._compile(constraint)
         self._kept.move_to_end(constraint)
         while len(self._kept) > KEPT:
             self._kept.popitem(last=False)
         found.uses += 1
         ends = None if may_end else self._ends
-        return Guide(found.matcher.deep_copy(), found.first, ends=ends)
+        return Guide(found.matcher.deep_copy(), found.first, ends=ends, failed=found.retire)
 
     def _compile(self, constraint: Constraint) -> _Compiled:
         grammar = grammar_of(constraint)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from collections.abc import Sequence as Many
 from concurrent.futures import Future
 from typing import Protocol
@@ -51,12 +52,16 @@ class Guide:
         mask: NDArray[np.uint32],
         *,
         ends: NDArray[np.uint32] | None = None,
+        failed: Callable[[], None] | None = None,
     ) -> None:
         """`matcher` is at the beginning of its grammar; `mask` says what may come there. `ends`:
-        tokens that do not come where anything else may."""
+        tokens that do not come where anything else may. `failed` is told when the grammar cannot
+        be followed any further."""
         self.matcher = matcher
         self._mask = mask.copy()
         self._avoided = ends
+        self._failed = failed
+        self._avoid()
         self.pending: Future[None] | None = None
         """Of the mask that is being made."""
 
@@ -99,6 +104,9 @@ class Guide:
     def fill(self) -> None:
         """Make the mask anew. Lets other threads work meanwhile."""
         self.matcher.unsafe_compute_mask_ptr(self._mask.ctypes.data, self._mask.nbytes)
+        self._avoid()
+
+    def _avoid(self) -> None:
         if self._avoided is not None and (rest := self._mask & ~self._avoided).any():
             self._mask[:] = rest
 
@@ -109,6 +117,8 @@ class Guide:
 
     def _check(self) -> None:
         if self.matcher.is_error():
+            if self._failed is not None:
+                self._failed()
             raise ConstraintFailure(
                 f"the answer cannot be held to its constraint: {told(self.matcher.get_error())}"
             )

@@ -176,6 +176,25 @@ def test_grammars_are_kept_by_their_text() -> None:
     assert Constraint.choice(["a0"]) not in made._kept
 
 
+def test_a_grammar_that_failed_is_compiled_anew() -> None:
+    made, constraint = grammars(), Constraint.regex("a+")
+    first = made.guide(constraint)
+    kept = made._kept[constraint]
+    made.guide(constraint)
+    assert made._kept[constraint] is kept
+    with pytest.raises(ConstraintFailure):
+        first.accept(ids("b")[0])
+    again = made.guide(constraint)
+    assert made._kept[constraint] is not kept
+    assert ids("a")[0] in may(again)
+
+
+def test_an_end_that_is_not_wanted_comes_where_nothing_else_can() -> None:
+    guide = grammars().guide(Constraint.regex("a?"), may_end=False)
+    assert may(guide) == {ids("a")[0]}
+    assert may(grammars().guide(Constraint.regex("a?"))) == {END, ids("a")[0]}
+
+
 def test_a_tokenizer_that_falls_back_to_bytes_is_held_too() -> None:
     tokenizer = falling_back()
     made = Grammars(tokenizer, size=300, end_ids=(1,))
