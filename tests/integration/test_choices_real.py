@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 
 from nsedge.api import (
     ChoiceFinished,
+    Constraint,
     Delta,
     Event,
     Finished,
@@ -54,6 +56,27 @@ def test_each_choice_is_what_its_seed_gives_alone(
             assert text_of(alone) == text
 
     play(request.getfixturevalue(bundle), scene, slots=slots, context_tokens=256)
+
+
+def test_choices_are_held_to_a_schema_each(starter_bundle: Path) -> None:
+    schema = {
+        "type": "object",
+        "properties": {"city": {"type": "string", "maxLength": 12}, "size": {"enum": [1, 2, 3]}},
+        "required": ["city", "size"],
+        "additionalProperties": False,
+    }
+    task = replace(question("Name a city, as JSON."), constraint=Constraint.json_schema(schema))
+    wanted = Sampling(temperature=1.0, seed=21, max_tokens=60)
+
+    async def scene(service: LocalService) -> None:
+        events = await events_of(service, asking(task, replace(wanted, n=4)))
+        for choice in range(4):
+            text = text_of_choice(events, choice)
+            assert set(json.loads(text)) == {"city", "size"}
+            alone = await events_of(service, asking(task, replace(wanted, seed=21 + choice)))
+            assert text_of(alone) == text
+
+    play(starter_bundle, scene, slots=2, context_tokens=256)
 
 
 def test_32_mixed_requests_end_once_each(starter_bundle: Path) -> None:

@@ -212,7 +212,7 @@ class Rig:
         n: int = 1,
         params: SamplingParams = GREEDY,
         seed: int | None = None,
-        guide: Guide | None = None,
+        guide: Guide | Many[Guide] | None = None,
     ) -> Job:
         self.events[name] = []
         submitted_s = self.clock()
@@ -241,7 +241,7 @@ class Rig:
                 prompt_logprobs=None if told is None else prompt_logprobs,
                 text=text or TextStream(Letters(), StopFinder(stop)),
                 answer=answer,
-                guide=guide,
+                guide=guide[choice] if isinstance(guide, Many) else guide,
                 emit=lambda event: self._see(name, event),
             )
 

@@ -8,8 +8,9 @@ import re
 import numpy as np
 import pytest
 
-from nsedge.api import Constraint, Failed, Finished, Priority
+from nsedge.api import Constraint, Delta, Failed, Finished, Priority
 from nsedge.runtime.decode.job import Job
+from nsedge.runtime.decode.sampling.params import SamplingParams
 from nsedge.runtime.settings import PrefixReuse
 from nsedge.runtime.structure.grammars import Grammars
 from nsedge.runtime.structure.guide import Guide
@@ -210,3 +211,34 @@ def test_a_grammar_that_fails_fails_its_row_alone(mixed: bool, tokens: int) -> N
     assert len(broken.sequence.output_ids) == tokens - 1
     for name, (job, said) in expected.items():
         assert job.sequence.output_ids == said, name
+
+
+@pytest.mark.parametrize("mixed", [True, False])
+@pytest.mark.parametrize("slots", [1, 3, 8])
+def test_choices_have_grammars_of_their_own(mixed: bool, slots: int) -> None:
+    """The tokens that the first ones leave out of steps change nothing for those that follow."""
+    prompt, n = (5, 6, 7, 8, 9), 7
+    random = SamplingParams(temperature=1.0)
+
+    def rig_of(slots: int) -> Rig:
+        rig = Rig(slots=slots, mixed=mixed)
+        rig.model.logits_after = lambda tokens: 3.0
+        return rig
+
+    rig = rig_of(slots)
+    guides = [GRAMMARS.guide(FIXED) for _ in range(n)]
+    rig.submit("a", prompt, 200, n=n, params=random, seed=3, guide=guides)
+    rig.run()
+    assert rig.engine.stats(slots=slots, capacity=99).prompt_tokens == len(prompt)
+    said = []
+    for choice in range(n):
+        lone = rig_of(1)
+        job = lone.submit(
+            "a", prompt, 200, params=random, seed=3 + choice, guide=GRAMMARS.guide(FIXED)
+        )
+        lone.run()
+        deltas = [e for e in rig.events["a"] if isinstance(e, Delta) and e.choice == choice]
+        said.append([token for delta in deltas for token in delta.token_ids])
+        assert said[-1] == job.sequence.output_ids
+        assert re.fullmatch("[a-z]the same every time[0-9]until the end[a-z]", text_of(said[-1]))
+    assert len({text_of(ids) for ids in said}) > 1
