@@ -23,6 +23,10 @@ _QUIET_STEP = 0.03
 """By which a measurement moves what a decode step takes."""
 _TOKEN_STEP = 0.01
 """The same of a prompt token, which is the small difference of two long times, and uncertain."""
+FIRST_TOLD_COST = 2.0
+"""What a prompt token whose logits are looked at is first taken to cost, in others."""
+_TOLD_STEP = 0.02
+"""By which a measurement moves that."""
 _TICK_S = 1e-6
 """What a step takes at least: a clock may be coarse."""
 MOST_HELD = 8
@@ -42,6 +46,7 @@ class Pace:
         self._decode_s: dict[int, Median] = {}
         self._steps_since: dict[int, int] = {}
         self._token_s: Median | None = None
+        self._told_cost = Median(FIRST_TOLD_COST, step=_TOLD_STEP)
         self._slowness = Slowness()
         self._held = 0
         self._holds = False
@@ -75,6 +80,16 @@ class Pace:
             self._token_s.add(own_s)
         if rows:
             self._steps_since[rows] = self._steps_since.get(rows, 0) + 1
+
+    def told(self, tokens: int, seconds: float, *, rows: int = 0) -> None:
+        """Reading so many prompt tokens took so long, with the logits of each looked at."""
+        if self._token_s is not None:
+            own_s = max(seconds - self._quiet_s(rows), _LEAST_SHARE * seconds) / tokens
+            self._told_cost.add(own_s / self._token_s.value)
+
+    def told_tokens(self, budget: int) -> int:
+        """How many tokens with their logits looked at take as long as `budget` others; never 0."""
+        return max(1, math.floor(budget / max(1.0, self._told_cost.value)))
 
     def wants_quiet(self, rows: int) -> bool:
         """Whether a decode step of so many rows has to be measured by itself."""

@@ -19,6 +19,7 @@ from nsedge.runtime.decode.prefix import BLOCK_TOKENS
 from nsedge.runtime.decode.sequence import Sequence, State
 from nsedge.runtime.decode.slots import Slots
 from nsedge.runtime.decode.speculation import MOST_DRAFTED, MOST_LEAPT, CheckCost
+from nsedge.runtime.decode.succession import Succession
 from nsedge.runtime.decode.waiting import TimeHeap, place_s
 from nsedge.runtime.settings import PrefixReuse
 
@@ -60,9 +61,10 @@ class Scheduler:
         )
         self._waiting = TimeHeap()
         self._deadlines = TimeHeap()
+        self._succession = Succession(
+            placed=self._placed, waiting=self._waiting, enqueue=self._enqueue
+        )
         self._check_cost = CheckCost()
-        self._heirs: list[Sequence] = []
-        """Given the row of one that ended, and without a token yet."""
         self._decoded = False
         self._decoded_s = 0.0
         self._burst_began_s: float | None = None
@@ -177,21 +179,13 @@ class Scheduler:
                 if not self._placed.running:
                     self._burst_began_s = self._decoded_s = now_s
                 self._placed.promote(chunk.sequence)
-                self._call_next(chunk.sequence, now_s)
+                self._succession.call_next(chunk.sequence, now_s)
         return self.accept(sampled, tokens, now_s)
 
     def fork(self, now_s: float) -> list[Sequence]:
-        """Give rows to those that wait first and continue a prompt that another row holds. Of those
-        that are new, and of the heirs of rows, `accept` takes the first token: the logits after the
-        prompt say it."""
-        new, self._heirs = self._heirs, []
-        while self._placed.free and (first := self._waiting.first()) is not None:
-            source = self._placed.holder(first[1])
-            if source is None:
-                break
-            self._placed.fork(self._waiting.pop(), source)
-            new += self._forked(first[1], now_s)
-        return new
+        """Give rows to those that come first and continue a prompt that another row holds. Of those
+        that are new `accept` takes the first token: the logits after the prompt say it."""
+        return self._succession.fork(now_s)
 
     def accept(self, sequences: Many[Sequence], tokens: Many[Token], now_s: float) -> list[Outcome]:
         """Take a token for each of the sequences; one outcome each."""
@@ -201,8 +195,9 @@ class Scheduler:
             outcomes.append(Outcome(sequence, sequence.ending(token.ends)))
         # Released only now, when every KV length is true, and from the last row on: fewer copies.
         for outcome in reversed(outcomes):
-            if outcome.reason is not None and not self._succeeded(outcome.sequence, now_s):
-                self._end(outcome.sequence)
+            if outcome.reason is not None:
+                succeeded = self._succession.succeed(outcome.sequence, now_s)
+                self._end(outcome.sequence, succeeded=succeeded)
         return outcomes
 
     def leap(self, sequences: Many[Sequence], tokens: Many[Token], now_s: float) -> list[Outcome]:
@@ -215,6 +210,11 @@ class Scheduler:
         """A step took so long, from its plan to its commit."""
         rows, read = len(plan.decode), plan.prompt_tokens
         if any(not chunk.is_prompt for chunk in plan.prefill):
+            return
+        told = [chunk.sequence.prompt_told is not None for chunk in plan.prefill]
+        if any(told):
+            if all(told):
+                self._pace.told(read, seconds, rows=rows)
             return
         if plan.draft:
             self._check_cost.checked(len(plan.draft), seconds)
@@ -232,55 +232,23 @@ class Scheduler:
             RuntimeError: where it has ended already.
         """
         self._end(sequence, keep=False)
-        self._call_next(sequence, place_s(sequence))
+        self._succession.call_next(sequence, place_s(sequence))
 
     def abandon(self) -> None:
         """End every sequence that holds a slot, after a step that failed: no KV can be trusted."""
         for sequence in self._placed.holding():
             self._end(sequence, keep=False)
-        self._heirs.clear()
+        self._succession.forget()
         self._placed.forget()
 
     def check(self) -> None:
         """Raise RuntimeError where slots and sequences do not agree."""
         self._placed.check()
 
-    # Sequences that continue one prompt.
-
-    def _call_next(self, sequence: Sequence, now_s: float) -> None:
-        """Once a row holds a prompt, let the next that continues it wait for one: since now, so
-        that it passes nobody who was there before."""
-        if sequence.siblings is not None and sequence.calls_next:
-            sequence.calls_next = False
-            if (following := sequence.siblings.next()) is not None:
-                following.queued_s = now_s
-                self._enqueue(following)
-
-    def _forked(self, sequence: Sequence, now_s: float) -> list[Sequence]:
-        """A row holds the prompt of a sequence, which is given back where it has no token yet."""
-        if sequence.started_s is None:
-            sequence.started_s, sequence.cached_tokens = now_s, sequence.kv_length
-        self._call_next(sequence, now_s)
-        return [] if sequence.output_ids else [sequence]
-
-    def _succeeded(self, sequence: Sequence, now_s: float) -> bool:
-        """Whether one that ended gave its row to the first that waits, a sibling of it."""
-        first = self._waiting.first() if sequence.siblings is not None else None
-        if first is None or first[1].siblings is not sequence.siblings:
-            return False
-        heir = self._waiting.pop()
-        self._placed.succeed(sequence, heir)
-        self._deadlines.discard(sequence)
-        sequence.move(State.ENDED)
-        self._heirs += self._forked(heir, now_s)
-        return True
-
     def _enqueue(self, sequence: Sequence) -> None:
         self._waiting.push(place_s(sequence), sequence)
         if sequence.deadline_s is not None:
             self._deadlines.push(sequence.deadline_s, sequence)
-
-    # Turns.
 
     def _reads_next(self, now_s: float) -> bool:
         """Whether it is the turn of prompts."""
@@ -355,9 +323,8 @@ class Scheduler:
     def _chunk(self, sequence: Sequence, end: int) -> Chunk:
         length = len(sequence.prompt_ids)
         if sequence.prompt_told is not None:
-            # Logits of every token take time and room.
-            size = (end - sequence.kv_length) // 2
-            end = sequence.kv_length + min(max(1, size), TOLD_TOKENS)
+            size = self._pace.told_tokens(end - sequence.kv_length)
+            end = sequence.kv_length + min(size, TOLD_TOKENS)
         if end >= length - 1:
             # A token by itself would go the way of decoding, whose rounding is not that of reading.
             end = length
@@ -405,10 +372,10 @@ class Scheduler:
         self.preemptions += 1
         return True
 
-    def _end(self, sequence: Sequence, *, keep: bool = True) -> None:
+    def _end(self, sequence: Sequence, *, keep: bool = True, succeeded: bool = False) -> None:
         if sequence.state is State.WAITING:
             self._waiting.discard(sequence)
-        else:
+        elif not succeeded:
             self._placed.release(sequence, keep=keep)
         self._deadlines.discard(sequence)
         sequence.move(State.ENDED)

@@ -163,3 +163,17 @@ def test_a_steady_machine_reads_up_to_the_limit_and_a_restless_one_what_is_left(
     steady, restless = (np.median(noisy_steps(spread)) for spread in (0.02, 0.25))
     assert steady >= 1.75
     assert LEAST_STRETCH - 0.05 <= restless <= 1.4
+
+
+def test_what_logits_cost_is_learnt_in_tokens() -> None:
+    pace = Pace(stretch=2.0, chunk_tokens=128, floor_tokens=8)
+    assert pace.told_tokens(64) == 32, "at first twice as much is assumed"
+    for _ in range(200):
+        pace.decoded(0.010, rows=2)
+        pace.read(10, 0.020, rows=2)
+        pace.told(10, 0.050, rows=2)
+    assert 14 <= pace.told_tokens(64) <= 18
+    assert pace.told_tokens(1) == 1
+    for _ in range(400):
+        pace.told(10, 0.010, rows=2)
+    assert pace.told_tokens(64) == 64, "no more than others"
