@@ -217,7 +217,7 @@ def measure(bench: Bench, options: argparse.Namespace) -> dict[str, Any]:
             prefill.append(bench.prefill(options.prefill))
             noise.append(watch.others())
     size = bandwidth.weight_bytes(options.bundle / bench.resident.variant.graph)
-    alone = [r["tokens_per_s"] for r in rates[1]]
+    alone = [r["tokens_per_s"] for r in rates.get(1, [])]
     return {
         "decode": {rows: summed(rounds) for rows, rounds in rates.items()},
         "constrained": {rows: summed(rounds) for rows, rounds in held.items()},

@@ -19,14 +19,22 @@ class MaskMaker:
     """
 
     def __init__(self, name: str) -> None:
-        threads = max(1, min(MOST_THREADS, usable_cores() // 4))
-        self._pool = ThreadPoolExecutor(threads, thread_name_prefix=f"{name}-mask")
+        self._threads = max(1, min(MOST_THREADS, usable_cores() // 4))
+        self._pool = ThreadPoolExecutor(self._threads, thread_name_prefix=f"{name}-mask")
 
     def begin(self, guides: Many[Guide]) -> None:
         """Have the next masks made of guides that took a token each."""
-        for guide in guides:
-            guide.pending = self._pool.submit(guide.fill)
+        for first in range(min(self._threads, len(guides))):
+            part = guides[first :: self._threads]
+            filled = self._pool.submit(_fill, part)
+            for guide in part:
+                guide.pending = filled
 
     def close(self) -> None:
         """End the thread, once nobody asks any more."""
         self._pool.shutdown()
+
+
+def _fill(guides: Many[Guide]) -> None:
+    for guide in guides:
+        guide.fill()
