@@ -126,6 +126,21 @@ def test_up_serves_both_doors_and_ends_clean(place):
         fetch(f"{url}/live")
 
 
+def test_an_answer_is_held_to_a_form(place):
+    schema = place.folder / "schema.json"
+    schema.write_text('{"type": "array", "items": {"enum": ["red", "blue"]}, "maxItems": 2}')
+    with place.up():
+        said = asked(place, "--json-schema", str(schema), "Which colours are there?")
+        assert set(json.loads("".join(event.get("text", "") for event in said))) <= {"red", "blue"}
+        assert said[-1]["reason"] == "stop"
+        picked = asked(place, "--choice", "yes", "--choice", "no", "Is it?")
+        assert "".join(event.get("text", "") for event in picked) in ("yes", "no")
+        schema.write_text('{"type": "colour"}')
+        done = place.nsedge("run", STARTER, "--json-schema", str(schema), "x")
+        assert done.returncode == ExitStatus.USAGE
+        assert "constraint (json_schema): " in done.stderr
+
+
 def test_the_readmes_client_works(place):
     readme = Path(__file__).parents[2].joinpath("README.md").read_text(encoding="utf-8")
     example = readme.partition("```python\n")[2].partition("```")[0]
