@@ -15,7 +15,7 @@ from msgspec import Meta
 from nsedge.errors import BadMessage, InvalidParameter, MessageTooLarge, NsedgeError
 from nsedge.web import http_guard
 from nsedge.web.answering import ANSWERING
-from nsedge.web.door import DOORS, JSON
+from nsedge.web.door import DOORS, JSON, UNTYPED
 from nsedge.web.errors import Refusal, Refused
 from nsedge.web.http_guard import CONSTRAINED_BY, IGNORED_FIELDS
 from nsedge.web.multipart import FormPart, form_parts
@@ -39,11 +39,12 @@ async def read(http: web.Request) -> bytes:
     """
     limits = http.app[ANSWERING].limits
     types = http.app[DOORS].body_types(http.path)
-    if http.content_type not in types or "Content-Type" not in http.headers:
-        raise _wrong_type(f"the content type must be {' or '.join(types)}")
+    said = http.content_type if "Content-Type" in http.headers else UNTYPED
+    if said not in types:
+        raise _wrong_type(f"the content type must be {' or '.join(filter(None, types))}")
     if http.headers.get("Content-Encoding", "identity") != "identity":
         raise _wrong_type("compressed bodies are not supported")
-    if http.content_type != JSON:
+    if said != JSON:
         http_guard.refuse_foreign_origin(http, limits)
     too_large = MessageTooLarge(f"the body is beyond the limit of {limits.max_body_bytes} bytes")
     if (http.content_length or 0) > limits.max_body_bytes:

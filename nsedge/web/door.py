@@ -13,6 +13,8 @@ from nsedge.web.access import declared_as
 from nsedge.web.errors import Refusal
 
 JSON = "application/json"
+UNTYPED = ""
+"""Stands among body types for a body that says none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -17,8 +17,18 @@ ROOT = HERE.parents[1] / ".venvs" / "clients"
 MIN_NODE = 18
 PACKAGES: dict[str, tuple[str, ...]] = {
     "anthropic": ("anthropic==2.14.0",),
+    "instructor": ("instructor==1.17.0", "anthropic==2.14.0", "openai==3.3.0"),
+    "langchain": (
+        "langchain==1.5.2",
+        "langchain-anthropic==1.7.10",
+        "langchain-ollama==1.1.0",
+        "langchain-openai==1.7.4",
+    ),
+    "litellm": ("litellm==1.110.2",),
     "ollama": ("ollama==0.6.3",),
     "openai": ("openai==3.57.0",),
+    "openai_agents": ("openai-agents==0.24.0", "openai==3.57.0"),
+    "pydantic_ai": ("pydantic-ai-slim[anthropic,openai]==2.68.0",),
 }
 """Program -> what it is run with."""
 

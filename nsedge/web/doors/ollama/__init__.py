@@ -19,7 +19,7 @@ from nsedge.web.access import API_KEY, needs
 from nsedge.web.answering import ANSWERING, Answering
 from nsedge.web.bodies import json_answer, read, read_json
 from nsedge.web.choices import Choice
-from nsedge.web.door import JSON, Door, Shared
+from nsedge.web.door import JSON, UNTYPED, Door, Shared
 from nsedge.web.doors.ollama import models as told
 from nsedge.web.doors.ollama.answers import (
     GENERATED,
@@ -58,8 +58,14 @@ API_VERSION = "0.12.6"
 LATEST = ":latest"
 """The tag of a model that was named without one; here names have none."""
 NOT_HERE = "models are made by nsedge-export, not through this door"
-_FORM = "application/x-www-form-urlencoded"
-"""What curl calls a body where it is not told; Ollama's own examples do not tell it."""
+_CARELESS = (
+    "application/x-www-form-urlencoded",
+    "text/plain",
+    "application/octet-stream",
+    UNTYPED,
+)
+"""What curl, fetch, aiohttp and httpx call a body where they are not told; Ollama does not look at
+it."""
 AnyOllamaBody = GenerateBody | ChatBody
 Make = Callable[[ModelInfo, Sampling, str], Request]
 """The request of a body for a model, by its sampling and under a label."""
@@ -290,5 +296,5 @@ DOOR = Door(
     ),
     shared=(Shared(route=web.post("/api/generate", generate), claims=_claims),),
     error_body=error_body,
-    body_types=(JSON, _FORM),
+    body_types=(JSON, *_CARELESS),
 )

@@ -328,12 +328,16 @@ def test_a_body_of_neither_is_told_by_the_generate_door(raw: bytes, code: str) -
     assert error["code"] == code
 
 
-def test_curl_names_another_type_and_pages_may_not() -> None:
+@pytest.mark.parametrize(
+    "kind", ["application/x-www-form-urlencoded", "text/plain", "application/octet-stream", ""]
+)
+def test_careless_clients_name_another_type_or_none_and_pages_may_not(kind: str) -> None:
     raw = msgspec.json.encode({"model": MODEL, "prompt": "a"})
-    form = {"content_type": "application/x-www-form-urlencoded"}
-    assert answered("POST", "/api/generate", raw=raw, **form).status == 200
-    foreign = answered("POST", "/api/generate", raw=raw, origin="http://a.example", **form)
-    assert foreign.status == 403
+    for path in ("/api/generate", "/api/embeddings"):
+        assert answered("POST", path, raw=raw, content_type=kind).status == 200
+        foreign = answered("POST", path, raw=raw, origin="http://a.example", content_type=kind)
+        assert foreign.status == 403
+    assert answered("POST", "/api/generate", raw=raw, content_type="text/html").status == 415
 
 
 def test_what_is_left_out_is_told() -> None:
