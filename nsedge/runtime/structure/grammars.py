@@ -4,6 +4,8 @@ imports it with the first constraint only."""
 from __future__ import annotations
 
 import json
+import re
+import sys
 from collections import OrderedDict
 from collections.abc import Sequence as Many
 from dataclasses import dataclass
@@ -39,6 +41,7 @@ LIMITS = LLParserLimits(
 )
 """Bounds of compiling a grammar and of each step in it: a step of the lexer's fuel takes 70 ns, an
 item 50 ns, a state 1 to 2 KiB."""
+_ESCAPE = re.compile(r"\\(?:u([0-9A-Fa-f]{4})|U([0-9A-Fa-f]{8})|.)", re.DOTALL)
 ANY_OBJECT = '{"type": "object"}'
 _WHITESPACE = {"whitespace_flexible", "whitespace_pattern"}
 _DEFAULTS: JsonCompileOptions = {"whitespace_pattern": r"[\x20\x0A\x0D\x09]{1,32}"}
@@ -139,11 +142,19 @@ def grammar_of(constraint: Constraint) -> str:
             return constraint.value
         case ConstraintKind.GBNF:
             try:
-                return gbnf_to_lark(constraint.value)
+                return gbnf_to_lark(_ESCAPE.sub(_spelt, constraint.value))
             except RecursionError as error:
                 raise refused(constraint, "is nested too deep") from error
             except Exception as error:  # the converter raises plain Exception
                 raise refused(constraint, told(str(error))) from error
+
+
+def _spelt(found: re.Match[str]) -> str:
+    """An escape of GBNF as llguidance's converter understands it: it mistakes those of Unicode."""
+    code = int(found[1] or found[2] or "0", 16)
+    if not code or 0xD800 <= code < 0xE000 or code > sys.maxunicode:
+        return found[0]
+    return f"\\x{code:02x}" if code < 0x80 else chr(code)
 
 
 def refused(constraint: Constraint, why: str) -> InvalidParameter:

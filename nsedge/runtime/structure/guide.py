@@ -14,6 +14,8 @@ from nsedge.errors import ConstraintFailure
 
 SHOWN = 300
 """Characters of a grammar engine's own words that an error repeats."""
+_WORDS = {"<non-verbose/>": "", "NoExtensionBias": "nothing that the model's tokens can write fits"}
+"""Of those, the ones that say too little."""
 
 
 class Matcher(Protocol):
@@ -126,5 +128,7 @@ class Guide:
 
 def told(words: str) -> str:
     """What a grammar engine says, in one line."""
+    for theirs, ours in _WORDS.items():
+        words = words.replace(theirs, ours)
     line = " ".join(words.split()) or "no reason given"
     return line if len(line) <= SHOWN else f"{line[:SHOWN]} ..."

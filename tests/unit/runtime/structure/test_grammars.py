@@ -68,6 +68,11 @@ AGE = {
         ),
         (Constraint.lark('start: "a" /[0-9]+/ "b"'), "a12b", "ab"),
         (Constraint.gbnf('root ::= "yes" | "no" [!]?'), "no!", "yes!"),
+        (
+            Constraint.gbnf(r'root ::= [\u0061-\u0063]{2} "\x2d" "\U0000007A" "\\u0041"'),
+            r"ab-z\u0041",
+            "ab-zA",
+        ),
     ],
 )
 def test_what_fits_may_come_and_nothing_else(constraint: Constraint, good: str, bad: str) -> None:
@@ -155,6 +160,7 @@ def test_a_guide_that_fails_fails_no_other_of_its_grammar() -> None:
         (Constraint.gbnf('root ::= "a" ' + "(" * 5000), "nested too deep"),
         (Constraint.lark("start: <nothing_like_it>"), "nothing_like_it"),
         (Constraint.regex(""), "empty"),
+        (Constraint.gbnf(r'root ::= "\u3042"'), "tokens can write"),
     ],
 )
 def test_what_cannot_be_compiled_is_refused_with_its_reason(
