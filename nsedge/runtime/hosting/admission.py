@@ -132,6 +132,7 @@ class _Asked:
     def _sequence(self, *, told: int | None) -> Sequence:
         sampling, request, submitted_s = self.task.sampling, self.request, self.submitted_s
         ends = () if sampling.ignore_eos else self.model.manifest.eos_token_ids
+        guesses = sampling.prompt_lookup and sampling.n == 1  # beside others none are checked
         return Sequence(
             prompt_ids=self.prompt_ids,
             prompt_told=told,
@@ -141,7 +142,7 @@ class _Asked:
                 end_ids=frozenset((*ends, *sampling.stop_token_ids)),
             ),
             submitted_s=submitted_s,
-            lookup=PromptLookup(self.prompt_ids) if sampling.prompt_lookup else None,
+            lookup=PromptLookup(self.prompt_ids) if guesses else None,
             priority=request.priority,
             adapter=self.adapter,
             deadline_s=None if request.deadline_s is None else submitted_s + request.deadline_s,

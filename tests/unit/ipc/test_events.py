@@ -164,6 +164,13 @@ def test_only_their_like_continue_deltas() -> None:
     assert events.merge([first, more, more]) == whole
 
 
+def test_deltas_of_two_choices_stay_apart() -> None:
+    one = api.Delta(request_id="a", seq=0, text="x", token_ids=(1,), choice=1)
+    assert events.continues(one, dataclasses.replace(one, seq=1))
+    assert not events.continues(one, dataclasses.replace(one, seq=1, choice=2))
+    assert events.merge([one, one]).choice == 1
+
+
 def test_errors_keep_their_class() -> None:
     failure = events.failed_of("a", QueueFull("full", retry_after_s=2.0))
     error = events.error_of(failure)

@@ -310,6 +310,8 @@ def test_in_any_company_every_choice_is_as_alone(
     assert sorted(rig.ended) == sorted(map(str, range(len(wanted))))
     for number, (length, most, n, _, _, ends) in enumerate(wanted):
         prompt = tuple(1 + (number % 3 + place) % 40 for place in range(length))
+        kinds = [type(event) for event in rig.events[str(number)]]
+        assert kinds.count(Started) <= 1
         if n > 1 and not ends:
             assert sorted(ends_of(rig, str(number))) == list(range(n))
         for choice in range(n):
