@@ -235,6 +235,8 @@ class Engine:
         """Begin what continues prompts that are read, as far as rows are free: the first token is
         drawn from the logits that were kept."""
         while new := self._scheduler.fork(self._clock()):
+            # Now: a row that is copied may be cleared before the next step.
+            self._runner.copy(self._scheduler.take_copies())
             kept = [family.logits for one in new if (family := self._jobs[one].family)]
             logits = HostLogits(np.stack([row for row in kept if row is not None]))
             errors: Errors = {}

@@ -14,7 +14,7 @@ from nsedge.api import Priority
 from nsedge.errors import QueueFull
 from nsedge.runtime.decode.pace import FLOOR_TOKENS, LEAST_TOKENS, MIXED_FLOOR_TOKENS, Pace
 from nsedge.runtime.decode.placement import Placement
-from nsedge.runtime.decode.plan import Chunk, Outcome, StepPlan, Token
+from nsedge.runtime.decode.plan import Chunk, KvCopy, KvSwap, Outcome, StepPlan, Token
 from nsedge.runtime.decode.prefix import BLOCK_TOKENS
 from nsedge.runtime.decode.sequence import Sequence, State
 from nsedge.runtime.decode.slots import Slots
@@ -186,6 +186,10 @@ class Scheduler:
         """Give rows to those that come first and continue a prompt that another row holds. Of those
         that are new `accept` takes the first token: the logits after the prompt say it."""
         return self._succession.fork(now_s)
+
+    def take_copies(self) -> tuple[KvCopy | KvSwap, ...]:
+        """What is to be copied before anything else is done to rows, in order."""
+        return self._placed.take_copies()
 
     def accept(self, sequences: Many[Sequence], tokens: Many[Token], now_s: float) -> list[Outcome]:
         """Take a token for each of the sequences; one outcome each."""

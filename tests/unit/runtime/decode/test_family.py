@@ -20,10 +20,12 @@ from nsedge.api import (
     Started,
     is_terminal,
 )
+from nsedge.runtime.decode.job import Job
 from nsedge.runtime.decode.plan import KvCopy
 from nsedge.runtime.decode.sampling.params import SamplingParams
 from nsedge.runtime.settings import PrefixReuse
-from tests.unit.rig import VOCAB, Rig
+from nsedge.runtime.text.detokenizer import Piece, StopFinder, TextStream
+from tests.unit.rig import VOCAB, Letters, Rig
 
 PROMPT = tuple(1 + n * 7 % (VOCAB - 1) for n in range(23))
 RANDOM = SamplingParams(temperature=1.0)
@@ -196,6 +198,43 @@ def test_a_choice_that_cannot_be_computed_fails_alone() -> None:
     last = rig.events["a"][-1]
     assert isinstance(last, Finished)
     assert last.usage.completion_tokens == 5 * 10 + 4
+
+
+class Unreadable(TextStream):
+    """A text that no token can be added to."""
+
+    def push(self, token_id: int, *, may_stop: bool = True) -> Piece:
+        raise ValueError("no text")
+
+
+@pytest.mark.parametrize("mixed", [False, True])
+def test_the_row_of_one_that_fails_at_once_has_been_copied_before(mixed: bool) -> None:
+    """The first choice ends as another request does: the second takes its row, the third a copy of
+    that, and the second fails before the copy was made by a step."""
+    rig = uncertain(Rig(slots=2, mixed=mixed))
+    rig.submit("x", (3,), 3 if mixed else 2, ignore_end=True)
+    rig.step()
+    job = rig.submit("a", (4, 5), 1, n=3, params=RANDOM, seed=1, ignore_end=True)
+    assert job.family is not None
+    make = job.family._make
+
+    def make_unreadable(choice: int) -> Job:
+        made = make(choice)
+        if choice == 1:
+            made.text = Unreadable(Letters(), StopFinder(()))
+        else:
+            object.__setattr__(made.sequence.limits, "max_tokens", 6)
+        return made
+
+    job.family._make = make_unreadable
+    rig.run()
+    ends = ends_of(rig, "a")
+    assert [failed(ends[choice]) for choice in range(3)] == [False, True, False]
+    lone = uncertain(Rig(slots=1))
+    lone.submit("a", (4, 5), 6, params=RANDOM, seed=3, ignore_end=True)
+    lone.run()
+    assert ids_of(rig, "a", 2) == ids_of(lone, "a")
+    assert rig.model.cleared
 
 
 def test_where_every_choice_fails_the_request_does() -> None:
