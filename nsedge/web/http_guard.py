@@ -31,7 +31,7 @@ _MAX_TOLD = 16
 _SANE_ID = re.compile(r"[A-Za-z0-9._:-]{1,100}")
 _EXPOSED = ", ".join(
     (
-        "x-request-id, x-ignored-fields, retry-after, retry-after-ms, x-should-retry",
+        "x-request-id, request-id, x-ignored-fields, retry-after, retry-after-ms, x-should-retry",
         *(
             f"x-ratelimit-{which}-{what}"
             for which in ("limit", "remaining", "reset")
@@ -113,7 +113,7 @@ def preflight_answer() -> web.Response:
     return web.Response(
         status=204,
         headers={
-            "Access-Control-Allow-Methods": "GET, POST",
+            "Access-Control-Allow-Methods": "GET, POST, DELETE",
             "Access-Control-Allow-Headers": "*, authorization, content-type",
             "Access-Control-Max-Age": "600",
         },

@@ -99,4 +99,4 @@ def route_of(http: web.Request) -> str:
 
 def method_of(http: web.Request) -> str:
     """The method; `OTHER` for one that no route has."""
-    return http.method if http.method in ("GET", "HEAD", "POST", "OPTIONS") else "OTHER"
+    return http.method if http.method in ("GET", "HEAD", "POST", "DELETE", "OPTIONS") else "OTHER"

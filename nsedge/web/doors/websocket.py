@@ -170,15 +170,15 @@ class Connection:
         request.check()
         running = session.open(asked.id, asked.credit)
         label = f"{self._http[http_guard.REQUEST_ID]}/{next(self._numbers)}"
+        trace = request.traceparent or self._http.get(http_guard.TRACEPARENT)
+        named = dataclasses.replace(request, request_id=label, traceparent=trace)
         self._answering.begin(self)
-        running.ticket = self._submit(
-            dataclasses.replace(
-                request,
-                request_id=label,
-                traceparent=request.traceparent or self._http.get(http_guard.TRACEPARENT),
-            ),
-            functools.partial(self._offer, running),
-        )
+        try:
+            running.ticket = self._submit(named, functools.partial(self._offer, running))
+        except Exception:
+            log.exception("request %s could not be taken", label)
+            self._session.offer(running, Failed.of(asked.id, NsedgeError("internal error")))
+            return
         if running.cancelled:
             running.ticket.cancel()
 

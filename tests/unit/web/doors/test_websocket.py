@@ -13,13 +13,13 @@ import aiohttp
 import msgpack
 import pytest
 
-from nsedge.api import Chat, Embed, Media, MediaPart, TextPart
+from nsedge.api import Chat, Embed, Media, MediaPart, Request, Sink, TextPart
 from nsedge.errors import QueueFull
 from nsedge.security import keyring
 from nsedge.security.keyring import ApiKey, KeyRing, Scope
 from nsedge.security.watched_file import WatchedFile
 from nsedge.web.limits import WebLimits
-from tests.fakes import DIMENSIONS, MODEL, FakeService
+from tests.fakes import DIMENSIONS, MODEL, FakeService, FakeTicket
 from tests.web_server import PuppetService, Shim, served, until
 
 Socket = aiohttp.ClientWebSocketResponse
@@ -201,6 +201,21 @@ def test_what_cannot_be_served_is_told_and_ends_nothing_else(
         assert (await end_of(socket, "x"))[-1]["type"] == "finished"
 
     talk(said)
+
+
+class Broken(FakeService):
+    def submit(self, request: Request, sink: Sink) -> FakeTicket:
+        raise RuntimeError("a fault of ours")
+
+
+def test_a_fault_of_ours_ends_its_request_alone() -> None:
+    async def said(socket: Socket) -> None:
+        for label in ("a", "a"):
+            await socket.send_str(json.dumps(generate(label)))
+            failed = await hear(socket)
+            assert (failed["id"], failed["code"]) == (label, "internal")
+
+    talk(said, Broken())
 
 
 def test_an_id_in_use_is_refused_and_its_request_goes_on() -> None:

@@ -81,14 +81,15 @@ class Building:
         }
         return told | fields
 
-    def ended(self, finished: Finished) -> dict[str, Any]:
-        """The `response` object at its end."""
+    def ended(self, finished: Finished, *, reasoning_tokens: int) -> dict[str, Any]:
+        """The `response` object at its end. reasoning_tokens: of all that were written, those that
+        were thought."""
         usage = finished.usage
         totals = {
             "input_tokens": usage.prompt_tokens,
             "input_tokens_details": {"cached_tokens": usage.cached_tokens},
             "output_tokens": usage.completion_tokens,
-            "output_tokens_details": {"reasoning_tokens": 0},
+            "output_tokens_details": {"reasoning_tokens": reasoning_tokens},
             "total_tokens": usage.prompt_tokens + usage.completion_tokens,
         }
         if finished.reason is FinishReason.LENGTH:
@@ -288,7 +289,10 @@ class ResponseStream(AnswerStream):
     def _closing(self, index: int, event: Finished) -> bytes:
         cut = event.reason is FinishReason.LENGTH
         told = self._end("incomplete" if cut else "completed")
-        response = self._building.ended(event)
+        thought = [one for one in self._results if isinstance(one, ReasoningDelta)]
+        response = self._building.ended(
+            event, reasoning_tokens=sum(len(one.token_ids) for one in thought)
+        )
         self._kept(response, tuple(self._results))
         return told + self._event(f"response.{response['status']}", response=response)
 

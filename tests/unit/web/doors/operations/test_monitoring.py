@@ -136,7 +136,7 @@ def test_answers_are_counted_by_route_and_status() -> None:
         await ask(shim.port, "POST", "/v1/chat/completions", CHAT)
         await ask(shim.port, "POST", "/v1/chat/completions", {"model": "none"})
         await ask(shim.port, "GET", "/made/up")
-        await ask(shim.port, "DELETE", "/live")
+        await ask(shim.port, "PATCH", "/live")
         seen.update(families((await ask(shim.port, "GET", "/metrics")).body.decode()))
 
     served(test)

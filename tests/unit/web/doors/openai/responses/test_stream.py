@@ -189,6 +189,11 @@ def test_items_of_every_kind_in_one_piece() -> None:
     ]
 
 
+def test_what_was_thought_is_counted() -> None:
+    usage = whole_answer(building(), CALLED, finished())["usage"]
+    assert usage["output_tokens_details"] == {"reasoning_tokens": 1}
+
+
 def test_what_the_conversation_goes_on_from() -> None:
     turn = answer_of(CALLED)
     assert (turn.role, turn.content, turn.reasoning) == (Role.ASSISTANT, "a", "hm")
