@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Annotated, Any, TypeVar
 
 import msgspec
 from aiohttp import web
+from aiohttp.typedefs import Handler
 from msgspec import Meta
 
 from nsedge.errors import BadMessage, InvalidParameter, MessageTooLarge, NsedgeError
@@ -27,6 +28,23 @@ ModelName = Annotated[str, Meta(min_length=1, max_length=256)]
 
 
 Body = TypeVar("Body", bound=msgspec.Struct)
+AnyRoute = TypeVar("AnyRoute", bound=Handler)
+_taken: dict[Handler, type[msgspec.Struct]] = {}
+
+
+def takes(kind: type[msgspec.Struct]) -> Callable[[AnyRoute], AnyRoute]:
+    """Declare what the body of a route is, for those who ask what there is."""
+
+    def declare(route: AnyRoute) -> AnyRoute:
+        _taken[route] = kind
+        return route
+
+    return declare
+
+
+def taken_by(route: Handler) -> type[msgspec.Struct] | None:
+    """What the body of `route` is, as it was declared."""
+    return _taken.get(route)
 
 
 async def read(http: web.Request) -> bytes:
@@ -133,16 +151,11 @@ def decode(raw: bytes, kind: type[Body]) -> Body:
         return msgspec.json.decode(text_of(raw), type=kind)
 
 
-def fields_of(raw: bytes) -> dict[str, msgspec.Raw]:
-    """The fields of a JSON object, undecoded. Raises as `decode`."""
-    with _usable_json():
-        return msgspec.json.decode(raw, type=dict[str, msgspec.Raw])
-
-
 def beyond(raw: bytes, kind: type[msgspec.Struct]) -> dict[str, Any]:
     """The fields of a JSON object that `kind` does not have. Raises as `decode`."""
-    known, fields = kind.__struct_encode_fields__, fields_of(raw)
+    known = kind.__struct_encode_fields__
     with _usable_json():
+        fields = msgspec.json.decode(raw, type=dict[str, msgspec.Raw])
         return {name: msgspec.json.decode(fields[name]) for name in fields if name not in known}
 
 

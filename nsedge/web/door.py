@@ -3,7 +3,7 @@ by name."""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from aiohttp import web
@@ -90,6 +90,10 @@ class Doors:
                     raise ValueError(f"{route.path} of the door {door.name} is {owner}'s path")
         self._sharing: dict[str, list[Door]] = {}
         self.routes = self._all_routes()
+
+    def __iter__(self) -> Iterator[Door]:
+        """The doors, in order."""
+        return iter(self._doors)
 
     def of(self, path: str) -> Door:
         """The door that `path` belongs to: the one with the longest prefix of it, or else the

@@ -17,7 +17,7 @@ from nsedge.security.keyring import Scope
 from nsedge.web.access import needs
 from nsedge.web.answer_stream import AnswerStream, json_text
 from nsedge.web.answering import ANSWERING
-from nsedge.web.bodies import Integer, ModelName, json_answer, read_form, read_json
+from nsedge.web.bodies import Integer, ModelName, json_answer, read_form, read_json, takes
 from nsedge.web.constraint_fields import constraint
 from nsedge.web.door import JSON, Door
 from nsedge.web.errors import Refusal, Refused, plain_error
@@ -108,6 +108,7 @@ def end_of(finished: Finished) -> dict[str, Any]:
 
 
 @needs(Scope.INFER)
+@takes(GenerateBody)
 async def generate(http: web.Request) -> web.StreamResponse:
     """`POST /api/generate`: the answer in one piece."""
     answering = http.app[ANSWERING]
@@ -121,6 +122,7 @@ async def generate(http: web.Request) -> web.StreamResponse:
 
 
 @needs(Scope.INFER)
+@takes(GenerateBody)
 async def generate_stream(http: web.Request) -> web.StreamResponse:
     """`POST /api/generate/stream`: the answer as a stream, whatever `stream` says."""
     answering = http.app[ANSWERING]
@@ -131,6 +133,7 @@ async def generate_stream(http: web.Request) -> web.StreamResponse:
 
 
 @needs(Scope.INFER)
+@takes(CaptionBody)
 async def caption(http: web.Request) -> web.StreamResponse:
     """`POST /api/multimodal/vision/caption`: what is to be seen in an image."""
     answering, began_s = http.app[ANSWERING], time.monotonic()

@@ -15,7 +15,7 @@ from nsedge.security.keyring import Scope
 from nsedge.web import http_guard
 from nsedge.web.access import needs
 from nsedge.web.answering import ANSWERING
-from nsedge.web.bodies import json_answer, read_json
+from nsedge.web.bodies import json_answer, read_json, takes
 from nsedge.web.door import Door, Shared
 from nsedge.web.doors.anthropic.answers import Head, MessageStream, whole_answer
 from nsedge.web.doors.anthropic.bodies import (
@@ -34,6 +34,7 @@ _DATE = re.compile(r"\d{4}-\d{2}-\d{2}")
 
 
 @needs(Scope.INFER)
+@takes(MessagesBody)
 async def messages(http: web.Request) -> web.StreamResponse:
     """`POST /v1/messages`."""
     _check_version(http)
@@ -55,6 +56,7 @@ async def messages(http: web.Request) -> web.StreamResponse:
 
 
 @needs(Scope.INFER)
+@takes(PromptBody)
 async def count_tokens(http: web.Request) -> web.Response:
     """`POST /v1/messages/count_tokens`."""
     _check_version(http)

@@ -11,7 +11,7 @@ from nsedge.errors import Unavailable
 from nsedge.security.keyring import Scope
 from nsedge.web.access import needs
 from nsedge.web.answering import ANSWERING, Answering
-from nsedge.web.bodies import json_answer, read_json
+from nsedge.web.bodies import json_answer, read_json, takes
 from nsedge.web.door import Door
 from nsedge.web.doors.chat import models
 from nsedge.web.doors.chat.bodies import ChatBody
@@ -42,6 +42,7 @@ def _vision(answering: Answering) -> str | None:
 
 def _whole(default: Default) -> Route:
     @needs(Scope.INFER)
+    @takes(ChatBody)
     async def chat(http: web.Request) -> web.StreamResponse:
         answering = http.app[ANSWERING]
         with answering.label(http) as label:
@@ -54,6 +55,7 @@ def _whole(default: Default) -> Route:
 
 def _streamed(default: Default) -> Route:
     @needs(Scope.INFER)
+    @takes(ChatBody)
     async def chat_stream(http: web.Request) -> web.StreamResponse:
         answering = http.app[ANSWERING]
         with answering.label(http) as label:

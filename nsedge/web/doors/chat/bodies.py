@@ -29,7 +29,7 @@ class ChatBody(msgspec.Struct, kw_only=True):
 
     messages: list[Turn]
     model_key: ModelName | None = None
-    config: msgspec.Raw = msgspec.Raw(b"{}")
+    config: dict[str, msgspec.Raw] | None = None
     """The fields of every door, written as this service writes them: maxTokens."""
 
 

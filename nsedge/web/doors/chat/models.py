@@ -11,7 +11,7 @@ from nsedge.errors import InvalidParameter, NsedgeError, UnknownModel
 from nsedge.security.keyring import Scope
 from nsedge.web.access import needs
 from nsedge.web.answering import ANSWERING
-from nsedge.web.bodies import json_answer, read_json
+from nsedge.web.bodies import json_answer, read_json, takes
 from nsedge.web.doors.chat.bodies import LoadBody, UnloadBody
 from nsedge.web.doors.chat.requests import OTHERS
 
@@ -26,6 +26,7 @@ async def list_models(http: web.Request) -> web.Response:
 
 
 @needs(Scope.MANAGE)
+@takes(LoadBody)
 async def load(http: web.Request) -> web.Response:
     """`POST /models/load`: answers when the model is ready, or why it is not."""
     body = await read_json(http, LoadBody, OTHERS)
@@ -41,6 +42,7 @@ async def load(http: web.Request) -> web.Response:
 
 
 @needs(Scope.MANAGE)
+@takes(UnloadBody)
 async def unload(http: web.Request) -> web.Response:
     """`POST /models/unload`: one model, or all; answers when they have left."""
     body = await read_json(http, UnloadBody, OTHERS)

@@ -12,7 +12,7 @@ import msgspec
 
 from nsedge.api import Chat, Media, MediaPart, Message, Part, Request, Role, TextPart
 from nsedge.errors import BadMessage, EmptyPrompt, InvalidParameter
-from nsedge.web.bodies import beyond, decode, fields_of
+from nsedge.web.bodies import beyond, decode
 from nsedge.web.constraint_fields import constraint
 from nsedge.web.doors.chat.bodies import ChatBody, Image, Turn
 from nsedge.web.limits import WebLimits
@@ -60,9 +60,8 @@ def read_config(body: ChatBody, limits: WebLimits) -> tuple[SamplingFields, list
         InvalidParameter: naming one that is ill-typed, or would change the answer and cannot be
             had.
     """
-    given = bytes(body.config)
+    fields = body.config or {}
     with _as_written():
-        fields = {} if given == b"null" else fields_of(given)
         raw = msgspec.json.encode({_snake(name): value for name, value in fields.items()})
         config = decode(raw, SamplingFields)
         passed_over = OTHERS.check(

@@ -12,7 +12,7 @@ from nsedge.api import Generate, ModelInfo, ModelState, ModelStats
 from nsedge.security.keyring import Scope
 from nsedge.web.access import needs
 from nsedge.web.answering import ANSWERING
-from nsedge.web.bodies import json_answer, read_json
+from nsedge.web.bodies import json_answer, read_json, takes
 from nsedge.web.constraint_fields import constraint
 from nsedge.web.door import JSON, Door
 from nsedge.web.doors.llama_server import prompts as asked
@@ -36,6 +36,7 @@ NO_RERANKER = "no model here scores documents: there is no reranker"
 
 
 @needs(Scope.INFER)
+@takes(CompletionBody)
 async def completion(http: web.Request) -> web.StreamResponse:
     """`POST /completion`; several prompts are answered by an array."""
     body = await read_json(http, CompletionBody, OTHERS)
@@ -46,6 +47,7 @@ async def completion(http: web.Request) -> web.StreamResponse:
 
 
 @needs(Scope.INFER)
+@takes(InfillBody)
 async def infill(http: web.Request) -> web.StreamResponse:
     """`POST /infill`."""
     body = await read_json(http, InfillBody, OTHERS)

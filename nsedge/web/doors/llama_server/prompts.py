@@ -11,7 +11,7 @@ from nsedge.security.keyring import Scope
 from nsedge.version import VERSION
 from nsedge.web.access import needs
 from nsedge.web.answering import ANSWERING
-from nsedge.web.bodies import ModelName, TokenId, json_answer, read_json
+from nsedge.web.bodies import ModelName, TokenId, json_answer, read_json, takes
 from nsedge.web.other_fields import OtherFields
 from nsedge.web.request_fields import check_length
 
@@ -36,6 +36,7 @@ _TOKENIZE_OTHERS = OtherFields(own={"with_pieces": (False,)})
 
 
 @needs(Scope.INFER)
+@takes(TokenizeBody)
 async def tokenize(http: web.Request) -> web.Response:
     """`POST /tokenize`."""
     answering = http.app[ANSWERING]
@@ -54,6 +55,7 @@ async def tokenize(http: web.Request) -> web.Response:
 
 
 @needs(Scope.INFER)
+@takes(DetokenizeBody)
 async def detokenize(http: web.Request) -> web.Response:
     """`POST /detokenize`."""
     answering = http.app[ANSWERING]

@@ -17,7 +17,7 @@ from nsedge.security.keyring import Scope
 from nsedge.version import VERSION
 from nsedge.web.access import API_KEY, needs
 from nsedge.web.answering import ANSWERING, Answering
-from nsedge.web.bodies import json_answer, read, read_json
+from nsedge.web.bodies import json_answer, read, read_json, takes
 from nsedge.web.choices import Choice
 from nsedge.web.door import JSON, UNTYPED, Door, Shared
 from nsedge.web.doors.ollama import models as told
@@ -72,6 +72,7 @@ Make = Callable[[ModelInfo, Sampling, str], Request]
 
 
 @needs(Scope.INFER)
+@takes(GenerateBody)
 async def generate(http: web.Request) -> web.StreamResponse:
     """`POST /api/generate`."""
     body = await read_json(http, GenerateBody, OTHERS)
@@ -86,6 +87,7 @@ async def generate(http: web.Request) -> web.StreamResponse:
 
 
 @needs(Scope.INFER)
+@takes(ChatBody)
 async def chat(http: web.Request) -> web.StreamResponse:
     """`POST /api/chat`."""
     body = await read_json(http, ChatBody, OTHERS)
@@ -100,6 +102,7 @@ async def chat(http: web.Request) -> web.StreamResponse:
 
 
 @needs(Scope.INFER)
+@takes(EmbedBody)
 async def embed(http: web.Request) -> web.Response:
     """`POST /api/embed`."""
     body = await read_json(http, EmbedBody, OTHERS)
@@ -108,6 +111,7 @@ async def embed(http: web.Request) -> web.Response:
 
 
 @needs(Scope.INFER)
+@takes(EmbeddingsBody)
 async def embeddings(http: web.Request) -> web.Response:
     """`POST /api/embeddings`."""
     body = await read_json(http, EmbeddingsBody, OTHERS)
@@ -133,6 +137,7 @@ async def running(http: web.Request) -> web.Response:
 
 
 @needs(Scope.READ)
+@takes(ShowBody)
 async def show(http: web.Request) -> web.Response:
     """`POST /api/show`."""
     body = await read_json(http, ShowBody)
@@ -174,7 +179,7 @@ async def _answer(
 ) -> web.StreamResponse:
     answering, head = http.app[ANSWERING], _head(body)
     sampling, passed = read_options(
-        bytes(body.options),
+        msgspec.json.encode(body.options or {}),
         answering.limits.ignored_fields,
         logprobs=(body.top_logprobs or 0) if body.logprobs else None,
     )

@@ -20,7 +20,7 @@ class OllamaBody(msgspec.Struct, kw_only=True):
     """What the routes that run a model share."""
 
     model: ModelName
-    options: msgspec.Raw = msgspec.Raw()
+    options: dict[str, msgspec.Raw] | None = None
     keep_alive: str | float | None = None
 
 

@@ -14,7 +14,7 @@ from nsedge.api import PromptQuestion, Request
 from nsedge.security.keyring import Scope
 from nsedge.web.access import needs
 from nsedge.web.answering import ANSWERING
-from nsedge.web.bodies import json_answer, read_json
+from nsedge.web.bodies import json_answer, read_json, takes
 from nsedge.web.choices import Choice
 from nsedge.web.door import Door
 from nsedge.web.doors.openai import responses
@@ -61,12 +61,14 @@ async def show_model(http: web.Request) -> web.Response:
 
 
 @needs(Scope.INFER)
+@takes(ChatBody)
 async def chat_completions(http: web.Request) -> web.StreamResponse:
     """`POST /v1/chat/completions`."""
     return await _complete(http, _CHAT)
 
 
 @needs(Scope.INFER)
+@takes(CompletionBody)
 async def completions(http: web.Request) -> web.StreamResponse:
     """`POST /v1/completions`."""
     return await _complete(http, _COMPLETION)
@@ -142,6 +144,7 @@ async def moderations(http: web.Request) -> web.Response:
 
 
 @needs(Scope.INFER)
+@takes(TemplateBody)
 async def apply_template(http: web.Request) -> web.Response:
     """`POST /apply-template`, llama.cpp's: the prompt that a chat completion would be read as."""
     answering = http.app[ANSWERING]

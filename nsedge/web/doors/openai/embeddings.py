@@ -14,7 +14,7 @@ from nsedge.errors import EmptyPrompt, InvalidParameter
 from nsedge.security.keyring import Scope
 from nsedge.web.access import needs
 from nsedge.web.answering import ANSWERING
-from nsedge.web.bodies import Integer, ModelName, TokenId, json_answer, read_json
+from nsedge.web.bodies import Integer, ModelName, TokenId, json_answer, read_json, takes
 from nsedge.web.choices import Choice
 from nsedge.web.doors.openai.errors import reworded
 from nsedge.web.errors import Refused
@@ -38,6 +38,7 @@ class EmbeddingsBody(SchedulingBody, kw_only=True):
 
 
 @needs(Scope.INFER)
+@takes(EmbeddingsBody)
 async def embeddings(http: web.Request) -> web.Response:
     """`POST /v1/embeddings`."""
     answering = http.app[ANSWERING]

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from nsedge.web.door import Door
-from nsedge.web.doors.operations import health, models, monitoring
+from nsedge.web.doors.operations import described, health, models, monitoring
 from nsedge.web.errors import plain_error
 
 DOOR = Door(
     name="operations",
     prefixes=("/",),
-    routes=(*health.ROUTES, *models.ROUTES, *monitoring.ROUTES),
+    routes=(*health.ROUTES, *models.ROUTES, *monitoring.ROUTES, *described.ROUTES),
     error_body=plain_error,
 )

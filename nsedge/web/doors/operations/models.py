@@ -15,7 +15,7 @@ from nsedge.errors import InvalidParameter, NsedgeError
 from nsedge.security.keyring import Scope
 from nsedge.web.access import needs
 from nsedge.web.answering import ANSWERING
-from nsedge.web.bodies import Integer, ModelName, json_answer, read_json
+from nsedge.web.bodies import Integer, ModelName, json_answer, read_json, takes
 from nsedge.web.request_fields import priority_of
 
 
@@ -75,6 +75,7 @@ async def usage(http: web.Request) -> web.Response:
 
 
 @needs(Scope.MANAGE)
+@takes(LoadBody)
 async def load(http: web.Request) -> web.Response:
     """`POST /api/models/load`: answers when the model is ready, or with `wait: false` at once."""
     body = await read_json(http, LoadBody)
@@ -91,6 +92,7 @@ async def load(http: web.Request) -> web.Response:
 
 
 @needs(Scope.MANAGE)
+@takes(PreloadBody)
 async def preload(http: web.Request) -> web.Response:
     """`POST /api/models/preload`: several, each with its own result."""
     body = await read_json(http, PreloadBody)
@@ -109,6 +111,7 @@ async def preload(http: web.Request) -> web.Response:
 
 
 @needs(Scope.MANAGE)
+@takes(UnloadBody)
 async def unload(http: web.Request) -> web.Response:
     """`POST /api/models/unload`: one model, or all; answers when they have left."""
     body = await read_json(http, UnloadBody)
@@ -119,6 +122,7 @@ async def unload(http: web.Request) -> web.Response:
 
 
 @needs(Scope.MANAGE)
+@takes(ReloadBody)
 async def reload(http: web.Request) -> web.Response:
     """`POST /api/models/reload`: reads a bundle anew; what runs ends on the old one."""
     body = await read_json(http, ReloadBody)
@@ -126,6 +130,7 @@ async def reload(http: web.Request) -> web.Response:
 
 
 @needs(Scope.MANAGE)
+@takes(AliasBody)
 async def alias(http: web.Request) -> web.Response:
     """`POST /api/models/alias`: a further name for a model, kept over restarts."""
     body = await read_json(http, AliasBody)

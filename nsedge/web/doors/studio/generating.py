@@ -13,7 +13,7 @@ from nsedge.security.keyring import Scope
 from nsedge.web.access import needs
 from nsedge.web.adaptations import Adaptation
 from nsedge.web.answering import ANSWERING, Answering
-from nsedge.web.bodies import json_answer, read_json
+from nsedge.web.bodies import json_answer, read_json, takes
 from nsedge.web.choices import Choice
 from nsedge.web.doors.studio.batch import (
     Answer,
@@ -42,6 +42,7 @@ from nsedge.web.request_fields import check_length, scheduling
 
 
 @needs(Scope.INFER)
+@takes(IdeaBody)
 async def generate_stream(http: web.Request) -> web.StreamResponse:
     """`POST /api/v1/generate/stream`: one idea."""
     answering, studio = http.app[ANSWERING], http.app[STUDIO]
@@ -63,6 +64,7 @@ async def generate_stream(http: web.Request) -> web.StreamResponse:
 
 
 @needs(Scope.INFER)
+@takes(BatchBody)
 async def generate_batch(http: web.Request) -> web.StreamResponse:
     """`POST /api/v1/generate/batch`: each prompt by each model, at once or in turn."""
     body = await read_json(http, BatchBody, OTHERS)
@@ -74,6 +76,7 @@ async def generate_batch(http: web.Request) -> web.StreamResponse:
 
 
 @needs(Scope.INFER)
+@takes(EnsembleBody)
 async def generate_ensemble(http: web.Request) -> web.StreamResponse:
     """`POST /api/v1/generate/ensemble`: one prompt by several models, and what `mode` says."""
     body = await read_json(http, EnsembleBody, OTHERS)

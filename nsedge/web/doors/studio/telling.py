@@ -13,7 +13,7 @@ from nsedge.errors import NsedgeError
 from nsedge.security.keyring import Scope
 from nsedge.web.access import needs
 from nsedge.web.answering import ANSWERING
-from nsedge.web.bodies import json_answer, read_json
+from nsedge.web.bodies import json_answer, read_json, takes
 from nsedge.web.doors.studio.bodies import OTHERS, PreloadBody, RatingBody
 from nsedge.web.doors.studio.studio import STUDIO
 
@@ -31,6 +31,7 @@ async def list_models(http: web.Request) -> web.Response:
 
 
 @needs(Scope.MANAGE)
+@takes(PreloadBody)
 async def preload(http: web.Request) -> web.Response:
     """`POST /api/v1/models/preload`: several models, each with its own result."""
     body = await read_json(http, PreloadBody, OTHERS)
@@ -110,6 +111,7 @@ async def stats(http: web.Request) -> web.Response:
 
 
 @needs(Scope.INFER)
+@takes(RatingBody)
 async def rate(http: web.Request) -> web.Response:
     """`POST /api/v1/ideas/{idea_id}/rating`: 1 to 5 stars for one of the latest ideas."""
     body, ideas = await read_json(http, RatingBody, OTHERS), http.app[STUDIO].ideas

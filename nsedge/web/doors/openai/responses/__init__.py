@@ -12,7 +12,7 @@ from nsedge.errors import InvalidParameter
 from nsedge.security.keyring import Scope
 from nsedge.web.access import CALLER, needs
 from nsedge.web.answering import ANSWERING
-from nsedge.web.bodies import json_answer, read_json
+from nsedge.web.bodies import json_answer, read_json, takes
 from nsedge.web.doors.openai.errors import reworded
 from nsedge.web.doors.openai.responses.answers import (
     Building,
@@ -30,6 +30,7 @@ UNKNOWN = "unknown_response"
 
 
 @needs(Scope.INFER)
+@takes(ResponsesBody)
 async def create(http: web.Request) -> web.StreamResponse:
     """`POST /v1/responses`."""
     answering = http.app[ANSWERING]

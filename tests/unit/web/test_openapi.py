@@ -1,0 +1,128 @@
+"""The OpenAPI document: every route, made of the types that are read, and a page of it."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from base64 import b64encode
+from collections.abc import Iterator
+from typing import Any
+
+import msgspec
+import pytest
+from aiohttp import web
+
+from nsedge.web import doors
+from nsedge.web.bodies import taken_by
+from nsedge.web.door import Door
+from nsedge.web.openapi import document
+from tests.web_server import answered
+
+BODYLESS = {
+    *("/v1/moderations", "/rerank", "/v1/rerank", "/reranking", "/v1/reranking"),
+    *("/api/pull", "/api/push", "/api/create", "/api/copy"),
+}
+"""Routes that answer the same whatever they are sent."""
+
+
+def all_routes() -> list[tuple[Door, web.RouteDef]]:
+    return [
+        (door, route)
+        for door in doors.ALL
+        for route in (*door.routes, *(shared.route for shared in door.shared))
+    ]
+
+
+def told() -> dict[str, Any]:
+    return document(doors.ALL, keys=False)
+
+
+def references(value: Any) -> Iterator[str]:
+    if isinstance(value, dict):
+        if "$ref" in value:
+            yield value["$ref"]
+        for one in value.values():
+            yield from references(one)
+    elif isinstance(value, list):
+        for one in value:
+            yield from references(one)
+
+
+def test_every_route_is_told_with_its_door() -> None:
+    paths = told()["paths"]
+    for door, route in all_routes():
+        path = re.sub(r":[^{}]*\}", "}", route.path)
+        operation = paths[path][route.method.lower()]
+        assert door.name in operation["tags"]
+        assert operation["summary"]
+        assert not operation["summary"].startswith("`")
+
+
+@pytest.mark.parametrize(
+    "route", [r for _, r in all_routes() if r.method == "POST"], ids=lambda route: route.path
+)
+def test_every_body_is_told_by_its_type(route: web.RouteDef) -> None:
+    if route.path in BODYLESS:
+        assert taken_by(route.handler) is None
+        return
+    kind = taken_by(route.handler)
+    assert kind is not None, f"{route.path} does not say what it takes"
+    content = told()["paths"][route.path]["post"]["requestBody"]["content"]
+    schema = content["application/json"]["schema"]
+    names = {one["$ref"].rpartition("/")[2] for one in schema.get("anyOf", [schema])}
+    components = told()["components"]["schemas"]
+    assert any(
+        set(kind.__struct_encode_fields__) == set(components[n]["properties"]) for n in names
+    )
+
+
+def test_every_reference_leads_somewhere_and_every_name_is_told_once() -> None:
+    whole = told()
+    names = whole["components"]["schemas"]
+    found = set(references(whole))
+    assert found
+    assert {one.removeprefix("#/components/schemas/") for one in found} <= set(names)
+    operations = [one for methods in whole["paths"].values() for one in methods.values()]
+    ids = [one["operationId"] for one in operations]
+    assert len(set(ids)) == len(ids)
+    assert len(operations) == len({(r.method, r.path) for _, r in all_routes()})
+
+
+def test_parameters_of_a_path_and_what_two_doors_answer() -> None:
+    paths = told()["paths"]
+    (name,) = paths["/v1/models/{name}"]["get"]["parameters"]
+    assert (name["name"], name["in"], name["required"]) == ("name", "path", True)
+    both = paths["/api/generate"]["post"]
+    assert both["tags"] == ["generate", "ollama"]
+    schemas = both["requestBody"]["content"]["application/json"]["schema"]["anyOf"]
+    assert len(schemas) == 2
+
+
+def test_keys_are_told_where_they_are_asked_for() -> None:
+    assert "security" not in told()
+    asked = document(doors.ALL, keys=True)
+    assert asked["security"] == [{"key": []}]
+    assert asked["components"]["securitySchemes"] == {"key": {"type": "http", "scheme": "bearer"}}
+    assert asked["paths"]["/live"]["get"]["security"] == []
+    assert asked["paths"]["/chat"]["post"]["x-scope"] == "infer"
+
+
+def test_the_document_and_its_page_are_served() -> None:
+    answer = answered("GET", "/openapi.json")
+    assert answer.headers["content-type"].startswith("application/json")
+    assert msgspec.json.decode(answer.body) == msgspec.to_builtins(told())
+    page = answered("GET", "/docs")
+    assert page.headers["content-type"] == "text/html; charset=utf-8"
+    text = page.body.decode()
+    style = re.search(r"<style>(.*?)</style>", text)
+    assert style is not None
+    digest = b64encode(hashlib.sha256(style[1].encode()).digest()).decode()
+    assert f"style-src 'sha256-{digest}'" in page.headers["content-security-policy"]
+    for path in told()["paths"]:
+        assert f" {path}</code>" in text
+    assert "<code>creativity_level</code>" in text
+
+
+def test_a_door_alone_has_none_of_the_others() -> None:
+    alone = document([doors.studio.DOOR], keys=False)
+    assert all(path.startswith("/api/v1/") for path in alone["paths"])
