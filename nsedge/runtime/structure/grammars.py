@@ -7,6 +7,7 @@ import json
 import re
 import sys
 from collections import OrderedDict
+from collections.abc import Callable
 from collections.abc import Sequence as Many
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -60,7 +61,11 @@ class _Wrapper(TokenizerWrapper):
         self._vocabulary = vocabulary
 
     def __call__(self, text: str) -> list[int]:
-        return self._vocabulary.encode(text)
+        ids = self._vocabulary.encode(text)
+        return self.greedy(text) if ids is None else ids
+
+    greedy: Callable[[str], list[int]]
+    """Writes a text in the longest tokens, one after the other."""
 
 
 @dataclass(slots=True)
@@ -85,9 +90,9 @@ class Grammars:
         """
         vocabulary = Vocabulary(tokenizer, size)
         self._words = -(-size // 32)
-        self._tokenizer = LLTokenizer(
-            _Wrapper(vocabulary, end_ids[0]), eos_token=list(end_ids), n_vocab=size
-        )
+        wrapper = _Wrapper(vocabulary, end_ids[0])
+        self._tokenizer = LLTokenizer(wrapper, eos_token=list(end_ids), n_vocab=size)
+        wrapper.greedy = self._tokenizer.greedy_tokenize
         ends = np.isin(np.arange(32 * self._words), end_ids)
         self._ends = np.packbits(ends, bitorder="little").view("<u4")
         self._kept: OrderedDict[Constraint, _Compiled] = OrderedDict()

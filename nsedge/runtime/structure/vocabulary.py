@@ -29,8 +29,8 @@ class Vocabulary:
             InvalidParameter: the tokenizer is neither of bytes nor falls back to them.
         """
         self._tokenizer = tokenizer
-        self._of_bytes = isinstance(tokenizer.decoder, decoders.ByteLevel)
-        if not self._of_bytes and tokenizer.token_to_id("<0x0A>") is None:
+        of_bytes = isinstance(tokenizer.decoder, decoders.ByteLevel)
+        if not of_bytes and tokenizer.token_to_id("<0x0A>") is None:
             raise InvalidParameter(
                 "this model's tokenizer is not one of bytes: its answers cannot be held to a"
                 " constraint",
@@ -38,25 +38,35 @@ class Vocabulary:
             )
         token_bytes = TokenBytes(tokenizer)
         self.tokens = [
-            token_bytes[token] if self._of_bytes else self._bytes_of(token) for token in range(size)
+            token_bytes[token] if of_bytes else self._bytes_of(token) for token in range(size)
         ]
         for token, added in tokenizer.get_added_tokens_decoder().items():
             if token < size:
                 marker = SPECIAL_MARKER if is_named(added) else b""
                 self.tokens[token] = marker + added.content.encode()
 
-    def encode(self, text: str) -> list[int]:
-        """How the tokenizer writes a text that stands inside another."""
-        before = "" if self._of_bytes else _SENTINEL
-        ids: list[int] = self._tokenizer.encode(before + text, add_special_tokens=False).ids
-        if self._of_bytes:
-            return ids
+    def encode(self, text: str) -> list[int] | None:
+        """How the tokenizer writes a text that stands inside another; None where it writes it in
+        other bytes: with a blank before it, or the name of a special token as that."""
+        wanted = text.encode()
+        for before in ("", _SENTINEL):
+            ids: list[int] = self._tokenizer.encode(before + text, add_special_tokens=False).ids
+            ids = self._after(before.encode(), ids)
+            if b"".join(map(self._octets, ids)) == wanted:
+                return ids
+        return None
+
+    def _after(self, before: bytes, ids: list[int]) -> list[int]:
+        """The tokens behind those that end with `before`."""
         seen = b""
         for at, token in enumerate(ids):
-            if seen.endswith(_SENTINEL.encode()):
+            if seen.endswith(before):
                 return ids[at:]
-            seen += self.tokens[token]
+            seen += self._octets(token)
         return []
+
+    def _octets(self, token: int) -> bytes:
+        return self.tokens[token] if token < len(self.tokens) else b""
 
     def _bytes_of(self, token: int) -> bytes:
         text = self._tokenizer.id_to_token(token)

@@ -115,6 +115,20 @@ def test_a_special_token_is_named_in_a_grammar_and_nothing_spells_it() -> None:
     assert CALL not in may(grammars().guide(Constraint.regex("(?s:.)*")))
 
 
+def test_a_text_that_is_the_name_of_a_special_token_is_spelt() -> None:
+    for text in ("<call>", "say <end> twice"):
+        guide, said = grammars().guide(Constraint.choice([text])), list[int]()
+        while not guide.done:
+            guide.fill()
+            said.append(min(may(guide)))
+            guide.accept(said[-1])
+            for token in guide.forced():
+                said.append(token)
+                guide.accept(token)
+        assert not {CALL, END}.intersection(said)
+        assert "".join(map(TOKENIZER.id_to_token, said)).replace("Ġ", " ") == text
+
+
 def test_a_grammar_may_begin_at_a_trigger() -> None:
     lazy = Constraint.lark(
         'start: (call)* TAIL\ncall: head /[0-9]+/ "$"\nhead[lazy]: TAIL "@("\nTAIL: /(.|\\n)*/\n'

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from tokenizers import Tokenizer, decoders, models
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
 from nsedge.errors import InvalidParameter
 from nsedge.runtime.structure.vocabulary import SPECIAL_MARKER, Vocabulary
@@ -35,6 +35,18 @@ def test_a_text_is_written_as_the_tokenizer_writes_it() -> None:
     vocabulary = Vocabulary(tokenizer, SIZE)
     assert vocabulary.encode(" abc") == tokenizer.encode(" abc").ids
     assert vocabulary.encode("") == []
+
+
+def test_what_it_writes_in_other_bytes_is_told() -> None:
+    tokenizer = printable()
+    assert tokenizer.encode("x<call>").ids[-1] == CALL
+    assert Vocabulary(tokenizer, SIZE).encode("x<call>") is None
+    assert Vocabulary(tokenizer, SIZE - 5).encode("xint") is None, "a token without a row"
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
+    vocabulary = Vocabulary(tokenizer, SIZE)
+    assert tokenizer.encode("ab").ids != [tokenizer.token_to_id("ab")]
+    assert vocabulary.encode("ab") is None
+    assert vocabulary.encode(" ab") == tokenizer.encode(" ab").ids
 
 
 @pytest.mark.parametrize("text", ["a", "ab", "ba", "{ a", "é", "\n{"])
