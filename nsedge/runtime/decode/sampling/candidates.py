@@ -139,6 +139,7 @@ class Candidates:
         self.weights[at], self.unclear[at] = part.weights, part.unclear
         if moved:
             self.ids[at], self.values[at] = part.ids, part.values
+            self.outside[at] = part.outside
 
     @property
     def ranks(self) -> Ids:
@@ -189,6 +190,12 @@ class Candidates:
         """The step that comes has to know of all that is left."""
         self.unclear |= self.unknown & (self.outside > 0)
 
+    def close(self) -> None:
+        """The step that comes has to have all that is left before it: rows of which something is
+        outside are unclear, and go on without that."""
+        self.unclear |= self.outside > 0
+        self.outside[:] = 0
+
     def keep(self, places: Many[int], kept: Flags, *, tail: bool = False) -> None:
         """Drop all but the `kept` [len(places), W] of some of the rows. Whoever drops the least
         candidate drops what is outside, none of which is greater; whoever keeps it leaves open what
@@ -212,9 +219,9 @@ class Candidates:
 
     def fold(self) -> None:
         """Make the temperature part of the values; what was dropped has -inf."""
-        scale = self.temperatures[:, None].astype(np.float32)
-        values = np.where(self.weights > 0, self.values / scale, np.float32(-np.inf))
-        self.values = values.astype(np.float32, copy=False)
+        most = np.finfo(np.float32).max
+        values = np.clip(self.values / self.temperatures[:, None], -most, most)
+        self.values = np.where(self.weights > 0, values, -np.inf).astype(np.float32)
         self.temperatures = np.ones(len(self.rows))
 
     def sort(self) -> None:

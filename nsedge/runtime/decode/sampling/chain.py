@@ -48,7 +48,7 @@ class Late(Step):
     def apply(self, best: Candidates, places: Many[int], rows: Many[Row]) -> None:
         """Edit what is left as if it stood in a vocabulary, and bring it into order again."""
         part = best.part(places)
-        part.unclear |= part.outside > 0
+        part.close()
         left = part.weights > 0
         part.fold()
         for place, row in enumerate(rows):

@@ -255,7 +255,8 @@ def _deviation(values: Floats) -> float:
     """The standard deviation of what may come."""
     finite = values if np.isfinite(values).all() else values[np.isfinite(values)]
     off = finite - np.float32(finite.mean(dtype=np.float64))
-    off *= off
+    with np.errstate(over="ignore"):  # beyond all numbers: then nothing is far below
+        off *= off
     return math.sqrt(off.mean(dtype=np.float64))
 
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence as Many
 import numpy as np
 
 from nsedge.api import AdaptiveP, Mirostat
-from nsedge.runtime.decode.sampling.candidates import Candidates
+from nsedge.runtime.decode.sampling.candidates import LEAST_WEIGHT, Candidates
 from nsedge.runtime.decode.sampling.filters import NUCLEUS_WIDTH, WHOLE, Filter, Step
 from nsedge.runtime.decode.sampling.logits import Flags
 from nsedge.runtime.decode.sampling.params import SamplingParams
@@ -29,7 +29,7 @@ class Surprise(Memory):
 
     def learn(self, share: float) -> None:
         """Move by what the surprise was off the wanted one."""
-        self.bound -= self._wanted.eta * (-math.log2(share) - self._wanted.tau)
+        self.bound -= self._wanted.eta * (-math.log2(max(share, LEAST_WEIGHT)) - self._wanted.tau)
 
 
 class BoundSurprise(Filter):
@@ -99,7 +99,7 @@ class PreferNear(Step):
     def apply(self, best: Candidates, places: Many[int], rows: Many[Row]) -> None:
         """Weigh what is left anew; a memory is told the shares of before."""
         part = best.part(places)
-        part.unclear |= part.outside > 0
+        part.close()
         left = part.weights > 0
         shares = part.weights / part.totals()[:, None]
         targets = [row.memory.target for row in rows if isinstance(row.memory, Nearness)]

@@ -15,7 +15,7 @@ from nsedge.runtime.decode.sampling.params import SamplingParams
 from nsedge.runtime.decode.sampling.view import Row
 
 COLDEST = 1e-6
-"""Of a temperature that follows the entropy: 0 is no divisor."""
+"""What is colder is as cold as this, so that no quotient is beyond what numbers can be."""
 
 
 class Temperature(Step):
@@ -48,7 +48,7 @@ class Temperature(Step):
         """The temperatures [R] of rows of `logits` of which nothing was dropped."""
         return np.array(
             [
-                row.params.temperature
+                max(COLDEST, row.params.temperature)
                 if row.params.dynamic_temperature is None
                 else self.of_row(logits.row(member), row.params)
                 for member, row in zip(members, rows, strict=True)
@@ -59,7 +59,7 @@ class Temperature(Step):
         """The temperature of a row [V]."""
         dynamic = params.dynamic_temperature
         if dynamic is None:
-            return params.temperature
+            return max(COLDEST, params.temperature)
         total, mean_log = moments(logits - logits.max())
         entropy = math.log(total) - mean_log
         count = int(np.count_nonzero(np.isfinite(logits)))
@@ -68,7 +68,7 @@ class Temperature(Step):
     def _left(self, best: Candidates, place: int, row: Row) -> float:
         params, dynamic = row.params, row.params.dynamic_temperature
         if dynamic is None:
-            return params.temperature
+            return max(COLDEST, params.temperature)
         if best.outside[place]:
             return self.of_row(best.left(place), params)
         weights = best.weights[place][best.weights[place] > 0]
@@ -80,7 +80,7 @@ class Temperature(Step):
 def _followed(middle: float, dynamic: DynamicTemperature, entropy: float, count: int) -> float:
     """The temperature for an entropy, in nats, of `count` tokens."""
     if count < 2:
-        return middle
+        return max(COLDEST, middle)
     least, greatest = max(0.0, middle - dynamic.range), middle + dynamic.range
     way = math.pow(max(0.0, entropy / math.log(count)), dynamic.exponent)
     return max(COLDEST, least + (greatest - least) * way)

@@ -25,6 +25,7 @@ from nsedge.runtime.decode.sampling.filters import (
 from nsedge.runtime.decode.sampling.logits import HostLogits
 from nsedge.runtime.decode.sampling.params import SamplingParams
 from nsedge.runtime.decode.sampling.row import SamplerRow
+from nsedge.runtime.decode.sampling.sampler import Sampler
 
 SHARES = (0.4, 0.3, 0.15, 0.1, 0.05)
 
@@ -109,6 +110,22 @@ def test_top_choices_are_excluded_by_numbers(
     row.chance = chance
     flags = ExcludeTop().keep(candidates(), [row])
     assert flags.tolist() == [[place in kept for place in range(5)]]
+
+
+def test_more_top_choices_than_are_seen_are_all_excluded_but_the_last() -> None:
+    """A thousand tokens are all likely enough, the later the less; no more than 64 are seen at
+    first."""
+    logits = np.linspace(0.1, 0.0, 1000, dtype=np.float32)[None]
+    xtc = Xtc(probability=1.0, threshold=0.0005)
+    row = SamplerRow(SamplingParams(xtc=xtc), seed=1)
+    row.draw()
+    best = Candidates.of(HostLogits(logits), [0], np.array([1.0]), row.width)
+    ExcludeTop().apply(best, [0], [row])
+    assert best.unclear.tolist() == [True]
+    for _ in range(5):
+        (draw,) = Sampler(end_ids=[]).sample(HostLogits(logits.copy()), [row])
+        assert draw is not None
+        assert draw.id == 999
 
 
 def test_what_is_typical_is_told_though_more_is_outside() -> None:
