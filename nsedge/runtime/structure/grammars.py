@@ -7,7 +7,6 @@ import json
 import re
 import sys
 from collections import OrderedDict
-from collections.abc import Callable
 from collections.abc import Sequence as Many
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -61,11 +60,7 @@ class _Wrapper(TokenizerWrapper):
         self._vocabulary = vocabulary
 
     def __call__(self, text: str) -> list[int]:
-        ids = self._vocabulary.encode(text)
-        return self.greedy(text) if ids is None else ids
-
-    greedy: Callable[[str], list[int]]
-    """Writes a text in the longest tokens, one after the other."""
+        return self._vocabulary.encode(text)
 
 
 @dataclass(slots=True)
@@ -90,9 +85,10 @@ class Grammars:
         """
         vocabulary = Vocabulary(tokenizer, size)
         self._words = -(-size // 32)
-        wrapper = _Wrapper(vocabulary, end_ids[0])
-        self._tokenizer = LLTokenizer(wrapper, eos_token=list(end_ids), n_vocab=size)
-        wrapper.greedy = self._tokenizer.greedy_tokenize
+        # What llguidance holds must not hold it: the cycle would never be collected.
+        self._tokenizer = LLTokenizer(
+            _Wrapper(vocabulary, end_ids[0]), eos_token=list(end_ids), n_vocab=size
+        )
         ends = np.isin(np.arange(32 * self._words), end_ids)
         self._ends = np.packbits(ends, bitorder="little").view("<u4")
         self._kept: OrderedDict[Constraint, _Compiled] = OrderedDict()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import re
+from collections.abc import Iterator
 
 from tokenizers import Tokenizer, decoders
 
@@ -45,16 +47,18 @@ class Vocabulary:
                 marker = SPECIAL_MARKER if is_named(added) else b""
                 self.tokens[token] = marker + added.content.encode()
 
-    def encode(self, text: str) -> list[int] | None:
-        """How the tokenizer writes a text that stands inside another; None where it writes it in
-        other bytes: with a blank before it, or the name of a special token as that."""
+    def encode(self, text: str) -> list[int]:
+        """How the tokenizer writes a text that stands inside another. Where it writes it in other
+        bytes, with a blank before it or the name of a special token as that, it is spelt in the
+        longest tokens there are, without the bytes that none has.
+        """
         wanted = text.encode()
         for before in ("", _SENTINEL):
             ids: list[int] = self._tokenizer.encode(before + text, add_special_tokens=False).ids
             ids = self._after(before.encode(), ids)
             if b"".join(map(self._octets, ids)) == wanted:
                 return ids
-        return None
+        return list(self._spelling(wanted))
 
     def _after(self, before: bytes, ids: list[int]) -> list[int]:
         """The tokens behind those that end with `before`."""
@@ -64,6 +68,24 @@ class Vocabulary:
                 return ids[at:]
             seen += self._octets(token)
         return []
+
+    def _spelling(self, text: bytes) -> Iterator[int]:
+        longest, at = max(map(len, self._ids), default=0), 0
+        while at < len(text):
+            sizes = range(min(longest, len(text) - at), 0, -1)
+            size = next((size for size in sizes if text[at : at + size] in self._ids), 0)
+            if size:
+                yield self._ids[text[at : at + size]]
+            at += max(size, 1)
+
+    @functools.cached_property
+    def _ids(self) -> dict[bytes, int]:
+        """The tokens that texts are made of, by their bytes."""
+        return {
+            octets: token
+            for token, octets in enumerate(self.tokens)
+            if octets and not octets.startswith(SPECIAL_MARKER)
+        }
 
     def _octets(self, token: int) -> bytes:
         return self.tokens[token] if token < len(self.tokens) else b""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import json
+import sys
 
 import numpy as np
 import pytest
@@ -185,6 +187,17 @@ def test_what_cannot_be_compiled_is_refused_with_its_reason(
     assert caught.value.param == "constraint"
     assert told in caught.value.message
     assert "\n" not in caught.value.message
+
+
+def test_nothing_is_left_of_a_model_that_is_gone() -> None:
+    tokenizer = printable()
+    made = Grammars(tokenizer, size=SIZE, end_ids=(END,))
+    guide = made.guide(Constraint.json_object())
+    guide.accept(ids("{")[0])
+    left = sys.getrefcount(tokenizer)
+    del made, guide
+    gc.collect()
+    assert sys.getrefcount(tokenizer) < left
 
 
 def test_grammars_are_kept_by_their_text() -> None:

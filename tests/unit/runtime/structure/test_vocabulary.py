@@ -37,16 +37,19 @@ def test_a_text_is_written_as_the_tokenizer_writes_it() -> None:
     assert vocabulary.encode("") == []
 
 
-def test_what_it_writes_in_other_bytes_is_told() -> None:
+def test_what_it_would_write_in_other_bytes_is_spelt() -> None:
     tokenizer = printable()
-    assert tokenizer.encode("x<call>").ids[-1] == CALL
-    assert Vocabulary(tokenizer, SIZE).encode("x<call>") is None
-    assert Vocabulary(tokenizer, SIZE - 5).encode("xint") is None, "a token without a row"
+    assert tokenizer.encode("ab<call>").ids[-1] == CALL
+    spelt = [tokenizer.token_to_id(text) for text in ("ab", "<", "c", "a", "l", "l", ">")]
+    assert Vocabulary(tokenizer, SIZE).encode("ab<call>") == spelt
+    letters = [tokenizer.token_to_id(letter) for letter in "xin"]
+    assert Vocabulary(tokenizer, tokenizer.token_to_id("in")).encode("xin") == letters
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
     vocabulary = Vocabulary(tokenizer, SIZE)
     assert tokenizer.encode("ab").ids != [tokenizer.token_to_id("ab")]
-    assert vocabulary.encode("ab") is None
+    assert vocabulary.encode("ab") == [tokenizer.token_to_id("ab")]
     assert vocabulary.encode(" ab") == tokenizer.encode(" ab").ids
+    assert vocabulary.encode("éa") == [tokenizer.token_to_id("a")]
 
 
 @pytest.mark.parametrize("text", ["a", "ab", "ba", "{ a", "é", "\n{"])
