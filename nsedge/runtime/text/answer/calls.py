@@ -27,6 +27,7 @@ from nsedge.runtime.text.answer.scanner import SPACE, JsonScanner, NotJson
 from nsedge.runtime.text.answer.thoughts import half_mark
 
 _CALL_ID = "[CALL_ID]"
+FENCE = "```"
 _ASIDE = frozenset({"type", "id", "call_id", "tool_call_id", "index"})
 """Keys of a call that say nothing here."""
 
@@ -81,8 +82,8 @@ class CallReader(ParameterReading):
     # The answer as a whole.
 
     def _read(self) -> Pausing:
-        if self._form.bare:
-            yield from self._attempt(self._bare(), marked=False)
+        if self._form.unmarked:
+            yield from self._attempt(self._unmarked(), marked=False)
         while not self.is_full and (yield from self._find_mark()):
             yield from self._attempt(self._marked(), marked=True)
         self._at = self._kept = len(self._text)
@@ -137,27 +138,36 @@ class CallReader(ParameterReading):
                 raise NoCall
         if not self.is_full and form.end is not None:
             yield from self._closing(form.end)
-        yield from self._further()
+        yield from self._further(objects=form.bare)
 
-    def _further(self) -> Pausing:
-        """Blanks behind a call are not said; a semicolon may part bare ones."""
+    def _further(self, *, objects: bool, fenced: bool = False) -> Pausing:
+        """Blanks behind a call are not said, nor the end of the code block that it is in; further
+        `objects` may be calls, which a semicolon may part."""
         self._drop()
         while not self.is_full and (yield from self._more()):
             if self._text[self._at] in SPACE or (self._form.bare and self._text[self._at] == ";"):
                 self._at += 1
-                self._drop()
-            elif self._form.bare and self._text[self._at] == "{":
+            elif objects and self._text[self._at] == "{":
                 yield from self._object(known=True)
-                self._drop()
+            elif fenced and (yield from self._is_next(FENCE)):
+                self._at += len(FENCE)
+                fenced = False
             else:
                 return
+            self._drop()
 
-    def _bare(self) -> Pausing:
+    def _unmarked(self) -> Pausing:
         yield from self._blanks()
+        fenced = yield from self._is_next(FENCE)
+        if fenced:
+            self._at += len(FENCE)
+            while (yield from self._peek()).isalpha():
+                self._at += 1
+            yield from self._blanks()
         if (yield from self._peek()) != "{":
             raise NoCall
         yield from self._object(known=True)
-        yield from self._further()
+        yield from self._further(objects=True, fenced=fenced)
 
     def _closing(self, mark: str) -> Pausing:
         """The mark behind a call, if it is there; one bracket too many before it is let go."""

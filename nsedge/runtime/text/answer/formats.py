@@ -30,6 +30,7 @@ class CallFormat:
     - header_ends: behind the name of a call that is headed by it; none is right before `{`.
     - bare: calls without a mark, as objects, at the beginning of an answer. They have to name a
       tool that there is.
+    - unmarked: they are read so, too, and in a code block, since models forget the mark.
     - arguments: what the object of a call has its arguments under.
     - in_array: calls stand in an array, be it one; where not, `between` parts two of them.
     - short_ids: ids of calls have nine letters and digits, and the template refuses others.
@@ -41,6 +42,7 @@ class CallFormat:
     body: Body = Body.JSON
     header_ends: tuple[str, ...] = ()
     bare: bool = False
+    unmarked: bool = False
     arguments: str = "arguments"
     in_array: bool = False
     between: str = "\n"
@@ -66,11 +68,14 @@ class CallFormat:
         return (*self.begins, *more, *self.header_ends)
 
 
-HERMES = CallFormat(name=ToolFormat.HERMES, begins=("<tool_call>",), end="</tool_call>")
+HERMES = CallFormat(
+    name=ToolFormat.HERMES, begins=("<tool_call>",), end="</tool_call>", unmarked=True
+)
 LLAMA = CallFormat(
     name=ToolFormat.LLAMA,
     begins=("<|python_tag|>",),
     bare=True,
+    unmarked=True,
     arguments="parameters",
     between="; ",
 )

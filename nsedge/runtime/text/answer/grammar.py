@@ -25,6 +25,8 @@ TIGHT = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": 
 MORE = "{0,15}"
 """Calls behind the first that an answer may have where it is nothing else."""
 _OBJECT = '{"type": "object"}'
+_OTHER = r"([^{` \n]|`[^`]|``[^`]|```([a-ik-zA-Z]|j[^s]|js[^o]|jso[^n]))(.|\n)*"
+"""Text that begins neither as an object nor as a block of JSON, which would be a call."""
 _ANY = "TEXT: /(.|\\n)*/"
 _BLANK = "BLANK: /[ \\n]{0,4}/"
 _JSON = (ConstraintKind.JSON_SCHEMA, ConstraintKind.JSON_OBJECT)
@@ -129,16 +131,24 @@ class CallGrammars:
         """The rules of an answer that is text with calls in it."""
         form, begin = self.calls, self.calls.begins[0]
         again = "*" if several else "?"
-        if form.bare:
-            yield f"answer: {self._calls(several)} | (OTHER TEXT)?"
-            yield "OTHER: /[^{ \\n]/"
+        token = self.token_of(begin) is not None
+        calls = self._array(several) if self._in_array else "rest"
+        yield f"among: head {calls}"
+        yield (
+            f"head: TEXT {self._mark(begin)}" if token else f"head[lazy]: TEXT {json.dumps(begin)}"
+        )
+        if not form.unmarked:
+            yield f"answer: among{again} TEXT"
             return
-        yield f"answer: among{again} TEXT"
-        yield f"among: head {self._array(several) if self._in_array else 'rest'}"
-        if self.token_of(begin) is None:
-            yield f"head[lazy]: TEXT {json.dumps(begin)}"
+        more = '("; " object)' if form.bare else '("\\n" object)'
+        objects = f"object {more}{MORE}" if several else "object"
+        rest = "among* TEXT" if several else "TEXT"
+        yield f"OTHER: /{_OTHER}/"
+        if token:
+            yield f"answer: {objects} | OTHER? | OTHER? {self._mark(begin)} {calls} {rest}"
         else:
-            yield f"head: TEXT {self._mark(begin)}"
+            yield f"answer: {objects} | OTHER? | first {calls} {rest}"
+            yield f"first[lazy]: /({_OTHER})?/ {json.dumps(begin)}"
 
     def _call_rules(self, tools: Sequence[Tool], *, strict: bool) -> Iterator[str]:
         form = self.calls

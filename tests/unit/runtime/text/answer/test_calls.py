@@ -119,6 +119,18 @@ GOOD = {
         '<tool_call>{"name": "snow", "arguments": {}}</tool_call>',
         [("snow", "{}")],
     ),
+    "hermes, unmarked": (HERMES, f"\n{SUN_OBJECT}\n{RAIN_OBJECT}", [SUN, RAIN]),
+    "hermes, in a code block": (HERMES, f"```json\n{SUN_OBJECT}\n```", [SUN]),
+    "hermes, two in a code block": (
+        HERMES,
+        f"```\n{SUN_OBJECT}\n{RAIN_OBJECT}\n```\n",
+        [SUN, RAIN],
+    ),
+    "hermes, unmarked and marked": (
+        HERMES,
+        f"{SUN_OBJECT}\n<tool_call>{RAIN_OBJECT}</tool_call>",
+        [SUN, RAIN],
+    ),
     "llama": (LLAMA, as_object(*SUN, "parameters"), [SUN]),
     "llama, its type": (
         LLAMA,
@@ -174,7 +186,10 @@ def test_a_call_is_read_however_it_comes(case: str) -> None:
         assert read(form, [text[:at], text[at:]]) == whole
 
 
-@pytest.mark.parametrize("case", [case for case in GOOD if not GOOD[case][0].bare])
+MARKED = [case for case in GOOD if not GOOD[case][0].bare and GOOD[case][1][0] in "<[f"]
+
+
+@pytest.mark.parametrize("case", MARKED)
 def test_text_before_and_after_is_kept(case: str) -> None:
     form, text, calls = GOOD[case]
     if case == "hermes, no end":
@@ -272,7 +287,11 @@ BAD = (
     (HERMES, '<tool_call>{[1]: "sun"}</tool_call>'),
     (HERMES, '<tool_call>{"name": "sun"'),
     (HERMES, "a < b, <tool, </tool_call> and <tool_cal"),
-    (HERMES, as_object(*SUN)),
+    (HERMES, f"So: {as_object(*SUN)}"),
+    (HERMES, '```json\n{"a": 1}\n```'),
+    (HERMES, "```python\nprint()\n```"),
+    (HERMES, '{"name": "Ada", "arguments": {}}'),
+    (PHI, as_object(*SUN)),
     (LLAMA, '{"name": "Ada", "parameters": {}}'),
     (LLAMA, '{"city": "Paris"}'),
     (LLAMA, "The answer is {}."),

@@ -160,6 +160,14 @@ def test_a_strict_tool_among_text(form: CallFormat, vocabulary: str) -> None:
         assert fits(held, made, call("rain", '{"any": [1]}'))
     assert not fits(held, made, call("sun", '{"city": "Bonn"}'))
     assert not fits(held, made, good[:-3])
+    if form.unmarked:  # what begins as an object is a call
+        assert fits(held, made, f'{{"name": "sun", "{form.arguments}": {OSLO}}}')
+        assert not fits(held, made, f'{{"name": "sun", "{form.arguments}": {{"city": "Bonn"}}}}')
+        assert not fits(held, made, "{}")
+        for block in ("```json\n{", "```\n{"):
+            assert not fits(held, made, block)
+        for block in ("```python\nprint()\n```", "```js\n;", "```java\n;", "`a`", "a `{}`"):
+            assert fits(held, made, block), block
     if not form.bare:
         assert fits(held, made, f"Let me see. {good}")
         assert fits(held, made, f"{good} and {call('rain', '{}')}")
