@@ -141,7 +141,7 @@ def _biases(
         if bias is False:
             never.append(token)
         elif isinstance(bias, int | float) and bias is not True:
-            added[token] = float(bias)
+            added[token] = bias  # a whole number may be beyond all floats: bounds come later
         else:
             raise InvalidParameter(f"{where} must be a number, or false", param="logit_bias")
     return added, tuple(never)

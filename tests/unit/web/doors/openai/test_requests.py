@@ -280,6 +280,7 @@ def test_other_names_and_forms(fields: dict[str, Any], wanted: dict[str, Any]) -
         ({"adaptive_target": 1.5}, "adaptive_target", "adaptive_target must be"),
         ({"mirostat": 2, "mirostat_tau": -1}, "mirostat_tau", "mirostat_tau must be"),
         ({"logit_bias": [["Hello", 1]]}, "logit_bias", "logit_bias[0] must begin with a token id"),
+        ({"logit_bias": [[5, 10**400]]}, "logit_bias", "logit_bias[5] must be at least -100.0"),
         ({"logit_bias": [[5, True]]}, "logit_bias", "logit_bias[0] must be a number, or false"),
         ({"logit_bias": [[5, "x"]]}, "logit_bias", "logit_bias[0] must be a number, or false"),
         ({"logit_bias": [[5]]}, "logit_bias", "logit_bias"),
