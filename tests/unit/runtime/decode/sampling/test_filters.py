@@ -187,6 +187,12 @@ def test_weights_are_at_each_rows_own_temperature() -> None:
     np.testing.assert_allclose(best.weights, np.exp([[0.0, -2.0], [0.0, -0.5]]))
 
 
+def test_sums_are_the_same_to_the_bit_however_wide_neighbours_make_the_array() -> None:
+    numbers = np.random.default_rng(1).random((50, 300))
+    wider = np.pad(numbers, ((0, 0), (0, 900)))
+    np.testing.assert_array_equal(Candidates.sums(wider), Candidates.sums(numbers))
+
+
 def test_what_comes_after_works_on_what_is_left() -> None:
     """0.4 and 0.3 are left of top-k: the first is 57 % of them, and enough for top-p 0.5."""
     best = candidates()

@@ -65,3 +65,16 @@ def test_behind_a_filter_the_entropy_is_of_what_is_left() -> None:
 def test_one_token_that_is_left_has_the_temperature_itself() -> None:
     logits = HostLogits(np.array([[1.0, -np.inf, -np.inf]], np.float32))
     assert Temperature().first(logits, [0], [dynamic(0.8, 0.5)]).tolist() == [0.8]
+
+
+def test_behind_excluded_top_choices_the_entropy_is_of_the_others_seen_or_not() -> None:
+    shares = np.concatenate([[0.3, 0.2, 0.1], 0.4 / 997 * np.linspace(1.5, 0.5, 997)])
+    logits = HostLogits(np.log(shares).astype(np.float32)[None])
+    row = dynamic(1.0, 0.5)
+    best = Candidates.of(logits, [0], np.ones(1), 16)
+    assert best.outside[0] > 0
+    best.keep([0], np.arange(best.weights.shape[1])[None] >= 2, tail=True)
+    Temperature().apply(best, [0], [row])
+    left = shares[2:] / shares[2:].sum()
+    entropy = -float((left * np.log(left)).sum())
+    assert best.temperatures[0] == pytest.approx(0.5 + entropy / math.log(998), rel=1e-5)
