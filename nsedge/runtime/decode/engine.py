@@ -232,8 +232,7 @@ class Engine:
         return good and left is plan
 
     def _fork(self) -> None:
-        """Begin what continues prompts that are read, as far as rows are free: the first token is
-        drawn from the logits that were kept."""
+        """Begin what continues prompts that are read: logits that were kept give first tokens."""
         while new := self._scheduler.fork(self._clock()):
             # Now: a row that is copied may be cleared before the next step.
             self._runner.copy(self._scheduler.take_copies())
