@@ -432,7 +432,9 @@ def asked_text(task: Task) -> str:
     if isinstance(task, Chat):
         last = task.messages[-1]
         return " ".join([last.text, *(f"{one.type}={len(one.data)}" for one in last.media)])
-    return task.text if isinstance(task, Generate) else ""
+    if not isinstance(task, Generate):
+        return ""
+    return task.text if task.token_ids is None else " ".join(map(str, task.token_ids))
 
 
 def likely(token: int, text: str, count: int | None) -> tuple[Logprobs, ...]:

@@ -20,28 +20,38 @@ from nsedge.errors import InvalidParameter
 MAX_INPUTS = 2048
 """Texts that one request may have embedded."""
 MAX_TOKEN_ID = 2**31 - 1
+Tokens = tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Generate:
     """Continue a text as it stands: no template is applied.
 
-    suffix: what follows the gap that is to be filled, for models that were trained to do that; None
-    where there is no gap.
+    - suffix: what follows the gap that is to be filled, for models that were trained to do that;
+      None where there is no gap.
+    - token_ids: in the place of a text, its tokens, all of them: nothing is put before them.
     """
 
     name: ClassVar[str] = "generate"
 
-    text: str
+    text: str = ""
     suffix: str | None = None
+    token_ids: Tokens | None = None
     sampling: Sampling = field(default_factory=Sampling)
     constraint: Constraint | None = None
 
     def check(self) -> None:
-        """Raises InvalidParameter for values out of range."""
+        """Raises InvalidParameter for values out of range, or that contradict each other."""
         self.sampling.check()
         if self.constraint is not None:
             self.constraint.check()
+        ids = self.token_ids
+        if ids is None:
+            return
+        if self.text or self.suffix is not None:
+            raise InvalidParameter("a prompt is a text or token_ids, not both", param="token_ids")
+        if ids and not (min(ids) >= 0 and max(ids) <= MAX_TOKEN_ID):
+            raise InvalidParameter(f"token_ids are 0 to {MAX_TOKEN_ID}", param="token_ids")
 
 
 class ChatFields(SchedulingFields, total=False):
@@ -132,9 +142,6 @@ class Chat:
                 f"tool_choice requires {self.tool_name!a}, which is none of the tools",
                 param="tool_choice",
             )
-
-
-Tokens = tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -82,7 +82,9 @@ def _said(task: Task) -> object:
     """What a task says in words; of media, what they are."""
     if isinstance(task, Chat):
         return [_turn(message) for message in task.messages]
-    return task.text if isinstance(task, Generate) else task.inputs
+    if isinstance(task, Generate):
+        return task.text if task.token_ids is None else task.token_ids
+    return task.inputs
 
 
 def _turn(message: Message) -> dict[str, object]:

@@ -69,6 +69,7 @@ def _task_of(message: wire.Asking, media: MediaOf) -> api.Task:
             return api.Generate(
                 text=message.text,
                 suffix=message.suffix,
+                token_ids=message.token_ids,
                 sampling=message.sampling,
                 constraint=message.constraint,
             )
@@ -120,7 +121,13 @@ def read_prompt_of(question: api.PromptQuestion, label: str) -> wire.ReadPrompt:
     task, model = question.task, question.model
     request: wire.Generate | wire.Chat
     if isinstance(task, api.Generate):
-        request = wire.Generate(id=label, model=model, text=task.text, suffix=task.suffix)
+        request = wire.Generate(
+            id=label,
+            model=model,
+            text=task.text,
+            suffix=task.suffix,
+            token_ids=task.token_ids,
+        )
     else:
         if any(message.media for message in task.messages):
             _no_media(None)
@@ -182,8 +189,8 @@ def check_known(request: api.Request, version: str) -> None:
     new = protocol.new_in_sampling(task.sampling)
     if task.constraint is not None:
         new.append("constraint")
-    if isinstance(task, api.Generate) and task.suffix is not None:
-        new.append("suffix")
+    if isinstance(task, api.Generate):
+        new += [name for name in ("suffix", "token_ids") if getattr(task, name) is not None]
     if new:
         raise UnsupportedVersion(
             f"{new[0]} needs a daemon of protocol 1.{_ANSWERS_SINCE}, not {version}",
@@ -201,13 +208,14 @@ def check_size(frame: bytes, limit: int) -> None:
 def _message_of(request: api.Request, credit: int | None, named: Collection[str]) -> wire.Asking:
     label, model, scheduling = request.request_id, request.model, scheduling_of(request)
     match request.task:
-        case api.Generate(text=text, suffix=suffix, sampling=sampling, constraint=constraint):
+        case api.Generate(text=text, sampling=sampling, constraint=constraint) as task:
             return wire.Generate(
                 id=label,
                 model=model,
                 credit=credit,
                 text=text,
-                suffix=suffix,
+                suffix=task.suffix,
+                token_ids=task.token_ids,
                 sampling=sampling,
                 constraint=constraint,
                 **scheduling,

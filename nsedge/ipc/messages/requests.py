@@ -58,10 +58,12 @@ class Asked(Wire, frozen=True, kw_only=True):
 
 
 class Generate(Asked, frozen=True, kw_only=True, tag="generate"):
-    """Asks for the continuation of a text, or, with a suffix, for what stands before that."""
+    """Asks for the continuation of a text, which may come as tokens, or, with a suffix, for what
+    stands before that."""
 
     text: str
     suffix: str | None = None
+    token_ids: tuple[TokenId, ...] | None = None
     sampling: Sampling = Sampling()
     constraint: Constraint | None = None
 

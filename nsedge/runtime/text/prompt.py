@@ -141,6 +141,9 @@ class PromptReader:
             ids = self._control.encode(rendered)
             self._check(ids, param="messages")
             return PromptReading(text=rendered.text, token_ids=tuple(ids))
+        if task.token_ids is not None:
+            self._check(list(task.token_ids), param="prompt")
+            return PromptReading(text=self.text_of(task.token_ids), token_ids=task.token_ids)
         _check_unicode([task.text, task.suffix], "the prompt", param="prompt")
         if task.suffix is None:
             ids = self._control.encode(_as_text(task.text, literal=not parse_special))

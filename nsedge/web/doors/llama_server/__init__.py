@@ -9,6 +9,7 @@ import msgspec
 from aiohttp import web
 
 from nsedge.api import Generate, ModelInfo, ModelState, ModelStats
+from nsedge.errors import InvalidParameter
 from nsedge.security.keyring import Scope
 from nsedge.web.access import needs
 from nsedge.web.answering import ANSWERING
@@ -26,11 +27,11 @@ from nsedge.web.doors.llama_server.bodies import (
 from nsedge.web.doors.llama_server.errors import error_body
 from nsedge.web.doors.llama_server.requests import (
     gap_of,
-    prompts_of,
     requests_of,
     sampling_of,
 )
 from nsedge.web.errors import Refusal, Refused
+from nsedge.web.prompt_fields import prompts_of, task_of
 
 NO_RERANKER = "no model here scores documents: there is no reranker"
 
@@ -40,10 +41,16 @@ NO_RERANKER = "no model here scores documents: there is no reranker"
 async def completion(http: web.Request) -> web.StreamResponse:
     """`POST /completion`; several prompts are answered by an array."""
     body = await read_json(http, CompletionBody, OTHERS)
-    prompts = prompts_of(body, http.app[ANSWERING].limits)
+    limits = http.app[ANSWERING].limits
+    prompts = prompts_of(body.prompt, limits)
+    if len(prompts) > limits.max_choices:
+        raise InvalidParameter(
+            f"{len(prompts)} prompts are beyond the limit of {limits.max_choices}", param="prompt"
+        )
     wanted, held = sampling_of(body), constraint(body)
-    tasks = [Generate(text=prompt, sampling=wanted, constraint=held) for prompt in prompts]
-    return await _write(http, body, tasks, alone=isinstance(body.prompt, str))
+    tasks = [task_of(prompt, sampling=wanted, constraint=held) for prompt in prompts]
+    alone = isinstance(body.prompt, str) or prompts == [tuple(body.prompt)]
+    return await _write(http, body, tasks, alone=alone)
 
 
 @needs(Scope.INFER)
@@ -67,7 +74,7 @@ async def _write(
         head = Head(
             model=model.name,
             sampling=tasks[0].sampling,
-            prompts=[task.text for task in tasks],
+            prompts=[task.token_ids or task.text for task in tasks],
         )
         if body.stream:
             encoder = CompletionStream(head)

@@ -16,6 +16,7 @@ from nsedge.web.doors.llama_server.errors import error_body
 from nsedge.web.errors import Refusal
 from nsedge.web.framing import SSE
 from nsedge.web.logprobs import token_object, told
+from nsedge.web.prompt_fields import Prompt
 from nsedge.web.usage import clipped
 
 _MARK = "\x00"
@@ -29,7 +30,7 @@ class Head:
 
     model: str
     sampling: Sampling
-    prompts: Sequence[str]
+    prompts: Sequence[Prompt]
 
 
 def piece_of(index: int, text: str) -> dict[str, Any]:

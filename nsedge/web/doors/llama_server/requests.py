@@ -8,36 +8,14 @@ from dataclasses import replace
 import msgspec
 
 from nsedge.api import Generate, Request, Sampling
-from nsedge.errors import EmptyPrompt, InvalidParameter
-from nsedge.web.doors.llama_server.bodies import CompletionBody, InfillBody, WritingBody
+from nsedge.errors import InvalidParameter
+from nsedge.web.doors.llama_server.bodies import InfillBody, WritingBody
 from nsedge.web.limits import WebLimits
 from nsedge.web.request_fields import check_length, scheduling
 from nsedge.web.sampling_fields import sampling
 
 _OURS = {"max_tokens": "n_predict", "logprobs": "n_probs"}
 """Our names of parameters, and those that clients set them by."""
-
-
-def prompts_of(body: CompletionBody, limits: WebLimits) -> list[str]:
-    """The texts to continue, each answered by itself.
-
-    Raises:
-        InvalidParameter, EmptyPrompt, MessageTooLarge: naming the field and the limit.
-    """
-    prompts = [body.prompt] if isinstance(body.prompt, str) else body.prompt
-    if not prompts:
-        raise EmptyPrompt("prompt is empty", param="prompt")
-    if not all(isinstance(prompt, str) for prompt in prompts):
-        raise InvalidParameter(
-            "prompt must be a string or an array of strings; token ids are not supported",
-            param="prompt",
-        )
-    if len(prompts) > limits.max_choices:
-        raise InvalidParameter(
-            f"{len(prompts)} prompts are beyond the limit of {limits.max_choices}", param="prompt"
-        )
-    check_length(sum(map(len, prompts)), limits, "prompt")
-    return prompts
 
 
 def gap_of(body: InfillBody, limits: WebLimits) -> tuple[str, str]:

@@ -30,6 +30,7 @@ from nsedge.web.doors.openai.logprobs import Telling
 from nsedge.web.doors.openai.tools import calls_of, chat_fields
 from nsedge.web.limits import WebLimits
 from nsedge.web.other_fields import OtherFields
+from nsedge.web.prompt_fields import prompts_of, task_of
 from nsedge.web.request_fields import check_length, scheduling
 from nsedge.web.sampling_fields import sampling
 
@@ -87,17 +88,12 @@ def completion_requests(
     Raises:
         InvalidParameter, EmptyPrompt, MessageTooLarge: naming the field and the limit.
     """
-    prompts = [body.prompt] if isinstance(body.prompt, str) else body.prompt
-    if not prompts:
-        raise EmptyPrompt("prompt is empty", param="prompt")
-    if not all(isinstance(prompt, str) for prompt in prompts):
-        raise InvalidParameter(
-            "prompt must be a string or an array of strings; token ids are not supported",
-            param="prompt",
-        )
-    check_length(sum(map(len, prompts)) + len(body.suffix or ""), limits, "prompt")
+    prompts = prompts_of(body.prompt, limits)
+    check_length(len(body.suffix or ""), limits, "suffix")
     if body.echo and body.suffix:
         raise InvalidParameter("echo cannot stand with a suffix", param="echo")
+    if body.echo and not all(isinstance(prompt, str) for prompt in prompts):
+        raise InvalidParameter("echo wants texts as prompts, not token ids", param="echo")
     if not _writes(body):
         body = msgspec.structs.replace(body, max_tokens=1, max_completion_tokens=None)
     wanted = replace(
@@ -112,9 +108,7 @@ def completion_requests(
         wanted = replace(wanted, max_tokens=enough, clip_max_tokens=True)
     held = constraint(body)
     suffix = body.suffix or None
-    tasks = [
-        Generate(text=text, suffix=suffix, sampling=wanted, constraint=held) for text in prompts
-    ]
+    tasks = [task_of(prompt, suffix=suffix, sampling=wanted, constraint=held) for prompt in prompts]
     return _requests(body, tasks, request_id, limits)
 
 

@@ -353,3 +353,29 @@ def test_a_model_without_such_tokens_says_so(tmp_path: Path) -> None:
     with pytest.raises(InvalidParameter, match="not trained to fill a gap") as caught:
         reader(tmp_path).read(Generate(text="a", suffix=""))
     assert caught.value.param == "suffix"
+
+
+def test_tokens_are_taken_as_they_are(tmp_path: Path) -> None:
+    read = reader(tmp_path, add_bos=True)
+    ids = read.read(Generate(text="hi"))[1:]
+    shown = read.reading(Generate(token_ids=ids))
+    assert (shown.text, shown.token_ids) == ("hi", ids)
+    with pytest.raises(EmptyPrompt):
+        read.read(Generate(token_ids=()))
+    with pytest.raises(InvalidParameter, match="the model's vocabulary ends at 299"):
+        read.read(Generate(token_ids=(300,)))
+
+
+@pytest.mark.parametrize(
+    "task",
+    [
+        Generate(text="a", token_ids=(1,)),
+        Generate(suffix="a", token_ids=(1,)),
+        Generate(token_ids=(-1,)),
+        Generate(token_ids=(2**31,)),
+    ],
+)
+def test_tokens_that_cannot_be_a_prompt(task: Generate) -> None:
+    with pytest.raises(InvalidParameter) as caught:
+        task.check()
+    assert caught.value.param == "token_ids"

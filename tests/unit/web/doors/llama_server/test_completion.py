@@ -100,6 +100,21 @@ def test_one_prompt_and_several(path: str) -> None:
     assert [one["index"] for one in streamed if one["stop"]] == [0, 1]  # type: ignore[index]
 
 
+def test_prompts_of_tokens() -> None:
+    service = FakeService()
+    one: Any = answered("POST", "/completion", {"prompt": [7, 8]}, service=service).json
+    assert (one["content"], one["prompt"]) == ("7 8", [7, 8])
+    body = {"prompt": [[7, 8], "a"]}
+    several: Any = answered("POST", "/completion", body, service=service).json
+    assert [each["content"] for each in several] == ["7 8", "a"]
+    tasks = [request.task for request in service.requests]
+    assert [(task.text, task.token_ids) for task in tasks if isinstance(task, Generate)] == [
+        ("", (7, 8)),
+        ("", (7, 8)),
+        ("a", None),
+    ]
+
+
 def asked(**body: Any) -> Sampling:
     service = FakeService()
     answer = answered("POST", "/completion", {"prompt": "p", **body}, service=service)
@@ -130,9 +145,10 @@ def test_what_sets_the_sampling(body: dict[str, Any], wanted: dict[str, Any]) ->
     ("body", "status", "told"),
     [
         ({"prompt": []}, 400, "prompt is empty"),
-        ({"prompt": [1, 2]}, 400, "token ids are not supported"),
-        ({"prompt": ["a", 2]}, 400, "token ids are not supported"),
-        ({"prompt": ["a"] * 129}, 400, "129 prompts are beyond the limit of 128"),
+        ({"prompt": [-1, 2]}, 400, "prompt[0] must be a text, or an array of token ids"),
+        ({"prompt": ["a", 2]}, 400, "prompt[1] must be a text, or an array of token ids"),
+        ({"prompt": ["a", []]}, 400, "prompt[1] must be a text, or an array of token ids"),
+        ({"prompt": [""] * 129}, 400, "129 prompts are beyond the limit of 128"),
         ({"prompt": "x" * 101}, 413, "prompt has 101 characters"),
         ({"n_predict": 0}, 400, "n_predict 0 is not supported"),
         ({"n_predict": 3, "max_tokens": 3}, 400, "n_predict and max_tokens are the same"),

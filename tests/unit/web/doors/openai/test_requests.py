@@ -550,8 +550,9 @@ def test_what_a_chat_cannot_have_is_refused_by_name(fields: dict[str, Any], para
     ("fields", "param"),
     [
         ({"prompt": []}, "prompt"),
-        ({"prompt": [1, 2]}, "prompt"),
-        ({"prompt": [[1, 2]]}, "prompt"),
+        ({"prompt": [1, "x"]}, "prompt"),
+        ({"prompt": [[1, -2]]}, "prompt"),
+        ({"prompt": [[1, 2]], "echo": True}, "echo"),
         ({"prompt": ["x" * 260, "y" * 260]}, "prompt"),
         ({"prompt": ["a"] * 3, "n": 2}, "n"),
         ({"logprobs": 101}, "logprobs"),

@@ -1,0 +1,56 @@
+"""The prompts of a body that continues texts: a text, texts, the tokens of one text, or those of
+several; pure."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from nsedge.api import Generate
+from nsedge.api.tasks import MAX_TOKEN_ID, Tokens
+from nsedge.errors import EmptyPrompt, InvalidParameter
+from nsedge.web.limits import WebLimits
+from nsedge.web.request_fields import check_length
+
+Prompt = str | Tokens
+
+
+def prompts_of(given: str | list[Any], limits: WebLimits) -> list[Prompt]:
+    """The prompts, each answered by itself.
+
+    Raises:
+        InvalidParameter, EmptyPrompt, MessageTooLarge: naming `prompt` and the limit.
+    """
+    prompts: list[Prompt]
+    if isinstance(given, str):
+        prompts = [given]
+    elif given and all(map(_is_token, given)):
+        prompts = [tuple(given)]
+    else:
+        prompts = [_one(number, one) for number, one in enumerate(given)]
+    if not prompts:
+        raise EmptyPrompt("prompt is empty", param="prompt")
+    check_length(sum(map(len, prompts)), limits, "prompt")
+    return prompts
+
+
+def task_of(prompt: Prompt, **fields: Any) -> Generate:
+    """What continues a prompt; `fields` are the others of the task."""
+    if isinstance(prompt, str):
+        return Generate(text=prompt, **fields)
+    return Generate(token_ids=prompt, **fields)
+
+
+def _one(number: int, given: Any) -> Prompt:
+    if isinstance(given, str):
+        return given
+    if isinstance(given, list) and given and all(map(_is_token, given)):
+        return tuple(given)
+    raise InvalidParameter(
+        f"prompt[{number}] must be a text, or an array of token ids; texts and single ids do not"
+        " stand beside each other",
+        param="prompt",
+    )
+
+
+def _is_token(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= MAX_TOKEN_ID
