@@ -16,7 +16,7 @@ from transformers.utils.chat_template_utils import render_jinja_template
 
 from nsedge.api import Chat, Message, Role, Tool, ToolCall, ToolChoice
 from nsedge.bundle.manifest import Bundle
-from nsedge.errors import InvalidRequest
+from nsedge.errors import InvalidParameter, InvalidRequest
 from nsedge.runtime.text.prompt import PromptReader
 from tests.tool_templates import TEMPLATES
 from tests.unit.bundles import tokenizer, write_bundle
@@ -136,6 +136,10 @@ def test_it_is_what_transformers_makes_of_it(
         calls and not habits.takes_calls
     ):
         pytest.skip("tools in words")
+    if task.documents and "documents" not in template:
+        with pytest.raises(InvalidParameter, match="no place for documents"):
+            read.rendered(task)
+        return
     try:
         wanted = reference(
             template,

@@ -8,7 +8,7 @@ from typing import Any
 import jinja2
 
 from nsedge.api import Chat
-from nsedge.errors import InvalidRequest
+from nsedge.errors import InvalidParameter, InvalidRequest
 from nsedge.runtime.text.answer.formats import CallFormat
 from nsedge.runtime.text.conversation import Habits, Teller
 from nsedge.runtime.text.template import template_environment
@@ -28,6 +28,7 @@ class ChatTemplate:
         """
         self._environment = template_environment()
         self._template = self._environment.from_string(source)
+        self._takes_documents = "documents" in source
         self._known = {"tools": None, "documents": None, **special}
         self.habits = Habits.of(self.render)
         """How it takes tools."""
@@ -37,8 +38,14 @@ class ChatTemplate:
         """What it gets of a chat.
 
         Raises:
-            InvalidParameter: template arguments that have fields of their own.
+            InvalidParameter: documents that it has no place for, or template arguments that have
+                fields of their own.
         """
+        if task.documents and not self._takes_documents:
+            raise InvalidParameter(
+                "this model's chat template has no place for documents: put them into a message",
+                param="documents",
+            )
         return self._teller.variables(task)
 
     def render(self, variables: Mapping[str, Any]) -> str:

@@ -122,7 +122,9 @@ def test_half_characters_are_refused_wherever_they_stand(tmp_path: Path, where: 
         "messages": (Message(role=Role.ASSISTANT, content="x", tool_calls=(call,)),),
     }
     with pytest.raises(InvalidParameter, match="lone surrogate"):
-        reader(tmp_path).read(replace(chat(("user", "hi")), **{where: bad[where]}))
+        reader(tmp_path, template="{{ documents }}").read(
+            replace(chat(("user", "hi")), **{where: bad[where]})
+        )
 
 
 def test_a_prompt_may_end_within_a_thought(tmp_path: Path) -> None:
