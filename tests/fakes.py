@@ -67,6 +67,8 @@ from nsedge.errors import (
 MODEL = "echo"
 DIMENSIONS = 8
 """Of the fake's vectors."""
+LONGEST_WORD = 64
+"""Of what the fake makes of a token."""
 ROWS = 2
 """Of one `Vectors` of the fake."""
 
@@ -258,7 +260,7 @@ class FakeService:
     async def detokenize(self, model: str, token_ids: tuple[int, ...]) -> str:
         check_tokens(token_ids)
         self._check_known(model)
-        return " ".join("x" * token for token in token_ids)
+        return " ".join("x" * min(token, LONGEST_WORD) for token in token_ids)
 
     async def describe(self, model: str) -> ModelCard:
         self._check_known(model)

@@ -75,7 +75,8 @@ def _operation(
             for name, _ in names
         ]
     if kind is not None:
-        content = {one: {"schema": of_kind[kind]} for one in door.body_types}
+        types = filter(None, door.body_types)
+        content = {one: {"schema": of_kind[kind]} for one in types}
         told["requestBody"] = {"required": True, "content": content}
     if scope is None:
         told["security"] = []

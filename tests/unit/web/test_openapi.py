@@ -68,6 +68,7 @@ def test_every_body_is_told_by_its_type(route: web.RouteDef) -> None:
     kind = taken_by(route.handler)
     assert kind is not None, f"{route.path} does not say what it takes"
     content = told()["paths"][route.path]["post"]["requestBody"]["content"]
+    assert all(re.fullmatch(r"[a-z]+/[a-z-]+", one) for one in content)
     schema = content["application/json"]["schema"]
     names = {one["$ref"].rpartition("/")[2] for one in schema.get("anyOf", [schema])}
     components = told()["components"]["schemas"]

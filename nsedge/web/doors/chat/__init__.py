@@ -16,7 +16,7 @@ from nsedge.web.door import Door
 from nsedge.web.doors.chat import models
 from nsedge.web.doors.chat.bodies import ChatBody
 from nsedge.web.doors.chat.help import help_page
-from nsedge.web.doors.chat.requests import OTHERS, chat_request, read_config
+from nsedge.web.doors.chat.requests import OTHERS, chat_request, check_messages, read_config
 from nsedge.web.doors.chat.stream import FragmentStream, error_body, whole_answer
 from nsedge.web.http_guard import IGNORED_FIELDS
 from nsedge.web.sampling_fields import SamplingFields
@@ -72,11 +72,11 @@ async def _request(
     """What the body asks for, and its `config`."""
     answering = http.app[ANSWERING]
     body = await read_json(http, ChatBody, OTHERS)
+    check_messages(body, answering.limits)
     config, left_out = read_config(body, answering.limits)
     http[IGNORED_FIELDS] += left_out
     model = await answering.model(body.model_key or default(answering))
-    limits = answering.limits
-    return chat_request(body, config, model=model.name, label=label, limits=limits), config
+    return chat_request(body, config, model=model.name, label=label), config
 
 
 DOOR = Door(

@@ -24,13 +24,11 @@ OTHERS = OtherFields(refuse_unknown=False)
 """Clients of this service send fields of their own."""
 
 
-def chat_request(
-    body: ChatBody, config: SamplingFields, *, model: str, label: str, limits: WebLimits
-) -> Request:
-    """What the body asks of `model`, with its `config` as `read_config` read it.
+def check_messages(body: ChatBody, limits: WebLimits) -> None:
+    """Refuse a conversation that is empty or too long.
 
     Raises:
-        InvalidParameter, EmptyPrompt, MessageTooLarge: naming the field and the limit.
+        InvalidParameter, EmptyPrompt, MessageTooLarge: naming the limit.
     """
     if not body.messages:
         raise EmptyPrompt("messages is empty", param="messages")
@@ -40,6 +38,14 @@ def chat_request(
             param="messages",
         )
     check_length(sum(len(turn.content) for turn in body.messages), limits, "messages")
+
+
+def chat_request(body: ChatBody, config: SamplingFields, *, model: str, label: str) -> Request:
+    """What the body asks of `model`, with its `config` as `read_config` read it.
+
+    Raises:
+        InvalidParameter: naming the field and the limit.
+    """
     messages = tuple(_message(number, turn) for number, turn in enumerate(body.messages))
     with _as_written():
         wanted = Request(

@@ -196,6 +196,8 @@ def test_the_default_models_are_the_settings() -> None:
         answer = answered("POST", path, said(), settings=settings)
         assert (answer.status, answer.json["detail"]) == (404, f"no model {named!r} is served here")
         assert answered("POST", path, said(model_key=MODEL), settings=settings).status == 200
+    empty = answered("POST", "/chat/vision", {"messages": []})
+    assert (empty.status, empty.json["detail"]) == (400, "messages is empty")
     missing = answered("POST", "/chat/vision", said())
     assert missing.status == 503
     assert str(missing.json["detail"]).startswith(
