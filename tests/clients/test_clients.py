@@ -14,8 +14,9 @@ import pytest
 
 from tests.clients.environments import HERE, PACKAGES, node_folder, python_of
 
-pytestmark = pytest.mark.clients
-LIMIT_S = 240
+INSTALL_S = 1800
+LIMIT_S = 600
+pytestmark = [pytest.mark.clients, pytest.mark.timeout(INSTALL_S + LIMIT_S)]
 NODE = sorted(script.stem for script in (HERE / "node").glob("*.mjs") if script.stem != "checking")
 
 
