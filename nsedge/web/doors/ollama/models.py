@@ -16,6 +16,8 @@ _CAPABILITIES = {"generate": "completion", "embed": "embedding"}
 _NAMES = {"repetition_penalty": "repeat_penalty", "penalty_last_n": "repeat_last_n"}
 _HEAD = re.compile(r"(For[A-Z]\w*|Model)$")
 """What a class is for, behind the name of its family."""
+_NO_DIGEST = "0" * 64
+"""Of a package that cannot be read; clients cut a digest short, and want one."""
 _IN_MEMORY = (ModelState.READY, ModelState.DRAINING)
 
 
@@ -91,7 +93,7 @@ def _common(model: ModelInfo, cards: Cards) -> dict[str, Any]:
     return {
         "name": model.name,
         "model": model.name,
-        "digest": "" if card is None else card.sha256,
+        "digest": _NO_DIGEST if card is None else card.sha256,
         "details": _details(model, card),
     }
 

@@ -159,7 +159,7 @@ def test_what_is_in_memory_and_what_there_is() -> None:
     assert (found[0]["size"], found[0]["size_vram"], found[0]["context_length"]) == (10, 0, 7)
     told = tags(models, {"b": card("b")})["models"]
     assert [one["model"] for one in told] == ["a", "b", "c", "d"]
-    assert [(one["size"], one["digest"]) for one in told[:2]] == [(0, ""), (100, "ab")]
+    assert [(one["size"], one["digest"]) for one in told[:2]] == [(0, "0" * 64), (100, "ab")]
     assert told[1]["details"] == {
         "parent_model": "",
         "format": "onnx",
