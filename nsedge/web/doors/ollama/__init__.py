@@ -55,6 +55,8 @@ from nsedge.web.http_guard import IGNORED_FIELDS
 
 API_VERSION = "0.12.6"
 """The version of Ollama whose API this is; clients compare it."""
+AT_ONCE = 16
+"""Models whose packages are asked for together: the core bounds unanswered queries."""
 LATEST = ":latest"
 """The tag of a model that was named without one; here names have none."""
 NOT_HERE = "models are made by nsedge-export, not through this door"
@@ -165,13 +167,14 @@ async def not_here(http: web.Request) -> web.Response:
 
 async def _cards(answering: Answering, models: Sequence[ModelInfo]) -> told.Cards:
     """What is known of models; of one whose package cannot be read, nothing."""
-    described = (answering.service.describe(one.name) for one in models)
-    found = await answering.ask(asyncio.gather(*described, return_exceptions=True))
-    return {
-        one.name: card
-        for one, card in zip(models, found, strict=True)
-        if isinstance(card, ModelCard)
-    }
+    cards: dict[str, ModelCard] = {}
+    for first in range(0, len(models), AT_ONCE):
+        some = models[first : first + AT_ONCE]
+        described = (answering.service.describe(one.name) for one in some)
+        found = await answering.ask(asyncio.gather(*described, return_exceptions=True))
+        told = zip(some, found, strict=True)
+        cards |= {one.name: card for one, card in told if isinstance(card, ModelCard)}
+    return cards
 
 
 async def _answer(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 from base64 import b64encode
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,8 @@ from nsedge.api import (
     Logprobs,
     MediaPart,
     Message,
+    ModelCard,
+    ModelInfo,
     ReasoningDelta,
     Role,
     TextPart,
@@ -25,6 +28,7 @@ from nsedge.api import (
     Tool,
     ToolCallDelta,
 )
+from nsedge.errors import BundleInvalid
 from nsedge.security import keyring
 from nsedge.security.keyring import ApiKey, KeyRing, Scope
 from nsedge.security.watched_file import WatchedFile
@@ -370,3 +374,29 @@ def test_a_reader_that_goes_away_cancels() -> None:
         await until(lambda: service.cancelled == 1)
 
     served(test, service)
+
+
+class Many(FakeService):
+    """Forty models, one of which cannot be described."""
+
+    asked = most = 0
+
+    async def models(self) -> tuple[ModelInfo, ...]:
+        (one,) = await super().models()
+        return tuple(dataclasses.replace(one, name=f"m{number}") for number in range(40))
+
+    async def describe(self, model: str) -> ModelCard:
+        self.asked += 1
+        self.most = max(self.most, self.asked)
+        await asyncio.sleep(0)
+        self.asked -= 1
+        if model == "m7":
+            raise BundleInvalid("m7 cannot be read")
+        return dataclasses.replace(await super().describe(MODEL), name=model)
+
+
+def test_a_few_packages_are_asked_for_at_once() -> None:
+    service = Many()
+    told: Any = answered("GET", "/api/tags", service=service).json["models"]
+    assert [one["size"] for one in told] == [0 if n == 7 else 1000 for n in range(40)]
+    assert 1 < service.most <= ollama.AT_ONCE
