@@ -60,7 +60,7 @@ class ChatFields(SchedulingFields, total=False):
     tools: Sequence[Tool]
     tool_choice: ToolChoice
     tool_name: str | None
-    parallel_tool_calls: bool
+    parallel_tool_calls: bool | None
     documents: Sequence[dict[str, Any]]
     template_arguments: dict[str, Any]
     add_generation_prompt: bool
@@ -75,7 +75,8 @@ class Chat:
 
     - tools: what the model may call, as far as `tool_choice` lets it. tool_name: with REQUIRED,
       the one to be called.
-    - parallel_tool_calls: False ends the answer with its first call.
+    - parallel_tool_calls: False ends the answer with its first call; None does where a tool is
+      required, since small models find no end there.
     - documents: what the answer is to stand on, where the template has a place for them: maps,
       `title` and `text` as a rule.
     - template_arguments: further variables of the template, such as `enable_thinking`.
@@ -93,13 +94,20 @@ class Chat:
     tools: tuple[Tool, ...] = ()
     tool_choice: ToolChoice = ToolChoice.AUTO
     tool_name: str | None = None
-    parallel_tool_calls: bool = True
+    parallel_tool_calls: bool | None = None
     documents: tuple[dict[str, Any], ...] = ()
     template_arguments: dict[str, Any] = field(default_factory=dict)
     add_generation_prompt: bool = True
     continue_final_message: bool = False
     split_reasoning: bool = False
     constraint: Constraint | None = None
+
+    @property
+    def has_one_call(self) -> bool:
+        """Whether the first call is the last."""
+        if self.parallel_tool_calls is None:
+            return self.tool_choice is ToolChoice.REQUIRED
+        return not self.parallel_tool_calls or self.tool_name is not None
 
     @property
     def usable_tools(self) -> tuple[Tool, ...]:

@@ -76,7 +76,7 @@ class Chat(Asked, frozen=True, kw_only=True, tag="chat"):
     tools: tuple[Tool, ...] = ()
     tool_choice: ToolChoice = ToolChoice.AUTO
     tool_name: str | None = None
-    parallel_tool_calls: bool = True
+    parallel_tool_calls: bool | None = None
     documents: tuple[dict[str, Any], ...] = ()
     template_arguments: dict[str, Any] = field(default_factory=dict)
     add_generation_prompt: bool = True

@@ -82,3 +82,24 @@ def test_what_can_be_is_taken() -> None:
     task.check()
     assert task.tools[0].parameters == {"type": "object", "properties": {}}
     assert replace(task, tool_choice=ToolChoice.NONE).usable_tools == ()
+
+
+@pytest.mark.parametrize(
+    ("fields", "one"),
+    [
+        ({}, False),
+        ({"parallel_tool_calls": False}, True),
+        ({"tool_choice": ToolChoice.REQUIRED}, True),
+        ({"tool_choice": ToolChoice.REQUIRED, "parallel_tool_calls": True}, False),
+        (
+            {
+                "tool_choice": ToolChoice.REQUIRED,
+                "tool_name": "sun",
+                "parallel_tool_calls": True,
+            },
+            True,
+        ),
+    ],
+)
+def test_the_first_call_may_be_the_last(fields: dict[str, Any], one: bool) -> None:
+    assert replace(CHAT, **fields).has_one_call is one

@@ -76,7 +76,7 @@ class CallGrammars:
             return self._own(task, in_thought)
         if task.tool_name is not None:
             tools = tuple(tool for tool in tools if tool.name == task.tool_name)
-        several = task.parallel_tool_calls and task.tool_name is None
+        several = not task.has_one_call
         if task.tool_choice is ToolChoice.REQUIRED:
             rules = [f"answer: {self._calls(several)}"]
         elif task.constraint is not None:

@@ -50,7 +50,7 @@ class AnswerForm:
                 tools={tool.name for tool in tools},
                 new_id=new_short_id if self.calls.short_ids else new_id,
                 is_text=texts_of(tools),
-                parallel=task.parallel_tool_calls,
+                parallel=not task.has_one_call,
             )
         if thoughts is None and calls is None:
             return None

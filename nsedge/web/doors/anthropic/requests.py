@@ -90,7 +90,7 @@ def chat_of(body: PromptBody, sampling: Sampling, limits: WebLimits) -> Chat:
         tools=tuple(_tool(number, tool) for number, tool in enumerate(body.tools or ())),
         tool_choice=chosen,
         tool_name=choice.name if choice.type == "tool" else None,
-        parallel_tool_calls=not choice.disable_parallel_tool_use,
+        parallel_tool_calls=False if choice.disable_parallel_tool_use else None,
         template_arguments=_thinking(body.thinking) | _effort(body.output_config),
         constraint=_constraint(body),
         continue_final_message=messages[-1].role is Role.ASSISTANT,

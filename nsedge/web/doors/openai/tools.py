@@ -35,7 +35,7 @@ def chat_fields(body: ChatBody) -> dict[str, Any]:
         "tools": tools,
         "tool_choice": choice,
         "tool_name": name,
-        "parallel_tool_calls": body.parallel_tool_calls is not False,
+        "parallel_tool_calls": body.parallel_tool_calls,
         "documents": tuple(body.documents or ()),
         "template_arguments": arguments,
         "add_generation_prompt": body.add_generation_prompt is not False,

@@ -80,7 +80,7 @@ def asked_of(
         tools=tuple(_tool(number, tool) for number, tool in enumerate(body.tools or ())),
         tool_choice=choice,
         tool_name=name,
-        parallel_tool_calls=body.parallel_tool_calls is not False,
+        parallel_tool_calls=body.parallel_tool_calls,
         template_arguments=_thinking(body),
         constraint=_constraint(body),
         split_reasoning=True,

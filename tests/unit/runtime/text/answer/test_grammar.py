@@ -128,11 +128,12 @@ def test_several_calls_or_one(form: CallFormat) -> None:
     grammars = grammars_for(form, made)
     two = written(form, ("sun", OSLO), ("rain", "{}"))
     one = written(form, ("sun", OSLO))
-    several = grammars.constraint(chat(tool_choice=ToolChoice.REQUIRED), in_thought=False)
-    assert fits(several, made, two)
+    required = chat(tool_choice=ToolChoice.REQUIRED, parallel_tool_calls=True)
+    assert fits(grammars.constraint(required, in_thought=False), made, two)
+    unsaid = chat(tool_choice=ToolChoice.REQUIRED)
     named = chat(tool_choice=ToolChoice.REQUIRED, tool_name="sun")
     alone = chat(tool_choice=ToolChoice.REQUIRED, parallel_tool_calls=False)
-    for task in (named, alone):
+    for task in (named, alone, unsaid):
         held = grammars.constraint(task, in_thought=False)
         assert fits(held, made, one)
         assert not fits(held, made, two)

@@ -110,15 +110,15 @@ LOOK = {"name": "look", "description": "d", "input_schema": SCHEMA}
 @pytest.mark.parametrize(
     ("choice", "wanted", "name", "parallel"),
     [
-        (None, ToolChoice.AUTO, None, True),
+        (None, ToolChoice.AUTO, None, None),
         ({"type": "auto", "disable_parallel_tool_use": True}, ToolChoice.AUTO, None, False),
-        ({"type": "any"}, ToolChoice.REQUIRED, None, True),
-        ({"type": "tool", "name": "look"}, ToolChoice.REQUIRED, "look", True),
-        ({"type": "none"}, ToolChoice.NONE, None, True),
+        ({"type": "any"}, ToolChoice.REQUIRED, None, None),
+        ({"type": "tool", "name": "look"}, ToolChoice.REQUIRED, "look", None),
+        ({"type": "none"}, ToolChoice.NONE, None, None),
     ],
 )
 def test_tools_and_the_choice_of_them(
-    choice: object, wanted: ToolChoice, name: str | None, parallel: bool
+    choice: object, wanted: ToolChoice, name: str | None, parallel: bool | None
 ) -> None:
     task = asked(tools=[LOOK, {"name": "go", "type": "custom"}], tool_choice=choice)
     assert task.tools == (

@@ -26,7 +26,8 @@ def test_tools_are_taken_over_as_they_are() -> None:
     assert task.tools[0] == Tool(function=SUN["function"])
     assert list(task.tools[0].function) == list(SUN["function"]), "in their order"
     assert task.tools[1] == Tool(function=SUN["function"] | {"name": "rain"}, strict=True)
-    assert not task.parallel_tool_calls
+    assert task.parallel_tool_calls is False
+    assert task.has_one_call
 
 
 @pytest.mark.parametrize(
