@@ -14,11 +14,14 @@ import argparse
 import asyncio
 import contextlib
 import datetime
+import hashlib
 import itertools
 import statistics
 import sys
 import tempfile
-from collections.abc import Awaitable, Callable, Mapping
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +30,7 @@ from bench.doors import Trace, ZmqDoor
 from bench.peers import sentences
 from bench.peers.building import Builder
 from bench.peers.process import Program, program
-from bench.report import Noise, emit, machine, say
+from bench.report import Noise, emit, machine, own_cpu_s, say
 from bench.rounds import QUIET_CORES, Rounds, Schedule, interleave, paired_ratio
 from bench.workload import Writer
 from exporters.bundle import starter
@@ -35,9 +38,11 @@ from exporters.cache import Cache, cache_root, home
 from exporters.encoder import starter as encoder_starter
 from exporters.encoder.starter_folder import embeddings_source
 from exporters.encoder.texts import calibration_texts, fidelity_texts
+from exporters.encoder.verify import open_reader
 from exporters.progress import Progress
 from nsedge.bundle.encoder import Encoder
 from nsedge.bundle.manifest import Bundle
+from nsedge.errors import ContextExceeded
 from nsedge.ipc.client import AsyncClient
 from nsedge.runtime.machine.cores import usable_cores
 
@@ -48,8 +53,7 @@ AT_ONCE = "sentence-transformers, all at once"
 BATCH = 32
 """Texts that sentence-transformers runs at once, as it does where nobody says otherwise."""
 PROMPT_TOKENS = 50
-QUIET, BESIDE = "quiet", "beside clients"
-Contenders = Mapping[str, Callable[[], Awaitable[float]]]
+QUIET, BESIDE = "quiet", "beside"
 
 
 def main() -> None:
@@ -80,7 +84,7 @@ async def measure(options: argparse.Namespace) -> dict[str, Any]:
     described = machine()
     python = sentences.environment(Builder(cache, described["cpu"]))
     schedule = Schedule(rounds=options.rounds, extra=options.extra)
-    texts = workload(options.texts)
+    texts = workload(encoder, options.texts)
     with tempfile.TemporaryDirectory(prefix="nsedge-embed-") as folder:
         log = Path(folder, "programs.log")
         peer = program(
@@ -111,25 +115,29 @@ async def measure(options: argparse.Namespace) -> dict[str, Any]:
     }
 
 
-def workload(count: int) -> list[str]:
-    """`count` texts: passages, their paragraphs and sentences, in one mixed order."""
-    known = sorted({*fidelity_texts(), *calibration_texts()}, key=lambda text: hash_of(text))
+def workload(encoder: Path, count: int) -> list[str]:
+    """`count` texts that the model reads whole: passages, their paragraphs and sentences, in an
+    order that has nothing to do with length, and is the same in every run."""
+    reader = open_reader(Bundle.open(encoder).of_kind(Encoder))
+
+    def whole(text: str) -> bool:
+        try:
+            reader.read([text], truncate=False)
+        except ContextExceeded:
+            return False
+        return True
+
+    known = sorted(
+        filter(whole, {*fidelity_texts(), *calibration_texts()}),
+        key=lambda text: hashlib.sha256(text.encode()).digest(),
+    )
     return list(itertools.islice(itertools.cycle(known), count))
-
-
-def hash_of(text: str) -> int:
-    """A number that is the same in every run, and has nothing to do with length."""
-    value = 0
-    for letter in text:
-        value = (value * 31 + ord(letter)) % 1_000_003
-    return value
 
 
 def _lengths(encoder: Path, texts: list[str]) -> dict[str, float]:
     """Of the texts in tokens, as the model reads them."""
-    writer = Writer.of(encoder)
-    most = Bundle.open(encoder).of_kind(Encoder).manifest.context_length
-    lengths = [min(writer.length(text) + 2, most) for text in texts]
+    reader = open_reader(Bundle.open(encoder).of_kind(Encoder))
+    lengths = [len(ids) for ids in reader.read(texts, truncate=False)]
     return {
         "least": min(lengths),
         "median": statistics.median(lengths),
@@ -144,6 +152,19 @@ def _clients(
     return program("embedding", (found.endpoint, found.url, model), log=log)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Speed:
+    """Of one contender in one round; cores: processor seconds a second, of it and its clients."""
+
+    texts_per_s: float
+    cores: float
+
+    @property
+    def texts_per_core_s(self) -> float:
+        """What does not depend on how much of the machine others take."""
+        return self.texts_per_s / self.cores
+
+
 async def _speed(
     ours: Program,
     theirs: Program,
@@ -151,40 +172,38 @@ async def _speed(
     options: argparse.Namespace,
     schedule: Schedule,
 ) -> dict[str, Any]:
-    """Texts/s of every contender, and ours over theirs, by round."""
+    """Every contender's speed, and ours over theirs, by round."""
 
-    def asked(http: bool) -> Callable[[], Awaitable[float]]:
-        async def run() -> float:
-            told = await ours.do("embed", texts=texts, clients=options.clients, http=http)
-            return float(told["texts_per_s"])
-
-        return run
-
-    def called(at_once: int) -> Callable[[], Awaitable[float]]:
-        async def run() -> float:
-            told = await theirs.do("embed", texts=texts, batch=BATCH, at_once=at_once)
-            return float(told["texts_per_s"])
+    def timed(program: Program, **how: Any) -> Callable[[], Awaitable[Speed]]:
+        async def run() -> Speed:
+            before_s, began_s = own_cpu_s(), time.perf_counter()
+            told = await program.do("embed", texts=texts, **how)
+            cores = (own_cpu_s() - before_s) / (time.perf_counter() - began_s)
+            return Speed(texts_per_s=told["texts_per_s"], cores=cores)
 
         return run
 
-    contenders: Contenders = {
-        OURS: asked(False),
-        OVER_HTTP: asked(True),
-        PEER: called(options.clients),
-        AT_ONCE: called(len(texts)),
+    contenders = {
+        OURS: timed(ours, clients=options.clients, http=False),
+        OVER_HTTP: timed(ours, clients=options.clients, http=True),
+        PEER: timed(theirs, batch=BATCH, at_once=options.clients),
+        AT_ONCE: timed(theirs, batch=BATCH, at_once=len(texts)),
     }
     rounds = await interleave(contenders, schedule, Noise)
-    cells = {name: _cell(rounds, name) for name in contenders}
-    ratios = {
-        f"{name} / {peer}": round(paired_ratio(rounds.of(name), rounds.of(peer)), 3)
-        for name in (OURS, OVER_HTTP)
-        for peer in (PEER, AT_ONCE)
-    }
-    for name, cell in cells.items():
-        say(f"  {name:36} {cell['median']:.1f} texts/s")
-    for name, ratio in ratios.items():
-        say(f"  {name}: {ratio:.2f}")
-    return {"texts_per_s": cells, "ratios": ratios, **_noise(rounds)}
+    found: dict[str, Any] = {}
+    for figure in ("texts_per_s", "texts_per_core_s"):
+        by_round = {name: [getattr(one, figure) for one in rounds.of(name)] for name in contenders}
+        found[figure] = {name: _cell(values) for name, values in by_round.items()}
+        found[f"{figure}_ratios"] = {
+            f"{name} / {peer}": round(paired_ratio(by_round[name], by_round[peer]), 3)
+            for name in (OURS, OVER_HTTP)
+            for peer in (PEER, AT_ONCE)
+        }
+        for name, cell in found[figure].items():
+            say(f"  {name:36} {cell['median']:.1f} {figure}")
+        for name, ratio in found[f"{figure}_ratios"].items():
+            say(f"  {name}: {ratio:.2f}")
+    return {**found, **_noise(rounds)}
 
 
 async def _beside(
@@ -221,28 +240,27 @@ async def _beside(
                 told = await embedding.do("rest")
                 rates.append(told["texts"] / told["seconds"])
 
-        contenders: Contenders = {QUIET: quiet, BESIDE: beside}
+        contenders: Mapping[str, Callable[[], Awaitable[float]]] = {QUIET: quiet, BESIDE: beside}
         rounds = await interleave(contenders, schedule, Noise)
     ratio = round(paired_ratio(rounds.of(BESIDE), rounds.of(QUIET)), 3)
     say(f"  inter-token p99 beside {options.clients} clients: {ratio:.2f} times that of quiet")
     return {
         "streams": options.streams,
-        "inter_token_p99_s": {name: _cell(rounds, name, digits=5) for name in contenders},
+        "inter_token_p99_s": {name: _cell(rounds.of(name), digits=5) for name in contenders},
         "ratio": ratio,
         "texts_per_s": round(statistics.median(rates), 1),
         **_noise(rounds),
     }
 
 
-def _cell(rounds: Rounds[float], name: str, *, digits: int = 1) -> dict[str, Any]:
-    found = rounds.of(name)
+def _cell(found: Sequence[float], *, digits: int = 1) -> dict[str, Any]:
     return {
         "median": round(statistics.median(found), digits),
         "rounds": [round(value, digits) for value in found],
     }
 
 
-def _noise(rounds: Rounds[float]) -> dict[str, Any]:
+def _noise(rounds: Rounds[Any]) -> dict[str, Any]:
     """What others took of the machine, and whether rounds count in which that was much."""
     noise = rounds.noise()
     return {

@@ -53,13 +53,13 @@ class Noise:
     """The processor time that others took, between two readings."""
 
     def __init__(self) -> None:
-        self._began = _busy_s(), _own_s(), time.perf_counter()
+        self._began = _busy_s(), own_cpu_s(), time.perf_counter()
 
     def others(self) -> float:
         """Cores' worth of work, since this was made, by processes that are neither this one nor
         its descendants."""
         busy_s, own_s, at_s = self._began
-        others_s = _busy_s() - busy_s - (_own_s() - own_s)
+        others_s = _busy_s() - busy_s - (own_cpu_s() - own_s)
         return max(0.0, others_s / (time.perf_counter() - at_s))
 
 
@@ -70,7 +70,7 @@ def _busy_s() -> float:
     return (user + nice + system + irq + soft + steal) / _TICKS_PER_S
 
 
-def _own_s() -> float:
+def own_cpu_s() -> float:
     """Processor time of this process, its living descendants and those that it waited for."""
     parents, ticks = {}, {}
     for path in Path("/proc").glob("[0-9]*/stat"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,12 +11,14 @@ from typing import TYPE_CHECKING
 
 from exporters.answer import SUCCESS, Answer
 from exporters.commands.options import add_json
+from nsedge.runtime.hosting.golden_vectors import Nearness
 
 if TYPE_CHECKING:
     from exporters.deploy.deployment import Deployed, Yard
     from exporters.deploy.store import Store
     from exporters.progress import Progress
     from nsedge.config.settings import Settings
+    from nsedge.runtime.hosting.golden import Agreement
 
 
 def add_place(parser: argparse.ArgumentParser) -> None:
@@ -75,16 +78,13 @@ def yard(arguments: argparse.Namespace, progress: Progress) -> Iterator[Yard]:
 
 def told(deployed: Deployed, *, offline: bool) -> Answer:
     """What came of it."""
-    agreement = deployed.agreement
     result = {
         "alias": deployed.alias,
         "model": deployed.model,
         "previous": deployed.previous,
         "changed": not deployed.unchanged,
         "copied": deployed.copied,
-        "golden": None
-        if agreement is None
-        else {"tokens": agreement.tokens, "agreed": agreement.agreed},
+        "golden": None if deployed.agreement is None else dataclasses.asdict(deployed.agreement),
         "removed": list(deployed.removed),
     }
     return result, _lines(deployed, offline=offline), SUCCESS
@@ -97,6 +97,14 @@ def _lines(deployed: Deployed, *, offline: bool) -> list[str]:
     before = "" if deployed.previous is None else f", before: {deployed.previous}"
     lines = [f"{deployed.alias} -> {deployed.model} {when}{before}"]
     if deployed.agreement is not None:
-        agreed, tokens = deployed.agreement.agreed, deployed.agreement.tokens
-        lines.append(f"golden prompts: {agreed} of {tokens} tokens as the fp32 model had them")
+        lines.append(_agreed(deployed.agreement))
     return lines + [f"removed: {model}" for model in deployed.removed]
+
+
+def _agreed(found: Agreement | Nearness) -> str:
+    if isinstance(found, Nearness):
+        return (
+            f"golden texts: {found.texts} vectors with a cosine of {found.least_cosine:.4f} at"
+            " least to those of the fp32 model"
+        )
+    return f"golden prompts: {found.agreed} of {found.tokens} tokens as the fp32 model had them"

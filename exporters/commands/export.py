@@ -33,14 +33,25 @@ def add(commands: Commands) -> None:
 
 
 def run(arguments: argparse.Namespace, cache: Cache) -> Answer:
-    """Make the graphs."""
+    """Make the graphs.
+
+    Raises:
+        Refused: the model is an encoder.
+    """
     from exporters.bundle.build import Export
     from exporters.bundle.export_folder import write_export
     from exporters.bundle.orders import MAX_CONTEXT, Order
     from exporters.commands.report import graph_lines
+    from exporters.errors import Refused
+    from exporters.model.encoder import is_encoder
 
     variants = wanted_variants(arguments)
     source = model_source(arguments, cache)
+    if is_encoder(source):
+        raise Refused(
+            f"{source.origin} is an encoder, whose graphs and bundle are made in one step:"
+            f" nsedge-export model {arguments.model}"
+        )
     order = Order(source=source, variants=variants, max_context=arguments.context or MAX_CONTEXT)
     out = arguments.out.expanduser().absolute()
     export = Export(order, cache)

@@ -11,12 +11,14 @@ from exporters.errors import ExportError
 from exporters.progress import Progress
 from nsedge.api import LoadWish, ModelInfo, ModelState
 from nsedge.bundle.causal_lm import CausalLm
+from nsedge.bundle.encoder import Encoder
 from nsedge.config import pairs
 from nsedge.config.settings import Settings
 from nsedge.errors import ConnectionLost, NsedgeError, UnknownModel
 from nsedge.ipc import reach
 from nsedge.ipc.client import Client
 from nsedge.runtime.hosting.golden import Agreement
+from nsedge.runtime.hosting.golden_vectors import Nearness
 from nsedge.runtime.residency.aliases import Aliases
 
 RETIRED_S = 60.0
@@ -37,8 +39,8 @@ class Target(Protocol):
     def bring(self, model: str, *, instead: str | None) -> None:
         """Have a model ready, kept in memory as `instead` is. Raises NsedgeError."""
 
-    def try_out(self, candidate: Candidate) -> Agreement | None:
-        """Have it answer its golden prompts; None where nobody can be asked. Raises
+    def try_out(self, candidate: Candidate) -> Agreement | Nearness | None:
+        """Have it answer its golden samples; None where nobody can be asked. Raises
         NsedgeError."""
 
     def switch(self, alias: str, model: str) -> None:
@@ -73,7 +75,7 @@ class RunningDaemon:
         return frozenset(one.name for one in self._client.models())
 
     def bring(self, model: str, *, instead: str | None) -> None:
-        """Load it, and have the daemon check its hashes and golden prompts as it does."""
+        """Load it, and have the daemon check its hashes and golden samples as it does."""
         old = self._find(instead)
         wish = LoadWish(
             model=model,
@@ -89,13 +91,16 @@ class RunningDaemon:
                 " --store names another"
             ) from error
 
-    def try_out(self, candidate: Candidate) -> Agreement | None:
-        """Ask it the golden prompts as clients ask."""
+    def try_out(self, candidate: Candidate) -> Agreement | Nearness:
+        """Ask it the golden samples as clients ask."""
         from exporters.deploy.trial import try_out  # tokenizers: only to try one out
+        from exporters.deploy.trial_vectors import try_out_vectors
 
+        bundle, info = candidate.bundle, self._brought[candidate.served]
         with self._progress.step(f"Trying {candidate.served} out"):
-            bundle = candidate.bundle.of_kind(CausalLm)
-            return try_out(self._client, bundle, self._brought[candidate.served])
+            if isinstance(bundle.manifest, Encoder):
+                return try_out_vectors(self._client, bundle.of_kind(Encoder), info)
+            return try_out(self._client, bundle.of_kind(CausalLm), info)
 
     def switch(self, alias: str, model: str) -> None:
         """The daemon does so at once; what runs on the old one ends on it."""
@@ -158,9 +163,8 @@ class StoppedDaemon:
         if model not in self.names():
             raise ExportError(f"no model {model} in {self._store.folder}")
 
-    def try_out(self, candidate: Candidate) -> Agreement | None:
+    def try_out(self, candidate: Candidate) -> None:
         """It checks as it loads."""
-        return None
 
     def switch(self, alias: str, model: str) -> None:
         """Keep it where the daemon reads it.

@@ -12,8 +12,9 @@ from nsedge.printable import escaped
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 BUNDLE_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,127}")
 WANTED = ["*.json", "*.safetensors", "*.jinja", "README.md", "LICENSE"]
-UNWANTED = ["*/*", "consolidated*", "*.index.fp*"]
-"""Sub-directories and second copies of the weights."""
+UNWANTED = ["[!0-9]*/*", "[0-9]*/[!c]*", "*/*/*", "consolidated*", "*.index.fp*"]
+"""Sub-directories and second copies of the weights; a folder that begins with a number is a module
+of sentence-transformers (`1_Pooling`), whose config.json says how vectors are made."""
 
 
 def find_source(path_or_id: str, revision: str | None) -> Source:

@@ -287,6 +287,7 @@ def service_settings(settings: Settings) -> ServiceSettings:
             threads=engine.threads,
             device=Device(engine.device),
             signers=settings.models.signers,
+            variants=pairs.named(models.variants),
             tool_formats=pairs.tool_formats(models),
         ),
     )

@@ -56,6 +56,14 @@ class Models(Section, frozen=True, kw_only=True):
             "a list of NAME=TIME: 300, 5m, now, forever",
         ),
     ] = ()
+    variants: Annotated[
+        tuple[str, ...],
+        text(
+            "Models, by name, that run in another variant than the first that can run here, such as"
+            " cpu-fp32; a model that has no such variant does not load.",
+            "a list of NAME=VARIANT",
+        ),
+    ] = ()
     tool_formats: Annotated[
         tuple[str, ...],
         text(

@@ -326,10 +326,11 @@ def _faults(settings: Settings) -> _Faults:
 def _models_faults(models: Models) -> _Faults:
     if models.keep_alive != "forever" and not models.keep_alive >= 0.0:
         yield ("models.keep_alive",), f"must be at least 0 s, not {models.keep_alive:g}"
-    try:
-        pairs.named(models.aliases)
-    except ValueError as error:
-        yield ("models.aliases",), str(error)
+    for key in ("aliases", "variants"):
+        try:
+            pairs.named(getattr(models, key))
+        except ValueError as error:
+            yield (f"models.{key}",), str(error)
     try:
         pairs.keep_alives(models)
     except ValueError as error:

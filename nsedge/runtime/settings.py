@@ -51,6 +51,8 @@ class EngineSettings:
     threads: int = 0
     """Threads of a matrix product; 0 follows the cores that affinity, quota and others leave."""
     device: Device = Device.AUTO
+    variants: Mapping[str, str] = field(default_factory=dict)
+    """Models, by name, that run in a variant which is not the first that can run here."""
     tool_formats: Mapping[str, ToolFormat] = field(default_factory=dict)
     """Models, by name, whose template does not tell how they write calls."""
     signers: tuple[str, ...] = ()

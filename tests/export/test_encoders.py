@@ -14,6 +14,7 @@ from safetensors.numpy import load_file, save_file
 
 import exporters.encoder.reference
 from exporters.__main__ import main
+from exporters.deploy.trial_vectors import try_out_vectors
 from exporters.encoder.records import EncoderRecord, session_of
 from exporters.encoder.reference import MAX_DIFFERENCE, make_reference
 from exporters.encoder.verify import open_variant
@@ -21,6 +22,8 @@ from exporters.errors import Refused
 from exporters.model.source import Source
 from nsedge.bundle.encoder import Encoder, GoldenVector
 from nsedge.bundle.manifest import Bundle
+from nsedge.errors import BundleInvalid
+from nsedge.ipc.client import Client
 from tests.export.tiny_encoders import (
     MODELS,
     POSITIONS,
@@ -31,6 +34,8 @@ from tests.export.tiny_encoders import (
     set_pooling,
     write_encoder_folder,
 )
+from tests.ipc import short_directory
+from tests.unit.exporters.deploy.deployable import Home, alias_of, restate
 
 pytestmark = [pytest.mark.export, pytest.mark.usefixtures("own_places")]
 
@@ -254,3 +259,36 @@ def test_heads_are_left_aside_and_layers_never(tmp_path: Path) -> None:
     (folder / "config.json").write_text(json.dumps(config | {"num_hidden_layers": 1}))
     with pytest.raises(Refused, match=r"encoder\.layer\.1.* would be left out"):
         reference(folder, tmp_path / "again")
+
+
+def test_a_running_daemon_tries_golden_texts_before_it_serves_them(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = Path(answer(capsys, "model", str(folder), "--out", str(tmp_path / "one"))["bundle"])
+    spoilt = Path(shutil.copytree(path, tmp_path / "two"))
+    golden = json.loads((spoilt / "golden.json").read_text())
+    golden[-1]["vector"] = [-number for number in golden[-1]["vector"]]
+    (spoilt / "golden.json").write_text(json.dumps(golden))
+    restate(spoilt)
+    with short_directory() as place:
+        home = Home(place)
+        there = ("--to", home.endpoint, "--store", str(home.store))
+        with home.serving():
+            told = answer(capsys, "deploy", str(path), "--as", "prod", *there)
+            assert told["golden"]["texts"] == len(golden)
+            assert 0.99 <= told["golden"]["least_cosine"] <= 1.00001
+            failed = answer(capsys, "deploy", str(spoilt), "--as", "prod", *there, status=1)
+            assert "a cosine of -" in failed["error"]
+            assert alias_of(home, "prod") == told["model"]
+            with Client(home.endpoint) as client:
+                (info,) = (one for one in client.models() if one.name == told["model"])
+                bundle = Bundle.open(spoilt).of_kind(Encoder)
+                with pytest.raises(BundleInvalid, match="a cosine of -"):
+                    try_out_vectors(client, bundle, info)
+
+
+def test_export_names_the_command_that_takes_encoders(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    told = answer(capsys, "export", str(folder), "--out", str(tmp_path / "graphs"), status=1)
+    assert told["error"].endswith(f"made in one step: nsedge-export model {folder}")

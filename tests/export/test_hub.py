@@ -9,14 +9,17 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from nsedge.bundle.encoder import Encoder
 from nsedge.bundle.manifest import Bundle
 from tests.export.tiny import NEXT, write_model_folder
+from tests.export.tiny_encoders import set_pooling, write_encoder_folder
 
 pytestmark = pytest.mark.export
 
@@ -25,7 +28,14 @@ REPOSITORY = "org/Tiny"
 PINNED = (REPOSITORY, "--revision", "v1", "--scheme", "fp32")
 BYTES = "application/octet-stream"
 TOKEN = "hf_thisisasecretofsomebody"
-EXTRA = {"consolidated.safetensors": b"twice", "original/weights.bin": b"old", "notes.txt": b"-"}
+EXTRA = {
+    "consolidated.safetensors": b"twice",
+    "original/weights.bin": b"old",
+    "notes.txt": b"-",
+    "onnx/config.json": b"{}",
+    "onnx/1_Pooling/config.json": b"{}",
+    "2_Other/model.safetensors": b"a head",
+}
 
 
 class Hub(ThreadingHTTPServer):
@@ -33,7 +43,8 @@ class Hub(ThreadingHTTPServer):
 
     def __init__(self, folder: Path) -> None:
         super().__init__(("127.0.0.1", 0), _Answers)
-        self.files = {path.name: path.read_bytes() for path in folder.iterdir()} | EXTRA
+        own = {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+        self.files = own | EXTRA
         self.served: list[str] = []
         self.tokens: set[str | None] = set()
         self.breaks: set[str] = set()
@@ -107,7 +118,14 @@ class _Answers(BaseHTTPRequestHandler):
 
 @pytest.fixture(scope="module")
 def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hub]:
-    server = Hub(write_model_folder(tmp_path_factory.mktemp("hub") / "Tiny"))
+    with serving(write_model_folder(tmp_path_factory.mktemp("hub") / "Tiny")) as server:
+        yield server
+
+
+@contextmanager
+def serving(folder: Path) -> Iterator[Hub]:
+    """A hub whose repository holds what is in `folder`."""
+    server = Hub(folder)
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
     yield server
@@ -154,6 +172,18 @@ def test_a_hub_id_becomes_a_bundle_and_works_offline_after(hub: Hub, tmp_path: P
         HF_HUB_OFFLINE="1",
     )
     assert json.loads(offline.stdout)["made"] is False
+
+
+def test_modules_of_sentence_transformers_come_with_an_encoder(tmp_path: Path) -> None:
+    folder = write_encoder_folder(tmp_path / "encoder")
+    set_pooling(folder, "cls_token")  # another way than that of a folder without modules
+    with serving(folder) as hub:
+        result = export(tmp_path, hub.endpoint, *PINNED)
+    assert result.returncode == 0, result.stderr
+    assert "1_Pooling/config.json" in hub.served
+    assert not set(EXTRA) & set(hub.served)
+    manifest = Bundle.open(tmp_path / "home" / "bundles" / "tiny").of_kind(Encoder).manifest
+    assert (manifest.pooling, manifest.normalised) == ("cls", True)
 
 
 def test_a_token_goes_to_the_hub_and_into_nothing_that_is_kept(hub: Hub, tmp_path: Path) -> None:

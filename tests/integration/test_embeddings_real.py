@@ -24,6 +24,7 @@ from nsedge.api.stream import EventStream
 from nsedge.bundle.encoder import Encoder
 from nsedge.bundle.manifest import Bundle
 from nsedge.core.service import LocalService, ServiceSettings
+from nsedge.runtime.settings import EngineSettings
 
 pytestmark = pytest.mark.integration
 
@@ -80,3 +81,23 @@ def test_meanings_lie_near_each_other(embeddings_bundle: Path) -> None:
 
     a, b, far = asyncio.run(ask())
     assert a @ b > 0.5 > 0.2 > a @ far
+
+
+def test_a_variant_can_be_asked_for(embeddings_bundle: Path) -> None:
+    async def ask() -> tuple[str | None, Floats]:
+        engine = EngineSettings(variants={embeddings_bundle.name: "cpu-fp32"})
+        service = LocalService(ServiceSettings(bundles=(embeddings_bundle,), engine=engine))
+        await service.start()
+        try:
+            request = Request(request_id="r", model=embeddings_bundle.name, task=Embed(inputs=NEAR))
+            vectors = (await EventStream(service, request).embeddings()).array
+            return (await service.models())[0].variant, vectors
+        finally:
+            await service.stop()
+
+    variant, vectors = asyncio.run(ask())
+    assert variant == "cpu-fp32"
+    bundle = Bundle.open(embeddings_bundle).of_kind(Encoder)
+    exact = open_variant(bundle, bundle.manifest.variants[-1])
+    wanted = vectors_of(exact, open_reader(bundle).read(NEAR, truncate=True))
+    assert cosines(wanted, vectors).min() >= 0.9999

@@ -102,7 +102,7 @@ class Clients:
         async with AsyncClient(self._endpoint) as client:
 
             async def ask(text: str) -> None:
-                await client.embed(self._model, text, truncate=True).embeddings()
+                await client.embed(self._model, text).embeddings()
 
             yield ask
 

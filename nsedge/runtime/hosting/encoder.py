@@ -6,8 +6,6 @@ import datetime
 from collections.abc import Callable
 from pathlib import PurePosixPath
 
-import numpy as np
-
 from nsedge.api import (
     Embed,
     ModelInfo,
@@ -19,12 +17,13 @@ from nsedge.api import (
 from nsedge.bundle.encoder import Encoder, EncoderVariant, GoldenVector
 from nsedge.bundle.manifest import Bundle
 from nsedge.bundle.vocabulary import read_tokenizer
-from nsedge.errors import BundleInvalid, InvalidParameter, UnsupportedTask
+from nsedge.errors import InvalidParameter, UnsupportedTask
 from nsedge.runtime.delivery import Emit
 from nsedge.runtime.encode.embed_work import EmbedWork
 from nsedge.runtime.encode.loop import BatchLimits, EncodeLoop
 from nsedge.runtime.graph.encoder import EncoderSession
 from nsedge.runtime.hosting.accepted import Accepted
+from nsedge.runtime.hosting.golden_vectors import judge
 from nsedge.runtime.hosting.hosted import Host, Opening, Work
 from nsedge.runtime.hosting.trust import Hashes
 from nsedge.runtime.hosting.variants import choose_variant
@@ -38,11 +37,6 @@ from nsedge.runtime.text.reader import TextReader
 
 MAX_ROWS = 256
 """Texts of one batch."""
-GOLDEN_MARGIN = 0.005
-"""How far below the least cosine of the export one may be here: kernels round in other ways on
-other processors."""
-GOLDEN_COSINE = 0.98
-"""Where an export recorded no cosine."""
 
 TextEncoder = Bundle[Encoder]
 
@@ -87,7 +81,9 @@ class EncoderModel:
         opening.told(ModelState.WARMING, 1.0)
         self._weights_bytes = growth.take()
         self._warm_up(settings.embed_batch_tokens)
-        _check(bundle, variant, self._session)
+        golden = bundle.golden("embed", GoldenVector)
+        vectors = self._session.run([sample.ids for sample in golden])
+        judge(vectors, golden, variant=variant, name=bundle.name)
         self._arena_bytes = growth.take()
         self._loop = EncodeLoop(
             runner=self._session,
@@ -203,8 +199,13 @@ def open_encoder(bundle: TextEncoder, host: Host, opening: Opening) -> EncoderMo
             come.
         DeviceUnavailable: where none of its variants runs on the wanted device.
     """
-    variant = choose_variant(bundle.manifest.variants, host.settings.device, bundle.name)
+    variant = _variant(bundle, host.settings)
     return EncoderModel(bundle=bundle, variant=variant, host=host, opening=opening)
+
+
+def _variant(bundle: TextEncoder, settings: EngineSettings) -> EncoderVariant:
+    wanted = settings.variants.get(bundle.name) or settings.variants.get(bundle.manifest.name)
+    return choose_variant(bundle.manifest.variants, settings.device, bundle.name, wanted=wanted)
 
 
 def expected(bundle: TextEncoder, settings: EngineSettings) -> Amount:
@@ -215,28 +216,8 @@ def expected(bundle: TextEncoder, settings: EngineSettings) -> Amount:
         DeviceUnavailable: where none of its variants runs on the wanted device.
     """
     manifest = bundle.manifest
-    variant = choose_variant(manifest.variants, settings.device, bundle.name)
+    variant = _variant(bundle, settings)
     folder = PurePosixPath(variant.graph).parent
     files = manifest.files.items()
     size = sum(entry.bytes for name, entry in files if PurePosixPath(name).parent == folder)
     return Amount(2 * size) if variant.device == "cpu" else Amount(0, 2 * size)
-
-
-def _check(bundle: TextEncoder, variant: EncoderVariant, session: EncoderSession) -> None:
-    """Whether the golden vectors come here.
-
-    Raises:
-        BundleInvalid: one is too far away.
-    """
-    golden = bundle.golden("embed", GoldenVector)
-    vectors = session.run([sample.ids for sample in golden])
-    wanted = np.array([sample.vector for sample in golden], np.float32)
-    norms = np.linalg.norm(vectors, axis=1) * np.linalg.norm(wanted, axis=1)
-    cosines = (vectors * wanted).sum(axis=1) / np.maximum(norms, 1e-12)
-    fidelity = variant.fidelity
-    least = GOLDEN_COSINE if fidelity is None else fidelity.cosine_least - GOLDEN_MARGIN
-    if not (cosines >= least).all():  # false for NaN, too
-        raise BundleInvalid(
-            f"{bundle.name}: variant {variant.name} makes vectors of golden texts with a cosine of"
-            f" {cosines.min():.4f} to those of fp32; {least:.4f} at least was to be expected"
-        )

@@ -243,6 +243,11 @@ def context_bytes(variant: Variant, capacity: int) -> int:
     return 2 * kv.layers * kv.heads * kv.width * tokens * np.dtype(kv.dtype).itemsize
 
 
+def _variant(bundle: TextBundle, settings: EngineSettings) -> Variant:
+    wanted = settings.variants.get(bundle.name) or settings.variants.get(bundle.manifest.name)
+    return choose_variant(bundle.manifest.variants, settings.device, bundle.name, wanted=wanted)
+
+
 def expected(bundle: TextBundle, settings: EngineSettings) -> Amount:
     """What `bundle` can be expected to claim, before it was ever loaded: its files as they lie on
     disk, and one full context of KV.
@@ -251,7 +256,7 @@ def expected(bundle: TextBundle, settings: EngineSettings) -> Amount:
         DeviceUnavailable: where none of its variants runs on the wanted device.
     """
     manifest = bundle.manifest
-    variant = choose_variant(manifest.variants, settings.device, bundle.name)
+    variant = _variant(bundle, settings)
     folder = PurePosixPath(variant.graph).parent
     files = manifest.files.items()
     weights = sum(entry.bytes for name, entry in files if PurePosixPath(name).parent == folder)
@@ -315,7 +320,7 @@ def open_text(bundle: TextBundle, host: Host, opening: Opening) -> TextModel:
             answered.
         DeviceUnavailable: where none of its variants runs on the wanted device.
     """
-    variant = choose_variant(bundle.manifest.variants, host.settings.device, bundle.name)
+    variant = _variant(bundle, host.settings)
     with memory.blocks_of_their_own():
         return TextModel(bundle=bundle, variant=variant, host=host, opening=opening)
 

@@ -18,14 +18,21 @@ log = logging.getLogger(__name__)
 V = TypeVar("V", bound=AnyVariant)
 
 
-def choose_variant(variants: Sequence[V], device: Device, name: str) -> V:
-    """The first variant for `device` that runs here; never one for another device instead.
+def choose_variant(
+    variants: Sequence[V], device: Device, name: str, *, wanted: str | None = None
+) -> V:
+    """The first variant for `device` that runs here, or the one called `wanted`; never another, nor
+    one for another device, instead.
 
     Raises:
         DeviceUnavailable: saying what the bundle `name` has and what was wanted.
     """
-    wanted = [v for v in variants if device is Device.AUTO or v.device == device]
-    for variant in wanted:
+    fitting = [
+        v
+        for v in variants
+        if (device is Device.AUTO or v.device == device) and wanted in (None, v.name)
+    ]
+    for variant in fitting:
         if not can_run(variant.device):
             continue
         lacking = native.missing(variant.requires)
@@ -33,6 +40,7 @@ def choose_variant(variants: Sequence[V], device: Device, name: str) -> V:
             return variant
         log.warning("%s: variant %s is passed over: %s", name, variant.name, lacking)
     has = ", ".join(f"{v.name} ({v.device})" for v in variants)
+    which = "no variant" if wanted is None else f"no variant {wanted!r} (models.variants)"
     raise DeviceUnavailable(
-        f"no variant of {name} runs on device {device.value!r} here; the bundle has {has}"
+        f"{which} of {name} runs on device {device.value!r} here; the bundle has {has}"
     )

@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import msgspec
 import pytest
 
-from nsedge.bundle.causal_lm import GoldenPrompt
+from nsedge.bundle.causal_lm import CausalLm, GoldenPrompt
 from nsedge.bundle.encoder import Encoder
 from nsedge.bundle.files import find_bundles
 from nsedge.bundle.manifest import Bundle
@@ -170,3 +171,12 @@ def test_no_variant_stands_in_for_another_device(path: Path) -> None:
     assert choose_variant(variants, Device.AUTO, "tiny").name == "cpu"
     with pytest.raises(DeviceUnavailable, match=r"no variant of tiny runs on device 'cuda'"):
         choose_variant(variants, Device.CUDA, "tiny")
+
+
+def test_a_variant_that_was_asked_for_by_name_is_taken_or_nothing(path: Path) -> None:
+    (first,) = Bundle.open(path).of_kind(CausalLm).manifest.variants
+    variants = (first, msgspec.structs.replace(first, name="cpu-fp32"))
+    assert choose_variant(variants, Device.AUTO, "tiny", wanted="cpu-fp32") is variants[1]
+    lacking = r"no variant 'cpu-x4' \(models\.variants\) of tiny .*; the bundle has .*cpu-fp32"
+    with pytest.raises(DeviceUnavailable, match=lacking):
+        choose_variant(variants, Device.AUTO, "tiny", wanted="cpu-x4")

@@ -51,8 +51,10 @@ def test_settings_of_models() -> None:
         ("models.keep_alive", "600"),
         ("models.keep_alives", "big=1m,small=forever"),
         ("models.aliases", "gpt-4o=small"),
+        ("models.variants", "small=cpu-fp32"),
         ("models.tool_formats", "big=llama"),
     )
+    assert named(models.variants) == {"small": "cpu-fp32"}
     assert tool_formats(models) == {"big": ToolFormat.LLAMA}
     assert models.keep_alive == 600.0
     assert keep_alives(models) == {"big": 60.0, "small": math.inf}
@@ -68,6 +70,7 @@ def test_settings_of_models() -> None:
         ("models.keep_alives", "big"),
         ("models.keep_alives", "big=soon"),
         ("models.aliases", "=x"),
+        ("models.variants", "cpu-fp32"),
         ("models.tool_formats", "big=xml"),
         ("models.memory_bytes", "-1"),
     ],
