@@ -7,6 +7,7 @@ import contextlib
 import logging
 import random
 from collections.abc import Callable
+from dataclasses import replace
 from types import TracebackType
 from typing import Self
 
@@ -22,8 +23,9 @@ from nsedge.ipc.asking import Asking
 from nsedge.ipc.carrying import Carrier
 from nsedge.ipc.connection import Answer, Connection
 from nsedge.ipc.curve import ClientCurve
+from nsedge.ipc.parted import PartedTicket, parts_of
 from nsedge.ipc.querying import Querying
-from nsedge.ipc.requests import check_known, check_size, encode_request, media_of
+from nsedge.ipc.requests import check_known, check_size, encode_request, media_of, room_of
 from nsedge.ipc.ticket import MediaTicket, RemoteTicket
 
 log = logging.getLogger(__name__)
@@ -185,6 +187,13 @@ class AsyncClient(Asking[EventStream], Querying):
             self._bring(loaded)
             return loaded
         frame = encode_request(request, credit=self._credit_bytes)
+        room = room_of(frame, welcome.max_message_bytes)
+        if room < 0 and isinstance(request.task, api.Embed):
+            bare = replace(request, task=replace(request.task, inputs=("x",)))
+            frame = encode_request(bare, credit=self._credit_bytes)
+            space = room_of(frame, welcome.max_message_bytes)
+            parts = parts_of(request, request.task, space)
+            return PartedTicket(self, parts, sink, send=self.submit)
         check_size(frame, welcome.max_message_bytes)
         ticket = self._tickets[label] = RemoteTicket(self, label, sink, threshold=threshold)
         connection.send_frames(frame)

@@ -200,9 +200,14 @@ def check_known(request: api.Request, version: str) -> None:
 
 def check_size(frame: bytes, limit: int) -> None:
     """Raises MessageTooLarge for a payload that makes a message of more than `limit` bytes."""
-    size = len(protocol.MAGIC) + len(frame)
-    if size > limit:
-        raise MessageTooLarge(f"the request has {size} bytes; the daemon takes {limit}")
+    if (room := room_of(frame, limit)) < 0:
+        raise MessageTooLarge(f"the request has {limit - room} bytes; the daemon takes {limit}")
+
+
+def room_of(frame: bytes, limit: int) -> int:
+    """Bytes that a message of at most `limit` has left beside a payload; negative where it is too
+    large."""
+    return limit - len(protocol.MAGIC) - len(frame)
 
 
 def _message_of(request: api.Request, credit: int | None, named: Collection[str]) -> wire.Asking:

@@ -12,7 +12,13 @@ import pytest
 
 from nsedge import api
 from nsedge.api.events import MAX_ARRAY_BYTES
-from nsedge.errors import ConfigInvalid, InvalidParameter, NsedgeError, Unavailable
+from nsedge.errors import (
+    ConfigInvalid,
+    InvalidParameter,
+    MessageTooLarge,
+    NsedgeError,
+    Unavailable,
+)
 from nsedge.ipc import client as door
 from nsedge.ipc.client import AsyncClient, Client, Delta, Failed, Finished, Message, Role, Vectors
 from nsedge.ipc.limits import Limits
@@ -159,6 +165,55 @@ def test_a_large_batch_is_read_within_its_credit() -> None:
         async with serving(service) as endpoint, AsyncClient(endpoint) as client:
             found = await client.generate(MODEL, "all").embeddings()
             assert np.array_equal(found.array, whole)
+
+    run(scenario())
+
+
+def test_inputs_beyond_one_message_go_in_parts_and_come_back_as_one() -> None:
+    inputs = [f"{number} {'x' * (20 * number)}" for number in range(60)]
+    inputs[7] = "y" * 1500  # a part of its own
+
+    async def scenario() -> None:
+        service = FakeService()
+        async with (
+            serving(service, limits=Limits(max_message_bytes=2000)) as endpoint,
+            AsyncClient(endpoint) as client,
+        ):
+            events = await gathered(client.embed(MODEL, [*inputs, [1, 2, 3]]))
+            assert [event.first for event in events if isinstance(event, Vectors)] == sorted(
+                {event.first for event in events if isinstance(event, Vectors)}
+            )
+            assert sum(isinstance(event, api.Started) for event in events) == 1
+            assert sum(api.is_terminal(event) for event in events) == 1
+            assert len(service.requests) > 10
+            found = await client.embed(MODEL, [*inputs, [1, 2, 3]]).embeddings()
+            wanted = b"".join(map(vector, [*inputs, (1, 2, 3)]))
+            assert found.array.tobytes() == wanted
+            whole = FakeService()
+            async with serving(whole) as other, AsyncClient(other) as roomy:
+                at_once = await roomy.embed(MODEL, [*inputs, [1, 2, 3]]).embeddings()
+            assert found.usage == at_once.usage
+            assert len(whole.requests) == 1
+            with pytest.raises(MessageTooLarge, match=r"input 1 has 30\d\d bytes"):
+                await client.embed(MODEL, ["a", "z" * 3000]).embeddings()
+
+    run(scenario())
+
+
+def test_a_cancelled_part_ends_all_of_them() -> None:
+    async def scenario() -> None:
+        service = FakeService(gate=asyncio.Event())
+        async with (
+            serving(service, limits=Limits(max_message_bytes=2000)) as endpoint,
+            AsyncClient(endpoint) as client,
+        ):
+            stream = client.embed(MODEL, ["x" * 900] * 9)
+            gathering = asyncio.ensure_future(stream.embeddings())
+            await until(lambda: len(service.live) == 1)
+            stream.cancel()
+            with pytest.raises(Unavailable, match="cancelled"):
+                await gathering
+            assert len(service.requests) == 1
 
     run(scenario())
 
