@@ -27,13 +27,13 @@ from exporters.graph.graph import MICROSOFT, Graph
 from exporters.graph.pack import Projection, projections
 from exporters.quantise.blocks import kept_fp32, quantise_tables, refuse_large
 from exporters.quantise.observe import watched
-from exporters.quantise.rounding import round_columns
+from exporters.quantise.rounding import nearest_columns
 from exporters.quantise.schemes import Scheme
 
 Floats = NDArray[np.float32]
 
-EVENING = 0.8
-"""Share of a channel's size that moves into the weights, as an exponent; 0.7 to 0.85 do as well."""
+EVENING = 0.75
+"""Share of a channel's size that moves into the weights, as an exponent; 0.7 and 0.8 do as well."""
 LEVELS = 255
 BELOW = 16
 """Levels for what Gelu gives below 0."""
@@ -43,11 +43,10 @@ SMALLEST = 1e-6
 
 @dataclass(frozen=True, kw_only=True)
 class Range:
-    """What was seen of rows [n, K]: each channel's least and greatest, and the mean of x x^T."""
+    """What was seen of rows [n, K]: each channel's least and greatest."""
 
     least: Floats
     greatest: Floats
-    moments: Floats
 
 
 def quantise_rows(
@@ -66,7 +65,7 @@ def quantise_rows(
     for projection in found:
         seen, maker = ranges[projection.source], made[projection.source]
         if maker.op_type == "Gelu":
-            rewriting.by_row(projection, seen)
+            rewriting.by_row(projection)
         elif maker.op_type == "LayerNormalization":
             rewriting.after_norm(projection, seen, maker)
         else:
@@ -83,20 +82,18 @@ def _ranges(
     """What is seen of each of `values` while `graph` reads `texts`, one at a time."""
     seen: dict[str, Range] = {}
     feeds = ({IO.input_ids: ids[None], IO.attention_mask: np.ones_like(ids)[None]} for ids in texts)
-    tokens = sum(map(len, texts))
     for found in watched(graph, sorted(set(values)), feeds):
         for name, rows in found.items():
-            seen[name] = _joined(seen.get(name), rows, np.float32(1 / tokens))
+            seen[name] = _joined(seen.get(name), rows)
     return seen
 
 
-def _joined(before: Range | None, rows: Floats, share: np.float32) -> Range:
-    least, greatest, moments = rows.min(0), rows.max(0), rows.T @ rows * share
+def _joined(before: Range | None, rows: Floats) -> Range:
+    least, greatest = rows.min(0), rows.max(0)
     if before is not None:
         least = np.minimum(least, before.least)
         greatest = np.maximum(greatest, before.greatest)
-        moments = moments + before.moments
-    return Range(least=least, greatest=greatest, moments=moments)
+    return Range(least=least, greatest=greatest)
 
 
 class _Rewriting:
@@ -122,14 +119,10 @@ class _Rewriting:
             kept = graph.weights[norm.input[at]] / factors
             second.input[at] = graph.constant(f"{evened}/{part}", kept)
         graph.weights[projection.weight] = weight * factors[:, None]
-        scaled = Range(
-            least=seen.least / factors,
-            greatest=seen.greatest / factors,
-            moments=seen.moments / factors / factors[:, None],
-        )
+        scaled = Range(least=seen.least / factors, greatest=seen.greatest / factors)
         self._product(projection, evened, scaled, before=[second])
 
-    def by_row(self, projection: Projection, seen: Range) -> None:
+    def by_row(self, projection: Projection) -> None:
         """A product of rows that Gelu gave, each with a scale by its greatest number."""
         graph, name = self._graph, projection.multiply.name
         axis = graph.constant("w8a8/last_axis", np.array([-1]))
@@ -145,7 +138,7 @@ class _Rewriting:
             helper.make_node("Max", [top, least], [size], name=size),
             helper.make_node("Div", [projection.source, size], [row], name=row),
             helper.make_node("QuantizeLinear", [row, scale, zero], [rows], name=rows),
-            self._integers(projection, [rows, scale, zero], seen, output=unit),
+            self._integers(projection, [rows, scale, zero], output=unit),
             helper.make_node("Mul", [unit, size], [scaled], name=scaled),
         ]
         last = [scaled, *([projection.bias] if projection.bias is not None else [])]
@@ -167,7 +160,6 @@ class _Rewriting:
             self._integers(
                 projection,
                 [rows, scale, zero],
-                seen,
                 bias=projection.bias,
                 output=projection.output,
             ),
@@ -178,14 +170,13 @@ class _Rewriting:
         self,
         projection: Projection,
         rows: list[str],
-        seen: Range,
         *,
         output: str,
         bias: str | None = None,
     ) -> NodeProto:
         """The product of quantised rows, their scale and zero point, with the weights."""
         graph, name = self._graph, projection.multiply.name
-        columns = round_columns(np.asarray(graph.weights[projection.weight]), seen.moments)
+        columns = nearest_columns(np.asarray(graph.weights[projection.weight]))
         values, scale, zero = rows
         inputs = [
             values,

@@ -44,6 +44,16 @@ def round_columns(weight: NDArray[np.float32], moments: NDArray[np.float32]) -> 
     return Columns(q, scales)
 
 
+def nearest_columns(weight: NDArray[np.float32]) -> Columns:
+    """Round `weight` [K, N] each number by itself, neighbours within what they may come to."""
+    scales = _scales(weight)
+    q = np.clip(np.rint(weight / scales), -LEVELS, LEVELS)
+    pairs = len(q) // 2
+    most = PAIR_LEVELS - np.abs(q[0 : 2 * pairs : 2])
+    q[1 : 2 * pairs : 2] = np.clip(q[1 : 2 * pairs : 2], -most, most)
+    return Columns(q.astype(np.int8), scales)
+
+
 def carry_errors(
     weight: NDArray[np.float32],
     moments: NDArray[np.float32],

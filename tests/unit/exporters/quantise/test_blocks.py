@@ -14,6 +14,7 @@ from exporters.errors import ExportError, Refused
 from exporters.graph.graph import Graph, attribute
 from exporters.measure.promise import Promise
 from exporters.quantise.blocks import Blocks, quantise, quantise_blocks
+from exporters.quantise.rounding import LEVELS, PAIR_LEVELS, nearest_columns
 from exporters.quantise.schemes import SCHEMES, scheme_of
 from nsedge.bundle.causal_lm import Fidelity
 
@@ -164,3 +165,15 @@ def test_a_promise_needs_nearness_and_enough_positions(
     told = {"positions": 500, "kl": 0.010, "top1": 0.93, "perplexity": 15.0} | change
     fidelity = Fidelity(perplexity_fp32=15.0, text_sha256="0" * 64, **told)  # type: ignore[arg-type]
     assert Promise(kl=0.010, top1=0.93).kept_by(fidelity) is kept
+
+
+def test_neighbours_of_a_column_never_come_to_more_than_16_bits_hold() -> None:
+    weight = np.random.default_rng(3).standard_normal((65, 40)).astype(np.float32)
+    weight[10:12] *= 9.0
+    columns = nearest_columns(weight)
+    sizes = np.abs(columns.q.astype(int))
+    assert sizes.max() <= LEVELS
+    assert (sizes[0:64:2] + sizes[1::2]).max() <= PAIR_LEVELS
+    error = np.abs(columns.scales * columns.q - weight)
+    assert (error <= 1.0001 * columns.scales).all()
+    assert np.median(error / columns.scales) < 0.3
