@@ -17,6 +17,7 @@ from typing import Any
 
 from bench.charts import SHORT_PROMPT, TITLES, demands_of, tables
 from bench.demands import Roles
+from bench.embed_page import embedding
 from bench.peers.process import ROOT
 from bench.peers.servers import SSE
 from bench.report import PACKAGES
@@ -204,6 +205,7 @@ PARTS: dict[str, Part] = {
     "contention": _contention,
     "queue": _queue,
     "shape": _shape,
+    "embed": lambda results: embedding(results["embed"]),
     **{name: _of_compare(name) for name in TITLES},
 }
 
