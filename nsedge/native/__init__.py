@@ -15,6 +15,7 @@ from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
 from typing import Any
 
+SOURCE = Path(__file__).parent / "src"
 DOMAIN = "nsedge"
 REQUIREMENT = "nsedge-ops-3"
 """What a variant names that uses the operators of this version."""
@@ -35,10 +36,27 @@ def why_not() -> str | None:
     if path is None:
         return "they were not built: there was no C++ compiler at install"
     try:
-        supported = ctypes.CDLL(str(path)).nsedge_supported()
+        loaded = ctypes.CDLL(str(path))
+        supported = loaded.nsedge_supported()
     except (OSError, AttributeError) as error:
         return f"{path} cannot be loaded: {error}"
-    return None if supported else "this processor has no AVX2, FMA or F16C"
+    if not supported:
+        return "this processor has no AVX2, FMA or F16C"
+    return (
+        f"{path} was built from another source: `make` builds it anew" if _stale(loaded) else None
+    )
+
+
+def _stale(loaded: ctypes.CDLL) -> bool:
+    """Whether the library is not of the source beside it. Only in a checkout do these part: what is
+    installed was built from what came with it."""
+    if not (Path(__file__).parents[2] / "setup.py").is_file():
+        return False
+    told = getattr(loaded, "nsedge_source", None)
+    if told is None:  # built before libraries told it
+        return True
+    told.restype = ctypes.c_char_p
+    return bool(told() != source_digest().encode())
 
 
 def missing(requires: tuple[str, ...]) -> str | None:
@@ -91,6 +109,7 @@ def _set(function: str, value: Any, otherwise: Any) -> Iterator[None]:
 def source_digest() -> str:
     """SHA-256 of the operators' source: what they compute depends on nothing else."""
     digest = hashlib.sha256()
-    for path in sorted(Path(__file__).parent.glob("src/*")):
-        digest.update(path.read_bytes())
+    for path in sorted(SOURCE.iterdir()):
+        if path.suffix in (".cpp", ".h"):
+            digest.update(path.read_bytes())
     return digest.hexdigest()
