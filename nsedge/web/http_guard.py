@@ -20,9 +20,9 @@ REQUEST_ID = web.RequestKey("request_id", str)
 TRACEPARENT = web.RequestKey("traceparent", str)
 """What the core is given as W3C trace context; absent where there is none."""
 IGNORED_FIELDS = web.RequestKey("ignored_fields", list[str])
+"""What of the body was left out, though nobody knows that it changes nothing."""
 CONSTRAINED_BY = web.RequestKey("constrained_by", str)
 """The field of a body that says what the answer must look like."""
-"""What of the body was left out, though nobody knows that it changes nothing."""
 _TRACEPARENT = re.compile(
     r"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}"
 )

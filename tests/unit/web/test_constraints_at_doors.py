@@ -32,6 +32,17 @@ DOORS: list[tuple[str, dict[str, Any], str]] = [
         "output_format",
     ),
     ("/completion", {"prompt": "a", "json_schema": SCHEMA}, "json_schema"),
+    ("/chat", {"messages": TURNS, "config": {"jsonSchema": SCHEMA}}, "config.jsonSchema"),
+    (
+        "/v1/responses",
+        {
+            "model": MODEL,
+            "input": "a",
+            "text": {"format": {"type": "json_schema", "name": "s", "schema": SCHEMA}},
+        },
+        "text.format",
+    ),
+    ("/v1/responses", {"model": MODEL, "input": "a", "guided_json": SCHEMA}, "guided_json"),
     ("/api/v1/generate/stream", {"prompt": "a", "json_schema": SCHEMA}, "json_schema"),
 ]
 

@@ -115,6 +115,8 @@ def conversation(body: PromptBody, limits: WebLimits) -> tuple[Message, ...]:
     for number, turn in enumerate(body.messages):
         turns.add(turn, f"messages.{number}")
     merged = turns.messages()
+    if not merged:
+        raise EmptyPrompt("messages: nothing is said in any of them", param="messages")
     if system := _system(body.system):
         merged.insert(0, Message(role=Role.SYSTEM, content=system))
     check_length(sum(len(turn.text) for turn in merged), limits, "messages")
@@ -238,6 +240,8 @@ class _Turns:
         if isinstance(turn.content, str):
             self._of(role).parts.append(TextPart(text=turn.content))
             return
+        if not turn.content and role is not Role.ASSISTANT:
+            raise EmptyPrompt(f"{where}.content is empty", param=f"{where}.content")
         for number, block in enumerate(turn.content):
             self._add_block(role, block, f"{where}.content.{number}")
 

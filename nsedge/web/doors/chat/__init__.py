@@ -16,9 +16,15 @@ from nsedge.web.door import Door
 from nsedge.web.doors.chat import models
 from nsedge.web.doors.chat.bodies import ChatBody
 from nsedge.web.doors.chat.help import help_page
-from nsedge.web.doors.chat.requests import OTHERS, chat_request, check_messages, read_config
+from nsedge.web.doors.chat.requests import (
+    OTHERS,
+    as_written,
+    chat_request,
+    check_messages,
+    read_config,
+)
 from nsedge.web.doors.chat.stream import FragmentStream, error_body, whole_answer
-from nsedge.web.http_guard import IGNORED_FIELDS
+from nsedge.web.http_guard import CONSTRAINED_BY, IGNORED_FIELDS
 from nsedge.web.sampling_fields import SamplingFields
 
 Route = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -75,6 +81,8 @@ async def _request(
     check_messages(body, answering.limits)
     config, left_out = read_config(body, answering.limits)
     http[IGNORED_FIELDS] += left_out
+    if field := config.constrained_by:
+        http[CONSTRAINED_BY] = as_written(field)
     model = await answering.model(body.model_key or default(answering))
     return chat_request(body, config, model=model.name, label=label), config
 

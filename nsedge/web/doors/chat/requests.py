@@ -11,6 +11,7 @@ from contextlib import contextmanager
 import msgspec
 
 from nsedge.api import Chat, Media, MediaPart, Message, Part, Request, Role, TextPart
+from nsedge.api.bounds import within
 from nsedge.errors import BadMessage, EmptyPrompt, InvalidParameter
 from nsedge.web.bodies import beyond, decode
 from nsedge.web.constraint_fields import constraint
@@ -22,6 +23,8 @@ from nsedge.web.sampling_fields import SamplingFields, sampling
 
 OTHERS = OtherFields(refuse_unknown=False)
 """Clients of this service send fields of their own."""
+MAX_TEMPERATURE = 2.0
+"""This service's; ours is higher."""
 
 
 def check_messages(body: ChatBody, limits: WebLimits) -> None:
@@ -47,7 +50,7 @@ def chat_request(body: ChatBody, config: SamplingFields, *, model: str, label: s
         InvalidParameter: naming the field and the limit.
     """
     messages = tuple(_message(number, turn) for number, turn in enumerate(body.messages))
-    with _as_written():
+    with _complaints_as_written():
         wanted = Request(
             request_id=label,
             model=model,
@@ -63,23 +66,24 @@ def read_config(body: ChatBody, limits: WebLimits) -> tuple[SamplingFields, list
     change nothing.
 
     Raises:
-        InvalidParameter: naming one that is ill-typed, or would change the answer and cannot be
-            had.
+        InvalidParameter: naming one that is ill-typed, out of this service's range, or would change
+            the answer and cannot be had.
     """
     fields = body.config or {}
-    with _as_written():
+    with _complaints_as_written():
         raw = msgspec.json.encode({_snake(name): value for name, value in fields.items()})
         config = decode(raw, SamplingFields)
+        within("temperature", config.temperature, 0.0, MAX_TEMPERATURE)
         passed_over = OTHERS.check(
             beyond(raw, SamplingFields),
             honoured=SamplingFields.__struct_fields__,
             ignored=limits.ignored_fields,
         )
-    return config, [f"config.{_camel(name)}" for name in passed_over]
+    return config, [as_written(name) for name in passed_over]
 
 
 @contextmanager
-def _as_written() -> Iterator[None]:
+def _complaints_as_written() -> Iterator[None]:
     """Complaints name fields of `config` as its client wrote them."""
     try:
         yield
@@ -88,7 +92,7 @@ def _as_written() -> Iterator[None]:
     except InvalidParameter as error:
         if error.param is None:
             raise
-        name = f"config.{_camel(error.param)}"
+        name = as_written(error.param)
         raise InvalidParameter(error.message.replace(error.param, name), param=name) from error
 
 
@@ -123,5 +127,6 @@ def _snake(name: str) -> str:
     return re.sub(r"(?<=[a-z0-9])([A-Z])", lambda found: f"_{found[1].lower()}", name)
 
 
-def _camel(name: str) -> str:
-    return re.sub(r"_([a-z])", lambda found: found[1].upper(), name)
+def as_written(name: str) -> str:
+    """The field of `config` that is `name` at other doors, as this service writes it."""
+    return "config." + re.sub(r"_([a-z])", lambda found: found[1].upper(), name)

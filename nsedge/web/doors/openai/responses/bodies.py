@@ -86,6 +86,12 @@ class ResponsesBody(SamplingFields, kw_only=True):
     metadata: dict[str, str] | None = None
     user: str | None = None
 
+    @property
+    def constrained_by(self) -> str | None:
+        """The field that says what the answer must look like; None where none does."""
+        form = None if self.text is None else self.text.format
+        return super().constrained_by if form is None or form.type == "text" else "text.format"
+
 
 OTHERS = OtherFields(
     own={

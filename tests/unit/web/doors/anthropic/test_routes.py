@@ -29,6 +29,7 @@ from tests.web_server import Connection, PuppetService, Shim, answered, ask, ser
 
 HI = [{"role": "user", "content": "a b"}]
 HELLO = {"model": MODEL, "max_tokens": 10, "messages": HI}
+EMPTY: dict[str, Any] = {"role": "user", "content": []}
 PATH = "/v1/messages"
 
 
@@ -198,6 +199,14 @@ IMAGE_AT_A_URL = {"type": "image", "source": {"type": "url", "url": "https://x.e
         ({"model": "none"}, 404, "not_found_error", "no model 'none'"),
         ({"max_tokens": None}, 400, "invalid_request_error", "max_tokens: Expected `int`"),
         ({"messages": []}, 400, "invalid_request_error", "at least one message"),
+        ({"messages": [EMPTY]}, 400, BAD, "messages.0.content is empty"),
+        (
+            {"messages": [*HI, {"role": "assistant", "content": "a"}, EMPTY]},
+            400,
+            BAD,
+            "messages.2.content is empty",
+        ),
+        ({"messages": [{"role": "assistant", "content": []}]}, 400, BAD, "nothing is said"),
         ({"messages": [{"role": "x", "content": ""}]}, 400, "invalid_request_error", "messages.0"),
         (
             {"messages": [{"role": "user", "content": [IMAGE_AT_A_URL]}]},
