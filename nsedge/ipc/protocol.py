@@ -60,7 +60,9 @@ def new_in_sampling(sampling: Sampling) -> list[str]:
     return [name for name, default in added if getattr(sampling, name) != default]
 
 
-class _Labelled(msgspec.Struct):
+class Labelled(msgspec.Struct):
+    """What a payload that does not decode otherwise may still say."""
+
     id: wire.Id | None = None
 
 
@@ -143,10 +145,16 @@ def decode_server(frame: bytes) -> wire.ServerMessage:
 def readable_id(frame: bytes) -> str | None:
     """The `id` of a payload that does not decode otherwise, None where even that is unreadable."""
     try:
-        labelled: _Labelled = _convert(_unpack(frame), _Labelled)
+        labelled: Labelled = _convert(_unpack(frame), Labelled)
     except BadMessage:
         return None
     return labelled.id
+
+
+def field_at_fault(error: Exception) -> str | None:
+    """The field that msgspec complains of, None where it is none."""
+    found = _PATH.search(str(error))
+    return next((part for part in found.groups() if part), None) if found else None
 
 
 def check_version(protocol: str) -> None:
@@ -200,7 +208,5 @@ def _convert(payload: Any, schema: Any) -> Any:
 
 
 def _bad(error: Exception) -> BadMessage:
-    text = str(error)
-    found = _PATH.search(text)
-    param = next((part for part in found.groups() if part), None) if found else None
-    return BadMessage(f"not a message of protocol {VERSION}: {text}", param=param)
+    message = f"not a message of protocol {VERSION}: {error}"
+    return BadMessage(message, param=field_at_fault(error))

@@ -157,11 +157,16 @@ class Server:
         try:
             hear(peer, frame)
         except NsedgeError as error:
-            label = None if error.param == "id" else protocol.readable_id(frame)
+            label = None if error.param == "id" else self._label(peer, frame)
             self._refuse(peer, label, error, send)
         except Exception:
             log.exception("a client's message could not be served")
             self._refuse(peer, protocol.readable_id(frame), _internal(), send)
+
+    def _label(self, peer: Peer, frame: bytes) -> str | None:
+        """The `id` of a message that cannot be served, but for one that a live request has."""
+        label, session = protocol.readable_id(frame), self._sessions.of_peer(peer)
+        return None if session is not None and label in session.streams else label
 
     def _refuse(self, peer: Peer, label: str | None, error: NsedgeError, send: Send) -> None:
         send(peer, [protocol.encode(events.failed_of(label, error))])

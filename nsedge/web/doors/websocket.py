@@ -52,6 +52,7 @@ class Ping(Wire, frozen=True, kw_only=True, tag="ping"):
 Message = wire.Generate | wire.Chat | wire.Embed | wire.Credit | Cancel | Ping
 _JSON = msgspec.json.Decoder(Message)
 _MSGPACK = msgspec.msgpack.Decoder(Message)
+_LABELLED = msgspec.json.Decoder(protocol.Labelled)
 
 
 def in_json(event: Event) -> bytes:
@@ -120,16 +121,13 @@ class Connection:
             self._form = message.type
             if self._form is WSMsgType.TEXT:
                 self._session.encode = in_json
-        label = None
         try:
-            asked = self._read(message)
-            label = getattr(asked, "id", None)
-            self._do(asked)
+            self._do(self._read(message))
         except Refused as error:
             refusal = error.refusal
             self._say_failed(
                 Failed(
-                    request_id=label,
+                    request_id=self._label(message),
                     code=refusal.code,
                     message=refusal.message,
                     retryable=refusal.retryable,
@@ -137,8 +135,7 @@ class Connection:
                 )
             )
         except NsedgeError as error:
-            # An id that is in use is not this message's to end.
-            self._say_failed(Failed.of(None if error.param == "id" else label, error))
+            self._say_failed(Failed.of(self._label(message), error))
         self._flush_soon()
 
     def _read(self, message: WSMessage) -> Message:
@@ -148,7 +145,23 @@ class Connection:
         try:
             return decoder.decode(message.data)
         except (msgspec.MsgspecError, RecursionError, UnicodeEncodeError) as error:
-            raise BadMessage(f"the message does not fit: {error}") from error
+            raise BadMessage(
+                f"the message does not fit: {error}", param=protocol.field_at_fault(error)
+            ) from error
+
+    def _label(self, message: WSMessage) -> str | None:
+        """The `id` of a message that cannot be served, where it can be read; one that is in use is
+        not this message's to end."""
+        if message.type is not self._form:
+            return None
+        try:
+            if self._form is WSMsgType.TEXT:
+                label = _LABELLED.decode(message.data).id
+            else:
+                label = protocol.readable_id(message.data)
+        except (msgspec.MsgspecError, RecursionError, UnicodeEncodeError):
+            return None
+        return None if label in self._session.streams else label
 
     def _do(self, asked: Message) -> None:
         match asked:

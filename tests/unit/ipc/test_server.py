@@ -360,3 +360,21 @@ def test_an_undecodable_payload_does_not_spoil_its_neighbours() -> None:
             assert (await client.hear())["type"] == "reply"
 
     run(scenario())
+
+
+def test_a_message_that_does_not_fit_does_not_end_a_live_request_of_its_id() -> None:
+    async def scenario() -> None:
+        service = FakeService()
+        service.gate = asyncio.Event()
+        async with serving(service) as endpoint, RawClient(endpoint) as client:
+            await client.hello()
+            await client.generate("a", "one")
+            assert (await client.hear())["type"] == "started"
+            await client.say({"type": "credit", "id": "a", "bytes": -1})
+            failure = await client.hear()
+            assert (failure["type"], failure["param"]) == ("failed", "bytes")
+            assert "id" not in failure
+            service.gate.set()
+            assert (await client.hear_until_end("a"))[-1]["type"] == "finished"
+
+    run(scenario())

@@ -179,7 +179,8 @@ def test_without_credit_results_wait_and_come_joined() -> None:
     [
         ("{", "bad_message", None),
         ('{"type":"hello"}', "bad_message", None),
-        ('{"type":"generate","id":"x"}', "bad_message", None),
+        ('{"type":"generate","id":"x"}', "bad_message", "x"),
+        ('{"type":"generate","id":7}', "bad_message", None),
         (json.dumps(generate("x", model="none")), "unknown_model", "x"),
         (json.dumps(generate("x", sampling={"temperature": -1})), "invalid_parameter", "x"),
         (b"\x80", "bad_message", None),
@@ -201,6 +202,40 @@ def test_what_cannot_be_served_is_told_and_ends_nothing_else(
         assert (await end_of(socket, "x"))[-1]["type"] == "finished"
 
     talk(said)
+
+
+def test_a_message_that_does_not_fit_names_its_field() -> None:
+    async def said(socket: Socket) -> None:
+        await socket.send_str(json.dumps(generate("a", text=3)))
+        failed = await hear(socket)
+        assert (failed["id"], failed["code"], failed["param"]) == ("a", "bad_message", "text")
+
+    talk(said)
+
+
+@pytest.mark.parametrize(
+    ("message", "param"),
+    [
+        ({"type": "credit", "id": "a", "bytes": -1}, "bytes"),
+        (generate("a", sampling={"temperature": -1}), "temperature"),
+    ],
+)
+def test_what_is_refused_does_not_end_a_request_of_its_id(
+    message: dict[str, Any], param: str
+) -> None:
+    service = PuppetService()
+
+    async def said(socket: Socket) -> None:
+        await socket.send_str(json.dumps(generate("a")))
+        ticket = await service.ticket()
+        await socket.send_str(json.dumps(message))
+        failed = await hear(socket)
+        assert (failed["type"], failed["param"]) == ("failed", param)
+        assert "id" not in failed
+        ticket.finish()
+        assert [event["type"] for event in await end_of(socket, "a")] == ["finished"]
+
+    talk(said, service)
 
 
 class Broken(FakeService):
