@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from nsedge.api import Chat, Message, Role, Tool, ToolCall, ToolChoice
-from tests.unit.web.doors.openai.test_requests import (
+from tests.unit.web.doors.openai.asking import (
     CALL,
     NAMED,
     SUN,

@@ -15,7 +15,7 @@ from nsedge.web.choices import Choice
 from nsedge.web.doors.openai.answers import Head, chat_answer, completion_answer
 from nsedge.web.doors.openai.logprobs import CompletionLogprobs, Telling, chat_logprobs
 from nsedge.web.doors.openai.stream import ChatStream, CompletionStream, OpenAiStream
-from tests.unit.web.doors.openai.test_requests import chat, completion
+from tests.unit.web.doors.openai.asking import chat, completion
 from tests.unit.web.events import STARTED, finished, whole
 
 HEAD = Head(id="i", created=7, model="m")
