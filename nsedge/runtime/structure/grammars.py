@@ -127,11 +127,14 @@ def grammar_of(constraint: Constraint) -> str:
     """A constraint as llguidance takes it.
 
     Raises:
-        InvalidParameter: it is GBNF that cannot be read; the message says where.
+        InvalidParameter: it is GBNF or a schema that cannot be read; the message says where.
     """
     match constraint.kind:
         case ConstraintKind.JSON_SCHEMA:
-            return _json_grammar(constraint.value)
+            try:
+                return _json_grammar(constraint.value)
+            except (ValueError, RecursionError) as error:  # nested too deep, for either reader
+                raise refused(constraint, told(str(error))) from error
         case ConstraintKind.JSON_OBJECT:
             return _json_grammar(ANY_OBJECT)
         case ConstraintKind.REGEX:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 import msgspec
@@ -69,9 +69,9 @@ def read_config(body: ChatBody, limits: WebLimits) -> tuple[SamplingFields, list
         InvalidParameter: naming one that is ill-typed, out of this service's range, or would change
             the answer and cannot be had.
     """
-    fields = body.config or {}
+    fields = _snake_case(body.config or {})
     with _complaints_as_written():
-        raw = msgspec.json.encode({_snake(name): value for name, value in fields.items()})
+        raw = msgspec.json.encode(fields)
         config = decode(raw, SamplingFields)
         within("temperature", config.temperature, 0.0, MAX_TEMPERATURE)
         passed_over = OTHERS.check(
@@ -121,6 +121,21 @@ def _media(image: Image, where: str) -> Media:
     if not data:
         raise InvalidParameter(f"{where}.data_base64 is empty", param="messages")
     return Media(type=image.mime_type, data=data)
+
+
+def _snake_case(config: Mapping[str, msgspec.Raw]) -> dict[str, msgspec.Raw]:
+    """Its fields as other doors name them. Raises InvalidParameter where two are one."""
+    fields: dict[str, msgspec.Raw] = {}
+    written: dict[str, str] = {}
+    for name, value in config.items():
+        ours = _snake(name)
+        if ours in fields:
+            raise InvalidParameter(
+                f"config.{name} is config.{written[ours]}, which is given too",
+                param=f"config.{name}",
+            )
+        fields[ours], written[ours] = value, name
+    return fields
 
 
 def _snake(name: str) -> str:

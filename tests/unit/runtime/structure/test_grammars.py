@@ -168,6 +168,7 @@ def test_a_guide_that_fails_fails_no_other_of_its_grammar() -> None:
         (Constraint.json_schema({"type": "string", "pattern": "(?<!a)b"}), "look-around"),
         (Constraint.json_schema({"type": "object", "dependentSchemas": {}}), "dependentSchemas"),
         (Constraint.json_schema(False), "json_schema"),
+        (Constraint.json_schema('{"not":' * 200 + "{}" + "}" * 200), "recursion limit"),
         (Constraint.regex("a("), "unclosed group"),
         (Constraint.lark('start: "a'), "1("),
         (Constraint.lark("start: b"), "b"),

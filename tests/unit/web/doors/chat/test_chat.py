@@ -127,6 +127,11 @@ def test_config_and_conversation_reach_the_core() -> None:
         (said(config={"frequencyPenalty": -3}), 400, "config.frequencyPenalty must be at least"),
         (said(config={"maxTokens": 0}), 400, "config.maxTokens must be at least 1"),
         (said(config={"topP": "x"}), 400, "config.topP: Expected `float | null`, got `str`"),
+        (
+            said(config={"maxTokens": 8, "max_tokens": 3}),
+            400,
+            "config.max_tokens is config.maxTokens, which is given too",
+        ),
         (said(config=3), 400, "config: Expected `object | null`, got `int`"),
         (said(config={"structuralTag": {}}), 400, "config.structuralTag is not supported here"),
         (said(tools=[{}]), 400, "tools is not supported here"),
