@@ -204,12 +204,18 @@ class PromptReader:
     def _check(self, ids: list[int], *, param: str) -> None:
         """Refuse what a tokenizer knows and the model does not."""
         worst = max(ids, default=0)
-        if worst >= self._vocab_size:
+        if worst < self._vocab_size:
+            return
+        name = self._tokenizer.id_to_token(worst)
+        if name is None:
             raise InvalidParameter(
-                f"token {worst} ({self._tokenizer.id_to_token(worst)!r}) is in the tokenizer, but"
-                f" the model's vocabulary ends at {self._vocab_size - 1}",
-                param=param,
+                f"token {worst} is none of the {self._vocab_size} of the vocabulary", param=param
             )
+        raise InvalidParameter(
+            f"token {worst} ({name!r}) is in the tokenizer, but the model's vocabulary ends at"
+            f" {self._vocab_size - 1}",
+            param=param,
+        )
 
     def _render(self, task: Chat) -> Rendered:
         template = self._template
