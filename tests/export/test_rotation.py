@@ -139,7 +139,7 @@ def test_a_piece_that_nobody_wants_logits_of_is_read(
     first, last = Chunk(prompt, 0, 0, 20), Chunk(prompt, 0, 20, 40)
     assert runner.run(StepPlan((), (first,), ())).array.shape == (0, VOCABULARY)
     pieces = runner.run(StepPlan((), (last,), ())).array.copy()
-    whole = runner.run(StepPlan((), (Chunk(prompt, 0, 0, 40),), ()))
+    whole = runner.run(StepPlan((), (Chunk(prompt, 0, 0, 40),), ())).array
     np.testing.assert_allclose(pieces, whole, atol=1e-4)
 
 
