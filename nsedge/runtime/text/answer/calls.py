@@ -108,6 +108,7 @@ class CallReader(ParameterReading):
             yield from reading
             self._drop()
         except NoCall:
+            self.is_open = self.is_open and self._is_whole
             if marked and self.calls == calls:
                 self._say(self._kept + 1)  # else the same mark is found again
             self._at = self._kept
@@ -229,6 +230,7 @@ class CallReader(ParameterReading):
         if not call.has_begun:
             self._begin(call.name)
             self._argue(call.arguments or "{}")
+            self.is_open = False
         self._end_call()
 
     def _members(self, call: _Call, *, known: bool, inner: bool) -> Pausing:
@@ -292,6 +294,7 @@ class CallReader(ParameterReading):
             self._argue(self._drop())
             if not scanner.done:
                 yield from self._peek()
+        self.is_open = False
 
     def _value(self) -> Generator[None, None, str]:
         """A whole value, as it is written."""

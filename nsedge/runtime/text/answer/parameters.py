@@ -55,6 +55,7 @@ class ParameterReading(Reading):
             self._argue("{")
         self._drop()
         self._argue("}")
+        self.is_open = False
 
     def _value_between(self, *, is_text: bool) -> Pausing:
         """A value and the mark behind it; a line end at either end of it is not part of it."""

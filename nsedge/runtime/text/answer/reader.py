@@ -7,7 +7,7 @@ import string
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from nsedge.api import Chat, Generate
+from nsedge.api import Chat, Generate, ToolChoice
 from nsedge.runtime.text.answer.calls import CallReader
 from nsedge.runtime.text.answer.formats import CallFormat, ThoughtMarks
 from nsedge.runtime.text.answer.grammar import may_think
@@ -54,7 +54,8 @@ class AnswerForm:
             )
         if thoughts is None and calls is None:
             return None
-        return AnswerReader(thoughts=thoughts, calls=calls)
+        is_forced = task.tool_choice is ToolChoice.REQUIRED
+        return AnswerReader(thoughts=thoughts, calls=calls, is_forced=is_forced)
 
     def _thoughts(self, task: Chat) -> ThoughtMarks | None:
         """The marks that are looked for in an answer to `task`."""
@@ -65,14 +66,20 @@ class AnswerForm:
 class AnswerReader:
     """Reads one answer as it grows; any split of it gives the same parts, put together."""
 
-    def __init__(self, *, thoughts: ThoughtReader | None, calls: CallReader | None) -> None:
+    def __init__(
+        self, *, thoughts: ThoughtReader | None, calls: CallReader | None, is_forced: bool = False
+    ) -> None:
+        """is_forced: behind its thought the answer is held to be calls, so that what is held back
+        in the end is a call that was cut off, and no text."""
         self._thoughts = thoughts
         self._calls = calls
+        self._is_forced = is_forced
 
     @property
     def has_called(self) -> bool:
-        """Whether a call was made."""
-        return self._calls is not None and self._calls.calls > 0
+        """Whether a call was made, and the last one was not cut off within its arguments."""
+        calls = self._calls
+        return calls is not None and calls.calls > 0 and not calls.is_open
 
     @property
     def is_full(self) -> bool:
@@ -88,11 +95,11 @@ class AnswerReader:
 
     def end(self) -> list[Part]:
         """The answer is whole: what was held back."""
-        parts: list[Part] = []
-        if self._thoughts is not None:
-            parts, text = self._thoughts.end()
-            parts += self._answer(text)
-        return joined(parts + ([] if self._calls is None else self._calls.end()))
+        thought, text = ([], "") if self._thoughts is None else self._thoughts.end()
+        parts = self._answer(text) + ([] if self._calls is None else self._calls.end())
+        if self._is_forced:
+            parts = [part for part in parts if not isinstance(part, Said)]
+        return joined(thought + parts)
 
     def _answer(self, text: str) -> list[Part]:
         if not text:

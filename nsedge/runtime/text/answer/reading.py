@@ -37,6 +37,8 @@ class Reading:
         self._parts: list[Part] = []
         self.calls = 0
         """So many have begun."""
+        self.is_open = False
+        """The last of them may have more arguments: these are neither whole nor broken."""
 
     def _grow(self, text: str) -> None:
         self._text = self._text[self._kept :] + text
@@ -52,6 +54,7 @@ class Reading:
         self._drop()
         self._parts.append(CallPiece(self.calls, "", id=self._new_id(), name=name))
         self.calls += 1
+        self.is_open = True
 
     def _argue(self, arguments: str) -> None:
         """More of the arguments of the call that has begun last."""
