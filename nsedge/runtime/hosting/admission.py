@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
-from nsedge.api import Chat, Generate, Request, Sampling
+from nsedge.api import Chat, Constraint, Generate, Request, Sampling
 from nsedge.api.sampling import seed_of
 from nsedge.bundle.causal_lm import CausalLm
 from nsedge.errors import ContextExceeded, InvalidParameter, UnsupportedTask
@@ -19,6 +19,7 @@ from nsedge.runtime.delivery import Emit
 from nsedge.runtime.hosting.settling import settle
 from nsedge.runtime.structure.guide import Guide
 from nsedge.runtime.structure.structure import Structure
+from nsedge.runtime.text.answer.grammar import schemas_of
 from nsedge.runtime.text.detokenizer import Detokenizer
 from nsedge.runtime.text.prompt import PromptReader
 
@@ -83,7 +84,10 @@ def make_job(
             bad_words=model.prompts.spellings(sampling.bad_words),
             ends=sampling.stop_token_ids,
         ),
-        guides=[guide_of(task, model, prompt_ids) for _ in range(sampling.n)],
+        guides=[
+            guide_of(task, prompt_ids, prompts=model.prompts, structure=model.structure)
+            for _ in range(sampling.n)
+        ],
     )
     first = asked.job(0)
     if sampling.n > 1:
@@ -162,21 +166,56 @@ class _Asked:
         )
 
 
-def guide_of(task: Generate | Chat, model: Writer, prompt_ids: tuple[int, ...]) -> Guide | None:
+def guide_of(
+    task: Generate | Chat,
+    prompt_ids: tuple[int, ...],
+    *,
+    prompts: PromptReader,
+    structure: Structure,
+) -> Guide | None:
     """What holds the answer to a prompt to its grammar, if anything does.
 
     Raises:
         InvalidParameter: it cannot be compiled; where it is one of tools, their schemas cannot.
     """
-    constraint = model.prompts.constraint(task, prompt_ids)
+    constraint = prompts.constraint(task, prompt_ids)
     if constraint is None:
         return None
     try:
-        return model.structure.guide(constraint, may_end=not task.sampling.ignore_eos)
+        return structure.guide(constraint, may_end=not task.sampling.ignore_eos)
     except InvalidParameter as error:
-        if constraint == task.constraint:
+        if constraint == task.constraint or not isinstance(task, Chat):
             raise
-        raise InvalidParameter(f"tools: {error.message}", param="tools") from error
+        if not error.message.startswith(_told_of(constraint)):  # the model takes none
+            raise InvalidParameter(f"tools: {error.message}", param="tools") from error
+        _find_fault(task, structure)
+        raise InvalidParameter(
+            "tools: each schema can be held to, all of them together cannot; name fewer",
+            param="tools",
+        ) from error
+
+
+def _find_fault(task: Chat, structure: Structure) -> None:
+    """Compile by themselves the schemas that a grammar was written of, which cannot be compiled.
+
+    Raises:
+        InvalidParameter: naming the first that cannot; of the grammar it says nothing.
+    """
+    if task.constraint is not None:
+        structure.guide(task.constraint)
+    for number, schema in schemas_of(task):
+        try:
+            structure.guide(schema)
+        except InvalidParameter as error:
+            why = error.message.removeprefix(_told_of(schema))
+            raise InvalidParameter(
+                f"tools[{number}].function.parameters: {why}", param="tools"
+            ) from error
+
+
+def _told_of(constraint: Constraint) -> str:
+    """How an error that tells why a constraint cannot be compiled begins."""
+    return f"constraint ({constraint.kind}): "
 
 
 def fit_max_tokens(prompt_tokens: int, sampling: Sampling, capacity: int) -> int:

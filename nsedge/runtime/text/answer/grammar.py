@@ -50,6 +50,15 @@ def may_think(task: Chat) -> bool:
     return own.kind in _JSON and (task.split_reasoning or bool(task.usable_tools))
 
 
+def schemas_of(task: Chat) -> Iterator[tuple[int, Constraint]]:
+    """The schemas that calls in an answer to `task` are held to, each by itself, with the places of
+    their tools in the request."""
+    strict = task.tool_choice is ToolChoice.REQUIRED
+    for number, tool in enumerate(task.usable_tools):
+        if task.tool_name in (None, tool.name):
+            yield number, Constraint.json_schema(_schema(tool, strict=strict))
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CallGrammars:
     """Writes the grammars of one model. token_of: the id of a text that is one token, which no

@@ -1,0 +1,95 @@
+"""What a request is refused with where its answer cannot be held to a grammar."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from nsedge.api import Chat, Constraint, Message, Role, Tool, ToolChoice
+from nsedge.bundle.causal_lm import CausalLm
+from nsedge.bundle.manifest import Bundle
+from nsedge.errors import InvalidParameter
+from nsedge.runtime.hosting.admission import guide_of
+from nsedge.runtime.structure.structure import Structure
+from nsedge.runtime.text.prompt import PromptReader
+from tests.unit.bundles import TEMPLATE, tokenizer, write_bundle
+
+THOUGHT = "{% if false %}<think></think>{% endif %}"
+GOOD: dict[str, Any] = {"type": "object", "properties": {"city": {"type": "string"}}}
+BAD: dict[str, Any] = {"type": "object", "properties": {"city": {"not": {"type": "string"}}}}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Held:
+    """What reads prompts, and what makes guides, of one model."""
+
+    prompts: PromptReader
+    structure: Structure
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Held:
+    made = tokenizer()
+    bundle = Bundle.open(
+        write_bundle(tmp_path_factory.mktemp("bundles") / "tiny", template=TEMPLATE + THOUGHT)
+    )
+    end = made.token_to_id("<|end|>")
+    structure = Structure(made, size=made.get_vocab_size(), end_ids=(end,))
+    return Held(prompts=PromptReader(bundle.of_kind(CausalLm), made), structure=structure)
+
+
+def tool(name: str, parameters: dict[str, Any], *, strict: bool = False) -> Tool:
+    return Tool(function={"name": name, "parameters": parameters}, strict=strict)
+
+
+def refusal(model: Held, **fields: Any) -> tuple[str | None, str]:
+    """The param and the message that a chat is refused with."""
+    task = Chat(messages=(Message(role=Role.USER, content="hi"),), **fields)
+    task.check()
+    with pytest.raises(InvalidParameter) as caught:
+        guide_of(task, (1,), prompts=model.prompts, structure=model.structure)
+    return caught.value.param, caught.value.message
+
+
+@pytest.mark.parametrize(
+    ("schema", "why"),
+    [
+        (BAD, 'Unimplemented keys: ["not"]'),
+        ({"properties": {"a": {"type": "strin"}}}, "Invalid type: strin"),
+        ({"properties": {"a": {"$ref": "#/x"}}}, "Pointer '/x' does not exist"),
+    ],
+)
+def test_the_tool_whose_schema_cannot_be_held_is_named(
+    model: Held, schema: dict[str, Any], why: str
+) -> None:
+    expected = ("tools", f"tools[1].function.parameters: {why}")
+    forced = {"tool_choice": ToolChoice.REQUIRED}
+    assert refusal(model, tools=(tool("a", GOOD), tool("b", schema)), **forced) == expected
+    by_name = {**forced, "tool_name": "b"}
+    assert refusal(model, tools=(tool("a", BAD), tool("b", schema)), **by_name) == expected
+    free = (tool("a", BAD), tool("b", schema, strict=True))  # that of `a` holds nothing
+    assert refusal(model, tools=free) == expected
+
+
+def test_beside_tools_or_a_thought_a_bad_schema_of_the_answer_is_told_as_its_own(
+    model: Held,
+) -> None:
+    own = Constraint.json_schema(BAD)
+    expected = ("constraint", 'constraint (json_schema): Unimplemented keys: ["not"]')
+    assert refusal(model, tools=(tool("a", GOOD, strict=True),), constraint=own) == expected
+    assert refusal(model, constraint=own) == expected
+    assert refusal(model, constraint=own, split_reasoning=True) == expected
+
+
+def test_tools_that_are_too_much_together_are_told_so(model: Held) -> None:
+    """Each compiles; the bound is that of all of them."""
+    fields = {f"field{i}": {"type": "integer"} for i in range(600)}
+    large = {"type": "object", "properties": fields}
+    tools = tuple(tool(f"t{i}", large) for i in range(20))
+    param, message = refusal(model, tools=tools, tool_choice=ToolChoice.REQUIRED)
+    assert (param, message) == (
+        "tools",
+        "tools: each schema can be held to, all of them together cannot; name fewer",
+    )
