@@ -19,14 +19,13 @@ import numpy as np
 from nsedge.api import FinishReason, ModelStats
 from nsedge.errors import (
     ComputationFailure,
-    ConstraintFailure,
     DeadlineExceeded,
     EngineFailure,
     NsedgeError,
 )
 from nsedge.runtime.decode.inbox import Ask, Cancel, Stop, Submit
 from nsedge.runtime.decode.isolation import isolate
-from nsedge.runtime.decode.job import NO_NUMBERS, NOTHING_LEFT, Job
+from nsedge.runtime.decode.job import Job
 from nsedge.runtime.decode.outbox import Outbox
 from nsedge.runtime.decode.plan import Outcome, StepPlan, Token
 from nsedge.runtime.decode.runner import StepRunner
@@ -307,14 +306,13 @@ class Engine:
 
         Raises:
             ComputationFailure: there is none.
-            ConstraintFailure: no token may come, or its grammar cannot be followed any further.
+            InvalidParameter: the request's own fields leave none.
+            ConstraintFailure: its grammar leaves none, or cannot be followed any further.
             NsedgeError: it cannot be turned into text.
         """
         job = self._jobs[sequence]
         if draw is None:
-            if job.row.barren:
-                raise ConstraintFailure(NOTHING_LEFT)
-            raise ComputationFailure(NO_NUMBERS)
+            raise job.no_token()
         try:
             return draw.id, job.read(draw)
         except NsedgeError:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from nsedge.api import ChoiceFailed, ChoiceFinished, Finished, FinishReason, Logprobs
-from nsedge.errors import ComputationFailure
+from nsedge.errors import ComputationFailure, ConstraintFailure, InvalidParameter
 from nsedge.runtime.decode.likelihood import LogprobWriter
 from nsedge.runtime.decode.plan import Chunk
 from nsedge.runtime.decode.sampling.logits import Floats, Logits
@@ -20,10 +20,6 @@ from nsedge.runtime.structure.guide import Guide
 from nsedge.runtime.text.answer.reader import AnswerReader
 from nsedge.runtime.text.detokenizer import Piece, TextStream
 
-NOTHING_LEFT = (
-    "no token may come next: what is allowed, banned, a bad word, an n-gram that was there, or not"
-    " in the grammar leaves none"
-)
 NO_NUMBERS = "the model's logits for this request are no numbers"
 
 
@@ -94,6 +90,21 @@ class Job:
             if draw is None:
                 raise ComputationFailure(NO_NUMBERS)
             self.pending_prompt.append(writer.of(draw))
+
+    def no_token(self) -> ComputationFailure | ConstraintFailure | InvalidParameter:
+        """Why no token could be chosen: the request's own fields leave none, or its grammar does,
+        or the logits are no numbers."""
+        row = self.row
+        others = {"min_tokens": row.ban_end, "the grammar": row.mask is not None}
+        rules = [*row.excluding, *(name for name, holds in others.items() if holds)]
+        if not row.barren or not rules:
+            return ComputationFailure(NO_NUMBERS)
+        *first, last = rules
+        names = f"{', '.join(first)} and {last}" if first else last
+        message = f"no token may come next under {names}"
+        if row.excluding:
+            return InvalidParameter(message, param=row.excluding[0])
+        return ConstraintFailure(message)
 
     @property
     def may_leap(self) -> bool:

@@ -91,6 +91,8 @@ class SamplerRow:
         dry = params.dry
         self.repeats = None if dry is None else Repeats(dry, prompt_ids, text_of)
         self.bans = _bans(params, rules, prompt_ids)
+        self.excluding = _excluding(params, rules)
+        """The fields of its request by which tokens may not come, however likely they are."""
         self.memory = memory_of(params)
         self.barred = rules.barred(vocabulary)
         self.end_ids: Ids = np.array(rules.ends, np.int64)
@@ -136,6 +138,16 @@ class SamplerRow:
             self.repeats.add(token_id)
         for ban in self.bans:
             ban.add(token_id)
+
+
+def _excluding(params: SamplingParams, rules: TokenRules) -> tuple[str, ...]:
+    fields = {
+        "allowed_token_ids": rules.allowed is not None,
+        "banned_token_ids": rules.banned,
+        "bad_words": rules.bad_words,
+        "no_repeat_ngram_size": params.no_repeat_ngram_size,
+    }
+    return tuple(name for name, value in fields.items() if value)
 
 
 def _bans(params: SamplingParams, rules: TokenRules, prompt_ids: Many[int]) -> tuple[Ban, ...]:

@@ -11,10 +11,11 @@ import pytest
 from nsedge.api import Constraint, Delta, Failed, Finished, Priority
 from nsedge.runtime.decode.job import Job
 from nsedge.runtime.decode.sampling.params import SamplingParams
+from nsedge.runtime.decode.sampling.row import SamplerRow, TokenRules
 from nsedge.runtime.settings import PrefixReuse
 from nsedge.runtime.structure.grammars import Grammars
 from nsedge.runtime.structure.guide import Guide
-from tests.unit.rig import END, VOCAB, Rig, continuation, next_token
+from tests.unit.rig import END, GREEDY, VOCAB, Rig, continuation, next_token
 from tests.unit.runtime.structure.vocabularies import letters
 
 TOKENIZER = letters()
@@ -209,6 +210,25 @@ def test_a_grammar_that_fails_fails_its_row_alone(mixed: bool, tokens: int) -> N
     assert (end.code, end.retryable) == ("constraint_failure", False)
     assert "\n" not in end.message
     assert len(broken.sequence.output_ids) == tokens - 1
+    for name, (job, said) in expected.items():
+        assert job.sequence.output_ids == said, name
+
+
+@pytest.mark.parametrize("mixed", [True, False])
+@pytest.mark.parametrize("n", [1, 3])
+def test_allowed_tokens_that_the_grammar_has_not_are_the_requests_fault(
+    mixed: bool, n: int
+) -> None:
+    rig = Rig(slots=7, mixed=mixed)
+    row = SamplerRow(GREEDY, rules=TokenRules(allowed=(END + 1,)), vocabulary=VOCAB)
+    guides = [GRAMMARS.guide(Constraint.regex("a{9}")) for _ in range(n)]
+    rig.submit("x", (5, 6, 7, 8), 200, n=n, row=row, guide=guides)
+    expected = rows(rig)
+    rig.run()
+    end = ending(rig, "x")
+    assert isinstance(end, Failed)
+    assert (end.code, end.retryable) == ("invalid_parameter", False)
+    assert end.message == "no token may come next under allowed_token_ids and the grammar"
     for name, (job, said) in expected.items():
         assert job.sequence.output_ids == said, name
 

@@ -115,8 +115,36 @@ def test_where_no_token_may_come_that_is_said_and_others_go_on() -> None:
     rig.run()
     *_, failed = rig.events["a"]
     assert isinstance(failed, Failed)
-    assert failed.code == "constraint_failure"
-    assert failed.message.startswith("no token may come next: what is allowed, banned, a bad word")
+    assert (failed.code, failed.param) == ("invalid_parameter", "allowed_token_ids")
+    assert not failed.retryable
+    assert failed.message == (
+        "no token may come next under allowed_token_ids and no_repeat_ngram_size"
+    )
     told = [event for event in rig.events["a"] if isinstance(event, Delta)]
     assert sorted(token for delta in told for token in delta.token_ids) == [5, 6]
     assert said(rig, 3) == alone(3)
+
+
+def test_every_field_that_leaves_no_token_is_named() -> None:
+    rig = new_rig()
+    everything = tuple(range(VOCAB))
+    fields: dict[str, TokenRules] = {
+        "banned_token_ids": TokenRules(banned=everything),
+        "bad_words": TokenRules(bad_words=tuple((token,) for token in everything)),
+        "allowed_token_ids": TokenRules(allowed=(5,), banned=(5,)),
+    }
+    for name, rules in fields.items():
+        row = SamplerRow(SamplingParams(temperature=0.0), rules=rules, vocabulary=VOCAB)
+        rig.submit(name, (1,), TOKENS, ignore_end=True, min_tokens=2, row=row)
+    rig.run()
+    told = {}
+    for name in fields:
+        failed = rig.events[name][-1]
+        assert isinstance(failed, Failed)
+        assert (failed.code, failed.param) == ("invalid_parameter", name)
+        told[name] = failed.message.removeprefix("no token may come next under ")
+    assert told == {
+        "banned_token_ids": "banned_token_ids and min_tokens",
+        "bad_words": "bad_words and min_tokens",
+        "allowed_token_ids": "allowed_token_ids, banned_token_ids and min_tokens",
+    }
