@@ -21,6 +21,7 @@ from nsedge.errors import (
     ComputationFailure,
     DeadlineExceeded,
     EngineFailure,
+    InvalidRequest,
     NsedgeError,
 )
 from nsedge.runtime.decode.inbox import Ask, Cancel, Stop, Submit
@@ -374,7 +375,8 @@ class Engine:
         """End sequences that cannot go on; nobody finds what their rows hold."""
         for sequence, error in errors.items():
             job = self._jobs[sequence]
-            log.error("%s", error.message, extra={"request_id": job.request_id})
+            level = logging.INFO if isinstance(error, InvalidRequest) else logging.ERROR
+            log.log(level, "%s", error.message, extra={"request_id": job.request_id})
             if job.family is not None and job.family.logits is None:
                 job.family.close()  # none can go on after this prompt
             self._scheduler.fail(sequence)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import random
 import zlib
 from typing import Any
@@ -105,7 +106,10 @@ def test_an_interruption_changes_nothing() -> None:
     assert [said(rig, seed) for seed in SEEDS] == [alone(seed) for seed in SEEDS]
 
 
-def test_where_no_token_may_come_that_is_said_and_others_go_on() -> None:
+def test_where_no_token_may_come_that_is_said_and_others_go_on(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.INFO)
     rig = new_rig()
     rules = TokenRules(allowed=(5, 6))
     params = SamplingParams(temperature=0.0, no_repeat_ngram_size=1)
@@ -120,6 +124,8 @@ def test_where_no_token_may_come_that_is_said_and_others_go_on() -> None:
     assert failed.message == (
         "no token may come next under allowed_token_ids and no_repeat_ngram_size"
     )
+    (record,) = [one for one in caplog.records if one.getMessage() == failed.message]
+    assert record.levelno == logging.INFO  # no fault of the daemon's
     told = [event for event in rig.events["a"] if isinstance(event, Delta)]
     assert sorted(token for delta in told for token in delta.token_ids) == [5, 6]
     assert said(rig, 3) == alone(3)
