@@ -6,7 +6,7 @@ import re
 import tomllib
 from pathlib import Path
 
-from exporters.errors import ExportError, Refused
+from exporters.errors import Refused
 from exporters.model.source import Source, read_tokenizer
 from exporters.model.texts import CALIBRATION_FILE, FIDELITY_FILE
 from nsedge.bundle.vocabulary import tokens_without_row
@@ -42,22 +42,6 @@ def _texts_of(file: Path) -> tuple[str, ...]:
             parts = [paragraph, *re.split(r"(?<=[.!?])\s+", paragraph)]
             texts |= dict.fromkeys(part.strip() for part in parts)
     return tuple(filter(None, texts))
-
-
-def lines_of(file: Path) -> tuple[str, ...]:
-    """The lines of a file of the user's, but for empty ones.
-
-    Raises:
-        ExportError: it cannot be read, is not UTF-8, or holds none.
-    """
-    try:
-        lines = file.read_text(encoding="utf-8").splitlines()
-    except (OSError, ValueError) as error:
-        raise ExportError(f"{file}: {error}") from error
-    texts = tuple(line.strip() for line in lines if line.strip())
-    if not texts:
-        raise ExportError(f"{file}: no text; one a line")
-    return texts
 
 
 def reader_of(source: Source, *, context_length: int, vocab_size: int) -> TextReader:

@@ -10,13 +10,13 @@ from exporters.bundle.package import variant_digest
 from exporters.cache import Cache
 from exporters.encoder.records import EncoderRecord, session_of
 from exporters.encoder.schemes import promised
-from exporters.encoder.texts import fidelity_texts, lines_of
+from exporters.encoder.texts import fidelity_texts
 from exporters.encoder.trial import Floats, fidelity, golden_cosine, vectors_of
 from exporters.encoder.verdict import VectorCheck, VectorVerdict
 from exporters.errors import ExportError
 from exporters.measure.thresholds import asked_for, check_overrides
 from exporters.model.source import read_tokenizer
-from exporters.model.texts import fidelity_text_sha256
+from exporters.model.texts import fidelity_text_sha256, lines_of
 from nsedge import native
 from nsedge.bundle.encoder import Encoder, EncoderVariant, GoldenVector
 from nsedge.bundle.files import sha256_of
@@ -115,7 +115,7 @@ class _Examination:
         exact = session_of(reference, EncoderRecord.read(reference))
         files = [(self._own, fidelity_texts())]
         if text is not None and self._users is not None:
-            files.append((self._users, lines_of(text)))
+            files.append((self._users, lines_of(text, "text")))
         for digest, texts in files:
             ids = reader.read(texts, truncate=True)
             self._wanted[digest] = ids, vectors_of(exact, ids)

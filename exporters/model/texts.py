@@ -167,14 +167,23 @@ def prompts_of(file: Path | None) -> tuple[str, ...]:
     """
     if file is None:
         return tuple(entry["text"] for entry in _read(PROMPTS_FILE, "prompt"))
+    return lines_of(file, "prompt")
+
+
+def lines_of(file: Path, what: str) -> tuple[str, ...]:
+    """The lines of a file of the user's, but for empty ones; messages call each a `what`.
+
+    Raises:
+        ExportError: it cannot be read, is not UTF-8, or holds none.
+    """
     try:
         lines = file.read_text(encoding="utf-8").splitlines()
     except (OSError, ValueError) as error:
         raise ExportError(f"{file}: {error}") from error
-    prompts = tuple(line.strip() for line in lines if line.strip())
-    if not prompts:
-        raise ExportError(f"{file}: no prompt; one a line")
-    return prompts
+    texts = tuple(line.strip() for line in lines if line.strip())
+    if not texts:
+        raise ExportError(f"{file}: no {what}; one a line")
+    return texts
 
 
 def golden_texts(reader: TextReader) -> list[str]:

@@ -13,10 +13,11 @@ import pytest
 from safetensors.numpy import save_file
 from tokenizers import Tokenizer, models, processors
 
-from exporters.encoder.texts import fidelity_texts, golden_texts, lines_of, reader_of
+from exporters.encoder.texts import fidelity_texts, golden_texts, reader_of
 from exporters.errors import ExportError, Refused
 from exporters.model.encoder import is_encoder, read_shape
 from exporters.model.source import Source
+from exporters.model.texts import lines_of
 
 CONFIG: dict[str, Any] = {
     "architectures": ["BertModel"],
@@ -225,10 +226,10 @@ def test_our_texts_are_short_and_long_and_differ() -> None:
 def test_lines_of_a_file_are_texts(tmp_path: Path) -> None:
     path = tmp_path / "texts"
     path.write_text("one\n\n  two \n")
-    assert lines_of(path) == ("one", "two")
+    assert lines_of(path, "text") == ("one", "two")
     path.write_text("\n")
     with pytest.raises(ExportError, match="no text; one a line"):
-        lines_of(path)
+        lines_of(path, "text")
     path.write_bytes(b"\xff")
     with pytest.raises(ExportError, match="texts"):
-        lines_of(path)
+        lines_of(path, "text")
