@@ -8,6 +8,7 @@
     │   ├── OutOfOrder           out_of_order
     │   ├── InvalidParameter     invalid_parameter
     │   ├── EmptyPrompt          empty_prompt
+    │   ├── InvalidMedia         invalid_media
     │   ├── UnsupportedTask      unsupported_task
     │   └── ContextExceeded      context_exceeded
     ├── Forbidden                forbidden
@@ -104,6 +105,12 @@ class EmptyPrompt(InvalidRequest):
     """There is nothing to continue."""
 
     code = "empty_prompt"
+
+
+class InvalidMedia(InvalidRequest):
+    """Sound, a picture or a film that cannot be read; the message says what is wrong with it."""
+
+    code = "invalid_media"
 
 
 class UnsupportedTask(InvalidRequest):

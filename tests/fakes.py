@@ -23,6 +23,7 @@ from nsedge.api import (
     Generate,
     Health,
     HealthStatus,
+    Language,
     Loading,
     LoadOutcome,
     LoadResult,
@@ -33,12 +34,14 @@ from nsedge.api import (
     ModelState,
     ModelStats,
     ModelUsage,
+    Progress,
     PromptLogprobs,
     PromptQuestion,
     PromptReading,
     Recommendation,
     Request,
     Sampling,
+    Segment,
     Sink,
     Started,
     Stats,
@@ -46,9 +49,11 @@ from nsedge.api import (
     Timings,
     TokenLogprob,
     ToolCallDelta,
+    Transcribe,
     Usage,
     UsageReport,
     Vectors,
+    Word,
     is_terminal,
 )
 from nsedge.api.models import check_alias, check_drain
@@ -69,6 +74,8 @@ DIMENSIONS = 8
 """Of the fake's vectors."""
 LONGEST_WORD = 64
 """Of what the fake makes of a token."""
+HEARD_BYTES = 256
+"""Of a recording, which the fake hears words in."""
 ROWS = 2
 """Of one `Vectors` of the fake."""
 
@@ -145,7 +152,7 @@ class FakeService:
     fail_after: int | None = None
     """Break off with an error after so many deltas."""
     gate: asyncio.Event | None = None
-    tasks: tuple[str, ...] = ("generate", "chat", "embed")
+    tasks: tuple[str, ...] = ("generate", "chat", "embed", "transcribe")
     shows: dict[str, tuple[Event, ...]] = field(default_factory=dict)
     """Events that are the answer to a text, whatever they are."""
     load_steps: int = 0
@@ -343,7 +350,8 @@ class FakeService:
             return
         finally:
             self.live.discard(ticket)
-        usage = Usage(prompt_tokens=len(words), completion_tokens=said)
+        sound_s = float(len(words)) if isinstance(task, Transcribe) else 0.0
+        usage = Usage(prompt_tokens=len(words), completion_tokens=said, audio_s=sound_s)
         self._finish(ticket, reason, usage)
 
     def _results(self, request: Request, words: list[str]) -> Iterator[Event]:
@@ -354,6 +362,9 @@ class FakeService:
                 width = task.dimensions or DIMENSIONS
                 data = b"".join(vector(one, width) for one in some)
                 yield Vectors(request_id=label, first=first, shape=(len(some), width), data=data)
+            return
+        if isinstance(task, Transcribe):
+            yield from heard(label, task, words)
             return
         if shown := self.shows.get(asked_text(task)):
             yield from (dataclasses.replace(event, request_id=label) for event in shown)
@@ -434,9 +445,32 @@ def asked_text(task: Task) -> str:
     if isinstance(task, Chat):
         last = task.messages[-1]
         return " ".join([last.text, *(f"{one.type}={len(one.data)}" for one in last.media)])
+    if isinstance(task, Transcribe):
+        return task.media.data[:HEARD_BYTES].decode(errors="replace")
     if not isinstance(task, Generate):
         return ""
     return task.text if task.token_ids is None else " ".join(map(str, task.token_ids))
+
+
+def heard(label: str, task: Transcribe, words: list[str]) -> Iterator[Event]:
+    """What the fake hears in bytes: their words, a second and a segment each, in the language that
+    was told, or else English."""
+    yield Language(request_id=label, language=task.language or "en", probability=0.5)
+    for number, word in enumerate(words):
+        said = Word(text=word, start_s=float(number), end_s=number + 0.5, probability=0.5)
+        yield Segment(
+            request_id=label,
+            seq=number,
+            start_s=float(number),
+            end_s=number + 1.0,
+            text=word if number else f" {word}",
+            tokens=(number, number + 1),
+            avg_logprob=-0.25,
+            compression_ratio=1.5,
+            no_speech_prob=0.125,
+            words=(said,) if task.word_timestamps else (),
+        )
+        yield Progress(request_id=label, done=number + 1.0, total=float(len(words)), unit="s")
 
 
 def likely(token: int, text: str, count: int | None) -> tuple[Logprobs, ...]:

@@ -15,6 +15,7 @@ from nsedge.api.events import (
     Failed,
     Finished,
     FinishReason,
+    Language,
     Loading,
     Progress,
     PromptLogprobs,
@@ -28,6 +29,7 @@ from nsedge.api.events import (
     ToolCallDelta,
     Usage,
     Vectors,
+    Word,
     is_terminal,
 )
 from nsedge.api.logprobs import Logprobs, TokenLogprob
@@ -55,7 +57,7 @@ from nsedge.api.sampling import Sampling
 from nsedge.api.scheduling import Scheduling
 from nsedge.api.service import Health, HealthStatus, Service, Stats, Ticket
 from nsedge.api.steps import AdaptiveP, Dry, DynamicTemperature, Mirostat, SamplerStep, Xtc
-from nsedge.api.tasks import Chat, Embed, Generate, Task
+from nsedge.api.tasks import Chat, Embed, Generate, Task, Transcribe
 from nsedge.api.tools import Tool, ToolCall, ToolChoice, ToolFormat
 from nsedge.telemetry.histogram import Histogram
 
@@ -82,6 +84,7 @@ __all__ = [
     "Health",
     "HealthStatus",
     "Histogram",
+    "Language",
     "LoadOutcome",
     "LoadResult",
     "LoadWish",
@@ -129,9 +132,11 @@ __all__ = [
     "ToolCallDelta",
     "ToolChoice",
     "ToolFormat",
+    "Transcribe",
     "Usage",
     "UsageReport",
     "Vectors",
+    "Word",
     "Xtc",
     "is_terminal",
 ]

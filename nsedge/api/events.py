@@ -170,9 +170,38 @@ class Scores:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Language:
+    """What is spoken in a recording, by its code such as `en`, before its first segment. How likely
+    it is: 1 where it was told, or the model knows no other."""
+
+    request_id: str
+    language: str
+    probability: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Word:
+    """A word of a segment, with the space before it and the punctuation at it; when it was said, in
+    seconds of the recording, and how likely its tokens were."""
+
+    text: str
+    start_s: float
+    end_s: float
+    probability: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Segment:
-    """A stretch of speech. `seq` counts segments from 0; one that is not `final` will come again
-    under the same number."""
+    """A stretch of speech, in seconds of the recording. `seq` counts segments from 0; one that is
+    not `final` will come again under the same number.
+
+    - tokens: what it was written with, the model's timestamps among them.
+    - seek_s: where the window begins that it was heard in.
+    - temperature, avg_logprob, compression_ratio, no_speech_prob: of all that was written of that
+      window: at which temperature, how likely (the mean of its tokens), how much it repeats itself
+      (bytes of its text by those that zlib makes of it), how likely nobody spoke.
+    - words: where they were asked for.
+    """
 
     request_id: str
     seq: int
@@ -180,6 +209,13 @@ class Segment:
     end_s: float
     text: str
     final: bool = True
+    tokens: tuple[int, ...] = ()
+    seek_s: float = 0.0
+    temperature: float = 0.0
+    avg_logprob: float = 0.0
+    compression_ratio: float = 0.0
+    no_speech_prob: float = 0.0
+    words: tuple[Word, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -306,7 +342,8 @@ class Failed:
 AnyDelta = Delta | ReasoningDelta | ToolCallDelta
 """What a model that writes gives, each with the tokens that it is made of."""
 Text = PromptLogprobs | AnyDelta | ChoiceFinished | ChoiceFailed
-Result = Text | Vectors | Scores | Segment | Progress | ArtifactPending | ArtifactReady
+Speech = Language | Segment
+Result = Text | Vectors | Scores | Speech | Progress | ArtifactPending | ArtifactReady
 """What a task gives on its way."""
 Event = Loading | Started | Result | Finished | Failed
 Sink = Callable[[Event], None]

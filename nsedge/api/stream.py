@@ -6,7 +6,8 @@ import asyncio
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
-from nsedge.api import Event, Request, Service, is_terminal
+from nsedge.api import Event, Request, Service, is_terminal, transcripts
+from nsedge.api.transcripts import TranscriptText
 
 if TYPE_CHECKING:
     from nsedge.api.embeddings import Embeddings
@@ -58,6 +59,18 @@ class EventStream:
         from nsedge.api.embeddings import Gathering  # numpy, which few readers need
 
         found = Gathering()
+        async with self:
+            async for event in self:
+                found.saw(event)
+        return found.result()
+
+    async def transcript(self) -> TranscriptText:
+        """All that was said, of a request that transcribes.
+
+        Raises:
+            NsedgeError: what the request failed with.
+        """
+        found = transcripts.Gathering()
         async with self:
             async for event in self:
                 found.saw(event)

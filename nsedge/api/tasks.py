@@ -11,6 +11,8 @@ from typing import Any, ClassVar
 
 from nsedge.api.bounds import within
 from nsedge.api.constraint import Constraint
+from nsedge.api.languages import LANGUAGES
+from nsedge.api.media import Media
 from nsedge.api.messages import Message, Role
 from nsedge.api.sampling import Sampling
 from nsedge.api.scheduling import SchedulingFields
@@ -20,6 +22,8 @@ from nsedge.errors import InvalidParameter
 MAX_INPUTS = 2048
 """Texts that one request may have embedded."""
 MAX_TOKEN_ID = 2**31 - 1
+MAX_PROMPT_CHARS = 16_384
+"""Of the prompt of a transcript, of which a model reads the last tokens."""
 Tokens = tuple[int, ...]
 
 
@@ -179,5 +183,89 @@ class Embed:
                 raise InvalidParameter(wrong, param="inputs")
 
 
-Task = Generate | Chat | Embed
+TEMPERATURES = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
+"""Those that OpenAI's Whisper tries, one after the other."""
+
+
+def ladder(first: float) -> tuple[float, ...]:
+    """The temperatures from `first` on, 0.2 apart, up to 1; a higher one alone."""
+    rungs = max(1, int((1.0 - first) / 0.2 + 1e-6) + 1)
+    return tuple(round(first + 0.2 * rung, 6) for rung in range(rungs))
+
+
+class TranscribeFields(SchedulingFields, total=False):
+    """What a transcript can be asked for with beside its recording, as keyword arguments."""
+
+    language: str | None
+    translate: bool
+    prompt: str
+    temperatures: tuple[float, ...]
+    best_of: int
+    seed: int | None
+    word_timestamps: bool
+    condition_on_previous: bool
+    vad: bool | None
+    max_compression_ratio: float | None
+    min_logprob: float | None
+    max_no_speech_prob: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Transcribe:
+    """Write what is said in a recording, as segments with times.
+
+    - language: of what is said, by its code such as `en`; None has it detected.
+    - translate: write it in English, whatever it is said in.
+    - prompt: a text that the recording continues, or words as they are to be spelt.
+    - temperatures: tried one after the other, as long as what is written is doubtful; at 0 the
+      likeliest is taken. best_of: how often it is written at the others, of which the likeliest
+      counts. seed: of the draws; None is any.
+    - word_timestamps: when each word was said, too.
+    - condition_on_previous: what was said before is a prompt for what follows.
+    - vad: leave out what nobody speaks in, where the model has a voice detector; None does for
+      recordings of more than one window.
+    - max_compression_ratio, min_logprob: beyond these what is written is doubtful.
+      max_no_speech_prob: above it, and where what is written is doubtful, nothing was said. None
+      judges nothing by that.
+    """
+
+    name: ClassVar[str] = "transcribe"
+
+    media: Media
+    language: str | None = None
+    translate: bool = False
+    prompt: str = ""
+    temperatures: tuple[float, ...] = TEMPERATURES
+    best_of: int = 5
+    seed: int | None = None
+    word_timestamps: bool = False
+    condition_on_previous: bool = True
+    vad: bool | None = None
+    max_compression_ratio: float | None = 2.4
+    min_logprob: float | None = -1.0
+    max_no_speech_prob: float | None = 0.6
+
+    def check(self) -> None:
+        """Raises InvalidParameter for values out of range, and media that are no sound."""
+        self.media.check()
+        kind = self.media.type.partition("/")[0]
+        if kind not in ("audio", "video", "application"):
+            raise InvalidParameter(f"{self.media.type} is no sound", param="media")
+        if self.language is not None and self.language not in LANGUAGES:
+            raise InvalidParameter(
+                f"language must be a code such as en, not {self.language!a}", param="language"
+            )
+        if not 1 <= len(self.temperatures) <= 16:
+            raise InvalidParameter("temperatures are 1 to 16 numbers", param="temperatures")
+        for temperature in self.temperatures:
+            within("temperature", temperature, 0.0, 2.0, param="temperatures")
+        within("best_of", self.best_of, 1, 16)
+        within("seed", self.seed, 0, 2**64 - 1)
+        within("the prompt's length", len(self.prompt), 0, MAX_PROMPT_CHARS, param="prompt")
+        within("max_compression_ratio", self.max_compression_ratio, 0.0, 1e6)
+        within("min_logprob", self.min_logprob, -1e6, 0.0)
+        within("max_no_speech_prob", self.max_no_speech_prob, 0.0, 1.0)
+
+
+Task = Generate | Chat | Embed | Transcribe
 """What a request asks for."""

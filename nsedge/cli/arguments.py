@@ -108,6 +108,7 @@ def command_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     _servers(commands)
     _talkers(commands)
+    _transcribe(commands)
     _keepers(commands)
     for name, meaning in (
         ("models", "the models served, in memory or on disk"),
@@ -258,6 +259,35 @@ def _talkers(commands: _Commands) -> None:
         sampling.add_flags(parser)
         constraining.add_flags(parser)
         scheduling.add_flags(parser)
+
+
+def _transcribe(commands: _Commands) -> None:
+    parser = _command(commands, "transcribe", "write what is said in recordings", _COMMON_FLAGS)
+    parser.add_argument("files", metavar="FILE", nargs="+", help="sound; - is standard input")
+    parser.add_argument("--model", metavar="NAME", help="doors.speech_model, or the first there is")
+    forms = parser.add_mutually_exclusive_group()
+    forms.add_argument("--srt", action="store_true", help="subtitles as SubRip has them")
+    forms.add_argument("--vtt", action="store_true", help="subtitles as WebVTT has them")
+    forms.add_argument(
+        "--words", action="store_true", help="a line a word: begin and end in seconds, the word"
+    )
+    parser.add_argument("--language", metavar="CODE", help="such as en; detected where absent")
+    parser.add_argument("--translate", action="store_true", help="write it in English")
+    parser.add_argument(
+        "--prompt", dest="prompt_text", metavar="TEXT",
+        help="what was said before, or words as they are to be spelt",
+    )  # fmt: skip
+    parser.add_argument(
+        "--temperature", type=values.number, metavar="T",
+        help="the first that is tried; higher ones follow where the result is doubtful",
+    )  # fmt: skip
+    parser.add_argument("--seed", type=values.whole, metavar="N", help="of what is drawn")
+    parser.add_argument(
+        "--vad", action=argparse.BooleanOptionalAction,
+        help="leave out what nobody speaks in; where absent, of what is longer than 30 s",
+    )  # fmt: skip
+    parser.add_argument("--quiet", action="store_true", help="no progress on standard error")
+    scheduling.add_flags(parser)
 
 
 def _keepers(commands: _Commands) -> None:

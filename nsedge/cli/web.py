@@ -56,6 +56,7 @@ LIVE = frozenset(
         "doors.chunk",
         "doors.regular_model",
         "doors.vision_model",
+        "doors.speech_model",
         "log.level",
         "log.json",
     }
@@ -255,6 +256,7 @@ def limits(settings: Settings) -> WebLimits:
     return WebLimits(
         max_connections=min(web.max_connections, room),
         max_body_bytes=web.max_body_bytes,
+        max_upload_bytes=web.max_upload_bytes,
         keepalive_s=web.keepalive_s,
         drain_s=web.drain_s,
         allow_anonymous=web.allow_anonymous,
@@ -284,6 +286,7 @@ def door_settings(settings: Settings, *, state: Path) -> DoorSettings:
         chunk=said.chunk,
         regular_model=said.regular_model,
         vision_model=said.vision_model,
+        speech_model=said.speech_model,
         responses_kept=said.responses_kept,
         responses_kept_s=said.responses_kept_s,
         adaptations=adaptations,

@@ -148,6 +148,15 @@ class Web(Section, frozen=True, kw_only=True):
         int, number("Requests of one key that may wait for their turn.", 0, 10**6)
     ] = 1024
     max_body_bytes: Annotated[int, number("The largest request body.", 1024, 2**30)] = 4 * 2**20
+    max_upload_bytes: Annotated[
+        int,
+        number(
+            "The largest form, which may bring sound or pictures; of these the core takes a quarter"
+            " of core.media_bytes.",
+            1024,
+            2**32,
+        ),
+    ] = 64 * 2**20
     drain_s: Annotated[
         float, number("Seconds that open streams get to end when the shim stops.", 0, 3600)
     ] = 20.0
@@ -204,6 +213,13 @@ class Doors(Section, frozen=True, kw_only=True):
     vision_model: Annotated[
         str,
         text("The model of the chat service's /chat/vision; empty is none.", "a model's name"),
+    ] = ""
+    speech_model: Annotated[
+        str,
+        text(
+            "The model that transcribes where a request names none; empty is the first that does.",
+            "a model's name",
+        ),
     ] = ""
     responses_kept: Annotated[
         int,

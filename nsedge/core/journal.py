@@ -10,7 +10,18 @@ from collections import Counter
 
 import msgspec
 
-from nsedge.api import Chat, Failed, Finished, Generate, Message, Request, Task, Timings
+from nsedge.api import (
+    Chat,
+    Failed,
+    Finished,
+    Generate,
+    Media,
+    Message,
+    Request,
+    Task,
+    Timings,
+    Transcribe,
+)
 from nsedge.telemetry.tracing import Attributes, Phase, Span, Tracing
 
 log = logging.getLogger("nsedge.requests")
@@ -63,6 +74,7 @@ class Journal:
                 "prompt_tokens": end.usage.prompt_tokens,
                 "cached_tokens": end.usage.cached_tokens,
                 "completion_tokens": end.usage.completion_tokens,
+                **({"audio_s": round(heard_s, 3)} if (heard_s := end.usage.audio_s) else {}),
                 **{name: round(seconds, 6) for name, seconds in times.items()},
             },
         )
@@ -84,17 +96,20 @@ def _said(task: Task) -> object:
         return [_turn(message) for message in task.messages]
     if isinstance(task, Generate):
         return task.text if task.token_ids is None else task.token_ids
+    if isinstance(task, Transcribe):
+        return {"prompt": task.prompt, "media": [_shown(task.media)]}
     return task.inputs
 
 
 def _turn(message: Message) -> dict[str, object]:
     said: dict[str, object] = {"role": message.role.value, "content": message.text}
     if message.media:
-        said["media"] = [
-            {"type": one.type, "bytes": len(one.data), "sha256": one.sha256}
-            for one in message.media
-        ]
+        said["media"] = [_shown(one) for one in message.media]
     return said
+
+
+def _shown(media: Media) -> dict[str, object]:
+    return {"type": media.type, "bytes": len(media.data), "sha256": media.sha256}
 
 
 def _figures(end: Finished) -> Attributes:

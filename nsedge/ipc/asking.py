@@ -8,8 +8,10 @@ from typing import Any, Generic, TypeVar, Unpack, cast
 
 from nsedge import api
 from nsedge.api.scheduling import SchedulingFields
-from nsedge.api.tasks import ChatFields
+from nsedge.api.tasks import ChatFields, TranscribeFields
 
+SOUND = "audio/unknown"
+"""The type of sound that comes as bytes: what it is, is read from them."""
 S = TypeVar("S")
 """What iterates over the events of a request."""
 
@@ -72,6 +74,24 @@ class Asking(ABC, Generic[S]):
         whole = tuple(one if isinstance(one, str) else tuple(one) for one in given)
         task = api.Embed(inputs=whole, dimensions=dimensions, truncate=truncate)
         return self._ask_for(task, model, request_id, scheduling)
+
+    def transcribe(
+        self,
+        model: str,
+        media: api.Media | bytes,
+        *,
+        request_id: str | None = None,
+        **more: Unpack[TranscribeFields],
+    ) -> S:
+        """The events of what is said in a recording; `more` is what else `Transcribe` and
+        `Scheduling` have."""
+        asked: dict[str, Any] = dict(more)
+        scheduling = {
+            name: asked.pop(name) for name in SchedulingFields.__annotations__ if name in asked
+        }
+        sound = media if isinstance(media, api.Media) else api.Media(type=SOUND, data=media)
+        task = api.Transcribe(media=sound, **asked)
+        return self._ask_for(task, model, request_id, cast(SchedulingFields, scheduling))
 
     def _ask_for(
         self, task: api.Task, model: str, request_id: str | None, scheduling: SchedulingFields

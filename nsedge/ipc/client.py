@@ -15,6 +15,7 @@ from nsedge.api import (
     FinishReason,
     Health,
     HealthStatus,
+    Language,
     Loading,
     LoadOutcome,
     LoadResult,
@@ -52,8 +53,10 @@ from nsedge.api import (
     Usage,
     UsageReport,
     Vectors,
+    Word,
 )
 from nsedge.api.stream import EventStream
+from nsedge.api.transcripts import TranscriptText
 from nsedge.errors import NsedgeError
 from nsedge.ipc.aio import AsyncClient
 from nsedge.ipc.curve import ClientCurve, KeyPair
@@ -80,6 +83,7 @@ __all__ = [
     "Health",
     "HealthStatus",
     "KeyPair",
+    "Language",
     "LoadOutcome",
     "LoadResult",
     "LoadWish",
@@ -115,7 +119,9 @@ __all__ = [
     "ToolCall",
     "ToolCallDelta",
     "ToolChoice",
+    "TranscriptText",
     "Usage",
     "UsageReport",
     "Vectors",
+    "Word",
 ]

@@ -58,6 +58,7 @@ KINDS = (
     Kind(event=api.ChoiceFailed, message=wire.ChoiceFailed, since=4, credited=True),
     Kind(event=api.Vectors, message=wire.Vectors, since=3, credited=True),
     Kind(event=api.Scores, message=wire.Scores, since=3, credited=True),
+    Kind(event=api.Language, message=wire.Language, since=5, credited=True),
     Kind(event=api.Segment, message=wire.Segment, since=3, credited=True),
     Kind(event=api.Progress, message=wire.Progress, since=3),
     Kind(event=api.ArtifactPending, message=wire.ArtifactPending, since=3, credited=True),

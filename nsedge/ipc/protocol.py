@@ -18,8 +18,8 @@ from nsedge.api import Logprobs, ModelInfo, Sampling, TokenLogprob, Usage
 from nsedge.errors import BadMessage, MessageTooLarge, UnsupportedVersion
 from nsedge.ipc import messages as wire
 
-VERSION = "1.4"
-MINOR = 4
+VERSION = "1.5"
+MINOR = 5
 MAJOR = 1
 MAGIC = b"nsedge/1"
 

@@ -12,7 +12,7 @@ from nsedge.ipc import messages as wire
 from nsedge.ipc import protocol
 
 MediaOf = Callable[[wire.MediaPart], api.Media]
-_SINCE: dict[type, int] = {wire.Embed: 3}
+_SINCE: dict[type, int] = {wire.Embed: 3, wire.Transcribe: 5}
 """The minor version whose clients can read what comes of a task, where not all can."""
 _TELLING = ("tools", "split_reasoning")
 """Fields of a chat that bring events of 1.4."""
@@ -25,6 +25,12 @@ _OF_CHAT = tuple(
 _OF_PROMPT = tuple(name for name in _OF_CHAT if name not in ("sampling", "constraint"))
 """Of these, what a prompt is made of."""
 _OF_MESSAGE = ("tool_calls", "tool_call_id", "name", "reasoning")
+_OF_TRANSCRIPT = tuple(
+    name
+    for name in wire.Transcribe.__struct_fields__[len(wire.Asked.__struct_fields__) :]
+    if name != "media"
+)
+"""The fields of a transcript that are the same here and there."""
 _ANSWERS_SINCE = 4
 """The minor version that brought constraints, suffixes and most of sampling, which older daemons
 would pass over."""
@@ -80,6 +86,8 @@ def _task_of(message: wire.Asking, media: MediaOf) -> api.Task:
             return api.Embed(
                 inputs=message.inputs, dimensions=message.dimensions, truncate=message.truncate
             )
+        case wire.Transcribe():
+            return api.Transcribe(media=media(message.media), **_same(message, _OF_TRANSCRIPT))
 
 
 def _said(turn: wire.Message, media: MediaOf) -> api.Message:
@@ -147,6 +155,8 @@ def _no_media(part: wire.MediaPart | None) -> NoReturn:
 
 def media_of(request: api.Request) -> tuple[api.Media, ...]:
     """The media of a request, in order."""
+    if isinstance(request.task, api.Transcribe):
+        return (request.task.media,)
     if not isinstance(request.task, api.Chat):
         return ()
     return tuple(media for message in request.task.messages for media in message.media)
@@ -181,9 +191,14 @@ def check_known(request: api.Request, version: str) -> None:
     Raises:
         UnsupportedVersion: naming the version that knows it.
     """
-    if protocol.minor_of(version) >= _ANSWERS_SINCE:
+    minor, task = protocol.minor_of(version), request.task
+    if isinstance(task, api.Transcribe) and minor < _SINCE[wire.Transcribe]:
+        raise UnsupportedVersion(
+            f"transcribe needs a daemon of protocol 1.{_SINCE[wire.Transcribe]}, not {version}",
+            param="type",
+        )
+    if minor >= _ANSWERS_SINCE:
         return
-    task = request.task
     if not isinstance(task, api.Generate | api.Chat):
         return
     new = protocol.new_in_sampling(task.sampling)
@@ -243,6 +258,15 @@ def _message_of(request: api.Request, credit: int | None, named: Collection[str]
                 inputs=inputs,
                 dimensions=dimensions,
                 truncate=truncate,
+                **scheduling,
+            )
+        case api.Transcribe(media=media) as transcribe:
+            return wire.Transcribe(
+                id=label,
+                model=model,
+                credit=credit,
+                media=_shown(media, named),
+                **_same(transcribe, _OF_TRANSCRIPT),
                 **scheduling,
             )
 

@@ -12,6 +12,8 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from nsedge import api
+from nsedge.api import transcripts
+from nsedge.api.transcripts import TranscriptText
 from nsedge.errors import ConnectionLost
 from nsedge.ipc.aio import AsyncClient
 from nsedge.ipc.asking import Asking
@@ -70,6 +72,18 @@ class Events:
         from nsedge.api.embeddings import Gathering  # numpy, which few readers need
 
         found = Gathering()
+        with self:
+            for event in self:
+                found.saw(event)
+        return found.result()
+
+    def transcript(self) -> TranscriptText:
+        """All that was said, of a request that transcribes.
+
+        Raises:
+            NsedgeError: what the request failed with.
+        """
+        found = transcripts.Gathering()
         with self:
             for event in self:
                 found.saw(event)

@@ -90,6 +90,15 @@ def note(line: object) -> None:
         sys.stderr.flush()
 
 
+def status(line: str) -> None:
+    """Write `line` over the one before on standard error, where that is a terminal; empty, take
+    that away."""
+    if sys.stderr.isatty():
+        with contextlib.suppress(OSError):
+            sys.stderr.write(f"\r{shown(line, sys.stderr)}\x1b[K")
+            sys.stderr.flush()
+
+
 def write(text: str) -> None:
     """Write `text` to standard output as it is, at once; empty, what was written before. After a
     failure the rest goes nowhere.

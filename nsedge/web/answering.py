@@ -132,8 +132,8 @@ class Answering:
                 f"the core did not answer within {self.limits.core_timeout_s:g} s"
             ) from error
 
-    async def model(self, name: str | None) -> ModelInfo:
-        """The model of that name or alias; unnamed, of those that write text the first that is
+    async def model(self, name: str | None, *, task: str = Generate.name) -> ModelInfo:
+        """The model of that name or alias; unnamed, of those that do `task` the first that is
         ready, or else the first that a request can bring into memory.
 
         Raises:
@@ -147,9 +147,9 @@ class Answering:
             raise UnknownModel(f"no model {name!r} is served here", param="model")
         for states in ({ModelState.READY}, _COMING, {ModelState.ABSENT}):
             for model in models:
-                if model.state in states and model.base is None and _writes(model):
+                if model.state in states and model.base is None and _does(model, task):
                     return model
-        raise NotReady("no model is ready")
+        raise NotReady(f"no model that does {task} is ready")
 
     def refuse_exposure(self, host: str, *, tls: bool) -> None:
         """Raises ConfigInvalid where we may not listen at `host` as we are set up."""
@@ -348,8 +348,9 @@ async def _write_all(
         await response.write_eof(encoder.error(Refusal.of(NsedgeError("internal error"))))
 
 
-def _writes(model: ModelInfo) -> bool:
-    return not model.tasks or Generate.name in model.tasks
+def _does(model: ModelInfo, task: str) -> bool:
+    """Whether it is known to do that; those that tell no tasks write text."""
+    return task in (model.tasks or (Generate.name,))
 
 
 def _refuse_failed(batch: Batch) -> None:

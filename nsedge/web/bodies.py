@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Annotated, Any, TypeVar
 
 import msgspec
@@ -19,7 +20,7 @@ from nsedge.web.answering import ANSWERING
 from nsedge.web.door import DOORS, JSON, UNTYPED
 from nsedge.web.errors import Refusal, Refused
 from nsedge.web.http_guard import CONSTRAINED_BY, IGNORED_FIELDS
-from nsedge.web.multipart import FormPart, form_parts
+from nsedge.web.multipart import FORM, FormPart, form_parts
 from nsedge.web.other_fields import OtherFields
 
 Integer = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
@@ -27,22 +28,36 @@ TokenId = Annotated[int, Meta(ge=0, le=2**31 - 1)]
 ModelName = Annotated[str, Meta(min_length=1, max_length=256)]
 
 
+MIN_BYTES_A_TIME = 4 * 1024 * 1024
+"""Of an upload, for each body_timeout_s that it may take."""
 Body = TypeVar("Body", bound=msgspec.Struct)
 AnyRoute = TypeVar("AnyRoute", bound=Handler)
-_taken: dict[Handler, type[msgspec.Struct]] = {}
+_taken: dict[Handler, Taken] = {}
 
 
-def takes(kind: type[msgspec.Struct]) -> Callable[[AnyRoute], AnyRoute]:
-    """Declare what the body of a route is, for those who ask what there is."""
+@dataclass(frozen=True, kw_only=True)
+class Taken:
+    """What the body of a route is. types: its content types; empty is those of its door, but for
+    forms. files: parts of a form that are no fields."""
+
+    kind: type[msgspec.Struct]
+    types: tuple[str, ...]
+    files: tuple[str, ...]
+
+
+def takes(
+    kind: type[msgspec.Struct], *types: str, files: tuple[str, ...] = ()
+) -> Callable[[AnyRoute], AnyRoute]:
+    """Declare what the body of a route is (`Taken`), for those who ask what there is."""
 
     def declare(route: AnyRoute) -> AnyRoute:
-        _taken[route] = kind
+        _taken[route] = Taken(kind=kind, types=types, files=files)
         return route
 
     return declare
 
 
-def taken_by(route: Handler) -> type[msgspec.Struct] | None:
+def taken_by(route: Handler) -> Taken | None:
     """What the body of `route` is, as it was declared."""
     return _taken.get(route)
 
@@ -56,22 +71,51 @@ async def read(http: web.Request) -> bytes:
         MessageTooLarge, BadMessage: a body beyond max_body_bytes, or broken off.
     """
     limits = http.app[ANSWERING].limits
-    types = http.app[DOORS].body_types(http.path)
+    _check_type(http, http.app[DOORS].body_types(http.path))
+    return await _arrived(http, http.read, limits.max_body_bytes, limits.body_timeout_s)
+
+
+async def _read_upload(http: web.Request) -> bytes:
+    """A form that may bring files. Raises as `read`, by max_upload_bytes; one that is longer than
+    other bodies may be has as much more time."""
+    limits = http.app[ANSWERING].limits
+    _check_type(http, (FORM,))
+    most = max(limits.max_upload_bytes, limits.max_body_bytes)
+    timeout_s = limits.body_timeout_s * max(1.0, (http.content_length or most) / MIN_BYTES_A_TIME)
+
+    async def whole() -> bytes:
+        pieces, size = [], 0
+        async for piece in http.content.iter_any():
+            size += len(piece)
+            if size > most:
+                raise web.HTTPRequestEntityTooLarge(max_size=most, actual_size=size)
+            pieces.append(piece)
+        return b"".join(pieces)
+
+    return await _arrived(http, whole, most, timeout_s)
+
+
+def _check_type(http: web.Request, types: Collection[str]) -> None:
     said = http.content_type if "Content-Type" in http.headers else UNTYPED
     if said not in types:
         raise _wrong_type(f"the content type must be {' or '.join(filter(None, types))}")
     if http.headers.get("Content-Encoding", "identity") != "identity":
         raise _wrong_type("compressed bodies are not supported")
     if said != JSON:
-        http_guard.refuse_foreign_origin(http, limits)
-    too_large = MessageTooLarge(f"the body is beyond the limit of {limits.max_body_bytes} bytes")
-    if (http.content_length or 0) > limits.max_body_bytes:
+        http_guard.refuse_foreign_origin(http, http.app[ANSWERING].limits)
+
+
+async def _arrived(
+    http: web.Request, whole: Callable[[], Awaitable[bytes]], most: int, timeout_s: float
+) -> bytes:
+    too_large = MessageTooLarge(f"the body is beyond the limit of {most} bytes")
+    if (http.content_length or 0) > most:
         raise too_large
     try:
-        async with asyncio.timeout(limits.body_timeout_s):
-            return await http.read()
+        async with asyncio.timeout(timeout_s):
+            return await whole()
     except TimeoutError as error:
-        message = f"the body did not arrive within {limits.body_timeout_s:g} s"
+        message = f"the body did not arrive within {timeout_s:g} s"
         raise Refused(Refusal(code="request_timeout", message=message)) from error
     except web.HTTPRequestEntityTooLarge as error:
         raise too_large from error
@@ -84,6 +128,8 @@ async def read_json(http: web.Request, kind: type[Body], others: OtherFields | N
 
     Raises as `read` and `decode`, and as `others` refuse fields that `kind` does not have.
     """
+    if http.content_type == FORM:
+        raise _wrong_type(f"the content type must be {JSON}: no form is read here")
     raw = await read(http)
     body = decode(raw, kind)
     if field := getattr(body, "constrained_by", None):
@@ -94,20 +140,33 @@ async def read_json(http: web.Request, kind: type[Body], others: OtherFields | N
 
 
 async def read_form(
-    http: web.Request, kind: type[Body], others: OtherFields, *, media: Collection[str]
+    http: web.Request,
+    kind: type[Body],
+    others: OtherFields,
+    *,
+    media: Collection[str],
+    lists: Collection[str] = (),
 ) -> tuple[Body, tuple[FormPart, ...]]:
-    """The form of a request: its fields, each a text, as `kind`, and those named in `media`.
+    """The form of a request: its fields, each a text, as `kind`, and those named in `media`. Those
+    in `lists`, and those whose name ends in `[]`, may come any number of times.
 
     Raises as `read_json`, and BadMessage where it is no form.
     """
-    raw, fields, uploaded = await read(http), dict[str, str](), []
+    raw, uploaded = await _read_upload(http), []
+    fields: dict[str, str | list[str]] = {}
     for part in form_parts(http.headers["Content-Type"], raw):
+        name = part.name.removesuffix("[]")
         if part.name in media:
             uploaded.append(part)
-        elif part.name in fields:
-            raise InvalidParameter(f"{part.name} is given twice", param=part.name)
+        elif name in lists or name != part.name:
+            several = fields.setdefault(name, [])
+            if isinstance(several, str):
+                raise InvalidParameter(f"{name} is given as {name}[], too", param=name)
+            several.append(part.text())
+        elif name in fields:
+            raise InvalidParameter(f"{name} is given twice", param=name)
         else:
-            fields[part.name] = part.text()
+            fields[name] = part.text()
     known = kind.__struct_encode_fields__
     with _usable_json():
         body = msgspec.convert(fields, kind, strict=False)

@@ -23,6 +23,7 @@ STATUSES: dict[str, int] = {
     "unknown_media": 502,
     "invalid_parameter": 400,
     "empty_prompt": 400,
+    "invalid_media": 400,
     "unsupported_task": 400,
     "context_exceeded": 400,
     "forbidden": 403,

@@ -15,7 +15,8 @@ class WebLimits:
     """The shim's settings; every number must be above zero, but for those that `MAY_BE_ZERO`.
 
     - max_body_bytes: of a request's body; max_header_bytes: of its first line, and of each header.
-    - body_timeout_s: for the whole body to arrive.
+    - max_upload_bytes: of a form's body, which may bring files.
+    - body_timeout_s: for the whole body to arrive; for a longer one than 4 MiB, for each 4 MiB.
     - max_messages: of one conversation; max_prompt_chars: of all its texts, or prompts, together.
     - max_choices: n times the number of prompts.
     - keepalive_s: of silence before a comment line is written to a stream.
@@ -34,6 +35,7 @@ class WebLimits:
     """
 
     max_body_bytes: int = 4 * 1024 * 1024
+    max_upload_bytes: int = 64 * 1024 * 1024
     max_header_bytes: int = 8190
     body_timeout_s: float = 10.0
     max_messages: int = 1024

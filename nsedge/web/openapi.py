@@ -12,8 +12,9 @@ from aiohttp import web
 
 from nsedge.version import VERSION
 from nsedge.web.access import scope_of
-from nsedge.web.bodies import taken_by
-from nsedge.web.door import Door
+from nsedge.web.bodies import Taken, taken_by
+from nsedge.web.door import UNTYPED, Door
+from nsedge.web.multipart import FORM
 
 KEY = "key"
 """What the document calls an API key."""
@@ -25,7 +26,9 @@ def document(doors: Iterable[Door], *, keys: bool) -> dict[str, Any]:
     """The doors at one address, where `keys` are asked for or not."""
     doors = tuple(doors)
     routes = [(door, route) for door in doors for route in _routes(door)]
-    kinds = dict.fromkeys(kind for _, route in routes if (kind := taken_by(route.handler)))
+    kinds = dict.fromkeys(
+        taken.kind for _, route in routes if (taken := taken_by(route.handler)) is not None
+    )
     schemas, components = msgspec.json.schema_components(
         kinds, ref_template="#/components/schemas/{name}"
     )
@@ -56,7 +59,7 @@ def _routes(door: Door) -> Iterator[web.RouteDef]:
 def _operation(
     door: Door, route: web.RouteDef, of_kind: dict[type[msgspec.Struct], dict[str, Any]]
 ) -> dict[str, Any]:
-    kind, scope = taken_by(route.handler), scope_of(route.handler)
+    taken, scope = taken_by(route.handler), scope_of(route.handler)
     told: dict[str, Any] = {
         "tags": [door.name],
         "operationId": _slug(f"{door.name}{route.path}.{route.method.lower()}"),
@@ -74,15 +77,24 @@ def _operation(
             {"name": name, "in": "path", "required": True, "schema": {"type": "string"}}
             for name, _ in names
         ]
-    if kind is not None:
-        types = filter(None, door.body_types)
-        content = {one: {"schema": of_kind[kind]} for one in types}
+    if taken is not None:
+        types = taken.types or [one for one in door.body_types if one not in (UNTYPED, FORM)]
+        schemas = {one: _body(of_kind[taken.kind], taken if one == FORM else None) for one in types}
+        content = {one: {"schema": schema} for one, schema in schemas.items()}
         told["requestBody"] = {"required": True, "content": content}
     if scope is None:
         told["security"] = []
     else:
         told["x-scope"] = scope.value
     return told
+
+
+def _body(fields: dict[str, Any], form: Taken | None) -> dict[str, Any]:
+    """The schema of a body: its fields, and in a form the files beside them."""
+    if form is None or not form.files:
+        return fields
+    files = {name: {"type": "string", "format": "binary"} for name in form.files}
+    return {"allOf": [fields, {"type": "object", "properties": files}]}
 
 
 def _either(one: dict[str, Any], other: dict[str, Any]) -> dict[str, Any]:

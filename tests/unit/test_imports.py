@@ -30,7 +30,7 @@ def test_the_daemon_runs_without_the_exporters_libraries():
     assert {"onnxruntime", "zmq", "aiohttp"} <= loaded
 
 
-@pytest.mark.parametrize("command", ["run", "chat", "models", "stats", "up"])
+@pytest.mark.parametrize("command", ["run", "chat", "models", "stats", "transcribe", "up"])
 def test_a_client_command_never_waits_for_the_engine(command):
     loaded = loaded_by("nsedge.__main__", f"nsedge.cli.{command}")
     assert loaded.isdisjoint({*HEAVY, "onnxruntime", "numpy", "tokenizers", "aiohttp"})
@@ -39,6 +39,17 @@ def test_a_client_command_never_waits_for_the_engine(command):
 def test_grammars_are_loaded_with_the_first_constraint():
     assert "llguidance" not in loaded_by(*DAEMON, "nsedge.runtime.structure.structure")
     assert "llguidance" in loaded_by("nsedge.runtime.structure.grammars")
+
+
+def test_sound_is_decoded_by_what_is_loaded_with_the_first():
+    decoders = {"soundfile", "soxr"}
+    modules = ("recording", "voice", "mel", "timeline")
+    others = [f"nsedge.runtime.audio.{name}" for name in modules]
+    loaded = loaded_by(
+        *DAEMON, *others, "nsedge.runtime.speech.transcript", "nsedge.cli.transcribe"
+    )
+    assert loaded.isdisjoint(decoders)
+    assert decoders <= loaded_by("nsedge.runtime.audio.sound")
 
 
 def test_the_core_never_loads_http():

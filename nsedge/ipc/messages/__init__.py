@@ -16,6 +16,7 @@ from nsedge.ipc.messages.events import (
     Delta,
     Failed,
     Finished,
+    Language,
     Loading,
     Progress,
     PromptLogprobs,
@@ -52,20 +53,22 @@ from nsedge.ipc.messages.requests import (
     MediaReady,
     Message,
     TextPart,
+    Transcribe,
 )
 from nsedge.ipc.messages.sessions import Bye, Hello, Ping, Pong, Welcome
 
 Command = Load | Unload | Reload | Alias
 Question = ReadPrompt | Detokenize | Describe
 Query = ModelsQuery | StatsQuery | HealthQuery | UsageQuery | Question | Command
-Asking = Generate | Chat | Embed
+Asking = Generate | Chat | Embed | Transcribe
 DataMessage = Hello | Asking | Credit | MediaPut | Query | Cancel | Bye
 ControlMessage = Cancel | Ping | HealthQuery
 ClientMessage = DataMessage | Ping
 
 AnyDelta = Delta | ReasoningDelta | ToolCallDelta
 Text = PromptLogprobs | AnyDelta | ChoiceFinished | ChoiceFailed
-Result = Text | Vectors | Scores | Segment | Progress | ArtifactPending | ArtifactReady
+Speech = Language | Segment
+Result = Text | Vectors | Scores | Speech | Progress | ArtifactPending | ArtifactReady
 EventMessage = Loading | Started | Result | Finished | Failed
 ServerMessage = Welcome | EventMessage | Credit | MediaReady | Reply | Pong
 
@@ -98,6 +101,7 @@ __all__ = [
     "HealthQuery",
     "Hello",
     "Id",
+    "Language",
     "Load",
     "Loading",
     "MediaPart",
@@ -123,6 +127,7 @@ __all__ = [
     "StatsQuery",
     "TextPart",
     "ToolCallDelta",
+    "Transcribe",
     "Unload",
     "UsageQuery",
     "Vectors",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from msgspec import field
 
-from nsedge.api import FinishReason, Logprobs, ModelState, Timings, Usage
+from nsedge.api import FinishReason, Logprobs, ModelState, Timings, Usage, Word
 from nsedge.ipc.messages.base import Wire
 
 
@@ -88,8 +88,16 @@ class Scores(Wire, frozen=True, kw_only=True, tag="scores"):
     data: bytes
 
 
+class Language(Wire, frozen=True, kw_only=True, tag="language"):
+    """What is spoken in a recording; since 1.5."""
+
+    id: str
+    language: str
+    probability: float
+
+
 class Segment(Wire, frozen=True, kw_only=True, tag="segment"):
-    """A stretch of speech; since 1.3."""
+    """A stretch of speech; since 1.3, and what follows `final` since 1.5."""
 
     id: str
     seq: int
@@ -97,6 +105,13 @@ class Segment(Wire, frozen=True, kw_only=True, tag="segment"):
     end_s: float
     text: str
     final: bool = True
+    tokens: tuple[int, ...] = ()
+    seek_s: float = 0.0
+    temperature: float = 0.0
+    avg_logprob: float = 0.0
+    compression_ratio: float = 0.0
+    no_speech_prob: float = 0.0
+    words: tuple[Word, ...] = ()
 
 
 class Progress(Wire, frozen=True, kw_only=True, tag="progress"):

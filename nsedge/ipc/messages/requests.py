@@ -7,6 +7,7 @@ from typing import Any
 from msgspec import Struct, field
 
 from nsedge.api import Constraint, Priority, Role, Sampling, Tool, ToolCall, ToolChoice
+from nsedge.api.tasks import TEMPERATURES
 from nsedge.ipc.messages.base import (
     ByteCount,
     Id,
@@ -91,6 +92,24 @@ class Embed(Asked, frozen=True, kw_only=True, tag="embed"):
     inputs: tuple[str | tuple[TokenId, ...], ...]
     dimensions: int | None = None
     truncate: bool = False
+
+
+class Transcribe(Asked, frozen=True, kw_only=True, tag="transcribe"):
+    """Asks for what is said in a recording; since 1.5."""
+
+    media: MediaPart
+    language: Label | None = None
+    translate: bool = False
+    prompt: str = ""
+    temperatures: tuple[float, ...] = TEMPERATURES
+    best_of: int = 5
+    seed: int | None = None
+    word_timestamps: bool = False
+    condition_on_previous: bool = True
+    vad: bool | None = None
+    max_compression_ratio: float | None = 2.4
+    min_logprob: float | None = -1.0
+    max_no_speech_prob: float | None = 0.6
 
 
 class Credit(Wire, frozen=True, kw_only=True, tag="credit"):

@@ -11,7 +11,21 @@ from typing import Any
 import msgspec
 from aiohttp import web
 
-from nsedge.api import Chat, Delta, Finished, Logprobs, Media, Request, TokenLogprob
+from nsedge.api import (
+    Chat,
+    Delta,
+    Finished,
+    Language,
+    Logprobs,
+    Media,
+    Request,
+    Segment,
+    TokenLogprob,
+    Transcribe,
+)
+from nsedge.api.languages import language_code
+from nsedge.api.tasks import ladder
+from nsedge.api.transcripts import joined_text
 from nsedge.errors import EmptyPrompt, InvalidParameter
 from nsedge.security.keyring import Scope
 from nsedge.web.access import needs
@@ -25,8 +39,9 @@ from nsedge.web.framing import SSE
 from nsedge.web.logprobs import token_object, told
 from nsedge.web.multipart import FORM, FormPart
 from nsedge.web.other_fields import OtherFields
-from nsedge.web.request_fields import check_length, scheduling, spoken
+from nsedge.web.request_fields import SchedulingBody, check_length, scheduling, spoken
 from nsedge.web.sampling_fields import SamplingFields, sampling
+from nsedge.web.sound import fields_named, seconds_of, sound_of
 from nsedge.web.usage import clipped, usage
 
 _encode = msgspec.json.Encoder().encode
@@ -58,6 +73,20 @@ class CaptionBody(SamplingFields, kw_only=True):
     text: str = "Describe this image in one sentence."
     model: ModelName | None = None
     """Without it, the default vision model."""
+
+
+class TranscribeBody(SchedulingBody, kw_only=True):
+    """`POST /api/multimodal/audio/transcribe`, beside its audio."""
+
+    model: ModelName | None = None
+    """Without it, the default speech model."""
+    language: str | None = None
+    """By its code, or its English name; without it, it is detected."""
+    translate: bool | None = None
+    """Write it in English."""
+    prompt: str | None = None
+    temperature: float | None = None
+    vad: bool | None = None
 
 
 class GenerateStream(AnswerStream):
@@ -108,7 +137,7 @@ def end_of(finished: Finished) -> dict[str, Any]:
 
 
 @needs(Scope.INFER)
-@takes(GenerateBody)
+@takes(GenerateBody, JSON, FORM, files=_MEDIA)
 async def generate(http: web.Request) -> web.StreamResponse:
     """`POST /api/generate`: the answer in one piece."""
     answering = http.app[ANSWERING]
@@ -122,7 +151,7 @@ async def generate(http: web.Request) -> web.StreamResponse:
 
 
 @needs(Scope.INFER)
-@takes(GenerateBody)
+@takes(GenerateBody, JSON, FORM, files=_MEDIA)
 async def generate_stream(http: web.Request) -> web.StreamResponse:
     """`POST /api/generate/stream`: the answer as a stream, whatever `stream` says."""
     answering = http.app[ANSWERING]
@@ -133,7 +162,7 @@ async def generate_stream(http: web.Request) -> web.StreamResponse:
 
 
 @needs(Scope.INFER)
-@takes(CaptionBody)
+@takes(CaptionBody, FORM, files=_MEDIA[:1])
 async def caption(http: web.Request) -> web.StreamResponse:
     """`POST /api/multimodal/vision/caption`: what is to be seen in an image."""
     answering, began_s = http.app[ANSWERING], time.monotonic()
@@ -150,6 +179,41 @@ async def caption(http: web.Request) -> web.StreamResponse:
             (choice,) = await answering.whole(http, [wanted])
     took_s = time.monotonic() - began_s
     return json_answer({"caption": choice.text, "model": model.name, "time_s": round(took_s, 6)})
+
+
+@needs(Scope.INFER)
+@takes(TranscribeBody, FORM, files=_MEDIA[1:])
+async def transcribe(http: web.Request) -> web.StreamResponse:
+    """`POST /api/multimodal/audio/transcribe`: what is said in a recording."""
+    answering, began_s = http.app[ANSWERING], time.monotonic()
+    body, parts = await read_form(http, TranscribeBody, _OTHERS, media=_MEDIA[1:])
+    sound = sound_of(parts, "audio")
+    with answering.label(http) as label:
+        named = body.model or answering.settings.speech_model or None
+        model = await answering.model(named, task=Transcribe.name)
+        task = Transcribe(
+            media=sound,
+            language=language_code(body.language) if body.language else None,
+            translate=bool(body.translate),
+            prompt=body.prompt or "",
+            temperatures=ladder(body.temperature or 0.0),
+            vad=body.vad,
+        )
+        wanted = Request(request_id=label, model=model.name, task=task, **scheduling(body))
+        with fields_named("audio"):
+            wanted.check()
+            (choice,) = await answering.whole(http, [wanted])
+    took_s = time.monotonic() - began_s
+    heard = [one.language for one in choice.results if isinstance(one, Language)]
+    return json_answer(
+        {
+            "text": joined_text(one for one in choice.results if isinstance(one, Segment)),
+            "language": heard[0] if heard else task.language,
+            "duration_s": seconds_of(choice.finished),
+            "model": model.name,
+            "time_s": round(took_s, 6),
+        }
+    )
 
 
 async def _request(http: web.Request, label: str) -> tuple[Request, GenerateBody]:
@@ -219,6 +283,7 @@ DOOR = Door(
         web.post("/api/generate", generate),
         web.post("/api/generate/stream", generate_stream),
         web.post("/api/multimodal/vision/caption", caption),
+        web.post("/api/multimodal/audio/transcribe", transcribe),
     ),
     error_body=plain_error,
     body_types=(JSON, FORM),

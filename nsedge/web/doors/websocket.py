@@ -49,7 +49,7 @@ class Ping(Wire, frozen=True, kw_only=True, tag="ping"):
     """Asks for a `pong`."""
 
 
-Message = wire.Generate | wire.Chat | wire.Embed | wire.Credit | Cancel | Ping
+Message = wire.Asking | wire.Credit | Cancel | Ping
 _JSON = msgspec.json.Decoder(Message)
 _MSGPACK = msgspec.msgpack.Decoder(Message)
 _LABELLED = msgspec.json.Decoder(protocol.Labelled)
@@ -165,7 +165,7 @@ class Connection:
 
     def _do(self, asked: Message) -> None:
         match asked:
-            case wire.Generate() | wire.Chat() | wire.Embed():
+            case wire.Asked():
                 self._begin(asked)
             case wire.Credit():
                 self._session.grant(asked.id, asked.bytes)

@@ -35,6 +35,7 @@ TYPES = [
     api.ToolCall,
     messages.TextPart,
     messages.MediaPart,
+    api.Word,
     api.Usage,
     api.Timings,
     api.ModelInfo,

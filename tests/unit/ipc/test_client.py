@@ -56,6 +56,7 @@ def test_the_public_surface() -> None:
         "Health",
         "HealthStatus",
         "KeyPair",
+        "Language",
         "LoadOutcome",
         "LoadResult",
         "LoadWish",
@@ -91,9 +92,11 @@ def test_the_public_surface() -> None:
         "ToolCall",
         "ToolCallDelta",
         "ToolChoice",
+        "TranscriptText",
         "Usage",
         "UsageReport",
         "Vectors",
+        "Word",
     ]
     asking = {
         "chat",
@@ -105,6 +108,7 @@ def test_the_public_surface() -> None:
         "models",
         "new_id",
         "stats",
+        "transcribe",
     }
     both = asking | {"load", "unload", "reload", "alias", "usage"}
     both |= {"read_prompt", "detokenize", "describe"}

@@ -60,6 +60,16 @@ EVENTS = [
     api.ArtifactReady(
         request_id="a", artifact_id="f", media_type="image/png", bytes=3, sha256="ab" * 32
     ),
+    api.Language(request_id="a", language="de", probability=0.75),
+    api.Segment(
+        request_id="a",
+        seq=1,
+        start_s=2.0,
+        end_s=3.0,
+        text=" Yes.",
+        tokens=(1, 2),
+        words=(api.Word(text=" Yes.", start_s=2.0, end_s=2.5, probability=0.5),),
+    ),
     api.ChoiceFinished(
         request_id="a",
         choice=3,

@@ -39,6 +39,24 @@ def seen(service: FakeService) -> list[tuple[bytes, ...]]:
     ]
 
 
+def test_a_recording_of_any_size_is_heard() -> None:
+    async def scenario() -> None:
+        service = FakeService()
+        async with serving(service) as endpoint, AsyncClient(endpoint) as client:
+            heard = await client.transcribe(MODEL, b"one two").transcript()
+            assert heard.text == "one two"
+            for media in (LARGE, Media(type="audio/x-wav", data=LARGE)):
+                await client.transcribe(MODEL, media).transcript()
+        tasks = [one.task for one in service.requests if isinstance(one.task, api.Transcribe)]
+        assert [(task.media.type, len(task.media.data)) for task in tasks] == [
+            ("audio/unknown", 7),
+            ("audio/unknown", len(LARGE)),
+            ("audio/x-wav", len(LARGE)),
+        ]
+
+    run(scenario())
+
+
 def test_a_conversation_shows_pictures_of_any_size() -> None:
     async def scenario() -> None:
         service = FakeService()

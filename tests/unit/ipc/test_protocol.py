@@ -101,7 +101,18 @@ PLAIN = st.recursive(
     max_leaves=12,
 )
 TAGS = st.sampled_from(
-    ["hello", "generate", "chat", "embed", "credit", "cancel", "ping", "models", "bye"]
+    [
+        "hello",
+        "generate",
+        "chat",
+        "embed",
+        "transcribe",
+        "credit",
+        "cancel",
+        "ping",
+        "models",
+        "bye",
+    ]
 )
 FIELDS = st.sampled_from(
     [
@@ -166,5 +177,5 @@ def test_the_envelope_is_refused(frames: list[bytes], error: type[NsedgeError]) 
 def test_versions() -> None:
     protocol.check_version(protocol.VERSION)
     protocol.check_version("1.999")
-    with pytest.raises(UnsupportedVersion, match=r"1\.4, not 2\.0"):
+    with pytest.raises(UnsupportedVersion, match=r"1\.5, not 2\.0"):
         protocol.check_version("2.0")

@@ -11,7 +11,7 @@ import pytest
 from nsedge import api
 from nsedge.api.sampling import MAX_SEED
 from nsedge.api.scheduling import SchedulingFields
-from nsedge.api.tasks import ChatFields
+from nsedge.api.tasks import ChatFields, TranscribeFields
 from nsedge.errors import InvalidParameter, InvalidRequest, NsedgeError, UnsupportedVersion
 from nsedge.ipc import messages as wire
 from nsedge.ipc import protocol
@@ -59,6 +59,25 @@ REQUESTS = [
     ),
     api.Request(request_id="d", model="m", task=api.Embed(inputs=("one",))),
     api.Request(
+        request_id="t",
+        model="m",
+        task=api.Transcribe(
+            media=api.Media(type="audio/wav", data=b"RIFF"),
+            language="de",
+            translate=True,
+            prompt="So",
+            temperatures=(0.5, 1.0),
+            best_of=2,
+            seed=MAX_SEED,
+            word_timestamps=True,
+            condition_on_previous=False,
+            vad=False,
+            max_compression_ratio=None,
+            min_logprob=-2.5,
+            max_no_speech_prob=0.5,
+        ),
+    ),
+    api.Request(
         request_id="e",
         model="m",
         task=api.Chat(
@@ -85,8 +104,9 @@ REQUESTS = [
 ]
 
 
-def nothing(part: wire.MediaPart) -> api.Media:
-    raise InvalidRequest("there are no media in these")
+def given(part: wire.MediaPart) -> api.Media:
+    assert part.data is not None
+    return api.Media(type=part.media_type, data=part.data)
 
 
 @pytest.mark.parametrize("request_", REQUESTS, ids=lambda request: request.request_id)
@@ -94,7 +114,7 @@ def test_requests_survive_the_wire(request_: api.Request) -> None:
     message = protocol.decode_data(encode_request(request_, credit=99))
     assert isinstance(message, wire.Asking)
     assert message.credit == 99
-    assert request_of(message, nothing) == request_
+    assert request_of(message, given) == request_
 
 
 @pytest.mark.parametrize(
@@ -129,6 +149,11 @@ def test_what_clients_of_an_older_minor_cannot_read_is_refused_them() -> None:
     for request in REQUESTS:
         message = protocol.decode_data(encode_request(request))
         assert isinstance(message, wire.Asking)
+        check_readable(message, 5)
+        if isinstance(message, wire.Transcribe):
+            with pytest.raises(UnsupportedVersion, match=r"transcribe needs protocol 1\.5.* 1\.4"):
+                check_readable(message, 4)
+            continue
         check_readable(message, 4)
         if isinstance(message, wire.Chat) and message.tools:
             with pytest.raises(UnsupportedVersion, match=r"needs protocol 1\.4.* said 1\.3"):
@@ -159,6 +184,25 @@ def test_what_a_daemon_would_pass_over_is_not_sent_to_it() -> None:
         else:
             with pytest.raises(UnsupportedVersion, match=r"1\.4, not 1\.3"):
                 check_known(request, version)
+
+
+def test_a_transcript_is_not_asked_of_a_daemon_that_makes_none() -> None:
+    task = api.Transcribe(media=api.Media(type="audio/wav", data=b"x"))
+    request = api.Request(request_id="a", model="m", task=task)
+    check_known(request, "1.5")
+    with pytest.raises(UnsupportedVersion, match=r"protocol 1\.5, not 1\.4"):
+        check_known(request, "1.4")
+
+
+def test_transcripts_are_asked_for_the_same_everywhere() -> None:
+    fields = {field.name: field for field in dataclasses.fields(api.Transcribe)}
+    own = set(SchedulingFields.__annotations__)
+    assert set(typing.get_type_hints(TranscribeFields)) - own == set(fields) - {"media"}
+    of_all = {field.name for field in msgspec.structs.fields(wire.Asked)}
+    said = {field.name: field for field in msgspec.structs.fields(wire.Transcribe)}
+    assert fields.keys() == said.keys() - of_all
+    for name in fields.keys() - {"media"}:
+        assert said[name].default == fields[name].default
 
 
 def test_chats_are_asked_for_the_same_everywhere() -> None:

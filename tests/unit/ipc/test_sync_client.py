@@ -56,9 +56,13 @@ def test_the_synchronous_client() -> None:
         assert found.array.tobytes() == b"".join(map(vector, ("one", (1, 2), "two")))
         with pytest.raises(UnknownModel):
             client.embed("nope", "x").embeddings()
+        whole = client.transcribe(MODEL, b"one two", language="de", word_timestamps=True)
+        heard = whole.transcript()
+        assert (heard.text, heard.language, heard.usage.audio_s) == ("one two", "de", 2.0)
+        assert [word.text for one in heard.segments for word in one.words] == ["one", " two"]
         assert client.health().status == "ready"
         assert client.models()[0].name == MODEL
-        assert client.stats().requests_accepted == 3
+        assert client.stats().requests_accepted == 4
         assert client.connected
         (failure,) = client.generate("nope", "x")
         assert isinstance(failure, Failed)

@@ -53,6 +53,30 @@ def test_a_client_of_1_3_is_refused_what_brings_events_of_1_4(field: str) -> Non
     asyncio.run(scenario())
 
 
+def test_a_client_of_1_4_is_refused_a_transcript() -> None:
+    async def scenario() -> None:
+        async with serving(FakeService()) as endpoint, RawClient(endpoint) as client:
+            await client.hello("1.4")
+            media = {"type": "media", "media_type": "audio/wav", "data": b"one two"}
+            asked = {"type": "transcribe", "id": "a", "model": MODEL, "media": media}
+            await client.say(asked)
+            (refused,) = await client.hear_until_end("a")
+            assert (refused["code"], refused["param"]) == ("unsupported_version", "type")
+            await client.hello("1.5")
+            await client.say(asked)
+            heard = await client.hear_until_end("a")
+            assert [one["type"] for one in heard if one["type"] != "progress"] == [
+                "started",
+                "language",
+                "segment",
+                "segment",
+                "finished",
+            ]
+            assert heard[-1]["usage"]["audio_s"] == 2.0
+
+    asyncio.run(scenario())
+
+
 def test_a_client_of_1_3_gets_vectors_as_binary() -> None:
     async def scenario() -> None:
         async with serving(FakeService()) as endpoint, RawClient(endpoint) as client:

@@ -65,16 +65,29 @@ def test_every_body_is_told_by_its_type(route: web.RouteDef) -> None:
     if route.path in BODYLESS:
         assert taken_by(route.handler) is None
         return
-    kind = taken_by(route.handler)
-    assert kind is not None, f"{route.path} does not say what it takes"
+    taken = taken_by(route.handler)
+    assert taken is not None, f"{route.path} does not say what it takes"
     content = told()["paths"][route.path]["post"]["requestBody"]["content"]
     assert all(re.fullmatch(r"[a-z]+/[a-z-]+", one) for one in content)
-    schema = content["application/json"]["schema"]
-    names = {one["$ref"].rpartition("/")[2] for one in schema.get("anyOf", [schema])}
+    assert set(taken.types or ["application/json"]) <= set(content)
+    names = {one.rpartition("/")[2] for one in references(content)}
     components = told()["components"]["schemas"]
     assert any(
-        set(kind.__struct_encode_fields__) == set(components[n]["properties"]) for n in names
+        set(taken.kind.__struct_encode_fields__) == set(components[n]["properties"]) for n in names
     )
+
+
+def test_a_form_tells_its_files() -> None:
+    body = told()["paths"]["/v1/audio/transcriptions"]["post"]["requestBody"]["content"]
+    assert list(body) == ["multipart/form-data"]
+    fields, files = body["multipart/form-data"]["schema"]["allOf"]
+    assert fields["$ref"].endswith("/TranscriptionBody")
+    assert files["properties"] == {"file": {"type": "string", "format": "binary"}}
+    generate = told()["paths"]["/api/generate"]["post"]["requestBody"]["content"]
+    assert {"application/json", "multipart/form-data"} <= set(generate)
+    assert list(told()["paths"]["/v1/embeddings"]["post"]["requestBody"]["content"]) == [
+        "application/json"
+    ]
 
 
 def test_every_reference_leads_somewhere_and_every_name_is_told_once() -> None:

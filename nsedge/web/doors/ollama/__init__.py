@@ -52,6 +52,7 @@ from nsedge.web.doors.ollama.requests import (
 )
 from nsedge.web.errors import Refusal, Refused
 from nsedge.web.http_guard import IGNORED_FIELDS
+from nsedge.web.multipart import FORM
 
 API_VERSION = "0.12.6"
 """The version of Ollama whose API this is; clients compare it."""
@@ -264,6 +265,8 @@ def _worded(name: str) -> Iterator[None]:
 async def _claims(http: web.Request) -> bool:
     """Whether a body at `/api/generate` is ours: it names a model or a prompt, and no `text`, as
     the generate door's do."""
+    if http.content_type == FORM:
+        return False
     try:
         fields = msgspec.json.decode(await read(http), type=dict[str, msgspec.Raw])
     except (msgspec.MsgspecError, RecursionError):

@@ -1,4 +1,4 @@
-"""The OpenAI door: chat and text completions, embeddings and the list of models, to the letter."""
+"""The OpenAI door, to the letter: chat and text completions, embeddings, transcripts, models."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from nsedge.web.access import needs
 from nsedge.web.answering import ANSWERING
 from nsedge.web.bodies import json_answer, read_json, takes
 from nsedge.web.choices import Choice
-from nsedge.web.door import Door
-from nsedge.web.doors.openai import responses
+from nsedge.web.door import JSON, Door
+from nsedge.web.doors.openai import audio, responses
 from nsedge.web.doors.openai.answers import (
     Head,
     best,
@@ -41,6 +41,7 @@ from nsedge.web.doors.openai.requests import (
 from nsedge.web.doors.openai.stream import ChatStream, CompletionStream, OpenAiStream
 from nsedge.web.errors import Refusal, Refused
 from nsedge.web.limits import WebLimits
+from nsedge.web.multipart import FORM
 from nsedge.web.other_fields import OtherFields
 
 AnyBody = TypeVar("AnyBody", ChatBody, CompletionBody)
@@ -171,7 +172,9 @@ DOOR = Door(
         web.post("/apply-template", apply_template),
         web.post("/v1/moderations", moderations),
         *responses.ROUTES,
+        *audio.ROUTES,
     ),
     error_body=error_body,
+    body_types=(JSON, FORM),
     opens=responses.prepare,
 )

@@ -79,7 +79,8 @@ def _fields(told: dict[str, Any], operation: dict[str, Any]) -> list[str]:
     content = operation.get("requestBody", {"content": {}})["content"]
     names: dict[str, None] = {}
     for schema in (one["schema"] for one in content.values()):
-        for reference in schema.get("anyOf", [schema]):
-            kind = told["components"]["schemas"][reference["$ref"].rpartition("/")[2]]
+        for one in schema.get("anyOf") or schema.get("allOf") or [schema]:
+            name = one.get("$ref", "").rpartition("/")[2]
+            kind = told["components"]["schemas"].get(name, one)
             names |= dict.fromkeys([*kind.get("required", []), *kind.get("properties", {})])
     return list(names)

@@ -7,13 +7,15 @@ from typing import Any
 
 import pytest
 
-from nsedge.api import Chat, Generate, ModelInfo, ModelState
+from nsedge.api import Chat, Generate, ModelInfo, ModelState, Transcribe
+from nsedge.api.tasks import TEMPERATURES
 from nsedge.errors import InvalidParameter
 from nsedge.web.door_settings import DoorSettings
 from nsedge.web.doors.generate import GenerateStream
 from nsedge.web.limits import WebLimits
 from tests.fakes import MODEL, FakeService
 from tests.unit.web.events import FAILED, STARTED, delta, finished, whole
+from tests.unit.web.forms import FORM, form
 from tests.web_server import PuppetService, Shim, answered, ask, served
 
 
@@ -129,18 +131,6 @@ def test_what_would_change_the_answer_is_refused_here_too(field: str, value: obj
     assert answered("POST", "/api/generate", {"text": "a", field: None}).status == 200
 
 
-FORM = {"content_type": "multipart/form-data; boundary=xyz"}
-
-
-def form(*fields: tuple[str, bytes] | tuple[str, bytes, str]) -> bytes:
-    parts = []
-    for name, data, *kind in fields:
-        typed = f"\r\nContent-Type: {kind[0]}" if kind else ""
-        head = f'--xyz\r\nContent-Disposition: form-data; name="{name}"{typed}\r\n\r\n'
-        parts.append(head.encode() + data + b"\r\n")
-    return b"".join(parts) + b"--xyz--\r\n"
-
-
 PNG, WAV = ("image", b"pixels", "image/png"), ("audio", b"sound", "audio/wav")
 
 
@@ -224,3 +214,56 @@ def test_a_caption() -> None:
     for fields in ([], [PNG, PNG]):
         answer = answered("POST", "/api/multimodal/vision/caption", raw=form(*fields), **FORM)
         assert (answer.status, answer.json["error"]["param"]) == (400, "image")  # type: ignore[index]
+
+
+TRANSCRIBE = "/api/multimodal/audio/transcribe"
+
+
+def test_a_transcript() -> None:
+    service = FakeService()
+    raw = form(("audio", b"one two", "audio/x-wav"), ("language", b"German"), ("vad", b"false"))
+    answer = answered("POST", TRANSCRIBE, raw=raw, service=service, **FORM)
+    said: Any = answer.json
+    assert said.pop("time_s") > 0
+    assert said == {"text": "one two", "language": "de", "duration_s": 2.0, "model": MODEL}
+    task = service.requests[0].task
+    assert isinstance(task, Transcribe)
+    assert (task.media.type, task.media.data) == ("audio/x-wav", b"one two")
+    assert (task.language, task.vad, task.temperatures) == ("de", False, TEMPERATURES)
+
+
+@pytest.mark.parametrize(
+    ("fields", "status", "param"),
+    [
+        ([], 400, "audio"),
+        ([("audio", b"a"), ("audio", b"b")], 400, "audio"),
+        ([("audio", b"")], 400, "audio"),
+        ([("audio", b"a"), ("language", b"klingon")], 400, "language"),
+        ([("audio", b"a"), ("temperature", b"3")], 400, "temperature"),
+        ([("audio", b"a"), ("temperature", b"warm")], 400, "temperature"),
+        ([("audio", b"a"), ("model", b"none")], 404, "model"),
+    ],
+)
+def test_a_transcript_that_cannot_be(fields: list[Any], status: int, param: str) -> None:
+    answer = answered("POST", TRANSCRIBE, raw=form(*fields), **FORM)
+    error: Any = answer.json["error"]
+    assert (answer.status, error["param"]) == (status, param)
+
+
+def test_the_speech_model_is_the_configured_one_or_the_first_that_transcribes() -> None:
+    raw = form(("audio", b"a"))
+    settings = DoorSettings(speech_model="none")
+    assert answered("POST", TRANSCRIBE, raw=raw, settings=settings, **FORM).status == 404
+    deaf = FakeService(tasks=("generate", "chat"))
+    answer = answered("POST", TRANSCRIBE, raw=raw, service=deaf, **FORM)
+    error: Any = answer.json["error"]
+    assert (answer.status, error["code"]) == (503, "not_ready")
+    assert "transcribe" in error["message"]
+
+
+def test_a_form_may_be_longer_than_other_bodies() -> None:
+    limits = WebLimits(max_body_bytes=64, max_upload_bytes=4096)
+    answer = answered("POST", TRANSCRIBE, raw=form(("audio", b"x" * 2000)), limits=limits, **FORM)
+    assert answer.status == 200
+    answer = answered("POST", TRANSCRIBE, raw=form(("audio", b"x" * 5000)), limits=limits, **FORM)
+    assert (answer.status, answer.json["error"]["code"]) == (413, "message_too_large")  # type: ignore[index]

@@ -1,0 +1,206 @@
+"""`nsedge transcribe FILE...`: what is said in recordings, as text, subtitles or JSON."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import sys
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import cast
+
+import msgspec
+
+from nsedge.api import Event, Loading, Progress, Segment, Transcribe
+from nsedge.api.languages import language_code
+from nsedge.api.tasks import TranscribeFields, ladder
+from nsedge.api.transcripts import Gathering, TranscriptText, srt, vtt
+from nsedge.cli import output
+from nsedge.cli.exits import ExitStatus
+from nsedge.cli.scheduling import scheduling_of
+from nsedge.config.reader import Loaded
+from nsedge.errors import InvalidParameter, NsedgeError, UnknownModel
+from nsedge.ipc import reach
+from nsedge.ipc.client import Client
+from nsedge.ipc.sync import Events
+from nsedge.process import console
+
+STDIN = "-"
+AT_ONCE = 8
+"""Files that the daemon has at once; what comes of them is shown in their order."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Asked:
+    """A file, and its request."""
+
+    name: str
+    events: Events
+
+
+def run(loaded: Loaded, options: argparse.Namespace) -> int:
+    """Transcribe the files; 1 where one of several could not be."""
+    if options.json and (options.srt or options.vtt):
+        raise InvalidParameter("--json is no subtitles: leave --srt and --vtt out")
+    show = _showing(options)
+    with reach.to_core(loaded.settings) as client, contextlib.ExitStack() as left_early:
+        model = options.model or _default(client, loaded.settings.doors.speech_model)
+        waiting: deque[_Asked | NsedgeError] = deque()
+        status, several = ExitStatus.OK, len(options.files) > 1
+        coming = _asked(client, model, options)
+        while True:
+            while len(waiting) < AT_ONCE and (one := next(coming, None)) is not None:
+                if isinstance(one, _Asked):
+                    left_early.enter_context(one.events)
+                waiting.append(one)
+            if not waiting:
+                return status
+            try:
+                _show(waiting.popleft(), show, several=several, quiet=options.quiet)
+            except NsedgeError as error:
+                if not several:
+                    raise
+                console.note(f"nsedge: {error.message}")
+                status = ExitStatus.FAILURE
+
+
+def _asked(
+    client: Client, model: str, options: argparse.Namespace
+) -> Iterator[_Asked | NsedgeError]:
+    """A request for each file, once it is taken."""
+    fields = _fields(options)
+    for name in options.files:
+        try:
+            data = sys.stdin.buffer.read() if name == STDIN else Path(name).read_bytes()
+        except OSError as error:
+            yield NsedgeError(f"{name}: {error.strerror}")
+            continue
+        if not data:
+            yield InvalidParameter(f"{name} is empty")
+            continue
+        yield _Asked(name=name, events=client.transcribe(model, data, **fields))
+
+
+def _fields(options: argparse.Namespace) -> TranscribeFields:
+    asked = {
+        "translate": options.translate,
+        "prompt": options.prompt_text or "",
+        "word_timestamps": options.words,
+        "vad": options.vad,
+        "seed": options.seed,
+        **scheduling_of(options),
+    }
+    if options.language is not None:
+        asked["language"] = language_code(options.language)
+    if options.temperature is not None:
+        asked["temperatures"] = ladder(options.temperature)
+    return cast(TranscribeFields, asked)
+
+
+def _default(client: Client, configured: str) -> str:
+    """The model that is meant where none is named."""
+    if configured:
+        return configured
+    for model in client.models():
+        if Transcribe.name in model.tasks:
+            return model.name
+    raise UnknownModel("no model here transcribes: nsedge-export starter --speech makes one")
+
+
+Show = Callable[[str, Segment | TranscriptText], None]
+"""Writes what came of a file: each segment as it comes, and then the whole."""
+
+
+def _showing(options: argparse.Namespace) -> Show:
+    if options.json:
+        return _as_json
+    if options.srt or options.vtt:
+        return _as_subtitles(srt if options.srt else vtt)
+    return _as_words if options.words else _as_text
+
+
+def _as_text(name: str, told: Segment | TranscriptText) -> None:
+    if isinstance(told, Segment):
+        output.say(f"{told.text.strip()}\n")
+
+
+def _as_words(name: str, told: Segment | TranscriptText) -> None:
+    if isinstance(told, Segment):
+        for word in told.words:
+            output.say(f"{word.start_s:.2f}\t{word.end_s:.2f}\t{word.text.strip()}\n")
+
+
+def _as_subtitles(form: Callable[[tuple[Segment, ...]], str]) -> Show:
+    def show(name: str, told: Segment | TranscriptText) -> None:
+        if isinstance(told, TranscriptText):
+            output.say(form(told.segments))
+
+    return show
+
+
+def _as_json(name: str, told: Segment | TranscriptText) -> None:
+    if isinstance(told, TranscriptText):
+        segments = [msgspec.to_builtins(one) for one in told.segments]
+        for one in segments:
+            del one["request_id"], one["final"]
+        output.say_json(
+            {
+                "file": name,
+                "language": told.language,
+                "duration_s": round(told.usage.audio_s, 2),
+                "text": told.text,
+                "segments": segments,
+            }
+        )
+
+
+def _show(asked: _Asked | NsedgeError, show: Show, *, several: bool, quiet: bool) -> None:
+    """Write what comes of one file. Raises what it failed with, and whose file that was."""
+    if isinstance(asked, NsedgeError):
+        raise asked
+    if several and show in (_as_text, _as_words):
+        output.say(f"==> {asked.name} <==\n")
+    found, began_s = Gathering(), time.monotonic()
+    try:
+        with asked.events as events:
+            for event in events:
+                found.saw(event)
+                _tell(asked.name, event, show, quiet=quiet)
+    except NsedgeError as error:
+        console.status("")
+        if several:
+            error.message = f"{asked.name}: {error.message}"
+        raise
+    console.status("")
+    whole = found.result()
+    show(asked.name, whole)
+    if not quiet and show is not _as_json:
+        heard_s, took_s = whole.usage.audio_s, time.monotonic() - began_s
+        language = f" · {whole.language}" if whole.language else ""
+        console.note(f"{heard_s:.1f} s of sound in {took_s:.1f} s{language}")
+
+
+def _tell(name: str, event: Event, show: Show, *, quiet: bool) -> None:
+    """Write a segment, or how far it is."""
+    if isinstance(event, Segment):
+        console.status("")
+        show(name, event)
+    elif quiet:
+        return
+    elif isinstance(event, Progress):
+        share = f"{event.done / event.total:4.0%} " if event.total else ""
+        console.status(f"{share}{_clock(event.done)} of {_clock(event.total)} {name}")
+    elif isinstance(event, Loading):
+        console.status(f"loading {event.model} {event.progress:.0%}")
+
+
+def _clock(seconds: float | None) -> str:
+    """1:02:03"""
+    if seconds is None:
+        return "?"
+    minutes, rest = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"

@@ -1,0 +1,86 @@
+"""A recording as windows of 30 s that a model hears, from front to back, in constant memory."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+from nsedge.runtime.audio.samples import FRAME, WINDOW, WINDOW_FRAMES, Samples
+from nsedge.runtime.audio.timeline import Timeline
+from nsedge.runtime.audio.voice import Voice, spoken
+
+MARGIN = 200
+"""Samples on each side of a window that its first and last features reach into."""
+
+
+class Source(Protocol):
+    """What is recorded: `nsedge.runtime.audio.sound.Sound`."""
+
+    def blocks(self) -> Iterator[Samples]:
+        """Its samples; raises InvalidMedia where it cannot be decoded any further."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Window:
+    """Samples float32 [MARGIN + WINDOW + MARGIN], zeros behind the sound's end.
+
+    frames: how many of its 3000 have sound. is_last: the sound ends in it.
+    """
+
+    samples: Samples
+    frames: int
+    is_last: bool
+
+
+class Recording:
+    """Hands out windows, whose beginnings never fall. From one thread at a time."""
+
+    def __init__(self, source: Source, *, voice: Voice | None = None) -> None:
+        """voice: tells where somebody speaks; the rest is left out then."""
+        self.timeline = Timeline()
+        """Where in the source the samples of the windows are."""
+        blocks = source.blocks()
+        self._blocks = blocks if voice is None else spoken(blocks, voice, self.timeline)
+        self._ended = False
+        self._held: Samples = np.zeros(0, np.float32)
+        self._first = 0
+        """Where what is held begins, in samples of the recording."""
+
+    def window(self, start: int) -> Window:
+        """The window that begins with frame `start`. Raises what decoding raises."""
+        begin = start * FRAME
+        self._drop_before(begin - MARGIN)
+        self._hold_until(begin + WINDOW + MARGIN)
+        samples = np.zeros(MARGIN + WINDOW + MARGIN, np.float32)
+        lead = begin - MARGIN - self._first
+        have = self._held[max(lead, 0) : max(lead + len(samples), 0)]
+        at = max(-lead, 0)
+        samples[at : at + len(have)] = have
+        if (missing := MARGIN - begin) > 0:  # a feature extractor reflects a sound at its edge
+            samples[:missing] = samples[2 * missing : missing : -1]
+        left = max(0, self._first + len(self._held) - begin)
+        return Window(
+            samples=samples,
+            frames=min(WINDOW_FRAMES, -(-left // FRAME)),
+            is_last=self._ended and left <= WINDOW,
+        )
+
+    def _drop_before(self, sample: int) -> None:
+        passed = min(sample - self._first, len(self._held))
+        if passed > 0:
+            self._held = self._held[passed:]
+            self._first += passed
+
+    def _hold_until(self, sample: int) -> None:
+        held, end = [self._held], self._first + len(self._held)
+        while end < sample and not self._ended:
+            block = next(self._blocks, None)
+            if block is None:
+                self._ended = True
+            else:
+                held.append(block)
+                end += len(block)
+        self._held = np.concatenate(held)

@@ -1,0 +1,136 @@
+"""`nsedge transcribe` against the fake service behind a real door."""
+
+from __future__ import annotations
+
+import io
+import json
+import types
+
+import pytest
+
+from nsedge.__main__ import main
+from nsedge.api import Transcribe
+from nsedge.cli.exits import ExitStatus
+from tests.fake_daemon import fake_daemon
+from tests.fakes import FakeService
+
+
+@pytest.fixture
+def home(tmp_path, monkeypatch):
+    for name in ("XDG_CONFIG_HOME", "XDG_DATA_HOME", "XDG_RUNTIME_DIR", "NSEDGE_CONFIG"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("NSEDGE_HOME", str(tmp_path))
+    monkeypatch.setenv("NSEDGE_ENDPOINT", f"ipc://{tmp_path}/core.sock")
+    return tmp_path
+
+
+@pytest.fixture
+def daemon(home):
+    service = FakeService()
+    with fake_daemon(home, service):
+        yield service
+
+
+@pytest.fixture
+def speech(tmp_path):
+    path = tmp_path / "speech.wav"
+    path.write_bytes(b"one two")
+    return str(path)
+
+
+def test_a_line_a_segment(daemon, speech, capsys):
+    assert main(["transcribe", speech]) == 0
+    said = capsys.readouterr()
+    assert said.out == "one\ntwo\n"
+    assert said.err.startswith("2.0 s of sound in ")
+    assert said.err.endswith(" s · en\n")
+
+
+def test_a_line_a_word(daemon, speech, capsys):
+    assert main(["transcribe", "--words", "--quiet", speech]) == 0
+    assert capsys.readouterr() == ("0.00\t0.50\tone\n1.00\t1.50\ttwo\n", "")
+
+
+@pytest.mark.parametrize(
+    ("form", "begins"),
+    [
+        ("--srt", "1\n00:00:00,000 --> 00:00:01,000\none\n\n2\n"),
+        ("--vtt", "WEBVTT\n\n00:00:00.000 --> 00:00:01.000\none\n\n"),
+    ],
+)
+def test_subtitles(daemon, speech, capsys, form, begins):
+    assert main(["transcribe", form, speech]) == 0
+    assert capsys.readouterr().out.startswith(begins)
+
+
+def test_json_is_an_object_a_file(daemon, speech, capsys):
+    assert main(["transcribe", "--json", "--words", speech, speech]) == 0
+    said = capsys.readouterr()
+    first, second = (json.loads(line) for line in said.out.splitlines())
+    assert first == second
+    assert said.err == ""
+    segments = first.pop("segments")
+    assert first == {"file": speech, "language": "en", "duration_s": 2.0, "text": "one two"}
+    assert [one["text"] for one in segments] == [" one", " two"]
+    assert segments[1]["words"][0]["start_s"] == 1.0
+    assert "request_id" not in segments[0]
+
+
+def test_standard_input_is_a_file(daemon, capsys, monkeypatch):
+    monkeypatch.setattr("sys.stdin", types.SimpleNamespace(buffer=io.BytesIO(b"from a pipe")))
+    assert main(["transcribe", "-"]) == 0
+    assert capsys.readouterr().out == "from\na\npipe\n"
+
+
+def test_every_flag_is_passed_on(daemon, speech):
+    flags = ["--language", "German", "--translate", "--prompt", "So", "--temperature", "0.8"]
+    flags += ["--seed", "7", "--no-vad", "--priority", "batch", "--deadline", "60"]
+    assert main(["transcribe", "--quiet", *flags, speech]) == 0
+    request = daemon.requests[-1]
+    task = request.task
+    assert isinstance(task, Transcribe)
+    assert (task.language, task.translate, task.prompt) == ("de", True, "So")
+    assert (task.temperatures, task.seed, task.vad) == ((0.8, 1.0), 7, False)
+    assert (request.priority, request.deadline_s) == ("batch", 60.0)
+
+
+def test_files_are_shown_in_order_and_none_sinks_another(daemon, tmp_path, capsys):
+    names = []
+    for number in range(10):
+        path = tmp_path / f"{number}.wav"
+        path.write_bytes(f"said {number}".encode() if number != 3 else b"")
+        names.append(str(path))
+    names.insert(5, str(tmp_path / "missing.wav"))
+    assert main(["transcribe", "--quiet", *names]) == ExitStatus.FAILURE
+    said = capsys.readouterr()
+    assert said.err == (
+        f"nsedge: {names[3]} is empty\nnsedge: {names[5]}: No such file or directory\n"
+    )
+    heads = [line for line in said.out.splitlines() if line.startswith("==>")]
+    there = [name for at, name in enumerate(names) if at not in (3, 5)]
+    assert heads == [f"==> {name} <==" for name in there]
+
+
+def test_what_cannot_be_is_told_in_a_line(daemon, speech, capsys):
+    assert main(["transcribe", "--json", "--srt", speech]) == ExitStatus.USAGE
+    assert main(["transcribe", "--language", "klingon", speech]) == ExitStatus.USAGE
+    assert main(["transcribe", "--model", "none", speech]) == ExitStatus.FAILURE
+    assert main(["transcribe", "/nowhere/at/all.wav"]) == ExitStatus.FAILURE
+    daemon.tasks = ("chat",)
+    assert main(["transcribe", speech]) == ExitStatus.FAILURE
+    told = capsys.readouterr()
+    assert "--json is no subtitles" in told.out
+    lines = told.err.splitlines()
+    assert len(lines) == 4
+    assert "language must be a code such as en" in lines[0]
+    assert "no model 'none'" in lines[1]
+    assert "/nowhere/at/all.wav: No such file" in lines[2]
+    assert "no model here transcribes" in lines[3]
+
+
+def test_a_failure_says_whose_it_was(daemon, speech, capsys):
+    daemon.fail_after = 2
+    assert main(["transcribe", "--quiet", speech, speech]) == ExitStatus.FAILURE
+    said = capsys.readouterr()
+    assert said.err == f"nsedge: {speech}: the fake broke off as told\n" * 2
