@@ -21,6 +21,7 @@ from exporters.commands import (
     rollback,
     run,
     starter,
+    tokenizers,
     train,
     verify,
     versions,
@@ -47,6 +48,7 @@ COMMANDS = (
     deploy,
     rollback,
     versions,
+    tokenizers,
 )
 """In the order in which --help lists them."""
 

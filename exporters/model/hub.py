@@ -11,7 +11,7 @@ from nsedge.printable import escaped
 
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 BUNDLE_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,127}")
-WANTED = ["*.json", "*.safetensors", "*.jinja", "README.md", "LICENSE"]
+WANTED = ["*.json", "*.safetensors", "*.jinja", "README.md", "LICENSE", "vocab.txt"]
 UNWANTED = ["[!0-9]*/*", "[0-9]*/[!c]*", "*/*/*", "consolidated*", "*.index.fp*"]
 """Sub-directories and second copies of the weights; a folder that begins with a number is a module
 of sentence-transformers (`1_Pooling`), whose config.json says how vectors are made."""
@@ -52,12 +52,24 @@ def bundle_name(text: str, *, exact: bool) -> str:
 
 
 def _fetch(repository: str, revision: str | None) -> Source:
+    folder = fetch_files(repository, revision, WANTED, UNWANTED)
+    return Source(folder=folder, origin=repository, revision=folder.name)
+
+
+def fetch_files(
+    repository: str, revision: str | None, wanted: list[str], unwanted: list[str] | None = None
+) -> Path:
+    """Files of a repository, in the hub's own cache: a folder that is called as the commit.
+
+    Raises:
+        ExportError: the hub cannot be reached, or does not give them.
+    """
     from huggingface_hub import snapshot_download  # slow: only for what is on the hub
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
     try:
         folder = snapshot_download(
-            repository, revision=revision, allow_patterns=WANTED, ignore_patterns=UNWANTED
+            repository, revision=revision, allow_patterns=wanted, ignore_patterns=unwanted
         )
     except LocalEntryNotFoundError as error:
         raise ExportError(
@@ -67,4 +79,4 @@ def _fetch(repository: str, revision: str | None) -> Source:
     except (OSError, *HfHubHTTPError.__bases__) as error:  # those of the HTTP client it stands on
         first = str(error).strip().splitlines()[0]
         raise ExportError(f"{repository}: {first}") from error
-    return Source(folder=Path(folder), origin=repository, revision=Path(folder).name)
+    return Path(folder)

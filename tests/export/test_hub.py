@@ -41,9 +41,10 @@ EXTRA = {
 class Hub(ThreadingHTTPServer):
     """As much of the hub's interface as fetching one repository takes."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, repository: str = REPOSITORY) -> None:
         super().__init__(("127.0.0.1", 0), _Answers)
         own = {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+        self.repository = repository
         self.files = own | EXTRA
         self.served: list[str] = []
         self.tokens: set[str | None] = set()
@@ -73,16 +74,18 @@ class _Answers(BaseHTTPRequestHandler):
     def _answer(self, *, with_body: bool) -> None:
         path = self.path.partition("?")[0]
         self.server.tokens.add(self.headers.get("Authorization"))
-        if path in (f"/api/models/{REPOSITORY}/revision/v1", f"/api/models/{REPOSITORY}"):
+        repository = self.server.repository
+        revisions = [f"/api/models/{repository}/revision/{one}" for one in ("v1", "main")]
+        if path in (*revisions, f"/api/models/{repository}"):
             names = [{"rfilename": name} for name in self.server.files]
-            told = {"id": REPOSITORY, "sha": COMMIT, "siblings": names, "tags": []}
+            told = {"id": repository, "sha": COMMIT, "siblings": names, "tags": []}
             self._send(json.dumps(told).encode(), with_body, kind="application/json")
             return
-        if path == f"/api/models/{REPOSITORY}/tree/{COMMIT}":
+        if path == f"/api/models/{repository}/tree/{COMMIT}":
             listed = [_entry(name, content) for name, content in self.server.files.items()]
             self._send(json.dumps(listed).encode(), with_body, kind="application/json")
             return
-        name = path.removeprefix(f"/{REPOSITORY}/resolve/{COMMIT}/")
+        name = path.removeprefix(f"/{repository}/resolve/{COMMIT}/")
         if name not in self.server.files:
             self.send_response(404)
             self.send_header("X-Error-Code", "RepoNotFound")
@@ -123,9 +126,9 @@ def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hub]:
 
 
 @contextmanager
-def serving(folder: Path) -> Iterator[Hub]:
+def serving(folder: Path, *, repository: str = REPOSITORY) -> Iterator[Hub]:
     """A hub whose repository holds what is in `folder`."""
-    server = Hub(folder)
+    server = Hub(folder, repository)
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
     yield server
@@ -135,6 +138,11 @@ def serving(folder: Path) -> Iterator[Hub]:
 
 
 def export(place: Path, endpoint: str, *arguments: str, **changes: str) -> Any:
+    """Make a bundle of a model on the hub."""
+    return run(place, endpoint, "model", *arguments, "--json", **changes)
+
+
+def run(place: Path, endpoint: str, *arguments: str, **changes: str) -> Any:
     """Run the command in a process of its own: the hub's library reads its settings once."""
     environment = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
     environment |= {
@@ -147,7 +155,7 @@ def export(place: Path, endpoint: str, *arguments: str, **changes: str) -> Any:
         "PYTHONPATH": os.pathsep.join(sys.path),
         **changes,
     }
-    command = [sys.executable, "-m", "exporters", "model", *arguments, "--json"]
+    command = [sys.executable, "-m", "exporters", *arguments]
     return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
 
 
