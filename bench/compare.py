@@ -32,8 +32,7 @@ from bench.report import emit, machine, say
 from bench.rounds import QUIET_CORES, Schedule
 from bench.tables import aligned
 from bench.workload import Writer
-from exporters.bundle.build import LINKS
-from exporters.bundle.package import variant_digest
+from exporters.bundle.package import LINKS, variant_digest
 from exporters.bundle.starter import NAME, export_starter
 from exporters.bundle.verify import reader_of
 from exporters.cache import Cache, cache_root, home

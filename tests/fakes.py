@@ -14,15 +14,21 @@ from nsedge.api import (
     AliasResult,
     Chat,
     ChoiceFinished,
+    Classify,
     Delta,
     Embed,
     Event,
     Failed,
+    Fill,
+    Filling,
+    Fillings,
     Finished,
     FinishReason,
     Generate,
     Health,
     HealthStatus,
+    Label,
+    Labels,
     Language,
     Loading,
     LoadOutcome,
@@ -41,6 +47,8 @@ from nsedge.api import (
     Recommendation,
     Request,
     Sampling,
+    Score,
+    Scores,
     Segment,
     Sink,
     Started,
@@ -70,6 +78,8 @@ from nsedge.errors import (
 )
 
 MODEL = "echo"
+LABELS = ("short", "long")
+MASK = "[MASK]"
 DIMENSIONS = 8
 """Of the fake's vectors."""
 LONGEST_WORD = 64
@@ -152,7 +162,12 @@ class FakeService:
     fail_after: int | None = None
     """Break off with an error after so many deltas."""
     gate: asyncio.Event | None = None
-    tasks: tuple[str, ...] = ("generate", "chat", "embed", "transcribe")
+    tasks: tuple[str, ...] = (
+        *("generate", "chat", "embed", "transcribe"),
+        *("classify", "fill", "score"),
+    )
+    head: str | None = None
+    """What it says of itself."""
     shows: dict[str, tuple[Event, ...]] = field(default_factory=dict)
     """Events that are the answer to a text, whatever they are."""
     load_steps: int = 0
@@ -192,6 +207,9 @@ class FakeService:
                 slots=self.max_requests,
                 has_chat_template=True,
                 tasks=self.tasks,
+                labels=LABELS,
+                head=self.head,
+                mask=MASK,
             ),
         )
 
@@ -366,6 +384,9 @@ class FakeService:
         if isinstance(task, Transcribe):
             yield from heard(label, task, words)
             return
+        if isinstance(task, Classify | Fill | Score):
+            yield judged(label, task)
+            return
         if shown := self.shows.get(asked_text(task)):
             yield from (dataclasses.replace(event, request_id=label) for event in shown)
             return
@@ -433,11 +454,33 @@ class FakeService:
             if task.dimensions is not None and task.dimensions > DIMENSIONS:
                 raise InvalidParameter(f"dimensions beyond {DIMENSIONS}", param="dimensions")
             return [str(one) for one in task.inputs]
+        if isinstance(task, Classify | Fill | Score):
+            return list(task.documents if isinstance(task, Score) else map(str, task.inputs))
         text = asked_text(task)
         if not text:
             raise EmptyPrompt("the prompt is empty", param="prompt")
         first, *rest = text.split(" ")
         return [first, *(f" {word}" for word in rest)]
+
+
+def judged(label: str, task: Classify | Fill | Score) -> Labels | Fillings | Scores:
+    """What the fake finds in texts: the longer one is, the surer."""
+    if isinstance(task, Score):
+        data = struct.pack(f"<{len(task.documents)}f", *map(len, task.documents))
+        return Scores(request_id=label, first=0, shape=(len(task.documents), 1), data=data)
+    if isinstance(task, Fill):
+        tokens = tuple(Filling(token_id=n, token=f" t{n}", score=0.5) for n in range(task.top_k))
+        found = tuple((tokens,) * one.count(MASK) for one in task.inputs)
+        return Fillings(request_id=label, first=0, masks=found)
+    if task.aggregation is not None:
+        spans = tuple(
+            (Label(label="PER", score=0.75, start=0, end=len(one), word=str(one)),)
+            for one in task.inputs
+        )
+        return Labels(request_id=label, first=0, labels=spans)
+    scores = (("long", 0.75), ("short", 0.25))
+    told = tuple(Label(label=name, score=score) for name, score in scores)[: task.top_k]
+    return Labels(request_id=label, first=0, labels=(told,) * len(task.inputs))
 
 
 def asked_text(task: Task) -> str:

@@ -9,9 +9,10 @@ from pathlib import Path
 
 import msgspec
 
+from exporters.bundle.choosing import first_without_reason
 from exporters.bundle.forms import checks_of, shortfall, without_far_forms
 from exporters.bundle.orders import Order
-from exporters.bundle.package import Product, check_place, package, variant_digest
+from exporters.bundle.package import Product, check_place, package, settle
 from exporters.bundle.stages import ReferenceStages, VariantStages
 from exporters.cache import Cache, Inputs
 from exporters.errors import Refused
@@ -21,9 +22,6 @@ from exporters.measure.verdict import Verdict
 from exporters.model.route import library_versions
 from exporters.model.source import LINEAGE_FILE
 from exporters.quantise.schemes import Method
-from nsedge.bundle.manifest import Bundle
-
-LINKS = "reference-of"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,18 +94,18 @@ class Export:
         first = stages[0].order.name
         if any(name in (first, first + NATIVE_SUFFIX) for name in named_in(overrides)):
             return stages[0]
-        *others, last = stages
-        for each in others:
-            try:
-                (standard,) = checks_of(self._standard(each), overrides)
-                reason = shortfall(standard, overrides)
-            except Refused as error:
-                reason = str(error)
-            if reason is None:
-                return each
-            notes.append(f"{each.order.name} passed over: {reason}")
-            each.cache.progress.note(notes[-1])
-        return last
+
+        def reason_against(each: VariantStages) -> str | None:
+            (standard,) = checks_of(self._standard(each), overrides)
+            return shortfall(standard, overrides)
+
+        return first_without_reason(
+            stages,
+            reason_against,
+            name=lambda each: each.order.name,
+            notes=notes,
+            progress=self._reference.cache.progress,
+        )
 
     def _standard(self, stages: VariantStages) -> ExportedVariant:
         """The variant without its native form."""
@@ -167,9 +165,7 @@ def export_bundle(
         ExportError: something else failed, `out` is taken, or a variant is too far from fp32.
     """
     export = Export(order, cache)
-    check_overrides(
-        overrides or {}, form_names(variant.name for variant in order.variants), vectors=False
-    )
+    check_overrides(overrides or {}, form_names(variant.name for variant in order.variants))
     check_place(out, name, order.source.origin, replace=replace)
     product = export.product(overrides or {})
     return pack(product, out, name=name, cache=cache, overrides=overrides, replace=replace)
@@ -194,14 +190,11 @@ def pack(
     exported = without_far_forms(product.exported, overrides or {})
     product = with_fields(product, exported=exported)
     made, verdict = package(product, out, name=name, overrides=overrides or {}, replace=replace)
-    bundle = Bundle.open(out)
-    reference = cache.root / product.exported.reference
-    if reference.is_dir():
-        cache.link(LINKS, variant_digest(bundle), reference)
+    size = settle(out, cache, cache.root / product.exported.reference)
     return Report(
         bundle=out,
         made=made,
-        bytes=sum(entry.bytes for entry in bundle.manifest.files.values()),
+        bytes=size,
         exported=product.exported,
         verdict=verdict,
     )

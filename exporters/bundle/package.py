@@ -10,8 +10,9 @@ from pathlib import Path
 
 import msgspec
 
+from exporters.bundle.choosing import refuse_failures
 from exporters.bundle.forms import checks_of, forms_of, notes_on
-from exporters.cache import new_directory
+from exporters.cache import Cache, new_directory
 from exporters.errors import ExportError
 from exporters.graph.records import DATA_FILE, GRAPH_FILE, NATIVE_FILE, Exported
 from exporters.measure.build_report import REPORT_FILE, REPORT_PAGE, report_json, report_page
@@ -28,6 +29,8 @@ from nsedge.version import VERSION
 Contents = dict[str, Path | bytes]
 """Files of a bundle by their paths in it: where each is, or what it says."""
 
+LINKS = "reference-of"
+"""What the cache calls the links from bundles to fp32 graphs."""
 GOLDEN_FILE = "golden.json"
 TOKENIZER_FILE = "tokenizer.json"
 TEMPLATE_FILE = "chat_template.jinja"
@@ -56,13 +59,9 @@ def package(
             and `replace` is not set.
     """
     exported = product.exported
-    check_overrides(
-        overrides, form_names(variant.name for variant in exported.variants), vectors=False
-    )
+    check_overrides(overrides, form_names(variant.name for variant in exported.variants))
     verdict = _verdict(product, name, overrides)
-    if not verdict.passed:
-        told = [f"{c.variant}: {reason}" for c in verdict.checks for reason in c.failures]
-        raise ExportError(f"not packaged: {'; '.join(told)}; --threshold sets other limits")
+    refuse_failures([(c.variant, reason) for c in verdict.checks for reason in c.failures])
     contents = _contents(product, verdict)
     manifest = _manifest(product, contents, name, overrides)
     return write_bundle(out, manifest, contents, replace=replace), verdict
@@ -128,6 +127,14 @@ def variant_digest(bundle: AnyBundle) -> str:
     files = bundle.manifest.files
     hashes = [files[name].sha256 for name in sorted(files) if name.startswith(folder)]
     return hashlib.sha256("".join(hashes).encode()).hexdigest()
+
+
+def settle(out: Path, cache: Cache, reference: Path) -> int:
+    """Have the cache know which fp32 graph the bundle at `out` came of; the bundle's bytes."""
+    bundle = Bundle.open(out)
+    if reference.is_dir():
+        cache.link(LINKS, variant_digest(bundle), reference)
+    return sum(entry.bytes for entry in bundle.manifest.files.values())
 
 
 def _contents(product: Product, verdict: Verdict) -> Contents:

@@ -9,7 +9,8 @@ from pathlib import Path
 import msgspec
 
 from exporters.bundle.orders import VariantOrder
-from exporters.cache import Cache, Inputs, folder_digest
+from exporters.bundle.reference_stages import AnyReferenceStages
+from exporters.cache import Cache, Inputs
 from exporters.code import code_digest
 from exporters.graph.records import ReferenceRecord, Trial, VariantRecord, native_record
 from exporters.measure.runner import Runner, runner_of
@@ -21,7 +22,7 @@ from exporters.measure.trial import (
     write_golden,
     write_trial,
 )
-from exporters.model.route import Route, library_versions
+from exporters.model.route import Route
 from exporters.model.source import Source
 from exporters.model.texts import (
     CALIBRATION_FILE,
@@ -42,37 +43,33 @@ TRIAL_MODULE = "exporters.measure.trial"
 """The modules that do the work of the stages, but for the fp32 graph's: its route names that."""
 
 
-class ReferenceStages:
+class ReferenceStages(AnyReferenceStages):
     """The fp32 graph of a model folder, and what it says."""
+
+    golden_title = "Recording golden prompts in fp32"
+    golden_texts = GOLDEN_FILE
+    trial_module = TRIAL_MODULE
 
     def __init__(
         self, source: Source, cache: Cache, *, max_context: int, route: Route = TRACED
     ) -> None:
-        self.source = source
-        self.cache = cache
+        super().__init__(
+            source,
+            cache,
+            max_context=max_context,
+            module=route.module,
+            libraries=route.libraries,
+        )
         self._route = route
         self._max_context = max_context
-        self.inputs: Inputs = {
-            "folder": folder_digest(source.folder),
-            "tokenizer": sha256_of(source.tokenizer_file),
-            "max_context": max_context,
-            "code": code_digest(route.module),
-            "libraries": library_versions(route.libraries),
-        }
 
-    @cached_property
-    def folder(self) -> Path:
-        """The directory of the fp32 graph.
+    def make(self, folder: Path) -> None:
+        """Write the fp32 graph. Raises Refused where the model cannot be exported."""
+        self._route.make(self.source, folder, self._max_context)
 
-        Raises:
-            Refused: the model cannot be exported.
-        """
-
-        def make(folder: Path) -> None:
-            self._route.make(self.source, folder, self._max_context)
-
-        title = f"Exporting {self.source.origin} to ONNX in fp32"
-        return self.cache.get("reference", self.inputs, title=title, make=make)
+    def make_golden(self, folder: Path) -> None:
+        """Write what the fp32 graph says to the golden prompts."""
+        write_golden(self.source, self.folder, folder)
 
     @property
     def record(self) -> ReferenceRecord:
@@ -81,13 +78,7 @@ class ReferenceStages:
 
     def golden(self) -> tuple[GoldenPrompt, ...]:
         """What the fp32 graph says to the golden prompts."""
-
-        def make(folder: Path) -> None:
-            write_golden(self.source, self.folder, folder)
-
-        inputs = self.measured(self.inputs, GOLDEN_FILE)
-        title = "Recording golden prompts in fp32"
-        return read_golden(self.cache.get("golden", inputs, title=title, make=make))
+        return read_golden(self.golden_folder())
 
     @cached_property
     def prompts(self) -> tuple[str, ...]:
@@ -103,11 +94,6 @@ class ReferenceStages:
         inputs = self.measured(self.inputs, PROMPTS_FILE)
         kept = self.cache.get("answers", inputs, title="Answering in fp32", make=make)
         return read_answers(kept)
-
-    def measured(self, of: Inputs, *texts: Path) -> Inputs:
-        """What decides figures of the graph that `of` decides, over these texts."""
-        hashes = [sha256_of(text) for text in texts]
-        return {"of": self.cache.key(of), "code": code_digest(TRIAL_MODULE), "text": hashes}
 
 
 class VariantStages:

@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from exporters.bundle.build import LINKS
-from exporters.bundle.package import variant_digest
+from exporters.bundle.package import LINKS, variant_digest
 from exporters.cache import Cache
 from exporters.errors import ExportError
+from exporters.measure.examining import examined
 from exporters.measure.fidelity import answers, measure, run_golden
 from exporters.measure.runner import TEXT_ROOM, Runner, runner_of
 from exporters.measure.thresholds import check_overrides, limits_of
@@ -23,7 +23,6 @@ from exporters.model.texts import (
     text_passages,
 )
 from exporters.quantise.schemes import promise_of
-from nsedge import native
 from nsedge.bundle.causal_lm import GoldenPrompt, Variant
 from nsedge.bundle.files import sha256_of
 from nsedge.bundle.manifest import TextBundle, open_causal_lm
@@ -57,23 +56,15 @@ def verify_bundle(path: Path, cache: Cache, question: Question) -> Verdict:
     bundle.verify_hashes()
     check_vocabulary(bundle)
     manifest = bundle.manifest
-    check_overrides(
-        question.overrides, {variant.name for variant in manifest.variants}, vectors=False
-    )
+    check_overrides(question.overrides, {variant.name for variant in manifest.variants})
     reference = cache.follow(LINKS, variant_digest(bundle))
     if question.text is not None and reference is None:
         raise ExportError("--text needs the fp32 graph, which is not in the cache: export again")
     examination = _Examination(bundle, reference, question)
-    checks, skipped = [], {}
-    for variant in manifest.variants:
-        lacking = native.missing(variant.requires)
-        if lacking is None:
-            checks.append(examination.check(variant))
-        else:
-            skipped[variant.name] = lacking
+    checks, skipped = examined(manifest.variants, examination.check)
     return Verdict(
         name=manifest.name,
-        checks=tuple(checks),
+        checks=checks,
         skipped=skipped,
         prompts=examination.prompts,
         answers=examination.exact_answers(),

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from exporters.answer import SUCCESS, Answer
 from exporters.commands.options import add_json
+from nsedge.runtime.hosting.golden_scores import Closeness
 from nsedge.runtime.hosting.golden_vectors import Nearness
 
 if TYPE_CHECKING:
@@ -101,7 +102,12 @@ def _lines(deployed: Deployed, *, offline: bool) -> list[str]:
     return lines + [f"removed: {model}" for model in deployed.removed]
 
 
-def _agreed(found: Agreement | Nearness) -> str:
+def _agreed(found: Agreement | Nearness | Closeness) -> str:
+    if isinstance(found, Closeness):
+        return (
+            f"golden texts: {found.rows} rows of scores off by {found.greatest_error:.4f} at most"
+            " from those of the fp32 model"
+        )
     if isinstance(found, Nearness):
         return (
             f"golden texts: {found.texts} vectors with a cosine of {found.least_cosine:.4f} at"

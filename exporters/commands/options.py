@@ -15,6 +15,7 @@ from exporters.measure.thresholds import read_overrides
 from exporters.model.hub import find_source
 from exporters.model.source import Source
 from exporters.model.trimming import without_surplus_tokens
+from exporters.model.wordpiece import with_tokenizer_file
 from exporters.quantise.schemes import SCHEMES, Device, KvFormat, Scheme
 
 
@@ -66,7 +67,7 @@ def model_source(arguments: argparse.Namespace, cache: Cache) -> Source:
     Raises:
         ExportError: there is no such model.
     """
-    source = find_source(arguments.model, arguments.revision)
+    source = with_tokenizer_file(find_source(arguments.model, arguments.revision), cache)
     return without_surplus_tokens(source, cache) if arguments.drop_surplus_tokens else source
 
 
@@ -137,7 +138,8 @@ def add_thresholds(parser: argparse.ArgumentParser) -> None:
         metavar="[VARIANT.]MEASURE=NUMBER",
         help="a limit in the place of what a scheme promises; the measures: kl, top1, perplexity"
         " (times fp32's), golden (top-1 on golden prompts), golden_difference (nats); of encoders:"
-        " cosine (mean), cosine_least, golden_cosine (least)",
+        " cosine (mean), cosine_least, golden_cosine (least); of heads: score_top1, score_error"
+        " (mean), score_error_most, golden_error",
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -17,7 +17,9 @@ from exporters.model.source import Source
 if TYPE_CHECKING:
     from exporters.bundle.orders import VariantOrder
     from exporters.encoder.build import EncoderReport
+    from exporters.encoder.records import EncoderRecord
     from nsedge.bundle.encoder import Encoder
+    from nsedge.bundle.headed import HeadedEncoder
     from nsedge.bundle.manifest import Bundle
 
 
@@ -56,25 +58,22 @@ def encoder_exported(report: EncoderReport) -> Answer:
 
     exported = report.exported
     record = exported.record
+    given, told = _given(record)
     result = {
         "bundle": str(report.bundle),
         "made": report.made,
         "bytes": report.bytes,
         "difference_from_torch": record.difference,
-        "dimensions": record.dimensions,
         "context_length": record.context_length,
-        "pooling": record.pooling,
-        "normalised": record.normalised,
+        **given,
         "variants": {made.name: msgspec.to_builtins(made) for made in exported.variants},
         "notes": exported.notes,
         "thresholds_overridden": report.verdict.overrides,
     }
     state = "written" if report.made else "up to date"
-    length = "of length 1" if record.normalised else "of any length"
     lines = [
         f"{report.bundle}: {state}, {report.bytes / 1e6:.0f} MB",
-        f"  {record.dimensions} numbers {length}, {record.pooling} pooling, texts of"
-        f" {record.context_length} tokens at most",
+        f"  {told}, texts of {record.context_length} tokens at most",
         f"  fp32 graph against PyTorch: {record.difference:.1e} at most",
     ]
     for made in exported.variants:
@@ -85,8 +84,28 @@ def encoder_exported(report: EncoderReport) -> Answer:
     return result, lines, SUCCESS
 
 
+def _given(record: EncoderRecord) -> tuple[dict[str, Any], str]:
+    """What a graph gives, for programs and for people."""
+    from exporters.encoder.records import HeadSpec
+
+    gives = record.gives
+    if isinstance(gives, HeadSpec):
+        head = msgspec.to_builtins(gives.head)
+        labels = len(head.get("labels", ()))
+        return {"head": head}, f"{head['type']}{f' of {labels} labels' if labels else ''}"
+    length = "of length 1" if gives.normalised else "of any length"
+    return (
+        {
+            "dimensions": gives.dimensions,
+            "pooling": gives.pooling,
+            "normalised": gives.normalised,
+        },
+        f"{gives.dimensions} numbers {length}, {gives.pooling} pooling",
+    )
+
+
 def verify_encoder_bundle(
-    bundle: Bundle[Encoder], arguments: argparse.Namespace, cache: Cache
+    bundle: Bundle[Encoder | HeadedEncoder], arguments: argparse.Namespace, cache: Cache
 ) -> Answer:
     """Check an encoder's bundle as the options of `verify` say.
 

@@ -43,12 +43,15 @@ def run(arguments: argparse.Namespace, cache: Cache) -> Answer:
     from exporters.measure.build_report import write_report
     from exporters.measure.thresholds import read_overrides
     from nsedge.bundle.encoder import Encoder
+    from nsedge.bundle.headed import HeadedEncoder
     from nsedge.bundle.manifest import Bundle
 
     path = arguments.bundle.expanduser().absolute()
     bundle = Bundle.open(path)
-    if isinstance(bundle.manifest, Encoder):
-        return verify_encoder_bundle(bundle.of_kind(Encoder), arguments, cache)
+    manifest = bundle.manifest
+    if isinstance(manifest, Encoder | HeadedEncoder):
+        encoder = Bundle(bundle.path, manifest, bundle.name)
+        return verify_encoder_bundle(encoder, arguments, cache)
     question = Question(
         text=arguments.text,
         prompts=arguments.prompts,

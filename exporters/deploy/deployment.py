@@ -21,6 +21,7 @@ from exporters.errors import ExportError
 from exporters.progress import Progress
 from nsedge.errors import ConnectionLost, NsedgeError
 from nsedge.runtime.hosting.golden import Agreement
+from nsedge.runtime.hosting.golden_scores import Closeness
 from nsedge.runtime.hosting.golden_vectors import Nearness
 
 
@@ -68,7 +69,7 @@ class Deployed:
     previous: str | None
     unchanged: bool = False
     copied: bool = False
-    agreement: Agreement | Nearness | None = None
+    agreement: Agreement | Nearness | Closeness | None = None
     """Of the golden samples; None where nobody was asked."""
     removed: tuple[str, ...] = ()
     """Earlier versions that were taken out of the store."""
@@ -147,7 +148,7 @@ def roll_back(alias: str, yard: Yard, *, version: str | None = None) -> Deployed
 
 def _take_over(
     candidate: Candidate, before: str | None, *, yard: Yard, known: History, copied: bool
-) -> Agreement | Nearness | None:
+) -> Agreement | Nearness | Closeness | None:
     """Load, try out and switch; what fails leaves no trace."""
     model, alias, target = candidate.served, known.alias, yard.target
     in_use = frozenset(target.aliases().values())

@@ -12,12 +12,14 @@ from exporters.progress import Progress
 from nsedge.api import LoadWish, ModelInfo, ModelState
 from nsedge.bundle.causal_lm import CausalLm
 from nsedge.bundle.encoder import Encoder
+from nsedge.bundle.headed import HeadedEncoder
 from nsedge.config import pairs
 from nsedge.config.settings import Settings
 from nsedge.errors import ConnectionLost, NsedgeError, UnknownModel
 from nsedge.ipc import reach
 from nsedge.ipc.client import Client
 from nsedge.runtime.hosting.golden import Agreement
+from nsedge.runtime.hosting.golden_scores import Closeness
 from nsedge.runtime.hosting.golden_vectors import Nearness
 from nsedge.runtime.residency.aliases import Aliases
 
@@ -39,7 +41,7 @@ class Target(Protocol):
     def bring(self, model: str, *, instead: str | None) -> None:
         """Have a model ready, kept in memory as `instead` is. Raises NsedgeError."""
 
-    def try_out(self, candidate: Candidate) -> Agreement | Nearness | None:
+    def try_out(self, candidate: Candidate) -> Agreement | Nearness | Closeness | None:
         """Have it answer its golden samples; None where nobody can be asked. Raises
         NsedgeError."""
 
@@ -91,15 +93,18 @@ class RunningDaemon:
                 " --store names another"
             ) from error
 
-    def try_out(self, candidate: Candidate) -> Agreement | Nearness:
+    def try_out(self, candidate: Candidate) -> Agreement | Nearness | Closeness:
         """Ask it the golden samples as clients ask."""
         from exporters.deploy.trial import try_out  # tokenizers: only to try one out
+        from exporters.deploy.trial_scores import try_out_scores
         from exporters.deploy.trial_vectors import try_out_vectors
 
         bundle, info = candidate.bundle, self._brought[candidate.served]
         with self._progress.step(f"Trying {candidate.served} out"):
             if isinstance(bundle.manifest, Encoder):
                 return try_out_vectors(self._client, bundle.of_kind(Encoder), info)
+            if isinstance(bundle.manifest, HeadedEncoder):
+                return try_out_scores(self._client, bundle.of_kind(HeadedEncoder), info)
             return try_out(self._client, bundle.of_kind(CausalLm), info)
 
     def switch(self, alias: str, model: str) -> None:

@@ -6,22 +6,29 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from exporters.bundle.build import LINKS
+from exporters.bundle.choosing import first_without_reason
 from exporters.bundle.orders import VariantOrder
-from exporters.bundle.package import check_place, variant_digest
+from exporters.bundle.package import check_place, settle
 from exporters.cache import Cache
 from exporters.encoder.package import EncoderProduct, package
-from exporters.encoder.records import EncoderVariantRecord, ExportedEncoder, ExportedVectors
-from exporters.encoder.schemes import check_variant, promised
+from exporters.encoder.records import EncoderVariantRecord, ExportedEncoder, ExportedGraph
+from exporters.encoder.schemes import check_variant
 from exporters.encoder.stages import LIBRARIES, ReferenceStages, VariantStages
 from exporters.encoder.texts import reader_of
-from exporters.encoder.verdict import VectorVerdict
+from exporters.encoder.trial import found_of
+from exporters.encoder.verdict import EncoderVerdict
 from exporters.errors import Refused
-from exporters.measure.thresholds import Overrides, check_overrides, named_in, not_kept
+from exporters.measure.thresholds import (
+    OF_SCORES,
+    OF_VECTORS,
+    Overrides,
+    check_overrides,
+    named_in,
+    not_kept,
+)
 from exporters.model.encoder import read_shape
 from exporters.model.route import library_versions
 from exporters.model.source import Source
-from nsedge.bundle.manifest import Bundle
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,17 +39,20 @@ class EncoderOrder:
     variants: tuple[VariantOrder, ...]
     max_context: int | None = None
 
-    def check(self) -> None:
+    def check(self, limits: Overrides) -> None:
         """Refuse what does not go together, before any work.
 
         Raises:
             Refused: with the reason.
-            ExportError: the source is incomplete.
+            ExportError: the source is incomplete, or a limit is of nothing that is measured.
         """
         shape = read_shape(self.source, max_context=self.max_context)
         reader_of(self.source, context_length=shape.context_length, vocab_size=shape.vocabulary)
         for variant in self.variants:
             check_variant(variant)
+        named = {one.name for wanted in self.variants for one in (wanted, *wanted.instead)}
+        measures = OF_VECTORS if shape.head is None else OF_SCORES
+        check_overrides(limits, named, measures=measures)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,7 +63,7 @@ class EncoderReport:
     made: bool
     bytes: int
     exported: ExportedEncoder
-    verdict: VectorVerdict
+    verdict: EncoderVerdict
 
 
 def export_encoder(
@@ -73,20 +83,16 @@ def export_encoder(
         Refused: the model cannot be exported.
         ExportError: something else failed, `out` is taken, or a variant is too far from fp32.
     """
-    order.check()
     limits = overrides or {}
-    named = {one.name for wanted in order.variants for one in (wanted, *wanted.instead)}
-    check_overrides(limits, named, vectors=True)
+    order.check(limits)
     check_place(out, name, order.source.origin, replace=replace)
     reference = ReferenceStages(order.source, cache, max_context=order.max_context)
     product = _product(order, reference, limits)
     made, verdict = package(product, out, name=name, overrides=limits, replace=replace)
-    bundle = Bundle.open(out)
-    cache.link(LINKS, variant_digest(bundle), reference.folder)
     return EncoderReport(
         bundle=out,
         made=made,
-        bytes=sum(entry.bytes for entry in bundle.manifest.files.values()),
+        bytes=settle(out, cache, reference.folder),
         exported=product.exported,
         verdict=verdict,
     )
@@ -103,11 +109,13 @@ def _product(
         record=reference.record,
         libraries=library_versions(LIBRARIES),
         golden=reference.golden(),
-        variants=tuple(_exported(one, reference) for one in made),
+        variants=tuple(map(_exported, made)),
         notes=tuple(notes),
     )
     folders = {one.order.name: one.folder for one in made}
-    return EncoderProduct(exported=exported, source=order.source, folders=folders)
+    return EncoderProduct(
+        exported=exported, source=order.source, folders=folders, output=reference.output
+    )
 
 
 def _first_near_enough(
@@ -117,31 +125,32 @@ def _first_near_enough(
     the last; `notes` hear what was passed over. A limit for a variant by its name asks for it."""
     if wanted.name in named_in(overrides):
         return VariantStages(reference, wanted)
-    *others, last = (VariantStages(reference, one) for one in (wanted, *wanted.instead))
-    for each in others:
-        try:
-            reason = "; ".join(not_kept(promised(each.order.scheme.name), each.trial().found))
-        except Refused as error:
-            reason = str(error)
-        if not reason:
-            return each
-        notes.append(f"{each.order.name} passed over: {reason}")
-        reference.cache.progress.note(notes[-1])
-    return last
+
+    def reason_against(each: VariantStages) -> str:
+        found = found_of(each.trial(), reference.output)
+        return "; ".join(not_kept(reference.output.promised(each.order.scheme.name), found))
+
+    return first_without_reason(
+        [VariantStages(reference, one) for one in (wanted, *wanted.instead)],
+        reason_against,
+        name=lambda each: each.order.name,
+        notes=notes,
+        progress=reference.cache.progress,
+    )
 
 
-def _exported(stages: VariantStages, reference: ReferenceStages) -> ExportedVectors:
+def _exported(stages: VariantStages) -> ExportedGraph:
     order = stages.order
     try:
         folder = stages.folder
     except Refused as error:
         raise Refused(f"variant {order.name}: {error}") from error
-    nodes, kept = reference.record.nodes, {}
+    nodes, kept = stages.reference.record.nodes, {}
     if not order.is_reference:
         record = EncoderVariantRecord.read(folder)
         nodes, kept = record.nodes, record.kept_fp32
     trial = stages.trial()
-    return ExportedVectors(
+    return ExportedGraph(
         name=order.name,
         device=order.device.value,
         scheme=order.scheme.name,

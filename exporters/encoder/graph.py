@@ -16,13 +16,15 @@ from onnx import NodeProto, TensorProto, helper
 
 from exporters.graph.graph import MICROSOFT, Graph
 from exporters.model.encoder import EncoderShape
-from exporters.model.encoder_families import NORM, POSITIONS, TYPES, WORDS
+from exporters.model.encoder_families import NORM, POSITIONS, TYPES, WORDS, LayerNames
 from nsedge.bundle.encoder import EncoderIo
+from nsedge.bundle.headed import SequenceClassification
 
 Floats = NDArray[np.float32]
 
 IO = EncoderIo()
 """All texts are of the first kind of segment, so its row lies in the table of positions."""
+KINDS = "token_type_ids"
 LENGTHS = "lengths"
 """Tokens of each text, int32 [B]: the keys that attention attends to."""
 TEXTS = "texts_{}"
@@ -35,26 +37,34 @@ def build_graph(shape: EncoderShape, weights: Mapping[str, Floats]) -> Graph:
     Raises:
         KeyError: a weight is missing.
     """
-    builder = _Builder(shape, weights)
-    stream = builder.embedded()
-    for layer in range(shape.layers):
-        stream = builder.layer(shape.family.layer.format(layer), stream)
-    builder.pooled(stream)
+    builder = EncoderBuilder(shape, weights)
+    builder.pooled(builder.body())
     return builder.graph()
 
 
-class _Builder:
+class EncoderBuilder:
+    """Adds the nodes of an encoder, part by part."""
+
     def __init__(self, shape: EncoderShape, weights: Mapping[str, Floats]) -> None:
         self._shape = shape
         self._source = weights
         self._nodes: list[NodeProto] = []
         self._weights: dict[str, Any] = {}
+        self._distances: list[str] = []
+        self._has_kinds = has_kinds(shape, weights)
+
+    def body(self) -> str:
+        """What the last layer gives: [N, H]."""
+        stream = self.embedded()
+        for layer in range(self._shape.layers):
+            stream = self.layer(self._shape.family.layer.format(layer), stream)
+        return stream
 
     def embedded(self) -> str:
-        """Words and positions, summed and normed: [N, H]."""
+        """Words, positions and kinds of segments, summed and normed: [N, H]."""
         shape, source = self._shape, self._source
         positions = source[POSITIONS][shape.first_position :][: shape.context_length]
-        if TYPES in source:
+        if TYPES in source and not self._has_kinds:
             positions = positions + source[TYPES][:1]
         words = self._add("Gather", "words", [self._keep(WORDS, source[WORDS]), IO.input_ids])
         length = self._add("Shape", "length", [IO.input_ids], start=1, end=2)
@@ -68,12 +78,20 @@ class _Builder:
         for factor in (1, 3):
             width = self._keep(f"width_{factor}", np.array([factor * shape.hidden]))
             self._add("Concat", f"texts_{factor}", [texts, width], TEXTS.format(factor), axis=0)
-        flat = self._flat("flat", self._add("Add", "embedded", [words, places]))
-        return self._normed(NORM, flat)
+        summed = self._add("Add", "embedded", [words, places])
+        if self._has_kinds:
+            table = self._keep(TYPES, source[TYPES])
+            kinds = self._add("Gather", "kinds", [table, KINDS])
+            summed = self._add("Add", "embedded+kinds", [summed, kinds])
+        normed = self._normed(NORM, self._flat("flat", summed, shape.embedding))
+        self._distances = self._distance_bias(length)
+        if shape.family.projection is None or f"{shape.family.projection}.weight" not in source:
+            return normed
+        return self._linear(shape.family.projection, normed)
 
     def layer(self, name: str, stream: str) -> str:
         """One layer: [N, H] to the same."""
-        names = self._shape.family.names
+        names = known(self._shape.family.names)
         parts = [f"{name}.{part}" for part in (names.query, names.key, names.value)]
         weight = np.concatenate([self._source[f"{part}.weight"].T for part in parts], axis=1)
         bias = np.concatenate([self._source[f"{part}.bias"] for part in parts])
@@ -87,11 +105,11 @@ class _Builder:
         attended = self._add(
             "MultiHeadAttention",
             f"{name}/attention",
-            [*rows, "", LENGTHS],
+            [*rows, "", LENGTHS, *self._distances],
             domain=MICROSOFT,
             num_heads=self._shape.heads,
         )
-        attended = self._flat(f"{name}/rows", attended)
+        attended = self._flat(f"{name}/rows", attended, self._shape.hidden)
         written = self._linear(f"{name}.{names.attended}", attended)
         stream = self._joined(f"{name}.{names.attended_norm}", written, stream)
         inner = self._linear(f"{name}.{names.inner}", stream)
@@ -169,9 +187,21 @@ class _Builder:
         epsilon = self._shape.epsilon
         return self._add("LayerNormalization", name, inputs, axis=-1, epsilon=epsilon)
 
-    def _flat(self, name: str, value: str) -> str:
-        """[B, T, H] as rows [N, H]."""
-        rows = self._keep("rows_shape", np.array([-1, self._shape.hidden]))
+    def _distance_bias(self, length: str) -> list[str]:
+        """What attention adds by the distance of two tokens, [1, heads, T, T]; nothing in most
+        families."""
+        name = self._shape.family.distances
+        if name is None:
+            return []
+        table = self._keep(name, distance_table(self._source[name], self._shape.context_length))
+        ends = self._add("Concat", "distances/ends", [length, length], axis=0)
+        start = self._keep("distances/start", np.array([0, 0]))
+        axes = self._keep("distances/axes", np.array([2, 3]))
+        return [self._add("Slice", "distances", [table, start, ends, axes])]
+
+    def _flat(self, name: str, value: str, width: int) -> str:
+        """[B, T, width] as rows [N, width]."""
+        rows = self._keep(f"rows_of_{width}", np.array([-1, width]))
         return self._add("Reshape", name, [value, rows])
 
     def _vector(self, name: str) -> str:
@@ -187,3 +217,37 @@ class _Builder:
         made = output or f"{name}/out"
         self._nodes.append(helper.make_node(kind, inputs, [made], name=name, **options))
         return made
+
+
+def has_kinds(shape: EncoderShape, weights: Mapping[str, Floats]) -> bool:
+    """Whether the graph is told of which kind each token's segment is: where it may read two texts,
+    and tells them apart."""
+    pairs = isinstance(shape.head, SequenceClassification)
+    return pairs and TYPES in weights and len(weights[TYPES]) > 1
+
+
+def known(names: LayerNames | None) -> LayerNames:
+    """The names of a family whose graph is built.
+
+    Raises:
+        ValueError: it is traced.
+    """
+    if names is None:
+        raise ValueError("a traced family has no names of layers")
+    return names
+
+
+def distance_table(bias: Floats, length: int, *, farthest: int = 128) -> Floats:
+    """What T5's buckets of distances give: from a table [buckets, heads], [1, heads, length,
+    length], by query and key. Half of the buckets are for keys behind the query; of either half,
+    one half is for distances of their own, the rest grow up to `farthest`."""
+    half = len(bias) // 2
+    own = half // 2
+    places = np.arange(length)
+    ahead = places[:, None] - places[None, :]
+    distances = np.abs(ahead)
+    ratio = np.log(np.maximum(distances, 1).astype(np.float32) / np.float32(own))
+    grown = own + (ratio / np.float32(np.log(farthest / own)) * np.float32(half - own)).astype(int)
+    buckets = np.where(distances < own, distances, np.minimum(grown, half - 1))
+    buckets = buckets + np.where(ahead < 0, half, 0)
+    return np.ascontiguousarray(bias[buckets].transpose(2, 0, 1)[None], np.float32)

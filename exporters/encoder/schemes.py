@@ -6,7 +6,6 @@ from dataclasses import replace
 
 from exporters.bundle.orders import VariantOrder, variants_named
 from exporters.errors import Refused
-from exporters.measure.thresholds import Limits, Measure
 from exporters.quantise.schemes import Device, KvFormat
 
 DEFAULT_VARIANTS = "cpu-w8a8,cpu-fp32"
@@ -14,6 +13,14 @@ NEARER_VARIANT = "cpu-int8-b64"
 """Taken where nobody named a scheme, if the first of the default ones is too far from fp32."""
 LEAST_COSINES = {"fp32": 0.9999, "int8-b32": 0.99, "int8-b64": 0.99, "w8a8": 0.99}
 """By scheme, the least cosine of a text's vector to that of fp32; there is no other scheme."""
+SCORE_LIMITS = {
+    "fp32": (0.9999, 0.001),
+    "int8-b32": (0.95, 0.02),
+    "int8-b64": (0.95, 0.02),
+    "w8a8": (0.9, 0.04),
+}
+"""By scheme, the least share of best labels that are those of fp32, and the mean error of
+scores."""
 
 
 def default_variants() -> tuple[VariantOrder, ...]:
@@ -35,9 +42,3 @@ def check_variant(order: VariantOrder) -> None:
         raise Refused(f"--kv {order.kv.value}: an encoder keeps no keys and values")
     if order.device is not Device.CPU:
         raise Refused(f"--device {order.device.value}: encoders are exported for the CPU")
-
-
-def promised(scheme: str) -> Limits:
-    """What is promised of a scheme."""
-    least = LEAST_COSINES[scheme]
-    return {Measure.COSINE_LEAST: least, Measure.GOLDEN_COSINE: least}

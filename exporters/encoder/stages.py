@@ -4,23 +4,24 @@ from __future__ import annotations
 
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from exporters.bundle.orders import VariantOrder
-from exporters.cache import Cache, Inputs, folder_digest
+from exporters.bundle.reference_stages import AnyReferenceStages
+from exporters.cache import Cache, Inputs
 from exporters.code import code_digest
+from exporters.encoder.outputs import Output, output_of
 from exporters.encoder.records import EncoderRecord
-from exporters.encoder.texts import GOLDEN_FILE
+from exporters.encoder.texts import GOLDEN_FILE, tokenizer_of
 from exporters.encoder.trial import (
-    VectorTrial,
+    EncoderTrial,
     read_golden,
     read_trial,
     write_golden,
     write_trial,
 )
-from exporters.model.route import library_versions
 from exporters.model.source import Source
 from exporters.model.texts import CALIBRATION_FILE, FIDELITY_FILE
-from nsedge.bundle.encoder import GoldenVector
 from nsedge.bundle.files import sha256_of
 
 LIBRARIES = ("torch", "transformers", "onnx", "onnxruntime-gpu", "tokenizers")
@@ -30,63 +31,54 @@ TRIAL_MODULE = "exporters.encoder.trial"
 """The modules that do the work of the stages."""
 
 
-class ReferenceStages:
+class ReferenceStages(AnyReferenceStages):
     """The fp32 graph of an encoder's folder, and what it makes of the golden texts."""
 
+    golden_title = "Recording golden samples in fp32"
+    golden_texts = GOLDEN_FILE
+    trial_module = TRIAL_MODULE
+
     def __init__(self, source: Source, cache: Cache, *, max_context: int | None) -> None:
-        self.source = source
-        self.cache = cache
+        super().__init__(
+            source,
+            cache,
+            max_context=max_context,
+            module=REFERENCE_MODULE,
+            libraries=LIBRARIES,
+        )
         self._max_context = max_context
-        self.inputs: Inputs = {
-            "folder": folder_digest(source.folder),
-            "tokenizer": sha256_of(source.tokenizer_file),
-            "max_context": max_context,
-            "code": code_digest(REFERENCE_MODULE),
-            "libraries": library_versions(LIBRARIES),
-        }
 
-    @cached_property
-    def folder(self) -> Path:
-        """The directory of the fp32 graph.
+    def make(self, folder: Path) -> None:
+        """Write the fp32 graph. Raises Refused where the model cannot be exported."""
+        from exporters.encoder.reference import make_reference  # torch: only where it is made
 
-        Raises:
-            Refused: the model cannot be exported.
-        """
+        make_reference(self.source, folder, max_context=self._max_context)
 
-        def make(folder: Path) -> None:
-            from exporters.encoder.reference import make_reference  # torch: only where it is made
-
-            make_reference(self.source, folder, max_context=self._max_context)
-
-        title = f"Exporting {self.source.origin} to ONNX in fp32"
-        return self.cache.get("reference", self.inputs, title=title, make=make)
+    def make_golden(self, folder: Path) -> None:
+        """Write what the fp32 graph makes of the golden texts."""
+        write_golden(self.source, self.folder, folder)
 
     @property
     def record(self) -> EncoderRecord:
         """What is known of it."""
         return EncoderRecord.read(self.folder)
 
-    def golden(self) -> tuple[GoldenVector, ...]:
-        """What the fp32 graph makes of the golden texts."""
+    @cached_property
+    def output(self) -> Output:
+        """What it gives."""
+        record = self.record
+        return output_of(record, tokenizer_of(self.source, vocab_size=record.vocab_size))
 
-        def make(folder: Path) -> None:
-            write_golden(self.source, self.folder, folder)
-
-        inputs = self.measured(self.inputs, GOLDEN_FILE)
-        title = "Recording golden vectors in fp32"
-        return read_golden(self.cache.get("golden", inputs, title=title, make=make))
-
-    def measured(self, of: Inputs, *texts: Path) -> Inputs:
-        """What decides figures of the graph that `of` decides, over these texts."""
-        hashes = [sha256_of(text) for text in texts]
-        return {"of": self.cache.key(of), "code": code_digest(TRIAL_MODULE), "text": hashes}
+    def golden(self) -> bytes:
+        """What the fp32 graph makes of the golden texts, as a bundle has it."""
+        return read_golden(self.golden_folder())
 
 
 class VariantStages:
     """One variant of an encoder."""
 
     def __init__(self, reference: ReferenceStages, order: VariantOrder) -> None:
-        self._reference = reference
+        self.reference = reference
         self.order = order
         self.inputs: Inputs = {
             "reference": reference.cache.key(reference.inputs),
@@ -102,7 +94,7 @@ class VariantStages:
         Raises:
             Refused: the scheme does not fit the model.
         """
-        order, reference = self.order, self._reference
+        order, reference = self.order, self.reference
         if order.is_reference:
             return reference.folder
 
@@ -114,9 +106,9 @@ class VariantStages:
         title = f"Making {order.name}"
         return reference.cache.get("variant", self.inputs, title=title, make=make)
 
-    def trial(self) -> VectorTrial:
+    def trial(self) -> EncoderTrial[Any]:
         """How near the variant is to fp32."""
-        reference = self._reference
+        reference = self.reference
 
         def make(folder: Path) -> None:
             write_trial(
@@ -130,4 +122,5 @@ class VariantStages:
         of = reference.inputs if self.order.is_reference else self.inputs
         inputs = reference.measured(of, FIDELITY_FILE, GOLDEN_FILE)
         title = f"Comparing {self.order.name} with fp32"
-        return read_trial(reference.cache.get("trial", inputs, title=title, make=make))
+        kept = reference.cache.get("trial", inputs, title=title, make=make)
+        return read_trial(kept, reference.output)

@@ -6,6 +6,8 @@ import re
 import tomllib
 from pathlib import Path
 
+from tokenizers import Tokenizer
+
 from exporters.errors import Refused
 from exporters.model.source import Source, read_tokenizer
 from exporters.model.texts import CALIBRATION_FILE, FIDELITY_FILE
@@ -52,13 +54,24 @@ def reader_of(source: Source, *, context_length: int, vocab_size: int) -> TextRe
             than the model.
         ExportError: it cannot be read.
     """
+    tokenizer = tokenizer_of(source, vocab_size=vocab_size)
+    try:
+        return TextReader(tokenizer, context_length=context_length, vocab_size=vocab_size)
+    except BundleInvalid as error:
+        raise Refused(str(error)) from error
+
+
+def tokenizer_of(source: Source, *, vocab_size: int) -> Tokenizer:
+    """A folder's tokenizer.
+
+    Raises:
+        Refused: it knows more tokens than the model.
+        ExportError: it cannot be read.
+    """
     tokenizer = read_tokenizer(source.tokenizer_file)
     if reason := tokens_without_row(tokenizer, vocab_size):
         raise Refused(
             f"{source.folder}: {reason}; --drop-surplus-tokens leaves them out, if they were added"
             " to the vocabulary"
         )
-    try:
-        return TextReader(tokenizer, context_length=context_length, vocab_size=vocab_size)
-    except BundleInvalid as error:
-        raise Refused(str(error)) from error
+    return tokenizer

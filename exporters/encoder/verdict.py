@@ -7,16 +7,19 @@ from typing import Any
 
 import msgspec
 
+from exporters.encoder.outputs import measures_of
+from exporters.encoder.records import AnyFidelity
 from exporters.measure.build_report import limits_text
 from exporters.measure.thresholds import Limits, Measure, not_kept
-from nsedge.bundle.encoder import VectorFidelity
+from nsedge.bundle.headed import ScoreFidelity
 
 Json = dict[str, Any]
 
 
 @dataclass(frozen=True, kw_only=True)
-class VectorCheck:
-    """What was found of a variant. `golden`: the least cosine to the golden vectors.
+class EncoderCheck:
+    """What was found of a variant. `golden`: how near it comes to the golden samples, as
+    `golden_measure` has it.
 
     `measured` is None where the fp32 graph is not in the cache; `text` is over texts of the user's,
     where he gave some: told, not judged.
@@ -24,31 +27,29 @@ class VectorCheck:
 
     variant: str
     limits: Limits
+    golden_measure: Measure
     golden: float
-    recorded: VectorFidelity | None
-    measured: VectorFidelity | None = None
-    text: VectorFidelity | None = None
+    recorded: AnyFidelity | None
+    measured: AnyFidelity | None = None
+    text: AnyFidelity | None = None
 
     @property
     def failures(self) -> list[str]:
         """What of the limits does not hold."""
-        found = {Measure.GOLDEN_COSINE: self.golden}
         newest = self.measured or self.recorded
-        if newest is not None:
-            found[Measure.COSINE] = newest.cosine
-            found[Measure.COSINE_LEAST] = newest.cosine_least
-        return not_kept(self.limits, found)
+        found = {} if newest is None else measures_of(newest)
+        return not_kept(self.limits, {self.golden_measure: self.golden, **found})
 
 
 @dataclass(frozen=True, kw_only=True)
-class VectorVerdict:
+class EncoderVerdict:
     """What was found of a bundle: each variant that runs here, and why others do not.
 
     `difference`: the fp32 graph's from PyTorch, where it is known. `notes` are those of the export.
     """
 
     name: str
-    checks: tuple[VectorCheck, ...]
+    checks: tuple[EncoderCheck, ...]
     skipped: dict[str, str]
     overrides: dict[str, float]
     difference: float | None = None
@@ -60,7 +61,7 @@ class VectorVerdict:
         return bool(self.checks) and not any(check.failures for check in self.checks)
 
 
-def verdict_result(verdict: VectorVerdict) -> Json:
+def verdict_result(verdict: EncoderVerdict) -> Json:
     """A verdict as plain data."""
     return {
         "name": verdict.name,
@@ -73,38 +74,31 @@ def verdict_result(verdict: VectorVerdict) -> Json:
     }
 
 
-def _check_result(check: VectorCheck) -> Json:
+def _check_result(check: EncoderCheck) -> Json:
     return {
         "passed": not check.failures,
         "failures": check.failures,
         "limits": {str(measure): limit for measure, limit in check.limits.items()},
-        "golden_cosine": check.golden,
+        str(check.golden_measure): check.golden,
         "fidelity_recorded": msgspec.to_builtins(check.recorded),
         "fidelity_measured": msgspec.to_builtins(check.measured),
         "fidelity_text": msgspec.to_builtins(check.text),
     }
 
 
-def verdict_json(verdict: VectorVerdict) -> bytes:
+def verdict_json(verdict: EncoderVerdict) -> bytes:
     """`verdict_result`, indented, with a final newline."""
     encoded = msgspec.json.encode(verdict_result(verdict), order="sorted")
     return msgspec.json.format(encoded, indent=2) + b"\n"
 
 
-def verdict_page(verdict: VectorVerdict) -> str:
+def verdict_page(verdict: EncoderVerdict) -> str:
     """The same for people, as a page of Markdown."""
     lines = [f"# {verdict.name}: {'passed' if verdict.passed else 'FAILED'}", ""]
     if verdict.difference is not None:
-        told = f"{verdict.difference:.1e} at most in any number of a vector of length 1"
+        told = f"{verdict.difference:.1e} at most (of a vector of length 1, or of logits)"
         lines += [f"The fp32 graph differs from PyTorch by {told}.", ""]
-    lines += ["## Cosines to fp32's vectors", ""]
-    lines += ["| Variant | mean | least | texts | least of golden |", "|---|---|---|---|---|"]
-    for check in verdict.checks:
-        found = check.measured or check.recorded
-        cells = ["not measured", "", ""]
-        if found is not None:
-            cells = [f"{found.cosine:.6f}", f"{found.cosine_least:.6f}", str(found.texts)]
-        lines.append("| " + " | ".join([check.variant, *cells, f"{check.golden:.6f}"]) + " |")
+    lines += _table(verdict)
     lines += ["", "## Limits", ""]
     for check in verdict.checks:
         state = "; ".join(check.failures) if check.failures else "kept"
@@ -117,12 +111,12 @@ def verdict_page(verdict: VectorVerdict) -> str:
     return "\n".join(lines) + "\n"
 
 
-def verdict_lines(verdict: VectorVerdict) -> list[str]:
+def verdict_lines(verdict: EncoderVerdict) -> list[str]:
     """The variants and what was found of them, for a terminal."""
     lines = []
     for check in verdict.checks:
         lines.append(f"  {check.variant}: {'FAILED' if check.failures else 'passed'}")
-        lines.append(f"    golden vectors: cosine {check.golden:.6f} at least")
+        lines.append(f"    golden samples: {check.golden_measure} {check.golden:.6f}")
         if check.recorded is not None:
             lines.append(f"    against fp32, as recorded: {fidelity_text(check.recorded)}")
         if check.measured is not None:
@@ -135,8 +129,29 @@ def verdict_lines(verdict: VectorVerdict) -> list[str]:
     return lines
 
 
-def fidelity_text(fidelity: VectorFidelity) -> str:
+def _table(verdict: EncoderVerdict) -> list[str]:
+    """How near each variant is to fp32."""
+    found = {check.variant: check.measured or check.recorded for check in verdict.checks}
+    names = next((list(measures_of(one)) for one in found.values() if one is not None), [])
+    heads = ["Variant", *names, "texts", "golden"]
+    lines = ["## Nearness to fp32", "", f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
+    for check in verdict.checks:
+        one = found[check.variant]
+        cells = ["not measured", *[""] * len(names)]
+        if one is not None:
+            cells = [f"{value:.6f}" for value in measures_of(one).values()] + [str(one.texts)]
+        lines.append("| " + " | ".join([check.variant, *cells, f"{check.golden:.6f}"]) + " |")
+    return lines
+
+
+def fidelity_text(fidelity: AnyFidelity) -> str:
     """One line."""
+    if isinstance(fidelity, ScoreFidelity):
+        return (
+            f"best label the same in {fidelity.top1:.2%} of {fidelity.rows} rows, scores off by"
+            f" {fidelity.error:.6f} on average, {fidelity.error_most:.6f} at most,"
+            f" {fidelity.texts} texts"
+        )
     return (
         f"cosine {fidelity.cosine:.6f} on average, {fidelity.cosine_least:.6f} at least,"
         f" {fidelity.texts} texts"

@@ -1,37 +1,40 @@
-"""Check a finished bundle of an encoder: its files, its golden vectors, its nearness to fp32."""
+"""Check a finished bundle of an encoder: its files, its golden samples, its nearness to fp32."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
-from exporters.bundle.build import LINKS
-from exporters.bundle.package import variant_digest
+from exporters.bundle.package import LINKS, variant_digest
 from exporters.cache import Cache
-from exporters.encoder.records import EncoderRecord, session_of
-from exporters.encoder.schemes import promised
+from exporters.encoder.outputs import output_of_bundle
+from exporters.encoder.records import AnyFidelity, AnySession, EncoderRecord, session_of
 from exporters.encoder.texts import fidelity_texts
-from exporters.encoder.trial import Floats, fidelity, golden_cosine, vectors_of
-from exporters.encoder.verdict import VectorCheck, VectorVerdict
+from exporters.encoder.verdict import EncoderCheck, EncoderVerdict
 from exporters.errors import ExportError
+from exporters.measure.examining import examined
 from exporters.measure.thresholds import asked_for, check_overrides
 from exporters.model.source import read_tokenizer
 from exporters.model.texts import fidelity_text_sha256, lines_of
-from nsedge import native
-from nsedge.bundle.encoder import Encoder, EncoderVariant, GoldenVector
+from nsedge.bundle.encoder import Encoder, EncoderVariant
 from nsedge.bundle.files import sha256_of
+from nsedge.bundle.headed import HeadedEncoder, HeadVariant
 from nsedge.bundle.manifest import Bundle
 from nsedge.runtime.graph.encoder import EncoderSession
+from nsedge.runtime.graph.headed import HeadSession
 from nsedge.runtime.text.reader import TextReader
+
+AnyVariantOf = EncoderVariant | HeadVariant
 
 
 def verify_encoder(
-    bundle: Bundle[Encoder],
+    bundle: Bundle[Encoder | HeadedEncoder],
     cache: Cache,
     *,
     text: Path | None = None,
     overrides: Mapping[str, float],
-) -> VectorVerdict:
+) -> EncoderVerdict:
     """Check `bundle`; fidelity anew if the fp32 graph it came from is in `cache`.
 
     `text` is a file of the user's to measure over, too, each line a text.
@@ -42,23 +45,19 @@ def verify_encoder(
     """
     bundle.verify_hashes()
     manifest = bundle.manifest
-    check_overrides(overrides, {variant.name for variant in manifest.variants}, vectors=True)
     reference = cache.follow(LINKS, variant_digest(bundle))
+    examination = _Examination(bundle, reference, text, overrides)
+    check_overrides(
+        overrides,
+        {variant.name for variant in manifest.variants},
+        measures=examination.output.measures,
+    )
     if text is not None and reference is None:
         raise ExportError("--text needs the fp32 graph, which is not in the cache: export again")
-    examination = _Examination(bundle, reference, text, overrides)
-    checks, skipped = [], {}
-    for variant in manifest.variants:
-        lacking = native.missing(variant.requires)
-        if lacking is None:
-            checks.append(examination.check(variant))
-        else:
-            skipped[variant.name] = lacking
-    return VectorVerdict(
-        name=manifest.name,
-        checks=tuple(checks),
-        skipped=skipped,
-        overrides=examination.overrides,
+    variants: tuple[AnyVariantOf, ...] = manifest.variants
+    checks, skipped = examined(variants, examination.check)
+    return EncoderVerdict(
+        name=manifest.name, checks=checks, skipped=skipped, overrides=examination.overrides
     )
 
 
@@ -76,28 +75,33 @@ def open_reader(bundle: Bundle[Encoder]) -> TextReader:
     )
 
 
-def open_variant(bundle: Bundle[Encoder], variant: EncoderVariant) -> EncoderSession:
+def open_variant(bundle: Bundle[Any], variant: AnyVariantOf) -> AnySession:
     """A variant on as many threads as ONNX Runtime takes.
 
     Raises:
         BundleInvalid: it does not load.
     """
-    manifest = bundle.manifest
+    manifest, graph = bundle.manifest, bundle.file(variant.graph)
+    if isinstance(variant, HeadVariant):
+        return HeadSession(
+            graph,
+            variant,
+            threads=0,
+            pad_id=manifest.pad_token_id,
+            head=manifest.head,
+            vocab_size=manifest.vocab_size,
+        )
     return EncoderSession(
-        bundle.file(variant.graph),
-        variant,
-        threads=0,
-        pad_id=manifest.pad_token_id,
-        dimensions=manifest.dimensions,
+        graph, variant, threads=0, pad_id=manifest.pad_token_id, dimensions=manifest.dimensions
     )
 
 
 class _Examination:
-    """One bundle, and what the fp32 graph makes of the texts, where that is at hand."""
+    """One bundle, and the fp32 graph with what it is given, where that is at hand."""
 
     def __init__(
         self,
-        bundle: Bundle[Encoder],
+        bundle: Bundle[Encoder | HeadedEncoder],
         reference: Path | None,
         text: Path | None,
         overrides: Mapping[str, float],
@@ -105,32 +109,33 @@ class _Examination:
         manifest = bundle.manifest
         self._bundle = bundle
         self.overrides = {**manifest.provenance.thresholds, **overrides}
-        reader = open_reader(bundle)
-        self._wanted: dict[str, tuple[list[tuple[int, ...]], Floats]] = {}
-        """By the SHA-256 of a file of texts: their ids, and fp32's vectors."""
+        tokenizer = read_tokenizer(bundle.file(manifest.tokenizer.file))
+        self.output = output_of_bundle(manifest, tokenizer)
+        self._golden = bundle.golden(self.output.task, self.output.sample_type)
         self._own = fidelity_text_sha256()
         self._users = None if text is None else sha256_of(text)
+        self._exact: AnySession | None = None
+        self._rows: dict[str, list[Any]] = {}
+        """By the SHA-256 of a file of texts."""
         if reference is None:
             return
-        exact = session_of(reference, EncoderRecord.read(reference))
-        files = [(self._own, fidelity_texts())]
+        self._exact = session_of(reference, EncoderRecord.read(reference))
+        self._rows[self._own] = self.output.read(fidelity_texts())
         if text is not None and self._users is not None:
-            files.append((self._users, lines_of(text, "text")))
-        for digest, texts in files:
-            ids = reader.read(texts, truncate=True)
-            self._wanted[digest] = ids, vectors_of(exact, ids)
+            self._rows[self._users] = self.output.read(lines_of(text, "text"))
 
-    def check(self, variant: EncoderVariant) -> VectorCheck:
+    def check(self, variant: AnyVariantOf) -> EncoderCheck:
         """Run one variant."""
-        session = open_variant(self._bundle, variant)
-        found = {
-            digest: fidelity(wanted, vectors_of(session, ids), text_sha256=digest)
-            for digest, (ids, wanted) in self._wanted.items()
-        }
-        return VectorCheck(
+        session, output = open_variant(self._bundle, variant), self.output
+        found: dict[str, AnyFidelity] = {}
+        if self._exact is not None:
+            for digest, rows in self._rows.items():
+                found[digest] = output.compared(self._exact, session, rows, digest)
+        return EncoderCheck(
             variant=variant.name,
-            limits=promised(variant.scheme) | asked_for(variant.name, self.overrides),
-            golden=golden_cosine(session, self._bundle.golden("embed", GoldenVector)),
+            limits=output.promised(variant.scheme) | asked_for(variant.name, self.overrides),
+            golden_measure=output.golden_measure,
+            golden=output.nearness(session, self._golden),
             recorded=variant.fidelity,
             measured=found.get(self._own),
             text=None if self._users is None else found.get(self._users),

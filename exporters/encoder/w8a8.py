@@ -22,7 +22,8 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import NodeProto, helper
 
-from exporters.encoder.graph import IO
+from exporters.encoder.graph import IO, KINDS
+from exporters.encoder.head_graph import HEAD, PLACES
 from exporters.graph.graph import MICROSOFT, Graph
 from exporters.graph.pack import Projection, projections
 from exporters.quantise.blocks import kept_fp32, quantise_tables, refuse_large
@@ -58,7 +59,7 @@ def quantise_rows(
     Raises:
         Refused: a large matrix is multiplied in a way that has no quantised form.
     """
-    found = list(projections(graph))
+    found = [one for one in projections(graph) if not one.weight.startswith(HEAD)]
     ranges = _ranges(graph, [projection.source for projection in found], texts)
     made = graph.producers()
     rewriting = _Rewriting(graph)
@@ -72,7 +73,8 @@ def quantise_rows(
             rewriting.fixed(projection, seen)
     quantise_tables(graph, scheme)
     graph.prune()
-    refuse_large(graph)
+    heads = {name for name in graph.weights if name.startswith(HEAD)}
+    refuse_large(graph, meant=heads)
     return kept_fp32(graph)
 
 
@@ -81,11 +83,22 @@ def _ranges(
 ) -> dict[str, Range]:
     """What is seen of each of `values` while `graph` reads `texts`, one at a time."""
     seen: dict[str, Range] = {}
-    feeds = ({IO.input_ids: ids[None], IO.attention_mask: np.ones_like(ids)[None]} for ids in texts)
+    feeds = (_feeds(graph, ids) for ids in texts)
     for found in watched(graph, sorted(set(values)), feeds):
         for name, rows in found.items():
             seen[name] = _joined(seen.get(name), rows)
     return seen
+
+
+def _feeds(graph: Graph, ids: NDArray[np.int64]) -> dict[str, NDArray[np.int64]]:
+    """What the graph reads of one text; a masked LM judges every token."""
+    given = {
+        IO.input_ids: ids[None],
+        IO.attention_mask: np.ones_like(ids)[None],
+        KINDS: np.zeros_like(ids)[None],
+        PLACES: np.arange(len(ids)),
+    }
+    return {one.name: given[one.name] for one in graph.inputs}
 
 
 def _joined(before: Range | None, rows: Floats) -> Range:

@@ -9,7 +9,14 @@ from typing import Any
 import numpy as np
 import onnx
 from numpy.typing import NDArray
-from onnx import NodeProto, TensorProto, ValueInfoProto, helper, numpy_helper
+from onnx import (
+    AttributeProto,
+    NodeProto,
+    TensorProto,
+    ValueInfoProto,
+    helper,
+    numpy_helper,
+)
 from onnx.external_data_helper import ExternalDataInfo, uses_external_data
 
 from exporters.graph.records import DATA_FILE
@@ -119,7 +126,7 @@ class Graph:
         for node in reversed(self.nodes):
             if wanted.intersection(node.output):
                 kept.append(node)
-                wanted.update(node.input)
+                wanted.update(values_read(node))
         self.nodes = kept[::-1]
         self.weights = {name: array for name, array in self.weights.items() if name in wanted}
 
@@ -137,13 +144,24 @@ class Graph:
                 order.append(node)
                 continue
             stack.append((node, True))
-            stack.extend((made[x], False) for x in node.input if x in made)
+            stack.extend((made[x], False) for x in values_read(node) if x in made)
         self.nodes = order
 
 
 def index_of(nodes: list[NodeProto], node: NodeProto) -> int:
     """Where this very node stands (equal nodes are not the same)."""
     return next(i for i, other in enumerate(nodes) if other is node)
+
+
+def values_read(node: NodeProto) -> list[str]:
+    """The values that a node reads, those that the graphs within it take from around them, too."""
+    names = list(node.input)
+    for part in node.attribute:
+        if part.type == AttributeProto.GRAPH:
+            for inner in part.g.node:
+                names += values_read(inner)
+            names += (output.name for output in part.g.output)
+    return names
 
 
 def attribute(node: NodeProto, name: str, default: Any = None) -> Any:

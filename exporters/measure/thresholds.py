@@ -28,11 +28,21 @@ class Measure(enum.StrEnum):
     COSINE = "cosine"
     COSINE_LEAST = "cosine_least"
     GOLDEN_COSINE = "golden_cosine"
+    SCORE_TOP1 = "score_top1"
+    SCORE_ERROR = "score_error"
+    SCORE_ERROR_MOST = "score_error_most"
+    GOLDEN_ERROR = "golden_error"
 
 
 OF_VECTORS = frozenset({Measure.COSINE, Measure.COSINE_LEAST, Measure.GOLDEN_COSINE})
-"""What is measured of models that make vectors; the others of those that write text."""
-AT_LEAST = frozenset({Measure.TOP1, Measure.GOLDEN, *OF_VECTORS})
+"""What is measured of models that make vectors."""
+OF_SCORES = frozenset(
+    {Measure.SCORE_TOP1, Measure.SCORE_ERROR, Measure.SCORE_ERROR_MOST, Measure.GOLDEN_ERROR}
+)
+"""What is measured of those that end in a head."""
+OF_TEXT = frozenset(Measure) - OF_VECTORS - OF_SCORES
+"""What is measured of those that write text."""
+AT_LEAST = frozenset({Measure.TOP1, Measure.GOLDEN, Measure.SCORE_TOP1, *OF_VECTORS})
 """The other measures are to be at most their limit."""
 
 Limits = dict[Measure, float]
@@ -62,9 +72,11 @@ def read_overrides(texts: Iterable[str]) -> dict[str, float]:
     return overrides
 
 
-def check_overrides(overrides: Overrides, variants: Collection[str], *, vectors: bool) -> None:
+def check_overrides(
+    overrides: Overrides, variants: Collection[str], *, measures: frozenset[Measure] = OF_TEXT
+) -> None:
     """Refuse limits that would be silently without effect: of a variant that there is none of, or
-    of what is not measured of this kind of model, which makes `vectors` or writes text.
+    of what is none of the `measures` of this kind of model.
 
     Raises:
         ExportError: naming it.
@@ -74,8 +86,8 @@ def check_overrides(overrides: Overrides, variants: Collection[str], *, vectors:
         if variant and variant not in variants:
             known = ", ".join(sorted(variants))
             raise ExportError(f"--threshold {name}: no variant {variant}; there are {known}")
-        if (Measure(measure) in OF_VECTORS) is not vectors:
-            measured = ", ".join(m for m in Measure if (m in OF_VECTORS) is vectors)
+        if Measure(measure) not in measures:
+            measured = ", ".join(m for m in Measure if m in measures)
             raise ExportError(f"--threshold {name}: this kind of model is measured by {measured}")
 
 

@@ -17,7 +17,9 @@ from typing import Any
 from exporters.errors import Refused
 from exporters.model.encoder_families import FAMILIES, Family
 from exporters.model.files import Json, is_count, read_list, read_object, shown
+from exporters.model.heads import has_head, read_head
 from exporters.model.source import TOKENIZER_SETTINGS, Source
+from nsedge.bundle.headed import AnyHead
 
 MODULES_FILE = "modules.json"
 SETTINGS_FILE = "sentence_bert_config.json"
@@ -40,8 +42,11 @@ ENDLESS = 1 << 31
 
 @dataclass(frozen=True, kw_only=True)
 class EncoderShape:
-    """Sizes of an encoder, and how it pools. `first_position`: the row of its table of positions
-    that a text's first token has."""
+    """Sizes of an encoder, and how it pools, or which head it has.
+
+    - first_position: the row of its table of positions that a text's first token has.
+    - embedding: the width of its tables, mostly `hidden`.
+    """
 
     family: Family
     layers: int
@@ -54,15 +59,20 @@ class EncoderShape:
     context_length: int
     pooling: str
     normalised: bool
+    head: AnyHead | None = None
+    embedding: int
 
 
 def is_encoder(source: Source) -> bool:
-    """Whether the folder is to be exported as one: it says how to make vectors, or it is a model
-    without a head of a family that is known."""
-    if (source.folder / MODULES_FILE).is_file():
+    """Whether the folder is to be exported as one: it says how to make vectors, or it is a model of
+    a family that is known, without a head or with one that is known."""
+    if _has_modules(source):
         return True
     known = FAMILIES.get(str(source.config.get("model_type")))
-    return known is not None and source.architecture() in known.architectures
+    if known is None:
+        return False
+    named = source.architecture()
+    return named == f"{known.stem}Model" or has_head(known, named)
 
 
 def read_shape(source: Source, *, max_context: int | None = None) -> EncoderShape:
@@ -76,6 +86,7 @@ def read_shape(source: Source, *, max_context: int | None = None) -> EncoderShap
     """
     config, family = source.config, _family(source)
     pooling, normalised, settings = _modules(source)
+    headed = not _has_modules(source) and has_head(family, source.architecture())
     _check_config(source, family, config)
     if not source.tokenizer_file.is_file():
         raise Refused(f"{source.folder}: no tokenizer.json; save the fast tokenizer there")
@@ -99,7 +110,13 @@ def read_shape(source: Source, *, max_context: int | None = None) -> EncoderShap
         context_length=min(bound for bound in bounds if bound is not None),
         pooling=pooling,
         normalised=normalised,
+        head=read_head(source) if headed else None,
+        embedding=config.get("embedding_size") or config[family.hidden],
     )
+
+
+def _has_modules(source: Source) -> bool:
+    return (source.folder / MODULES_FILE).is_file()
 
 
 def _family(source: Source) -> Family:
@@ -143,7 +160,7 @@ def _check_config(source: Source, family: Family, config: Json) -> None:
 def _modules(source: Source) -> tuple[str, bool, Json]:
     """How the folder pools, whether it normalises, and the settings of its text module."""
     folder = source.folder
-    if not (folder / MODULES_FILE).is_file():
+    if not _has_modules(source):
         return "mean", False, {}
     modules = read_list(folder / MODULES_FILE)
     kinds = [_kind(module) for module in modules]

@@ -13,8 +13,10 @@ from nsedge.api.events import (
     Delta,
     Event,
     Failed,
+    Fillings,
     Finished,
     FinishReason,
+    Labels,
     Language,
     Loading,
     Progress,
@@ -32,6 +34,7 @@ from nsedge.api.events import (
     Word,
     is_terminal,
 )
+from nsedge.api.labels import Activation, Aggregation, Classify, Fill, Filling, Label, Score
 from nsedge.api.logprobs import Logprobs, TokenLogprob
 from nsedge.api.media import Media
 from nsedge.api.messages import MediaPart, Message, Part, Role, TextPart
@@ -62,7 +65,9 @@ from nsedge.api.tools import Tool, ToolCall, ToolChoice, ToolFormat
 from nsedge.telemetry.histogram import Histogram
 
 __all__ = [
+    "Activation",
     "AdaptiveP",
+    "Aggregation",
     "AliasResult",
     "AnyDelta",
     "ArtifactPending",
@@ -70,6 +75,7 @@ __all__ = [
     "Chat",
     "ChoiceFailed",
     "ChoiceFinished",
+    "Classify",
     "Constraint",
     "ConstraintKind",
     "Delta",
@@ -78,12 +84,17 @@ __all__ = [
     "Embed",
     "Event",
     "Failed",
+    "Fill",
+    "Filling",
+    "Fillings",
     "FinishReason",
     "Finished",
     "Generate",
     "Health",
     "HealthStatus",
     "Histogram",
+    "Label",
+    "Labels",
     "Language",
     "LoadOutcome",
     "LoadResult",
@@ -116,6 +127,7 @@ __all__ = [
     "SamplerStep",
     "Sampling",
     "Scheduling",
+    "Score",
     "Scores",
     "Segment",
     "Service",

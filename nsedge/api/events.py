@@ -2,8 +2,9 @@
 gives, and exactly one terminal event, `Finished` or `Failed`.
 
 Text comes as `Delta`s; what a model thinks and calls, where that was asked for, as
-`ReasoningDelta`s and `ToolCallDelta`s; vectors and scores as arrays; speech as `Segment`s; what
-takes many steps tells its `Progress`; files are announced by `ArtifactPending` and `ArtifactReady`.
+`ReasoningDelta`s and `ToolCallDelta`s; vectors and scores as arrays; `Labels` and `Fillings` input
+by input; speech as `Segment`s; what takes many steps tells its `Progress`; files are announced by
+`ArtifactPending` and `ArtifactReady`.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import enum
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from nsedge.api.labels import Filling, Label
 from nsedge.api.logprobs import Logprobs
 from nsedge.api.models import ModelState
 from nsedge.errors import NsedgeError, of_code
@@ -19,6 +21,8 @@ from nsedge.errors import NsedgeError, of_code
 MAX_ARRAY_BYTES = 256 << 10
 """The most data of one `Vectors` or `Scores`, unless a single row is longer: what is more comes as
 several, so that a reader's credit bounds what it holds."""
+MAX_ENTRIES = 1024
+"""The same of one `Labels` or `Fillings`, in labels or tokens."""
 
 
 class FinishReason(enum.StrEnum):
@@ -191,6 +195,30 @@ class Word:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Labels:
+    """Labels of some inputs, in their order, from input `first` on: those of a whole text from the
+    surest on, those of spans and tokens as they stand in the text. At most MAX_ENTRIES or one
+    input."""
+
+    request_id: str
+    first: int
+    labels: tuple[tuple[Label, ...], ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fillings:
+    """Tokens for the masks of some inputs, in their order, from input `first` on.
+
+    masks: of each input, of each mask in it, the tokens from the likeliest on; at most MAX_ENTRIES
+    or one input.
+    """
+
+    request_id: str
+    first: int
+    masks: tuple[tuple[tuple[Filling, ...], ...], ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Segment:
     """A stretch of speech, in seconds of the recording. `seq` counts segments from 0; one that is
     not `final` will come again under the same number.
@@ -343,7 +371,8 @@ AnyDelta = Delta | ReasoningDelta | ToolCallDelta
 """What a model that writes gives, each with the tokens that it is made of."""
 Text = PromptLogprobs | AnyDelta | ChoiceFinished | ChoiceFailed
 Speech = Language | Segment
-Result = Text | Vectors | Scores | Speech | Progress | ArtifactPending | ArtifactReady
+Found = Vectors | Scores | Labels | Fillings
+Result = Text | Found | Speech | Progress | ArtifactPending | ArtifactReady
 """What a task gives on its way."""
 Event = Loading | Started | Result | Finished | Failed
 Sink = Callable[[Event], None]

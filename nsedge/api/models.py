@@ -90,9 +90,15 @@ class ModelInfo:
     base: str | None = None
     """Of an adapter, the model that it is served from."""
     tasks: tuple[str, ...] = ()
-    """What requests may ask of it, by name: generate, chat, embed."""
+    """What requests may ask of it, by name: generate, chat, embed, classify, ..."""
     dimensions: int | None = None
     """Of a model that makes vectors, the numbers of one."""
+    labels: tuple[str, ...] = ()
+    """Of a model that gives labels, those there are."""
+    head: str | None = None
+    """Of an encoder with one: masked-lm, sequence-classification or token-classification."""
+    mask: str | None = None
+    """Of a model that fills gaps, what stands for one in a text."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,7 +5,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from nsedge.api.tasks import MAX_TOKEN_ID, Chat, Generate
+from nsedge.api.inputs import MAX_TOKEN_ID
+from nsedge.api.tasks import Chat, Generate
 from nsedge.errors import InvalidParameter
 
 MAX_DETOKENIZED = 1_000_000

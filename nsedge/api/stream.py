@@ -7,6 +7,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from nsedge.api import Event, Request, Service, is_terminal, transcripts
+from nsedge.api.collecting import Collected, Collecting
 from nsedge.api.transcripts import TranscriptText
 
 if TYPE_CHECKING:
@@ -56,13 +57,21 @@ class EventStream:
         Raises:
             NsedgeError: what the request failed with, or it has none.
         """
-        from nsedge.api.embeddings import Gathering  # numpy, which few readers need
+        from nsedge.api.embeddings import embeddings_of  # numpy, which few readers need
 
-        found = Gathering()
+        return embeddings_of(await self.collected())
+
+    async def collected(self) -> Collected:
+        """All that comes of the request, once it has ended.
+
+        Raises:
+            NsedgeError: what the request failed with.
+        """
+        found = Collecting()
         async with self:
             async for event in self:
                 found.saw(event)
-        return found.result()
+        return found.collected()
 
     async def transcript(self) -> TranscriptText:
         """All that was said, of a request that transcribes.

@@ -11,6 +11,8 @@ from typing import Any, ClassVar
 
 from nsedge.api.bounds import within
 from nsedge.api.constraint import Constraint
+from nsedge.api.inputs import MAX_TOKEN_ID, Tokens, check_count
+from nsedge.api.labels import Classify, Fill, Score
 from nsedge.api.languages import LANGUAGES
 from nsedge.api.media import Media
 from nsedge.api.messages import Message, Role
@@ -19,12 +21,8 @@ from nsedge.api.scheduling import SchedulingFields
 from nsedge.api.tools import Tool, ToolChoice, check_json, check_tools
 from nsedge.errors import InvalidParameter
 
-MAX_INPUTS = 2048
-"""Texts that one request may have embedded."""
-MAX_TOKEN_ID = 2**31 - 1
 MAX_PROMPT_CHARS = 16_384
 """Of the prompt of a transcript, of which a model reads the last tokens."""
-Tokens = tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -173,7 +171,7 @@ class Embed:
 
     def check(self) -> None:
         """Raises InvalidParameter for no inputs, too many, or impossible dimensions."""
-        within("the number of inputs", len(self.inputs), 1, MAX_INPUTS, param="inputs")
+        check_count(len(self.inputs))
         within("dimensions", self.dimensions, 1, 2**20)
         for number, text in enumerate(self.inputs):
             if not text:
@@ -267,5 +265,5 @@ class Transcribe:
         within("max_no_speech_prob", self.max_no_speech_prob, 0.0, 1.0)
 
 
-Task = Generate | Chat | Embed | Transcribe
+Task = Generate | Chat | Embed | Classify | Fill | Score | Transcribe
 """What a request asks for."""

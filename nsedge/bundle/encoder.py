@@ -63,20 +63,36 @@ class EncoderProcessors(Strict, frozen=True, kw_only=True):
     tokenizer: Tokenizer
 
 
-class Encoder(Common, frozen=True, kw_only=True, tag="encoder"):
+class ReadsTexts(Common, frozen=True, kw_only=True):
+    """What is known of every model that reads whole texts at once.
+
+    context_length: tokens of one text, special ones among them.
+    """
+
+    processors: EncoderProcessors
+    context_length: Positive
+    vocab_size: Positive
+    pad_token_id: Count = 0
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        """What reads texts."""
+        return self.processors.tokenizer
+
+    def named_files(self) -> list[str]:
+        """The files that have a use, all variants' graphs among them."""
+        return [*super().named_files(), self.tokenizer.file]
+
+
+class Encoder(ReadsTexts, frozen=True, kw_only=True, tag="encoder"):
     """A model that makes one vector of each text.
 
-    - context_length: tokens of one text, special ones among them.
     - dimensions: numbers of a vector.
     - pooling: how the graph makes one vector of those of all tokens.
     - normalised: whether vectors have length 1.
     """
 
     components: EncoderComponents
-    processors: EncoderProcessors
-    context_length: Positive
-    vocab_size: Positive
-    pad_token_id: Count = 0
     dimensions: Positive
     pooling: Annotated[str, Meta(pattern=r"^(mean|cls|last)\Z")]
     normalised: bool
@@ -87,18 +103,9 @@ class Encoder(Common, frozen=True, kw_only=True, tag="encoder"):
         return self.components.encoder.variants
 
     @property
-    def tokenizer(self) -> Tokenizer:
-        """What reads texts."""
-        return self.processors.tokenizer
-
-    @property
     def tasks(self) -> tuple[str, ...]:
-        """What it can be asked for."""
-        return ("embed",)
-
-    def named_files(self) -> list[str]:
-        """The files that have a use, all variants' graphs among them."""
-        return [*super().named_files(), self.tokenizer.file]
+        """What it can be asked for; it scores by cosines."""
+        return ("embed", "score")
 
 
 class GoldenVector(Strict, frozen=True, kw_only=True):

@@ -30,9 +30,10 @@ from nsedge.bundle.files import (
     verify_hashes,
     version_of,
 )
+from nsedge.bundle.headed import HeadedEncoder
 from nsedge.errors import BundleInvalid
 
-Manifest = CausalLm | Encoder
+Manifest = CausalLm | Encoder | HeadedEncoder
 """What a bundle says of itself, by `kind`."""
 
 M = TypeVar("M", bound=Manifest, covariant=True)

@@ -11,7 +11,8 @@ from pathlib import Path
 from tokenizers import Tokenizer
 
 from nsedge.bundle.causal_lm import CausalLm, GoldenPrompt
-from nsedge.bundle.encoder import GoldenVector
+from nsedge.bundle.encoder import Encoder, GoldenVector
+from nsedge.bundle.headed import GoldenScores
 from nsedge.bundle.manifest import AnyBundle
 from nsedge.errors import BundleInvalid
 from nsedge.printable import escaped
@@ -56,9 +57,12 @@ def _golden_ids(bundle: AnyBundle) -> Iterator[tuple[int, ...]]:
     if isinstance(bundle.manifest, CausalLm):
         for prompt in bundle.golden("generate", GoldenPrompt):
             yield *prompt.prompt_ids, *prompt.continuation_ids
-    else:
+    elif isinstance(bundle.manifest, Encoder):
         for vector in bundle.golden("embed", GoldenVector):
             yield vector.ids
+    else:
+        for scores in bundle.golden(bundle.manifest.tasks[0], GoldenScores):
+            yield scores.ids
 
 
 def read_tokenizer(path: Path) -> Tokenizer:

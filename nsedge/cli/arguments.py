@@ -10,6 +10,7 @@ from typing import Any
 
 from nsedge.cli import constraining, sampling, scheduling, values
 from nsedge.cli.parser import Parser
+from nsedge.cli.reading_arguments import add_readers
 from nsedge.config.reader import Override
 from nsedge.process import console
 from nsedge.version import VERSION
@@ -235,24 +236,7 @@ def _talkers(commands: _Commands) -> None:
     run.add_argument("--raw", action="store_true", help="continue the text: no chat template")
     chat = _command(commands, "chat", "talk with a model, turn by turn", _COMMON_FLAGS)
     chat.add_argument("model", metavar="MODEL")
-    embed = _command(commands, "embed", "make vectors of texts, a line each", _COMMON_FLAGS)
-    embed.add_argument("model", metavar="MODEL")
-    embed.add_argument(
-        "texts",
-        metavar="TEXT",
-        nargs="*",
-        default=[],
-        help="lines of standard input where absent",
-    )
-    embed.add_argument(
-        "--dimensions", type=values.whole, metavar="N", help="the first numbers of each vector"
-    )
-    embed.add_argument(
-        "--truncate", action="store_true", help="cut off what is longer than the model reads"
-    )
-    embed.add_argument("--out", metavar="FILE", help="write them as a .npy file instead")
-    embed.add_argument("--quiet", action="store_true", help="no figures on standard error")
-    scheduling.add_flags(embed)
+    add_readers(lambda name, meaning: _command(commands, name, meaning, _COMMON_FLAGS))
     for parser in (run, chat):
         parser.add_argument("--system", metavar="TEXT", help="a system message before the prompt")
         parser.add_argument("--quiet", action="store_true", help="no figures on standard error")

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from typing import TYPE_CHECKING
 
 from nsedge.cli import output
 from nsedge.cli.exits import ExitStatus
 from nsedge.cli.scheduling import scheduling_of
+from nsedge.cli.texts import read_texts
 from nsedge.config.reader import Loaded
-from nsedge.errors import EmptyPrompt, InvalidParameter, NsedgeError
+from nsedge.errors import NsedgeError
 from nsedge.ipc import reach
 from nsedge.process import console
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 def run(loaded: Loaded, options: argparse.Namespace) -> int:
     """Embed the texts; vectors go to standard output as JSON arrays, or to a .npy file."""
-    texts = _texts(options.texts)
+    texts = read_texts(options.texts)
     with reach.to_core(loaded.settings) as client:
         found = client.embed(
             options.model,
@@ -41,21 +41,6 @@ def run(loaded: Loaded, options: argparse.Namespace) -> int:
         tokens = found.usage.prompt_tokens
         console.note(f"{count} x {dimensions} numbers of {tokens} tokens")
     return ExitStatus.OK
-
-
-def _texts(words: list[str]) -> list[str]:
-    if words and words != ["-"]:
-        return words
-    if sys.stdin.isatty() and not words:
-        raise EmptyPrompt("no text: give some after the model's name, or pipe lines in")
-    try:
-        lines = console.text_of(sys.stdin.read()).splitlines()
-    except ValueError as error:
-        raise InvalidParameter(f"standard input is not text: {error}") from error
-    texts = [line for line in lines if line.strip()]
-    if not texts:
-        raise EmptyPrompt("standard input holds no text")
-    return texts
 
 
 def _save(found: Embeddings, path: str) -> None:

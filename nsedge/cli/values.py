@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from nsedge.api import Priority
+from nsedge.api import Activation, Aggregation, Priority
 from nsedge.api.models import keep_alive_of
 from nsedge.errors import InvalidParameter
 
@@ -35,6 +35,22 @@ def priority(text: str) -> Priority:
         return Priority(text)
     except ValueError:
         raise argparse.ArgumentTypeError(f"{text!r} is none of {', '.join(Priority)}") from None
+
+
+def activation(text: str) -> Activation:
+    """How scores are made."""
+    try:
+        return Activation(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is none of {', '.join(Activation)}") from None
+
+
+def aggregation(text: str) -> Aggregation:
+    """How labels of tokens become spans."""
+    try:
+        return Aggregation(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is none of {', '.join(Aggregation)}") from None
 
 
 def keep_alive(text: str) -> float:

@@ -18,6 +18,7 @@ from nsedge.api import (
     Media,
     Message,
     Request,
+    Score,
     Task,
     Timings,
     Transcribe,
@@ -98,6 +99,8 @@ def _said(task: Task) -> object:
         return task.text if task.token_ids is None else task.token_ids
     if isinstance(task, Transcribe):
         return {"prompt": task.prompt, "media": [_shown(task.media)]}
+    if isinstance(task, Score):
+        return [task.query, *task.documents]
     return task.inputs
 
 

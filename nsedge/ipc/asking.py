@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any, Generic, TypeVar, Unpack, cast
 
 from nsedge import api
+from nsedge.api.labels import Text
 from nsedge.api.scheduling import SchedulingFields
 from nsedge.api.tasks import ChatFields, TranscribeFields
 
@@ -92,6 +93,58 @@ class Asking(ABC, Generic[S]):
         sound = media if isinstance(media, api.Media) else api.Media(type=SOUND, data=media)
         task = api.Transcribe(media=sound, **asked)
         return self._ask_for(task, model, request_id, cast(SchedulingFields, scheduling))
+
+    def classify(
+        self,
+        model: str,
+        inputs: str | Sequence[Text],
+        *,
+        top_k: int | None = None,
+        activation: api.Activation | None = None,
+        aggregation: api.Aggregation | None = None,
+        truncate: bool = False,
+        request_id: str | None = None,
+        **scheduling: Unpack[SchedulingFields],
+    ) -> S:
+        """The events of labels for each of `inputs`, texts or pairs of texts, or of the spans in
+        them; `collected().labels` of what this returns has them all."""
+        task = api.Classify(
+            inputs=(inputs,) if isinstance(inputs, str) else tuple(inputs),
+            top_k=top_k,
+            activation=activation,
+            aggregation=aggregation,
+            truncate=truncate,
+        )
+        return self._ask_for(task, model, request_id, scheduling)
+
+    def fill(
+        self,
+        model: str,
+        inputs: str | Sequence[str],
+        *,
+        top_k: int = 5,
+        request_id: str | None = None,
+        **scheduling: Unpack[SchedulingFields],
+    ) -> S:
+        """The events of tokens for the masks in each of `inputs`; `collected().masks` of what this
+        returns has them all."""
+        given = (inputs,) if isinstance(inputs, str) else tuple(inputs)
+        return self._ask_for(api.Fill(inputs=given, top_k=top_k), model, request_id, scheduling)
+
+    def score(
+        self,
+        model: str,
+        query: str,
+        documents: Sequence[str],
+        *,
+        truncate: bool = False,
+        request_id: str | None = None,
+        **scheduling: Unpack[SchedulingFields],
+    ) -> S:
+        """The events of how well each of `documents` answers `query`; `collected().scores` of what
+        this returns has them all."""
+        task = api.Score(query=query, documents=tuple(documents), truncate=truncate)
+        return self._ask_for(task, model, request_id, scheduling)
 
     def _ask_for(
         self, task: api.Task, model: str, request_id: str | None, scheduling: SchedulingFields

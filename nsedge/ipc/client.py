@@ -1,6 +1,8 @@
 """The clients of a daemon, and every type their users meet: import from here."""
 
 from nsedge.api import (
+    Activation,
+    Aggregation,
     AliasResult,
     ArtifactPending,
     ArtifactReady,
@@ -11,10 +13,14 @@ from nsedge.api import (
     Delta,
     Event,
     Failed,
+    Filling,
+    Fillings,
     Finished,
     FinishReason,
     Health,
     HealthStatus,
+    Label,
+    Labels,
     Language,
     Loading,
     LoadOutcome,
@@ -63,6 +69,8 @@ from nsedge.ipc.curve import ClientCurve, KeyPair
 from nsedge.ipc.sync import Client, Events
 
 __all__ = [
+    "Activation",
+    "Aggregation",
     "AliasResult",
     "ArtifactPending",
     "ArtifactReady",
@@ -78,11 +86,15 @@ __all__ = [
     "EventStream",
     "Events",
     "Failed",
+    "Filling",
+    "Fillings",
     "FinishReason",
     "Finished",
     "Health",
     "HealthStatus",
     "KeyPair",
+    "Label",
+    "Labels",
     "Language",
     "LoadOutcome",
     "LoadResult",

@@ -59,6 +59,8 @@ KINDS = (
     Kind(event=api.Vectors, message=wire.Vectors, since=3, credited=True),
     Kind(event=api.Scores, message=wire.Scores, since=3, credited=True),
     Kind(event=api.Language, message=wire.Language, since=5, credited=True),
+    Kind(event=api.Labels, message=wire.Labels, since=5, credited=True),
+    Kind(event=api.Fillings, message=wire.Fillings, since=5, credited=True),
     Kind(event=api.Segment, message=wire.Segment, since=3, credited=True),
     Kind(event=api.Progress, message=wire.Progress, since=3),
     Kind(event=api.ArtifactPending, message=wire.ArtifactPending, since=3, credited=True),

@@ -14,7 +14,7 @@ from typing import Any, get_args
 import msgpack
 import msgspec
 
-from nsedge.api import Logprobs, ModelInfo, Sampling, TokenLogprob, Usage
+from nsedge.api import Label, Logprobs, ModelInfo, Sampling, TokenLogprob, Usage
 from nsedge.errors import BadMessage, MessageTooLarge, UnsupportedVersion
 from nsedge.ipc import messages as wire
 
@@ -49,6 +49,7 @@ _ADDED = {
     Sampling: _added(Sampling, "prompt_lookup"),
     Logprobs: _added(Logprobs, "text"),
     TokenLogprob: _added(TokenLogprob, "text"),
+    Label: _added(Label, "score"),
 }
 """What need not be written of types whose other fields always are: what came with 1.3, to
 `Sampling` with 1.4, and the rare of what there is much of."""
@@ -73,6 +74,9 @@ def encode(message: wire.ClientMessage | wire.ServerMessage) -> bytes:
         _leave_out(payload["sampling"], Sampling)
     elif isinstance(message, wire.AnyDelta | wire.PromptLogprobs):
         _leave_out_of_each(payload.get("logprobs", ()))
+    elif isinstance(message, wire.Labels):
+        for one in (label for labels in payload["labels"] for label in labels):
+            _leave_out(one, Label)
     elif isinstance(message, wire.Finished | wire.ChoiceFinished):
         _leave_out(payload["usage"], Usage)
     elif isinstance(message, wire.Reply):

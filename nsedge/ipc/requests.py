@@ -12,7 +12,10 @@ from nsedge.ipc import messages as wire
 from nsedge.ipc import protocol
 
 MediaOf = Callable[[wire.MediaPart], api.Media]
-_SINCE: dict[type, int] = {wire.Embed: 3, wire.Transcribe: 5}
+_SINCE: dict[type, int] = {
+    wire.Embed: 3,
+    **dict.fromkeys((wire.Classify, wire.Fill, wire.Score, wire.Transcribe), 5),
+}
 """The minor version whose clients can read what comes of a task, where not all can."""
 _TELLING = ("tools", "split_reasoning")
 """Fields of a chat that bring events of 1.4."""
@@ -24,6 +27,14 @@ _OF_CHAT = tuple(
 """The fields of a chat that are the same here and there."""
 _OF_PROMPT = tuple(name for name in _OF_CHAT if name not in ("sampling", "constraint"))
 """Of these, what a prompt is made of."""
+_OF_TASK = {
+    wire.Embed: (api.Embed, ("inputs", "dimensions", "truncate")),
+    wire.Classify: (api.Classify, ("inputs", "top_k", "activation", "aggregation", "truncate")),
+    wire.Fill: (api.Fill, ("inputs", "top_k")),
+    wire.Score: (api.Score, ("query", "documents", "truncate")),
+}
+"""Messages of tasks whose fields are the same here and there, by name."""
+_TOLD_AS = {task: (message, names) for message, (task, names) in _OF_TASK.items()}
 _OF_MESSAGE = ("tool_calls", "tool_call_id", "name", "reasoning")
 _OF_TRANSCRIPT = tuple(
     name
@@ -82,12 +93,12 @@ def _task_of(message: wire.Asking, media: MediaOf) -> api.Task:
         case wire.Chat():
             turns = tuple(_said(turn, media) for turn in message.messages)
             return api.Chat(messages=turns, **_same(message, _OF_CHAT))
-        case wire.Embed():
-            return api.Embed(
-                inputs=message.inputs, dimensions=message.dimensions, truncate=message.truncate
-            )
         case wire.Transcribe():
             return api.Transcribe(media=media(message.media), **_same(message, _OF_TRANSCRIPT))
+        case wire.Embed() | wire.Classify() | wire.Fill() | wire.Score():
+            kind, names = _OF_TASK[type(message)]
+            task: api.Task = kind(**_same(message, names))
+            return task
 
 
 def _said(turn: wire.Message, media: MediaOf) -> api.Message:
@@ -250,16 +261,6 @@ def _message_of(request: api.Request, credit: int | None, named: Collection[str]
                 **_same(chat, _OF_CHAT),
                 **scheduling,
             )
-        case api.Embed(inputs=inputs, dimensions=dimensions, truncate=truncate):
-            return wire.Embed(
-                id=label,
-                model=model,
-                credit=credit,
-                inputs=inputs,
-                dimensions=dimensions,
-                truncate=truncate,
-                **scheduling,
-            )
         case api.Transcribe(media=media) as transcribe:
             return wire.Transcribe(
                 id=label,
@@ -269,6 +270,12 @@ def _message_of(request: api.Request, credit: int | None, named: Collection[str]
                 **_same(transcribe, _OF_TRANSCRIPT),
                 **scheduling,
             )
+        case task:
+            told, names = _TOLD_AS[type(task)]
+            asking: wire.Asking = told(
+                id=label, model=model, credit=credit, **_same(task, names), **scheduling
+            )
+            return asking
 
 
 def _turn(message: api.Message, named: Collection[str]) -> wire.Message:

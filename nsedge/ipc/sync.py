@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from nsedge import api
 from nsedge.api import transcripts
+from nsedge.api.collecting import Collected, Collecting
 from nsedge.api.transcripts import TranscriptText
 from nsedge.errors import ConnectionLost
 from nsedge.ipc.aio import AsyncClient
@@ -69,13 +70,21 @@ class Events:
         Raises:
             NsedgeError: what the request failed with, or it has none.
         """
-        from nsedge.api.embeddings import Gathering  # numpy, which few readers need
+        from nsedge.api.embeddings import embeddings_of  # numpy, which few readers need
 
-        found = Gathering()
+        return embeddings_of(self.collected())
+
+    def collected(self) -> Collected:
+        """All that comes of the request, once it has ended.
+
+        Raises:
+            NsedgeError: what the request failed with.
+        """
+        found = Collecting()
         with self:
             for event in self:
                 found.saw(event)
-        return found.result()
+        return found.collected()
 
     def transcript(self) -> TranscriptText:
         """All that was said, of a request that transcribes.

@@ -182,7 +182,7 @@ def _leave_out(
     http[IGNORED_FIELDS] = others.check(found, honoured=honoured, ignored=ignored)
 
 
-def json_answer(body: dict[str, Any], status: int = 200) -> web.Response:
+def json_answer(body: object, status: int = 200) -> web.Response:
     """`body` as JSON; numbers without end are null."""
     return web.Response(status=status, body=msgspec.json.encode(body), content_type=JSON)
 

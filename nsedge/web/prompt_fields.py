@@ -6,7 +6,7 @@ from __future__ import annotations
 from typing import Any
 
 from nsedge.api import Generate
-from nsedge.api.tasks import MAX_TOKEN_ID, Tokens
+from nsedge.api.inputs import MAX_TOKEN_ID, Tokens
 from nsedge.errors import EmptyPrompt, InvalidParameter
 from nsedge.web.limits import WebLimits
 from nsedge.web.request_fields import check_length

@@ -9,8 +9,8 @@ import msgspec
 
 from nsedge.api import Sampling
 from nsedge.api.flat_steps import FLAT_NAMES, order_of, steps_of
+from nsedge.api.inputs import MAX_TOKEN_ID
 from nsedge.api.sampling import MAX_SEED
-from nsedge.api.tasks import MAX_TOKEN_ID
 from nsedge.errors import InvalidParameter
 from nsedge.web.bodies import Integer, TokenId
 from nsedge.web.chunking import Chunk

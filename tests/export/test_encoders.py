@@ -62,7 +62,7 @@ def test_a_family_is_within_1e_4_of_torch(family: str, tmp_path: Path) -> None:
     folder = write_encoder_folder(tmp_path / family, family)
     record = reference(folder, tmp_path / "out")
     assert record.difference < MAX_DIFFERENCE
-    assert (record.dimensions, record.vocab_size) == (WIDTH, VOCABULARY)
+    assert (record.gives.dimensions, record.vocab_size) == (WIDTH, VOCABULARY)
     assert record.context_length == 48
     # And once more by hand: torch reads a padded batch with its mask.
     model = make_encoder(family)
@@ -88,7 +88,7 @@ def test_pooling_lies_in_the_graph(mode: str, normalised: bool, tmp_path: Path) 
         (folder / "modules.json").write_text(json.dumps(modules[:2]))
     record = reference(folder, tmp_path / "out")
     assert record.difference < MAX_DIFFERENCE
-    assert record.normalised is normalised
+    assert record.gives.normalised is normalised
     vectors = session_of(tmp_path / "out", record).run([[2, 5, 9, 3], [2, 8, 3]])
     lengths = np.linalg.norm(vectors, axis=1)
     assert np.allclose(lengths, 1.0, atol=1e-5) is normalised
@@ -101,7 +101,7 @@ def test_a_plain_model_is_read_as_sentence_transformers_does(
     for name in ("modules.json", "sentence_bert_config.json"):
         (folder / name).unlink()
     record = reference(folder, tmp_path / "out")
-    assert (record.pooling, record.normalised) == ("mean", False)
+    assert (record.gives.pooling, record.gives.normalised) == ("mean", False)
     assert record.context_length == POSITIONS
 
 

@@ -33,12 +33,32 @@ DISTIL: dict[str, Any] = {
     "max_position_embeddings": POSITIONS,
     "pad_token_id": 0,
 }
+DEBERTA: dict[str, Any] = {
+    "relative_attention": True,
+    "pos_att_type": ["p2c", "c2p"],
+    "share_att_key": True,
+    "position_buckets": 16,
+    "norm_rel_ebd": "layer_norm",
+    "position_biased_input": False,
+    "type_vocab_size": 0,
+}
+MODERN: dict[str, Any] = {
+    "num_hidden_layers": 4,
+    "local_attention": 16,
+    "reference_compile": False,
+    **dict.fromkeys(("bos_token_id", "cls_token_id"), 2),
+    **dict.fromkeys(("eos_token_id", "sep_token_id"), 3),
+}
 MODELS: dict[str, tuple[str, str, dict[str, Any]]] = {
     "bert": ("BertModel", "BertConfig", SIZES),
     "roberta": ("RobertaModel", "RobertaConfig", SIZES | {"type_vocab_size": 1}),
     "xlm-roberta": ("XLMRobertaModel", "XLMRobertaConfig", SIZES | {"pad_token_id": 1}),
     "camembert": ("CamembertModel", "CamembertConfig", SIZES | {"pad_token_id": 1}),
     "distilbert": ("DistilBertModel", "DistilBertConfig", DISTIL),
+    "mpnet": ("MPNetModel", "MPNetConfig", SIZES | {"pad_token_id": 1}),
+    "electra": ("ElectraModel", "ElectraConfig", SIZES | {"embedding_size": 32}),
+    "deberta-v2": ("DebertaV2Model", "DebertaV2Config", SIZES | DEBERTA),
+    "modernbert": ("ModernBertModel", "ModernBertConfig", SIZES | MODERN),
 }
 
 
@@ -46,10 +66,11 @@ def make_encoder(family: str = "bert", **changes: Any) -> Any:
     """A model of the family, its weights and biases random enough to show every mistake."""
     torch.manual_seed(0)
     model, config, sizes = MODELS[family]
-    made = getattr(transformers, model)(getattr(transformers, config)(**{**sizes, **changes}))
+    settings = getattr(transformers, config)(**{**sizes, **changes})
+    settings._attn_implementation = "eager"
+    made = getattr(transformers, model)(settings)
     for parameter in made.parameters():
         torch.nn.init.normal_(parameter, 0.0, 0.15 if parameter.ndim > 1 else 0.3)
-    made.set_attn_implementation("eager")
     return made.eval()
 
 

@@ -14,9 +14,9 @@ from transformers import AutoModel, AutoTokenizer
 
 from exporters.__main__ import main
 from exporters.cache import Cache, cache_root
+from exporters.encoder.outputs import cosines
 from exporters.encoder.starter_folder import embeddings_source
 from exporters.encoder.texts import fidelity_texts
-from exporters.encoder.trial import cosines, vectors_of
 from exporters.encoder.verify import open_reader, open_variant
 from exporters.progress import Progress
 from nsedge.api import Embed, Request
@@ -58,7 +58,7 @@ def test_every_variant_is_near_to_pytorch(bundle: Bundle[Encoder], wanted: Float
     ids = open_reader(bundle).read(fidelity_texts(), truncate=True)
     for variant in bundle.manifest.variants:
         session = open_variant(bundle, variant)
-        near = cosines(wanted, vectors_of(session, ids))
+        near = cosines(wanted, session.run(ids))
         assert near.min() >= LEAST.get(variant.scheme, 0.99), variant.name
 
 
@@ -99,5 +99,5 @@ def test_a_variant_can_be_asked_for(embeddings_bundle: Path) -> None:
     assert variant == "cpu-fp32"
     bundle = Bundle.open(embeddings_bundle).of_kind(Encoder)
     exact = open_variant(bundle, bundle.manifest.variants[-1])
-    wanted = vectors_of(exact, open_reader(bundle).read(NEAR, truncate=True))
+    wanted = exact.run(open_reader(bundle).read(NEAR, truncate=True))
     assert cosines(wanted, vectors).min() >= 0.9999

@@ -15,7 +15,9 @@ from nsedge.ipc.messages.events import (
     ChoiceFinished,
     Delta,
     Failed,
+    Fillings,
     Finished,
+    Labels,
     Language,
     Loading,
     Progress,
@@ -45,13 +47,16 @@ from nsedge.ipc.messages.requests import (
     Asked,
     Cancel,
     Chat,
+    Classify,
     Credit,
     Embed,
+    Fill,
     Generate,
     MediaPart,
     MediaPut,
     MediaReady,
     Message,
+    Score,
     TextPart,
     Transcribe,
 )
@@ -60,7 +65,7 @@ from nsedge.ipc.messages.sessions import Bye, Hello, Ping, Pong, Welcome
 Command = Load | Unload | Reload | Alias
 Question = ReadPrompt | Detokenize | Describe
 Query = ModelsQuery | StatsQuery | HealthQuery | UsageQuery | Question | Command
-Asking = Generate | Chat | Embed | Transcribe
+Asking = Generate | Chat | Embed | Classify | Fill | Score | Transcribe
 DataMessage = Hello | Asking | Credit | MediaPut | Query | Cancel | Bye
 ControlMessage = Cancel | Ping | HealthQuery
 ClientMessage = DataMessage | Ping
@@ -68,7 +73,8 @@ ClientMessage = DataMessage | Ping
 AnyDelta = Delta | ReasoningDelta | ToolCallDelta
 Text = PromptLogprobs | AnyDelta | ChoiceFinished | ChoiceFailed
 Speech = Language | Segment
-Result = Text | Vectors | Scores | Speech | Progress | ArtifactPending | ArtifactReady
+Found = Vectors | Scores | Labels | Fillings
+Result = Text | Found | Speech | Progress | ArtifactPending | ArtifactReady
 EventMessage = Loading | Started | Result | Finished | Failed
 ServerMessage = Welcome | EventMessage | Credit | MediaReady | Reply | Pong
 
@@ -85,6 +91,7 @@ __all__ = [
     "Chat",
     "ChoiceFailed",
     "ChoiceFinished",
+    "Classify",
     "ClientMessage",
     "Command",
     "ControlMessage",
@@ -96,11 +103,14 @@ __all__ = [
     "Embed",
     "EventMessage",
     "Failed",
+    "Fill",
+    "Fillings",
     "Finished",
     "Generate",
     "HealthQuery",
     "Hello",
     "Id",
+    "Labels",
     "Language",
     "Load",
     "Loading",
@@ -120,6 +130,7 @@ __all__ = [
     "Reload",
     "Reply",
     "Result",
+    "Score",
     "Scores",
     "Segment",
     "ServerMessage",

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from msgspec import Meta, Struct
 
-from nsedge.api.tasks import MAX_TOKEN_ID
+from nsedge.api.inputs import MAX_TOKEN_ID
 
 SESSION_BYTES = 16
 

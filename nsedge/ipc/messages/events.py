@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from msgspec import field
 
-from nsedge.api import FinishReason, Logprobs, ModelState, Timings, Usage, Word
+from nsedge.api import Filling, FinishReason, Label, Logprobs, ModelState, Timings, Usage, Word
 from nsedge.ipc.messages.base import Wire
 
 
@@ -94,6 +94,22 @@ class Language(Wire, frozen=True, kw_only=True, tag="language"):
     id: str
     language: str
     probability: float
+
+
+class Labels(Wire, frozen=True, kw_only=True, tag="labels"):
+    """Labels of some inputs; since 1.5."""
+
+    id: str
+    first: int
+    labels: tuple[tuple[Label, ...], ...]
+
+
+class Fillings(Wire, frozen=True, kw_only=True, tag="fillings"):
+    """Tokens for the masks of some inputs; since 1.5."""
+
+    id: str
+    first: int
+    masks: tuple[tuple[tuple[Filling, ...], ...], ...]
 
 
 class Segment(Wire, frozen=True, kw_only=True, tag="segment"):

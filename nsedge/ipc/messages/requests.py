@@ -6,7 +6,17 @@ from typing import Any
 
 from msgspec import Struct, field
 
-from nsedge.api import Constraint, Priority, Role, Sampling, Tool, ToolCall, ToolChoice
+from nsedge.api import (
+    Activation,
+    Aggregation,
+    Constraint,
+    Priority,
+    Role,
+    Sampling,
+    Tool,
+    ToolCall,
+    ToolChoice,
+)
 from nsedge.api.tasks import TEMPERATURES
 from nsedge.ipc.messages.base import (
     ByteCount,
@@ -110,6 +120,31 @@ class Transcribe(Asked, frozen=True, kw_only=True, tag="transcribe"):
     max_compression_ratio: float | None = 2.4
     min_logprob: float | None = -1.0
     max_no_speech_prob: float | None = 0.6
+
+
+class Classify(Asked, frozen=True, kw_only=True, tag="classify"):
+    """Asks for labels of each input, or of the spans in it; since 1.5."""
+
+    inputs: tuple[str | tuple[str, str], ...]
+    top_k: int | None = None
+    activation: Activation | None = None
+    aggregation: Aggregation | None = None
+    truncate: bool = False
+
+
+class Fill(Asked, frozen=True, kw_only=True, tag="fill"):
+    """Asks for tokens that fit the masks in each input; since 1.5."""
+
+    inputs: tuple[str, ...]
+    top_k: int = 5
+
+
+class Score(Asked, frozen=True, kw_only=True, tag="score"):
+    """Asks how well each document answers a query; since 1.5."""
+
+    query: str
+    documents: tuple[str, ...]
+    truncate: bool = False
 
 
 class Credit(Wire, frozen=True, kw_only=True, tag="credit"):

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import bisect
-from collections.abc import Iterator
+from collections.abc import Iterator, Sized
 from dataclasses import dataclass
 
 from nsedge.api import Priority
-from nsedge.runtime.encode.embed_work import EmbedWork
+from nsedge.runtime.encode.work import EncodeWork
 
 DUE_S = {Priority.INTERACTIVE: 0.0, Priority.NORMAL: 0.05, Priority.BATCH: 2.0}
 """How long after its arrival an input is due; the one that is due first goes first."""
@@ -17,18 +17,19 @@ MAX_PADDING = 0.2
 
 @dataclass(eq=False, slots=True, frozen=True)
 class Input:
-    """One text, as token ids, and where its vector belongs."""
+    """One input, and where what comes of it belongs."""
 
-    owner: EmbedWork
+    owner: EncodeWork
     index: int
     """Which of the owner's inputs."""
-    ids: tuple[int, ...]
+    row: Sized
+    """What the runner takes, as long as it has tokens."""
     due_s: float
 
     @property
     def length(self) -> int:
         """In tokens."""
-        return len(self.ids)
+        return len(self.row)
 
 
 class Batcher:
@@ -53,7 +54,7 @@ class Batcher:
         """Another that waits."""
         bisect.insort(self._by_length, one, key=_order)
 
-    def forget(self, owner: EmbedWork) -> None:
+    def forget(self, owner: EncodeWork) -> None:
         """Take away what an owner has here."""
         self._by_length = [one for one in self._by_length if one.owner is not owner]
 

@@ -1,29 +1,22 @@
-"""A request for vectors: its inputs, what has come of them, and the events that tell so."""
+"""Requests that are answered with arrays: a vector for each input, or a score for each document."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence, Sized
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from nsedge.api import (
-    Event,
-    Failed,
-    Finished,
-    FinishReason,
-    Request,
-    Started,
-    Timings,
-    Usage,
-    Vectors,
-)
+from nsedge.api import Request, Scores, Vectors
 from nsedge.api.events import MAX_ARRAY_BYTES
-from nsedge.errors import NsedgeError
+from nsedge.runtime.encode.work import EncodeWork
+
+SMALLEST_NORM = 1e-12
 
 
-class EmbedWork:
-    """One request in the encode loop, on its thread; `ended` tells whether its end was told."""
+class EmbedWork(EncodeWork):
+    """A request for vectors."""
 
     def __init__(
         self,
@@ -36,86 +29,102 @@ class EmbedWork:
         submitted_s: float,
     ) -> None:
         """`width`: numbers of the model's vectors, of which `dimensions` are given."""
-        self.request = request
-        self.inputs = tuple(inputs)
-        self.ended = False
+        super().__init__(request=request, inputs=inputs, submitted_s=submitted_s)
         self._dimensions = dimensions
         self._shortened = normalised and dimensions < width
-        self._submitted_s = submitted_s
-        self._started_s: float | None = None
         self._vectors: NDArray[np.float32] = np.zeros((len(inputs), dimensions), np.float32)
-        self._there = np.zeros(len(inputs), bool)
-        self._told = 0
-        self._tokens = 0
 
-    @property
-    def deadline_s(self) -> float | None:
-        """When it is too late."""
-        limit = self.request.deadline_s
-        return None if limit is None else self._submitted_s + limit
-
-    def start(self, now_s: float) -> list[Event]:
-        """Its first input is about to be run; `Started`, once."""
-        if self._started_s is not None:
-            return []
-        self._started_s = now_s
-        return [
-            Started(
-                request_id=self.request.request_id,
-                prompt_tokens=sum(map(len, self.inputs)),
-                queue_s=now_s - self._submitted_s,
-            )
-        ]
-
-    def take(self, index: int, vector: NDArray[np.float32], now_s: float) -> list[Event]:
-        """The vector [width] of an input; the events that may be told now."""
-        if self.ended:
-            return []
-        vector = vector[: self._dimensions]
+    def keep(self, index: int, output: NDArray[Any]) -> None:
+        """Keep a vector [width]."""
+        vector = output[: self._dimensions]
         if self._shortened:
-            vector = vector / max(float(np.linalg.norm(vector)), 1e-12)
+            vector = vector / max(float(np.linalg.norm(vector)), SMALLEST_NORM)
         self._vectors[index] = vector
-        self._there[index] = True
-        self._tokens += len(self.inputs[index])
-        done = bool(self._there.all())
-        ready = len(self._there) if done else int(self._there.argmin())
-        rows = max(1, MAX_ARRAY_BYTES // (4 * self._dimensions))
-        events: list[Event] = []
-        while self._told < ready and (done or ready - self._told >= rows):
-            end = min(ready, self._told + rows)
-            events.append(self._chunk(self._told, end))
-            self._told = end
-        if done:
-            events.append(self._finish(FinishReason.STOP, now_s))
-        return events
 
-    def cancel(self, now_s: float) -> list[Event]:
-        """End it as cancelled."""
-        return [] if self.ended else [self._finish(FinishReason.CANCELLED, now_s)]
+    def chunks(self, begin: int, end: int, *, done: bool) -> Iterator[tuple[int, Vectors]]:
+        """As many vectors at once as an event holds."""
+        for first, last in array_chunks(begin, end, self._dimensions, done=done):
+            yield (
+                last,
+                Vectors(
+                    request_id=self.request.request_id,
+                    first=first,
+                    shape=(last - first, self._dimensions),
+                    data=self._vectors[first:last].astype("<f4").tobytes(),
+                ),
+            )
 
-    def fail(self, error: NsedgeError) -> list[Event]:
-        """End it with an error."""
-        if self.ended:
-            return []
-        self.ended = True
-        return [Failed.of(self.request.request_id, error)]
 
-    def _chunk(self, begin: int, end: int) -> Vectors:
-        return Vectors(
-            request_id=self.request.request_id,
-            first=begin,
-            shape=(end - begin, self._dimensions),
-            data=self._vectors[begin:end].astype("<f4").tobytes(),
-        )
+class ScoreWork(EncodeWork):
+    """A request for a score of each document, which a cross-encoder reads with the query."""
 
-    def _finish(self, reason: FinishReason, now_s: float) -> Finished:
-        self.ended = True
-        began_s = now_s if self._started_s is None else self._started_s
-        return Finished(
-            request_id=self.request.request_id,
-            reason=reason,
-            usage=Usage(prompt_tokens=self._tokens, completion_tokens=0),
-            timings=Timings(
-                queue_s=began_s - self._submitted_s, prefill_s=now_s - began_s, decode_s=0.0
-            ),
-        )
+    def __init__(
+        self,
+        *,
+        request: Request,
+        inputs: Sequence[Sized],
+        activated: Callable[[NDArray[Any]], NDArray[Any]],
+        submitted_s: float,
+    ) -> None:
+        """activated: what makes a score of a logit."""
+        super().__init__(request=request, inputs=inputs, submitted_s=submitted_s)
+        self._activated = activated
+        self._scores: NDArray[np.float32] = np.zeros(len(inputs), np.float32)
+
+    def keep(self, index: int, output: NDArray[Any]) -> None:
+        """Keep the score of a logit [1]."""
+        self._scores[index] = self._activated(output)[0]
+
+    def chunks(self, begin: int, end: int, *, done: bool) -> Iterator[tuple[int, Scores]]:
+        """As many scores at once as an event holds."""
+        for first, last in array_chunks(begin, end, 1, done=done):
+            yield last, _scores(self.request, first, self._scores[first:last])
+
+
+class CosineWork(EncodeWork):
+    """A request for a score of each document by a model that makes vectors; input 0 is the query,
+    the others are the documents."""
+
+    def __init__(
+        self,
+        *,
+        request: Request,
+        inputs: Sequence[tuple[int, ...]],
+        width: int,
+        submitted_s: float,
+    ) -> None:
+        """`width`: numbers of the model's vectors."""
+        super().__init__(request=request, inputs=inputs, submitted_s=submitted_s)
+        self._vectors: NDArray[np.float32] = np.zeros((len(inputs), width), np.float32)
+
+    def keep(self, index: int, output: NDArray[Any]) -> None:
+        """Keep a vector [width], at length 1."""
+        self._vectors[index] = output / max(float(np.linalg.norm(output)), SMALLEST_NORM)
+
+    def chunks(self, begin: int, end: int, *, done: bool) -> Iterator[tuple[int, Scores]]:
+        """All of them at the end: no score without the query's vector."""
+        if not done:
+            return
+        query, *_ = self._vectors
+        found = self._vectors[1:] @ query
+        for first, last in array_chunks(0, len(found), 1, done=True):
+            yield last + 1, _scores(self.request, first, found[first:last])
+
+
+def array_chunks(begin: int, end: int, width: int, *, done: bool) -> Iterator[tuple[int, int]]:
+    """Rows `begin` to `end`, of `width` numbers each, in pieces that fit an event; an incomplete
+    one only where the request is `done`."""
+    rows = max(1, MAX_ARRAY_BYTES // (4 * width))
+    while begin < end and (done or end - begin >= rows):
+        last = min(end, begin + rows)
+        yield begin, last
+        begin = last
+
+
+def _scores(request: Request, first: int, found: NDArray[np.float32]) -> Scores:
+    return Scores(
+        request_id=request.request_id,
+        first=first,
+        shape=(len(found), 1),
+        data=found.astype("<f4").tobytes(),
+    )

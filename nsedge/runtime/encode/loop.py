@@ -10,10 +10,10 @@ import contextlib
 import logging
 import threading
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from queue import SimpleQueue
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,7 +22,7 @@ from nsedge.api import Event, Failed, Finished, FinishReason, ModelStats, ModelT
 from nsedge.errors import DeadlineExceeded, EngineFailure, QueueFull
 from nsedge.runtime.delivery import Deliver, Emit
 from nsedge.runtime.encode.batching import DUE_S, Batcher, Input
-from nsedge.runtime.encode.embed_work import EmbedWork
+from nsedge.runtime.encode.work import EncodeWork
 from nsedge.runtime.machine.arbiter import Seat
 from nsedge.telemetry.histogram import TOKEN_BOUNDS_S, WAIT_BOUNDS_S, Stopwatch
 
@@ -37,8 +37,8 @@ _WEIGHT = 0.2
 class BatchRunner(Protocol):
     """What runs a batch."""
 
-    def run(self, rows: Sequence[Sequence[int]]) -> NDArray[np.float32]:
-        """Vectors float32 [len(rows), width]."""
+    def run(self, rows: Sequence[Any]) -> Iterable[NDArray[np.float32]]:
+        """What the model makes of each row: float32 of any shape, a vector or logits."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,13 +52,13 @@ class BatchLimits:
 
 @dataclass(frozen=True, slots=True)
 class _Submit:
-    work: EmbedWork
+    work: EncodeWork
     emit: Emit
 
 
 @dataclass(frozen=True, slots=True)
 class _Cancel:
-    work: EmbedWork
+    work: EncodeWork
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +71,7 @@ class _Stop:
 
 
 class EncodeLoop:
-    """Runs requests for vectors to their end. `start` gives it its thread; `step` runs a batch."""
+    """Runs requests to their end. `start` gives it its thread; `step` runs a batch."""
 
     def __init__(
         self,
@@ -89,7 +89,7 @@ class EncodeLoop:
         self._deliver = deliver
         self._clock = clock
         self._inbox: SimpleQueue[_Submit | _Cancel | _Ask | _Stop] = SimpleQueue()
-        self._works: dict[EmbedWork, Emit] = {}
+        self._works: dict[EncodeWork, Emit] = {}
         self._batcher = Batcher()
         self._events: list[tuple[Emit, Event]] = []
         self._thread = threading.Thread(target=self._loop, name=name, daemon=True)
@@ -114,11 +114,11 @@ class EncodeLoop:
         self._inbox.put(_Stop())
         self._thread.join()
 
-    def submit(self, work: EmbedWork, emit: Emit) -> None:
+    def submit(self, work: EncodeWork, emit: Emit) -> None:
         """Take a request, from any thread. A refusal comes as its `Failed`."""
         self._inbox.put(_Submit(work, emit))
 
-    def cancel(self, work: EmbedWork) -> None:
+    def cancel(self, work: EncodeWork) -> None:
         """End a request before the next batch, from any thread. Idempotent."""
         self._inbox.put(_Cancel(work))
 
@@ -170,10 +170,10 @@ class EncodeLoop:
         if len(self._batcher):
             with self._seat:
                 batch = self._batch()
-                vectors = self._run(batch)
+                outputs = self._run(batch)
             now_s = self._clock()
-            for one, vector in zip(batch, vectors, strict=True):
-                self._settle(one, vector, now_s)
+            for one, output in zip(batch, outputs, strict=True):
+                self._settle(one, output, now_s)
         self._hand_over()
 
     def _loop(self) -> None:
@@ -184,17 +184,17 @@ class EncodeLoop:
             self._end(work, work.cancel(self._clock()))
         self._hand_over()
 
-    def _take(self, work: EmbedWork, emit: Emit) -> None:
+    def _take(self, work: EncodeWork, emit: Emit) -> None:
         self._works[work] = emit
         if len(self._batcher) + len(work.inputs) > self._limits.waiting:
             full = QueueFull(f"{len(self._batcher)} inputs wait already", retry_after_s=1.0)
             self._end(work, work.fail(full))
             return
         due_s = self._clock() + DUE_S[work.request.priority]
-        for index, ids in enumerate(work.inputs):
+        for index, row in enumerate(work.inputs):
             # A request of many inputs is due bit by bit, as fast as they could be run.
-            self._batcher.add(Input(work, index, ids, due_s))
-            due_s += self._token_s * len(ids)
+            self._batcher.add(Input(work, index, row, due_s))
+            due_s += self._token_s * len(row)
 
     def _batch(self) -> list[Input]:
         """What to run now: as much as goes together, or as fits the time that there is."""
@@ -204,42 +204,42 @@ class EncodeLoop:
         return self._batcher.take(budget_tokens=tokens, max_rows=self._limits.rows)
 
     def _run(self, batch: list[Input]) -> list[NDArray[np.float32] | None]:
-        """A vector for each, None where there is none."""
+        """What came of each, None where nothing did."""
         began_s = self._clock()
         self._running = len({one.owner for one in batch})
         for one in batch:
             self._tell(one.owner, one.owner.start(began_s))
-        vectors = self._vectors(batch)
+        outputs = self._outputs(batch)
         took_s = self._clock() - began_s
         grown = took_s / (max(one.length for one in batch) * len(batch)) - self._token_s
         self._token_s += grown * (_WEIGHT if self._token_s else 1.0)
         self._running, self._batches = 0, self._batches + 1
         self._batch_s += took_s
         self._batch_times.add(took_s)
-        return vectors
+        return outputs
 
-    def _settle(self, one: Input, vector: NDArray[np.float32] | None, now_s: float) -> None:
-        """Give an input's vector to its request, or fail that."""
+    def _settle(self, one: Input, output: NDArray[np.float32] | None, now_s: float) -> None:
+        """Give what came of an input to its request, or fail that."""
         work = one.owner
-        if vector is None or not np.isfinite(vector).all():
+        if output is None or not np.isfinite(output).all():
             error = EngineFailure(f"the model failed on input {one.index}")
             self._end(work, work.fail(error))
             return
         self._tokens += one.length
-        self._tell(work, work.take(one.index, vector, now_s))
+        self._tell(work, work.take(one.index, output, now_s))
 
-    def _vectors(self, batch: Sequence[Input]) -> list[NDArray[np.float32] | None]:
-        """A vector for each, None where the model fails on that one: a batch that fails is cut in
+    def _outputs(self, batch: Sequence[Input]) -> list[NDArray[np.float32] | None]:
+        """What comes of each, None where the model fails on that one: a batch that fails is cut in
         two until it is known whose fault it was."""
         try:
-            return list(self._runner.run([one.ids for one in batch]))
+            return list(self._runner.run([one.row for one in batch]))
         except Exception:
             if len(batch) == 1:
                 label = {"request_id": batch[0].owner.request.request_id}
                 log.exception("an input could not be encoded", extra=label)
                 return [None]
             half = len(batch) // 2
-            return [*self._vectors(batch[:half]), *self._vectors(batch[half:])]
+            return [*self._outputs(batch[:half]), *self._outputs(batch[half:])]
 
     def _expire(self, now_s: float) -> None:
         for work in list(self._works):
@@ -247,13 +247,13 @@ class EncodeLoop:
                 limit = f"not done {work.request.deadline_s:g} s after admission"
                 self._end(work, work.fail(DeadlineExceeded(limit, param="deadline_s")))
 
-    def _end(self, work: EmbedWork, events: list[Event]) -> None:
+    def _end(self, work: EncodeWork, events: list[Event]) -> None:
         """End a request of which inputs may wait."""
         if events:
             self._batcher.forget(work)
             self._tell(work, events)
 
-    def _tell(self, work: EmbedWork, events: list[Event]) -> None:
+    def _tell(self, work: EncodeWork, events: list[Event]) -> None:
         emit = self._works.get(work)
         if emit is None:
             return

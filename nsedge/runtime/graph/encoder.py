@@ -36,15 +36,24 @@ class EncoderSession:
         Raises:
             ValueError: the graph gives something of another shape.
         """
-        lengths = np.array([len(row) for row in rows])
-        shape = len(rows), int(lengths.max())
-        mask = (np.arange(shape[1]) < lengths[:, None]).astype(np.int64)
-        ids = np.full(shape, self._pad_id, np.int64)
-        ids[mask == 1] = np.concatenate([np.asarray(row, np.int64) for row in rows])
+        ids, mask = padded(rows, self._pad_id)
         feeds = {self._io.input_ids: ids, self._io.attention_mask: mask}
         if self._io.token_type_ids is not None:
-            feeds[self._io.token_type_ids] = np.zeros(shape, np.int64)
+            feeds[self._io.token_type_ids] = np.zeros_like(ids)
         (vectors,) = self._session.run([self._io.embedding], feeds)
         if vectors.shape != (len(rows), self._dimensions):
             raise ValueError(f"vectors of shape {vectors.shape} came of {len(rows)} texts")
         return np.asarray(vectors, np.float32)
+
+
+def padded(
+    rows: Sequence[Sequence[int]], pad_id: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Rows of token ids, none of them empty, as int64 [len(rows), T], padded at the end; and which
+    of these are tokens, as 1."""
+    lengths = np.array([len(row) for row in rows])
+    shape = len(rows), int(lengths.max())
+    mask = (np.arange(shape[1]) < lengths[:, None]).astype(np.int64)
+    ids = np.full(shape, pad_id, np.int64)
+    ids[mask == 1] = np.concatenate([np.asarray(row, np.int64) for row in rows])
+    return ids, mask

@@ -232,4 +232,7 @@ class Entry:
             has_chat_template=manifest.has_chat_template,
             tasks=manifest.tasks,
             dimensions=getattr(manifest, "dimensions", None),
+            labels=getattr(manifest, "labels", ()),
+            head=getattr(manifest, "head_kind", None),
+            mask=getattr(manifest, "mask", None),
         )

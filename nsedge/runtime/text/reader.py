@@ -7,9 +7,8 @@ from collections.abc import Sequence
 
 from tokenizers import Tokenizer
 
-from nsedge.errors import BundleInvalid, ContextExceeded, InvalidParameter
-
-_PROBE = "a"
+from nsedge.errors import ContextExceeded, InvalidParameter
+from nsedge.runtime.text.framing import frame_of_one
 
 
 class TextReader:
@@ -28,17 +27,7 @@ class TextReader:
         self._tokenizer = tokenizer
         self._context_length = context_length
         self._vocab_size = vocab_size
-        plain = tokenizer.encode(_PROBE, add_special_tokens=False).ids
-        around = tokenizer.encode(_PROBE, add_special_tokens=True).ids
-        starts = [
-            at
-            for at in range(len(around) - len(plain) + 1)
-            if around[at : at + len(plain)] == plain
-        ]
-        if not plain or not starts:
-            raise BundleInvalid("the tokenizer does not put its special tokens around a text")
-        self._before = tuple(around[: starts[0]])
-        self._after = tuple(around[starts[0] + len(plain) :])
+        self._frame = frame_of_one(tokenizer)
 
     def read(
         self, inputs: Sequence[str | tuple[int, ...]], *, truncate: bool
@@ -52,7 +41,7 @@ class TextReader:
         texts = [text for text in inputs if isinstance(text, str)]
         for number, text in enumerate(inputs):
             if isinstance(text, str):
-                _check_unicode(text, number)
+                check_unicode(text, number)
         encoded = iter(self._tokenizer.encode_batch_fast(texts, add_special_tokens=False))
         return [
             self._framed(
@@ -73,18 +62,25 @@ class TextReader:
         return ids
 
     def _framed(self, ids: tuple[int, ...], number: int, *, truncate: bool) -> tuple[int, ...]:
-        room = self._context_length - len(self._before) - len(self._after)
+        frame = self._frame
+        room = self._context_length - frame.width
         if len(ids) > room and not truncate:
-            raise ContextExceeded(
-                f"input {number} has {len(ids)} tokens; the model reads {room}, or cuts off what is"
-                " longer where truncate is set",
-                param="inputs",
-                figures={"context_tokens": room, "prompt_tokens": len(ids)},
-            )
-        return (*self._before, *ids[:room], *self._after)
+            raise too_long(number, len(ids), room)
+        return (*frame.before, *ids[:room], *frame.after)
 
 
-def _check_unicode(text: str, number: int) -> None:
+def too_long(number: int, tokens: int, room: int) -> ContextExceeded:
+    """Why input `number` is refused."""
+    return ContextExceeded(
+        f"input {number} has {tokens} tokens; the model reads {room}, or cuts off what is longer"
+        " where truncate is set",
+        param="inputs",
+        figures={"context_tokens": room, "prompt_tokens": tokens},
+    )
+
+
+def check_unicode(text: str, number: int) -> None:
+    """Raises InvalidParameter for a lone surrogate in input `number`."""
     try:
         text.encode()
     except UnicodeEncodeError as error:

@@ -173,6 +173,8 @@ class Connection:
                 self._session.cancel(asked.id)
             case Ping():
                 self._session.outbox.append(self._encoded(wire.Pong()))
+            case _:
+                self._begin(asked)
 
     def _begin(self, asked: wire.Asking) -> None:
         session, most = self._session, self._answering.limits.max_in_flight

@@ -17,20 +17,32 @@ from nsedge.bundle.encoder import (
     VectorFidelity,
 )
 from nsedge.bundle.fields import FORMAT, FORMAT_VERSION, Provenance, Tokenizer
+from nsedge.bundle.headed import (
+    GoldenScores,
+    HeadedEncoder,
+    HeadIo,
+    HeadVariant,
+    MaskedLm,
+    ScoreFidelity,
+    SequenceClassification,
+    TokenClassification,
+)
 
 PAGE = (Path(__file__).parents[3] / "docs" / "bundle.md").read_text(encoding="utf-8")
 MANIFEST = PAGE.partition("## The manifest\n")[2].partition("## Versions\n")[0]
 TOLD = {name for code in re.findall(r"`([^`]+)`", MANIFEST) for name in re.split(r"[.\[\]]+", code)}
 INNER = (Variant, EncoderVariant, Provenance, Tokenizer, KvLayout, Fidelity, VectorFidelity)
+HEADS = (HeadVariant, MaskedLm, SequenceClassification, TokenClassification, ScoreFidelity)
 
 
-@pytest.mark.parametrize("kind", [CausalLm, Encoder, *INNER])
+@pytest.mark.parametrize("kind", [CausalLm, Encoder, HeadedEncoder, *INNER, *HEADS])
 def test_every_field_is_told(kind: type[msgspec.Struct]) -> None:
     assert set(kind.__struct_fields__) <= TOLD
 
 
 def test_no_field_is_told_that_a_manifest_does_not_have() -> None:
-    known = set(CausalLm.__struct_fields__) | set(Encoder.__struct_fields__) | {"kind"}
+    kinds = (CausalLm, Encoder, HeadedEncoder)
+    known = {"kind"}.union(*(kind.__struct_fields__ for kind in kinds))
     tables = MANIFEST.partition("### The decoder's graph")[0]
     rows = re.findall(r"^\| (`.+?) \|", tables, re.MULTILINE)
     named = {name.split(".")[0] for row in rows for name in re.findall(r"`([^`]+)`", row)}
@@ -38,11 +50,12 @@ def test_no_field_is_told_that_a_manifest_does_not_have() -> None:
 
 
 def test_inputs_of_graphs_are_told() -> None:
-    for io in (GraphIo(), EncoderIo(token_type_ids="token_type_ids")):
+    headed = HeadIo(token_type_ids="token_type_ids", places="places")
+    for io in (GraphIo(), EncoderIo(token_type_ids="token_type_ids"), headed):
         names = [name for name in msgspec.structs.astuple(io) if isinstance(name, str)]
         told = MANIFEST.replace(".N.", ".{layer}.").replace("`, `.value`", "`")
         assert all(f"`{name}`" in told for name in names if not name.endswith(".value"))
-    assert set(GoldenVector.__struct_fields__) <= TOLD
+    assert {*GoldenVector.__struct_fields__, *GoldenScores.__struct_fields__} <= TOLD | {"rows"}
     assert len(GoldenPrompt.__struct_fields__) == 4  # the page tells of them in words
 
 

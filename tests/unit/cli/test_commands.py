@@ -15,7 +15,7 @@ from nsedge.__main__ import main
 from nsedge.cli.exits import ExitStatus
 from nsedge.version import VERSION
 from tests.fake_daemon import fake_daemon
-from tests.fakes import DIMENSIONS, MODEL, FakeService, vector
+from tests.fakes import DIMENSIONS, MASK, MODEL, FakeService, vector
 from tests.unit.bundles import edit_manifest, write_bundle
 
 
@@ -486,3 +486,39 @@ def test_embed_tells_what_it_cannot(daemon, capsys, monkeypatch, tmp_path):
     assert "standard input holds no text" in lines[0]
     assert "No such file" in lines[1]
     assert "dimensions must be at least 1" in lines[2]
+
+
+def test_classify_gives_a_line_of_labels_for_each_text(daemon, capsys, monkeypatch):
+    assert main(["classify", MODEL, "one", "two"]) == 0
+    said = capsys.readouterr()
+    assert said.out == "long 0.7500\tshort 0.2500\n" * 2
+    assert said.err.startswith("2 texts of ")
+    monkeypatch.setattr("sys.stdin", io.StringIO("one\n"))
+    assert main(["classify", MODEL, "--json", "--top-k", "1", "--activation", "softmax"]) == 0
+    (told,) = objects(capsys.readouterr().out)
+    assert told == {"index": 0, "labels": [{"label": "long", "score": 0.75}]}
+    with pytest.raises(SystemExit, match="2"):
+        main(["classify", MODEL, "x", "--aggregation", "some"])
+    assert "is none of none, simple, first, average, max" in capsys.readouterr().err
+
+
+def test_classify_gives_a_line_for_each_span(daemon, capsys):
+    assert main(["classify", MODEL, "Marta", "--aggregation", "first", "--quiet"]) == 0
+    assert capsys.readouterr() == ("0\t0-5\tPER\t0.7500\tMarta\n", "")
+
+
+def test_rerank_puts_the_best_first(daemon, capsys):
+    assert main(["rerank", MODEL, "which?", "a", "ccc", "bb", "--top", "2"]) == 0
+    said = capsys.readouterr()
+    assert said.out == "3.0000\tccc\n2.0000\tbb\n"
+    assert said.err.startswith("3 documents of ")
+    assert main(["rerank", MODEL, "which?", "a", "--json"]) == 0
+    assert objects(capsys.readouterr().out) == [{"index": 0, "score": 1.0, "document": "a"}]
+
+
+def test_fill_gives_a_line_for_each_mask(daemon, capsys):
+    assert main(["fill", MODEL, f"a {MASK} and {MASK}", "--top-k", "2", "--quiet"]) == 0
+    assert capsys.readouterr().out == "t0 0.5000\tt1 0.5000\n" * 2
+    assert main(["fill", MODEL, f"a {MASK}", "--top-k", "1", "--json"]) == 0
+    (told,) = objects(capsys.readouterr().out)
+    assert told == {"index": 0, "masks": [[{"token_id": 0, "token": " t0", "score": 0.5}]]}

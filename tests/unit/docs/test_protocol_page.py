@@ -15,7 +15,7 @@ import pytest
 
 from nsedge import api
 from nsedge.api.events import MAX_ARRAY_BYTES
-from nsedge.api.tasks import MAX_INPUTS
+from nsedge.api.inputs import MAX_INPUTS
 from nsedge.ipc import limits, messages, protocol
 
 PAGE = (Path(__file__).parents[3] / "docs" / "protocol.md").read_text(encoding="utf-8")
@@ -24,6 +24,8 @@ TYPES = [
     api.Sampling,
     api.Logprobs,
     api.TokenLogprob,
+    api.Label,
+    api.Filling,
     api.DynamicTemperature,
     api.Xtc,
     api.Dry,
@@ -60,6 +62,8 @@ ENUMS = [
     api.Priority,
     api.FinishReason,
     api.ToolChoice,
+    api.Activation,
+    api.Aggregation,
     api.ModelState,
     api.LoadOutcome,
     api.HealthStatus,

@@ -36,6 +36,8 @@ def test_the_public_surface() -> None:
     names = {name for name in vars(door) if not name.startswith("_")}
     assert names == set(door.__all__)
     assert sorted(door.__all__) == [
+        "Activation",
+        "Aggregation",
         "AliasResult",
         "ArtifactPending",
         "ArtifactReady",
@@ -51,11 +53,15 @@ def test_the_public_surface() -> None:
         "EventStream",
         "Events",
         "Failed",
+        "Filling",
+        "Fillings",
         "FinishReason",
         "Finished",
         "Health",
         "HealthStatus",
         "KeyPair",
+        "Label",
+        "Labels",
         "Language",
         "LoadOutcome",
         "LoadResult",
@@ -100,6 +106,9 @@ def test_the_public_surface() -> None:
     ]
     asking = {
         "chat",
+        "classify",
+        "fill",
+        "score",
         "close",
         "connected",
         "embed",

@@ -54,6 +54,18 @@ EVENTS = [
     ),
     api.Vectors(request_id="a", first=4, shape=(2, 1), data=b"\0\0\x80?\0\0\0@"),
     api.Scores(request_id="a", first=0, shape=(1, 2), data=b"\0\0\x80?\0\0\0@"),
+    api.Labels(
+        request_id="a",
+        first=2,
+        labels=(
+            (api.Label(label="x", score=0.5),),
+            (),
+            (api.Label(label="PER", score=1.0, start=0, end=5, word="Marta", index=1),),
+        ),
+    ),
+    api.Fillings(
+        request_id="a", first=0, masks=(((api.Filling(token_id=7, token="a", score=0.5),), ()),)
+    ),
     api.Segment(request_id="a", seq=3, start_s=1.5, end_s=2.0, text="so", final=False),
     api.Progress(request_id="a", done=3.0, total=None, unit="step"),
     api.ArtifactPending(request_id="a", artifact_id="f", media_type="image/png"),

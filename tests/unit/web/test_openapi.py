@@ -19,7 +19,7 @@ from nsedge.web.openapi import document
 from tests.web_server import answered
 
 BODYLESS = {
-    *("/v1/moderations", "/rerank", "/v1/rerank", "/reranking", "/v1/reranking"),
+    "/v1/moderations",
     *("/api/pull", "/api/push", "/api/create", "/api/copy"),
 }
 """Routes that answer the same whatever they are sent."""

@@ -25,6 +25,7 @@ from nsedge.web.doors.llama_server.bodies import (
     WritingBody,
 )
 from nsedge.web.doors.llama_server.errors import error_body
+from nsedge.web.doors.llama_server.ranking import rerank
 from nsedge.web.doors.llama_server.requests import (
     gap_of,
     requests_of,
@@ -32,8 +33,6 @@ from nsedge.web.doors.llama_server.requests import (
 )
 from nsedge.web.errors import Refusal, Refused
 from nsedge.web.prompt_fields import prompts_of, task_of
-
-NO_RERANKER = "no model here scores documents: there is no reranker"
 
 
 @needs(Scope.INFER)
@@ -113,13 +112,7 @@ def slots_of(model: ModelInfo, stats: ModelStats | None) -> list[dict[str, Any]]
     ]
 
 
-@needs(Scope.INFER)
-async def rerank(http: web.Request) -> web.Response:
-    """`POST /rerank`, and what else it is called."""
-    raise Refused(Refusal(code="not_supported", message=NO_RERANKER))
-
-
-RERANKING = ("/rerank", "/reranking", "/v1/rerank", "/v1/reranking")
+RERANKING = ("/rerank", "/reranking")
 DOOR = Door(
     name="llama-server",
     prefixes=(

@@ -26,9 +26,9 @@ from nsedge.api import (
     Tool,
     ToolCall,
 )
+from nsedge.api.inputs import MAX_INPUTS
 from nsedge.api.models import keep_alive_of
 from nsedge.api.scheduling import SchedulingFields
-from nsedge.api.tasks import MAX_INPUTS
 from nsedge.errors import InvalidParameter
 from nsedge.web.constraint_fields import check, schema_of
 from nsedge.web.doors.ollama.bodies import (

@@ -9,7 +9,7 @@ from typing import Any
 from aiohttp import web
 
 from nsedge.api import Embed, Request
-from nsedge.api.tasks import MAX_INPUTS
+from nsedge.api.inputs import MAX_INPUTS
 from nsedge.errors import EmptyPrompt, InvalidParameter
 from nsedge.security.keyring import Scope
 from nsedge.web.access import needs

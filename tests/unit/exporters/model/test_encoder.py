@@ -18,6 +18,7 @@ from exporters.errors import ExportError, Refused
 from exporters.model.encoder import is_encoder, read_shape
 from exporters.model.source import Source
 from exporters.model.texts import lines_of
+from nsedge.bundle.headed import TokenClassification
 
 CONFIG: dict[str, Any] = {
     "architectures": ["BertModel"],
@@ -135,13 +136,16 @@ def test_positions_behind_the_padding_token_are_fewer(folder: Path) -> None:
     assert (shape.first_position, shape.context_length) == (2, 62)
 
 
-def test_a_model_without_modules_is_an_encoder_if_it_has_no_head(folder: Path) -> None:
+def test_a_model_without_modules_is_an_encoder_if_its_head_is_known_or_none(folder: Path) -> None:
     remove("modules.json")(folder)
     assert is_encoder(source(folder))
     shape = read_shape(source(folder))
     assert (shape.pooling, shape.normalised) == ("mean", False)
+    config(architectures=["BertForTokenClassification"], id2label={"0": "O"})(folder)
+    assert is_encoder(source(folder))
+    assert read_shape(source(folder)).head == TokenClassification(labels=("O",))
     for changed in (
-        {"architectures": ["BertForMaskedLM"]},
+        {"architectures": ["BertForQuestionAnswering"]},
         {"architectures": ["LlamaForCausalLM"], "model_type": "llama"},
     ):
         config(**changed)(folder)
@@ -151,7 +155,7 @@ def test_a_model_without_modules_is_an_encoder_if_it_has_no_head(folder: Path) -
 @pytest.mark.parametrize(
     ("spoil", "reason"),
     [
-        (config(model_type="mpnet", architectures=["MPNetModel"]), r"MPNetModel \(mpnet\) is no"),
+        (config(model_type="xlnet", architectures=["XLNetModel"]), r"XLNetModel \(xlnet\) is no"),
         (config(hidden_act="relu"), "the activation 'relu' has no form here"),
         (config(position_embedding_type="relative_key"), "positions are 'relative_key'"),
         (config(is_decoder=True), "BertModel is set up as a decoder"),

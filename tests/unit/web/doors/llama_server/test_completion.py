@@ -178,12 +178,34 @@ def test_slots() -> None:
     assert answered("GET", "/slots?fail_on_no_slot=1").status == 200
 
 
-@pytest.mark.parametrize("path", ["/rerank", "/v1/rerank"])
-def test_there_is_no_reranker(path: str) -> None:
-    answer = answered("POST", path, {"query": "q", "documents": ["d"]})
-    error: Any = answer.json["error"]
-    assert (answer.status, error["type"]) == (501, "not_supported_error")
-    assert "no reranker" in error["message"]
+@pytest.mark.parametrize("path", ["/rerank", "/reranking"])
+def test_documents_are_ranked(path: str) -> None:
+    body = {"query": "q", "documents": ["a", "ccc", "bb"], "top_n": 2}
+    answer: Any = answered("POST", path, body).json
+    tokens = answer["usage"]["prompt_tokens"]
+    assert answer == {
+        "model": MODEL,
+        "object": "list",
+        "usage": {"prompt_tokens": tokens, "total_tokens": tokens},
+        "results": [{"index": 1, "relevance_score": 3.0}, {"index": 2, "relevance_score": 2.0}],
+    }
+
+
+def test_texts_are_ranked_as_text_embeddings_inference_tells_it() -> None:
+    body = {"query": "q", "texts": ["a", "ccc"], "return_text": True}
+    answer = answered("POST", "/rerank", body)
+    assert msgspec.json.decode(answer.body) == [
+        {"index": 1, "score": 3.0, "text": "ccc"},
+        {"index": 0, "score": 1.0, "text": "a"},
+    ]
+    both = answered("POST", "/rerank", body | {"documents": ["a"]})
+    assert both.status == 400
+
+
+def test_without_a_reranker_there_is_none_to_take() -> None:
+    service = FakeService(tasks=("generate",))
+    answer = answered("POST", "/rerank", {"query": "q", "documents": ["d"]}, service=service)
+    assert answer.status == 503
 
 
 def test_a_gap_to_fill() -> None:

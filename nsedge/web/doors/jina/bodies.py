@@ -1,0 +1,111 @@
+"""The bodies of the Jina door, and what they ask for."""
+
+from __future__ import annotations
+
+import msgspec
+
+from nsedge.api import Activation, Aggregation, Classify, Fill, Request
+from nsedge.api.inputs import MAX_INPUTS
+from nsedge.api.labels import Text
+from nsedge.errors import EmptyPrompt, InvalidParameter
+from nsedge.web.bodies import Integer, ModelName
+from nsedge.web.limits import WebLimits
+from nsedge.web.other_fields import OtherFields
+from nsedge.web.request_fields import SchedulingBody, check_length, scheduling
+from nsedge.web.reranking import RankingBody
+
+RANK_OTHERS = OtherFields(own={"max_chunks_per_doc": (), "max_tokens_per_doc": ()})
+CLASSIFY_OTHERS = OtherFields(own={"labels": ([],), "classifier_id": ("",)})
+FILL_OTHERS = OtherFields()
+
+
+class RerankBody(RankingBody, kw_only=True):
+    """`POST /v1/rerank`, `POST /v2/rerank`."""
+
+    model: ModelName
+
+
+class TextObject(msgspec.Struct):
+    """A text as an object, with a second one where the model reads pairs."""
+
+    text: str
+    text_pair: str | None = None
+
+
+class ClassifyBody(SchedulingBody, kw_only=True):
+    """`POST /v1/classify`."""
+
+    model: ModelName
+    input: str | list[str | TextObject]
+    top_k: Integer | None = None
+    activation: Activation | bool | None = None
+    """As vLLM has it: false gives logits."""
+    use_activation: bool | None = None
+    aggregation: Aggregation | None = None
+    truncate: bool | None = None
+
+
+class FillBody(SchedulingBody, kw_only=True):
+    """`POST /v1/fill`."""
+
+    model: ModelName
+    input: str | list[str]
+    top_k: Integer | None = None
+
+
+def classify_request(body: ClassifyBody, request_id: str, limits: WebLimits) -> Request:
+    """The request that a body asks for.
+
+    Raises:
+        InvalidParameter, EmptyPrompt, MessageTooLarge: naming the field and the limit.
+    """
+    given = [body.input] if isinstance(body.input, str) else body.input
+    inputs = tuple(map(_text, given))
+    _check(inputs, limits)
+    task = Classify(
+        inputs=inputs,
+        top_k=body.top_k,
+        activation=_activation(body),
+        aggregation=body.aggregation,
+        truncate=bool(body.truncate),
+    )
+    request = Request(request_id=request_id, model=body.model, task=task, **scheduling(body))
+    request.check()
+    return request
+
+
+def fill_request(body: FillBody, request_id: str, limits: WebLimits) -> Request:
+    """The request that a body asks for; raises as `classify_request`."""
+    inputs = (body.input,) if isinstance(body.input, str) else tuple(body.input)
+    _check(inputs, limits)
+    task = Fill(inputs=inputs) if body.top_k is None else Fill(inputs=inputs, top_k=body.top_k)
+    request = Request(request_id=request_id, model=body.model, task=task, **scheduling(body))
+    request.check()
+    return request
+
+
+def _text(given: str | TextObject) -> Text:
+    if isinstance(given, str):
+        return given
+    return given.text if given.text_pair is None else (given.text, given.text_pair)
+
+
+def _check(inputs: tuple[Text, ...], limits: WebLimits) -> None:
+    if not inputs:
+        raise EmptyPrompt("input is empty", param="input")
+    if len(inputs) > MAX_INPUTS:
+        raise InvalidParameter(
+            f"{len(inputs)} inputs are beyond the limit of {MAX_INPUTS}", param="input"
+        )
+    for number, one in enumerate(inputs):
+        if not (one if isinstance(one, str) else any(one)):
+            raise EmptyPrompt(f"input[{number}] is empty", param="input")
+    chars = sum(len(part) for one in inputs for part in ((one,) if isinstance(one, str) else one))
+    check_length(chars, limits, "input")
+
+
+def _activation(body: ClassifyBody) -> Activation | None:
+    said = body.activation if body.use_activation is None else body.use_activation
+    if isinstance(said, Activation):
+        return said
+    return Activation.NONE if said is False else None
