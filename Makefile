@@ -53,6 +53,10 @@ integration: bundle ## the real model through every door
 clients: bundle ## other people's clients against a real daemon, in environments of their own
 	$(PYTEST) tests/clients
 
+.PHONY: meaning
+meaning: $(INSTALLED) ## train small models on pictures, and see what they tell of others (SHORT=--short: a minute)
+	$(BIN)/python -m exporters.meaning $(SHORT) --json bench/results/meaning.json
+
 .PHONY: systemd
 systemd: bundle ## the installed units under a real systemd (root and systemd-nspawn; else skipped)
 	$(PYTEST) tests/systemd

@@ -27,6 +27,7 @@ from nsedge.api import (
     Generate,
     Health,
     HealthStatus,
+    Input,
     Label,
     Labels,
     Language,
@@ -35,6 +36,7 @@ from nsedge.api import (
     LoadResult,
     LoadWish,
     Logprobs,
+    Media,
     ModelCard,
     ModelInfo,
     ModelState,
@@ -474,12 +476,13 @@ def judged(label: str, task: Classify | Fill | Score) -> Labels | Fillings | Sco
         return Fillings(request_id=label, first=0, masks=found)
     if task.aggregation is not None:
         spans = tuple(
-            (Label(label="PER", score=0.75, start=0, end=len(one), word=str(one)),)
+            (Label(label="PER", score=0.75, start=0, end=len(str(one)), word=str(one)),)
             for one in task.inputs
         )
         return Labels(request_id=label, first=0, labels=spans)
-    scores = (("long", 0.75), ("short", 0.25))
-    told = tuple(Label(label=name, score=score) for name, score in scores)[: task.top_k]
+    names = task.labels or ("long", "short")
+    told = tuple(Label(label=name, score=0.75 / 3**at) for at, name in enumerate(names))
+    told = told[: task.top_k]
     return Labels(request_id=label, first=0, labels=(told,) * len(task.inputs))
 
 
@@ -528,9 +531,10 @@ def likely(token: int, text: str, count: int | None) -> tuple[Logprobs, ...]:
     return (Logprobs(id=token, logprob=-math.log(2), rank=1, text=text, top=top),)
 
 
-def vector(text: str | tuple[int, ...], width: int = DIMENSIONS) -> bytes:
-    """The fake's vector of a text: float32 [width] of length 1, little-endian."""
-    digest = hashlib.sha256(repr(text).encode()).digest()
+def vector(given: Input, width: int = DIMENSIONS) -> bytes:
+    """The fake's vector of an input: float32 [width] of length 1, little-endian."""
+    known = given.data if isinstance(given, Media) else repr(given).encode()
+    digest = hashlib.sha256(known).digest()
     numbers = [digest[place] / 255 - 0.5 for place in range(width)]
     length = math.sqrt(sum(number * number for number in numbers))
     return struct.pack(f"<{width}f", *(number / length for number in numbers))

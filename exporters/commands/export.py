@@ -43,11 +43,12 @@ def run(arguments: argparse.Namespace, cache: Cache) -> Answer:
     from exporters.bundle.orders import MAX_CONTEXT, Order
     from exporters.commands.report import graph_lines
     from exporters.errors import Refused
+    from exporters.model.dual_encoder import is_dual_encoder
     from exporters.model.encoder import is_encoder
 
     variants = wanted_variants(arguments)
     source = model_source(arguments, cache)
-    if is_encoder(source):
+    if is_encoder(source) or is_dual_encoder(source):
         raise Refused(
             f"{source.origin} is an encoder, whose graphs and bundle are made in one step:"
             f" nsedge-export model {arguments.model}"

@@ -7,6 +7,7 @@ import argparse
 from exporters.answer import Answer
 from exporters.cache import Cache
 from exporters.commands import Commands
+from exporters.commands.dual_encoder import make_dual_bundle
 from exporters.commands.options import (
     add_bundle,
     add_model,
@@ -20,7 +21,9 @@ from exporters.quantise.schemes import DEFAULT_SCHEME
 
 def add(commands: Commands) -> None:
     """Enter the command."""
-    parser = commands.add_parser("model", help="make a bundle of a causal LM or an encoder")
+    parser = commands.add_parser(
+        "model", help="make a bundle of a causal LM, an encoder, or CLIP and SigLIP"
+    )
     add_model(parser)
     parser.add_argument("--name", help="the bundle's name (default: the folder's or the hub id's)")
     add_bundle(parser, scheme=DEFAULT_SCHEME)
@@ -30,12 +33,15 @@ def add(commands: Commands) -> None:
 def run(arguments: argparse.Namespace, cache: Cache) -> Answer:
     """Make the bundle."""
     from exporters.bundle.orders import MAX_CONTEXT, Order
+    from exporters.model.dual_encoder import is_dual_encoder
     from exporters.model.encoder import is_encoder
     from exporters.model.hub import bundle_name
 
     variants = wanted_variants(arguments)
     source = model_source(arguments, cache)
     name = bundle_name(arguments.name or arguments.model, exact=arguments.name is not None)
+    if is_dual_encoder(source):
+        return make_dual_bundle(source, arguments, name=name, cache=cache)
     if is_encoder(source):
         return make_encoder_bundle(source, arguments, name=name, cache=cache)
     order = Order(source=source, variants=variants, max_context=arguments.context or MAX_CONTEXT)

@@ -8,6 +8,7 @@ from pathlib import Path
 from exporters.answer import FAILURE, SUCCESS, Answer
 from exporters.cache import Cache
 from exporters.commands import Commands
+from exporters.commands.dual_encoder import verify_dual_bundle
 from exporters.commands.options import add_json, add_thresholds
 from exporters.commands.vectors import verify_encoder_bundle
 
@@ -42,6 +43,7 @@ def run(arguments: argparse.Namespace, cache: Cache) -> Answer:
     from exporters.commands.report import verify_lines, verify_result
     from exporters.measure.build_report import write_report
     from exporters.measure.thresholds import read_overrides
+    from nsedge.bundle.dual_encoder import DualEncoder
     from nsedge.bundle.encoder import Encoder
     from nsedge.bundle.headed import HeadedEncoder
     from nsedge.bundle.manifest import Bundle
@@ -52,6 +54,9 @@ def run(arguments: argparse.Namespace, cache: Cache) -> Answer:
     if isinstance(manifest, Encoder | HeadedEncoder):
         encoder = Bundle(bundle.path, manifest, bundle.name)
         return verify_encoder_bundle(encoder, arguments, cache)
+    if isinstance(manifest, DualEncoder):
+        dual = Bundle(bundle.path, manifest, bundle.name)
+        return verify_dual_bundle(dual, arguments, cache)
     question = Question(
         text=arguments.text,
         prompts=arguments.prompts,

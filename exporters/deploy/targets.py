@@ -11,6 +11,7 @@ from exporters.errors import ExportError
 from exporters.progress import Progress
 from nsedge.api import LoadWish, ModelInfo, ModelState
 from nsedge.bundle.causal_lm import CausalLm
+from nsedge.bundle.dual_encoder import DualEncoder
 from nsedge.bundle.encoder import Encoder
 from nsedge.bundle.headed import HeadedEncoder
 from nsedge.config import pairs
@@ -97,7 +98,7 @@ class RunningDaemon:
         """Ask it the golden samples as clients ask."""
         from exporters.deploy.trial import try_out  # tokenizers: only to try one out
         from exporters.deploy.trial_scores import try_out_scores
-        from exporters.deploy.trial_vectors import try_out_vectors
+        from exporters.deploy.trial_vectors import try_out_towers, try_out_vectors
 
         bundle, info = candidate.bundle, self._brought[candidate.served]
         with self._progress.step(f"Trying {candidate.served} out"):
@@ -105,6 +106,8 @@ class RunningDaemon:
                 return try_out_vectors(self._client, bundle.of_kind(Encoder), info)
             if isinstance(bundle.manifest, HeadedEncoder):
                 return try_out_scores(self._client, bundle.of_kind(HeadedEncoder), info)
+            if isinstance(bundle.manifest, DualEncoder):
+                return try_out_towers(self._client, bundle.of_kind(DualEncoder), info)
             return try_out(self._client, bundle.of_kind(CausalLm), info)
 
     def switch(self, alias: str, model: str) -> None:

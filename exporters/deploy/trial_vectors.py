@@ -1,12 +1,21 @@
-"""An encoder's golden texts, asked of a daemon by the road that every request takes."""
+"""Golden samples of a model that makes vectors, asked of a daemon by the road that every request
+takes."""
 
 from __future__ import annotations
 
-from nsedge.api import ModelInfo, Priority
-from nsedge.bundle.encoder import Encoder, GoldenVector
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nsedge.api import Media, ModelInfo, Priority
+from nsedge.api.media import RAW_PICTURE
+from nsedge.bundle.dual_encoder import GOLDEN_PICTURES, DualEncoder, GoldenPicture
+from nsedge.bundle.encoder import Encoder, GoldenVector, VectorVariant
 from nsedge.bundle.manifest import Bundle
 from nsedge.ipc.client import Client
 from nsedge.runtime.hosting.golden_vectors import Nearness, judge
+from nsedge.runtime.vision.levels import pattern
 
 PATIENCE_S = 300.0
 """What the daemon may take, busy as it may be."""
@@ -20,12 +29,46 @@ def try_out_vectors(client: Client, bundle: Bundle[Encoder], info: ModelInfo) ->
         NsedgeError: the request was not answered.
     """
     variant = next(one for one in bundle.manifest.variants if one.name == info.variant)
-    golden = bundle.golden("embed", GoldenVector)
-    answer = client.embed(
-        info.name,
-        [sample.text for sample in golden],
-        truncate=True,
-        priority=Priority.INTERACTIVE,
-        deadline_s=PATIENCE_S,
+    return _texts(client, bundle, info.name, variant)
+
+
+def try_out_towers(client: Client, bundle: Bundle[DualEncoder], info: ModelInfo) -> Nearness:
+    """The same of golden texts and pictures; raises as `try_out_vectors` does."""
+    towers = bundle.manifest.components
+    text = next(one for one in towers.text.variants if one.name == info.variant)
+    told = _texts(client, bundle, info.name, text)
+    golden = bundle.golden(GOLDEN_PICTURES, GoldenPicture)
+    size = bundle.manifest.processors.pictures.size
+    frames = [_frame(pattern(sample.pattern, *size)) for sample in golden]
+    seen = judge(
+        _vectors(client, info.name, frames),
+        [sample.vector for sample in golden],
+        variant=bundle.manifest.image_tower(text.name),
+        name=bundle.name,
+        what="pictures",
     )
-    return judge(answer.embeddings().array, golden, variant=variant, name=bundle.name)
+    return Nearness(
+        texts=told.texts + seen.texts, least_cosine=min(told.least_cosine, seen.least_cosine)
+    )
+
+
+def _texts(
+    client: Client, bundle: Bundle[Encoder] | Bundle[DualEncoder], name: str, variant: VectorVariant
+) -> Nearness:
+    golden = bundle.golden("embed", GoldenVector)
+    found = _vectors(client, name, [sample.text for sample in golden])
+    wanted = [sample.vector for sample in golden]
+    return judge(found, wanted, variant=variant, name=bundle.name)
+
+
+def _vectors(client: Client, model: str, inputs: Sequence[str | Media]) -> NDArray[np.float32]:
+    answer = client.embed(
+        model, inputs, truncate=True, priority=Priority.INTERACTIVE, deadline_s=PATIENCE_S
+    )
+    return answer.embeddings().array
+
+
+def _frame(pixels: NDArray[np.uint8]) -> Media:
+    """A picture [3, H, W] as a frame that no step changes but for its levels."""
+    frame = np.ascontiguousarray(pixels.transpose(1, 2, 0))
+    return Media(type=RAW_PICTURE, data=frame.tobytes(), shape=frame.shape, dtype="uint8")

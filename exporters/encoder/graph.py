@@ -8,19 +8,16 @@ and pooled nowhere.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
-from onnx import NodeProto, TensorProto, helper
+from onnx import TensorProto, helper
 
+from exporters.graph.building import Builder, Floats
 from exporters.graph.graph import MICROSOFT, Graph
 from exporters.model.encoder import EncoderShape
 from exporters.model.encoder_families import NORM, POSITIONS, TYPES, WORDS, LayerNames
 from nsedge.bundle.encoder import EncoderIo
 from nsedge.bundle.headed import SequenceClassification
-
-Floats = NDArray[np.float32]
 
 IO = EncoderIo()
 """All texts are of the first kind of segment, so its row lies in the table of positions."""
@@ -42,14 +39,12 @@ def build_graph(shape: EncoderShape, weights: Mapping[str, Floats]) -> Graph:
     return builder.graph()
 
 
-class EncoderBuilder:
+class EncoderBuilder(Builder):
     """Adds the nodes of an encoder, part by part."""
 
     def __init__(self, shape: EncoderShape, weights: Mapping[str, Floats]) -> None:
+        super().__init__(weights, epsilon=shape.epsilon)
         self._shape = shape
-        self._source = weights
-        self._nodes: list[NodeProto] = []
-        self._weights: dict[str, Any] = {}
         self._distances: list[str] = []
         self._has_kinds = has_kinds(shape, weights)
 
@@ -97,11 +92,8 @@ class EncoderBuilder:
         bias = np.concatenate([self._source[f"{part}.bias"] for part in parts])
         packed = self._projected(f"{name}/qkv", stream, weight, bias)
         packed = self._add("Reshape", f"{name}/texts", [packed, TEXTS.format(3)])
-        sizes = self._keep("parts", np.array([self._shape.hidden] * 3))
         rows = [f"{name}/{part}" for part in "qkv"]
-        self._nodes.append(
-            helper.make_node("Split", [packed, sizes], rows, name=f"{name}/split", axis=-1)
-        )
+        self._split(f"{name}/split", packed, [self._shape.hidden] * 3, rows)
         attended = self._add(
             "MultiHeadAttention",
             f"{name}/attention",
@@ -129,20 +121,13 @@ class EncoderBuilder:
 
     def graph(self) -> Graph:
         """All of it."""
-        texts = ["texts", "tokens"]
-        return Graph(
-            nodes=self._nodes,
-            inputs=[
-                helper.make_tensor_value_info(name, TensorProto.INT64, texts)
-                for name in (IO.input_ids, IO.attention_mask)
-            ],
-            outputs=[
-                helper.make_tensor_value_info(
-                    IO.embedding, TensorProto.FLOAT, ["texts", self._shape.hidden]
-                )
-            ],
-            weights=self._weights,
-        )
+        texts, vectors = ["texts", "tokens"], ["texts", self._shape.hidden]
+        inputs = [
+            helper.make_tensor_value_info(name, TensorProto.INT64, texts)
+            for name in (IO.input_ids, IO.attention_mask)
+        ]
+        output = helper.make_tensor_value_info(IO.embedding, TensorProto.FLOAT, vectors)
+        return self._built(inputs, [output])
 
     def _mean(self, stream: str) -> str:
         mask = self._add("Cast", "real", [IO.attention_mask], to=TensorProto.FLOAT)
@@ -164,16 +149,6 @@ class EncoderBuilder:
         rows = self._add("Unsqueeze", "last/row", [at, self._keep("tokens", np.array([1]))])
         return self._add("GatherND", "last", [stream, rows], batch_dims=1)
 
-    def _linear(self, name: str, value: str) -> str:
-        """`value` times a linear map, and its bias."""
-        weight, bias = self._source[f"{name}.weight"].T, self._source[f"{name}.bias"]
-        return self._projected(name, value, weight, bias)
-
-    def _projected(self, name: str, value: str, weight: Floats, bias: Floats) -> str:
-        kept = self._keep(f"{name}.weight", np.ascontiguousarray(weight))
-        product = self._add("MatMul", name, [value, kept])
-        return self._add("Add", f"{name}+bias", [product, self._keep(f"{name}.bias", bias)])
-
     def _joined(self, name: str, value: str, stream: str) -> str:
         """The norm of `value` + `stream`.
 
@@ -181,11 +156,6 @@ class EncoderBuilder:
         SkipLayerNormalization of them, which is slower.
         """
         return self._normed(name, self._add("Add", f"{name}/sum", [value, stream]))
-
-    def _normed(self, name: str, value: str) -> str:
-        inputs = [value, self._vector(f"{name}.weight"), self._vector(f"{name}.bias")]
-        epsilon = self._shape.epsilon
-        return self._add("LayerNormalization", name, inputs, axis=-1, epsilon=epsilon)
 
     def _distance_bias(self, length: str) -> list[str]:
         """What attention adds by the distance of two tokens, [1, heads, T, T]; nothing in most
@@ -203,20 +173,6 @@ class EncoderBuilder:
         """[B, T, width] as rows [N, width]."""
         rows = self._keep(f"rows_of_{width}", np.array([-1, width]))
         return self._add("Reshape", name, [value, rows])
-
-    def _vector(self, name: str) -> str:
-        return self._keep(name, self._source[name])
-
-    def _keep(self, name: str, array: NDArray[Any]) -> str:
-        self._weights[name] = array
-        return name
-
-    def _add(
-        self, kind: str, name: str, inputs: list[str], output: str | None = None, **options: Any
-    ) -> str:
-        made = output or f"{name}/out"
-        self._nodes.append(helper.make_node(kind, inputs, [made], name=name, **options))
-        return made
 
 
 def has_kinds(shape: EncoderShape, weights: Mapping[str, Floats]) -> bool:

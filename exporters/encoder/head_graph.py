@@ -7,7 +7,8 @@ from collections.abc import Mapping
 import numpy as np
 from onnx import TensorProto, ValueInfoProto, helper
 
-from exporters.encoder.graph import KINDS, TEXTS, EncoderBuilder, Floats, has_kinds
+from exporters.encoder.graph import KINDS, TEXTS, EncoderBuilder, has_kinds
+from exporters.graph.building import Floats
 from exporters.graph.graph import MICROSOFT, Graph
 from exporters.model.encoder import EncoderShape
 from nsedge.bundle.headed import AnyHead, HeadIo, MaskedLm, SequenceClassification
@@ -61,12 +62,8 @@ class _HeadBuilder(EncoderBuilder):
 
     def headed(self) -> Graph:
         """All of it."""
-        return Graph(
-            nodes=self._nodes,
-            inputs=head_inputs(self.io),
-            outputs=[head_output(self.io, self._head, self._shape.vocabulary)],
-            weights=self._weights,
-        )
+        output = head_output(self.io, self._head, self._shape.vocabulary)
+        return self._built(head_inputs(self.io), [output])
 
     def _masked(self, stream: str) -> str:
         """Logits [P, V] of the rows that are wanted."""

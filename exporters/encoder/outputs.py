@@ -153,8 +153,7 @@ class VectorOutput(Output):
 
     def promised(self, scheme: str) -> Limits:
         """The least cosine."""
-        least = LEAST_COSINES[scheme]
-        return {Measure.COSINE_LEAST: least, Measure.GOLDEN_COSINE: least}
+        return vectors_promised(scheme)
 
 
 class HeadOutput(Output):
@@ -262,6 +261,12 @@ def output_of_bundle(manifest: Encoder | HeadedEncoder, tokenizer: Tokenizer) ->
     return VectorOutput(
         tokenizer, context_length=manifest.context_length, vocab_size=manifest.vocab_size
     )
+
+
+def vectors_promised(scheme: str) -> Limits:
+    """The least cosines of vectors to those of fp32 that are promised of a scheme."""
+    least = LEAST_COSINES[scheme]
+    return {Measure.COSINE_LEAST: least, Measure.GOLDEN_COSINE: least}
 
 
 def measures_of(fidelity: AnyFidelity) -> Limits:

@@ -9,11 +9,12 @@ import msgspec
 from exporters.graph.records import GRAPH_FILE, Record
 from nsedge.bundle.encoder import EncoderIo, EncoderVariant, VectorFidelity
 from nsedge.bundle.headed import AnyHead, HeadIo, HeadVariant, ScoreFidelity
+from nsedge.runtime.graph.dual_encoder import DualEncoderSession
 from nsedge.runtime.graph.encoder import EncoderSession
 from nsedge.runtime.graph.headed import HeadSession
 
 AnyFidelity = VectorFidelity | ScoreFidelity
-AnySession = EncoderSession | HeadSession
+AnySession = EncoderSession | HeadSession | DualEncoderSession
 
 
 class VectorSpec(msgspec.Struct, frozen=True, kw_only=True, tag="vectors"):

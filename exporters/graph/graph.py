@@ -19,7 +19,7 @@ from onnx import (
 )
 from onnx.external_data_helper import ExternalDataInfo, uses_external_data
 
-from exporters.graph.records import DATA_FILE
+from exporters.graph.records import DATA_SUFFIX
 
 Array = NDArray[Any]
 
@@ -69,8 +69,8 @@ class Graph:
         )
 
     def save(self, path: Path) -> None:
-        """Write the model to `path` and its larger weights, aligned, to `DATA_FILE` beside it."""
-        with path.with_name(DATA_FILE).open("wb") as data:
+        """Write the model to `path` and its larger weights, aligned, to `path`.data beside it."""
+        with path.with_name(f"{path.name}{DATA_SUFFIX}").open("wb") as data:
             tensors = [_tensor_of(name, array, data) for name, array in self.weights.items()]
         graph = helper.make_graph(
             self.nodes, "decoder", self.inputs, self.outputs, initializer=tensors

@@ -12,7 +12,8 @@ from nsedge.bundle.causal_lm import Fidelity, GoldenPrompt, GraphIo, KvLayout
 from nsedge.native import BLOCK_TOKENS
 
 GRAPH_FILE = "model.onnx"
-DATA_FILE = "model.onnx.data"
+DATA_SUFFIX = ".data"
+DATA_FILE = f"{GRAPH_FILE}{DATA_SUFFIX}"
 NATIVE_FILE = "native.onnx"
 RECORD_FILE = "record.json"
 NATIVE_SUFFIX = "-native"

@@ -1,14 +1,17 @@
-"""Texts that a request gives several of, and what is asked of each."""
+"""Inputs that a request gives several of, and what is asked of each."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 from nsedge.api.bounds import within
+from nsedge.api.media import Media
 from nsedge.errors import InvalidParameter
 
 MAX_INPUTS = 2048
 """Texts that one request may give."""
+MAX_PICTURES = 256
+"""Media among them."""
 MAX_TOKEN_ID = 2**31 - 1
 Tokens = tuple[int, ...]
 
@@ -24,3 +27,15 @@ def check_texts(texts: Sequence[str], param: str = "inputs") -> None:
     for number, text in enumerate(texts):
         if not text:
             raise InvalidParameter(f"{param}[{number}] is empty", param=param)
+
+
+def check_media(inputs: Sequence[object]) -> None:
+    """Raises InvalidParameter for too many media among `inputs`, or one that is none, which it
+    names."""
+    media = [(number, one) for number, one in enumerate(inputs) if isinstance(one, Media)]
+    within("the number of pictures", len(media), 0, MAX_PICTURES, param="inputs")
+    for number, one in media:
+        try:
+            one.check()
+        except InvalidParameter as error:
+            raise InvalidParameter(f"input {number}: {error.message}", param="inputs") from error

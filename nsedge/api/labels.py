@@ -1,4 +1,5 @@
-"""What is asked of models that label texts, score them or fill gaps in them, and what they find."""
+"""What is asked of models that label texts and pictures, score texts or fill gaps in them, and what
+they find."""
 
 from __future__ import annotations
 
@@ -7,10 +8,14 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from nsedge.api.bounds import within
-from nsedge.api.inputs import check_count, check_texts
+from nsedge.api.inputs import check_count, check_media, check_texts
+from nsedge.api.media import Media
 from nsedge.errors import InvalidParameter
 
 MAX_TOP_K = 1000
+MAX_LABELS = 1000
+PLACE = "{}"
+"""Where a label goes in a prompt."""
 
 Text = str | tuple[str, str]
 """A text, or two that are read together."""
@@ -48,23 +53,42 @@ class Classify:
       are for models that label whole texts.
     - aggregation: for models that label tokens; None is simple.
     - truncate: an input longer than the model reads is cut off instead of refused.
+    - labels: those that there are, for models that compare texts with texts or pictures; others
+      have labels of their own. prompt: the text that one of them is compared as, with {} in its
+      place; None is the model's own.
     """
 
     name: ClassVar[str] = "classify"
 
-    inputs: tuple[Text, ...]
+    inputs: tuple[Text | Media, ...]
     top_k: int | None = None
     activation: Activation | None = None
     aggregation: Aggregation | None = None
     truncate: bool = False
+    labels: tuple[str, ...] = ()
+    prompt: str | None = None
 
     def check(self) -> None:
         """Raises InvalidParameter for no inputs, too many, or values out of range."""
         check_count(len(self.inputs))
         within("top_k", self.top_k, 1, MAX_TOP_K)
-        for number, text in enumerate(self.inputs):
-            if not (text if isinstance(text, str) else any(text)):
+        check_media(self.inputs)
+        for number, one in enumerate(self.inputs):
+            if not (one if isinstance(one, str | Media) else any(one)):
                 raise InvalidParameter(f"input {number} is empty", param="inputs")
+        self._check_labels()
+
+    def _check_labels(self) -> None:
+        count = len(self.labels)
+        within("the number of labels", count, 0, MAX_LABELS, param="labels")
+        for number, one in enumerate(self.labels):
+            if not one or one in self.labels[:number]:
+                what = "is there twice" if one else "is empty"
+                raise InvalidParameter(f"labels[{number}] {what}", param="labels")
+        if self.prompt is not None and PLACE not in self.prompt:
+            raise InvalidParameter(f"prompt has no {PLACE} where the label goes", param="prompt")
+        if self.prompt is not None and not self.labels:
+            raise InvalidParameter("prompt is for labels, and there are none", param="prompt")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 
 from nsedge.api.bounds import within
 from nsedge.api.constraint import Constraint
-from nsedge.api.inputs import MAX_TOKEN_ID, Tokens, check_count
+from nsedge.api.inputs import MAX_TOKEN_ID, Tokens, check_count, check_media
 from nsedge.api.labels import Classify, Fill, Score
 from nsedge.api.languages import LANGUAGES
 from nsedge.api.media import Media
@@ -23,6 +23,8 @@ from nsedge.errors import InvalidParameter
 
 MAX_PROMPT_CHARS = 16_384
 """Of the prompt of a transcript, of which a model reads the last tokens."""
+Input = str | Tokens | Media
+"""What a vector is made of."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -156,7 +158,7 @@ class Chat:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Embed:
-    """Give a vector for each of `inputs`, texts or token ids.
+    """Give a vector for each of `inputs`: texts, token ids, or media.
 
     - dimensions: numbers of each vector; fewer than the model's are its first ones, brought to
       length 1 again. None is all.
@@ -165,18 +167,21 @@ class Embed:
 
     name: ClassVar[str] = "embed"
 
-    inputs: tuple[str | Tokens, ...]
+    inputs: tuple[Input, ...]
     dimensions: int | None = None
     truncate: bool = False
 
     def check(self) -> None:
         """Raises InvalidParameter for no inputs, too many, or impossible dimensions."""
         check_count(len(self.inputs))
+        check_media(self.inputs)
         within("dimensions", self.dimensions, 1, 2**20)
-        for number, text in enumerate(self.inputs):
-            if not text:
+        for number, one in enumerate(self.inputs):
+            if isinstance(one, Media):
+                continue
+            if not one:
                 raise InvalidParameter(f"input {number} is empty", param="inputs")
-            if not isinstance(text, str) and not (min(text) >= 0 and max(text) <= MAX_TOKEN_ID):
+            if not isinstance(one, str) and not (min(one) >= 0 and max(one) <= MAX_TOKEN_ID):
                 wrong = f"input {number} has token ids that are not 0 to {MAX_TOKEN_ID}"
                 raise InvalidParameter(wrong, param="inputs")
 

@@ -36,7 +36,8 @@ class EncoderIo(Strict, frozen=True, kw_only=True):
 
 class VectorFidelity(Strict, frozen=True, kw_only=True):
     """How near a variant's vectors are to those of fp32 of the same weights, over some texts: the
-    mean and the least cosine."""
+    mean and the least cosine. Of a graph that takes pictures, `texts` and `text_sha256` are of
+    these."""
 
     texts: Positive
     cosine: float
@@ -44,11 +45,16 @@ class VectorFidelity(Strict, frozen=True, kw_only=True):
     text_sha256: Sha256
 
 
-class EncoderVariant(AnyVariant, frozen=True, kw_only=True):
+class VectorVariant(AnyVariant, frozen=True, kw_only=True):
+    """A graph that makes vectors."""
+
+    fidelity: VectorFidelity | None = None
+
+
+class EncoderVariant(VectorVariant, frozen=True, kw_only=True):
     """An encoder's graph for one device and precision."""
 
     io: EncoderIo
-    fidelity: VectorFidelity | None = None
 
 
 class EncoderComponents(Strict, frozen=True, kw_only=True):

@@ -18,6 +18,7 @@ from typing import Any, Generic, TypeVar
 
 from nsedge.bundle import versions
 from nsedge.bundle.causal_lm import CausalLm, CausalLmV1
+from nsedge.bundle.dual_encoder import DualEncoder
 from nsedge.bundle.encoder import Encoder
 from nsedge.bundle.fields import FORMAT, FORMAT_VERSION
 from nsedge.bundle.files import (
@@ -33,7 +34,7 @@ from nsedge.bundle.files import (
 from nsedge.bundle.headed import HeadedEncoder
 from nsedge.errors import BundleInvalid
 
-Manifest = CausalLm | Encoder | HeadedEncoder
+Manifest = CausalLm | Encoder | HeadedEncoder | DualEncoder
 """What a bundle says of itself, by `kind`."""
 
 M = TypeVar("M", bound=Manifest, covariant=True)

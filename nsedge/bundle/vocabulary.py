@@ -11,6 +11,7 @@ from pathlib import Path
 from tokenizers import Tokenizer
 
 from nsedge.bundle.causal_lm import CausalLm, GoldenPrompt
+from nsedge.bundle.dual_encoder import DualEncoder
 from nsedge.bundle.encoder import Encoder, GoldenVector
 from nsedge.bundle.headed import GoldenScores
 from nsedge.bundle.manifest import AnyBundle
@@ -57,7 +58,7 @@ def _golden_ids(bundle: AnyBundle) -> Iterator[tuple[int, ...]]:
     if isinstance(bundle.manifest, CausalLm):
         for prompt in bundle.golden("generate", GoldenPrompt):
             yield *prompt.prompt_ids, *prompt.continuation_ids
-    elif isinstance(bundle.manifest, Encoder):
+    elif isinstance(bundle.manifest, Encoder | DualEncoder):
         for vector in bundle.golden("embed", GoldenVector):
             yield vector.ids
     else:

@@ -1,12 +1,15 @@
-"""`nsedge classify MODEL [TEXT ...]`: the labels of each text, or of the spans in it."""
+"""`nsedge classify MODEL [TEXT ...]`: the labels of each text, or of the spans in it; with
+`--image` and `--labels`, which of these a picture shows."""
 
 from __future__ import annotations
 
 import argparse
 
-from nsedge.api import Label
+from nsedge.api import Label, Media
+from nsedge.api.labels import Text
 from nsedge.cli import output
 from nsedge.cli.exits import ExitStatus
+from nsedge.cli.pictures import read_picture
 from nsedge.cli.scheduling import scheduling_of
 from nsedge.cli.texts import read_texts
 from nsedge.config.reader import Loaded
@@ -16,11 +19,16 @@ from nsedge.process import console
 
 def run(loaded: Loaded, options: argparse.Namespace) -> int:
     """Label the texts: a line each with its surest labels, or a line for each span."""
-    texts = read_texts(options.texts)
+    inputs: list[Text | Media] = []
+    if options.texts or not options.image:
+        inputs += read_texts(options.texts)
+    inputs += map(read_picture, options.image)
     with reach.to_core(loaded.settings) as client:
         found = client.classify(
             options.model,
-            texts,
+            inputs,
+            labels=options.labels,
+            prompt=options.prompt_around,
             top_k=options.top_k,
             activation=options.activation,
             aggregation=options.aggregation,
@@ -34,7 +42,10 @@ def run(loaded: Loaded, options: argparse.Namespace) -> int:
             for line in _lines(index, labels):
                 output.say(f"{line}\n")
     if not options.json and not options.quiet:
-        console.note(f"{len(texts)} texts of {found.usage.prompt_tokens} tokens")
+        usage = found.usage
+        seen = f" and {usage.images} pictures" if usage.images else ""
+        texts = len(inputs) - usage.images
+        console.note(f"{texts} texts{seen} of {usage.prompt_tokens} tokens")
     return ExitStatus.OK
 
 

@@ -1,12 +1,15 @@
-"""`nsedge embed MODEL [TEXT ...]`: a vector for each text, a line each."""
+"""`nsedge embed MODEL [TEXT ...] [--image FILE ...]`: a vector for each text, then for each
+picture, a line each."""
 
 from __future__ import annotations
 
 import argparse
 from typing import TYPE_CHECKING
 
+from nsedge.api import Input
 from nsedge.cli import output
 from nsedge.cli.exits import ExitStatus
+from nsedge.cli.pictures import read_picture
 from nsedge.cli.scheduling import scheduling_of
 from nsedge.cli.texts import read_texts
 from nsedge.config.reader import Loaded
@@ -19,12 +22,16 @@ if TYPE_CHECKING:
 
 
 def run(loaded: Loaded, options: argparse.Namespace) -> int:
-    """Embed the texts; vectors go to standard output as JSON arrays, or to a .npy file."""
-    texts = read_texts(options.texts)
+    """Embed the texts and pictures; vectors go to standard output as JSON arrays, or to a .npy
+    file."""
+    inputs: list[Input] = []
+    if options.texts or not options.image:
+        inputs += read_texts(options.texts)
+    inputs += map(read_picture, options.image)
     with reach.to_core(loaded.settings) as client:
         found = client.embed(
             options.model,
-            texts,
+            inputs,
             dimensions=options.dimensions,
             truncate=options.truncate,
             **scheduling_of(options),
@@ -38,8 +45,9 @@ def run(loaded: Loaded, options: argparse.Namespace) -> int:
             output.say_json(vector)
     if not options.json and not options.quiet:
         count, dimensions = found.array.shape
-        tokens = found.usage.prompt_tokens
-        console.note(f"{count} x {dimensions} numbers of {tokens} tokens")
+        usage = found.usage
+        seen = f" and {usage.images} pictures" if usage.images else ""
+        console.note(f"{count} x {dimensions} numbers of {usage.prompt_tokens} tokens{seen}")
     return ExitStatus.OK
 
 

@@ -280,6 +280,7 @@ def service_settings(settings: Settings) -> ServiceSettings:
             context_tokens=engine.context_tokens,
             prefill_chunk_tokens=engine.prefill_chunk_tokens,
             embed_batch_tokens=engine.embed_batch_tokens,
+            max_picture_pixels=engine.max_picture_pixels,
             prefix_reuse=PrefixReuse(engine.prefix_reuse),
             step_stretch=engine.step_stretch,
             burst_s=engine.burst_s,

@@ -146,8 +146,17 @@ class Engine(Section, frozen=True, kw_only=True):
     max_queue: Annotated[int, number("Requests that may wait for a slot.", 0, 10**6)] = 16384
     embed_batch_tokens: Annotated[
         int,
-        number("Tokens that an encoder runs at once, padding among them.", 16, 2**20),
+        number(
+            "Tokens that an encoder runs at once, padding among them; a picture counts as its"
+            " patches.",
+            16,
+            2**20,
+        ),
     ] = 4096
+    max_picture_pixels: Annotated[
+        int,
+        number("Pixels of one picture, as it comes and as it is resized.", 1, 2**31),
+    ] = 64_000_000
     threads: Annotated[
         int,
         number("Threads of the model; 0 follows the cores that quota and others leave.", 0, 1024),

@@ -101,7 +101,7 @@ def _said(task: Task) -> object:
         return {"prompt": task.prompt, "media": [_shown(task.media)]}
     if isinstance(task, Score):
         return [task.query, *task.documents]
-    return task.inputs
+    return [_shown(one) if isinstance(one, Media) else one for one in task.inputs]
 
 
 def _turn(message: Message) -> dict[str, object]:

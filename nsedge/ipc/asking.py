@@ -62,17 +62,17 @@ class Asking(ABC, Generic[S]):
     def embed(
         self,
         model: str,
-        inputs: str | Sequence[str | Sequence[int]],
+        inputs: str | api.Media | Sequence[str | api.Media | Sequence[int]],
         *,
         dimensions: int | None = None,
         truncate: bool = False,
         request_id: str | None = None,
         **scheduling: Unpack[SchedulingFields],
     ) -> S:
-        """The events of a vector for each of `inputs`, texts or token ids. `embeddings()` of what
-        this returns gathers them into one array."""
-        given = [inputs] if isinstance(inputs, str) else inputs
-        whole = tuple(one if isinstance(one, str) else tuple(one) for one in given)
+        """The events of a vector for each of `inputs`: texts, token ids or media. `embeddings()` of
+        what this returns gathers them into one array."""
+        given = [inputs] if isinstance(inputs, str | api.Media) else inputs
+        whole = tuple(one if isinstance(one, str | api.Media) else tuple(one) for one in given)
         task = api.Embed(inputs=whole, dimensions=dimensions, truncate=truncate)
         return self._ask_for(task, model, request_id, scheduling)
 
@@ -97,23 +97,27 @@ class Asking(ABC, Generic[S]):
     def classify(
         self,
         model: str,
-        inputs: str | Sequence[Text],
+        inputs: str | api.Media | Sequence[Text | api.Media],
         *,
         top_k: int | None = None,
         activation: api.Activation | None = None,
         aggregation: api.Aggregation | None = None,
         truncate: bool = False,
+        labels: Sequence[str] = (),
+        prompt: str | None = None,
         request_id: str | None = None,
         **scheduling: Unpack[SchedulingFields],
     ) -> S:
-        """The events of labels for each of `inputs`, texts or pairs of texts, or of the spans in
-        them; `collected().labels` of what this returns has them all."""
+        """The events of labels for each of `inputs`, texts, pairs of texts or media, or of the
+        spans in them; `collected().labels` of what this returns has them all."""
         task = api.Classify(
-            inputs=(inputs,) if isinstance(inputs, str) else tuple(inputs),
+            inputs=(inputs,) if isinstance(inputs, str | api.Media) else tuple(inputs),
             top_k=top_k,
             activation=activation,
             aggregation=aggregation,
             truncate=truncate,
+            labels=tuple(labels),
+            prompt=prompt,
         )
         return self._ask_for(task, model, request_id, scheduling)
 

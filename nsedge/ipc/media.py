@@ -143,7 +143,7 @@ class Hold:
         self._held: list[str] = []
 
     def media(self, part: wire.MediaPart) -> api.Media:
-        """What a part of a message shows.
+        """What a part of a message, or an input, shows.
 
         Raises:
             UnknownMedia: it is named, and not here.
@@ -159,8 +159,12 @@ class Hold:
             self._held.append(sha256)
             if self._room < 0:
                 raise MessageTooLarge("the media of one request are too large", param="messages")
-            return api.Media.hashed(type=part.media_type, data=data, sha256=sha256)
-        media = api.Media(type=part.media_type, data=part.data or b"")
+            return api.Media.hashed(
+                type=part.media_type, data=data, sha256=sha256, shape=part.shape, dtype=part.dtype
+            )
+        media = api.Media(
+            type=part.media_type, data=part.data or b"", shape=part.shape, dtype=part.dtype
+        )
         if media.data and self._store.take(media.data, media.sha256, self._owner):
             self._store.hold(media.sha256, self._owner)
             self._held.append(media.sha256)

@@ -30,7 +30,7 @@ def parts_of(request: api.Request, task: api.Embed, room: int) -> list[api.Reque
     Raises:
         MessageTooLarge: one input alone takes more; the message names it.
     """
-    groups: list[list[str | tuple[int, ...]]] = [[]]
+    groups: list[list[api.Input]] = [[]]
     left = room
     for number, one in enumerate(task.inputs):
         size = _size(one)
@@ -46,9 +46,11 @@ def parts_of(request: api.Request, task: api.Embed, room: int) -> list[api.Reque
     return [replace(request, task=replace(task, inputs=tuple(group))) for group in groups]
 
 
-def _size(one: str | tuple[int, ...]) -> int:
+def _size(one: api.Input) -> int:
     if isinstance(one, str):
         return len(one.encode("utf-8", "surrogatepass")) + INPUT_BYTES
+    if isinstance(one, api.Media):
+        return len(one.data) + INPUT_BYTES
     return INPUT_BYTES * (len(one) + 1)
 
 

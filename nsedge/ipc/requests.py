@@ -29,7 +29,13 @@ _OF_PROMPT = tuple(name for name in _OF_CHAT if name not in ("sampling", "constr
 """Of these, what a prompt is made of."""
 _OF_TASK = {
     wire.Embed: (api.Embed, ("inputs", "dimensions", "truncate")),
-    wire.Classify: (api.Classify, ("inputs", "top_k", "activation", "aggregation", "truncate")),
+    wire.Classify: (
+        api.Classify,
+        (
+            *("inputs", "top_k", "activation", "aggregation", "truncate"),
+            *("labels", "prompt"),
+        ),
+    ),
     wire.Fill: (api.Fill, ("inputs", "top_k")),
     wire.Score: (api.Score, ("query", "documents", "truncate")),
 }
@@ -45,6 +51,8 @@ _OF_TRANSCRIPT = tuple(
 _ANSWERS_SINCE = 4
 """The minor version that brought constraints, suffixes and most of sampling, which older daemons
 would pass over."""
+_SEEN_SINCE = 5
+"""The minor version that brought media as inputs, and raw frames."""
 _ONE = api.Sampling()
 MAX_ID = 128
 MAX_MODEL = 256
@@ -97,7 +105,13 @@ def _task_of(message: wire.Asking, media: MediaOf) -> api.Task:
             return api.Transcribe(media=media(message.media), **_same(message, _OF_TRANSCRIPT))
         case wire.Embed() | wire.Classify() | wire.Fill() | wire.Score():
             kind, names = _OF_TASK[type(message)]
-            task: api.Task = kind(**_same(message, names))
+            fields = _same(message, names)
+            if "inputs" in fields:
+                fields["inputs"] = tuple(
+                    media(one) if isinstance(one, wire.MediaPart) else one
+                    for one in fields["inputs"]
+                )
+            task: api.Task = kind(**fields)
             return task
 
 
@@ -166,11 +180,14 @@ def _no_media(part: wire.MediaPart | None) -> NoReturn:
 
 def media_of(request: api.Request) -> tuple[api.Media, ...]:
     """The media of a request, in order."""
-    if isinstance(request.task, api.Transcribe):
-        return (request.task.media,)
-    if not isinstance(request.task, api.Chat):
-        return ()
-    return tuple(media for message in request.task.messages for media in message.media)
+    task = request.task
+    if isinstance(task, api.Transcribe):
+        return (task.media,)
+    if isinstance(task, api.Chat):
+        return tuple(media for message in task.messages for media in message.media)
+    if isinstance(task, api.Embed | api.Classify):
+        return tuple(one for one in task.inputs if isinstance(one, api.Media))
+    return ()
 
 
 def encode_request(
@@ -207,6 +224,14 @@ def check_known(request: api.Request, version: str) -> None:
         raise UnsupportedVersion(
             f"transcribe needs a daemon of protocol 1.{_SINCE[wire.Transcribe]}, not {version}",
             param="type",
+        )
+    if minor < _SEEN_SINCE and any(
+        media.shape or not isinstance(task, api.Chat) for media in media_of(request)
+    ):
+        raise UnsupportedVersion(
+            f"media as inputs, and raw frames, need a daemon of protocol 1.{_SEEN_SINCE}, not"
+            f" {version}",
+            param="inputs",
         )
     if minor >= _ANSWERS_SINCE:
         return
@@ -272,9 +297,13 @@ def _message_of(request: api.Request, credit: int | None, named: Collection[str]
             )
         case task:
             told, names = _TOLD_AS[type(task)]
-            asking: wire.Asking = told(
-                id=label, model=model, credit=credit, **_same(task, names), **scheduling
-            )
+            fields = _same(task, names)
+            if "inputs" in fields:
+                fields["inputs"] = tuple(
+                    _shown(one, named) if isinstance(one, api.Media) else one
+                    for one in fields["inputs"]
+                )
+            asking: wire.Asking = told(id=label, model=model, credit=credit, **fields, **scheduling)
             return asking
 
 
@@ -293,6 +322,11 @@ def _turn(message: api.Message, named: Collection[str]) -> wire.Message:
 
 
 def _shown(media: api.Media, named: Collection[str]) -> wire.MediaPart:
-    if named and media.sha256 in named:
-        return wire.MediaPart(media_type=media.type, sha256=media.sha256)
-    return wire.MediaPart(media_type=media.type, data=media.data)
+    by_name = bool(named) and media.sha256 in named
+    return wire.MediaPart(
+        media_type=media.type,
+        data=None if by_name else media.data,
+        sha256=media.sha256 if by_name else None,
+        shape=media.shape,
+        dtype=media.dtype,
+    )

@@ -47,7 +47,9 @@ class EngineSettings:
     max_queue: int = 16384
     """Requests that may wait for a slot."""
     embed_batch_tokens: int = 4096
-    """Tokens that an encoder runs at once, padding among them."""
+    """Tokens that an encoder runs at once, padding among them; a picture counts as its patches."""
+    max_picture_pixels: int = 64_000_000
+    """Of one picture, as it comes and as it is resized."""
     threads: int = 0
     """Threads of a matrix product; 0 follows the cores that affinity, quota and others leave."""
     device: Device = Device.AUTO

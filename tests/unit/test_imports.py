@@ -52,6 +52,12 @@ def test_sound_is_decoded_by_what_is_loaded_with_the_first():
     assert decoders <= loaded_by("nsedge.runtime.audio.sound")
 
 
+def test_pillow_is_loaded_with_the_first_picture():
+    reader = "nsedge.runtime.vision.reader"
+    assert "PIL" not in loaded_by(*DAEMON, "nsedge.runtime.hosting.kinds", reader)
+    assert "PIL" in loaded_by("nsedge.runtime.vision.preparing")
+
+
 def test_the_core_never_loads_http():
     assert "aiohttp" not in loaded_by(*DAEMON)
 

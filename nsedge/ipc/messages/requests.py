@@ -37,12 +37,14 @@ class TextPart(Wire, frozen=True, kw_only=True, tag="text"):
 
 
 class MediaPart(Wire, frozen=True, kw_only=True, tag="media"):
-    """A picture, recording or film among the parts of a message: its bytes, or the hash of those
-    that were sent before."""
+    """A picture, recording or film among the parts of a message or the inputs of a task: its bytes,
+    or the hash of those that were sent before; `shape` and `dtype` since 1.5."""
 
     media_type: Label
     data: bytes | None = None
     sha256: Sha256 | None = None
+    shape: tuple[int, ...] = ()
+    dtype: Label = ""
 
 
 class Message(Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -97,9 +99,9 @@ class Chat(Asked, frozen=True, kw_only=True, tag="chat"):
 
 
 class Embed(Asked, frozen=True, kw_only=True, tag="embed"):
-    """Asks for a vector of each input; since 1.3."""
+    """Asks for a vector of each input; since 1.3, of media since 1.5."""
 
-    inputs: tuple[str | tuple[TokenId, ...], ...]
+    inputs: tuple[str | tuple[TokenId, ...] | MediaPart, ...]
     dimensions: int | None = None
     truncate: bool = False
 
@@ -125,11 +127,13 @@ class Transcribe(Asked, frozen=True, kw_only=True, tag="transcribe"):
 class Classify(Asked, frozen=True, kw_only=True, tag="classify"):
     """Asks for labels of each input, or of the spans in it; since 1.5."""
 
-    inputs: tuple[str | tuple[str, str], ...]
+    inputs: tuple[str | tuple[str, str] | MediaPart, ...]
     top_k: int | None = None
     activation: Activation | None = None
     aggregation: Aggregation | None = None
     truncate: bool = False
+    labels: tuple[str, ...] = ()
+    prompt: str | None = None
 
 
 class Fill(Asked, frozen=True, kw_only=True, tag="fill"):

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sized
 from dataclasses import dataclass
 
 from nsedge.api import Priority
+from nsedge.runtime.encode.rows import Picture
 from nsedge.runtime.encode.work import EncodeWork
 
 DUE_S = {Priority.INTERACTIVE: 0.0, Priority.NORMAL: 0.05, Priority.BATCH: 2.0}
@@ -28,8 +29,13 @@ class Input:
 
     @property
     def length(self) -> int:
-        """In tokens."""
+        """In tokens, or patches."""
         return len(self.row)
+
+    @property
+    def is_picture(self) -> bool:
+        """Whether it goes with pictures: a batch is of one kind."""
+        return isinstance(self.row, Picture)
 
 
 class Batcher:
@@ -37,12 +43,12 @@ class Batcher:
 
     A batch begins with the input that is due first, and takes the nearest in length as long as
     rows x longest stays within a budget of tokens and little of that is padding. So nobody waits
-    for ever, and short texts are not padded to the length of long ones.
+    for ever, and short texts are not padded to the length of long ones. Pictures go with pictures.
     """
 
     def __init__(self) -> None:
         self._by_length: list[Input] = []
-        """Sorted by length, then by when they are due."""
+        """Texts, then pictures, each sorted by length, then by when they are due."""
 
     def __len__(self) -> int:
         return len(self._by_length)
@@ -83,12 +89,13 @@ class Batcher:
         does."""
         waiting, rows = self._by_length, high - low + 2
         shortest, longest = waiting[low].length, waiting[high].length
+        pictures = waiting[low].is_picture
         found: list[tuple[int, int]] = []
-        if low > 0:
+        if low > 0 and waiting[low - 1].is_picture == pictures:
             length = waiting[low - 1].length
             if _fits(rows, longest, tokens + length, budget):
                 found.append((shortest - length, low - 1))
-        if high + 1 < len(waiting):
+        if high + 1 < len(waiting) and waiting[high + 1].is_picture == pictures:
             length = waiting[high + 1].length
             if _fits(rows, length, tokens + length, budget):
                 found.append((length - longest, high + 1))
@@ -100,5 +107,5 @@ def _fits(rows: int, longest: int, tokens: int, budget: int) -> bool:
     return padded <= budget and tokens >= (1.0 - MAX_PADDING) * padded
 
 
-def _order(one: Input) -> tuple[int, float]:
-    return one.length, one.due_s
+def _order(one: Input) -> tuple[bool, int, float]:
+    return one.is_picture, one.length, one.due_s

@@ -22,7 +22,7 @@ class EmbedWork(EncodeWork):
         self,
         *,
         request: Request,
-        inputs: Sequence[tuple[int, ...]],
+        inputs: Sequence[Sized],
         dimensions: int,
         width: int,
         normalised: bool,

@@ -225,7 +225,7 @@ class EncodeLoop:
             error = EngineFailure(f"the model failed on input {one.index}")
             self._end(work, work.fail(error))
             return
-        self._tokens += one.length
+        self._tokens += 0 if one.is_picture else one.length
         self._tell(work, work.take(one.index, output, now_s))
 
     def _outputs(self, batch: Sequence[Input]) -> list[NDArray[np.float32] | None]:

@@ -21,13 +21,14 @@ from nsedge.api import (
     Usage,
 )
 from nsedge.errors import NsedgeError
+from nsedge.runtime.encode.rows import Picture
 
 
 class EncodeWork(ABC):
     """One request in the encode loop, on its thread; `ended` tells whether its end was told."""
 
     def __init__(self, *, request: Request, inputs: Sequence[Sized], submitted_s: float) -> None:
-        """inputs: what the runner takes a batch of, each as long as it has tokens."""
+        """inputs: what the runner takes a batch of, each as long as it has tokens, or patches."""
         self.request = request
         self.inputs = tuple(inputs)
         self.ended = False
@@ -36,6 +37,7 @@ class EncodeWork(ABC):
         self._there = np.zeros(len(self.inputs), bool)
         self._told = 0
         self._tokens = 0
+        self._pictures = 0
 
     @abstractmethod
     def keep(self, index: int, output: NDArray[Any]) -> None:
@@ -60,7 +62,7 @@ class EncodeWork(ABC):
         return [
             Started(
                 request_id=self.request.request_id,
-                prompt_tokens=sum(map(len, self.inputs)),
+                prompt_tokens=sum(len(row) for row in self.inputs if not isinstance(row, Picture)),
                 queue_s=now_s - self._submitted_s,
             )
         ]
@@ -71,7 +73,10 @@ class EncodeWork(ABC):
             return []
         self.keep(index, output)
         self._there[index] = True
-        self._tokens += len(self.inputs[index])
+        if isinstance(row := self.inputs[index], Picture):
+            self._pictures += 1
+        else:
+            self._tokens += len(row)
         done = bool(self._there.all())
         ready = len(self._there) if done else int(self._there.argmin())
         events: list[Event] = []
@@ -99,7 +104,7 @@ class EncodeWork(ABC):
         return Finished(
             request_id=self.request.request_id,
             reason=reason,
-            usage=Usage(prompt_tokens=self._tokens, completion_tokens=0),
+            usage=Usage(prompt_tokens=self._tokens, completion_tokens=0, images=self._pictures),
             timings=Timings(
                 queue_s=began_s - self._submitted_s, prefill_s=now_s - began_s, decode_s=0.0
             ),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from nsedge.api import Embed, Request, Score
+from nsedge.api import Embed, Media, Request, Score
 from nsedge.bundle.encoder import Encoder, EncoderVariant, GoldenVector
 from nsedge.bundle.manifest import Bundle
 from nsedge.bundle.vocabulary import read_tokenizer
@@ -45,7 +45,8 @@ class EncoderModel(EncodeModel[Encoder, EncoderSession]):
         """Hold the vectors of golden texts to those of fp32."""
         golden = bundle.golden("embed", GoldenVector)
         vectors = self.session.run([sample.ids for sample in golden])
-        judge(vectors, golden, variant=self.variant, name=bundle.name)
+        wanted = [sample.vector for sample in golden]
+        judge(vectors, wanted, variant=self.variant, name=bundle.name)
 
     def input_of(self, ids: list[int]) -> list[int]:
         """The tokens themselves."""
@@ -55,7 +56,7 @@ class EncoderModel(EncodeModel[Encoder, EncoderSession]):
         """Read a request's texts; on the reader's thread.
 
         Raises:
-            UnsupportedTask: it asks for something else than vectors and scores.
+            UnsupportedTask: it asks for something else than vectors and scores, or of media.
             InvalidParameter: dimensions that the model does not have, or unknown tokens.
             ContextExceeded: a text is too long.
         """
@@ -73,9 +74,12 @@ class EncoderModel(EncodeModel[Encoder, EncoderSession]):
             raise InvalidParameter(
                 f"dimensions must be at most {width}, not {task.dimensions}", param="dimensions"
             )
+        texts = [one for one in task.inputs if not isinstance(one, Media)]
+        if len(texts) < len(task.inputs):
+            raise UnsupportedTask(f"{self.name} reads texts, and takes no media", param="inputs")
         return EmbedWork(
             request=request,
-            inputs=self._reader.read(task.inputs, truncate=task.truncate),
+            inputs=self._reader.read(texts, truncate=task.truncate),
             dimensions=task.dimensions or width,
             width=width,
             normalised=self.manifest.normalised,

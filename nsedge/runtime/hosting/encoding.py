@@ -1,5 +1,5 @@
-"""What all models have in common that read texts in one pass: the variant that runs here, the loop,
-and what they hold."""
+"""What all models have in common that read texts, or pictures, in one pass: the variant that runs
+here, the loop, and what they hold."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from collections.abc import Callable
 from pathlib import PurePosixPath
 from typing import Any, Generic, Protocol, TypeVar
 
-from nsedge.api import ModelInfo, ModelMemory, ModelState, ModelStats, Request
+from nsedge.api import Media, ModelInfo, ModelMemory, ModelState, ModelStats, Request
+from nsedge.bundle.dual_encoder import DualEncoder
 from nsedge.bundle.encoder import Encoder
 from nsedge.bundle.fields import AnyVariant
 from nsedge.bundle.headed import HeadedEncoder
@@ -29,7 +30,7 @@ from nsedge.runtime.machine.footprint import Growth
 from nsedge.runtime.settings import EngineSettings
 
 MAX_ROWS = 256
-"""Texts of one batch."""
+"""Inputs of one batch."""
 
 
 class Session(BatchRunner, Protocol):
@@ -40,13 +41,16 @@ class Session(BatchRunner, Protocol):
         """The execution provider in use."""
 
 
-AnyEncoder = Encoder | HeadedEncoder
+AnyEncoder = Encoder | HeadedEncoder | DualEncoder
 M = TypeVar("M", bound=AnyEncoder, covariant=True)
 S = TypeVar("S", bound=Session)
 
 
 class EncodeModel(ABC, Generic[M, S]):
     """A model in memory that runs in an encode loop."""
+
+    most_waiting = 1 << 31
+    """Inputs that may wait, whatever the settings say."""
 
     def __init__(
         self, *, bundle: Bundle[M], variant: AnyVariant, host: Host, opening: Opening
@@ -62,7 +66,7 @@ class EncodeModel(ABC, Generic[M, S]):
         self.name = bundle.name
         self.manifest = bundle.manifest
         self.variant = variant
-        self._host = host
+        self.host = host
         memory.trim()  # what others freed must not go while this one is measured
         growth = Growth(opening.elsewhere)
         hashes = Hashes(
@@ -73,13 +77,15 @@ class EncodeModel(ABC, Generic[M, S]):
         self.session = self.open_session(bundle, settings.threads or usable_cores())
         opening.told(ModelState.WARMING, 1.0)
         self._weights_bytes = growth.take()
-        self._warm_up(settings.embed_batch_tokens)
+        self.warm_up(settings.embed_batch_tokens)
         self.check_golden(bundle)
         self._arena_bytes = growth.take()
         self._loop = EncodeLoop(
             runner=self.session,
             limits=BatchLimits(
-                tokens=settings.embed_batch_tokens, rows=MAX_ROWS, waiting=settings.max_queue
+                tokens=settings.embed_batch_tokens,
+                rows=MAX_ROWS,
+                waiting=min(self.most_waiting, settings.max_queue),
             ),
             seat=host.arbiter(variant.device).seat(Rank.OTHERS),
             deliver=host.deliver,
@@ -101,9 +107,9 @@ class EncodeModel(ABC, Generic[M, S]):
 
     @abstractmethod
     def work_of(self, request: Request, submitted_s: float) -> EncodeWork:
-        """Read a request's inputs; on the reader's thread. Raises why it is refused."""
+        """Read a request's inputs; on a reader's thread. Raises why it is refused."""
 
-    def _warm_up(self, tokens: int) -> None:
+    def warm_up(self, tokens: int) -> None:
         """Run the largest batches, so that the session's memory is as large as it gets."""
         for length in {min(self.manifest.context_length, tokens), 16}:
             rows = min(MAX_ROWS, max(1, tokens // length))
@@ -115,9 +121,11 @@ class EncodeModel(ABC, Generic[M, S]):
 
     def accept(self, request: Request, emit: Emit, *, submitted_s: float) -> Work:
         """Read the inputs, and queue them."""
+        inputs = getattr(request.task, "inputs", ())
+        seen = any(isinstance(one, Media) for one in inputs)
         work = Accepted(
-            host=self._host,
-            reader=self._host.reader,
+            host=self.host,
+            reader=self.host.media_reader if seen else self.host.reader,
             request=request,
             emit=emit,
             make=lambda: self.work_of(request, submitted_s),
@@ -185,7 +193,10 @@ def wanted_variant(bundle: Bundle[AnyEncoder], settings: EngineSettings) -> Any:
         DeviceUnavailable: where there is none.
     """
     wanted = settings.variants.get(bundle.name) or settings.variants.get(bundle.manifest.name)
-    variants: tuple[Any, ...] = bundle.manifest.variants
+    manifest = bundle.manifest
+    variants: tuple[Any, ...] = manifest.variants
+    if isinstance(manifest, DualEncoder):
+        variants = manifest.components.text.variants
     return choose_variant(variants, settings.device, bundle.name, wanted=wanted)
 
 

@@ -8,7 +8,18 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from nsedge.api import Activation, Aggregation, Classify, Fill, Filling, Label, Request, Score
+from nsedge.api import (
+    Activation,
+    Aggregation,
+    Classify,
+    Fill,
+    Filling,
+    Label,
+    Media,
+    Request,
+    Score,
+)
+from nsedge.api.labels import Text
 from nsedge.bundle.headed import (
     GoldenScores,
     HeadedEncoder,
@@ -141,7 +152,7 @@ class HeadedModel(EncodeModel[HeadedEncoder, HeadSession]):
             top_k = task.top_k or len(head.labels)
             return LabelWork(
                 request=request,
-                inputs=reader.read(task.inputs, truncate=task.truncate),
+                inputs=reader.read(_texts(task), truncate=task.truncate),
                 find=lambda _, logits: _labels(head, logits, activation, top_k),
                 submitted_s=submitted_s,
             )
@@ -164,7 +175,7 @@ class HeadedModel(EncodeModel[HeadedEncoder, HeadSession]):
                     raise InvalidParameter(
                         f"{param} is for models that label whole texts", param=param
                     )
-            texts = [text for text in task.inputs if isinstance(text, str)]
+            texts = [text for text in _texts(task) if isinstance(text, str)]
             if len(texts) != len(task.inputs):
                 raise InvalidParameter("tokens are labelled in one text, not two", param="inputs")
             wanted = task.aggregation or Aggregation.SIMPLE
@@ -187,6 +198,23 @@ def _task(request: Request, kind: type[T]) -> T:
     if not isinstance(request.task, kind):
         raise UnsupportedTask(f"this model does not {request.task.name}", param="model")
     return request.task
+
+
+def _texts(task: Classify) -> tuple[Text, ...]:
+    """The inputs of a task, for the model's own labels.
+
+    Raises:
+        UnsupportedTask: there are media among them.
+        InvalidParameter: the labels are to be others.
+    """
+    texts = tuple(one for one in task.inputs if not isinstance(one, Media))
+    if len(texts) < len(task.inputs):
+        raise UnsupportedTask("this model reads texts, and takes no media", param="inputs")
+    if task.labels:
+        raise InvalidParameter(
+            "this model has labels of its own, and takes no others", param="labels"
+        )
+    return texts
 
 
 def _labels(

@@ -103,12 +103,17 @@ def _compiler() -> Executor:
     return ThreadPoolExecutor(1, thread_name_prefix="compile")
 
 
+def _media_reader() -> Executor:
+    return ThreadPoolExecutor(1, thread_name_prefix="media")
+
+
 @dataclass(frozen=True, kw_only=True)
 class Host:
     """What every hosted model is given.
 
     reader: one thread that reads inputs (templates, tokenisers) so that a long one holds up no
     event loop and no engine. compiler: another, for inputs with a constraint, which take longer.
+    media_reader: a third, for inputs with pictures or sound, which are decoded there.
     clock: monotonic, in seconds. arbiters: of each device, who runs there next.
     """
 
@@ -117,6 +122,7 @@ class Host:
     clock: Callable[[], float]
     reader: Executor = field(default_factory=_reader)
     compiler: Executor = field(default_factory=_compiler)
+    media_reader: Executor = field(default_factory=_media_reader)
     arbiters: dict[str, Arbiter] = field(default_factory=dict)
 
     def arbiter(self, device: str) -> Arbiter:

@@ -9,11 +9,12 @@ from typing import Any
 
 from nsedge.bundle.adapter import Adapter, open_package
 from nsedge.bundle.causal_lm import CausalLm
+from nsedge.bundle.dual_encoder import DualEncoder
 from nsedge.bundle.encoder import Encoder
 from nsedge.bundle.headed import HeadedEncoder
 from nsedge.bundle.manifest import Bundle
 from nsedge.errors import BundleInvalid
-from nsedge.runtime.hosting import adapter, encoder, encoding, headed, text, trust
+from nsedge.runtime.hosting import adapter, dual_encoder, encoder, encoding, headed, text, trust
 from nsedge.runtime.hosting.hosted import Host, HostedModel, Opening
 from nsedge.runtime.machine.amounts import Amount
 from nsedge.runtime.settings import EngineSettings
@@ -34,6 +35,7 @@ KINDS: dict[type, Kind] = {
     CausalLm: Kind(open=text.open_text, expected=text.expected),
     Encoder: Kind(open=encoder.open_encoder, expected=encoding.expected),
     HeadedEncoder: Kind(open=headed.open_headed, expected=encoding.expected),
+    DualEncoder: Kind(open=dual_encoder.open_dual_encoder, expected=encoding.expected),
 }
 """By the type of the manifest."""
 

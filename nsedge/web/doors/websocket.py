@@ -258,7 +258,7 @@ def _media(part: wire.MediaPart) -> Media:
     """What a part shows, which must stand in it: nothing is kept of a connection."""
     if part.data is None:
         raise UnknownMedia("media must stand in their part here: data", param="messages")
-    return Media(type=part.media_type, data=part.data)
+    return Media(type=part.media_type, data=part.data, shape=part.shape, dtype=part.dtype)
 
 
 DOOR = Door(

@@ -9,6 +9,14 @@ import msgspec
 import pytest
 
 from nsedge.bundle.causal_lm import CausalLm, Fidelity, GoldenPrompt, GraphIo, KvLayout, Variant
+from nsedge.bundle.dual_encoder import (
+    DualEncoder,
+    GoldenPicture,
+    ImageTower,
+    ImageTowerIo,
+    Likelihood,
+    TextTower,
+)
 from nsedge.bundle.encoder import (
     Encoder,
     EncoderIo,
@@ -27,21 +35,25 @@ from nsedge.bundle.headed import (
     SequenceClassification,
     TokenClassification,
 )
+from nsedge.bundle.pictures import Crop, PictureSteps, Resize
 
 PAGE = (Path(__file__).parents[3] / "docs" / "bundle.md").read_text(encoding="utf-8")
 MANIFEST = PAGE.partition("## The manifest\n")[2].partition("## Versions\n")[0]
 TOLD = {name for code in re.findall(r"`([^`]+)`", MANIFEST) for name in re.split(r"[.\[\]]+", code)}
 INNER = (Variant, EncoderVariant, Provenance, Tokenizer, KvLayout, Fidelity, VectorFidelity)
 HEADS = (HeadVariant, MaskedLm, SequenceClassification, TokenClassification, ScoreFidelity)
+TOWERS = (TextTower, ImageTower, Likelihood, PictureSteps, Resize, Crop)
 
 
-@pytest.mark.parametrize("kind", [CausalLm, Encoder, HeadedEncoder, *INNER, *HEADS])
+@pytest.mark.parametrize(
+    "kind", [CausalLm, Encoder, HeadedEncoder, DualEncoder, *INNER, *HEADS, *TOWERS]
+)
 def test_every_field_is_told(kind: type[msgspec.Struct]) -> None:
     assert set(kind.__struct_fields__) <= TOLD
 
 
 def test_no_field_is_told_that_a_manifest_does_not_have() -> None:
-    kinds = (CausalLm, Encoder, HeadedEncoder)
+    kinds = (CausalLm, Encoder, HeadedEncoder, DualEncoder)
     known = {"kind"}.union(*(kind.__struct_fields__ for kind in kinds))
     tables = MANIFEST.partition("### The decoder's graph")[0]
     rows = re.findall(r"^\| (`.+?) \|", tables, re.MULTILINE)
@@ -51,10 +63,11 @@ def test_no_field_is_told_that_a_manifest_does_not_have() -> None:
 
 def test_inputs_of_graphs_are_told() -> None:
     headed = HeadIo(token_type_ids="token_type_ids", places="places")
-    for io in (GraphIo(), EncoderIo(token_type_ids="token_type_ids"), headed):
+    for io in (GraphIo(), EncoderIo(token_type_ids="token_type_ids"), headed, ImageTowerIo()):
         names = [name for name in msgspec.structs.astuple(io) if isinstance(name, str)]
         told = MANIFEST.replace(".N.", ".{layer}.").replace("`, `.value`", "`")
         assert all(f"`{name}`" in told for name in names if not name.endswith(".value"))
+    assert set(GoldenPicture.__struct_fields__) <= TOLD
     assert {*GoldenVector.__struct_fields__, *GoldenScores.__struct_fields__} <= TOLD | {"rows"}
     assert len(GoldenPrompt.__struct_fields__) == 4  # the page tells of them in words
 

@@ -59,6 +59,27 @@ REQUESTS = [
     ),
     api.Request(request_id="d", model="m", task=api.Embed(inputs=("one",))),
     api.Request(
+        request_id="f",
+        model="m",
+        task=api.Embed(
+            inputs=(
+                "one",
+                api.Media(type="image/png", data=b"png"),
+                (7,),
+                api.Media(type="image/x-raw", data=b"x" * 12, shape=(2, 2, 3), dtype="uint8"),
+            )
+        ),
+    ),
+    api.Request(
+        request_id="g",
+        model="m",
+        task=api.Classify(
+            inputs=("one", api.Media(type="image/png", data=b"png")),
+            labels=("a", "b"),
+            prompt="some {}",
+        ),
+    ),
+    api.Request(
         request_id="t",
         model="m",
         task=api.Transcribe(
@@ -105,8 +126,9 @@ REQUESTS = [
 
 
 def given(part: wire.MediaPart) -> api.Media:
+    """Media as they stand in their part."""
     assert part.data is not None
-    return api.Media(type=part.media_type, data=part.data)
+    return api.Media(type=part.media_type, data=part.data, shape=part.shape, dtype=part.dtype)
 
 
 @pytest.mark.parametrize("request_", REQUESTS, ids=lambda request: request.request_id)
@@ -150,8 +172,8 @@ def test_what_clients_of_an_older_minor_cannot_read_is_refused_them() -> None:
         message = protocol.decode_data(encode_request(request))
         assert isinstance(message, wire.Asking)
         check_readable(message, 5)
-        if isinstance(message, wire.Transcribe):
-            with pytest.raises(UnsupportedVersion, match=r"transcribe needs protocol 1\.5.* 1\.4"):
+        if isinstance(message, wire.Transcribe | wire.Classify):
+            with pytest.raises(UnsupportedVersion, match=r"[a-z]+ needs protocol 1\.5.* 1\.4"):
                 check_readable(message, 4)
             continue
         check_readable(message, 4)
@@ -203,6 +225,29 @@ def test_transcripts_are_asked_for_the_same_everywhere() -> None:
     assert fields.keys() == said.keys() - of_all
     for name in fields.keys() - {"media"}:
         assert said[name].default == fields[name].default
+
+
+def test_media_as_inputs_and_frames_are_not_sent_to_daemons_that_cannot_read_them() -> None:
+    picture = api.Media(type="image/png", data=b"png")
+    frame = api.Media(type="image/x-raw", data=b"xxx", shape=(1, 1, 3), dtype="uint8")
+    for task, passes in (
+        (api.Embed(inputs=("one",)), True),
+        (api.Embed(inputs=("one", picture)), False),
+        (shown(picture), True),
+        (shown(frame), False),
+    ):
+        request = api.Request(request_id="a", model="m", task=task)
+        check_known(request, "1.5")
+        if passes:
+            check_known(request, "1.4")
+        else:
+            with pytest.raises(UnsupportedVersion, match=r"1\.5, not 1\.4"):
+                check_known(request, "1.4")
+
+
+def shown(media: api.Media) -> api.Chat:
+    parts = (api.TextPart(text="see"), api.MediaPart(media=media))
+    return api.Chat(messages=(api.Message(role=api.Role.USER, content=parts),))
 
 
 def test_chats_are_asked_for_the_same_everywhere() -> None:

@@ -92,7 +92,7 @@ async def classify(http: web.Request) -> web.Response:
         "object": "list",
         "created": int(time.time()),
         "model": body.model,
-        "data": classified(choice, model),
+        "data": classified(choice, model, body.labels or model.labels),
         "usage": _read(choice),
     }
     return json_answer(page)
@@ -118,8 +118,10 @@ async def fill(http: web.Request) -> web.Response:
     return json_answer(page)
 
 
-def classified(choice: Choice, model: ModelInfo) -> list[Classified | Labelled]:
-    """What was found in each input."""
+def classified(
+    choice: Choice, model: ModelInfo, known: Sequence[str]
+) -> list[Classified | Labelled]:
+    """What was found in each input; `known`: the labels there are."""
     found = [
         labels for event in choice.results if isinstance(event, Labels) for labels in event.labels
     ]
@@ -128,7 +130,7 @@ def classified(choice: Choice, model: ModelInfo) -> list[Classified | Labelled]:
             {"object": "token_classification", "index": at, "entities": list(map(_entity, labels))}
             for at, labels in enumerate(found)
         ]
-    return [_classified(at, labels, model.labels) for at, labels in enumerate(found)]
+    return [_classified(at, labels, known) for at, labels in enumerate(found)]
 
 
 def _classified(index: int, found: Sequence[Label], known: Sequence[str]) -> Classified:

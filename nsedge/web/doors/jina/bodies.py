@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import msgspec
 
-from nsedge.api import Activation, Aggregation, Classify, Fill, Request
+from nsedge.api import Activation, Aggregation, Classify, Fill, Media, Request
 from nsedge.api.inputs import MAX_INPUTS
 from nsedge.api.labels import Text
 from nsedge.errors import EmptyPrompt, InvalidParameter
 from nsedge.web.bodies import Integer, ModelName
 from nsedge.web.limits import WebLimits
 from nsedge.web.other_fields import OtherFields
+from nsedge.web.pictures import picture_of
 from nsedge.web.request_fields import SchedulingBody, check_length, scheduling
 from nsedge.web.reranking import RankingBody
 
 RANK_OTHERS = OtherFields(own={"max_chunks_per_doc": (), "max_tokens_per_doc": ()})
-CLASSIFY_OTHERS = OtherFields(own={"labels": ([],), "classifier_id": ("",)})
+CLASSIFY_OTHERS = OtherFields(own={"classifier_id": ("",)})
 FILL_OTHERS = OtherFields()
 
 
@@ -25,18 +26,24 @@ class RerankBody(RankingBody, kw_only=True):
     model: ModelName
 
 
-class TextObject(msgspec.Struct):
-    """A text as an object, with a second one where the model reads pairs."""
+class InputObject(msgspec.Struct):
+    """A text as an object, with a second one where the model reads pairs; or a picture, as a data
+    URL or base64."""
 
-    text: str
+    text: str | None = None
     text_pair: str | None = None
+    image: str | None = None
 
 
 class ClassifyBody(SchedulingBody, kw_only=True):
     """`POST /v1/classify`."""
 
     model: ModelName
-    input: str | list[str | TextObject]
+    input: str | list[str | InputObject]
+    labels: tuple[str, ...] = ()
+    """The labels there are, for models that compare texts and pictures."""
+    prompt: str | None = None
+    """What such a label is compared as, with {} in its place; Jina has no such field."""
     top_k: Integer | None = None
     activation: Activation | bool | None = None
     """As vLLM has it: false gives logits."""
@@ -60,14 +67,17 @@ def classify_request(body: ClassifyBody, request_id: str, limits: WebLimits) -> 
         InvalidParameter, EmptyPrompt, MessageTooLarge: naming the field and the limit.
     """
     given = [body.input] if isinstance(body.input, str) else body.input
-    inputs = tuple(map(_text, given))
+    inputs = tuple(_input(one, f"input[{number}]") for number, one in enumerate(given))
     _check(inputs, limits)
+    check_length(sum(map(len, body.labels)), limits, "labels")
     task = Classify(
         inputs=inputs,
         top_k=body.top_k,
         activation=_activation(body),
         aggregation=body.aggregation,
         truncate=bool(body.truncate),
+        labels=body.labels,
+        prompt=body.prompt,
     )
     request = Request(request_id=request_id, model=body.model, task=task, **scheduling(body))
     request.check()
@@ -84,23 +94,32 @@ def fill_request(body: FillBody, request_id: str, limits: WebLimits) -> Request:
     return request
 
 
-def _text(given: str | TextObject) -> Text:
+def _input(given: str | InputObject, where: str) -> Text | Media:
     if isinstance(given, str):
         return given
-    return given.text if given.text_pair is None else (given.text, given.text_pair)
+    if (given.text is None) == (given.image is None) or (given.image and given.text_pair):
+        raise InvalidParameter(f"{where} wants either a text or an image", param="input")
+    if given.image is not None:
+        return picture_of(given.image, f"{where}.image", param="input")
+    text = given.text or ""
+    return text if given.text_pair is None else (text, given.text_pair)
 
 
-def _check(inputs: tuple[Text, ...], limits: WebLimits) -> None:
+def _check(inputs: tuple[Text | Media, ...], limits: WebLimits) -> None:
     if not inputs:
         raise EmptyPrompt("input is empty", param="input")
     if len(inputs) > MAX_INPUTS:
         raise InvalidParameter(
             f"{len(inputs)} inputs are beyond the limit of {MAX_INPUTS}", param="input"
         )
+    chars = 0
     for number, one in enumerate(inputs):
-        if not (one if isinstance(one, str) else any(one)):
+        if isinstance(one, Media):
+            continue
+        parts = (one,) if isinstance(one, str) else one
+        if not any(parts):
             raise EmptyPrompt(f"input[{number}] is empty", param="input")
-    chars = sum(len(part) for one in inputs for part in ((one,) if isinstance(one, str) else one))
+        chars += sum(map(len, parts))
     check_length(chars, limits, "input")
 
 

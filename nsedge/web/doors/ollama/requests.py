@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import binascii
-from base64 import b64decode
 from collections.abc import Sequence
 from typing import Any
 
@@ -43,9 +41,8 @@ from nsedge.web.doors.ollama.bodies import (
     WritingBody,
 )
 from nsedge.web.limits import WebLimits
+from nsedge.web.pictures import decoded, sniffed
 from nsedge.web.request_fields import check_length
-
-_PICTURES = {b"\x89PNG": "image/png", b"\xff\xd8\xff": "image/jpeg", b"GIF8": "image/gif"}
 
 
 def generate_request(
@@ -212,13 +209,4 @@ def _parts(images: list[str] | None, where: str) -> tuple[Part, ...]:
 
 
 def _picture(given: str, where: str) -> Media:
-    try:
-        data = b64decode(given, validate=True)
-    except (binascii.Error, ValueError) as error:
-        raise InvalidParameter(f"{where} is not base64", param=where) from error
-    if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
-        return Media(type="image/webp", data=data)
-    for begin, kind in _PICTURES.items():
-        if data.startswith(begin):
-            return Media(type=kind, data=data)
-    raise InvalidParameter(f"{where} is no PNG, JPEG, GIF or WebP", param=where)
+    return sniffed(decoded(given, where, param=where), where, param=where)

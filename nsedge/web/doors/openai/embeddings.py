@@ -6,9 +6,10 @@ import base64
 from collections.abc import Iterator
 from typing import Any
 
+import msgspec
 from aiohttp import web
 
-from nsedge.api import Embed, Request
+from nsedge.api import Embed, Input, Media, Request
 from nsedge.api.inputs import MAX_INPUTS
 from nsedge.errors import EmptyPrompt, InvalidParameter
 from nsedge.security.keyring import Scope
@@ -20,17 +21,27 @@ from nsedge.web.doors.openai.errors import reworded
 from nsedge.web.errors import Refused
 from nsedge.web.limits import WebLimits
 from nsedge.web.other_fields import OtherFields
+from nsedge.web.pictures import picture_of
 from nsedge.web.request_fields import SchedulingBody, check_length, scheduling
 from nsedge.web.vectors import floats, rows
 
 FORMATS = ("float", "base64")
 
 
+class InputObject(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    """An input that says what it is, as Jina's clients send it: a text or a picture."""
+
+    text: str | None = None
+    image: str | None = None
+    """A data URL, or base64."""
+
+
 class EmbeddingsBody(SchedulingBody, kw_only=True):
     """`POST /v1/embeddings`."""
 
     model: ModelName
-    input: str | list[str | TokenId | list[TokenId]]
+    input: str | list[str | TokenId | list[TokenId] | InputObject] | InputObject
+    """Objects are of Jina's shape; OpenAI has texts and tokens alone."""
     encoding_format: str | None = None
     dimensions: Integer | None = None
     truncate: bool | None = None
@@ -71,9 +82,9 @@ def embed_request(body: EmbeddingsBody, request_id: str, limits: WebLimits) -> R
             f"{len(inputs)} inputs are beyond the limit of {MAX_INPUTS}", param="input"
         )
     for number, one in enumerate(inputs):
-        if not one:
+        if not isinstance(one, Media) and not one:
             raise EmptyPrompt(f"input[{number}] is empty", param="input")
-    check_length(sum(map(len, inputs)), limits, "input")
+    check_length(sum(len(one) for one in inputs if not isinstance(one, Media)), limits, "input")
     request = Request(
         request_id=request_id,
         model=body.model,
@@ -84,10 +95,13 @@ def embed_request(body: EmbeddingsBody, request_id: str, limits: WebLimits) -> R
     return request
 
 
-def _inputs(given: str | list[Any]) -> Iterator[str | tuple[int, ...]]:
-    """A text, texts, token ids of one text, or those of several."""
+def _inputs(given: str | InputObject | list[Any]) -> Iterator[Input]:
+    """A text, texts, token ids of one text, or those of several; pictures among them."""
     if isinstance(given, str):
         yield given
+        return
+    if isinstance(given, InputObject):
+        yield _described(given, "input")
         return
     if given and all(isinstance(one, int) for one in given):
         yield tuple(given)
@@ -98,7 +112,18 @@ def _inputs(given: str | list[Any]) -> Iterator[str | tuple[int, ...]]:
                 f"input[{number}] is a token among texts: tokens of one text stand in an array",
                 param="input",
             )
-        yield one if isinstance(one, str) else tuple(one)
+        if isinstance(one, InputObject):
+            yield _described(one, f"input[{number}]")
+        else:
+            yield one if isinstance(one, str) else tuple(one)
+
+
+def _described(one: InputObject, where: str) -> str | Media:
+    if (one.text is None) == (one.image is None):
+        raise InvalidParameter(f"{where} wants either a text or an image", param="input")
+    if one.image is not None:
+        return picture_of(one.image, f"{where}.image", param="input")
+    return one.text or ""
 
 
 def embeddings_answer(choice: Choice, model: str, *, base64_encoded: bool) -> dict[str, Any]:

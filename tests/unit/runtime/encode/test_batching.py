@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
 from nsedge.runtime.encode.batching import MAX_PADDING, Batcher, Input
+from nsedge.runtime.encode.rows import Picture
 from tests.unit.runtime.encode.rig import Rig
 
 
@@ -36,6 +38,23 @@ def test_a_budget_bounds_rows_times_the_longest() -> None:
 
 def test_one_goes_even_where_it_is_beyond_the_budget() -> None:
     assert taken(batcher_of(200), budget=10) == [200]
+
+
+def test_pictures_go_with_pictures_however_long_texts_are() -> None:
+    rig, batcher = Rig(), Batcher()
+    rig.ask("a", (1,))
+    rows = [(1,) * 10, picture(10), (1,) * 10, picture(10), picture(10)]
+    for due_s, row in enumerate(rows):
+        batcher.add(Input(rig.works["a"], due_s, row, due_s))
+    batches = []
+    while batch := batcher.take(budget_tokens=20, max_rows=8):
+        assert len({one.is_picture for one in batch}) == 1
+        batches.append(sorted(one.index for one in batch))
+    assert batches == [[0, 2], [1, 3], [4]]
+
+
+def picture(patches: int) -> Picture:
+    return Picture(np.zeros((3, 2, 2), np.uint8), patches)
 
 
 @given(st.lists(st.integers(1, 64), min_size=1, max_size=60))

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import base64
 from typing import Any
 
 import msgspec
 import pytest
 
-from nsedge.api import Activation, Aggregation, Classify, Fill, Priority, Score
+from nsedge.api import Activation, Aggregation, Classify, Fill, Media, Priority, Score
 from tests.fakes import LABELS, MASK, MODEL, FakeService
 from tests.web_server import answered
 
@@ -149,7 +150,13 @@ def test_what_is_asked_of_a_classifier(fields: dict[str, Any], wanted: Classify)
 
 @pytest.mark.parametrize(
     "fields",
-    [{"input": []}, {"input": ["a", ""]}, {"labels": ["a"]}, {"aggregation": "some"}, {"top_k": 0}],
+    [
+        {"input": []},
+        {"input": ["a", ""]},
+        {"labels": ["a", "a"]},
+        {"aggregation": "some"},
+        {"top_k": 0},
+    ],
 )
 def test_a_classifier_refuses(fields: dict[str, Any]) -> None:
     answer = answered("POST", "/v1/classify", {"model": MODEL, "input": "x", **fields})
@@ -175,3 +182,39 @@ def test_errors_below_these_paths_are_in_their_shape() -> None:
     answer = answered("POST", "/v1/rerank/other", {})
     assert answer.status == 404
     assert set(msgspec.json.decode(answer.body)) == {"detail", "message", "code"}
+
+
+PNG = b"\x89PNG\r\n\x1a\n a little picture"
+
+
+def test_pictures_and_labels_of_ones_own() -> None:
+    service = FakeService()
+    picture = {"image": f"data:image/png;base64,{base64.b64encode(PNG).decode()}"}
+    body = {
+        "model": MODEL,
+        "input": [picture, {"text": "one"}, {"text": "one", "text_pair": "two"}],
+        "labels": ["boat", "train"],
+        "prompt": "a {}",
+    }
+    assert answered("POST", "/v1/classify", body, service=service).status == 200
+    (request,) = service.requests
+    assert request.task == Classify(
+        inputs=(Media(type="image/png", data=PNG), "one", ("one", "two")),
+        labels=("boat", "train"),
+        prompt="a {}",
+    )
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({}, "input[0] wants either a text or an image"),
+        ({"text": "a", "image": "b"}, "input[0] wants either a text or an image"),
+        ({"image": "aGVsbG8="}, "input[0].image is no PNG"),
+        ({"image": "http://example.org/a.png"}, "pictures are not fetched"),
+    ],
+)
+def test_inputs_that_are_none_are_named(given: dict[str, str], message: str) -> None:
+    answer = answered("POST", "/v1/classify", {"model": MODEL, "input": [given]})
+    assert answer.status == 400
+    assert message in str(answer.json["detail"])

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from nsedge.api import Embed, Media
 from nsedge.web.limits import WebLimits
 from tests.fakes import DIMENSIONS, MODEL, FakeService, vector
 from tests.web_server import answered
@@ -46,6 +47,55 @@ def test_every_form_of_input(given: Any, inputs: list[str | tuple[int, ...]]) ->
         "model": MODEL,
         "usage": {"prompt_tokens": tokens, "total_tokens": tokens},
     }
+
+
+PNG = b"\x89PNG\r\n\x1a\n a little picture"
+AS_BASE64 = base64.b64encode(PNG).decode()
+
+
+@pytest.mark.parametrize(
+    ("given", "inputs"),
+    [
+        ({"text": "one"}, ["one"]),
+        ([{"image": AS_BASE64}, {"text": "one"}], [PNG, "one"]),
+        (["one", {"image": f"data:image/png;base64,{AS_BASE64}"}], ["one", PNG]),
+        ([{"image": f"data:image/webp;x=y;base64,{AS_BASE64}"}], [PNG]),
+    ],
+)
+def test_pictures_as_jinas_clients_send_them(given: Any, inputs: list[str | bytes]) -> None:
+    service = FakeService()
+    answer = answered("POST", PATH, body(given), service=service)
+    assert answer.status == 200
+    (request,) = service.requests
+    assert isinstance(request.task, Embed)
+    sent = [one.data if isinstance(one, Media) else one for one in request.task.inputs]
+    assert sent == inputs
+    told: Any = answer.json["data"]
+    wanted = [array("f", vector(one)).tolist() for one in request.task.inputs]
+    assert [one["embedding"] for one in told] == wanted
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({}, "input wants either a text or an image"),
+        ([{"text": "a", "image": AS_BASE64}], "input[0] wants either a text or an image"),
+        (["a", {"image": "https://example.org/a.png"}], "input[1].image: pictures are not fetched"),
+        ([{"image": "!"}], "input[0].image is not base64"),
+        ([{"image": ""}], "input[0].image is empty"),
+        ([{"image": "aGVsbG8="}], "input[0].image is no PNG, JPEG, GIF, WebP or BMP"),
+        ([{"image": "data:text/plain;base64,aGVsbG8="}], "of text/plain is no picture"),
+        ([{"image": "data:image/png,hello"}], "a data URL is read where it is base64"),
+        ([{"image": "data:image/p_g;base64,aGVsbG8="}], "is no media type like image/png"),
+        ([{"picture": "a"}], "unknown field"),
+    ],
+)
+def test_pictures_that_are_none_are_named(given: Any, message: str) -> None:
+    answer = answered("POST", PATH, body(given))
+    error: Any = answer.json["error"]
+    assert (answer.status, error["code"]) == (400, "invalid_parameter")
+    assert message in error["message"]
+    assert error["param"].startswith("input")
 
 
 def test_base64_holds_the_same_numbers() -> None:

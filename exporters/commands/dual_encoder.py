@@ -1,0 +1,106 @@
+"""What the commands do with models of texts and pictures."""
+
+from __future__ import annotations
+
+import argparse
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from exporters.answer import FAILURE, SUCCESS, Answer
+from exporters.cache import Cache
+from exporters.commands.options import place, says_variants, wanted_variants
+from exporters.errors import ExportError
+from exporters.measure.thresholds import read_overrides
+from exporters.model.source import Source
+
+if TYPE_CHECKING:
+    from exporters.dual_encoder.build import DualReport
+    from nsedge.bundle.dual_encoder import DualEncoder
+    from nsedge.bundle.manifest import Bundle
+
+
+def make_dual_bundle(
+    source: Source, arguments: argparse.Namespace, *, name: str, cache: Cache
+) -> Answer:
+    """Make the bundle `name` of a dual encoder's folder as the options of `add_bundle` say."""
+    from exporters.dual_encoder.build import DualOrder, export_dual_encoder
+
+    order = DualOrder(source=source, max_context=arguments.context)
+    if says_variants(arguments):
+        order = DualOrder(
+            source=source, max_context=arguments.context, variants=wanted_variants(arguments)
+        )
+    report = export_dual_encoder(
+        order,
+        place(arguments, name),
+        name=name,
+        cache=cache,
+        overrides=read_overrides(arguments.threshold),
+        replace=arguments.force,
+    )
+    return _exported(report)
+
+
+def _exported(report: DualReport) -> Answer:
+    record = report.record
+    height, width = record.steps.size
+    trials = {made.name: msgspec.to_builtins(made.trial) for made in report.towers}
+    result = {
+        "bundle": str(report.bundle),
+        "made": report.made,
+        "bytes": report.bytes,
+        "difference_from_torch": record.difference,
+        "dimensions": record.dimensions,
+        "context_length": record.context_length,
+        "picture": [height, width],
+        "variants": trials,
+        "thresholds_overridden": report.verdict.overrides,
+    }
+    state = "written" if report.made else "up to date"
+    lines = [
+        f"{report.bundle}: {state}, {report.bytes / 1e6:.0f} MB",
+        f"  {record.dimensions} numbers of length 1; texts of {record.context_length} tokens at"
+        f" most, pictures of {height} x {width}",
+        f"  fp32 graphs against PyTorch: {record.difference:.1e} at most",
+    ]
+    for made in report.towers:
+        texts, pictures = made.trial.texts, made.trial.pictures
+        lines.append(
+            f"  {made.name} against fp32: cosine {texts.cosine_least:.6f} at least of"
+            f" {texts.texts} texts, {pictures.cosine_least:.6f} of {pictures.texts} pictures"
+        )
+    return result, lines, SUCCESS
+
+
+def verify_dual_bundle(
+    bundle: Bundle[DualEncoder], arguments: argparse.Namespace, cache: Cache
+) -> Answer:
+    """Check a dual encoder's bundle as the options of `verify` say.
+
+    Raises:
+        ExportError: options that are for other models, or a report within the bundle.
+    """
+    from exporters.dual_encoder.verify import verify_dual_encoder
+    from exporters.encoder.verdict import (
+        verdict_json,
+        verdict_lines,
+        verdict_page,
+        verdict_result,
+    )
+    from exporters.measure.build_report import write_pages
+
+    if arguments.answers or arguments.prompts is not None or arguments.text is not None:
+        raise ExportError("--text, --answers and --prompts are not for models of pictures")
+    verdict = verify_dual_encoder(bundle, cache, overrides=read_overrides(arguments.threshold))
+    if arguments.report is not None:
+        folder = arguments.report.expanduser().absolute()
+        write_pages(verdict_json(verdict), verdict_page(verdict), folder, bundle=bundle.path)
+    files = len(bundle.manifest.files)
+    result = {"bundle": str(bundle.path), "files": files, **verdict_result(verdict)}
+    lines = [
+        f"{bundle.path}: {'passed' if verdict.passed else 'FAILED'}",
+        f"  {files} files, every SHA-256 right",
+        *verdict_lines(verdict),
+    ]
+    return result, lines, SUCCESS if verdict.passed else FAILURE

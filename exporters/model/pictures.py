@@ -1,0 +1,130 @@
+"""How a model folder says that pictures are prepared: preprocessor_config.json, as our steps."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from exporters.errors import Refused
+from exporters.model.files import Json, is_count, read_object, shown
+from nsedge.bundle.pictures import CHANNELS, Crop, PictureSteps, Resize
+
+SETTINGS_FILE = "preprocessor_config.json"
+WHOLE_FILE = "processor_config.json"
+"""Where newer libraries keep the same, under `image_processor`."""
+FILTERS = ("nearest", "lanczos", "bilinear", "bicubic", "box", "hamming")
+"""By Pillow's number of them."""
+CLIP_MEAN, CLIP_STD = [0.48145466, 0.4578275, 0.40821073], [0.26862954, 0.26130258, 0.27577711]
+HALF = [0.5, 0.5, 0.5]
+DEFAULTS: dict[str, Json] = {
+    "CLIPImageProcessor": {
+        "size": {"shortest_edge": 224},
+        "resample": 3,
+        "do_center_crop": True,
+        "crop_size": 224,
+        "image_mean": CLIP_MEAN,
+        "image_std": CLIP_STD,
+    },
+    "SiglipImageProcessor": {
+        "size": {"height": 224, "width": 224},
+        "resample": 3,
+        "image_mean": HALF,
+        "image_std": HALF,
+    },
+    "ViTImageProcessor": {
+        "size": {"height": 224, "width": 224},
+        "resample": 2,
+        "image_mean": HALF,
+        "image_std": HALF,
+    },
+}
+"""What transformers' processors do where a file does not say."""
+OLDER = {"CLIPFeatureExtractor": "CLIPImageProcessor", "ViTFeatureExtractor": "ViTImageProcessor"}
+
+
+def read_steps(folder: Path) -> PictureSteps:
+    """The steps of a folder.
+
+    Raises:
+        Refused: there are none, or they have no form here.
+        ExportError: the file is damaged.
+    """
+    path, stated = _stated(folder)
+    named = stated.get("image_processor_type") or stated.get("feature_extractor_type")
+    kind = str(named).removesuffix("Fast")
+    defaults = DEFAULTS.get(OLDER.get(kind, kind))
+    if defaults is None:
+        known = ", ".join(DEFAULTS)
+        raise Refused(f"{path}: {shown(named)} has no form here; known are {known}")
+    settings = defaults | {key: value for key, value in stated.items() if value is not None}
+    if settings.get("do_pad"):
+        raise Refused(f"{path}: do_pad has no form here")
+    if is_count(settings["size"]):  # as it is meant where the processor has no other word for it
+        settings["size"] = dict.fromkeys(defaults["size"], settings["size"])
+    try:
+        return _steps(settings, path)
+    except ValueError as error:  # msgspec's are such, too
+        raise Refused(f"{path}: {error}") from error
+
+
+def _stated(folder: Path) -> tuple[Path, Json]:
+    path = folder / SETTINGS_FILE
+    if path.is_file():
+        return path, read_object(path)
+    whole = folder / WHOLE_FILE
+    stated = read_object(whole).get("image_processor") if whole.is_file() else None
+    if not isinstance(stated, dict):
+        raise Refused(f"{path}: it is missing, and tells how pictures are prepared")
+    return whole, stated
+
+
+def _steps(settings: Json, path: Path) -> PictureSteps:
+    normalises = settings.get("do_normalize", True)
+    fields = {
+        "resize": _resize(settings, path) if settings.get("do_resize", True) else None,
+        "crop": _crop(settings, path) if settings.get("do_center_crop") else None,
+        "rescale": settings.get("rescale_factor", 1 / 255)
+        if settings.get("do_rescale", True)
+        else 1.0,
+        "mean": _levels(settings["image_mean"]) if normalises else (0.0,) * CHANNELS,
+        "std": _levels(settings["image_std"]) if normalises else (1.0,) * CHANNELS,
+    }
+    return msgspec.convert(fields, PictureSteps, from_attributes=True)
+
+
+def _resize(settings: Json, path: Path) -> Resize:
+    size, number = settings["size"], settings["resample"]
+    if not is_count(number) or number >= len(FILTERS):
+        raise Refused(f"{path}: resample must be a filter's number, not {shown(number)}")
+    name = FILTERS[number]
+    if isinstance(size, Mapping) and set(size) == {"shortest_edge"}:
+        return Resize(shortest_edge=_side(size["shortest_edge"], path), filter=name)
+    height, width = _sides(size, path)
+    return Resize(height=height, width=width, filter=name)
+
+
+def _crop(settings: Json, path: Path) -> Crop:
+    height, width = _sides(settings["crop_size"], path)
+    return Crop(height=height, width=width)
+
+
+def _sides(size: Any, path: Path) -> tuple[int, int]:
+    if is_count(size):
+        size = {"height": size, "width": size}
+    if not isinstance(size, Mapping) or set(size) != {"height", "width"}:
+        raise Refused(f"{path}: a size of {shown(size)} has no form here")
+    return _side(size["height"], path), _side(size["width"], path)
+
+
+def _side(side: Any, path: Path) -> int:
+    if not is_count(side) or not side:
+        raise Refused(f"{path}: a size must be whole numbers above 0, not {shown(side)}")
+    return int(side)
+
+
+def _levels(stated: Any) -> tuple[Any, ...]:
+    """One for each channel, where all have the same, too."""
+    return tuple(stated) if isinstance(stated, list | tuple) else (stated,) * CHANNELS

@@ -1,0 +1,40 @@
+"""A picture to the size that a graph takes, by Pillow's own filters."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from nsedge.api import Media
+from nsedge.bundle.pictures import Crop, PictureSteps
+from nsedge.runtime.vision.decoding import check_pixels, decode
+
+FILTERS = {each.name.lower(): each for each in Image.Resampling}
+
+
+def prepare(media: Media, steps: PictureSteps, *, max_pixels: int) -> NDArray[np.uint8]:
+    """What `steps` make of a picture, but for its levels: uint8 [3, H, W].
+
+    Raises:
+        InvalidParameter: it is no picture, or damaged.
+        MessageTooLarge: it has more than `max_pixels`, or would once it is resized.
+    """
+    image = decode(media, max_pixels=max_pixels)
+    if steps.resize is not None:
+        height, width = steps.resize.target(image.height, image.width)
+        check_pixels(width, height, max_pixels=max_pixels)
+        image = image.resize((width, height), FILTERS[steps.resize.filter])
+    if steps.crop is not None:
+        image = _cropped(image, steps.crop)
+    levels = np.asarray(image, np.uint8)
+    if levels.shape[:2] != steps.size:  # no step brings it to one
+        raise RuntimeError(f"a picture came out as {levels.shape}, not {steps.size}")
+    return np.ascontiguousarray(levels.transpose(2, 0, 1))
+
+
+def _cropped(image: Image.Image, crop: Crop) -> Image.Image:
+    """The middle; of an odd remainder, the larger half is cut off below and at the right, and the
+    larger margin is added above and at the left, as transformers does."""
+    top, left = (image.height - crop.height) // 2, (image.width - crop.width) // 2
+    return image.crop((left, top, left + crop.width, top + crop.height))
