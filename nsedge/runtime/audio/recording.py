@@ -10,10 +10,12 @@ import numpy as np
 
 from nsedge.runtime.audio.samples import FRAME, WINDOW, WINDOW_FRAMES, Samples
 from nsedge.runtime.audio.timeline import Timeline
-from nsedge.runtime.audio.voice import Voice, spoken
+from nsedge.runtime.audio.voice import Voice, spoken, where_spoken
 
 MARGIN = 200
 """Samples on each side of a window that its first and last features reach into."""
+SILENCE = 1e-4
+"""A window whose samples are all nearer to 0, -80 dB, has nothing to hear."""
 
 
 class Source(Protocol):
@@ -27,23 +29,31 @@ class Source(Protocol):
 class Window:
     """Samples float32 [MARGIN + WINDOW + MARGIN], zeros behind the sound's end.
 
-    frames: how many of its 3000 have sound. is_last: the sound ends in it.
+    frames: how many of its 3000 have sound. is_last: the sound ends in it. is_silent: there is
+    nothing to hear in it.
     """
 
     samples: Samples
     frames: int
     is_last: bool
+    is_silent: bool
 
 
 class Recording:
     """Hands out windows, whose beginnings never fall. From one thread at a time."""
 
-    def __init__(self, source: Source, *, voice: Voice | None = None) -> None:
-        """voice: tells where somebody speaks; the rest is left out then."""
+    def __init__(
+        self, source: Source, *, voice: Voice | None = None, keeps_pauses: bool = False
+    ) -> None:
+        """voice: tells where somebody speaks; the rest is left out then. keeps_pauses: all is kept
+        instead where somebody speaks at all; for short sounds, which are held for that."""
         self.timeline = Timeline()
         """Where in the source the samples of the windows are."""
-        blocks = source.blocks()
-        self._blocks = blocks if voice is None else spoken(blocks, voice, self.timeline)
+        self._blocks = source.blocks()
+        if voice is not None and keeps_pauses:
+            self._blocks = where_spoken(self._blocks, voice)
+        elif voice is not None:
+            self._blocks = spoken(self._blocks, voice, self.timeline)
         self._ended = False
         self._held: Samples = np.zeros(0, np.float32)
         self._first = 0
@@ -66,6 +76,7 @@ class Recording:
             samples=samples,
             frames=min(WINDOW_FRAMES, -(-left // FRAME)),
             is_last=self._ended and left <= WINDOW,
+            is_silent=float(np.abs(have).max(initial=0.0)) < SILENCE,
         )
 
     def _drop_before(self, sample: int) -> None:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from bisect import bisect_left, bisect_right
+from bisect import bisect_right
 
 from nsedge.runtime.audio.samples import RATE
+
+SEAM_S = 0.5
+"""What reaches no further than this beyond where two stretches meet is in one of them: it is their
+margins, which are silent."""
 
 
 class Timeline:
@@ -22,28 +26,32 @@ class Timeline:
 
     def keep(self, at: int, source: int) -> None:
         """From sample `at` of the recording on, it is the sound from sample `source` on."""
-        self._begins.append(at / RATE)
-        self._left_out.append((source - at) / RATE)
+        if not self._follows(at, source):
+            self._begins.append(at / RATE)
+            self._left_out.append((source - at) / RATE)
 
-    def follows(self, at: int, source: int) -> bool:
+    def time(self, seconds: float) -> float:
+        """The time in the sound of `seconds` of the recording."""
+        return seconds + self._shift(self._stretch(seconds))
+
+    def span(self, start: float, end: float) -> tuple[float, float]:
+        """The times of what is said from `start` to `end`."""
+        first, last = self._stretch(start), self._stretch(end)
+        while last > first and end - self._begins[last] < SEAM_S:
+            end = self._begins[last]
+            last -= 1
+        while first < last and self._begins[first + 1] - start < SEAM_S:
+            start = self._begins[first + 1]
+            first += 1
+        return start + self._shift(first), end + self._shift(last)
+
+    def _follows(self, at: int, source: int) -> bool:
         """Whether that is so already, by the stretch before."""
         return bool(self._begins) and self._left_out[-1] == (source - at) / RATE
 
-    def start(self, seconds: float) -> float:
-        """The time in the sound of what begins at `seconds` of the recording."""
-        return seconds + self._shift(bisect_right(self._begins, seconds))
+    def _stretch(self, seconds: float) -> int:
+        """The stretch that a time is in."""
+        return max(0, bisect_right(self._begins, seconds) - 1)
 
-    def end(self, seconds: float) -> float:
-        """The same of what ends there: where two stretches meet, it is in the first."""
-        return seconds + self._shift(bisect_left(self._begins, seconds))
-
-    def span(self, start: float, end: float) -> tuple[float, float]:
-        """A word's times: it is in the stretch that its middle is in."""
-        shift = self._shift(bisect_right(self._begins, (start + end) / 2))
-        return start + shift, end + shift
-
-    def _shift(self, stretches: int) -> float:
-        """Of what is in the last of so many stretches."""
-        if not self._left_out:
-            return 0.0
-        return self._left_out[max(stretches - 1, 0)]
+    def _shift(self, stretch: int) -> float:
+        return self._left_out[stretch] if self._left_out else 0.0

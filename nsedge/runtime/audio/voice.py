@@ -59,6 +59,24 @@ def spoken(
     yield from cut.end()
 
 
+def where_spoken(
+    blocks: Iterator[Samples], voice: Voice, rule: VoiceRule = RULE
+) -> Iterator[Samples]:
+    """All of `blocks`, once somebody speaks in them; nothing where nobody does. What comes before
+    is held."""
+    held: list[Samples] = []
+
+    def heard() -> Iterator[Samples]:
+        for block in blocks:
+            held.append(block)
+            yield block
+
+    for _ in spoken(heard(), voice, Timeline(), rule):
+        yield from held
+        yield from blocks
+        return
+
+
 class _Cut:
     """Decides of each frame whether it is kept, as late as that must be."""
 
@@ -125,12 +143,6 @@ class _Cut:
     def _release(self, count: int) -> Samples:
         frames, self._held = self._held[:count], self._held[count:]
         samples = np.concatenate(frames)
-        begin = self._seen - sum(map(len, self._held)) - len(samples)
-        self._tell(begin)
+        self._timeline.keep(self._at, self._seen - sum(map(len, self._held)) - len(samples))
         self._at += len(samples)
         return samples
-
-    def _tell(self, source: int) -> None:
-        """A stretch begins where what is kept does not follow what was kept before."""
-        if not self._timeline.follows(self._at, source):
-            self._timeline.keep(self._at, source)

@@ -1,19 +1,22 @@
-"""Silero's voice activity model (ONNX, version 5 and later) in a session."""
+"""Silero's voice activity model in a session: version 6, the graph of sequences at 16 kHz, which
+judges any number of frames in a run."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
-from nsedge.runtime.audio.samples import RATE, Samples
+from nsedge.runtime.audio.samples import Samples
 from nsedge.runtime.audio.voice import VOICE_FRAME, Voice
 from nsedge.runtime.graph.session import open_session
 
 _CONTEXT = 64
 """Samples before a frame that the model sees, too."""
-_STATE = (2, 1, 128)
+_STATE = (1, 1, 128)
+_OUTPUTS = ("speech_probs", "hn", "cn")
 
 
 class VoiceSession:
@@ -25,20 +28,16 @@ class VoiceSession:
 
     def listen(self) -> Voice:
         """For one sound; from one thread at a time."""
-        state = np.zeros(_STATE, np.float32)
-        seen = np.zeros((1, _CONTEXT + VOICE_FRAME), np.float32)
-        rate = np.array(RATE, np.int64)
+        hidden, cell = np.zeros(_STATE, np.float32), np.zeros(_STATE, np.float32)
+        before = np.zeros(_CONTEXT, np.float32)
 
         def likely(samples: Samples) -> NDArray[np.float32]:
-            nonlocal state
-            frames = samples.reshape(-1, VOICE_FRAME)
-            found = np.empty(len(frames), np.float32)
-            for index, frame in enumerate(frames):
-                seen[0, :_CONTEXT] = seen[0, -_CONTEXT:]
-                seen[0, _CONTEXT:] = frame
-                feeds = {"input": seen, "state": state, "sr": rate}
-                output, state = self._session.run(("output", "stateN"), feeds)
-                found[index] = output[0, 0]
-            return found
+            nonlocal hidden, cell, before
+            whole = np.concatenate([before, samples])
+            frames = sliding_window_view(whole, _CONTEXT + VOICE_FRAME)[::VOICE_FRAME]
+            feeds = {"input": np.ascontiguousarray(frames), "h": hidden, "c": cell}
+            found, hidden, cell = self._session.run(_OUTPUTS, feeds)
+            before = whole[-_CONTEXT:]
+            return np.asarray(found, np.float32)
 
         return likely

@@ -22,9 +22,11 @@ class Hear:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Heard:
-    """`frames` of the window have sound, of 3000; none where the recording has ended before it."""
+    """`frames` of the window have sound, of 3000; none where the recording has ended before it.
+    is_silent: there is nothing to hear in it, and it need not have been encoded."""
 
     frames: int
+    is_silent: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -73,6 +73,7 @@ class Transcript:
         )
         self._rules = Rules(tokens)
         self._language = task.language
+        self._language_told = False
         self._opening: tuple[int, ...] = ()
         if task.language is not None or not tokens.languages:
             self._speaks(task.language)
@@ -89,27 +90,36 @@ class Transcript:
         """All that is asked on the way; the events of the transcript among it."""
         seek = 0
         heard = yield from ask(Hear(start=seek), Heard)
-        yield from self._find_language(heard)
         while heard.frames and (heard.frames >= LEAST_FRAMES or not seek):
-            judged = yield from self._decode()
             advance = heard.frames
-            if not judged.is_silence(self._limits):
-                advance = yield from self._say(judged, seek, heard.frames)
-            if judged.temperature > judging.RESET_ABOVE or not self._task.condition_on_previous:
-                self._previous.clear()
+            if not heard.is_silent:
+                yield from self._find_language()
+                advance = yield from self._hear_out(seek, heard.frames)
             seek += advance
             yield from self._tell_progress(seek)
             heard = yield from ask(Hear(start=seek), Heard)
+
+    def _hear_out(self, seek: int, frames: int) -> Steps[int]:
+        """Tell what is said in the window; the frames until the next one begins."""
+        judged = yield from self._decode()
+        advance = frames
+        if not judged.is_silence(self._limits):
+            advance = yield from self._say(judged, seek, frames)
+        if judged.temperature > judging.RESET_ABOVE or not self._task.condition_on_previous:
+            self._previous.clear()
+        return advance
 
     def _speaks(self, language: str | None) -> None:
         self._opening = self._tokens.opening(language, translate=self._task.translate)
         self._language = language or ENGLISH
 
-    def _find_language(self, heard: Heard) -> Steps[None]:
+    def _find_language(self) -> Steps[None]:
+        """Detect it where it was not told, and tell it; once."""
+        if self._language_told:
+            return
+        self._language_told = True
         probability = 1.0
         if not self._opening:
-            if not heard.frames:
-                return
             detected = yield from ask(Detect(), Detected)
             likely = detected.probabilities
             language = max(likely, key=likely.__getitem__)
@@ -198,8 +208,7 @@ class Transcript:
     ) -> Segment:
         begin_s = seek / FRAMES_PER_S
         told = tuple(self._word(one, begin_s) for one in share)
-        start_s = self._timeline.start(begin_s + stretch.start_s)
-        end_s = self._timeline.end(begin_s + stretch.end_s)
+        start_s, end_s = self._timeline.span(begin_s + stretch.start_s, begin_s + stretch.end_s)
         if told:
             start_s, end_s = told[0].start_s, told[-1].end_s
         self._count += 1
@@ -210,7 +219,7 @@ class Transcript:
             end_s=_rounded(max(start_s, end_s)),
             text=self._text(stretch),
             tokens=stretch.tokens,
-            seek_s=_rounded(self._timeline.start(begin_s)),
+            seek_s=_rounded(self._timeline.time(begin_s)),
             temperature=judged.temperature,
             avg_logprob=judged.avg_logprob,
             compression_ratio=judged.compression_ratio,
@@ -231,7 +240,7 @@ class Transcript:
         return text_of(self._codec, [one for one in stretch.tokens if one < self._tokens.end])
 
     def _tell_progress(self, seek: int) -> Steps[None]:
-        done_s = self._timeline.end(seek / FRAMES_PER_S)
+        done_s = self._timeline.time(seek / FRAMES_PER_S)
         if self._seconds is not None:
             done_s = min(done_s, self._seconds)
         event = Progress(

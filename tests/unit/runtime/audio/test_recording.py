@@ -52,4 +52,13 @@ def test_no_more_is_decoded_or_held_than_a_window_needs() -> None:
 
 def test_no_sound_is_no_window() -> None:
     window = Recording(Ramp(0)).window(0)
-    assert (window.frames, window.is_last) == (0, True)
+    assert (window.frames, window.is_last, window.is_silent) == (0, True, True)
+
+
+@pytest.mark.parametrize(("loudest", "silent"), [(0.0, True), (9e-5, True), (2e-4, False)])
+def test_a_window_without_anything_to_hear_is_silent(loudest: float, silent: bool) -> None:
+    class Source:
+        def blocks(self) -> Iterator[Samples]:
+            yield np.full(1000, -loudest, np.float32)
+
+    assert Recording(Source()).window(0).is_silent is silent

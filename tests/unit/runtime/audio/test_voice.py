@@ -41,19 +41,26 @@ def test_silence_is_left_out_but_for_a_margin() -> None:
     kept, timeline = cut(made((0.0, 200), (0.9, 50), (0.0, 200)))
     margin = round(0.4 / FRAME_S)
     assert frames(kept) == 50 + 2 * margin
-    assert timeline.start(0.0) == pytest.approx((200 - margin) * FRAME_S)
+    assert timeline.time(0.0) == pytest.approx((200 - margin) * FRAME_S)
 
 
 def test_two_stretches_have_their_own_times() -> None:
     kept, timeline = cut(made((0.9, 50), (0.0, 300), (0.9, 50)))
     margin = round(0.4 / FRAME_S)
     assert frames(kept) == 100 + 2 * margin
-    seam = (50 + margin) * FRAME_S
-    assert timeline.end(seam) == pytest.approx(seam)
-    assert timeline.start(seam) == pytest.approx((350 - margin) * FRAME_S)
-    begin, end = timeline.span(seam - 0.1, seam + 0.5)
-    assert begin == pytest.approx((350 - margin) * FRAME_S - 0.1)
-    assert end - begin == pytest.approx(0.6)
+    seam, later = (50 + margin) * FRAME_S, (350 - margin) * FRAME_S
+    assert timeline.time(seam - 0.01) == pytest.approx(seam - 0.01)
+    assert timeline.time(seam) == pytest.approx(later)
+    for span, told in (
+        ((0.0, 1.0), (0.0, 1.0)),
+        ((0.0, seam), (0.0, seam)),
+        ((0.0, seam + 0.3), (0.0, seam)),
+        ((seam - 0.3, seam + 0.9), (later, later + 0.9)),
+        ((seam, seam + 1.0), (later, later + 1.0)),
+        ((seam + 0.1, seam + 0.2), (later + 0.1, later + 0.2)),
+        ((0.0, seam + 1.0), (0.0, later + 1.0)),
+    ):
+        assert timeline.span(*span) == pytest.approx(told), span
 
 
 @pytest.mark.parametrize(
@@ -79,7 +86,7 @@ def test_it_does_not_matter_how_the_sound_comes(block: int) -> None:
     whole, timeline = cut(sound, 1_000_000)
     kept, other = cut(sound, block)
     assert np.array_equal(kept, whole)
-    assert other.start(30.0) == timeline.start(30.0)
+    assert other.time(30.0) == timeline.time(30.0)
 
 
 def test_what_is_kept_is_where_the_timeline_says() -> None:
@@ -90,7 +97,7 @@ def test_what_is_kept_is_where_the_timeline_says() -> None:
     )
     kept, timeline = cut(sound)
     for at in range(0, len(kept), 3_333):
-        source = round(timeline.start(at / 16_000) * 16_000)
+        source = round(timeline.time(at / 16_000) * 16_000)
         assert kept[at] == sound[source]
 
 
@@ -103,5 +110,18 @@ def test_a_recording_leaves_silence_out() -> None:
 
     recording = Recording(Source(), voice=by_loudness)
     assert recording.window(0).frames < 300
-    assert recording.timeline.start(0.0) > 5.0
+    assert recording.timeline.time(0.0) > 5.0
     assert Recording(Source()).window(0).frames == len(sound) / 160
+
+
+@pytest.mark.parametrize(("likely", "kept"), [(0.9, 450), (0.3, 0)])
+def test_a_short_sound_is_kept_whole_or_not_at_all(likely: float, kept: int) -> None:
+    sound = made((0.0, 200), (likely, 50), (0.0, 200))
+
+    class Source:
+        def blocks(self):
+            yield from (sound[at : at + 999] for at in range(0, len(sound), 999))
+
+    recording = Recording(Source(), voice=by_loudness, keeps_pauses=True)
+    assert recording.window(0).frames == kept * VOICE_FRAME / 160
+    assert recording.timeline.time(3.0) == 3.0

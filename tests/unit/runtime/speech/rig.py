@@ -88,11 +88,13 @@ class Driver:
     """Answers a transcript by a script.
 
     seconds: of the recording. script: what is written, a decoding each. detected: languages.
+    silent_s: what of it has nothing to hear.
     """
 
     seconds: float
     script: Iterable[Decoded]
     detected: dict[str, float] = field(default_factory=lambda: {"en": 1.0})
+    silent_s: float = 0.0
     asked: list[Ask] = field(default_factory=list)
     told: list[Event] = field(default_factory=list)
 
@@ -110,7 +112,8 @@ class Driver:
             match wanted:
                 case Hear(start=start):
                     left = round(self.seconds * 100) - start
-                    answer = Heard(frames=max(0, min(3000, left)))
+                    silent = start + 3000 <= self.silent_s * 100
+                    answer = Heard(frames=max(0, min(3000, left)), is_silent=silent)
                 case Detect():
                     answer = Detected(probabilities=self.detected)
                 case Decode():

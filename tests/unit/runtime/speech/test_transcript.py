@@ -105,6 +105,20 @@ def test_nothing_is_said_where_nobody_speaks() -> None:
     assert len(driver.all(Decode)) == 2  # silence is no doubt
 
 
+def test_what_has_nothing_to_hear_is_passed_over() -> None:
+    driver = Driver(70.0, [decoded(0.0, " Ja.", 9.0)], detected={"de": 1.0}, silent_s=60.0)
+    driver.run(transcript(MANY))
+    assert [one.start for one in driver.all(Hear)] == [0, 3000, 6000, 7000]
+    assert [type(one).__name__ for one in driver.told] == [
+        "Progress",
+        "Progress",
+        "Language",
+        "Segment",
+        "Progress",
+    ]
+    assert texts(driver) == [(60.0, 69.0, " Ja.")]
+
+
 def test_the_last_instant_is_no_window_of_its_own() -> None:
     driver = Driver(30.05, [decoded(0.0, " a", 29.0)])
     driver.run(transcript())
