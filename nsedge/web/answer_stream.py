@@ -51,6 +51,9 @@ class AnswerStream(StreamEncoder):
     """Encodes the events of `choices` requests as one answer. A door's stream says what each piece
     looks like."""
 
+    tells_tokens: ClassVar[bool] = False
+    """Whether every piece tells of its tokens, and not only those with log-probabilities."""
+
     def __init__(self, choices: int) -> None:
         super().__init__()
         self._finished: list[Finished | None] = [None] * choices
@@ -77,7 +80,7 @@ class AnswerStream(StreamEncoder):
                 pieces.append(self._opening(index))
             if isinstance(event, Delta):
                 self.tokens[index] += len(event.token_ids)
-                if event.logprobs:
+                if event.logprobs or (self.tells_tokens and event.token_ids):
                     pieces.append(self._likely(index, event))
                 elif event.text:
                     pieces.append(self._piece(index, event.text))
@@ -101,8 +104,8 @@ class AnswerStream(StreamEncoder):
         """A piece of text."""
 
     def _likely(self, index: int, delta: Delta) -> bytes:
-        """A piece with log-probabilities, whose text may be empty; where nothing tells them, the
-        text alone."""
+        """A piece that tells of its tokens, whose text may be empty; where nothing tells of them,
+        the text alone."""
         return self._piece(index, delta.text) if delta.text else b""
 
     @abstractmethod

@@ -48,6 +48,12 @@ class Choice:
         """All that was written."""
         return "".join(one.text for one in self.results if isinstance(one, Delta))
 
+    @property
+    def token_ids(self) -> tuple[int, ...]:
+        """The tokens of all that was written."""
+        deltas = (one for one in self.results if isinstance(one, Delta))
+        return tuple(itertools.chain.from_iterable(one.token_ids for one in deltas))
+
 
 class Choices:
     """Submits requests, whose choices are counted through, and hands out their events in batches.

@@ -1,11 +1,9 @@
 """The doors that other servers' clients speak at, in front of the real daemon: the same answer at
-each, many streams at once over all of them, and readers that go away."""
+each, and readers that go away."""
 
 from __future__ import annotations
 
 import asyncio
-import itertools
-import json
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -24,7 +22,6 @@ pytestmark = pytest.mark.integration
 ASKED = "Name the capital of France."
 MESSAGES = [{"role": "user", "content": ASKED}]
 TOKENS = 12
-AT_ONCE = 30
 WITHIN_S = 180
 GREEDY = {"temperature": 0, "num_predict": TOKENS}
 BODIES: dict[str, dict[str, Any]] = {
@@ -117,42 +114,6 @@ def test_prompts_and_tokens(port: int) -> None:
     gap = asked(port, "/infill", {"input_prefix": "a", "input_suffix": "b"})
     assert gap.status == 400
     assert "not trained to fill a gap" in gap.body.decode()
-
-
-def test_many_streams_over_all_doors_at_once_end_once_each(port: int) -> None:
-    async def test() -> None:
-        paths = itertools.islice(itertools.cycle(BODIES), AT_ONCE)
-        streams = (ask(port, "POST", path, told(path)) for path in paths)
-        sockets = over_one_socket(port, [f"w{number}" for number in range(10)])
-        *answers, ends = await asyncio.gather(*streams, sockets)
-        for answer in answers:
-            assert answer.status == 200
-            assert [is_end(one) for one in records(answer)].count(True) == 1
-        assert sorted(ends) == sorted(f"w{number}" for number in range(10))
-
-    def told(path: str) -> dict[str, Any]:
-        return {"model": MODEL, "stream": True, **BODIES[path]}
-
-    run(test)
-
-
-async def over_one_socket(port: int, labels: list[str]) -> list[str]:
-    """Ask for so many texts on one WebSocket; the ids in the order of their ends."""
-    ends: list[str] = []
-    async with (
-        aiohttp.ClientSession() as session,
-        session.ws_connect(f"http://127.0.0.1:{port}/v1/stream") as socket,
-    ):
-        for label in labels:
-            sampling = {"max_tokens": TOKENS}
-            message = {"type": "generate", "id": label, "model": MODEL, "text": ASKED}
-            await socket.send_str(json.dumps({**message, "sampling": sampling}))
-        while len(ends) < len(labels):
-            event = await socket.receive_json()
-            assert event["type"] != "failed", event
-            if event["type"] == "finished":
-                ends.append(event["id"])
-    return ends
 
 
 def test_a_conversation_of_responses_goes_on(port: int) -> None:

@@ -1,10 +1,9 @@
 """The chat service, the generate door and the studio in front of the real daemon, as their clients
-use them: whole and streamed, many at once, killed in mid-stream, and over a restart."""
+use them: whole and streamed, killed in mid-stream, and over a restart."""
 
 from __future__ import annotations
 
 import asyncio
-import itertools
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -22,7 +21,6 @@ ASKED = "Name the capital of France."
 TURN = {"messages": [{"role": "user", "content": ASKED}]}
 EVENTS = {"accept": "text/event-stream"}
 TOKENS = 16
-AT_ONCE = 32
 WITHIN_S = 120
 
 
@@ -110,40 +108,6 @@ def test_pictures_are_refused_by_name(ports: tuple[int, int]) -> None:
     answer = asked(own, "/chat/stream", {"messages": [turn]})
     assert answer.status == 400
     assert answer.json == {"detail": "messages[0]: this model reads text, and takes no image/png"}
-
-
-def test_many_at_once_over_all_doors_end_once_each(ports: tuple[int, int]) -> None:
-    shared, own = ports
-    (model,) = (one["model_key"] for one in asked(own, "/models").json["models"])  # type: ignore[attr-defined]
-    short = {"model": model, "max_tokens": TOKENS, "stream": True}
-    chat, text = short | TURN, short | {"prompt": ASKED}
-    kinds = [
-        (own, "/chat/stream", TURN | {"config": {"maxTokens": TOKENS}}, b'"type":"done"'),
-        (shared, "/api/generate/stream", {"text": ASKED, "max_tokens": TOKENS}, b'"done":true'),
-        (shared, "/api/v1/generate/stream", text, b'"type":"complete"'),
-        (shared, "/v1/chat/completions", chat, b"data: [DONE]"),
-        (shared, "/v1/completions", text, b"data: [DONE]"),
-        (shared, "/v1/messages", chat, b"event: message_stop"),
-        (
-            shared,
-            "/api/chat",
-            TURN | {"model": model, "options": {"num_predict": 9}},
-            b'"done":true',
-        ),
-        (shared, "/completion", text, b'"stop":true'),
-    ]
-
-    async def all_of_them() -> list[tuple[str, Answer, bytes]]:
-        wanted = list(itertools.islice(itertools.cycle(kinds), AT_ONCE))
-        answers = await asyncio.gather(
-            *(ask(port, "POST", path, body) for port, path, body, _ in wanted)
-        )
-        ends = [(path, end) for _, path, _, end in wanted]
-        return [(path, answer, end) for answer, (path, end) in zip(answers, ends, strict=True)]
-
-    for path, answer, end in run(all_of_them):
-        assert answer.status == 200, (path, answer.body)
-        assert answer.body.count(end) == 1, (path, answer.body)
 
 
 def cancelled(port: int) -> int:

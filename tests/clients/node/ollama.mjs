@@ -49,7 +49,7 @@ async function vectors() {
 
 async function models() {
   const names = (await client.list()).models.map((one) => one.name);
-  assert.ok(names.includes(model));
+  assert.ok(names.includes(`${model}:latest`));
   assert.ok((await client.ps()).models.length >= 1);
   assert.ok((await client.show({ model })).capabilities.includes("completion"));
 }

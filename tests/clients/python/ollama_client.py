@@ -8,6 +8,8 @@ from ollama import AsyncClient, Client, ResponseError
 
 client = Client(host=URL)
 GREEDY = {"temperature": 0, "num_predict": 24}
+LISTED = f"{EMBEDDINGS}:latest"
+"""As it is listed: Ollama's names have a tag."""
 
 
 def chat() -> None:
@@ -99,8 +101,8 @@ def vectors() -> None:
 
 
 def models() -> None:
-    assert {MODEL, EMBEDDINGS} <= {one.model for one in client.list().models}
-    assert MODEL in {one.model for one in client.ps().models}
+    assert {f"{MODEL}:latest", LISTED} <= {one.model for one in client.list().models}
+    assert f"{MODEL}:latest" in {one.model for one in client.ps().models}
     told = client.show(MODEL)
     assert "completion" in told.capabilities
     assert told.modelinfo["general.architecture"]
@@ -135,9 +137,9 @@ def side_by_side() -> None:
 
 def loaded_and_unloaded() -> None:
     assert client.generate(model=EMBEDDINGS, keep_alive=0).done_reason == "unload"
-    assert EMBEDDINGS not in {one.model for one in client.ps().models}
+    assert LISTED not in {one.model for one in client.ps().models}
     assert client.generate(model=EMBEDDINGS, keep_alive=-1).done_reason == "load"
-    assert EMBEDDINGS in {one.model for one in client.ps().models}
+    assert LISTED in {one.model for one in client.ps().models}
 
 
 run(

@@ -74,6 +74,7 @@ async def _write(
             model=model.name,
             sampling=tasks[0].sampling,
             prompts=[task.token_ids or task.text for task in tasks],
+            tells_tokens=bool(body.return_tokens),
         )
         if body.stream:
             encoder = CompletionStream(head)

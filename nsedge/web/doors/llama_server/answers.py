@@ -26,16 +26,18 @@ _UNSET = Sampling()
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Head:
-    """What was asked for. prompts: one a choice, or nothing where they are not told."""
+    """What was asked for. prompts: one a choice, or nothing where they are not told.
+    tells_tokens: whether an answer in one piece tells the ids of its tokens."""
 
     model: str
     sampling: Sampling
     prompts: Sequence[Prompt]
+    tells_tokens: bool = False
 
 
-def piece_of(index: int, text: str) -> dict[str, Any]:
-    """What carries a text."""
-    return {"index": index, "content": text, "tokens": [], "id_slot": -1}
+def piece_of(index: int, text: str, token_ids: Sequence[int] = ()) -> dict[str, Any]:
+    """What carries a text, with the ids of its tokens."""
+    return {"index": index, "content": text, "tokens": token_ids, "id_slot": -1}
 
 
 def end_of(head: Head, index: int, finished: Finished, *, new_line: bool) -> dict[str, Any]:
@@ -62,7 +64,7 @@ def whole_answer(head: Head, choices: Sequence[Choice]) -> list[dict[str, Any]]:
     """The answers in one piece each."""
     return [
         {
-            **piece_of(index, choice.text),
+            **piece_of(index, choice.text, choice.token_ids if head.tells_tokens else ()),
             **end_of(head, index, choice.finished, new_line="\n" in choice.text),
             **probabilities(told(choice.results)),
         }
@@ -116,30 +118,43 @@ def _stop_type(finished: Finished) -> str:
 
 
 class CompletionStream(AnswerStream):
-    """Objects that carry text, and one that says how it ended, for each choice."""
+    """Objects that carry text and the ids of its tokens, and one that says how it ended, for each
+    choice."""
+
+    tells_tokens = True
 
     def __init__(self, head: Head) -> None:
         super().__init__(len(head.prompts))
         self._head = head
         self._new_line = [False] * len(head.prompts)
-        self._frames = [
-            SSE.record(_encode({**piece_of(index, _MARK), "stop": False})).partition(_encode(_MARK))
-            for index in range(len(head.prompts))
-        ]
+        self._frames = [_frame(index) for index in range(len(head.prompts))]
 
     def error(self, refusal: Refusal) -> bytes:
         return SSE.record(error_body(refusal))
 
     def _piece(self, index: int, text: str) -> bytes:
-        self._new_line[index] |= "\n" in text
-        before, _, after = self._frames[index]
-        return before + json_text(text) + after
+        return self._framed(index, text, ())
 
     def _likely(self, index: int, delta: Delta) -> bytes:
+        if not delta.logprobs:
+            return self._framed(index, delta.text, delta.token_ids)
         self._new_line[index] |= "\n" in delta.text
-        piece = {**piece_of(index, delta.text), "stop": False, **probabilities(delta.logprobs)}
-        return SSE.record(json_text(piece))
+        carried = piece_of(index, delta.text, delta.token_ids)
+        return SSE.record(json_text({**carried, "stop": False, **probabilities(delta.logprobs)}))
+
+    def _framed(self, index: int, text: str, token_ids: Sequence[int]) -> bytes:
+        self._new_line[index] |= "\n" in text
+        before, between, after = self._frames[index]
+        return before + json_text(text) + between + _encode(token_ids) + after
 
     def _closing(self, index: int, event: Finished) -> bytes:
         end = end_of(self._head, index, event, new_line=self._new_line[index])
         return SSE.record(_encode({**piece_of(index, ""), **end}))
+
+
+def _frame(index: int) -> tuple[bytes, bytes, bytes]:
+    """What stands before a text, between it and its tokens, and after these."""
+    whole = SSE.record(_encode({**piece_of(index, _MARK), "stop": False}))
+    before, _, rest = whole.partition(_encode(_MARK))
+    between, _, after = rest.partition(_encode(()))
+    return before, between, after

@@ -20,6 +20,8 @@ class WritingBody(SamplingFields, kw_only=True):
     """-1 is as many as the context holds."""
     n_probs: Annotated[int, Meta(ge=0)] | None = None
     """Tell the log-probabilities of so many tokens in the place of each that is written."""
+    return_tokens: bool | None = None
+    """Tell the ids of tokens in an answer in one piece; a stream always does."""
     stream: bool | None = None
 
 

@@ -58,8 +58,6 @@ API_VERSION = "0.12.6"
 """The version of Ollama whose API this is; clients compare it."""
 AT_ONCE = 16
 """Models whose packages are asked for together: the core bounds unanswered queries."""
-LATEST = ":latest"
-"""The tag of a model that was named without one; here names have none."""
 NOT_HERE = "models are made by nsedge-export, not through this door"
 _CARELESS = (
     "application/x-www-form-urlencoded",
@@ -242,7 +240,7 @@ async def _model(http: web.Request, name: str) -> ModelInfo:
     try:
         return await answering.model(name)
     except UnknownModel:
-        bare = name.removesuffix(LATEST)
+        bare = name.removesuffix(told.LATEST)
         if bare in ("", name):
             raise
         return await answering.model(bare)

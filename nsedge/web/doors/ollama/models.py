@@ -10,9 +10,11 @@ from nsedge.api import ModelCard, ModelInfo, ModelState, UsageReport
 from nsedge.api.models import FOREVER_S
 from nsedge.web.doors.ollama.answers import rfc3339
 
+LATEST = ":latest"
+"""The tag of a model that was named without one; here names have none."""
 NEVER = "9999-12-31T23:59:59Z"
 """When a model leaves that is kept for ever."""
-_CAPABILITIES = {"generate": "completion", "embed": "embedding"}
+_CAPABILITIES = {"generate": "completion", "chat": "tools", "embed": "embedding"}
 _NAMES = {"repetition_penalty": "repeat_penalty", "penalty_last_n": "repeat_last_n"}
 _HEAD = re.compile(r"(For[A-Z]\w*|Model)$")
 """What a class is for, behind the name of its family."""
@@ -88,11 +90,17 @@ def _options(card: ModelCard) -> Iterator[tuple[str, float]]:
         yield _NAMES.get(name, name), value
 
 
+def tagged(name: str) -> str:
+    """A name as Ollama lists it, with a tag: clients put one behind names that have none, and look
+    for it among those that are listed."""
+    return name if ":" in name else name + LATEST
+
+
 def _common(model: ModelInfo, cards: Cards) -> dict[str, Any]:
     card = cards.get(model.name)
     return {
-        "name": model.name,
-        "model": model.name,
+        "name": tagged(model.name),
+        "model": tagged(model.name),
         "digest": _NO_DIGEST if card is None else card.sha256,
         "details": _details(model, card),
     }

@@ -25,7 +25,7 @@ from tests.fakes import MODEL, FakeService
 from tests.unit.web.events import FAILED, STARTED, delta, finished, whole
 from tests.web_server import answered
 
-PIECE = b'data: {"index":0,"content":"a\\n","tokens":[],"id_slot":-1,"stop":false}\n\n'
+PIECE = b'data: {"index":0,"content":"a\\n","tokens":[1],"id_slot":-1,"stop":false}\n\n'
 SET = Sampling(temperature=0.5, stop=("x",))
 
 
@@ -98,6 +98,21 @@ def test_one_prompt_and_several(path: str) -> None:
     assert [one["index"] for one in several] == [0, 1]
     streamed = answered("POST", path, {"prompt": ["a", "b"], "stream": True}).data
     assert [one["index"] for one in streamed if one["stop"]] == [0, 1]  # type: ignore[index]
+
+
+def test_the_tokens_of_an_answer_are_told_where_they_are_asked_for() -> None:
+    body = {"prompt": "a b c"}
+    plain: Any = answered("POST", "/completion", body).json
+    told: Any = answered("POST", "/completion", body | {"return_tokens": True}).json
+    assert (plain["tokens"], told["tokens"]) == ([], [0, 1, 2])
+    *pieces, end = answered("POST", "/completion", body | {"stream": True}).data
+    assert [one["tokens"] for one in (*pieces, end)] == [[0], [1], [2], []]  # type: ignore[index]
+
+
+def test_pieces_without_text_tell_their_tokens() -> None:
+    silent = Delta(request_id="r", seq=0, text="", token_ids=(7, 8))
+    told: Any = msgspec.json.decode(whole(stream(), silent).rpartition(b"data: ")[2])
+    assert (told["content"], told["tokens"]) == ("", [7, 8])
 
 
 def test_prompts_of_tokens() -> None:

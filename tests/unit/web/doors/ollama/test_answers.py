@@ -155,10 +155,10 @@ def test_what_is_in_memory_and_what_there_is() -> None:
         model("d", ModelState.DRAINING),
     )
     found = running(models, {"a": card("a")}, report(), 0.0)["models"]
-    assert [one["name"] for one in found] == ["a", "d"]
+    assert [one["name"] for one in found] == ["a:latest", "d:latest"]
     assert (found[0]["size"], found[0]["size_vram"], found[0]["context_length"]) == (10, 0, 7)
     told = tags(models, {"b": card("b")})["models"]
-    assert [one["model"] for one in told] == ["a", "b", "c", "d"]
+    assert [one["model"] for one in told] == ["a:latest", "b:latest", "c:latest", "d:latest"]
     assert [(one["size"], one["digest"]) for one in told[:2]] == [(0, "0" * 64), (100, "ab")]
     assert told[1]["details"] == {
         "parent_model": "",
@@ -169,6 +169,11 @@ def test_what_is_in_memory_and_what_there_is() -> None:
         "quantization_level": "int8",
     }
     assert told[0]["details"]["family"] == "causal-lm"
+
+
+def test_an_adapter_s_name_has_its_tag_already() -> None:
+    (told,) = tags((model("base:own"),), {})["models"]
+    assert (told["name"], told["model"]) == ("base:own", "base:own")
 
 
 @pytest.mark.parametrize(
@@ -191,7 +196,7 @@ def test_families(architecture: str, family: str) -> None:
 def test_what_a_model_is_shown_to_be() -> None:
     one = model("a", tasks=("generate", "chat", "embed"), context_tokens=7, dimensions=3)
     told = shown(one, card("a"))
-    assert told["capabilities"] == ["completion", "embedding"]
+    assert told["capabilities"] == ["completion", "tools", "embedding"]
     assert told["parameters"] == "temperature 0.2\nrepeat_penalty 1"
     assert (told["template"], told["license"]) == ("t", "apache-2.0")
     assert told["model_info"] == {

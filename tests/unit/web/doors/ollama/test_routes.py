@@ -352,7 +352,7 @@ def test_what_is_left_out_is_told() -> None:
 
 def test_what_there_is() -> None:
     told: Any = answered("GET", "/api/tags").json
-    assert [one["name"] for one in told["models"]] == [MODEL]
+    assert [one["name"] for one in told["models"]] == [f"{MODEL}:latest"]
     running: Any = answered("GET", "/api/ps").json
     assert running["models"][0]["context_length"] == 4096
     assert answered("GET", "/api/ps", service=FakeService(loaded=False)).json == {"models": []}
