@@ -27,6 +27,8 @@ from nsedge.process import console
 KIND = "dual-encoder"
 AT_ONCE = 32
 """Pictures that are under way; the daemon makes batches of them."""
+_ONLY_INPUT = "input 0: "
+"""How a message begins that names the input: here there is one."""
 WRITE_EVERY = 256
 """Pictures after which the index is written, so that little is lost where it is broken off."""
 
@@ -129,7 +131,7 @@ class _Following:
         try:
             self._index.keep(path, stamp, events.embeddings().array[0])
         except (InvalidParameter, MessageTooLarge) as error:  # damaged, or too large
-            self._index.keep_out(path, stamp, error.message)
+            self._index.keep_out(path, stamp, error.message.removeprefix(_ONLY_INPUT))
         self._done += 1
         if self._done % WRITE_EVERY == 0:
             self._index.write()
@@ -142,11 +144,10 @@ class _Following:
             return
         if self._done and sys.stderr.isatty():
             sys.stderr.write("\r\x1b[K")
-        if new or changed or removed:
-            console.note(
-                f"{len(self._index)} pictures: {new} new, {changed} changed, {removed} removed"
-            )
         broken = self._index.broken()
+        if new or changed or removed:
+            count = len(self._index) - len(broken)
+            console.note(f"{count} pictures: {new} new, {changed} changed, {removed} removed")
         for path, reason in list(broken.items())[:3]:
             console.note(f"left out: {path}: {reason}")
         if len(broken) > 3:

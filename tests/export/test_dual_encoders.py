@@ -20,6 +20,7 @@ from exporters.dual_encoder.records import DualRecord, session_of
 from exporters.dual_encoder.reference import MAX_DIFFERENCE, make_reference
 from exporters.errors import Refused
 from exporters.model.source import Source
+from nsedge.__main__ import main as nsedge
 from nsedge.api import Media
 from nsedge.bundle.dual_encoder import DualEncoder
 from nsedge.bundle.manifest import Bundle
@@ -273,3 +274,37 @@ def test_schemes_that_it_does_not_have_are_refused(
 ) -> None:
     told = answer(capsys, "model", str(folders["clip"]), *options, status=1)
     assert told["error"].startswith(reason)
+
+
+def test_a_folder_is_searched_by_words_through_a_daemon(
+    folders: dict[str, Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    pictures = tmp_path / "pictures"
+    pictures.mkdir()
+    colours = {"red": (220, 20, 30), "green": (10, 200, 40), "blue": (20, 30, 210)}
+    images = [Image.new("RGB", (40, 50), colour) for colour in colours.values()]
+    for name, image in zip(colours, images, strict=True):
+        (pictures / f"{name}.png").write_bytes(png(image))
+    (pictures / "broken.jpg").write_bytes(b"\xff\xd8\xff and no more")
+    told, seen = by_transformers(folders["clip"], "clip", images)
+    wanted = dict(zip(colours, seen @ told[1], strict=True))
+    with short_directory() as place:
+        home = Home(place)
+        out = ("--out", str(home.store / "tiny"), "--scheme", "fp32")
+        answer(capsys, "model", str(folders["clip"]), "--name", "tiny", *out)
+        monkeypatch.setenv("NSEDGE_HOME", str(tmp_path / "home"))
+        monkeypatch.setenv("NSEDGE_ENDPOINT", home.endpoint)
+        with home.serving():
+            assert nsedge(["search", "--json", str(pictures), TEXTS[1]]) == 0
+            said = capsys.readouterr()
+    found = [json.loads(line) for line in said.out.splitlines()]
+    names = [Path(one["path"]).stem for one in found]
+    assert names == sorted(wanted, key=lambda name: -wanted[name])
+    assert [one["cosine"] for one in found] == pytest.approx(
+        sorted(wanted.values(), reverse=True), abs=1e-4
+    )
+    assert said.err.startswith("3 pictures: 4 new, 0 changed, 0 removed\n")
+    assert "left out: broken.jpg: 15 bytes are no picture in JPEG" in said.err

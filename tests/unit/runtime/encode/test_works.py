@@ -27,6 +27,8 @@ from nsedge.api.collecting import Collecting
 from nsedge.api.events import MAX_ENTRIES
 from nsedge.runtime.encode.embed_work import CosineWork, ScoreWork
 from nsedge.runtime.encode.found_work import FillWork, LabelWork
+from nsedge.runtime.encode.match_work import MatchWork
+from nsedge.runtime.encode.rows import Picture
 from nsedge.runtime.encode.work import EncodeWork
 
 
@@ -115,3 +117,29 @@ def test_cosines_to_the_query(order: list[int]) -> None:
     assert scores.shape == (2, 1)
     found = np.frombuffer(scores.data, "<f4")
     assert found == pytest.approx([0.0, 0.5**0.5], abs=1e-6)
+
+
+@pytest.mark.parametrize("order", [[0, 1, 2, 3], [3, 1, 2, 0]])
+def test_the_nearest_of_given_labels(order: list[int]) -> None:
+    names = ("up", "right")
+    picture = Picture(np.zeros((3, 2, 2), np.uint8), 5)
+    work = MatchWork(
+        request=request(Classify(inputs=("x", "y"), labels=names)),
+        candidates=[(1, 2), (3,)],
+        inputs=[picture, (4,)],
+        find=lambda _, cosines: tuple(
+            Label(label=names[at], score=float(cosines[at])) for at in np.argsort(-cosines)
+        ),
+        width=2,
+        submitted_s=0.0,
+    )
+    labels, end = told(work, [[0.0, 1.0], [1.0, 0.0], [0.6, 0.8], [1.0, 0.0]], order)
+    assert isinstance(labels, Labels)
+    assert isinstance(end, Finished)
+    assert labels.first == 0
+    assert [[one.label for one in found] for found in labels.labels] == [
+        ["up", "right"],
+        ["right", "up"],
+    ]
+    assert labels.labels[0][0].score == pytest.approx(0.8)
+    assert (end.usage.prompt_tokens, end.usage.images) == (4, 1)
