@@ -14,6 +14,7 @@ from nsedge.cli.pictures import read_picture
 from nsedge.config.reader import Loaded
 from nsedge.errors import (
     EmptyPrompt,
+    InvalidMedia,
     InvalidParameter,
     MessageTooLarge,
     NsedgeError,
@@ -130,7 +131,7 @@ class _Following:
         path, stamp, events = self._under_way.popleft()
         try:
             self._index.keep(path, stamp, events.embeddings().array[0])
-        except (InvalidParameter, MessageTooLarge) as error:  # damaged, or too large
+        except (InvalidMedia, InvalidParameter, MessageTooLarge) as error:  # damaged, or too large
             self._index.keep_out(path, stamp, error.message.removeprefix(_ONLY_INPUT))
         self._done += 1
         if self._done % WRITE_EVERY == 0:

@@ -24,7 +24,7 @@ from nsedge.__main__ import main as nsedge
 from nsedge.api import Media
 from nsedge.bundle.dual_encoder import DualEncoder
 from nsedge.bundle.manifest import Bundle
-from nsedge.errors import InvalidParameter, UnsupportedTask
+from nsedge.errors import InvalidMedia, InvalidParameter, UnsupportedTask
 from nsedge.ipc.client import Client
 from tests.export.tiny_dual_encoders import (
     FAMILIES,
@@ -133,7 +133,7 @@ def test_a_daemon_makes_the_vectors_that_transformers_makes(
             many = client.embed("tiny", [media] * 40).embeddings().array
             assert np.abs(many - seen).max() < 1e-4
             broken = Media(type="image/png", data=b"png")
-            with pytest.raises(InvalidParameter, match="input 1: 3 bytes are no picture"):
+            with pytest.raises(InvalidMedia, match="input 1: 3 bytes are no picture"):
                 client.embed("tiny", ["a", broken]).embeddings()
 
 

@@ -91,8 +91,8 @@ class DualEncoderModel(EncodeModel[DualEncoder, DualEncoderSession]):
 
         Raises:
             UnsupportedTask: it asks for something else than vectors, scores and labels.
-            InvalidParameter: a field that says nothing to this model, unknown tokens, or a picture
-                that is none.
+            InvalidParameter: a field that says nothing to this model, or unknown tokens.
+            InvalidMedia: a picture that is none, or damaged.
             MessageTooLarge: a picture has too many pixels.
             ContextExceeded: a text is too long.
         """

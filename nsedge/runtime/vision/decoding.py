@@ -17,7 +17,7 @@ from PIL import Image, UnidentifiedImageError
 
 from nsedge.api import Media
 from nsedge.api.media import RAW_PICTURE
-from nsedge.errors import InvalidParameter, MessageTooLarge
+from nsedge.errors import InvalidMedia, MessageTooLarge
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP")
 TOLD = "JPEG, PNG, WebP, GIF or BMP"
@@ -44,7 +44,7 @@ def decode(media: Media, *, max_pixels: int) -> Image.Image:
     """The picture in RGB, 8 bits a channel, upright.
 
     Raises:
-        InvalidParameter: it is none in a known format, or damaged.
+        InvalidMedia: it is none in a known format, or damaged.
         MessageTooLarge: it has more than `max_pixels`.
     """
     if media.type == RAW_PICTURE:
@@ -55,12 +55,12 @@ def decode(media: Media, *, max_pixels: int) -> Image.Image:
             opened.load()
             return _upright(_in_rgb(opened), opened)
     except UnidentifiedImageError as error:
-        raise InvalidParameter(f"{len(media.data)} bytes are no picture in {TOLD}") from error
-    except (InvalidParameter, MessageTooLarge):
+        raise InvalidMedia(f"{len(media.data)} bytes are no picture in {TOLD}") from error
+    except (InvalidMedia, MessageTooLarge):
         raise
     except Exception as error:  # a decoder's own, of any type
         reason = " ".join(str(error).split())[:LONGEST_REASON] or type(error).__name__
-        raise InvalidParameter(f"the picture cannot be decoded: {reason}") from error
+        raise InvalidMedia(f"the picture cannot be decoded: {reason}") from error
 
 
 def check_pixels(width: int, height: int, *, max_pixels: int) -> None:
@@ -103,7 +103,7 @@ def _of_frame(media: Media, max_pixels: int) -> Image.Image:
     frame: NDArray[Any] = np.frombuffer(media.data, np.dtype(media.dtype).newbyteorder("<"))
     if media.dtype == "float32":
         if not np.isfinite(frame).all() or frame.min() < 0 or frame.max() > 1:
-            raise InvalidParameter("a frame of float32 has numbers from 0 to 1")
+            raise InvalidMedia("a frame of float32 has numbers from 0 to 1")
         frame = np.rint(frame * 255)
     elif media.dtype == "uint16":
         frame = frame >> 8

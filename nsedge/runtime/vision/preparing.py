@@ -17,7 +17,7 @@ def prepare(media: Media, steps: PictureSteps, *, max_pixels: int) -> NDArray[np
     """What `steps` make of a picture, but for its levels: uint8 [3, H, W].
 
     Raises:
-        InvalidParameter: it is no picture, or damaged.
+        InvalidMedia: it is no picture, or damaged.
         MessageTooLarge: it has more than `max_pixels`, or would once it is resized.
     """
     image = decode(media, max_pixels=max_pixels)

@@ -28,7 +28,7 @@ class PictureReader:
         """The picture of input `number`, uint8 [3, H, W].
 
         Raises:
-            InvalidParameter: it is no picture, or damaged.
+            InvalidMedia: it is no picture, or damaged.
             MessageTooLarge: it has too many pixels.
         """
         preparing = importlib.import_module("nsedge.runtime.vision.preparing")

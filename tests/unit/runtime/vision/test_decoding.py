@@ -17,7 +17,7 @@ from PIL import Image
 
 from nsedge.api import Media
 from nsedge.api.media import RAW_PICTURE
-from nsedge.errors import InvalidParameter, MessageTooLarge, NsedgeError
+from nsedge.errors import InvalidMedia, InvalidParameter, MessageTooLarge, NsedgeError
 from nsedge.runtime.vision.decoding import ORIENTATION, decode
 
 MOST = 1_000_000
@@ -151,7 +151,7 @@ def test_too_many_pixels_are_refused_before_they_are_decoded() -> None:
     ],
 )
 def test_what_is_no_picture_is_told_in_a_line(data: bytes, told: str) -> None:
-    with pytest.raises(InvalidParameter, match=told) as caught:
+    with pytest.raises(InvalidMedia, match=told) as caught:
         decode(Media(type="image/png", data=data), max_pixels=MOST)
     assert "\n" not in caught.value.message
 
@@ -161,7 +161,7 @@ def test_a_picture_that_is_cut_off_is_damaged(kind: str) -> None:
     noise = np.random.default_rng(1).integers(0, 256, (64, 64, 3), np.uint8)
     whole = encoded(Image.fromarray(noise), kind)
     cut = Media(type=whole.type, data=whole.data[: len(whole.data) // 2])
-    with pytest.raises(InvalidParameter, match="cannot be decoded"):
+    with pytest.raises(InvalidMedia, match="cannot be decoded"):
         decode(cut, max_pixels=MOST)
 
 
@@ -193,7 +193,7 @@ def test_raw_frames() -> None:
 
 def test_frames_of_impossible_numbers_are_refused() -> None:
     for wrong in (1.5, -0.1, np.nan):
-        with pytest.raises(InvalidParameter, match="numbers from 0 to 1"):
+        with pytest.raises(InvalidMedia, match="numbers from 0 to 1"):
             decode(frame(np.full((2, 2, 3), wrong, np.float32)), max_pixels=MOST)
     with pytest.raises(MessageTooLarge, match="2 x 2 pixels"):
         decode(frame(np.zeros((2, 2, 3), np.uint8)), max_pixels=3)

@@ -9,7 +9,7 @@ import pytest
 from nsedge.api import Media
 from nsedge.api.media import RAW_PICTURE
 from nsedge.bundle.pictures import Crop, PictureSteps, Resize
-from nsedge.errors import InvalidParameter, MessageTooLarge
+from nsedge.errors import InvalidMedia, MessageTooLarge
 from nsedge.runtime.vision.levels import level_table, normalised, pattern
 from nsedge.runtime.vision.preparing import prepare
 from nsedge.runtime.vision.reader import PictureReader
@@ -69,7 +69,7 @@ def test_a_strip_that_would_grow_without_measure_is_refused() -> None:
 
 def test_a_reader_names_the_input() -> None:
     reader = PictureReader(SQUARE, max_pixels=100)
-    with pytest.raises(InvalidParameter, match=r"input 7: 1 bytes are no picture") as caught:
+    with pytest.raises(InvalidMedia, match=r"input 7: 1 bytes are no picture") as caught:
         reader.read(Media(type="image/png", data=b"x"), 7)
     assert caught.value.param == "inputs"
     assert reader.read(frame(4, 4), 0).shape == (3, 4, 4)
