@@ -9,7 +9,7 @@ from pathlib import Path
 import msgspec
 
 from exporters.cache import Cache, cache_root
-from exporters.meaning.clip import DEMANDED, measure
+from exporters.meaning.clip import measure
 from exporters.meaning.small_clip import SHORT, WHOLE_COURSE
 from exporters.progress import Progress
 from nsedge.process import console
@@ -28,7 +28,9 @@ def main() -> int:
         arguments.json.write_text(f"{text}\n", encoding="utf-8")
     console.say(text)
     if not result.passed:
-        console.note(f"too little is understood: {DEMANDED:.0%} of colours and of shapes, at least")
+        console.note(
+            f"too little is understood: {result.demanded:.0%} of colours and of shapes, at least"
+        )
         return 1
     return 0
 

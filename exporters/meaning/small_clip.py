@@ -33,14 +33,15 @@ TOLD_EVERY = 20
 
 @dataclass(frozen=True, kw_only=True)
 class Course:
-    """How long a training is."""
+    """How long a training is, and the share of colours, and of shapes, that it is to tell right."""
 
     steps: int
     batch: int = 64
+    demanded: float
 
 
-SHORT = Course(steps=400)
-WHOLE_COURSE = Course(steps=1500)
+SHORT = Course(steps=600, demanded=0.7)
+WHOLE_COURSE = Course(steps=1500, demanded=0.9)
 
 
 def train(

@@ -1,0 +1,19 @@
+"""A small CLIP that learned for a minute tells colours and shapes of pictures it has not seen."""
+
+from __future__ import annotations
+
+import pytest
+
+from exporters.cache import Cache, cache_root
+from exporters.meaning.clip import measure
+from exporters.meaning.small_clip import SHORT
+from exporters.progress import Progress
+
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(900)]
+
+
+def test_what_it_tells_is_right() -> None:
+    found = measure(Cache(cache_root(), Progress(None)), SHORT, most=300)
+    assert found.passed, found
+    assert {one.variant for one in found.found} == {"cpu-int8-b64", "cpu-fp32"}
+    assert all(one.colour.pictures > 200 and one.shape.pictures > 200 for one in found.found)
