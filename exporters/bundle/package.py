@@ -80,7 +80,7 @@ def write_bundle(out: Path, manifest: Manifest, contents: Contents, *, replace: 
     with new_directory(out) as folder:
         for path, content in contents.items():
             target = folder / path
-            target.parent.mkdir(exist_ok=True)
+            target.parent.mkdir(parents=True, exist_ok=True)
             if isinstance(content, Path):
                 shutil.copyfile(content, target)
             else:

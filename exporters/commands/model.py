@@ -15,6 +15,7 @@ from exporters.commands.options import (
     model_source,
     wanted_variants,
 )
+from exporters.commands.speech import make_speech_bundle
 from exporters.commands.vectors import make_encoder_bundle
 from exporters.quantise.schemes import DEFAULT_SCHEME
 
@@ -22,7 +23,7 @@ from exporters.quantise.schemes import DEFAULT_SCHEME
 def add(commands: Commands) -> None:
     """Enter the command."""
     parser = commands.add_parser(
-        "model", help="make a bundle of a causal LM, an encoder, or CLIP and SigLIP"
+        "model", help="make a bundle of a causal LM, an encoder, CLIP and SigLIP, or Whisper"
     )
     add_model(parser)
     parser.add_argument("--name", help="the bundle's name (default: the folder's or the hub id's)")
@@ -33,15 +34,22 @@ def add(commands: Commands) -> None:
 def run(arguments: argparse.Namespace, cache: Cache) -> Answer:
     """Make the bundle."""
     from exporters.bundle.orders import MAX_CONTEXT, Order
+    from exporters.model.ctranslate2 import is_ctranslate2
     from exporters.model.dual_encoder import is_dual_encoder
     from exporters.model.encoder import is_encoder
     from exporters.model.hub import bundle_name
+    from exporters.model.speech import is_speech
+    from exporters.speech.importing import as_model_folder
 
     variants = wanted_variants(arguments)
     source = model_source(arguments, cache)
     name = bundle_name(arguments.name or arguments.model, exact=arguments.name is not None)
     if is_dual_encoder(source):
         return make_dual_bundle(source, arguments, name=name, cache=cache)
+    if is_ctranslate2(source.folder):
+        source = as_model_folder(source, cache)
+    if is_speech(source):
+        return make_speech_bundle(source, arguments, name=name, cache=cache)
     if is_encoder(source):
         return make_encoder_bundle(source, arguments, name=name, cache=cache)
     order = Order(source=source, variants=variants, max_context=arguments.context or MAX_CONTEXT)

@@ -8,22 +8,33 @@ from exporters.answer import SUCCESS, Answer
 from exporters.cache import Cache
 from exporters.commands import Commands
 from exporters.commands.options import add_bundle, exported, place, wanted_variants
+from exporters.commands.speech import speech_exported, speech_variants
 from exporters.commands.vectors import encoder_exported, encoder_variants
 from exporters.quantise.schemes import STARTER_SCHEME
+
+SPEECH = ("tiny.en", "base")
+"""The starters that write what is said."""
 
 
 def add(commands: Commands) -> None:
     """Enter the command."""
     parser = commands.add_parser("starter", help="make the bundle of the starter model")
+    kind = parser.add_mutually_exclusive_group()
     parser.add_argument(
         "--print-model-folder",
         action="store_true",
         help="only make the model folder (for fine-tuning, say) and print where it lies",
     )
-    parser.add_argument(
+    kind.add_argument(
         "--embeddings",
         action="store_true",
         help="the starter for vectors, all-MiniLM-L6-v2, in the place of the one that writes text",
+    )
+    kind.add_argument(
+        "--speech",
+        choices=SPEECH,
+        help="a starter that writes what is said, OpenAI's Whisper: tiny.en for English, base for"
+        " about a hundred languages",
     )
     add_bundle(parser, scheme=STARTER_SCHEME)
     parser.set_defaults(run=run)
@@ -35,6 +46,8 @@ def run(arguments: argparse.Namespace, cache: Cache) -> Answer:
     from exporters.bundle.starter_folder import starter_source
     from exporters.measure.thresholds import read_overrides
 
+    if arguments.speech:
+        return _speech(arguments, cache)
     if arguments.embeddings:
         return _embeddings(arguments, cache)
     if arguments.print_model_folder:
@@ -48,6 +61,25 @@ def run(arguments: argparse.Namespace, cache: Cache) -> Answer:
         replace=arguments.force,
     )
     return exported(report)
+
+
+def _speech(arguments: argparse.Namespace, cache: Cache) -> Answer:
+    from exporters.measure.thresholds import read_overrides
+    from exporters.speech.starter import STARTERS, export_speech_starter, speech_source
+
+    starter = STARTERS[arguments.speech]
+    if arguments.print_model_folder:
+        folder = str(speech_source(starter, cache).folder)
+        return {"model_folder": folder}, [folder], SUCCESS
+    report = export_speech_starter(
+        starter,
+        cache,
+        place(arguments, starter.name),
+        variants=speech_variants(arguments),
+        overrides=read_overrides(arguments.threshold),
+        replace=arguments.force,
+    )
+    return speech_exported(report)
 
 
 def _embeddings(arguments: argparse.Namespace, cache: Cache) -> Answer:

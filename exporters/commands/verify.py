@@ -10,6 +10,7 @@ from exporters.cache import Cache
 from exporters.commands import Commands
 from exporters.commands.dual_encoder import verify_dual_bundle
 from exporters.commands.options import add_json, add_thresholds
+from exporters.commands.speech import verify_speech_bundle
 from exporters.commands.vectors import verify_encoder_bundle
 
 
@@ -47,6 +48,7 @@ def run(arguments: argparse.Namespace, cache: Cache) -> Answer:
     from nsedge.bundle.encoder import Encoder
     from nsedge.bundle.headed import HeadedEncoder
     from nsedge.bundle.manifest import Bundle
+    from nsedge.bundle.speech import Speech
 
     path = arguments.bundle.expanduser().absolute()
     bundle = Bundle.open(path)
@@ -57,6 +59,8 @@ def run(arguments: argparse.Namespace, cache: Cache) -> Answer:
     if isinstance(manifest, DualEncoder):
         dual = Bundle(bundle.path, manifest, bundle.name)
         return verify_dual_bundle(dual, arguments, cache)
+    if isinstance(manifest, Speech):
+        return verify_speech_bundle(Bundle(bundle.path, manifest, bundle.name), arguments, cache)
     question = Question(
         text=arguments.text,
         prompts=arguments.prompts,

@@ -6,15 +6,16 @@ from collections import Counter
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
+from exporters.encoder.graph import IO, KINDS
+from exporters.encoder.head_graph import HEAD, PLACES
 from exporters.encoder.records import EncoderRecord, EncoderVariantRecord
 from exporters.encoder.texts import calibration_texts, reader_of
-from exporters.encoder.w8a8 import quantise_rows
 from exporters.graph.graph import Graph
 from exporters.graph.records import GRAPH_FILE
 from exporters.model.source import Source
 from exporters.quantise.blocks import quantise
+from exporters.quantise.rows import Feeds, quantise_rows
 from exporters.quantise.schemes import Method, Scheme
 
 RANDOM_TEXTS = 48
@@ -32,7 +33,9 @@ def write_variant(source: Source, reference: Path, out: Path, *, scheme: Scheme)
     graph = Graph.load(reference / GRAPH_FILE)
     if scheme.method is Method.ROTATED:
         record = EncoderRecord.read(reference)
-        kept = quantise_rows(graph, scheme, _calibration(source, record))
+        heads = [name for name in graph.weights if name.startswith(HEAD)]
+        feeds = _calibration(graph, source, record)
+        kept = quantise_rows(graph, scheme, feeds, kept=heads)
     else:
         kept = quantise(graph, scheme)
     graph.save(out / GRAPH_FILE)
@@ -40,10 +43,20 @@ def write_variant(source: Source, reference: Path, out: Path, *, scheme: Scheme)
     EncoderVariantRecord(nodes=nodes, kept_fp32=kept).write(out)
 
 
-def _calibration(source: Source, record: EncoderRecord) -> list[NDArray[np.int64]]:
-    """Token ids of the texts that ranges are taken from."""
+def _calibration(graph: Graph, source: Source, record: EncoderRecord) -> list[Feeds]:
+    """What the graph reads of the texts that ranges are taken from, one at a time; a masked LM
+    judges every token."""
     reader = reader_of(source, context_length=record.context_length, vocab_size=record.vocab_size)
     texts = [np.array(ids) for ids in reader.read(calibration_texts(), truncate=True)]
     random = np.random.default_rng(SEED)
     size = RANDOM_TEXTS, min(RANDOM_TOKENS, record.context_length)
-    return [*texts, *random.integers(0, record.vocab_size, size)]
+    feeds: list[Feeds] = []
+    for ids in [*texts, *random.integers(0, record.vocab_size, size)]:
+        given = {
+            IO.input_ids: ids[None],
+            IO.attention_mask: np.ones_like(ids)[None],
+            KINDS: np.zeros_like(ids)[None],
+            PLACES: np.arange(len(ids)),
+        }
+        feeds.append({one.name: given[one.name] for one in graph.inputs})
+    return feeds

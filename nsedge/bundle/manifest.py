@@ -32,9 +32,10 @@ from nsedge.bundle.files import (
     version_of,
 )
 from nsedge.bundle.headed import HeadedEncoder
+from nsedge.bundle.speech import Speech
 from nsedge.errors import BundleInvalid
 
-Manifest = CausalLm | Encoder | HeadedEncoder | DualEncoder
+Manifest = CausalLm | Encoder | HeadedEncoder | DualEncoder | Speech
 """What a bundle says of itself, by `kind`."""
 
 M = TypeVar("M", bound=Manifest, covariant=True)

@@ -19,6 +19,9 @@ SOURCE = Path(__file__).parent / "src"
 DOMAIN = "nsedge"
 REQUIREMENT = "nsedge-ops-3"
 """What a variant names that uses the operators of this version."""
+CROSS_REQUIREMENT = "nsedge-ops-4"
+"""The same where it uses those for an encoder's memory, which came later."""
+KNOWN = frozenset({REQUIREMENT, CROSS_REQUIREMENT})
 BLOCK_TOKENS = 16
 """Tokens of a block of CachedAttention's cache."""
 
@@ -62,7 +65,7 @@ def _stale(loaded: ctypes.CDLL) -> bool:
 def missing(requires: tuple[str, ...]) -> str | None:
     """Why what a variant requires is not there; None where all of it is."""
     for name in requires:
-        reason = why_not() if name == REQUIREMENT else "this release does not know them"
+        reason = why_not() if name in KNOWN else "this release does not know them"
         if reason is not None:
             return f"it needs the operators {name}, and {reason}"
     return None
@@ -70,7 +73,7 @@ def missing(requires: tuple[str, ...]) -> str | None:
 
 def register(options: Any, requires: tuple[str, ...]) -> None:
     """Let a session of these ONNX Runtime options find the operators that a variant requires."""
-    if REQUIREMENT in requires:
+    if KNOWN.intersection(requires):
         options.register_custom_ops_library(str(library()))
 
 

@@ -206,15 +206,18 @@ void put_scale(int8_t* block, const Shape& t, long token, uint16_t scale) {
 
 }  // namespace
 
-NSEDGE_AVX2 void append(const Shape& t, const float* qkv, long position, const float* cos,
-                        const float* sin, const Queries& q, int8_t* keys, int8_t* values,
-                        float* room) {
+NSEDGE_AVX2 void take_queries(const Shape& t, const float* x, const float* cos, const float* sin,
+                              const Queries& q, float* room) {
   for (long h = 0; h < t.heads; h++) {
-    rotate(t, qkv + h * t.dim, cos, sin, t.scale, room);
+    rotate(t, x + h * t.dim, cos, sin, t.scale, room);
     round_query(room, t.dim, q.values + h * t.dim, q.scales + h);
   }
+}
+
+NSEDGE_AVX2 void append(const Shape& t, const float* key, const float* value, long position,
+                        const float* cos, const float* sin, int8_t* keys, int8_t* values,
+                        float* room) {
   int8_t rounded[WIDEST];
-  const float *key = qkv + t.heads * t.dim, *value = key + t.kv_heads * t.dim;
   const long block = position / BLOCK * t.block_bytes(), token = position % BLOCK;
   for (long h = 0; h < t.kv_heads; h++, key += t.dim, value += t.dim) {
     int8_t* to = keys + h * t.head_bytes() + block;
@@ -236,7 +239,7 @@ NSEDGE_AVX2 void attend(const Shape& t, const Segment& segment, long kv_head, lo
                         float* y) {
   const long group = t.group(), first = tile * ROWS, all = segment.tokens * group;
   const long rows = all - first < ROWS ? all - first : ROWS;
-  const long length = segment.past + (first + rows - 1) / group + 1, stride = padded(length);
+  const long length = t.seen(segment, (first + rows - 1) / group), stride = padded(length);
   auto* scores = static_cast<float*>(scratch);
   float *scales = scores + ROWS * stride, *mixed = scales + stride;
   keys += kv_head * t.head_bytes(), values += kv_head * t.head_bytes();
@@ -253,10 +256,22 @@ NSEDGE_AVX2 void attend(const Shape& t, const Segment& segment, long kv_head, lo
   read_scales(t, values, length, scales);
   float sums[ROWS];
   for (long r = 0; r < rows; r++)
-    sums[r] = weigh(scores + r * stride, segment.past + (first + r) / group + 1, stride, scales);
+    sums[r] = weigh(scores + r * stride, t.seen(segment, (first + r) / group), stride, scales);
   MIXES[rows - 1](t, scores, stride, values, length, mixed);
   for (long r = 0; r < rows; r++)
     for (long d = 0; d < t.dim; d++) y[place(r) * t.dim + d] = mixed[r * t.dim + d] / sums[r];
+}
+
+NSEDGE_AVX2 void weights(const Shape& t, const Segment& segment, long head, const Queries& q,
+                         const int8_t* keys, void* scratch, float* out) {
+  const long length = t.seen(segment, 0), stride = padded(length);
+  auto* scores = static_cast<float*>(scratch);
+  float* ones = scores + stride;
+  const Queries own{q.values + head * t.dim, q.scales + head};
+  score<1>(t, own, keys + head / t.group() * t.head_bytes(), stride / BLOCK, scores, stride);
+  for (long i = 0; i < stride; i++) ones[i] = 1.0f;
+  const float sum = weigh(scores, length, stride, ones);
+  for (long i = 0; i < length; i++) out[i] = scores[i] / sum;
 }
 
 }  // namespace attention

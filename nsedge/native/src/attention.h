@@ -28,9 +28,12 @@ struct Shape {
   long heads, kv_heads, dim, capacity;
   long rotary;  // rotated dimensions, rotary / 2 columns in the tables
   float scale;
+  bool causal = true;  // else each query sees all that its row held before, and none is appended
 
   long group() const { return heads / kv_heads; }
   long packed() const { return (heads + 2 * kv_heads) * dim; }
+  // How much of its row a query sees that is so many tokens behind the segment's first.
+  long seen(const Segment& s, long token) const { return s.past + (causal ? token + 1 : 0); }
   long tiles(const Segment& s) const { return (s.tokens * group() + ROWS - 1) / ROWS; }
   long head_bytes() const { return BLOCK * (dim + 2); }  // of a block
   long block_bytes() const { return kv_heads * head_bytes(); }
@@ -43,11 +46,15 @@ struct Queries {
   float* scales;
 };
 
-// Rotates a token, qkv [packed], at `position`: its queries to q, at the token's place there; its key
-// and value to its row of the cache. cos, sin [rotary / 2] belong to the position. `room` [dim] is
-// scratch.
-void append(const Shape& shape, const float* qkv, long position, const float* cos, const float* sin,
-            const Queries& q, int8_t* keys, int8_t* values, float* room);
+// Rotates a token's queries, x [heads, dim], by cos, sin [rotary / 2], scales and rounds them to q.
+// `room` [dim] is scratch here and below.
+void take_queries(const Shape& shape, const float* x, const float* cos, const float* sin,
+                  const Queries& q, float* room);
+
+// Rotates a token's key [kv_heads, dim] by cos, sin, which belong to its `position`, and rounds key and
+// value to their place in its row of the cache.
+void append(const Shape& shape, const float* key, const float* value, long position, const float* cos,
+            const float* sin, int8_t* keys, int8_t* values, float* room);
 
 // Bytes of scratch that `attend` needs for rows of at most `length` tokens.
 size_t room(const Shape& shape, long length);
@@ -56,5 +63,10 @@ size_t room(const Shape& shape, long length);
 // values at its row of the cache; to y [tokens, heads * dim] of the segment.
 void attend(const Shape& shape, const Segment& segment, long kv_head, long tile, const Queries& q,
             const int8_t* keys, const int8_t* values, void* scratch, float* y);
+
+// How a token's query of `head` divides its attention over what it sees, to out; q is the token's, keys
+// its row of the cache. Needs scratch as `attend` does.
+void weights(const Shape& shape, const Segment& segment, long head, const Queries& q,
+             const int8_t* keys, void* scratch, float* out);
 
 }  // namespace attention

@@ -1,10 +1,7 @@
 // The operator CachedAttention.
 #pragma once
 
-#include <cstring>
-
-#include "attention.h"
-#include "operator.h"
+#include "attention_call.h"
 
 namespace op {
 
@@ -35,167 +32,49 @@ class CachedAttention {
     TRY(api_.attribute(info, "kv_num_heads", &kv_heads));
     TRY(api_.attribute(info, "scale", &shape_.scale));
     if (kv_heads < 1 || heads % kv_heads != 0)
-      return refuse("CachedAttention: num_heads is no multiple of kv_num_heads");
+      return api_.status(ort::Error::INVALID_ARGUMENT,
+                         "CachedAttention: num_heads is no multiple of kv_num_heads");
     shape_.heads = heads;
     shape_.kv_heads = kv_heads;
     return nullptr;
   }
 
   Status* compute(ort::KernelContext* context) {
-    Call call;
-    TRY(read(context, &call));
-    TRY(open(context, &call));
+    AttentionCall call(api_, NAME);
+    call.shape = shape_;
+    Tensor qkv, cos, sin;
+    TRY(input(api_, context, 0, &qkv));
+    TRY(input(api_, context, 4, &cos));
+    TRY(input(api_, context, 5, &sin));
+    TRY(call.read(context, 1, 3));
+    attention::Shape& t = call.shape;
+    if (qkv.rank != 3 || cos.rank != 2) return call.refuse("an input has the wrong rank");
+    t.rotary = 2 * cos.dims[1];
+    if (qkv.dims[0] != 1 || qkv.dims[2] != t.packed() || t.rotary > t.dim)
+      return call.refuse("the inputs' shapes do not agree");
+    call.tokens = qkv.dims[1];
+    TRY(call.check(std::min(t.capacity, static_cast<long>(cos.dims[0]))));
+    TRY(call.open(context));
+    TRY(call.keep(context, 1));
     if (rehearsing) {
-      std::memset(call.y, 0, call.tokens * call.shape.heads * call.shape.dim * sizeof(float));
+      call.clear();
       return nullptr;
     }
-    TRY(append(context, call));
-    return attend(context, call);
+    const auto* from = static_cast<float*>(qkv.data);
+    const auto *cosines = static_cast<float*>(cos.data), *sines = static_cast<float*>(sin.data);
+    const auto take = [&](const attention::Segment& s, long position, long token, float* room) {
+      const float* x = from + token * t.packed();
+      const float *key = x + t.heads * t.dim, *value = key + t.kv_heads * t.dim;
+      const long angle = position * t.rotary / 2;
+      attention::take_queries(t, x, cosines + angle, sines + angle, call.queries(token), room);
+      attention::append(t, key, value, position, cosines + angle, sines + angle, call.keys_of(s),
+                        call.values_of(s), room);
+    };
+    TRY(call.each_token(context, t.packed(), take));
+    return call.attend(context);
   }
 
  private:
-  struct Call {
-    attention::Shape shape;
-    Tensor qkv, keys, values, cos, sin;
-    const attention::Segment* segments;
-    long count, tokens;
-    attention::Queries q;
-    float* y;
-
-    int8_t* of(const Tensor& cache, const attention::Segment& segment) const {
-      return static_cast<int8_t*>(cache.data) + segment.row * shape.row_bytes();
-    }
-    attention::Queries queries(long token) const {
-      return {q.values + token * shape.heads * shape.dim, q.scales + token * shape.heads};
-    }
-  };
-
-  Status* refuse(const char* why) const { return api_.status(ort::Error::INVALID_ARGUMENT, why); }
-
-  Status* read(const ort::KernelContext* context, Call* call) const {
-    Tensor segments;
-    Tensor* const tensors[] = {&call->qkv, &call->keys, &call->values,
-                               &segments,  &call->cos,  &call->sin};
-    for (size_t i = 0; i < INPUTS; i++) TRY(input(api_, context, i, tensors[i]));
-    const Tensor &qkv = call->qkv, &keys = call->keys;
-    if (qkv.rank != 3 || keys.rank != 4 || call->cos.rank != 2 || segments.rank != 2)
-      return refuse("CachedAttention: an input has the wrong rank");
-    attention::Shape& t = call->shape = shape_;
-    t.capacity = keys.dims[2];
-    t.dim = keys.dims[3] - 2;
-    t.rotary = 2 * call->cos.dims[1];
-    if (t.dim < 1 || t.dim % attention::BLOCK != 0 || t.capacity % attention::BLOCK != 0)
-      return refuse("CachedAttention: head size and capacity must be multiples of 16");
-    if (t.dim > attention::WIDEST) return refuse("CachedAttention: heads wider than 512");
-    if (qkv.dims[0] != 1 || qkv.dims[2] != t.packed() || keys.dims[1] != t.kv_heads ||
-        call->values.elements() != keys.elements() || segments.dims[1] != 3 || t.rotary > t.dim)
-      return refuse("CachedAttention: the inputs' shapes do not agree");
-    call->segments = static_cast<const attention::Segment*>(segments.data);
-    call->count = segments.dims[0];
-    call->tokens = qkv.dims[1];
-    return check(*call);
-  }
-
-  Status* check(const Call& call) const {
-    const long longest = std::min(call.shape.capacity, static_cast<long>(call.cos.dims[0]));
-    long tokens = 0;
-    for (long i = 0; i < call.count; i++) {
-      const attention::Segment& s = call.segments[i];
-      if (s.row < 0 || s.row >= call.keys.dims[0])
-        return refuse("CachedAttention: a segment is of no row of the cache");
-      if (s.past < 0 || s.tokens < 1 || s.past > longest - s.tokens)
-        return refuse("CachedAttention: a row would be longer than the cache or the rotary table");
-      tokens += s.tokens;
-    }
-    return tokens == call.tokens ? nullptr
-                                 : refuse("CachedAttention: the segments are not all of the tokens");
-  }
-
-  Status* open(ort::KernelContext* context, Call* call) const {
-    const attention::Shape& t = call->shape;
-    const int64_t dims[] = {1, call->tokens, t.heads * t.dim};
-    ort::Value* value;
-    void* data;
-    TRY(api_.output(context, 0, dims, 3, &value));
-    TRY(api_.data(value, &data));
-    call->y = static_cast<float*>(data);
-    const Tensor* const caches[] = {&call->keys, &call->values};
-    for (size_t i = 0; i < 2; i++) {
-      TRY(api_.output(context, i + 1, caches[i]->dims, 4, &value));
-      TRY(api_.data(value, &data));
-      if (data != caches[i]->data)
-        return refuse("CachedAttention: past and present must be bound to the same memory");
-    }
-    const long heads = call->tokens * t.heads;
-    void* room = shared_scratch.reserve(heads * (t.dim * sizeof(int16_t) + sizeof(float)));
-    call->q = {static_cast<int16_t*>(room),
-               reinterpret_cast<float*>(static_cast<int16_t*>(room) + heads * t.dim)};
-    return room == nullptr ? api_.status(ort::Error::FAIL, "CachedAttention: no memory") : nullptr;
-  }
-
-  // Rounds queries, keys and values, token by token.
-  Status* append(const ort::KernelContext* context, const Call& call) const {
-    const attention::Shape& t = call.shape;
-    std::atomic<bool> short_of_memory{false};
-    const auto work = [&](long begin, long end) {
-      auto* room = static_cast<float*>(own_scratch.reserve(t.dim * sizeof(float)));
-      if (room == nullptr) {
-        short_of_memory = true;
-        return;
-      }
-      long first = 0;  // the segment's first token
-      for (long i = 0; i < call.count && first < end; first += call.segments[i++].tokens) {
-        const attention::Segment& s = call.segments[i];
-        const long last = std::min<long>(end, first + s.tokens);
-        for (long token = std::max(begin, first); token < last; token++) {
-          const long position = s.past + token - first, angle = position * t.rotary / 2;
-          attention::append(t, static_cast<float*>(call.qkv.data) + token * t.packed(), position,
-                            static_cast<float*>(call.cos.data) + angle,
-                            static_cast<float*>(call.sin.data) + angle, call.queries(token),
-                            call.of(call.keys, s), call.of(call.values, s), room);
-        }
-      }
-    };
-    const long tokens = call.tokens;
-    TRY(share(api_, context, tokens, tokens * t.packed() < ALONE ? tokens : 4, work));
-    return short_of_memory ? api_.status(ort::Error::FAIL, "CachedAttention: no memory") : nullptr;
-  }
-
-  // Works through the tiles of every segment and kv head.
-  Status* attend(const ort::KernelContext* context, const Call& call) const {
-    const attention::Shape& t = call.shape;
-    long longest = 0, products = 0, count = 0;
-    for (long i = 0; i < call.count; i++) {
-      const attention::Segment& s = call.segments[i];
-      const long length = s.past + s.tokens;
-      longest = std::max(longest, length);
-      products += length * s.tokens * t.heads * t.dim;
-      count += t.tiles(s) * t.kv_heads;
-    }
-    std::atomic<bool> short_of_memory{false};
-    const auto work = [&](long begin, long end) {
-      void* room = own_scratch.reserve(attention::room(t, longest));
-      if (room == nullptr) {
-        short_of_memory = true;
-        return;
-      }
-      long first = 0, token = 0;  // the segment's first tile and token
-      for (long i = 0; i < call.count && first < end; i++) {
-        const attention::Segment& s = call.segments[i];
-        const long tiles = t.tiles(s), last = std::min(end, first + tiles * t.kv_heads);
-        for (long at = std::max(begin, first); at < last; at++) {
-          attention::attend(t, s, (at - first) / tiles, (at - first) % tiles, call.queries(token),
-                            call.of(call.keys, s), call.of(call.values, s), room,
-                            call.y + token * t.heads * t.dim);
-        }
-        first += tiles * t.kv_heads;
-        token += s.tokens;
-      }
-    };
-    TRY(share(api_, context, count, products < 4 * ALONE ? count : 1, work));
-    return short_of_memory ? api_.status(ort::Error::FAIL, "CachedAttention: no memory") : nullptr;
-  }
-
   const ort::Api& api_;
   attention::Shape shape_{};
 };

@@ -1,11 +1,12 @@
-// The operators of domain "nsedge", for ONNX Runtime to load: BlockMatMul, BlockRows and
-// CachedAttention.
+// The operators of domain "nsedge", for ONNX Runtime to load: BlockMatMul, BlockRows, CachedAttention,
+// CrossAttention, CrossWeights and CrossAppend.
 #include <cstdlib>
 #include <new>
 
 #include "block_matmul.h"
 #include "block_rows.h"
 #include "cached_attention.h"
+#include "cross_attention.h"
 #include "ort.h"
 
 namespace {
@@ -43,7 +44,8 @@ ort::Op describe_op() {
 }
 
 const ort::Op OPS[] = {describe_op<op::BlockMatMul>(), describe_op<op::BlockRows>(),
-                       describe_op<op::CachedAttention>()};
+                       describe_op<op::CachedAttention>(), describe_op<op::CrossAttention>(),
+                       describe_op<op::CrossWeights>(), describe_op<op::CrossAppend>()};
 
 }  // namespace
 

@@ -103,6 +103,7 @@ class _Search:
                 limits=Limits(max_tokens=1),
                 submitted_s=0.0,
                 adapter=owner.adapter,
+                memory=owner.memory,
             )
             chunk = Chunk(zeros, owner.held_row, 0, len(PROBE_IDS))
             self.run(StepPlan((), (chunk,), ()))

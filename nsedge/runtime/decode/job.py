@@ -50,6 +50,8 @@ class Job:
     """Tokens since the last delta."""
     pending_logprobs: list[Logprobs] = field(default_factory=list)
     """Theirs, where they were asked for."""
+    looks: Callable[[Floats], None] | None = None
+    """Shown the logits [V] after the marked place of the prompt, for as long as the call takes."""
     prompt_logprobs: int | None = None
     """Of how many of the likeliest tokens those in the prompt's places are told, where they are."""
     prompt_shown: int = 0
@@ -74,13 +76,15 @@ class Job:
         }
 
     def look_at_prompt(self, chunk: Chunk, logits: Logits, first: int) -> None:
-        """Note how likely the tokens after those that `chunk` keeps were found; their logits are
-        rows from `first` on.
+        """Note how likely the tokens after those that `chunk` keeps were found, and show what comes
+        after the marked one; their logits are rows from `first` on.
 
         Raises:
             ComputationFailure: where these are no numbers.
         """
         ids, writer = self.sequence.prompt_ids, self.likelihood
+        if self.looks is not None and chunk.marks:
+            self.looks(logits.row(first + (self.sequence.marked or 0) - chunk.kept.start))
         if writer is None or self.prompt_logprobs is None:
             return
         if chunk.kept.start == 0:

@@ -60,9 +60,20 @@ class Chunk:
     @property
     def kept(self) -> range:
         """The places in the prompt after which there are logits, up to the piece's end: the last of
-        the prompt, and where its log-probabilities are wanted, all of which they are not known."""
-        first, told = self.end - self.is_last, self.sequence.prompt_told
-        return range(first if told is None else min(first, max(self.start, told)), self.end)
+        the prompt; where its log-probabilities are wanted, all of which they are not known; and
+        from the marked one on."""
+        first, wanted = self.end - self.is_last, []
+        if self.sequence.prompt_told is not None:
+            wanted.append(max(self.start, self.sequence.prompt_told))
+        if self.marks:
+            wanted.append(self.sequence.marked or 0)
+        return range(min(first, *wanted) if wanted else first, self.end)
+
+    @property
+    def marks(self) -> bool:
+        """Whether the marked place of the prompt is in it."""
+        marked = self.sequence.marked
+        return marked is not None and self.start <= marked < self.end
 
 
 @dataclass(frozen=True, slots=True)

@@ -56,6 +56,8 @@ class Sequence:
     priority: Priority = Priority.NORMAL
     adapter: str | None = None
     """Tells the adapter that its tokens go through from all others; None is the plain base."""
+    memory: int | None = None
+    """The row of the encoder's memory that it is about, where the model has one."""
     deadline_s: float | None = None
     """When it must have ended."""
     state: State = State.WAITING
@@ -69,6 +71,8 @@ class Sequence:
     prompt_told: int | None = None
     """Where the log-probabilities of the prompt are wanted: its tokens after which the logits have
     been looked at."""
+    marked: int | None = None
+    """A place in the prompt after which the logits are wanted."""
     output_ids: list[int] = field(default_factory=list)
     started_s: float | None = None
     first_token_s: float | None = None

@@ -29,6 +29,14 @@ class Binding(Protocol):
         """Let the graph extend `view` in place."""
         ...
 
+    def show(self, name: str, view: View) -> None:
+        """Let the graph read `view`."""
+        ...
+
+    def give(self, name: str, view: View) -> None:
+        """Let the graph write to `view`."""
+        ...
+
     def run(self) -> None:
         """Run the graph."""
         ...
@@ -84,6 +92,14 @@ class HostBinding:
         """Let the graph extend `view` in place."""
         bind(self._binding.bind_input, past, view)
         bind(self._binding.bind_output, present, view)
+
+    def show(self, name: str, view: View) -> None:
+        """Let the graph read `view`."""
+        bind(self._binding.bind_input, name, view)
+
+    def give(self, name: str, view: View) -> None:
+        """Let the graph write to `view`."""
+        bind(self._binding.bind_output, name, view)
 
     def run(self) -> None:
         """Run the graph."""

@@ -286,6 +286,14 @@ class CudaBinding:
         bind(self._binding.bind_input, past, view)
         bind(self._binding.bind_output, present, view)
 
+    def show(self, name: str, view: View) -> None:
+        """Let the graph read `view`."""
+        bind(self._binding.bind_input, name, view)
+
+    def give(self, name: str, view: View) -> None:
+        """Let the graph write to `view`."""
+        bind(self._binding.bind_output, name, view)
+
     def run(self) -> None:
         """Run the graph, and wait for its outputs."""
         for value, array in self._fed:

@@ -16,13 +16,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nsedge.bundle.causal_lm import Variant
+from nsedge.bundle.conditioning import ConditionedIo
 from nsedge.errors import BundleInvalid
 from nsedge.runtime.decode.plan import KvCopy, KvSwap, StepPlan
 from nsedge.runtime.decode.sampling.logits import HostLogits
 from nsedge.runtime.decode.speculation import MOST_DRAFTED
 from nsedge.runtime.graph.adapted import Adapted
 from nsedge.runtime.graph.adapters import AdapterStack
-from nsedge.runtime.graph.binding import Device, HostDevice
+from nsedge.runtime.graph.binding import Binding, Device, HostDevice
+from nsedge.runtime.graph.conditioning import Memory, Reader
 from nsedge.runtime.graph.cuda import CUDA, CudaDevice
 from nsedge.runtime.graph.kv import KvBytes, KvMemory
 from nsedge.runtime.graph.session import open_session
@@ -40,8 +42,10 @@ class Source:
     """What an executor is made of.
 
     `scales` is the file that the variant's layout names, where there is one. `captures` lets a GPU
-    replay decoding as CUDA graphs. `check` raises an NsedgeError where the files are no longer what
-    they were, or there is no memory for another session: it is called before one is opened.
+    replay decoding as CUDA graphs. `memory` is what an encoder writes to, where the decoder attends
+    to one. `shares` is the `group` of an executor of a graph that reads the same weights. `check`
+    raises an NsedgeError where the files are no longer what they were, or there is no memory for
+    another session: it is called before one is opened.
     """
 
     graph: Path
@@ -52,6 +56,8 @@ class Source:
     threads: int
     scales: Path | None = None
     captures: bool = False
+    memory: Memory | None = None
+    shares: int | None = None
     check: Callable[[], None] = _unchanged
 
 
@@ -75,12 +81,16 @@ class Executor(ABC):
         """
         variant = source.variant
         self._io = variant.io
+        self.group = source.shares or next(_groups)
+        """Of sessions that hold packed weights once."""
+        self.also: dict[str, NDArray[np.float32]] = {}
+        """Outputs besides the logits that a run is to leave, and where."""
         self._open = partial(
             open_session,
             device=variant.device,
             requires=variant.requires,
             captures=source.captures,
-            shares=next(_groups),
+            shares=self.group,
         )
         self._graph = source.graph
         self._check_files = source.check
@@ -93,6 +103,9 @@ class Executor(ABC):
         self._device = device_of(variant.device, captures=source.captures)
         self._layout, self._capacity = variant.kv, source.capacity
         self._kv = self._device.memory(variant.kv, rows=source.slots, capacity=source.capacity)
+        self._reader: Reader | None = None
+        if source.memory is not None and isinstance(variant.io, ConditionedIo):
+            self._reader = Reader(memory=source.memory, io=variant.io.memory)
         self._logits = np.zeros(
             (max(source.slots, MOST_DRAFTED) + 1, source.vocab_size), np.float32
         )
@@ -117,6 +130,12 @@ class Executor(ABC):
 
         With a draft there is one row more for each of its guesses.
         """
+
+    def _fetch(self, binding: Binding, logits: NDArray[np.float32]) -> None:
+        """Have a run leave `logits` [B, K, V], and what else is wanted."""
+        binding.fetch(self._io.logits, logits)
+        for name, array in self.also.items():
+            binding.fetch(name, array)
 
     def _room(self, rows: int) -> NDArray[np.float32]:
         """Where so many rows of logits go, [rows, V]: what every step uses, but for one that tells

@@ -12,6 +12,7 @@ from nsedge.runtime.decode.sampling.logits import HostLogits
 from nsedge.runtime.graph.adapted import Adapted, adapted_to
 from nsedge.runtime.graph.adapters import Owned
 from nsedge.runtime.graph.binding import Binding, place_cache
+from nsedge.runtime.graph.conditioning import About
 from nsedge.runtime.graph.executor import Executor, Source
 from nsedge.runtime.graph.kv import KvMemory
 
@@ -30,22 +31,26 @@ class RaggedExecutor(Executor):
         ids: list[int] = []
         segments: list[tuple[int, int, int]] = []
         kept: list[int] = []
-        owned: list[Owned] = []
+        abouts: list[About] = []
         for sequence in plan.decode:
             tokens = (sequence.input_id, *plan.draft)
             kept.extend(range(len(ids), len(ids) + len(tokens)))
             segments.append((sequence.held_row, sequence.kv_length, len(tokens)))
             ids.extend(tokens)
-            owned.append(Owned(sequence.adapter, len(tokens)))
+            abouts.append(About(sequence=sequence, tokens=len(tokens)))
         for chunk in plan.prefill:
             segments.append((chunk.row, chunk.start, chunk.end - chunk.start))
             kept.extend(len(ids) + place - chunk.start for place in chunk.kept)
             ids.extend(chunk.ids)
-            owned.append(Owned(chunk.sequence.adapter, chunk.end - chunk.start))
+            abouts.append(About(sequence=chunk.sequence, tokens=chunk.end - chunk.start))
         # ONNX Runtime's own products (w8a8's) refuse to work on no rows: some are always wanted.
         wanted = kept or [len(ids) - 1]
         logits = self._room(len(wanted))
-        self._run_segments(self._binding_for(owned), ids, segments, wanted, logits)
+        owned = [Owned(about.sequence.adapter, about.tokens) for about in abouts]
+        binding = self._binding_for(owned)
+        if self._reader is not None:
+            binding.feed(str(self._reader.io.segments), self._reader.segments(abouts))
+        self._run_segments(binding, ids, segments, wanted, logits)
         return HostLogits(logits[: len(kept)])
 
     def _unbind(self) -> None:
@@ -55,7 +60,7 @@ class RaggedExecutor(Executor):
         owned = [Owned(adapted.stack.adapters[0].key, 1), Owned(None, 1)]
         binding = adapted.binding(owned, make=lambda session: self._bound(session, cache, rows=1))
         self._feed(binding, [0, 0], [(0, 0, 2)], [0, 1])
-        binding.fetch(self._io.logits, logits[None])
+        self._fetch(binding, logits[None])
         binding.run()
 
     def _binding_for(self, owned: list[Owned]) -> Binding:
@@ -68,6 +73,8 @@ class RaggedExecutor(Executor):
     def _bound(self, session: Any, cache: KvMemory, *, rows: int) -> Binding:
         binding = self._device.binding(session)
         place_cache(binding, self._io, cache, first=0, rows=rows)
+        if self._reader is not None:
+            self._reader.place(binding)
         return binding
 
     def _run_segments(
@@ -81,7 +88,7 @@ class RaggedExecutor(Executor):
         """Append `ids` to rows of the cache; a segment is a row, the tokens it holds, and how many
         of the ids are new to it. Leaves the logits of the `kept` ones."""
         self._feed(binding, ids, segments, kept)
-        binding.fetch(self._io.logits, logits[None])
+        self._fetch(binding, logits[None])
         binding.run()
 
     def _feed(

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from nsedge.runtime.decode.plan import Chunk, StepPlan
 from nsedge.runtime.decode.sampling.logits import HostLogits
+from nsedge.runtime.decode.sequence import Sequence
 from nsedge.runtime.graph.adapted import Adapted, adapted_to
 from nsedge.runtime.graph.adapters import Owned
 from nsedge.runtime.graph.binding import Binding, place_cache
@@ -65,6 +66,7 @@ class RowExecutor(Executor):
         self._ids = np.zeros((slots, 1), np.int64)
         self._lengths = np.zeros(slots, np.int32)
         self._positions = np.zeros((slots, 1), np.int64)
+        self._memory_rows = np.zeros(slots, np.int64)
         self._total = np.zeros((), np.int32)
         # A captured run keeps the total it was captured with: the greatest there can be.
         self._fixed_total = capacity if source.captures else None
@@ -103,6 +105,7 @@ class RowExecutor(Executor):
         self._ids[:rows, 0] = [sequence.input_id for sequence in plan.decode]
         self._lengths[:rows] = [sequence.kv_length for sequence in plan.decode]
         self._positions[:rows, 0] = self._lengths[:rows]
+        self._memory_rows[:rows] = [sequence.memory or 0 for sequence in plan.decode]
         owned = [Owned(sequence.adapter, 1) for sequence in plan.decode]
         for span in _spans([sequence.held_row for sequence in plan.decode]):
             self._run_rows(span, owned[span.places])
@@ -117,7 +120,7 @@ class RowExecutor(Executor):
             row=sequence.held_row,
             start=sequence.kv_length,
             logits=logits,
-            adapter=sequence.adapter,
+            of=sequence,
         )
         return logits
 
@@ -143,7 +146,7 @@ class RowExecutor(Executor):
             start=chunk.start,
             logits=logits,
             prompt=None if cache is None else cache.memory,
-            adapter=chunk.sequence.adapter,
+            of=chunk.sequence,
         )
         if self._prompts is not None and cache is not None:
             self._prompts.after(chunk, cache)
@@ -155,14 +158,15 @@ class RowExecutor(Executor):
         row: int,
         start: int,
         logits: NDArray[np.float32],
+        of: Sequence,
         prompt: HostKv | None = None,
-        adapter: str | None = None,
     ) -> None:
-        """Append `ids` to `row`, which holds `start` tokens, or to `prompt` if there is one.
+        """Append `ids`, tokens `of` a sequence, to `row`, which holds `start` tokens, or to
+        `prompt` if there is one.
 
         `logits` [K, V] are those after the last K.
         """
-        owned = [Owned(adapter, len(ids))]
+        owned = [Owned(of.adapter, len(ids))]
         adapted = adapted_to(self._adapted, owned)
         if adapted is None:
             binding = self._device.binding(self._session)
@@ -171,6 +175,7 @@ class RowExecutor(Executor):
         self._place_read(binding, ids, start=start, logits=logits)
         place_cache(binding, self._io, self._kv, first=row, rows=1)
         self._place_prompt(binding, prompt)
+        self._place_memory(binding, np.array([of.memory or 0], np.int64))
         binding.run()
 
     def _place_read(
@@ -214,6 +219,7 @@ class RowExecutor(Executor):
         self._bind(binding, inputs, self._logits[places, None], total=self._total)
         place_cache(binding, self._io, self._kv, first=span.first, rows=span.rows)
         self._place_prompt(binding, None)
+        self._place_memory(binding, self._memory_rows[places])
         return binding
 
     def _bind(
@@ -227,7 +233,13 @@ class RowExecutor(Executor):
         for name, array in inputs.items():
             binding.feed(name, array)
         binding.feed_host(self._io.total_sequence_length, total)
-        binding.fetch(self._io.logits, logits)
+        self._fetch(binding, logits)
+
+    def _place_memory(self, binding: Binding, rows: NDArray[np.int64]) -> None:
+        """Let the graph read the memory, where there is one, and which of it each row is about."""
+        if self._reader is not None:
+            binding.feed(str(self._reader.io.rows), rows)
+            self._reader.place(binding)
 
     def _place_prompt(self, binding: Binding, prompt: HostKv | None) -> None:
         """Let the graph read `prompt`, or the rows where that is None."""

@@ -13,8 +13,19 @@ from nsedge.bundle.dual_encoder import DualEncoder
 from nsedge.bundle.encoder import Encoder
 from nsedge.bundle.headed import HeadedEncoder
 from nsedge.bundle.manifest import Bundle
+from nsedge.bundle.speech import Speech
 from nsedge.errors import BundleInvalid
-from nsedge.runtime.hosting import adapter, dual_encoder, encoder, encoding, headed, text, trust
+from nsedge.runtime.hosting import (
+    adapter,
+    dual_encoder,
+    encoder,
+    encoding,
+    headed,
+    speech,
+    speech_parts,
+    text,
+    trust,
+)
 from nsedge.runtime.hosting.hosted import Host, HostedModel, Opening
 from nsedge.runtime.machine.amounts import Amount
 from nsedge.runtime.settings import EngineSettings
@@ -36,6 +47,7 @@ KINDS: dict[type, Kind] = {
     Encoder: Kind(open=encoder.open_encoder, expected=encoding.expected),
     HeadedEncoder: Kind(open=headed.open_headed, expected=encoding.expected),
     DualEncoder: Kind(open=dual_encoder.open_dual_encoder, expected=encoding.expected),
+    Speech: Kind(open=speech.open_speech, expected=speech_parts.expected),
 }
 """By the type of the manifest."""
 

@@ -62,17 +62,23 @@ class Hashes:
     """
 
     def __init__(
-        self, bundle: AnyBundle, graph: str, told: Callable[[float], None] = lambda share: None
+        self,
+        bundle: AnyBundle,
+        graph: str,
+        told: Callable[[float], None] = lambda share: None,
+        *,
+        beside: tuple[str, ...] = (),
     ) -> None:
-        own = PurePosixPath(graph).parent
-        others = {PurePosixPath(each.graph).parent for each in bundle.manifest.variants} - {own}
+        """`beside` are further graphs that are run with it."""
+        own = {PurePosixPath(each).parent for each in (graph, *beside)}
+        others = {PurePosixPath(each.graph).parent for each in bundle.manifest.variants} - own
         named = frozenset(bundle.manifest.named_files())
         self._parsed: dict[Path, str] = {}
         self._weights: dict[Path, str] = {}
         parsed_bytes = weights_bytes = 0
         for name, entry in bundle.manifest.files.items():
             folder = PurePosixPath(name).parent
-            if folder == own and name not in named:
+            if folder in own and name not in named:
                 self._weights[bundle.file(name)] = entry.sha256
                 weights_bytes += entry.bytes
             elif folder not in others:

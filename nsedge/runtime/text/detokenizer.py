@@ -83,6 +83,11 @@ class Detokenizer:
         return str(self._tokenizer.decode(ids, skip_special_tokens=True))
 
 
+def silent() -> TextStream:
+    """A stream that gives no text, for who wants the tokens alone."""
+    return TextStream(_NoDecoding(), StopFinder(()))
+
+
 class TextStream:
     """The text of one sequence."""
 
@@ -137,6 +142,16 @@ class StopFinder:
     def _take(self, count: int) -> str:
         text, self._held = self._held[:count], self._held[count:]
         return text
+
+
+class _NoDecoding:
+    """No text of anything."""
+
+    def push(self, token_id: int) -> str:
+        return ""
+
+    def flush(self) -> str:
+        return ""
 
 
 class _ByteDecoding:

@@ -9,6 +9,7 @@ import msgspec
 import pytest
 
 from nsedge.bundle.causal_lm import CausalLm, Fidelity, GoldenPrompt, GraphIo, KvLayout, Variant
+from nsedge.bundle.conditioning import MemoryIo, MemoryLayout
 from nsedge.bundle.dual_encoder import (
     DualEncoder,
     GoldenPicture,
@@ -36,6 +37,14 @@ from nsedge.bundle.headed import (
     TokenClassification,
 )
 from nsedge.bundle.pictures import Crop, PictureSteps, Resize
+from nsedge.bundle.speech import (
+    GoldenSpeech,
+    LogMel,
+    Speech,
+    SpeechFidelity,
+    SpeechTokens,
+    SpeechVariant,
+)
 
 PAGE = (Path(__file__).parents[3] / "docs" / "bundle.md").read_text(encoding="utf-8")
 MANIFEST = PAGE.partition("## The manifest\n")[2].partition("## Versions\n")[0]
@@ -43,17 +52,19 @@ TOLD = {name for code in re.findall(r"`([^`]+)`", MANIFEST) for name in re.split
 INNER = (Variant, EncoderVariant, Provenance, Tokenizer, KvLayout, Fidelity, VectorFidelity)
 HEADS = (HeadVariant, MaskedLm, SequenceClassification, TokenClassification, ScoreFidelity)
 TOWERS = (TextTower, ImageTower, Likelihood, PictureSteps, Resize, Crop)
+SPEECH = (SpeechVariant, SpeechTokens, LogMel, SpeechFidelity, MemoryLayout, MemoryIo, GoldenSpeech)
 
 
 @pytest.mark.parametrize(
-    "kind", [CausalLm, Encoder, HeadedEncoder, DualEncoder, *INNER, *HEADS, *TOWERS]
+    "kind",
+    [CausalLm, Encoder, HeadedEncoder, DualEncoder, Speech, *INNER, *HEADS, *TOWERS, *SPEECH],
 )
 def test_every_field_is_told(kind: type[msgspec.Struct]) -> None:
     assert set(kind.__struct_fields__) <= TOLD
 
 
 def test_no_field_is_told_that_a_manifest_does_not_have() -> None:
-    kinds = (CausalLm, Encoder, HeadedEncoder, DualEncoder)
+    kinds = (CausalLm, Encoder, HeadedEncoder, DualEncoder, Speech)
     known = {"kind"}.union(*(kind.__struct_fields__ for kind in kinds))
     tables = MANIFEST.partition("### The decoder's graph")[0]
     rows = re.findall(r"^\| (`.+?) \|", tables, re.MULTILINE)

@@ -42,6 +42,20 @@ class Mask(Edit):
                 np.copyto(logits[place], -np.inf, where=(allowed == 0) & (logits[place] < np.inf))
 
 
+class Ruled(Edit):
+    """Holds a row to its model's own form of text."""
+
+    def needed(self, row: Row) -> bool:
+        """Whether there is one."""
+        return row.rule is not None
+
+    def apply(self, logits: Floats, places: Many[int], rows: Many[Row]) -> None:
+        """Row by row."""
+        for place, row in zip(places, rows, strict=True):
+            if row.rule is not None:
+                row.rule.apply(logits[place], row.drawn)
+
+
 class LogitBias(Edit):
     """Adds to the logits of some tokens."""
 
@@ -122,7 +136,7 @@ class Bans(Edit):
                 logits[place, ids] = _banned(logits[place, ids])
 
 
-LASTING: tuple[Edit, ...] = (LogitBias(), Allowed(), Penalties(), Dry(), Bans())
+LASTING: tuple[Edit, ...] = (Ruled(), LogitBias(), Allowed(), Penalties(), Dry(), Bans())
 """Steps that a row needs always or never, in order."""
 
 

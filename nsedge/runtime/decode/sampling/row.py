@@ -22,6 +22,7 @@ from nsedge.runtime.decode.sampling.logits import Flags, Floats, Ids
 from nsedge.runtime.decode.sampling.params import SamplingParams
 from nsedge.runtime.decode.sampling.penalties import SeenTokens, is_penalised
 from nsedge.runtime.decode.sampling.steered import memory_of
+from nsedge.runtime.decode.sampling.view import Rule
 
 TokenMask = NDArray[np.uint32]
 """The tokens that may come, uint32 [ceil(V / 32)]: bit t % 32 of word t // 32 is for token t. What
@@ -68,10 +69,11 @@ class SamplerRow:
         rules: TokenRules | None = None,
         vocabulary: int = 0,
         text_of: TokenText = _no_text,
+        rule: Rule | None = None,
     ) -> None:
         """`logprobs`: tell each token's log-probability, and those of so many of the likeliest.
         `rules` are over a `vocabulary` of so many tokens. `text_of` a token, where repetitions
-        break at some texts.
+        break at some texts. Where there is a `rule`, log-probabilities are of what it leaves.
         """
         rules = rules or TokenRules()
         self.params = params
@@ -94,6 +96,9 @@ class SamplerRow:
         self.excluding = _excluding(params, rules)
         """The fields of its request by which tokens may not come, however likely they are."""
         self.memory = memory_of(params)
+        self.rule = rule
+        self.drawn: list[int] = []
+        """The tokens so far, where a rule asks."""
         self.barred = rules.barred(vocabulary)
         self.end_ids: Ids = np.array(rules.ends, np.int64)
         self.mask: TokenMask | None = None
@@ -138,6 +143,8 @@ class SamplerRow:
             self.repeats.add(token_id)
         for ban in self.bans:
             ban.add(token_id)
+        if self.rule is not None:
+            self.drawn.append(token_id)
 
 
 def _excluding(params: SamplingParams, rules: TokenRules) -> tuple[str, ...]:

@@ -1,7 +1,8 @@
 """The steps in order, over all rows at once.
 
-    mask, logit bias, allowed tokens, penalties,
-    DRY, n-grams and bad words, ban of the end      edits: each changes logits
+    mask, rule, logit bias, allowed tokens,
+    penalties, DRY, n-grams and bad words,
+    ban of the end                                  edits: each changes logits
     the greatest, for greedy rows                   or
     temperature, top-n-sigma, top-k, typical-p,
     top-p, min-p, XTC                               filters: each drops candidates
@@ -33,7 +34,8 @@ WIDEN = 16
 
 
 class Draw(NamedTuple):
-    """A token, and how likely the model found it: before any step, as vLLM tells it.
+    """A token, and how likely the model found it: before any step, as vLLM tells it; where a row
+    has a rule, after the edits.
 
     `logprob` and `rank` are None unless asked for, and `top` empty: ids and log-probabilities of
     the likeliest tokens, in falling order, equal ones by id. Exact over the whole vocabulary, in
@@ -61,12 +63,9 @@ class Sampler:
             logits: [B, V]; may be changed.
             rows: the B rows' states; their generators advance by one draw where they draw.
         """
-        told = {
-            i: _Logprobs(logits, i, row.logprobs)
-            for i, row in enumerate(rows)
-            if row.logprobs is not None
-        }
+        told = _told(logits, rows, ruled=False)
         spoilt = self._edit(logits, rows)
+        told |= _told(logits, rows, ruled=True)
         best, values = logits.best(more=any(row.width for row in rows))
         picks: list[int | None] = best.tolist()
         for i in np.flatnonzero(~np.isfinite(values)).tolist():
@@ -111,8 +110,17 @@ def likelihood(logits: Logits, row: int, token: int, count: int) -> Draw | None:
     return found.of(token) if found.usable else None
 
 
+def _told(logits: Logits, rows: Many[SamplerRow], *, ruled: bool) -> dict[int, _Logprobs]:
+    """What logits say now of the rows, with a rule or without, whose log-probabilities are told."""
+    return {
+        i: _Logprobs(logits, i, row.logprobs)
+        for i, row in enumerate(rows)
+        if row.logprobs is not None and (row.rule is not None) is ruled
+    }
+
+
 class _Logprobs:
-    """What a row's logits say before they are changed."""
+    """What a row's logits say, whatever becomes of them."""
 
     def __init__(self, logits: Logits, row: int, count: int) -> None:
         self._raw = logits.row(row).copy()

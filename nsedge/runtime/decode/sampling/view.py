@@ -24,6 +24,13 @@ class Memory(ABC):
         """A token was drawn; `share` is its probability, as the step told it."""
 
 
+class Rule(Protocol):
+    """What a model's own form of text asks of the next token."""
+
+    def apply(self, logits: Floats, drawn: Many[int]) -> None:
+        """Change a row of logits [V]; `drawn` are the tokens so far."""
+
+
 class Row(Protocol):
     """What steps need; `SamplerRow` says what it is."""
 
@@ -60,6 +67,14 @@ class Row(Protocol):
     @property
     def barred(self) -> Flags | None:
         """The tokens that never come [V]."""
+
+    @property
+    def rule(self) -> Rule | None:
+        """What its model's own form asks."""
+
+    @property
+    def drawn(self) -> Many[int]:
+        """The tokens so far, where a rule asks."""
 
     @property
     def bans(self) -> Many[Ban]:

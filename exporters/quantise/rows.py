@@ -9,12 +9,13 @@ That asks for inputs without outliers, whose largest numbers would take the leve
   differ widely there: each has its own scale, by its greatest number.
 - What attention gives has no outliers.
 
-Where a range is fixed it comes of calibration. A text's vector never depends on its neighbours.
+Where a range is fixed it comes of calibration. What is made of an input never depends on those
+beside it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,8 +23,6 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import NodeProto, helper
 
-from exporters.encoder.graph import IO, KINDS
-from exporters.encoder.head_graph import HEAD, PLACES
 from exporters.graph.graph import MICROSOFT, Graph
 from exporters.graph.pack import Projection, projections
 from exporters.quantise.blocks import kept_fp32, quantise_tables, refuse_large
@@ -32,6 +31,8 @@ from exporters.quantise.rounding import nearest_columns
 from exporters.quantise.schemes import Scheme
 
 Floats = NDArray[np.float32]
+Feeds = Mapping[str, NDArray[Any]]
+"""Inputs of a run, by name."""
 
 EVENING = 0.75
 """Share of a channel's size that moves into the weights, as an exponent; 0.7 and 0.8 do as well."""
@@ -51,16 +52,16 @@ class Range:
 
 
 def quantise_rows(
-    graph: Graph, scheme: Scheme, texts: Sequence[NDArray[np.int64]]
+    graph: Graph, scheme: Scheme, feeds: Sequence[Feeds], *, kept: Collection[str] = ()
 ) -> dict[str, int]:
-    """Quantise the encoder `graph` in place, with ranges from `texts`; what stays fp32, as kind ->
-    bytes.
+    """Quantise the encoder `graph` in place, with ranges from what it makes of `feeds`; what stays
+    fp32, as kind -> bytes, among it the weights that are to be `kept`.
 
     Raises:
         Refused: a large matrix is multiplied in a way that has no quantised form.
     """
-    found = [one for one in projections(graph) if not one.weight.startswith(HEAD)]
-    ranges = _ranges(graph, [projection.source for projection in found], texts)
+    found = [one for one in projections(graph) if one.weight not in kept]
+    ranges = _ranges(graph, [projection.source for projection in found], feeds)
     made = graph.producers()
     rewriting = _Rewriting(graph)
     for projection in found:
@@ -73,32 +74,17 @@ def quantise_rows(
             rewriting.fixed(projection, seen)
     quantise_tables(graph, scheme)
     graph.prune()
-    heads = {name for name in graph.weights if name.startswith(HEAD)}
-    refuse_large(graph, meant=heads)
+    refuse_large(graph, meant=kept)
     return kept_fp32(graph)
 
 
-def _ranges(
-    graph: Graph, values: Iterable[str], texts: Sequence[NDArray[np.int64]]
-) -> dict[str, Range]:
-    """What is seen of each of `values` while `graph` reads `texts`, one at a time."""
+def _ranges(graph: Graph, values: Iterable[str], feeds: Iterable[Feeds]) -> dict[str, Range]:
+    """What is seen of each of `values` while `graph` reads `feeds`, one at a time."""
     seen: dict[str, Range] = {}
-    feeds = (_feeds(graph, ids) for ids in texts)
     for found in watched(graph, sorted(set(values)), feeds):
         for name, rows in found.items():
             seen[name] = _joined(seen.get(name), rows)
     return seen
-
-
-def _feeds(graph: Graph, ids: NDArray[np.int64]) -> dict[str, NDArray[np.int64]]:
-    """What the graph reads of one text; a masked LM judges every token."""
-    given = {
-        IO.input_ids: ids[None],
-        IO.attention_mask: np.ones_like(ids)[None],
-        KINDS: np.zeros_like(ids)[None],
-        PLACES: np.arange(len(ids)),
-    }
-    return {one.name: given[one.name] for one in graph.inputs}
 
 
 def _joined(before: Range | None, rows: Floats) -> Range:

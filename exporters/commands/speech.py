@@ -1,0 +1,96 @@
+"""What the commands do with speech models."""
+
+from __future__ import annotations
+
+import argparse
+from typing import TYPE_CHECKING
+
+from exporters.answer import FAILURE, SUCCESS, Answer
+from exporters.cache import Cache
+from exporters.commands.options import place, says_variants, wanted_variants
+from exporters.errors import ExportError
+from exporters.measure.thresholds import read_overrides
+from exporters.model.source import Source
+
+if TYPE_CHECKING:
+    from exporters.bundle.orders import VariantOrder
+    from exporters.speech.build import SpeechReport
+    from nsedge.bundle.manifest import Bundle
+    from nsedge.bundle.speech import Speech
+
+
+def make_speech_bundle(
+    source: Source, arguments: argparse.Namespace, *, name: str, cache: Cache
+) -> Answer:
+    """Make the bundle `name` of a speech model's folder as the options of `add_bundle` say."""
+    from exporters.speech.build import SpeechOrder, export_speech
+
+    report = export_speech(
+        SpeechOrder(source=source, variants=speech_variants(arguments)),
+        place(arguments, name),
+        name=name,
+        cache=cache,
+        overrides=read_overrides(arguments.threshold),
+        replace=arguments.force,
+    )
+    return speech_exported(report)
+
+
+def speech_variants(arguments: argparse.Namespace) -> tuple[VariantOrder, ...]:
+    """What was asked for, else all that speech models have."""
+    from exporters.speech.build import default_variants
+
+    return wanted_variants(arguments) if says_variants(arguments) else default_variants()
+
+
+def speech_exported(report: SpeechReport) -> Answer:
+    """What a speech model's export tells."""
+    from exporters.speech.verdict import verdict_lines, verdict_result
+
+    result = {
+        "bundle": str(report.bundle),
+        "made": report.made,
+        "bytes": report.bytes,
+        "states_difference": report.record.states_difference,
+        **verdict_result(report.verdict),
+    }
+    state = "written" if report.made else "up to date"
+    lines = [
+        f"{report.bundle}: {state}, {report.bytes / 1e6:.0f} MB",
+        f"  fp32 graphs against PyTorch: {report.record.difference:.1e} nats at most",
+        *verdict_lines(report.verdict),
+    ]
+    return result, lines, SUCCESS
+
+
+def verify_speech_bundle(
+    bundle: Bundle[Speech], arguments: argparse.Namespace, cache: Cache
+) -> Answer:
+    """Check a speech model's bundle as the options of `verify` say.
+
+    Raises:
+        ExportError: options that are for models which read text, or a report within the bundle.
+    """
+    from exporters.measure.build_report import write_pages
+    from exporters.speech.verdict import (
+        verdict_json,
+        verdict_lines,
+        verdict_page,
+        verdict_result,
+    )
+    from exporters.speech.verify import verify_speech
+
+    if arguments.answers or arguments.prompts is not None or arguments.text is not None:
+        raise ExportError("--answers, --prompts and --text are for models that read text")
+    verdict = verify_speech(bundle, cache, overrides=read_overrides(arguments.threshold))
+    if arguments.report is not None:
+        folder = arguments.report.expanduser().absolute()
+        write_pages(verdict_json(verdict), verdict_page(verdict), folder, bundle=bundle.path)
+    files = len(bundle.manifest.files)
+    result = {"bundle": str(bundle.path), "files": files, **verdict_result(verdict)}
+    lines = [
+        f"{bundle.path}: {'passed' if verdict.passed else 'FAILED'}",
+        f"  {files} files, every SHA-256 right",
+        *verdict_lines(verdict),
+    ]
+    return result, lines, SUCCESS if verdict.passed else FAILURE

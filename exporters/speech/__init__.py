@@ -1,0 +1,1 @@
+"""From a Whisper model's folder to a bundle."""

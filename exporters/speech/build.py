@@ -1,0 +1,123 @@
+"""From a speech model's folder to graphs, their figures, and a bundle."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from exporters.bundle.orders import VariantOrder, variants_named
+from exporters.bundle.package import check_place, settle
+from exporters.cache import Cache
+from exporters.errors import Refused
+from exporters.measure.thresholds import check_overrides, form_names
+from exporters.model.route import library_versions
+from exporters.model.source import Source
+from exporters.model.speech import SpeechShape, read_alignment_heads, read_speech_shape, read_tokens
+from exporters.quantise.schemes import Device, KvFormat
+from exporters.speech.package import SpeechProduct, package
+from exporters.speech.records import SpeechForm, SpeechRecord, forms
+from exporters.speech.stages import LIBRARIES, ReferenceStages, VariantStages
+from exporters.speech.verdict import MEASURED, PROMISES, SpeechVerdict
+
+DEFAULT_VARIANTS = "cpu-int8-b64"
+
+
+def default_variants() -> tuple[VariantOrder, ...]:
+    """Those of a bundle where none are named."""
+    return variants_named(DEFAULT_VARIANTS)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SpeechOrder:
+    """What to make: which model, in which variants."""
+
+    source: Source
+    variants: tuple[VariantOrder, ...]
+
+    def check(self) -> SpeechShape:
+        """Refuse what does not go together, before any work; the model's sizes.
+
+        Raises:
+            Refused: with the reason.
+            ExportError: the source is incomplete.
+        """
+        shape = read_speech_shape(self.source)
+        read_tokens(self.source, shape)
+        read_alignment_heads(self.source, shape)
+        for order in self.variants:
+            if order.scheme.name not in PROMISES:
+                known = ", ".join(PROMISES)
+                raise Refused(f"--scheme {order.scheme.name}: speech models have {known}")
+            if order.kv is not KvFormat.FLOAT32:
+                raise Refused(f"--kv {order.kv.value}: a form of a speech model has its own")
+            if order.device is not Device.CPU:
+                raise Refused(f"--device {order.device.value}: speech is exported for the CPU")
+        return shape
+
+
+@dataclass(frozen=True, kw_only=True)
+class SpeechReport:
+    """What came of a bundle's making. `made` is False where the same bundle was there already."""
+
+    bundle: Path
+    made: bool
+    bytes: int
+    record: SpeechRecord
+    verdict: SpeechVerdict
+
+
+def export_speech(
+    order: SpeechOrder,
+    out: Path,
+    *,
+    name: str,
+    cache: Cache,
+    overrides: Mapping[str, float] | None = None,
+    replace: bool = False,
+) -> SpeechReport:
+    """Make the bundle `name` of `order` at `out`.
+
+    A bundle of the same source is brought up to date; anything else there needs `replace`.
+
+    Raises:
+        Refused: the model cannot be exported.
+        ExportError: something else failed, `out` is taken, or a form is too far from fp32.
+    """
+    shape = order.check()
+    limits = overrides or {}
+    check_overrides(limits, form_names(one.name for one in order.variants), measures=MEASURED)
+    check_place(out, name, order.source.origin, replace=replace)
+    reference = ReferenceStages(order.source, cache)
+    stages = [VariantStages(reference, one) for one in order.variants]
+    product = SpeechProduct(
+        source=order.source,
+        shape=shape,
+        record=reference.record,
+        libraries=library_versions(LIBRARIES),
+        forms=tuple(form for one in stages for form in _forms(one, shape)),
+        folders={one.order.name: one.folder for one in stages},
+        golden=reference.golden(),
+        golden_folder=reference.golden_folder,
+    )
+    made, verdict = package(product, out, name=name, overrides=limits, replace=replace)
+    return SpeechReport(
+        bundle=out,
+        made=made,
+        bytes=settle(out, cache, reference.folder),
+        record=reference.record,
+        verdict=verdict,
+    )
+
+
+def _forms(stages: VariantStages, shape: SpeechShape) -> Iterator[SpeechForm]:
+    """The forms of a variant, the faster one first."""
+    order = stages.order
+    for native in (True, False):
+        if native and not stages.has_native:
+            continue
+        encoder, decoder = forms(
+            order.name, order.scheme.name, shape, native=native, inside=order.name
+        )
+        trial = stages.trial(native_form=native)
+        yield SpeechForm(encoder=encoder, decoder=decoder, trial=trial)

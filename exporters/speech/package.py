@@ -1,0 +1,154 @@
+"""The bundle of a speech model, of what its stages made."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+import numpy as np
+
+from exporters.bundle.package import (
+    GOLDEN_FILE,
+    TOKENIZER_FILE,
+    Contents,
+    entries,
+    provenance,
+    write_bundle,
+)
+from exporters.errors import ExportError
+from exporters.graph.records import DATA_FILE, GRAPH_FILE, NATIVE_FILE, NATIVE_SUFFIX
+from exporters.measure.build_report import REPORT_FILE, REPORT_PAGE
+from exporters.measure.thresholds import Overrides, asked_for
+from exporters.model.source import LICENCE_FILE, Source
+from exporters.model.speech import SpeechShape, read_alignment_heads, read_tokens
+from exporters.speech.audio import mel_filters
+from exporters.speech.records import (
+    ALIGNER_FILE,
+    DECODER,
+    ENCODER,
+    NATIVE_ALIGNER_FILE,
+    SpeechForm,
+    SpeechRecord,
+)
+from exporters.speech.verdict import SpeechVerdict, check_of, verdict_json, verdict_page
+from nsedge.bundle.fields import FORMAT, FORMAT_VERSION, Tokenizer, Variants
+from nsedge.bundle.speech import (
+    GoldenSpeech,
+    LogMel,
+    Speech,
+    SpeechComponents,
+    SpeechProcessors,
+)
+
+FILTERS_FILE = "mel_filters.f32"
+
+
+@dataclass(frozen=True, kw_only=True)
+class SpeechProduct:
+    """What an export made: forms, the fastest first; their graphs' directories by variant; golden
+    recordings and what fp32 writes of them."""
+
+    source: Source
+    shape: SpeechShape
+    record: SpeechRecord
+    libraries: dict[str, str]
+    forms: tuple[SpeechForm, ...]
+    folders: dict[str, Path]
+    golden: tuple[GoldenSpeech, ...]
+    golden_folder: Path
+
+
+def package(
+    product: SpeechProduct, out: Path, *, name: str, overrides: Overrides, replace: bool
+) -> tuple[bool, SpeechVerdict]:
+    """Write the bundle `name`; whether it was not there already, and how its forms are.
+
+    Raises:
+        ExportError: a form is farther from fp32 than it may be, or something else is at `out` and
+            `replace` is not set.
+    """
+    checks = tuple(
+        check_of(
+            form.decoder.name,
+            form.decoder.scheme,
+            form.trial,
+            asked_for(form.decoder.name, overrides),
+        )
+        for form in product.forms
+    )
+    verdict = SpeechVerdict(
+        name=name,
+        checks=checks,
+        skipped={},
+        overrides=dict(overrides),
+        difference=product.record.difference,
+    )
+    if not verdict.passed:
+        told = [f"{c.variant}: {reason}" for c in verdict.checks for reason in c.failures]
+        raise ExportError(f"not packaged: {'; '.join(told)}; --threshold sets other limits")
+    contents = _contents(product, verdict)
+    manifest = _manifest(product, contents, name, overrides)
+    return write_bundle(out, manifest, contents, replace=replace), verdict
+
+
+def _contents(product: SpeechProduct, verdict: SpeechVerdict) -> Contents:
+    """Every file but the manifest."""
+    golden = msgspec.json.encode(product.golden)
+    contents: Contents = {
+        TOKENIZER_FILE: product.source.tokenizer_file,
+        GOLDEN_FILE: msgspec.json.format(golden, indent=1) + b"\n",
+        FILTERS_FILE: np.asarray(mel_filters(product.source, product.shape.bins), "<f4").tobytes(),
+        REPORT_FILE: verdict_json(verdict),
+        REPORT_PAGE: verdict_page(verdict).encode(),
+    }
+    for sample in product.golden:
+        contents[sample.audio] = product.golden_folder / sample.audio
+    natives = {form.decoder.name for form in product.forms}
+    for variant, folder in product.folders.items():
+        native = f"{variant}{NATIVE_SUFFIX}" in natives
+        files = {ENCODER: [GRAPH_FILE, DATA_FILE], DECODER: [GRAPH_FILE, DATA_FILE, ALIGNER_FILE]}
+        if native:
+            files[ENCODER] += [NATIVE_FILE]
+            files[DECODER] += [NATIVE_FILE, NATIVE_ALIGNER_FILE]
+        for part, names in files.items():
+            for name in names:
+                contents[f"{variant}/{part}/{name}"] = folder / part / name
+    if (path := product.source.folder / LICENCE_FILE).is_file():
+        contents[LICENCE_FILE] = path
+    return contents
+
+
+def _manifest(
+    product: SpeechProduct, contents: Contents, name: str, overrides: Overrides
+) -> Speech:
+    source, shape = product.source, product.shape
+    decoders = tuple(
+        msgspec.structs.replace(form.decoder, heard=form.trial.fidelity) for form in product.forms
+    )
+    return Speech(
+        format=FORMAT,
+        format_version=FORMAT_VERSION,
+        name=name,
+        golden={"transcribe": GOLDEN_FILE},
+        provenance=provenance(
+            source,
+            parameters=source.parameters(),
+            libraries=product.libraries,
+            overrides=overrides,
+        ),
+        files=entries(contents),
+        components=SpeechComponents(
+            encoder=Variants(variants=tuple(form.encoder for form in product.forms)),
+            decoder=Variants(variants=decoders),
+        ),
+        processors=SpeechProcessors(
+            tokenizer=Tokenizer(file=TOKENIZER_FILE),
+            features=LogMel(filters=FILTERS_FILE, bins=shape.bins),
+        ),
+        context_length=shape.positions,
+        vocab_size=shape.vocabulary,
+        frames=shape.frames,
+        tokens=read_tokens(source, shape),
+        alignment_heads=read_alignment_heads(source, shape),
+    )

@@ -1,0 +1,109 @@
+"""A speech model's golden recordings, heard as requests are: what fp32 wrote must be likely."""
+
+from __future__ import annotations
+
+import wave
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from nsedge.bundle import speech as manifests
+from nsedge.bundle.speech import GoldenSpeech, SpeechVariant
+from nsedge.errors import BundleInvalid
+from nsedge.runtime.audio.recording import Recording, Window
+from nsedge.runtime.audio.samples import Samples
+from nsedge.runtime.decode.plan import Chunk, StepPlan
+from nsedge.runtime.decode.runner import StepRunner
+from nsedge.runtime.decode.sequence import Limits, Sequence
+from nsedge.runtime.hosting.golden import TOLERANCE, Agreement
+from nsedge.runtime.speech.rules import Rules
+from nsedge.runtime.speech.vocabulary import SpeechTokens
+
+Hear = Callable[[Window], None]
+"""Writes what is heard in a window to the first row of the memory."""
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """Samples of a recording that are there as a whole."""
+
+    samples: Samples
+
+    def blocks(self) -> Iterator[Samples]:
+        """All of them."""
+        yield self.samples
+
+
+def tokens_of(named: manifests.SpeechTokens) -> SpeechTokens:
+    """The tokens of a manifest as transcripts know them."""
+    return SpeechTokens(**msgspec.structs.asdict(named))
+
+
+def read_wave(path: Path) -> Recorded:
+    """A golden recording: one channel of 16 bits, 16,000 samples a second.
+
+    Raises:
+        BundleInvalid: it is another thing.
+    """
+    try:
+        with wave.open(str(path), "rb") as file:
+            if (file.getnchannels(), file.getsampwidth(), file.getframerate()) != (1, 2, 16000):
+                raise BundleInvalid(f"{path}: a golden recording is mono, 16 bits, 16 kHz")
+            data = file.readframes(file.getnframes())
+    except (OSError, EOFError, wave.Error) as error:
+        raise BundleInvalid(f"{path}: {error}") from error
+    return Recorded(np.frombuffer(data, "<i2").astype(np.float32) / np.float32(32768))
+
+
+def logits_after(runner: StepRunner, golden: GoldenSpeech, rules: Rules) -> NDArray[np.float32]:
+    """Logits [T, V] before each token of the recorded text, as the rules leave them; what was heard
+    is in the first row of the memory."""
+    prompt, written = golden.prompt_ids, golden.continuation_ids
+    sequence = Sequence(
+        prompt_ids=(*prompt, *written[:-1]),
+        limits=Limits(max_tokens=1),
+        submitted_s=0.0,
+        memory=0,
+        marked=len(prompt) - 1,
+    )
+    end = len(sequence.prompt_ids)
+    chunk = Chunk(sequence=sequence, row=0, start=0, end=end)
+    logits = runner.run(StepPlan(copies=(), prefill=(chunk,), decode=()))
+    rows = np.stack([logits.row(row) for row in range(len(logits))])
+    for place, row in enumerate(rows):
+        rules.apply(row, written[:place])
+    return rows
+
+
+def check(
+    golden: tuple[GoldenSpeech, ...],
+    *,
+    folder: Path,
+    hear: Hear,
+    runner: StepRunner,
+    rules: Rules,
+    variant: SpeechVariant,
+) -> Agreement:
+    """Have each recording heard, and its text read as if it were being written.
+
+    Raises:
+        BundleInvalid: too few of its tokens are the likeliest.
+    """
+    hits: list[bool] = []
+    for sample in golden:
+        hear(Recording(read_wave(folder / sample.audio)).window(0))
+        likeliest = logits_after(runner, sample, rules).argmax(axis=1)
+        hits += (likeliest == np.array(sample.continuation_ids)).tolist()
+    found = Agreement(tokens=len(hits), agreed=sum(hits))
+    recorded = 1.0 if variant.heard is None else variant.heard.top1
+    if found.share < TOLERANCE * recorded:
+        raise BundleInvalid(
+            f"variant {variant.name} does not write its golden recordings here: {found.agreed} of"
+            f" {found.tokens} tokens agree, {recorded:.0%} did when it was exported; see whether"
+            " `nsedge doctor` finds it whole, and export it anew"
+        )
+    return found

@@ -1,0 +1,413 @@
+"""The speech loop: asks transcripts what they want, has windows heard, and has text written.
+
+Its thread alone runs the encoder and the transcripts; the engine's runs the decoder, for all of
+them at once. What the engine writes comes back through the inbox that requests come by.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import logging
+import threading
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from queue import SimpleQueue
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nsedge.api import (
+    Event,
+    Failed,
+    Finished,
+    FinishReason,
+    ModelStats,
+    Started,
+    Timings,
+    Usage,
+)
+from nsedge.errors import (
+    DeadlineExceeded,
+    EngineFailure,
+    NsedgeError,
+    QueueFull,
+)
+from nsedge.runtime.audio.recording import Window
+from nsedge.runtime.delivery import Deliver, Emit
+from nsedge.runtime.encode.batching import DUE_S
+from nsedge.runtime.hosting.speech_work import SpeechWork, Writing
+from nsedge.runtime.machine.arbiter import Seat
+from nsedge.runtime.speech.asks import (
+    Align,
+    Aligned,
+    Answer,
+    Ask,
+    Decode,
+    Decoded,
+    Detect,
+    Detected,
+    Hear,
+    Heard,
+    Tell,
+    Told,
+)
+from nsedge.runtime.speech.vocabulary import SpeechTokens
+from nsedge.telemetry.histogram import WAIT_BOUNDS_S, Stopwatch
+
+log = logging.getLogger(__name__)
+
+
+class Hearing(Protocol):
+    """What makes a row of the memory of a window."""
+
+    def features(self, window: Window) -> NDArray[np.float32]:
+        """What the encoder reads of it."""
+
+    def run(self, features: NDArray[np.float32], row: int) -> None:
+        """Run the encoder."""
+
+    def align(self, asked: Align, row: int) -> Aligned:
+        """Find where in a row's window a text was said; raises where the model cannot."""
+
+
+class Desk(Protocol):
+    """What has text written, of what a work has heard; both from any thread."""
+
+    def write(self, writing: Writing, wanted: Detect | Decode, number: int) -> None:
+        """Begin; the events of it come to `SpeechLoop.deliver`."""
+
+    def cancel(self, writing: Writing) -> None:
+        """End it before its time; its last event still comes."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Submit:
+    work: SpeechWork
+    emit: Emit
+
+
+@dataclass(frozen=True, slots=True)
+class _Cancel:
+    work: SpeechWork
+
+
+@dataclass(frozen=True, slots=True)
+class _Written:
+    events: list[tuple[Emit, Event]]
+
+
+@dataclass(frozen=True, slots=True)
+class _Ask:
+    answer: Callable[[], None]
+
+
+class _Stop:
+    pass
+
+
+class SpeechLoop:
+    """Runs requests for transcripts to their end. `start` gives it its thread."""
+
+    def __init__(
+        self,
+        *,
+        hearing: Hearing,
+        rows: int,
+        tokens: SpeechTokens,
+        waiting: int,
+        seat: Seat,
+        deliver: Deliver,
+        clock: Callable[[], float],
+        name: str = "speech",
+    ) -> None:
+        """`rows` of the memory; `waiting` requests may wait; the encoder runs from `seat`."""
+        self._hearing = hearing
+        self._free = list(range(rows))
+        self._tokens = tokens
+        self._most = rows + waiting
+        self._seat = seat
+        self._deliver = deliver
+        self._clock = clock
+        self._desk: Desk | None = None
+        self._inbox: SimpleQueue[_Submit | _Cancel | _Written | _Ask | _Stop] = SimpleQueue()
+        self._works: dict[SpeechWork, Emit] = {}
+        self._to_hear: list[SpeechWork] = []
+        self._events: list[tuple[Emit, Event]] = []
+        self._thread = threading.Thread(target=self._loop, name=name, daemon=True)
+        self._stopping = False
+        self.ended: Counter[str] = Counter()
+        """Requests that came to an end, by finish reason or error code."""
+        self._queue_times = Stopwatch(WAIT_BOUNDS_S)
+        self._request_times = Stopwatch(WAIT_BOUNDS_S)
+        self._running = 0
+
+    def use(self, desk: Desk) -> None:
+        """Have text written at `desk`."""
+        self._desk = desk
+
+    def start(self) -> None:
+        """Begin to work."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Cancel what is left, and wait for the thread to end."""
+        self._inbox.put(_Stop())
+        self._thread.join()
+
+    def submit(self, work: SpeechWork, emit: Emit) -> None:
+        """Take a request, from any thread. A refusal comes as its `Failed`."""
+        self._inbox.put(_Submit(work, emit))
+
+    def cancel(self, work: SpeechWork) -> None:
+        """End a request, from any thread. Idempotent."""
+        self._inbox.put(_Cancel(work))
+
+    def ask(self, answer: Callable[[], None]) -> None:
+        """Have `answer` called when the loop next comes round, from any thread."""
+        self._inbox.put(_Ask(answer))
+
+    def written(self, events: list[tuple[Emit, Event]]) -> None:
+        """What the engine has to tell, from its thread."""
+        self._inbox.put(_Written(events))
+
+    def stats(self, engine: ModelStats) -> ModelStats:
+        """The engine's, of whole requests where they count."""
+        running = self._running
+        times = (
+            None
+            if engine.times is None
+            else dataclasses.replace(
+                engine.times, queue=self._queue_times.read(), request=self._request_times.read()
+            )
+        )
+        return dataclasses.replace(
+            engine,
+            running=running,
+            waiting=max(0, len(self._works) - running),
+            finished=dict(self.ended),
+            times=times,
+        )
+
+    def step(self) -> None:
+        """Have the window heard that is due first, if any can be."""
+        self._expire()
+        work = self._next()
+        if work is not None:
+            self._to_hear.remove(work)
+            self._hear(work)
+        self._hand_over()
+
+    def _loop(self) -> None:
+        while not self._stopping:
+            self.drain_inbox(wait=self._next() is None)
+            self.step()
+        for work in list(self._works):
+            self._finish(work, FinishReason.CANCELLED)
+        self._hand_over()
+
+    def drain_inbox(self, *, wait: bool) -> None:
+        """Take requests, cancellations and what was written; with `wait`, block until there is
+        something."""
+        while wait or not self._inbox.empty():
+            wait = False
+            match self._inbox.get():
+                case _Submit(work, emit):
+                    self._take(work, emit)
+                case _Cancel(work):
+                    self._finish(work, FinishReason.CANCELLED)
+                case _Written(events):
+                    for emit, event in events:
+                        emit(event)
+                case _Ask(answer):
+                    answer()
+                case _Stop():
+                    self._stopping = True
+            self._hand_over()
+
+    def _take(self, work: SpeechWork, emit: Emit) -> None:
+        self._works[work] = emit
+        if len(self._works) > self._most:
+            full = QueueFull(f"{self._most} recordings are here already", retry_after_s=1.0)
+            self._fail(work, full)
+            return
+        self._go_on(work, None)
+
+    def _next(self) -> SpeechWork | None:
+        """Who hears next: of those that can, who is due first."""
+        able = [work for work in self._to_hear if work.row is not None or self._free]
+        return min(able, key=lambda work: work.due_s, default=None)
+
+    def _hear(self, work: SpeechWork) -> None:
+        """Hear the next window of a recording."""
+        self._begin(work)
+        try:
+            window = work.recording.window(work.start)
+            if window.frames and not window.is_silent:
+                if work.row is None:
+                    work.row = self._free.pop()
+                features = self._hearing.features(window)
+                with self._seat:
+                    self._hearing.run(features, work.row)
+        except NsedgeError as error:
+            self._fail(work, error)
+        except Exception:
+            log.exception("a window was not heard", extra={"request_id": work.request_id})
+            self._fail(work, EngineFailure("the model failed on the recording"))
+        else:
+            self._go_on(work, Heard(frames=window.frames, is_silent=window.is_silent))
+
+    def _begin(self, work: SpeechWork) -> None:
+        if work.started_s is not None:
+            return
+        work.started_s = self._clock()
+        self._running += 1
+        queue_s = work.started_s - work.submitted_s
+        self._queue_times.add(queue_s)
+        self._emit(work, Started(request_id=work.request_id, prompt_tokens=0, queue_s=queue_s))
+
+    def _go_on(self, work: SpeechWork, answer: Answer | None) -> None:
+        """Give a transcript its answer, and do what it asks next."""
+        try:
+            asked = next(work.steps) if answer is None else work.steps.send(answer)
+            while (told := self._asked(work, asked)) is not None:
+                asked = work.steps.send(told)
+        except StopIteration:
+            self._finish(work, FinishReason.STOP)
+        except NsedgeError as error:
+            self._fail(work, error)
+        except Exception:
+            log.exception("a transcript broke off", extra={"request_id": work.request_id})
+            self._fail(work, EngineFailure("the transcript broke off"))
+
+    def _asked(self, work: SpeechWork, asked: Ask) -> Answer | None:
+        """Begin what is asked; the answer, where there is one at once."""
+        match asked:
+            case Tell(event=event):
+                self._emit(work, event)
+                return Told()
+            case Hear(start=start):
+                work.start = start
+                work.due_s = self._clock() + DUE_S[work.request.priority]
+                self._to_hear.append(work)
+            case Detect() | Decode():
+                self._write(work, asked)
+            case Align():
+                return self._align(work, asked)
+        return None
+
+    def _align(self, work: SpeechWork, asked: Align) -> Aligned:
+        if work.row is None:
+            raise RuntimeError("nothing was heard that words could be found in")
+        with self._seat:
+            return self._hearing.align(asked, work.row)
+
+    def _write(self, work: SpeechWork, wanted: Detect | Decode) -> None:
+        count = wanted.samples if isinstance(wanted, Decode) else 1
+        work.wanted, work.running = wanted, count
+        work.takes = [Writing(work) for _ in range(count)]
+        for number, writing in enumerate(work.takes):
+            self._need_desk().write(writing, wanted, number)
+
+    def saw(self, writing: Writing, event: Event) -> None:
+        """Take an event of a job; on the loop's thread."""
+        if not writing.saw(event):
+            return
+        work = writing.work
+        work.running -= 1
+        if work.running:
+            return
+        if work.ended:
+            self._release(work)
+            return
+        failure = next((one.failure for one in work.takes if one.failure is not None), None)
+        if failure is not None:
+            self._fail(work, failure.error())
+        else:
+            self._go_on(work, self._answer(work))
+
+    def _answer(self, work: SpeechWork) -> Answer:
+        """What came of all that was written."""
+        after = next((one.after_start for one in work.takes if one.after_start is not None), None)
+        if after is None:
+            raise RuntimeError("nobody looked at what comes after the start")
+        if isinstance(work.wanted, Detect):
+            likely = {code: float(after[token]) for code, token in self._tokens.languages.items()}
+            total = sum(likely.values()) or 1.0
+            return Detected(probabilities={code: one / total for code, one in likely.items()})
+        takes = tuple(one.take for one in work.takes)
+        return Decoded(takes=takes, no_speech_prob=float(after[self._tokens.no_speech]))
+
+    def _expire(self) -> None:
+        now_s = self._clock()
+        for work in list(self._works):
+            if work.deadline_s is not None and now_s >= work.deadline_s:
+                limit = f"not done {work.request.deadline_s:g} s after admission"
+                self._fail(work, DeadlineExceeded(limit, param="deadline_s"))
+
+    def _finish(self, work: SpeechWork, reason: FinishReason) -> None:
+        if work.ended:
+            return
+        now_s = self._clock()
+        began_s = now_s if work.started_s is None else work.started_s
+        event = Finished(
+            request_id=work.request_id,
+            reason=reason,
+            usage=Usage(
+                prompt_tokens=0,
+                completion_tokens=work.transcript.written,
+                audio_s=work.audio.read_s,
+            ),
+            timings=Timings(
+                queue_s=began_s - work.submitted_s, prefill_s=0.0, decode_s=now_s - began_s
+            ),
+        )
+        if reason is not FinishReason.CANCELLED:
+            self._request_times.add(now_s - work.submitted_s)
+        self._end(work, reason.value, event)
+
+    def _fail(self, work: SpeechWork, error: NsedgeError) -> None:
+        if not work.ended:
+            self._end(work, error.code, Failed.of(work.request_id, error))
+
+    def _end(self, work: SpeechWork, how: str, event: Finished | Failed) -> None:
+        """End a request, and what is still written of it."""
+        if work not in self._works:
+            return
+        self._emit(work, event)
+        work.ended = True
+        work.steps.close()
+        del self._works[work]
+        self.ended[how] += 1
+        self._running -= work.started_s is not None
+        if work in self._to_hear:
+            self._to_hear.remove(work)
+        if work.running:
+            for writing in work.takes:
+                self._need_desk().cancel(writing)
+        else:
+            self._release(work)
+
+    def _release(self, work: SpeechWork) -> None:
+        """Give back the row of a work that nothing is written of any more."""
+        if work.row is not None:
+            self._free.append(work.row)
+            work.row = None
+
+    def _emit(self, work: SpeechWork, event: Event) -> None:
+        emit = self._works.get(work)
+        if emit is not None:
+            self._events.append((emit, event))
+
+    def _need_desk(self) -> Desk:
+        if self._desk is None:
+            raise RuntimeError("nobody writes")
+        return self._desk
+
+    def _hand_over(self) -> None:
+        if self._events:
+            events, self._events = self._events, []
+            with contextlib.suppress(RuntimeError):  # a closed event loop has nobody left to tell
+                self._deliver(events)

@@ -1,0 +1,117 @@
+"""A request for a transcript in the speech loop: what it has heard, and what is being written."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nsedge.api import Delta, Event, Failed, Finished, Request
+from nsedge.runtime.audio.recording import Window
+from nsedge.runtime.decode.job import Job
+from nsedge.runtime.speech.asks import Answer, Ask, Decode, Detect, Steps, Take
+
+
+class Asking(Protocol):
+    """A transcript in the making: `nsedge.runtime.speech.transcript.Transcript`."""
+
+    @property
+    def written(self) -> int:
+        """Tokens so far."""
+
+    def steps(self) -> Steps[None]:
+        """What it asks, one thing after another."""
+
+
+class Listening(Protocol):
+    """A recording: `nsedge.runtime.audio.recording.Recording`."""
+
+    def window(self, start: int) -> Window:
+        """The window that begins with frame `start`."""
+
+
+class Audio(Protocol):
+    """A recording's file: `nsedge.runtime.audio.sound.Sound`."""
+
+    @property
+    def read_s(self) -> float:
+        """Seconds of it that were decoded."""
+
+
+@dataclass(eq=False, slots=True, kw_only=True)
+class SpeechWork:
+    """One request, on the loop's thread once it was submitted. steps: what its transcript asks, one
+    thing after another."""
+
+    request: Request
+    transcript: Asking
+    recording: Listening
+    audio: Audio
+    submitted_s: float
+    steps: Generator[Ask, Answer, None] = field(init=False)
+    started_s: float | None = None
+    due_s: float = 0.0
+    """When it should hear its next window."""
+    start: int = 0
+    """The frame that this window begins with."""
+    row: int | None = None
+    """Of the memory, where it has heard something."""
+    wanted: Detect | Decode | None = None
+    """What is being written."""
+    takes: list[Writing] = field(default_factory=list)
+    running: int = 0
+    """Jobs of it that have not ended."""
+    ended: bool = False
+
+    def __post_init__(self) -> None:
+        self.steps = self.transcript.steps()
+
+    @property
+    def request_id(self) -> str:
+        """Its request's."""
+        return self.request.request_id
+
+    @property
+    def deadline_s(self) -> float | None:
+        """When it is too late."""
+        limit = self.request.deadline_s
+        return None if limit is None else self.submitted_s + limit
+
+
+class Writing:
+    """A job of the engine, whose tokens are gathered."""
+
+    def __init__(self, work: SpeechWork) -> None:
+        self.work = work
+        self.job: Job | None = None
+        self.failure: Failed | None = None
+        self.after_start: NDArray[np.float32] | None = None
+        """Probabilities [V] after <|startoftranscript|>, before any rule."""
+        self._tokens: list[int] = []
+        self._logprob = 0.0
+
+    def look(self, logits: NDArray[np.float32]) -> None:
+        """Note what the model says after <|startoftranscript|>; on the engine's thread."""
+        shares = np.exp(logits - logits.max())
+        self.after_start = shares / shares.sum()
+
+    def saw(self, event: Event) -> bool:
+        """Take an event of the job; whether it is its last."""
+        match event:
+            case Delta(token_ids=ids):
+                self._tokens.extend(ids)
+            case Finished(cumulative_logprob=logprob):
+                self._logprob = logprob or 0.0
+                return True
+            case Failed():
+                self.failure = event
+                return True
+        return False
+
+    @property
+    def take(self) -> Take:
+        """What was written."""
+        return Take(tokens=tuple(self._tokens), sum_logprob=self._logprob)
