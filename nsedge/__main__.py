@@ -1,27 +1,19 @@
-"""Compose and run: parse the arguments, read the settings, run the command."""
+"""The program: it imports what it is made of where Ctrl-C ends it in silence, and runs."""
 
 from __future__ import annotations
 
+import importlib
 import sys
 from collections.abc import Sequence
 
-from nsedge.cli import arguments, commands, exits, starting
-from nsedge.config import reader as config
-from nsedge.process import console
+from nsedge.cli import starting
 
 
 def main(words: Sequence[str] | None = None) -> int:
     """Run one command; `words` are the arguments, the process's own by default."""
-    console.prepare()
-    said = arguments.parse(sys.argv[1:] if words is None else words)
-
-    def command() -> int:
-        loaded = config.load(config.environment(), file=said.config, overrides=said.overrides)
-        with starting.importing():
-            run = commands.find(said.command)
-        return run(loaded, said.options)
-
-    return exits.guarded(command, as_json=said.json)
+    with starting.importing():
+        run = importlib.import_module("nsedge.cli.program").prepared(words)
+    return int(run())
 
 
 if __name__ == "__main__":

@@ -79,20 +79,25 @@ class SecretKey:
         """Write a new key to `path`, its owner's alone.
 
         Raises:
-            ConfigInvalid: where there is a file already, or it cannot be written.
+            ConfigInvalid: where there is a file already.
+            OSError: naming the file, where it cannot be written; nothing is left of it then.
         """
         key = cls(id=secrets.token_bytes(_ID_BYTES), seed=secrets.token_bytes(_KEY_BYTES))
         pair = key.seed + key.public.raw
         checksum = hashlib.blake2b(_PURE + key.id + pair, digest_size=32).digest()
         raw = _PURE + _NO_KDF + _BLAKE2B + bytes(_KDF_BYTES) + key.id + pair + checksum
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         try:
-            path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        except OSError as error:
+        except FileExistsError as error:
             raise ConfigInvalid(f"{path}: {error.strerror}") from error
-        with os.fdopen(handle, "w", encoding="ascii") as file:
-            encoded = base64.b64encode(raw).decode()
-            file.write(f"{_UNTRUSTED}minisign unencrypted secret key\n{encoded}\n")
+        encoded = base64.b64encode(raw).decode()
+        try:
+            with os.fdopen(handle, "w", encoding="ascii") as file:
+                file.write(f"{_UNTRUSTED}minisign unencrypted secret key\n{encoded}\n")
+        except OSError as error:
+            path.unlink()
+            raise OSError(error.errno, error.strerror, str(path)) from error
         return key
 
     @classmethod

@@ -11,7 +11,7 @@ from nsedge.bundle.adapter import is_adapter, open_package
 from nsedge.bundle.files import MANIFEST_FILE, find_bundles
 from nsedge.config import pairs
 from nsedge.config.settings import Settings
-from nsedge.errors import BundleInvalid
+from nsedge.errors import BundleInvalid, ConfigInvalid
 from nsedge.runtime.residency.aliases import Aliases
 
 MAKE_ONE = "`nsedge-export starter` makes one"
@@ -22,7 +22,8 @@ def chosen(settings: Settings) -> tuple[Path, ...]:
     but for versions that no alias stands for; adapters only where they are named.
 
     Raises:
-        BundleInvalid: a name that is not there, or none there at all; what is, and what to do.
+        ConfigInvalid: a name that is not there; what is.
+        BundleInvalid: none there at all; what to do.
     """
     found = [path for path in find_bundles(settings.bundles) if not is_adapter(path)]
     if not found and not settings.models.load:
@@ -41,7 +42,7 @@ def named(settings: Settings) -> tuple[Path, ...]:
     """The directories of the bundles that the settings name: without these it does not start.
 
     Raises:
-        BundleInvalid: a name that is not there; what is, and what to do.
+        ConfigInvalid: a name that is not there; what is, and what to do.
     """
     models = settings.models
     first = [_named("models.pin", name, settings) for name in models.pin]
@@ -91,7 +92,7 @@ def _named(key: str, name: str, settings: Settings) -> Path:
         if versions.name_of(one) == called:
             return one
     names = ", ".join(one.name for one in found) or f"none; {MAKE_ONE}"
-    raise BundleInvalid(f"{key}: no bundle at {path}; in {folder}: {names}")
+    raise ConfigInvalid(f"{key}: no bundle at {path}; in {folder}: {names}", param=key)
 
 
 def _aliases(settings: Settings) -> dict[str, str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 from collections.abc import Callable
 
-from nsedge.cli import output
+from nsedge.cli import output, starting
 from nsedge.errors import ConfigInvalid, EmptyPrompt, InvalidParameter, NsedgeError, Unavailable
 from nsedge.process import console
 
@@ -19,7 +19,7 @@ class ExitStatus(enum.IntEnum):
     """A flag, a setting or a parameter that cannot be."""
     UNAVAILABLE = 69
     """The daemon is not there, not ready, draining or full: sysexits' EX_UNAVAILABLE."""
-    INTERRUPTED = 130
+    INTERRUPTED = starting.INTERRUPTED
     """Ctrl-C: 128 and SIGINT, as shells say it."""
     CLOSED_OUTPUT = 141
     """The reader of standard output went away: 128 and SIGPIPE."""

@@ -33,6 +33,7 @@ def run(loaded: Loaded, options: argparse.Namespace) -> int:
 
     Raises:
         ConfigInvalid: a file that cannot be used.
+        OSError: naming the file, where it cannot be written.
         InvalidParameter: a name that is taken, unknown or none.
     """
     _ACTIONS[options.action](loaded.settings, options)
@@ -122,7 +123,12 @@ def _client(settings: Settings, options: argparse.Namespace) -> None:
         _checked(CurveClient(name=options.name, scopes=scopes, public_key="0" * 40))
         public = KeyPair.make(own).public
     entry = CurveClient(name=options.name, scopes=scopes, public_key=check_key(public))
-    keyring.write(path, msgspec.structs.replace(ring, curve=(*ring.curve, _checked(entry))))
+    try:
+        keyring.write(path, msgspec.structs.replace(ring, curve=(*ring.curve, _checked(entry))))
+    except OSError:
+        if own is not None:
+            KeyPair.remove(own)
+        raise
     if options.json:
         own_file = None if own is None else str(own)
         output.say_json({"name": entry.name, "public_key": public, "file": own_file})

@@ -251,7 +251,8 @@ def service_settings(settings: Settings) -> ServiceSettings:
     """The service's settings, as configured.
 
     Raises:
-        BundleInvalid: where a bundle to serve is not there.
+        ConfigInvalid: where a bundle that is named is not there.
+        BundleInvalid: where there is none at all.
     """
     engine, models = settings.engine, settings.models
     named = bundles.named(settings)

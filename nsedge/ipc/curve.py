@@ -5,6 +5,7 @@ A `*.key_secret` file holds a pair; the `*.key` beside it the public half. Keys 
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from nsedge.security.keyring import OTHERS_READ, OTHERS_WRITE, Z85, KeyRing, ref
 from nsedge.security.watched_file import WatchedFile
 
 SECRET_SUFFIX = ".key_secret"
+PUBLIC_SUFFIX = ".key"
 _Z85 = re.compile(r"[0-9a-zA-Z.:+=^!/*?&<>()\[\]{}@%$#-]{40}")
 
 
@@ -51,7 +53,8 @@ class KeyPair:
         beside it.
 
         Raises:
-            ConfigInvalid: where there is one already, or it cannot be written.
+            ConfigInvalid: where there is one already.
+            OSError: naming the file, where it cannot be written; nothing is left of it then.
         """
         name = path.name.removesuffix(SECRET_SUFFIX)
         if name == path.name or not name:
@@ -63,10 +66,18 @@ class KeyPair:
             path.parent.mkdir(parents=True, exist_ok=True)
             zmq.auth.create_certificates(path.parent, name)
         except OSError as error:
-            raise ConfigInvalid(f"{path}: {error.strerror}") from error
+            cls.remove(path)
+            raise OSError(error.errno, error.strerror, str(path)) from error
         finally:
             os.umask(mask)
         return cls.read(path)
+
+    @staticmethod
+    def remove(path: Path) -> None:
+        """Take a pair away that nobody has been told of, as far as it is there."""
+        for half in (path, path.with_suffix(PUBLIC_SUFFIX)):
+            with contextlib.suppress(OSError):
+                half.unlink()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -150,7 +150,7 @@ def write(path: Path, ring: KeyRing) -> None:
     """Replace a key file in one step; a new one is its owner's alone.
 
     Raises:
-        ConfigInvalid: where it cannot be written.
+        OSError: naming the file, where it cannot be written.
     """
     text = msgspec.json.format(msgspec.json.encode(ring), indent=2) + b"\n"
     path = path.resolve()
@@ -168,7 +168,7 @@ def write(path: Path, ring: KeyRing) -> None:
             Path(name).unlink()
             raise
     except OSError as error:
-        raise ConfigInvalid(f"{path}: {error.strerror}") from error
+        raise OSError(error.errno, error.strerror, str(path)) from error
 
 
 def _inherit(path: Path, handle: int) -> None:

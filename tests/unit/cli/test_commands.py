@@ -300,6 +300,16 @@ def test_serving_without_a_bundle_says_how_to_make_one():
     assert told.endswith("`nsedge-export starter` makes one\n")
 
 
+@pytest.mark.parametrize("flag", ["models.load", "models.pin"])
+def test_a_model_that_the_settings_name_and_is_not_there_is_a_wrong_setting(flag):
+    with spawn("serve", "--set", f"{flag}=none") as process:
+        said, told = process.communicate(timeout=60)
+    assert process.returncode == ExitStatus.USAGE
+    assert said == ""
+    assert told.count("\n") == 1
+    assert told.startswith(f"nsedge: {flag}: no bundle at ")
+
+
 def test_an_output_that_takes_nothing_is_told(daemon):
     with open("/dev/full", "w") as full:
         done = subprocess.run(

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import resource
 import stat
+import subprocess
+import sys
 
 import pytest
 
@@ -129,3 +132,25 @@ def test_a_client_is_let_in_with_a_key_made_elsewhere(home, capsys):
     assert main(["keys", "client", "tablet", "--public", PUBLIC, "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["file"] is None
     assert ring_of(home).find_curve(PUBLIC).name == "tablet"
+
+
+@pytest.mark.parametrize(
+    ("words", "file"),
+    [
+        (["add", "a"], "keys.json"),
+        (["client", "a"], "a.key_secret"),
+        (["client", "a", "--public", PUBLIC], "keys.json"),
+        (["server"], "core.key_secret"),
+        (["signer"], "signer.key"),
+    ],
+)
+def test_a_disk_that_is_full_is_a_failure_told_in_one_line_and_nothing_is_left(home, words, file):
+    done = subprocess.run(
+        [sys.executable, "-m", "nsedge", "keys", *words],
+        capture_output=True,
+        text=True,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0)),
+    )
+    assert (done.returncode, done.stdout) == (ExitStatus.FAILURE, "")
+    assert done.stderr == f"nsedge: {home / 'keys' / file}: File too large\n"
+    assert [*(home / "keys").iterdir()] == []

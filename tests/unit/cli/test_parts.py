@@ -183,8 +183,9 @@ def test_bundles_are_those_named_or_all(tmp_path):
 
 def test_a_bundle_that_is_not_there_is_told_with_those_that_are(tmp_path):
     make_bundle(tmp_path / "bundles", "one")
-    with pytest.raises(BundleInvalid, match=r"no bundle at .*/three; in .*: one$"):
-        bundles.chosen(settings_of(("home", str(tmp_path)), ("models.load", "three")))
+    for key in ("models.load", "models.pin"):
+        with pytest.raises(ConfigInvalid, match=rf"{key}: no bundle at .*/three; in .*: one$"):
+            bundles.chosen(settings_of(("home", str(tmp_path)), (key, "three")))
 
 
 def test_no_bundle_at_all_says_how_to_make_one(tmp_path):
