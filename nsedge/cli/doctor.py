@@ -265,7 +265,7 @@ def _model(model: ModelInfo, settings: Settings) -> Check:
 def shim(settings: Settings) -> Check:
     """Whether the shim answers, where its door for operations listens."""
     shared = TcpEndpoint(settings.web.host, settings.web.port)
-    place = pairs.listeners(settings.web).get("operations", shared)
+    place = dict(reversed(pairs.listeners(settings.web))).get("operations", shared)
     host = f"[{place.host}]" if place.is_ipv6 else place.host
     scheme = "https" if settings.web.tls_cert else "http"
     address = f"{scheme}://{host}:{place.port}"

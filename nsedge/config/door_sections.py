@@ -168,7 +168,16 @@ class Web(Section, frozen=True, kw_only=True):
         tuple[str, ...],
         text(
             "Doors (docs/http.md) that listen at an address of their own, and not beside the"
-            " others: so one can be kept to loopback, or to another network.",
+            " others: so one can be kept to loopback, or to another network. A door may have"
+            " several, and an address several doors.",
+            "a list of DOOR=HOST:PORT",
+        ),
+    ] = ()
+    extra_listeners: Annotated[
+        tuple[str, ...],
+        text(
+            "Further addresses of doors, which stay beside the others, too: the chat service at the"
+            " port that its clients expect, for one.",
             "a list of DOOR=HOST:PORT",
         ),
     ] = ()

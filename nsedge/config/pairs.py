@@ -12,6 +12,9 @@ from nsedge.errors import InvalidParameter
 
 MAX_PORT = 65535
 
+DoorAddress = tuple[str, TcpEndpoint]
+"""A door by its name, and an address of it."""
+
 
 def named(pairs: Iterable[str]) -> dict[str, str]:
     """NAME=VALUE entries as a map. Raises ValueError for one without both."""
@@ -42,12 +45,28 @@ def tool_formats(models: Models) -> dict[str, ToolFormat]:
     return found
 
 
-def listeners(web: Web) -> dict[str, TcpEndpoint]:
-    """Doors with an address of their own. Raises ValueError for one that is none."""
-    found = {}
-    for door, address in named(web.listeners).items():
+def listeners(web: Web) -> list[DoorAddress]:
+    """Addresses of doors that stand apart from the others. Raises ValueError for one that is
+    none."""
+    return _addresses(web.listeners)
+
+
+def extra_listeners(web: Web) -> list[DoorAddress]:
+    """Further addresses of doors that stand with the others, too. Raises ValueError for one that is
+    none."""
+    return _addresses(web.extra_listeners)
+
+
+def _addresses(pairs: Iterable[str]) -> list[DoorAddress]:
+    """DOOR=HOST:PORT entries; a door may have several."""
+    found = []
+    for pair in pairs:
+        ((door, address),) = named([pair]).items()
         host, _, port = address.rpartition(":")
         if not host or not (port.isascii() and port.isdigit()) or int(port) > MAX_PORT:
             raise ValueError(f"{door}={address} is not DOOR=HOST:PORT")
-        found[door] = TcpEndpoint(host.removeprefix("[").removesuffix("]"), int(port))
+        place = TcpEndpoint(host.removeprefix("[").removesuffix("]"), int(port))
+        if int(port) and (door, place) in found:
+            raise ValueError(f"{door}={address} is there twice")
+        found.append((door, place))
     return found

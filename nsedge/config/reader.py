@@ -17,7 +17,7 @@ import msgspec
 
 from nsedge.config import endpoints, pairs
 from nsedge.config.declared import KEYS, PREFIX, Key
-from nsedge.config.settings import CREDENTIAL, SECTIONS, Models, Settings
+from nsedge.config.settings import CREDENTIAL, SECTIONS, Models, Settings, Web
 from nsedge.config.spelling import nearest
 from nsedge.errors import ConfigInvalid
 from nsedge.printable import is_printable
@@ -38,6 +38,10 @@ _TOGETHER = (
     ("core.curve_secret", "core.curve_clients"),
     ("client.curve_secret", "client.server_key"),
     ("web.tls_cert", "web.tls_key"),
+)
+_ADDRESSES = (
+    ("web.listeners", pairs.listeners),
+    ("web.extra_listeners", pairs.extra_listeners),
 )
 _VARIABLES = {variable: key for key in KEYS.values() for variable in key.variables}
 _Said = Iterator[tuple[str, Any, str]]
@@ -310,10 +314,7 @@ def _faults(settings: Settings) -> _Faults:
         yield ("observability.otlp_endpoint",), f"must begin with http:// or https://: {collector}"
     if not settings.web.host:
         yield ("web.host",), "must not be empty"
-    try:
-        pairs.listeners(settings.web)
-    except ValueError as error:
-        yield ("web.listeners",), str(error)
+    yield from _address_faults(settings.web)
     for one, other in _TOGETHER:
         if bool(_text(settings, one)) != bool(_text(settings, other)):
             yield (one, other), f"it and {other} go together: set both or none"
@@ -321,6 +322,14 @@ def _faults(settings: Settings) -> _Faults:
         if "/" in name and not name.startswith("/"):
             yield ("models.load",), f"a path must be absolute, not {name!r}"
     yield from _models_faults(settings.models)
+
+
+def _address_faults(web: Web) -> _Faults:
+    for key, read in _ADDRESSES:
+        try:
+            read(web)
+        except ValueError as error:
+            yield (key,), str(error)
 
 
 def _models_faults(models: Models) -> _Faults:

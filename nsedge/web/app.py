@@ -9,7 +9,6 @@ from dataclasses import replace
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
-from nsedge.api.constraint import PARAM as CONSTRAINT
 from nsedge.errors import Draining, NsedgeError
 from nsedge.web import access, doors, http_guard, probes
 from nsedge.web.answering import ANSWERING, Answering
@@ -20,9 +19,16 @@ log = logging.getLogger(__name__)
 _HTTP_CODES = {404: "unknown_route", 405: "method_not_allowed", 413: "message_too_large"}
 
 
-def create_app(answering: Answering, through: Sequence[Door] = doors.ALL) -> web.Application:
+def create_app(
+    answering: Answering,
+    through: Sequence[Door] = doors.ALL,
+    *,
+    opened: Sequence[web.Application] = (),
+) -> web.Application:
     """The doors `through` which clients come at one address, in front of what `answering` asks.
     `/live` and `/health` are there, whichever doors are.
+
+    opened: applications at other addresses; what a door keeps in one of these it has here, too.
 
     Raises:
         ValueError: doors that cannot stand side by side.
@@ -33,12 +39,18 @@ def create_app(answering: Answering, through: Sequence[Door] = doors.ALL) -> web
     app[ANSWERING], app[DOORS] = answering, Doors(through)
     app.on_response_prepare.append(_mark)
     routes = app[DOORS].routes
-    there = {route.path for route in routes}
+    paths = {route.path for route in routes}
     app.add_routes(routes)
-    app.add_routes(route for route in probes.ROUTES if route.path not in there)
+    app.add_routes(route for route in probes.ROUTES if route.path not in paths)
     for door in through:
-        if door.opens is not None:
+        if door.opens is None:
+            continue
+        there = next((one for one in opened if door in one[DOORS]), None)
+        if there is None:
             door.opens(app)
+            continue
+        for key in door.keeps:
+            app[key] = there[key]
     return app
 
 
@@ -88,11 +100,7 @@ def _http_answer(request: web.Request, error: web.HTTPException) -> web.Response
 
 def _refuse(request: web.Request, refusal: Refusal) -> web.Response:
     """The refusal, as the door of the request's path tells it."""
-    named = replace(refusal, request_id=request[http_guard.REQUEST_ID])
-    field = request.get(http_guard.CONSTRAINED_BY)
-    if field is not None and refusal.param == CONSTRAINT:
-        message = refusal.message.replace(CONSTRAINT, field, 1)
-        named = replace(named, message=message, param=field)
+    named = replace(http_guard.renamed(request, refusal), request_id=request[http_guard.REQUEST_ID])
     answer = request.app[DOORS].spoken_by(request).refuse(named)
     if not request.content.is_eof():
         answer.force_close()

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from aiohttp import web
 from aiohttp.typedefs import Handler
@@ -41,9 +42,10 @@ class Door:
     - shared: routes at other doors' paths. Where the other door is not at hand they are this one's.
     - body_types: the content types of the bodies that it reads.
     - port: of a listener of its own, by default; None stands beside the others. `web.listeners` can
-      give any door an address of its own.
+      give any door an address of its own, `web.extra_listeners` a further one.
     - id_header: a header that names the request, beside `X-Request-Id`.
-    - opens: is given each application that the door is part of, to prepare what it keeps there.
+    - opens: is given the application that the door is part of, to prepare what it keeps there; of
+      several, the first. keeps: the keys of that, which the others share.
     - error_body: the body that tells of a refusal, which is of the type `error_type`.
     """
 
@@ -57,6 +59,7 @@ class Door:
     port: int | None = None
     id_header: str | None = None
     opens: Callable[[web.Application], None] | None = None
+    keeps: tuple[web.AppKey[Any], ...] = ()
 
     def refuse(self, refusal: Refusal) -> web.Response:
         """The answer that tells of `refusal`."""

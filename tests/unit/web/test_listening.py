@@ -11,12 +11,13 @@ from nsedge.web.answering import Answering
 from nsedge.web.app import create_app
 from nsedge.web.limits import WebLimits
 from nsedge.web.listening import Listener, serve
-from tests.fakes import MODEL
+from tests.fakes import MODEL, FakeService
 from tests.web_server import Connection, PuppetService, ask
 
 CHAT = "/v1/chat/completions"
 HI = {"model": MODEL, "messages": [{"role": "user", "content": "x"}], "stream": True}
 OPENAI, OPERATIONS = doors.openai.DOOR, doors.operations.DOOR
+CHAT_SERVICE = doors.chat.DOOR
 
 
 async def apart(
@@ -100,3 +101,35 @@ def test_every_address_is_held_to_the_same_rules() -> None:
         return ""
 
     assert asyncio.run(scenario()).startswith("0.0.0.0 is reachable from other machines")
+
+
+def test_a_door_is_beside_the_others_and_at_an_address_of_its_own_at_once() -> None:
+    async def scenario() -> list[tuple[int, bytes, int]]:
+        stop, told = asyncio.Event(), asyncio.Queue[int]()
+        answering = Answering(FakeService())
+        together = create_app(answering)
+        listeners = [
+            Listener(
+                app=app,
+                host="127.0.0.1",
+                port=0,
+                on_listening=lambda _, port: told.put_nowait(port),
+            )
+            for app in (together, create_app(answering, (CHAT_SERVICE,), opened=[together]))
+        ]
+        serving = asyncio.create_task(serve(*listeners, stop=stop))
+        found = []
+        async with asyncio.timeout(20):
+            for _ in listeners:
+                port = await told.get()
+                answer = await ask(port, "POST", "/chat/stream", {"messages": HI["messages"]})
+                help_page = await ask(port, "GET", "/help")
+                last = answer.body.splitlines()[-1]
+                found.append((answer.status, last, help_page.status))
+            stop.set()
+            await serving
+        return found
+
+    for status, last, help_status in asyncio.run(scenario()):
+        assert (status, help_status) == (200, 200)
+        assert b'"type":"done"' in last

@@ -38,6 +38,7 @@ from nsedge.web.doors.openai.requests import (
     completion_requests,
     telling_of,
 )
+from nsedge.web.doors.openai.responses.store import STORE
 from nsedge.web.doors.openai.stream import ChatStream, CompletionStream, OpenAiStream
 from nsedge.web.errors import Refusal, Refused
 from nsedge.web.limits import WebLimits
@@ -177,4 +178,5 @@ DOOR = Door(
     error_body=error_body,
     body_types=(JSON, FORM),
     opens=responses.prepare,
+    keeps=(STORE,),
 )

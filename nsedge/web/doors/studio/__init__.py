@@ -22,4 +22,5 @@ DOOR = Door(
     routes=(*generating.ROUTES, *telling.ROUTES),
     error_body=error_body,
     opens=_open,
+    keeps=(STUDIO,),
 )
