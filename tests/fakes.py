@@ -280,9 +280,11 @@ class FakeService:
             text = "\n".join(f"{one.role}: {one.text}" for one in task.messages)
         else:
             text = task.text
-        words = [len(word) for word in text.split()]
-        special = question.add_special and isinstance(task, Generate)
-        return PromptReading(text=text, token_ids=(1, *words) if special else tuple(words))
+        words = text.split()
+        if question.add_special and isinstance(task, Generate):
+            words = ["^", *words]
+        pieces = tuple(word.encode() for word in words) if question.with_pieces else ()
+        return PromptReading(text=text, token_ids=tuple(map(len, words)), pieces=pieces)
 
     async def detokenize(self, model: str, token_ids: tuple[int, ...]) -> str:
         check_tokens(token_ids)

@@ -299,6 +299,17 @@ class ChoiceFailed:
     code: str
     message: str
     retryable: bool
+    param: str | None = None
+
+    def failed(self) -> Failed:
+        """The same as the end of a request."""
+        return Failed(
+            request_id=self.request_id,
+            code=self.code,
+            message=self.message,
+            retryable=self.retryable,
+            param=self.param,
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -20,12 +20,14 @@ class PromptQuestion:
     - add_special: put the tokens before a text that the model's prompts begin with; a chat has
       what its template writes.
     - parse_special: the names of special tokens in a text are these tokens; else they are text.
+    - with_pieces: tell of each token what it adds to a text.
     """
 
     model: str
     task: Generate | Chat
     add_special: bool = True
     parse_special: bool = True
+    with_pieces: bool = False
 
     def check(self) -> None:
         """Raises InvalidParameter for values out of range."""
@@ -34,10 +36,15 @@ class PromptQuestion:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PromptReading:
-    """A prompt as the model reads it: of a chat, `text` is what its template makes of it."""
+    """A prompt as the model reads it: of a chat, `text` is what its template makes of it.
+
+    pieces: where they were asked for, what each token adds to a text, in UTF-8, be it half a
+    character; the name of a special one.
+    """
 
     text: str
     token_ids: tuple[int, ...]
+    pieces: tuple[bytes, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -25,6 +25,18 @@ MAX_PROMPT_CHARS = 16_384
 """Of the prompt of a transcript, of which a model reads the last tokens."""
 Input = str | Tokens | Media
 """What a vector is made of."""
+MAX_FILES = 1024
+"""That are shown beside a gap."""
+EFFORTS = ("none", "minimal", "low", "medium", "high", "xhigh", "max")
+"""How hard a model can be asked to think."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExtraFile:
+    """A file that is shown beside a text with a gap."""
+
+    name: str
+    text: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,7 +44,7 @@ class Generate:
     """Continue a text as it stands: no template is applied.
 
     - suffix: what follows the gap that is to be filled, for models that were trained to do that;
-      None where there is no gap.
+      None where there is no gap. extra_files: what is shown before it, with a suffix only.
     - token_ids: in the place of a text, its tokens, all of them: nothing is put before them.
     """
 
@@ -40,6 +52,7 @@ class Generate:
 
     text: str = ""
     suffix: str | None = None
+    extra_files: tuple[ExtraFile, ...] = ()
     token_ids: Tokens | None = None
     sampling: Sampling = field(default_factory=Sampling)
     constraint: Constraint | None = None
@@ -49,6 +62,13 @@ class Generate:
         self.sampling.check()
         if self.constraint is not None:
             self.constraint.check()
+        if self.extra_files and self.suffix is None:
+            raise InvalidParameter(
+                "extra_files stand beside a gap, and there is no suffix", param="extra_files"
+            )
+        within(
+            "the number of extra files", len(self.extra_files), 0, MAX_FILES, param="extra_files"
+        )
         ids = self.token_ids
         if ids is None:
             return
@@ -67,6 +87,7 @@ class ChatFields(SchedulingFields, total=False):
     parallel_tool_calls: bool | None
     documents: Sequence[dict[str, Any]]
     template_arguments: dict[str, Any]
+    reasoning_effort: str | None
     add_generation_prompt: bool
     continue_final_message: bool
     split_reasoning: bool
@@ -84,6 +105,8 @@ class Chat:
     - documents: what the answer is to stand on, where the template has a place for them: maps,
       `title` and `text` as a rule.
     - template_arguments: further variables of the template, such as `enable_thinking`.
+    - reasoning_effort: how hard the model is to think, one of EFFORTS, where its template has a
+      place for that; another refuses it.
     - add_generation_prompt: write what begins the assistant's turn.
     - continue_final_message: go on with the last message, which is the assistant's, instead of
       beginning another.
@@ -101,6 +124,7 @@ class Chat:
     parallel_tool_calls: bool | None = None
     documents: tuple[dict[str, Any], ...] = ()
     template_arguments: dict[str, Any] = field(default_factory=dict)
+    reasoning_effort: str | None = None
     add_generation_prompt: bool = True
     continue_final_message: bool = False
     split_reasoning: bool = False
@@ -128,6 +152,12 @@ class Chat:
         check_tools(self.tools)
         check_json(self.documents, "documents", param="documents")
         check_json(self.template_arguments, "template_arguments", param="template_arguments")
+        if self.reasoning_effort not in (None, *EFFORTS):
+            raise InvalidParameter(
+                f"reasoning_effort must be one of {', '.join(EFFORTS)}, not"
+                f" {self.reasoning_effort[:64]!a}",
+                param="reasoning_effort",
+            )
         self._check_choice()
         if self.continue_final_message and self.messages:
             last = self.messages[-1]

@@ -35,6 +35,11 @@ class ToolFormat(enum.StrEnum):
     PHI = "phi"
     FUNCTIONARY = "functionary"
     PARAMETERS = "parameters"
+    LFM2 = "lfm2"
+    DEEPSEEK = "deepseek"
+    DEEPSEEK_V3_1 = "deepseek-v3.1"
+    KIMI = "kimi"
+    HARMONY = "harmony"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,6 +7,7 @@ import asyncio
 import hashlib
 from collections.abc import Callable
 from concurrent.futures import Executor
+from dataclasses import replace
 from typing import Any, TypeVar
 
 import msgspec
@@ -42,11 +43,14 @@ class Questions:
         question.check()
 
         def read(prompts: Prompts) -> PromptReading:
-            return prompts.reading(
+            found = prompts.reading(
                 question.task,
                 add_special=question.add_special,
                 parse_special=question.parse_special,
             )
+            if not question.with_pieces:
+                return found
+            return replace(found, pieces=prompts.pieces(found.token_ids))
 
         return await self._ask(question.model, read)
 

@@ -14,7 +14,15 @@ from typing import Any, get_args
 import msgpack
 import msgspec
 
-from nsedge.api import Label, Logprobs, ModelInfo, Sampling, TokenLogprob, Usage
+from nsedge.api import (
+    Label,
+    Logprobs,
+    ModelInfo,
+    PromptReading,
+    Sampling,
+    TokenLogprob,
+    Usage,
+)
 from nsedge.errors import BadMessage, MessageTooLarge, UnsupportedVersion
 from nsedge.ipc import messages as wire
 
@@ -50,6 +58,7 @@ _ADDED = {
     Logprobs: _added(Logprobs, "text"),
     TokenLogprob: _added(TokenLogprob, "text"),
     Label: _added(Label, "score"),
+    PromptReading: _added(PromptReading, "token_ids"),
 }
 """What need not be written of types whose other fields always are: what came with 1.3, to
 `Sampling` with 1.4, and the rare of what there is much of."""
@@ -80,6 +89,8 @@ def encode(message: wire.ClientMessage | wire.ServerMessage) -> bytes:
     elif isinstance(message, wire.Finished | wire.ChoiceFinished):
         _leave_out(payload["usage"], Usage)
     elif isinstance(message, wire.Reply):
+        if message.prompt is not None:
+            _leave_out(payload["prompt"], PromptReading)
         for model in _models(payload):
             _leave_out(model, ModelInfo)
     return pack(payload)
@@ -130,8 +141,14 @@ def open_envelope(frames: Sequence[bytes], *, max_frames: int, max_bytes: int) -
 
 def decode_data(frame: bytes) -> wire.DataMessage:
     """What a client says on the data socket. Raises BadMessage, naming the field at fault."""
-    message: wire.DataMessage = _decode_one(frame, _DATA, wire.DataMessage)
-    return message
+    return decode_data_whole(frame)[0]
+
+
+def decode_data_whole(frame: bytes) -> tuple[wire.DataMessage, Any]:
+    """The same, with the map that it was read from, in which more may stand."""
+    payload = _unpack(frame)
+    message: wire.DataMessage = _typed(payload, _DATA, wire.DataMessage)
+    return message, payload
 
 
 def decode_control(frame: bytes) -> wire.ControlMessage:
@@ -189,9 +206,12 @@ _SERVER = _tagged(wire.ServerMessage)
 
 
 def _decode_one(frame: bytes, kinds: dict[str, type[msgspec.Struct]], union: Any) -> Any:
+    return _typed(_unpack(frame), kinds, union)
+
+
+def _typed(payload: Any, kinds: dict[str, type[msgspec.Struct]], union: Any) -> Any:
     """A message of one of `kinds`, by its tag: converting to the union looks for it in a way that
     takes ten times as long."""
-    payload = _unpack(frame)
     tag = payload.get("type") if isinstance(payload, dict) else None
     return _convert(payload, kinds.get(tag, union) if isinstance(tag, str) else union)
 

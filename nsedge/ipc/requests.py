@@ -94,6 +94,7 @@ def _task_of(message: wire.Asking, media: MediaOf) -> api.Task:
             return api.Generate(
                 text=message.text,
                 suffix=message.suffix,
+                extra_files=message.extra_files,
                 token_ids=message.token_ids,
                 sampling=message.sampling,
                 constraint=message.constraint,
@@ -146,6 +147,7 @@ def question_of(message: wire.ReadPrompt) -> api.PromptQuestion:
         task=asked.task,
         add_special=message.add_special,
         parse_special=message.parse_special,
+        with_pieces=message.with_pieces,
     )
 
 
@@ -159,6 +161,7 @@ def read_prompt_of(question: api.PromptQuestion, label: str) -> wire.ReadPrompt:
             model=model,
             text=task.text,
             suffix=task.suffix,
+            extra_files=task.extra_files,
             token_ids=task.token_ids,
         )
     else:
@@ -171,6 +174,7 @@ def read_prompt_of(question: api.PromptQuestion, label: str) -> wire.ReadPrompt:
         request=request,
         add_special=question.add_special,
         parse_special=question.parse_special,
+        with_pieces=question.with_pieces,
     )
 
 
@@ -242,6 +246,9 @@ def check_known(request: api.Request, version: str) -> None:
         new.append("constraint")
     if isinstance(task, api.Generate):
         new += [name for name in ("suffix", "token_ids") if getattr(task, name) is not None]
+        new += ["extra_files"] * bool(task.extra_files)
+    elif task.reasoning_effort is not None:
+        new.append("reasoning_effort")
     if new:
         raise UnsupportedVersion(
             f"{new[0]} needs a daemon of protocol 1.{_ANSWERS_SINCE}, not {version}",
@@ -271,6 +278,7 @@ def _message_of(request: api.Request, credit: int | None, named: Collection[str]
                 credit=credit,
                 text=text,
                 suffix=task.suffix,
+                extra_files=task.extra_files,
                 token_ids=task.token_ids,
                 sampling=sampling,
                 constraint=constraint,

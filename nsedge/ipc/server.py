@@ -29,6 +29,7 @@ from nsedge.ipc.media import Hold
 from nsedge.ipc.requests import check_readable, request_of
 from nsedge.ipc.routers import Routers
 from nsedge.ipc.session import Peer, Session, Sessions, Stream
+from nsedge.ipc.unknown import check_fields
 from nsedge.security.keyring import ANONYMOUS, Caller, Scope
 from nsedge.version import VERSION
 
@@ -172,7 +173,7 @@ class Server:
         send(peer, [protocol.encode(events.failed_of(label, error))])
 
     def _hear_data(self, peer: Peer, frame: bytes) -> None:
-        message = protocol.decode_data(frame)
+        message, payload = protocol.decode_data_whole(frame)
         if isinstance(message, wire.Hello):
             self._welcome(peer, message)
             return
@@ -185,6 +186,7 @@ class Server:
                 session.grant(message.id, message.bytes)
                 self._flush_soon(session)
             case wire.Asked():
+                check_fields(payload, type(message), minor=session.minor)
                 self._submit(session, message, _owner(caller, session))
             case wire.MediaPut():
                 session.put(message, owner=_owner(caller, session), now_s=self._clock())
@@ -194,6 +196,7 @@ class Server:
             case wire.Bye():
                 self._sessions.close(session)
             case _:
+                check_fields(payload, type(message), minor=session.minor)
                 self._ask_for(session, message)
 
     def _hear_control(self, peer: Peer, frame: bytes) -> None:

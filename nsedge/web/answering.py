@@ -17,6 +17,7 @@ from aiohttp import web
 
 from nsedge.api import (
     AnyDelta,
+    ChoiceFailed,
     Event,
     Failed,
     Generate,
@@ -48,6 +49,7 @@ from nsedge.web.traffic import Traffic
 ACCOUNT = web.RequestKey("account", Account)
 log = logging.getLogger(__name__)
 T = TypeVar("T")
+_FAILURES = (Failed, ChoiceFailed)
 _COMING = {ModelState.WARMING, ModelState.LOADING}
 _STREAM_HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
 
@@ -269,7 +271,7 @@ class Answering:
         trace = http.get(http_guard.TRACEPARENT)
         traced = [dataclasses.replace(request, traceparent=trace) for request in requests]
         most = min(at_once or self.limits.max_in_flight, self.limits.max_in_flight)
-        return Choices(self.submitter(http), traced, at_once=most, apart=apart)
+        return Choices(_naming(http, self.submitter(http)), traced, at_once=most, apart=apart)
 
     @property
     def under_way(self) -> int:
@@ -319,6 +321,20 @@ class Answering:
 
 
 ANSWERING = web.AppKey("answering", Answering)
+
+
+def _naming(http: web.Request, submit: Submit) -> Submit:
+    """`submit`, whose failures name parameters as the body of `http` does."""
+    if http_guard.FIELD_NAMES not in http:
+        return submit
+
+    def naming(request: Request, sink: Sink) -> Ticket:
+        def tell(event: Event) -> None:
+            sink(http_guard.renamed(http, event) if isinstance(event, _FAILURES) else event)
+
+        return submit(request, tell)
+
+    return naming
 
 
 async def _write_all(

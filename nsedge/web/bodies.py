@@ -14,12 +14,13 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 from msgspec import Meta
 
+from nsedge.api.constraint import PARAM as CONSTRAINT
 from nsedge.errors import BadMessage, InvalidParameter, MessageTooLarge, NsedgeError
 from nsedge.web import http_guard
 from nsedge.web.answering import ANSWERING
 from nsedge.web.door import DOORS, JSON, UNTYPED
 from nsedge.web.errors import Refusal, Refused
-from nsedge.web.http_guard import CONSTRAINED_BY, IGNORED_FIELDS
+from nsedge.web.http_guard import IGNORED_FIELDS
 from nsedge.web.multipart import FORM, FormPart, form_parts
 from nsedge.web.other_fields import OtherFields
 
@@ -132,8 +133,10 @@ async def read_json(http: web.Request, kind: type[Body], others: OtherFields | N
         raise _wrong_type(f"the content type must be {JSON}: no form is read here")
     raw = await read(http)
     body = decode(raw, kind)
+    for param, field in getattr(body, "field_names", {}).items():
+        http_guard.name_field(http, param, field)
     if field := getattr(body, "constrained_by", None):
-        http[CONSTRAINED_BY] = field
+        http_guard.name_field(http, CONSTRAINT, field)
     if others is not None:
         _leave_out(http, beyond(raw, kind), kind, others)
     return body

@@ -255,6 +255,8 @@ class Choices:
 
 def _end_of(end: ChoiceFinished | ChoiceFailed) -> Finished | Failed:
     """The end of a choice, as of a request for it alone."""
+    if isinstance(end, ChoiceFailed):
+        return end.failed()
     fields = {field.name: getattr(end, field.name) for field in dataclasses.fields(end)}
     del fields["choice"]
-    return Failed(**fields) if isinstance(end, ChoiceFailed) else Finished(**fields)
+    return Finished(**fields)

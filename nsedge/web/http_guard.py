@@ -8,21 +8,25 @@ import ipaddress
 import re
 import secrets
 import socket
+from dataclasses import replace
+from typing import TypeVar
 
 from aiohttp import web
 
+from nsedge.api import ChoiceFailed, Failed
 from nsedge.version import VERSION
 from nsedge.web.access import is_loopback
 from nsedge.web.errors import Refusal, Refused
 from nsedge.web.limits import WebLimits
 
+F = TypeVar("F", bound=Failed | ChoiceFailed | Refusal)
 REQUEST_ID = web.RequestKey("request_id", str)
 TRACEPARENT = web.RequestKey("traceparent", str)
 """What the core is given as W3C trace context; absent where there is none."""
 IGNORED_FIELDS = web.RequestKey("ignored_fields", list[str])
 """What of the body was left out, though nobody knows that it changes nothing."""
-CONSTRAINED_BY = web.RequestKey("constrained_by", str)
-"""The field of a body that says what the answer must look like."""
+FIELD_NAMES = web.RequestKey("field_names", dict[str, str])
+"""What a body calls parameters of the core, where that is not their name."""
 _TRACEPARENT = re.compile(
     r"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}"
 )
@@ -51,6 +55,20 @@ def traceparent(request: web.Request) -> str | None:
     """The caller's W3C trace context, where there is one and it is well formed."""
     given = request.headers.getall("traceparent", [])
     return given[0] if len(given) == 1 and _TRACEPARENT.fullmatch(given[0]) else None
+
+
+def name_field(http: web.Request, param: str, field: str) -> None:
+    """Note that the body calls the core's `param` by the name of `field`."""
+    http[FIELD_NAMES] = {**http.get(FIELD_NAMES, {}), param: field}
+
+
+def renamed(http: web.Request, failure: F) -> F:
+    """`failure`, where it names a parameter as the body does."""
+    field = http.get(FIELD_NAMES, {}).get(failure.param or "")
+    if field is None or failure.param is None:
+        return failure
+    message = failure.message.replace(failure.param, field, 1)
+    return replace(failure, message=message, param=field)
 
 
 def check_host(request: web.Request, limits: WebLimits) -> None:

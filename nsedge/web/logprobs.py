@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from nsedge.api import Delta, Logprobs, PromptLogprobs, Result, TokenLogprob
+from nsedge.api import AnyDelta, Delta, Logprobs, PromptLogprobs, Result, TokenLogprob
 
 
 def token_object(token: Logprobs | TokenLogprob, *, as_id: bool = False) -> dict[str, Any]:
@@ -35,5 +35,10 @@ def told_of_prompt(results: Iterable[Result]) -> list[Logprobs]:
 
 
 def told(results: Iterable[Result]) -> list[Logprobs]:
-    """All that an answer tells of the tokens that were written."""
+    """All that an answer tells of the tokens of its text."""
     return [one for delta in results if isinstance(delta, Delta) for one in delta.logprobs]
+
+
+def told_of_all(results: Iterable[Result]) -> list[Logprobs]:
+    """The same of thoughts and calls, too: all that was written."""
+    return [one for delta in results if isinstance(delta, AnyDelta) for one in delta.logprobs]

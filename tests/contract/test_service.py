@@ -450,6 +450,11 @@ async def test_prompts_and_tokens(subject: Subject) -> None:
     read = await service.read_prompt(asked)
     assert read.text == subject.text
     assert len(read.token_ids) >= 1
+    assert read.pieces == ()
+    with_pieces = await service.read_prompt(dataclasses.replace(asked, with_pieces=True))
+    assert with_pieces.token_ids == read.token_ids
+    assert len(with_pieces.pieces) == len(read.token_ids)
+    assert all(with_pieces.pieces)
     assert await service.detokenize(model, read.token_ids)
     said = api.Message(role=api.Role.USER, content="hello there")
     chat = api.Chat(messages=(said,))

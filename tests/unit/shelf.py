@@ -63,6 +63,9 @@ class FakePrompts:
     def text_of(self, token_ids: Sequence[int]) -> str:
         return "".join(map(chr, token_ids))
 
+    def pieces(self, token_ids: Sequence[int]) -> tuple[bytes, ...]:
+        return tuple(chr(token_id).encode() for token_id in token_ids)
+
 
 @dataclass(eq=False)
 class FakeModel:

@@ -2,7 +2,7 @@
 holds the two together.
 
 A message is a msgpack map whose `type` is its tag. Fields that equal their default are left out;
-unknown ones are ignored, so a minor version may add to any of them.
+unknown ones are ignored by clients, and refused where they ask for something (see `unknown`).
 """
 
 from __future__ import annotations

@@ -178,6 +178,7 @@ class ChoiceFailed(Wire, frozen=True, kw_only=True, tag="choice_failed"):
     code: str
     message: str
     retryable: bool
+    param: str | None = None
 
 
 class Finished(Wire, frozen=True, kw_only=True, tag="finished"):

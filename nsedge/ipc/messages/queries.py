@@ -83,6 +83,7 @@ class ReadPrompt(Wire, frozen=True, kw_only=True, tag="read_prompt"):
     request: Generate | Chat
     add_special: bool = True
     parse_special: bool = True
+    with_pieces: bool = False
 
 
 class Detokenize(Wire, frozen=True, kw_only=True, tag="detokenize"):

@@ -10,6 +10,7 @@ from nsedge.api import (
     Activation,
     Aggregation,
     Constraint,
+    ExtraFile,
     Priority,
     Role,
     Sampling,
@@ -76,6 +77,7 @@ class Generate(Asked, frozen=True, kw_only=True, tag="generate"):
 
     text: str
     suffix: str | None = None
+    extra_files: tuple[ExtraFile, ...] = ()
     token_ids: tuple[TokenId, ...] | None = None
     sampling: Sampling = Sampling()
     constraint: Constraint | None = None
@@ -92,6 +94,7 @@ class Chat(Asked, frozen=True, kw_only=True, tag="chat"):
     parallel_tool_calls: bool | None = None
     documents: tuple[dict[str, Any], ...] = ()
     template_arguments: dict[str, Any] = field(default_factory=dict)
+    reasoning_effort: str | None = None
     add_generation_prompt: bool = True
     continue_final_message: bool = False
     split_reasoning: bool = False

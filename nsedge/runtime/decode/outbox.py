@@ -28,7 +28,7 @@ from nsedge.runtime.decode.sequence import Sequence
 from nsedge.runtime.decode.timing import Times
 from nsedge.runtime.delivery import Deliver, Emit
 from nsedge.runtime.text.answer.parts import CallPiece, Part, Said, Thought, joined
-from nsedge.runtime.text.answer.reader import AnswerReader
+from nsedge.runtime.text.answer.reader import AnyReader
 from nsedge.runtime.text.detokenizer import Piece
 
 
@@ -84,7 +84,7 @@ class Outbox:
             self.finish(job, outcome.reason, stop=piece.stop)
 
     def _tell_parts(
-        self, job: Job, answer: AnswerReader, reason: FinishReason | None, piece: Piece
+        self, job: Job, answer: AnyReader, reason: FinishReason | None, piece: Piece
     ) -> None:
         parts = list(piece.parts)
         if reason is not None:
@@ -120,6 +120,7 @@ class Outbox:
             code=error.code,
             message=error.message,
             retryable=error.retryable,
+            param=error.param,
         )
         self._end_choice(job, family, event)
 
@@ -170,13 +171,7 @@ class Outbox:
             now_s = self._clock()
             self._finish(job, family.finished(now_s), now_s)
         else:
-            failed = Failed(
-                request_id=job.request_id,
-                code=failure.code,
-                message=failure.message,
-                retryable=failure.retryable,
-            )
-            self._forget(job, failure.code, failed)
+            self._forget(job, failure.code, failure.failed())
 
     def _forget(self, job: Job, how: str, event: Finished | Failed) -> None:
         self.jobs.pop(job.sequence, None)

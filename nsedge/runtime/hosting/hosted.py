@@ -51,6 +51,9 @@ class Prompts(Protocol):
     def text_of(self, token_ids: Sequence[int]) -> str:
         """The text of some tokens. Raises InvalidParameter for one that the model does not have."""
 
+    def pieces(self, token_ids: Sequence[int]) -> tuple[bytes, ...]:
+        """What each token adds to a text, the names of special ones among it."""
+
 
 class HostedModel(Protocol):
     """A model in memory. `close` may take a while; the rest does not."""

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from tokenizers import Tokenizer
+
+from nsedge.api import ExtraFile
 
 _NAMES = (
     ("<|fim_prefix|>", "<|fim_suffix|>", "<|fim_middle|>"),
@@ -19,13 +22,33 @@ _NAMES = (
 """What models call them: before what precedes the gap, before what follows it, before its text."""
 
 
+_REPOSITORIES = (
+    "<|fim_repo|>",
+    "<|repo_name|>",
+    "<fim-repo>",
+    "<REPO>",
+    "<reponame>",
+    "<repo_name>",
+)
+_FILES = ("<|file_sep|>", "<file_sep>")
+"""Before the name of a repository, and before that of a file."""
+REPOSITORY = "myproject\n"
+THIS_FILE = "filename\n"
+"""What llama-server calls them, which are not told."""
+SNIPPET = "\n\n--- snippet ---\n\n"
+"""Before a file, of a model that has no token for that."""
+Encode = Callable[[Sequence[str]], list[list[int]]]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FillTokens:
-    """The three tokens of one model."""
+    """The tokens of one model. repository, file: None where it has none."""
 
     prefix: int
     suffix: int
     middle: int
+    repository: int | None
+    file: int | None
 
     @classmethod
     def of(cls, tokenizer: Tokenizer) -> FillTokens | None:
@@ -33,9 +56,39 @@ class FillTokens:
         for names in _NAMES:
             prefix, suffix, middle = map(tokenizer.token_to_id, names)
             if prefix is not None and suffix is not None and middle is not None:
-                return cls(prefix=prefix, suffix=suffix, middle=middle)
+                return cls(
+                    prefix=prefix,
+                    suffix=suffix,
+                    middle=middle,
+                    repository=_first(tokenizer, _REPOSITORIES),
+                    file=_first(tokenizer, _FILES),
+                )
         return None
 
-    def around(self, before: list[int], after: list[int]) -> list[int]:
-        """The prompt that asks for what stands between the two."""
-        return [self.prefix, *before, self.suffix, *after, self.middle]
+    def prompt(
+        self, before: str, after: str, files: Sequence[ExtraFile], encode: Encode
+    ) -> list[int]:
+        """The prompt that asks for what stands between two texts; other files come before it, in
+        the pattern of a repository (arXiv 2409.12186), as llama-server has it."""
+        first, last = encode((before, after))
+        gap = [self.prefix, *first, self.suffix, *last, self.middle]
+        return [*self._shown(files, encode), *gap] if files else gap
+
+    def _shown(self, files: Sequence[ExtraFile], encode: Encode) -> Iterator[int]:
+        if self.repository is not None:
+            yield self.repository
+            yield from encode((REPOSITORY,))[0]
+        for file in files:
+            head = SNIPPET if self.file is None else f"{file.name}\n"
+            if self.file is not None:
+                yield self.file
+            for ids in encode((head, file.text)):
+                yield from ids
+        if self.file is not None:
+            yield self.file
+            yield from encode((THIS_FILE,))[0]
+
+
+def _first(tokenizer: Tokenizer, names: Sequence[str]) -> int | None:
+    found = (tokenizer.token_to_id(name) for name in names)
+    return next((one for one in found if one is not None), None)

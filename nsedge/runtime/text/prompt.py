@@ -15,7 +15,8 @@ from tokenizers import Tokenizer
 from nsedge.api import Chat, Constraint, Generate, PromptReading, ToolFormat
 from nsedge.bundle.manifest import TextBundle
 from nsedge.errors import BundleInvalid, EmptyPrompt, InvalidParameter
-from nsedge.runtime.text.answer.formats import FORMATS, format_of, thoughts_of
+from nsedge.runtime.text.answer.channel_grammar import ChannelGrammars
+from nsedge.runtime.text.answer.formats import FORMATS, Body, format_of, thoughts_of
 from nsedge.runtime.text.answer.grammar import CallGrammars
 from nsedge.runtime.text.answer.reader import AnswerForm
 from nsedge.runtime.text.control import ControlTokens, Rendered, texts_in, unmarked
@@ -23,7 +24,7 @@ from nsedge.runtime.text.conversation import Habits
 from nsedge.runtime.text.filling import FillTokens
 from nsedge.runtime.text.rendering import ChatTemplate
 from nsedge.runtime.text.template import special_texts
-from nsedge.runtime.text.tokens import is_named
+from nsedge.runtime.text.tokens import TokenTexts, is_named
 
 TAIL_TOKENS = 8
 """Of a prompt, looked at for the beginning of a thought."""
@@ -52,6 +53,7 @@ class PromptReader:
         )
         bos = settings.bos_token if settings.add_bos else None
         self._fill = FillTokens.of(tokenizer)
+        self._texts = TokenTexts(tokenizer)
         self._bos_id = None if bos is None else tokenizer.token_to_id(bos)
         source = bundle.text(bundle.manifest.chat_template)
         with_tools = bundle.text(bundle.manifest.tool_template)
@@ -84,7 +86,11 @@ class PromptReader:
             for number, token in tokenizer.get_added_tokens_decoder().items()
             if is_named(token)
         }
-        self._calls = CallGrammars(calls=calls, thoughts=self.answers.thoughts, token_of=named.get)
+        self._calls = (
+            ChannelGrammars(token_of=named.get)
+            if calls.body is Body.CHANNELS
+            else CallGrammars(calls=calls, thoughts=self.answers.thoughts, token_of=named.get)
+        )
 
     @property
     def habits(self) -> Habits | None:
@@ -144,15 +150,21 @@ class PromptReader:
         if task.token_ids is not None:
             self._check(list(task.token_ids), param="prompt")
             return PromptReading(text=self.text_of(task.token_ids), token_ids=task.token_ids)
-        _check_unicode([task.text, task.suffix], "the prompt", param="prompt")
+        shown = [[file.name, file.text] for file in task.extra_files]
+        _check_unicode([task.text, task.suffix, shown], "the prompt", param="prompt")
         if task.suffix is None:
             ids = self._control.encode(_as_text(task.text, literal=not parse_special))
         else:
-            ids = self._filling(task.text, task.suffix)
+            ids = self._filling(task, task.suffix)
         if add_special and ids and self._bos_id is not None and ids[0] != self._bos_id:
             ids.insert(0, self._bos_id)
         self._check(ids, param="prompt")
         return PromptReading(text=task.text, token_ids=tuple(ids))
+
+    def pieces(self, token_ids: Sequence[int]) -> tuple[bytes, ...]:
+        """What each token adds to a text, the names of special ones among it."""
+        texts = [self._texts[token_id] for token_id in token_ids]
+        return tuple(one.text.encode() if one.raw is None else one.raw for one in texts)
 
     def text_of(self, token_ids: Sequence[int]) -> str:
         """The text of some tokens, the names of special ones in it.
@@ -167,15 +179,18 @@ class PromptReader:
             )
         return str(self._tokenizer.decode(list(token_ids), skip_special_tokens=False))
 
-    def _filling(self, before: str, after: str) -> list[int]:
-        """The prompt that has a gap filled; no name of a token in either text is one."""
+    def _filling(self, task: Generate, after: str) -> list[int]:
+        """The prompt that has a gap filled; no name of a token in any of its texts is one."""
         if self._fill is None:
             raise InvalidParameter(
                 "this model was not trained to fill a gap: its vocabulary has no tokens for it",
                 param="suffix",
             )
-        texts = [_as_text(text, literal=True) for text in (before, after)]
-        return self._fill.around(*self._control.encode_batch(texts))
+
+        def encode(texts: Sequence[str]) -> list[list[int]]:
+            return self._control.encode_batch([_as_text(text, literal=True) for text in texts])
+
+        return self._fill.prompt(task.text, after, task.extra_files, encode)
 
     def spellings(self, words: Sequence[str]) -> tuple[tuple[int, ...], ...]:
         """The ids of each word as it begins a text, and as it follows a space; each once.

@@ -11,6 +11,7 @@ from nsedge.api import Chat
 from nsedge.errors import InvalidParameter, InvalidRequest
 from nsedge.runtime.text.answer.formats import CallFormat
 from nsedge.runtime.text.conversation import Habits, Teller
+from nsedge.runtime.text.effort import Effort
 from nsedge.runtime.text.template import template_environment
 
 CONTINUED = "CONTINUE_FINAL_MESSAGE_TAG "
@@ -27,6 +28,7 @@ class ChatTemplate:
             jinja2.TemplateError, RecursionError: it is no template.
         """
         self._environment = template_environment()
+        self._effort = Effort.of(self._environment.parse(source), source)
         self._template = self._environment.from_string(source)
         self._takes_documents = "documents" in source
         self._known = {"tools": None, "documents": None, **special}
@@ -38,15 +40,15 @@ class ChatTemplate:
         """What it gets of a chat.
 
         Raises:
-            InvalidParameter: documents that it has no place for, or template arguments that have
-                fields of their own.
+            InvalidParameter: documents or an effort that it has no place for, or template
+                arguments that have fields of their own.
         """
         if task.documents and not self._takes_documents:
             raise InvalidParameter(
                 "this model's chat template has no place for documents: put them into a message",
                 param="documents",
             )
-        return self._teller.variables(task)
+        return self._effort.variables(task.reasoning_effort) | self._teller.variables(task)
 
     def render(self, variables: Mapping[str, Any]) -> str:
         """What it makes of `variables`.

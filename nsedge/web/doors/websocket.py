@@ -22,6 +22,7 @@ from nsedge.ipc.media import MediaStore
 from nsedge.ipc.messages.base import Id, Wire
 from nsedge.ipc.requests import request_of
 from nsedge.ipc.session import Session, Stream
+from nsedge.ipc.unknown import check_fields
 from nsedge.ipc.uploads import Uploads
 from nsedge.security.keyring import Scope
 from nsedge.web import http_guard
@@ -141,9 +142,13 @@ class Connection:
     def _read(self, message: WSMessage) -> Message:
         if message.type is not self._form:
             raise BadMessage("a connection speaks in text messages or in binary ones, not in both")
-        decoder = _JSON if self._form is WSMsgType.TEXT else _MSGPACK
+        is_text = self._form is WSMsgType.TEXT
         try:
-            return decoder.decode(message.data)
+            asked: Message = (_JSON if is_text else _MSGPACK).decode(message.data)
+            if isinstance(asked, wire.Asked):
+                said = (msgspec.json if is_text else msgspec.msgpack).decode(message.data)
+                check_fields(said, type(asked))
+            return asked
         except (msgspec.MsgspecError, RecursionError, UnicodeEncodeError) as error:
             raise BadMessage(
                 f"the message does not fit: {error}", param=protocol.field_at_fault(error)

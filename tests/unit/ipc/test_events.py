@@ -90,7 +90,9 @@ EVENTS = [
         timings=TIMINGS,
         cumulative_logprob=-2.5,
     ),
-    api.ChoiceFailed(request_id="a", choice=3, code="internal", message="broke", retryable=True),
+    api.ChoiceFailed(
+        request_id="a", choice=3, code="internal", message="broke", retryable=True, param="p"
+    ),
     api.Delta(request_id="a", seq=9, text="y", token_ids=(2,), choice=3),
     api.Failed.of("a", QueueFull("full", retry_after_s=1.5)),
     api.Failed.of(None, BadMessage("what?", param="type")),

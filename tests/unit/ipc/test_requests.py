@@ -99,6 +99,15 @@ REQUESTS = [
         ),
     ),
     api.Request(
+        request_id="x",
+        model="m",
+        task=api.Generate(
+            text="a",
+            suffix="b",
+            extra_files=(api.ExtraFile(name="x.py", text="x"), api.ExtraFile(name="y", text="")),
+        ),
+    ),
+    api.Request(
         request_id="e",
         model="m",
         task=api.Chat(
@@ -118,6 +127,7 @@ REQUESTS = [
             parallel_tool_calls=False,
             documents=({"title": "t"},),
             template_arguments={"enable_thinking": False},
+            reasoning_effort="low",
             add_generation_prompt=False,
             split_reasoning=True,
         ),

@@ -55,7 +55,9 @@ def end(choice: int, logprob: float | None = None, tokens: int = 2) -> ChoiceFin
     )
 
 
-BROKE = ChoiceFailed(request_id="r", choice=1, code="internal", message="broke", retryable=False)
+BROKE = ChoiceFailed(
+    request_id="r", choice=1, code="internal", message="broke", retryable=False, param="seed"
+)
 ALL = Finished(
     request_id="r",
     reason=FinishReason.STOP,
@@ -195,9 +197,11 @@ def test_where_too_few_ended_well_there_is_no_best() -> None:
     answer = best_of({"n": 2, "best_of": 4}, *SAID, *failed, end(3, -6.0), ALL)
     assert answer.status == 500
     assert answer.json["error"]["message"] == "broke"
+    assert answer.json["error"]["param"] == "seed"
 
 
 FIELDS: dict[str, Any] = {
+    "param": "seed",
     "request_id": "r",
     "code": "internal",
     "message": "broke",

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from nsedge.errors import ContextExceeded, EngineFailure, QueueFull
+from nsedge.errors import ContextExceeded, EngineFailure, InvalidParameter, QueueFull
 from nsedge.web.limits import WebLimits
 from tests.fakes import MODEL, FakeService
 from tests.ipc import PATIENCE_S
@@ -100,6 +100,24 @@ def test_a_chat_too_long_is_told_as_openai_does_within_the_stream() -> None:
             pass
         assert chunk.startswith(b'data: {"error":{"message":"' + TOLD)
         assert b'"param":"messages"' in chunk
+        await connection.close()
+
+    served(test, SOON)
+
+
+def test_a_constraint_refused_within_the_stream_is_named_as_the_body_names_it() -> None:
+    wanted = {"type": "json_schema", "json_schema": {"name": "s", "schema": {"type": "object"}}}
+
+    async def test(shim: Shim, service: PuppetService) -> None:
+        body = HI | {"response_format": wanted}
+        connection, ticket = await asked(shim, service, body)
+        assert (await connection.head())[0] == 200
+        await connection.chunk()
+        ticket.refuse(InvalidParameter("constraint (json_schema): no", param="constraint"))
+        while (chunk := await connection.chunk()).startswith(b":"):
+            pass
+        assert b'"message":"response_format (json_schema): no"' in chunk
+        assert b'"param":"response_format"' in chunk
         await connection.close()
 
     served(test, SOON)

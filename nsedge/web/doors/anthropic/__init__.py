@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import datetime
 import re
 import secrets
-from typing import Any
 
 from aiohttp import web
 
-from nsedge.api import ModelInfo, PromptQuestion, Sampling
+from nsedge.api import PromptQuestion, Sampling
 from nsedge.errors import InvalidRequest
 from nsedge.security.keyring import Scope
 from nsedge.web import http_guard
@@ -25,6 +23,7 @@ from nsedge.web.doors.anthropic.bodies import (
     PromptBody,
 )
 from nsedge.web.doors.anthropic.errors import error_body
+from nsedge.web.doors.anthropic.models import list_models, show_model
 from nsedge.web.doors.anthropic.requests import chat_of, messages_request
 
 VERSION_HEADER = "anthropic-version"
@@ -65,42 +64,6 @@ async def count_tokens(http: web.Request) -> web.Response:
     chat = chat_of(body, Sampling(), answering.limits)
     read = await answering.service.read_prompt(PromptQuestion(model=body.model, task=chat))
     return json_answer({"input_tokens": len(read.token_ids)})
-
-
-@needs(Scope.READ)
-async def list_models(http: web.Request) -> web.Response:
-    """`GET /v1/models`, where the request has Anthropic's header; all in one page."""
-    answering = http.app[ANSWERING]
-    served = await answering.ask(answering.service.models())
-    data = [model_object(one) for one in served]
-    return json_answer(
-        {
-            "data": data,
-            "has_more": False,
-            "first_id": data[0]["id"] if data else None,
-            "last_id": data[-1]["id"] if data else None,
-        }
-    )
-
-
-@needs(Scope.READ)
-async def show_model(http: web.Request) -> web.Response:
-    """`GET /v1/models/{name}`, where the request has Anthropic's header."""
-    return json_answer(model_object(await http.app[ANSWERING].model(http.match_info["name"])))
-
-
-def model_object(model: ModelInfo) -> dict[str, Any]:
-    """Anthropic's object of a model."""
-    created = datetime.datetime.fromtimestamp(model.created, datetime.UTC)
-    return {
-        "type": "model",
-        "id": model.name,
-        "display_name": model.name,
-        "created_at": created.isoformat().replace("+00:00", "Z"),
-        "lifecycle": "active",
-        "max_input_tokens": model.context_tokens or None,
-        "max_tokens": model.context_tokens or None,
-    }
 
 
 def _check_version(http: web.Request) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import msgspec
 
@@ -83,6 +83,8 @@ class OutputConfig(msgspec.Struct, forbid_unknown_fields=True):
 
 class PromptBody(SchedulingBody, kw_only=True):
     """What is read before an answer: `POST /v1/messages/count_tokens` has no more."""
+
+    field_names: ClassVar = {"reasoning_effort": "output_config.effort"}
 
     model: ModelName
     messages: list[Turn]

@@ -32,7 +32,6 @@ from nsedge.web.doors.anthropic.bodies import (
     Block,
     ChoiceBody,
     MessagesBody,
-    OutputConfig,
     PromptBody,
     Source,
     Thinking,
@@ -91,7 +90,8 @@ def chat_of(body: PromptBody, sampling: Sampling, limits: WebLimits) -> Chat:
         tool_choice=chosen,
         tool_name=choice.name if choice.type == "tool" else None,
         parallel_tool_calls=False if choice.disable_parallel_tool_use else None,
-        template_arguments=_thinking(body.thinking) | _effort(body.output_config),
+        template_arguments=_thinking(body.thinking),
+        reasoning_effort=None if body.output_config is None else body.output_config.effort,
         constraint=_constraint(body),
         continue_final_message=messages[-1].role is Role.ASSISTANT,
         split_reasoning=True,
@@ -145,13 +145,6 @@ def _thinking(thinking: Thinking | None) -> dict[str, Any]:
             param="thinking.type",
         )
     return {"enable_thinking": thinking.type == "enabled"}
-
-
-def _effort(config: OutputConfig | None) -> dict[str, Any]:
-    """How hard the model is to think, for templates that know of it."""
-    if config is None or config.effort is None:
-        return {}
-    return {"reasoning_effort": config.effort}
 
 
 def _constraint(body: PromptBody) -> Constraint | None:

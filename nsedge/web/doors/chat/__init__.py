@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 from aiohttp import web
 
 from nsedge.api import Request
+from nsedge.api.constraint import PARAM as CONSTRAINT
 from nsedge.errors import Unavailable
 from nsedge.security.keyring import Scope
 from nsedge.web.access import needs
@@ -24,7 +25,7 @@ from nsedge.web.doors.chat.requests import (
     read_config,
 )
 from nsedge.web.doors.chat.stream import FragmentStream, error_body, whole_answer
-from nsedge.web.http_guard import CONSTRAINED_BY, IGNORED_FIELDS
+from nsedge.web.http_guard import IGNORED_FIELDS, name_field
 from nsedge.web.sampling_fields import SamplingFields
 
 Route = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -82,7 +83,7 @@ async def _request(
     config, left_out = read_config(body, answering.limits)
     http[IGNORED_FIELDS] += left_out
     if field := config.constrained_by:
-        http[CONSTRAINED_BY] = as_written(field)
+        name_field(http, CONSTRAINT, as_written(field))
     model = await answering.model(body.model_key or default(answering))
     return chat_request(body, config, model=model.name, label=label), config
 

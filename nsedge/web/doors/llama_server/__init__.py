@@ -42,11 +42,13 @@ async def completion(http: web.Request) -> web.StreamResponse:
     body = await read_json(http, CompletionBody, OTHERS)
     limits = http.app[ANSWERING].limits
     prompts = prompts_of(body.prompt, limits)
-    if len(prompts) > limits.max_choices:
-        raise InvalidParameter(
-            f"{len(prompts)} prompts are beyond the limit of {limits.max_choices}", param="prompt"
-        )
     wanted, held = sampling_of(body), constraint(body)
+    if len(prompts) * wanted.n > limits.max_choices:
+        times = "" if wanted.n == 1 else f", {wanted.n} answers to each,"
+        raise InvalidParameter(
+            f"{len(prompts)} prompts{times} are beyond the limit of {limits.max_choices}",
+            param="prompt" if wanted.n == 1 else "n_cmpl",
+        )
     tasks = [task_of(prompt, sampling=wanted, constraint=held) for prompt in prompts]
     alone = isinstance(body.prompt, str) or prompts == [tuple(body.prompt)]
     return await _write(http, body, tasks, alone=alone)
@@ -57,9 +59,7 @@ async def completion(http: web.Request) -> web.StreamResponse:
 async def infill(http: web.Request) -> web.StreamResponse:
     """`POST /infill`."""
     body = await read_json(http, InfillBody, OTHERS)
-    before, after = gap_of(body, http.app[ANSWERING].limits)
-    wanted, held = sampling_of(body), constraint(body)
-    task = Generate(text=before, suffix=after, sampling=wanted, constraint=held)
+    task = gap_of(body, http.app[ANSWERING].limits)
     return await _write(http, body, [task], alone=True)
 
 
@@ -73,14 +73,15 @@ async def _write(
         head = Head(
             model=model.name,
             sampling=tasks[0].sampling,
-            prompts=[task.token_ids or task.text for task in tasks],
+            prompts=[task.token_ids or task.text for task in tasks for _ in range(task.sampling.n)],
             tells_tokens=bool(body.return_tokens),
+            fields=tuple(body.response_fields or ()),
         )
         if body.stream:
             encoder = CompletionStream(head)
             return await answering.stream(http, requests, encoder, chunk=body.chunk)
         answers = whole_answer(head, await answering.whole(http, requests))
-    if alone:
+    if alone and len(answers) == 1:
         return json_answer(answers[0])
     return web.Response(body=msgspec.json.encode(answers), content_type=JSON)
 

@@ -26,13 +26,18 @@ _UNSET = Sampling()
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Head:
-    """What was asked for. prompts: one a choice, or nothing where they are not told.
-    tells_tokens: whether an answer in one piece tells the ids of its tokens."""
+    """What was asked for.
+
+    - prompts: one a choice, or nothing where they are not told.
+    - tells_tokens: whether an answer in one piece tells the ids of its tokens.
+    - fields: of an answer these alone, as paths; none is all of it.
+    """
 
     model: str
     sampling: Sampling
     prompts: Sequence[Prompt]
     tells_tokens: bool = False
+    fields: tuple[str, ...] = ()
 
 
 def piece_of(index: int, text: str, token_ids: Sequence[int] = ()) -> dict[str, Any]:
@@ -63,13 +68,31 @@ def end_of(head: Head, index: int, finished: Finished, *, new_line: bool) -> dic
 def whole_answer(head: Head, choices: Sequence[Choice]) -> list[dict[str, Any]]:
     """The answers in one piece each."""
     return [
-        {
-            **piece_of(index, choice.text, choice.token_ids if head.tells_tokens else ()),
-            **end_of(head, index, choice.finished, new_line="\n" in choice.text),
-            **probabilities(told(choice.results)),
-        }
+        _chosen(
+            head,
+            {
+                **piece_of(index, choice.text, choice.token_ids if head.tells_tokens else ()),
+                **end_of(head, index, choice.finished, new_line="\n" in choice.text),
+                **probabilities(told(choice.results)),
+            },
+        )
         for index, choice in enumerate(choices)
     ]
+
+
+def _chosen(head: Head, answer: dict[str, Any]) -> dict[str, Any]:
+    """Of an answer the fields that were asked for; one that there is not is left out."""
+    if not head.fields:
+        return answer
+    found = {}
+    for path in head.fields:
+        *parents, name = path.split("/")
+        within: Any = answer
+        for parent in parents:
+            within = within.get(parent) if isinstance(within, dict) else None
+        if isinstance(within, dict) and name in within:
+            found[name] = within[name]
+    return found
 
 
 def probabilities(tokens: Sequence[Logprobs]) -> dict[str, Any]:
@@ -149,7 +172,7 @@ class CompletionStream(AnswerStream):
 
     def _closing(self, index: int, event: Finished) -> bytes:
         end = end_of(self._head, index, event, new_line=self._new_line[index])
-        return SSE.record(_encode({**piece_of(index, ""), **end}))
+        return SSE.record(_encode(_chosen(self._head, {**piece_of(index, ""), **end})))
 
 
 def _frame(index: int) -> tuple[bytes, bytes, bytes]:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
+import msgspec
 from msgspec import Meta
 
+from nsedge.api.sampling import MAX_CHOICES
 from nsedge.web.bodies import ModelName
 from nsedge.web.other_fields import OtherFields
 from nsedge.web.sampling_fields import SamplingFields
@@ -20,8 +22,14 @@ class WritingBody(SamplingFields, kw_only=True):
     """-1 is as many as the context holds."""
     n_probs: Annotated[int, Meta(ge=0)] | None = None
     """Tell the log-probabilities of so many tokens in the place of each that is written."""
+    n_cmpl: Annotated[int, Meta(ge=1, le=MAX_CHOICES)] | None = None
+    """How many answers are given to each prompt."""
+    n: Annotated[int, Meta(ge=1, le=MAX_CHOICES)] | None = None
+    """The same."""
     return_tokens: bool | None = None
     """Tell the ids of tokens in an answer in one piece; a stream always does."""
+    response_fields: list[str] | None = None
+    """Of the answer these alone, as paths; the last name of each is what it has there."""
     stream: bool | None = None
 
 
@@ -31,12 +39,19 @@ class CompletionBody(WritingBody, kw_only=True):
     prompt: str | list[Any]
 
 
+class ExtraBody(msgspec.Struct, kw_only=True):
+    """One of `input_extra`: what else the writer has open."""
+
+    text: str
+    filename: str = "tmp"
+
+
 class InfillBody(WritingBody, kw_only=True):
     """`POST /infill`: `prompt` is what was typed in the gap already."""
 
     input_prefix: str
     input_suffix: str
-    input_extra: list[Any] | None = None
+    input_extra: list[ExtraBody] | None = None
     prompt: str | None = None
 
 

@@ -23,6 +23,7 @@ class TokenizeBody(msgspec.Struct, kw_only=True):
     model: ModelName | None = None
     add_special: bool | None = None
     parse_special: bool | None = None
+    with_pieces: bool | None = None
 
 
 class DetokenizeBody(msgspec.Struct, kw_only=True):
@@ -32,15 +33,12 @@ class DetokenizeBody(msgspec.Struct, kw_only=True):
     model: ModelName | None = None
 
 
-_TOKENIZE_OTHERS = OtherFields(own={"with_pieces": (False,)})
-
-
 @needs(Scope.INFER)
 @takes(TokenizeBody)
 async def tokenize(http: web.Request) -> web.Response:
     """`POST /tokenize`."""
     answering = http.app[ANSWERING]
-    body = await read_json(http, TokenizeBody, _TOKENIZE_OTHERS)
+    body = await read_json(http, TokenizeBody, OtherFields())
     check_length(len(body.content), answering.limits, "content")
     model = await answering.model(body.model)
     read = await answering.service.read_prompt(
@@ -49,9 +47,21 @@ async def tokenize(http: web.Request) -> web.Response:
             task=Generate(text=body.content),
             add_special=bool(body.add_special),
             parse_special=body.parse_special is not False,
+            with_pieces=bool(body.with_pieces),
         )
     )
-    return json_answer({"tokens": read.token_ids})
+    if not body.with_pieces:
+        return json_answer({"tokens": read.token_ids})
+    told = zip(read.token_ids, map(_piece, read.pieces), strict=True)
+    return json_answer({"tokens": [{"id": token_id, "piece": piece} for token_id, piece in told]})
+
+
+def _piece(octets: bytes) -> str | list[int]:
+    """What a token adds to a text: as text, or as bytes where they are none by themselves."""
+    try:
+        return octets.decode()
+    except UnicodeDecodeError:
+        return list(octets)
 
 
 @needs(Scope.INFER)

@@ -7,8 +7,10 @@ from dataclasses import replace
 
 import msgspec
 
-from nsedge.api import Generate, Request, Sampling
+from nsedge.api import ExtraFile, Generate, Request, Sampling
+from nsedge.api.tasks import MAX_FILES
 from nsedge.errors import InvalidParameter
+from nsedge.web.constraint_fields import constraint
 from nsedge.web.doors.llama_server.bodies import InfillBody, WritingBody
 from nsedge.web.limits import WebLimits
 from nsedge.web.request_fields import check_length, scheduling
@@ -18,17 +20,27 @@ _OURS = {"max_tokens": "n_predict", "logprobs": "n_probs"}
 """Our names of parameters, and those that clients set them by."""
 
 
-def gap_of(body: InfillBody, limits: WebLimits) -> tuple[str, str]:
-    """What stands before the gap that is to be filled, with what was typed in it, and after it.
+def gap_of(body: InfillBody, limits: WebLimits) -> Generate:
+    """A gap to be filled: what stands before it, with what was typed in it, after it, and beside.
 
     Raises:
         InvalidParameter, MessageTooLarge: naming the field and the limit.
     """
-    if body.input_extra:
-        raise InvalidParameter("input_extra is not supported here", param="input_extra")
     before = body.input_prefix + (body.prompt or "")
     check_length(len(before) + len(body.input_suffix), limits, "input_prefix")
-    return before, body.input_suffix
+    files = tuple(ExtraFile(name=one.filename, text=one.text) for one in body.input_extra or ())
+    if len(files) > MAX_FILES:
+        raise InvalidParameter(
+            f"{len(files)} files are beyond the limit of {MAX_FILES}", param="input_extra"
+        )
+    check_length(sum(len(one.name) + len(one.text) for one in files), limits, "input_extra")
+    return Generate(
+        text=before,
+        suffix=body.input_suffix,
+        extra_files=files,
+        sampling=sampling_of(body),
+        constraint=constraint(body),
+    )
 
 
 def requests_of(
@@ -58,6 +70,8 @@ def sampling_of(body: WritingBody) -> Sampling:
     """
     if body.max_tokens is not None and body.n_predict is not None:
         raise InvalidParameter("n_predict and max_tokens are the same: give one", param="n_predict")
+    if body.n is not None and body.n_cmpl is not None:
+        raise InvalidParameter("n_cmpl and n are the same: give one", param="n_cmpl")
     fields = msgspec.structs.replace(body)
     if body.n_predict is not None:
         if body.n_predict == 0:
@@ -68,7 +82,8 @@ def sampling_of(body: WritingBody) -> Sampling:
     if body.seed == -1:
         fields.seed = None
     try:
-        return replace(sampling(fields, logprobs=body.n_probs or None), clip_max_tokens=True)
+        wanted = sampling(fields, logprobs=body.n_probs or None)
+        return replace(wanted, clip_max_tokens=True, n=body.n_cmpl or body.n or 1)
     except InvalidParameter as error:
         theirs = _OURS.get(error.param or "", "")
         if not theirs or getattr(body, theirs) is None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 import msgspec
 from msgspec import Meta
@@ -26,6 +26,8 @@ class OllamaBody(msgspec.Struct, kw_only=True):
 
 class WritingBody(OllamaBody, kw_only=True):
     """What the routes that write share."""
+
+    field_names: ClassVar = {"reasoning_effort": "think"}
 
     stream: bool | None = None
     think: bool | str | None = None

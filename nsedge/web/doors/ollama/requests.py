@@ -191,10 +191,9 @@ def _thinking(body: WritingBody) -> dict[str, Any]:
     says something of it."""
     if body.think is None:
         return {"split_reasoning": True}
-    arguments: dict[str, Any] = {"enable_thinking": body.think is not False}
     if isinstance(body.think, str):
-        arguments["reasoning_effort"] = body.think
-    return {"split_reasoning": True, "template_arguments": arguments}
+        return {"split_reasoning": True, "reasoning_effort": body.think}
+    return {"split_reasoning": True, "template_arguments": {"enable_thinking": body.think}}
 
 
 def _content(text: str, images: Sequence[Part]) -> str | tuple[Part, ...]:

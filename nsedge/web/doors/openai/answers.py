@@ -18,7 +18,7 @@ from nsedge.web.doors.openai.logprobs import (
     prompt_logprobs,
 )
 from nsedge.web.errors import Refusal, Refused
-from nsedge.web.logprobs import told, told_of_prompt
+from nsedge.web.logprobs import told, told_of_all, told_of_prompt
 from nsedge.web.said import calls_in, thoughts_in
 from nsedge.web.usage import clipped, usage
 
@@ -50,7 +50,7 @@ def chat_answer(
                 "logprobs": (
                     None
                     if telling.logprobs is None
-                    else chat_logprobs(told(choice.results), telling)
+                    else chat_logprobs(told_of_all(choice.results), telling)
                 ),
                 "finish_reason": choice.finished.reason.value,
                 **clipped(choice.finished),

@@ -94,6 +94,7 @@ class ChatBody(OpenAiBody, kw_only=True):
     """Further variables of the template."""
     enable_thinking: bool | None = None
     """The same as among `chat_template_kwargs`."""
+    reasoning_effort: str | None = None
     add_generation_prompt: bool | None = None
     continue_final_message: bool | None = None
     reasoning_format: str | None = None

@@ -119,14 +119,23 @@ class ChatStream(OpenAiStream):
 
     def _beside(self, index: int, event: ReasoningDelta | ToolCallDelta) -> bytes:
         if isinstance(event, ReasoningDelta):
-            return self._chunk([_chat_choice(index, {"reasoning_content": event.text})])
+            return self._said_beside(index, {"reasoning_content": event.text}, event)
         call: dict[str, Any] = {"index": event.index}
         function = {"arguments": event.arguments}
         if event.call_id is not None:
             call |= {"id": event.call_id, "type": "function"}
             function = {"name": event.name or "", **function}
         call["function"] = function
-        return self._chunk([_chat_choice(index, {"tool_calls": [call]})])
+        return self._said_beside(index, {"tool_calls": [call]}, event)
+
+    def _said_beside(
+        self, index: int, delta: dict[str, Any], event: ReasoningDelta | ToolCallDelta
+    ) -> bytes:
+        """A chunk that is no text, with what is told of its tokens."""
+        choice = _chat_choice(index, delta)
+        if event.logprobs and self._telling.logprobs is not None:
+            choice["logprobs"] = self._logprobs(index, event.logprobs)
+        return self._chunk([choice])
 
     def _closing(self, index: int, event: Finished) -> bytes:
         choice = _chat_choice(index, {})

@@ -38,6 +38,7 @@ def chat_fields(body: ChatBody) -> dict[str, Any]:
         "parallel_tool_calls": body.parallel_tool_calls,
         "documents": tuple(body.documents or ()),
         "template_arguments": arguments,
+        "reasoning_effort": body.reasoning_effort,
         "add_generation_prompt": body.add_generation_prompt is not False,
         "continue_final_message": continues,
         "split_reasoning": _splits(body.reasoning_format),

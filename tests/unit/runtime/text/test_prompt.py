@@ -6,7 +6,6 @@ import dataclasses
 from pathlib import Path
 
 import pytest
-from tokenizers import AddedToken
 
 from nsedge.api import (
     AdaptiveP,
@@ -331,28 +330,6 @@ def test_names_of_tokens_are_tokens_or_text(tmp_path: Path) -> None:
     assert read.text_of(()) == ""
     with pytest.raises(InvalidParameter, match="token 999999 is none of the"):
         read.text_of((0, 999_999))
-
-
-FILL = ("<|fim_prefix|>", "<|fim_suffix|>", "<|fim_middle|>")
-
-
-def test_a_gap_is_asked_for_by_the_models_own_tokens(tmp_path: Path) -> None:
-    made = tokenizer()
-    made.add_special_tokens([AddedToken(text, special=True) for text in FILL])
-    bundle = Bundle.open(write_bundle(tmp_path / "tiny"))
-    ids = PromptReader(bundle, made).read(Generate(text="a<|end|>", suffix="b<|fim_middle|>"))
-    prefix, suffix, middle = map(made.token_to_id, FILL)
-    assert (ids[0], ids[-1], ids.count(suffix), ids.count(middle)) == (prefix, middle, 1, 1)
-    assert made.token_to_id("<|end|>") not in ids
-    assert made.decode(list(ids), skip_special_tokens=False) == (
-        "<|fim_prefix|>a<|end|><|fim_suffix|>b<|fim_middle|><|fim_middle|>"
-    )
-
-
-def test_a_model_without_such_tokens_says_so(tmp_path: Path) -> None:
-    with pytest.raises(InvalidParameter, match="not trained to fill a gap") as caught:
-        reader(tmp_path).read(Generate(text="a", suffix=""))
-    assert caught.value.param == "suffix"
 
 
 def test_tokens_are_taken_as_they_are(tmp_path: Path) -> None:

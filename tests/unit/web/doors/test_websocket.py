@@ -204,6 +204,26 @@ def test_what_cannot_be_served_is_told_and_ends_nothing_else(
     talk(said)
 
 
+def test_a_field_that_there_is_not_is_named_in_either_form() -> None:
+    misspelt = generate("a", sampling={"temprature": 0})
+
+    async def said_in_text(socket: Socket) -> None:
+        await socket.send_str(json.dumps(misspelt))
+        await check(socket)
+
+    async def said_in_binary(socket: Socket) -> None:
+        await socket.send_bytes(msgpack.packb(misspelt))
+        await check(socket)
+
+    async def check(socket: Socket) -> None:
+        failed = await hear(socket)
+        assert (failed["id"], failed["code"]) == ("a", "bad_message")
+        assert failed["param"] == "sampling.temprature"
+
+    talk(said_in_text)
+    talk(said_in_binary)
+
+
 def test_a_message_that_does_not_fit_names_its_field() -> None:
     async def said(socket: Socket) -> None:
         await socket.send_str(json.dumps(generate("a", text=3)))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import msgspec
 
@@ -68,6 +68,8 @@ class Reasoning(msgspec.Struct, forbid_unknown_fields=True):
 
 class ResponsesBody(SamplingFields, kw_only=True):
     """`POST /v1/responses`."""
+
+    field_names: ClassVar = {"reasoning_effort": "reasoning.effort"}
 
     model: ModelName
     input: str | list[Item]

@@ -81,7 +81,7 @@ def asked_of(
         tool_choice=choice,
         tool_name=name,
         parallel_tool_calls=body.parallel_tool_calls,
-        template_arguments=_thinking(body),
+        reasoning_effort=None if body.reasoning is None else body.reasoning.effort,
         constraint=_constraint(body),
         split_reasoning=True,
     )
@@ -142,13 +142,6 @@ def _of_format(wanted: TextFormat) -> Constraint | None:
     raise InvalidParameter(
         f"{field} must be of type text, json_object, or json_schema with a schema", param=field
     )
-
-
-def _thinking(body: ResponsesBody) -> dict[str, Any]:
-    effort = None if body.reasoning is None else body.reasoning.effort
-    if effort is None:
-        return {}
-    return {"reasoning_effort": effort, "enable_thinking": effort != "none"}
 
 
 def _tool(number: int, tool: ToolBody) -> Tool:

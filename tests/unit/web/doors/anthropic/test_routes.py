@@ -181,7 +181,7 @@ FORMAT = {"type": "json_schema", "schema": SCHEMA}
 def test_what_the_answer_must_look_like(body: dict[str, Any]) -> None:
     held = asked(**body).constraint
     assert held == Constraint.json_schema(msgspec.json.encode(SCHEMA).decode())
-    assert asked(output_config={"effort": "low"}).template_arguments == {"reasoning_effort": "low"}
+    assert asked(output_config={"effort": "low"}).reasoning_effort == "low"
 
 
 def test_what_thoughts_may_cost_is_left_out_and_told() -> None:

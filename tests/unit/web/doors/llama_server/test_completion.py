@@ -9,6 +9,7 @@ import pytest
 
 from nsedge.api import (
     Delta,
+    ExtraFile,
     Finished,
     FinishReason,
     Generate,
@@ -19,6 +20,7 @@ from nsedge.api import (
 from nsedge.errors import ContextExceeded
 from nsedge.web.doors.llama_server.answers import CompletionStream, Head
 from nsedge.web.doors.llama_server.errors import error_body, type_of
+from nsedge.web.doors.llama_server.prompts import _piece
 from nsedge.web.errors import Refusal
 from nsedge.web.limits import WebLimits
 from tests.fakes import MODEL, FakeService
@@ -167,6 +169,9 @@ def test_what_sets_the_sampling(body: dict[str, Any], wanted: dict[str, Any]) ->
         ({"prompt": "x" * 101}, 413, "prompt has 101 characters"),
         ({"n_predict": 0}, 400, "n_predict 0 is not supported"),
         ({"n_predict": 3, "max_tokens": 3}, 400, "n_predict and max_tokens are the same"),
+        ({"n": 3, "n_cmpl": 3}, 400, "n_cmpl and n are the same"),
+        ({"prompt": ["a", "b"], "n_cmpl": 65}, 400, "2 prompts, 65 answers to each, are beyond"),
+        ({"n_cmpl": 0}, 400, "n_cmpl"),
         ({"repeat_penalty": -1}, 400, "repeat_penalty must be above 0"),
         ({"temperature": -1}, 400, "temperature must be at least 0"),
         ({"warmth": 1}, 400, "'warmth' is not a field"),
@@ -230,8 +235,48 @@ def test_a_gap_to_fill() -> None:
     task = service.requests[-1].task
     assert isinstance(task, Generate)
     assert (task.text, task.suffix) == ("a c", "b")
-    for wrong in ({"input_extra": [{"text": "x", "filename": "y"}]}, {"input_suffix": None}):
-        assert answered("POST", "/infill", {**body, **wrong}).status == 400
+    assert answered("POST", "/infill", {**body, "input_suffix": None}).status == 400
+
+
+def test_other_files_are_shown_beside_a_gap() -> None:
+    service = FakeService()
+    extra = [{"text": "x = 1", "filename": "x.py"}, {"text": "y"}]
+    body = {"input_prefix": "a", "input_suffix": "b", "input_extra": extra}
+    assert answered("POST", "/infill", body, service=service).status == 200
+    task = service.requests[-1].task
+    assert isinstance(task, Generate)
+    assert task.extra_files == (
+        ExtraFile(name="x.py", text="x = 1"),
+        ExtraFile(name="tmp", text="y"),
+    )
+    small = WebLimits(max_prompt_chars=8)
+    for wrong, status, told in (
+        ({"input_extra": [{"filename": "x"}]}, 400, "text"),
+        ({"input_extra": ["x"]}, 400, "input_extra"),
+        ({"input_extra": [{"text": "x" * 9}]}, 413, "input_extra has 12 characters"),
+    ):
+        answer = answered("POST", "/infill", {**body, **wrong}, limits=small)
+        assert (answer.status, told in answer.json["error"]["message"]) == (status, True)
+
+
+@pytest.mark.parametrize("name", ["n_cmpl", "n"])
+def test_several_answers_to_each_prompt(name: str) -> None:
+    service = FakeService()
+    told: Any = answered("POST", "/completion", {"prompt": "a", name: 2}, service=service).json
+    assert [(one["index"], one["prompt"]) for one in told] == [(0, "a"), (1, "a")]
+    task = service.requests[-1].task
+    assert isinstance(task, Generate)
+    assert task.sampling.n == 2
+    both: Any = answered("POST", "/completion", {"prompt": ["a", "b"], name: 2}).json
+    assert [(one["index"], one["prompt"]) for one in both] == [*enumerate("aabb")]
+
+
+def test_of_an_answer_only_what_is_asked_for() -> None:
+    fields = ["content", "timings/predicted_n", "generation_settings/none", "none/content"]
+    body = {"prompt": "a b", "response_fields": fields}
+    assert answered("POST", "/completion", body).json == {"content": "a b", "predicted_n": 2}
+    last: Any = answered("POST", "/completion", {**body, "stream": True}).data[-1]
+    assert last == {"content": "", "predicted_n": 2}
 
 
 def test_log_probabilities() -> None:
@@ -262,7 +307,9 @@ def test_tokens_and_text() -> None:
     body = {"content": "ab c", "add_special": True, "model": MODEL}
     assert answered("POST", "/tokenize", body).json == {"tokens": [1, 2, 1]}
     assert answered("POST", "/detokenize", {"tokens": [2, 1]}).json == {"content": "xx x"}
-    assert answered("POST", "/tokenize", {"content": "a", "with_pieces": True}).status == 400
+    pieces = answered("POST", "/tokenize", {"content": "ab c", "with_pieces": True})
+    assert pieces.json == {"tokens": [{"id": 2, "piece": "ab"}, {"id": 1, "piece": "c"}]}
+    assert _piece(b"\xc3") == [0xC3]
     assert answered("POST", "/tokenize", {"content": "a", "model": "none"}).status == 404
     assert answered("POST", "/detokenize", {"tokens": [-1]}).status == 400
 

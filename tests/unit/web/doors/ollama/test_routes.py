@@ -127,18 +127,18 @@ def test_tools_and_what_was_called_of_them() -> None:
 
 
 @pytest.mark.parametrize(
-    ("think", "arguments"),
+    ("think", "arguments", "effort"),
     [
-        (None, {}),
-        (True, {"enable_thinking": True}),
-        (False, {"enable_thinking": False}),
-        ("high", {"enable_thinking": True, "reasoning_effort": "high"}),
+        (None, {}, None),
+        (True, {"enable_thinking": True}, None),
+        (False, {"enable_thinking": False}, None),
+        ("high", {}, "high"),
     ],
 )
-def test_whether_to_think(think: object, arguments: dict[str, Any]) -> None:
+def test_whether_to_think(think: object, arguments: dict[str, Any], effort: str | None) -> None:
     for path, body in (("/api/chat", {"messages": HI}), ("/api/generate", {"prompt": "p"})):
         task = asked(path, {**body, "think": think})
-        assert task.template_arguments == arguments
+        assert (task.template_arguments, task.reasoning_effort) == (arguments, effort)
         assert task.split_reasoning
 
 

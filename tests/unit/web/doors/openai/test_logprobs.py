@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from itertools import chain
 from typing import Any
@@ -9,7 +10,14 @@ from typing import Any
 import msgspec
 import pytest
 
-from nsedge.api import Delta, Logprobs, PromptLogprobs, TokenLogprob
+from nsedge.api import (
+    Delta,
+    Logprobs,
+    PromptLogprobs,
+    ReasoningDelta,
+    TokenLogprob,
+    ToolCallDelta,
+)
 from nsedge.errors import InvalidParameter
 from nsedge.web.choices import Choice
 from nsedge.web.doors.openai.answers import Head, chat_answer, completion_answer
@@ -106,8 +114,8 @@ def test_tokens_go_by_their_ids_where_the_client_wants_it() -> None:
     assert set(told["top_logprobs"][0]) == {"token_id:2", "token_id:0"}
 
 
-def chunks_of(stream: OpenAiStream) -> list[dict[str, Any]]:
-    written = whole(stream, STARTED, *DELTAS, finished())
+def chunks_of(stream: OpenAiStream, events: Sequence[Any] = DELTAS) -> list[dict[str, Any]]:
+    written = whole(stream, STARTED, *events, finished())
     records = [one.removeprefix(b"data: ") for one in written.split(b"\n\n")]
     return [msgspec.json.decode(one)["choices"][0] for one in records if one[:1] == b"{"]
 
@@ -122,6 +130,30 @@ def test_a_chat_stream_brings_each_token_once_and_whole() -> None:
     assert [*chain(*told)] == choice["logprobs"]["content"]
     assert "".join(chunk["delta"].get("content", "") for chunk in chunks) == " aé"
     assert chunks[-1]["finish_reason"] == "stop"
+
+
+def test_thoughts_and_calls_have_those_of_their_own_tokens_whole_and_streamed() -> None:
+    said: dict[str, Any] = {"request_id": "r", "token_ids": (1,), "logprobs": (A,)}
+    more = {"index": 0, "call_id": None, "name": None}
+    events = (
+        ReasoningDelta(seq=0, text="hm", **said),
+        ToolCallDelta(seq=1, arguments="", **said, index=0, call_id="c", name="sun"),
+        ToolCallDelta(seq=2, arguments='{"a"', **said | {"logprobs": (HALF, REST)}, **more),
+        ToolCallDelta(seq=3, arguments=":1}", **said | {"logprobs": ()}, **more),
+        delta(4, "", A),
+    )
+    stream = ChatStream(HEAD, choices=1, per_prompt=1, usage=False, telling=TELLING)
+    opening, *pieces, closing = chunks_of(stream, events)
+    names = [[*piece["delta"]] for piece in pieces]
+    assert names == [["reasoning_content"], *[["tool_calls"]] * 3, ["content"]]
+    told = [piece["logprobs"] and piece["logprobs"]["content"] for piece in pieces]
+    tokens = [found and [one["token"] for one in found] for found in told]
+    assert tokens == [[" a"], [" a"], ["\\xc3", "\\xa9"], None, [" a"]]
+    assert (opening["logprobs"], closing["logprobs"]) == (None, None)
+    (choice,) = chat_answer(HEAD, [Choice(results=events, finished=finished())], 1, TELLING)[
+        "choices"
+    ]
+    assert choice["logprobs"]["content"] == [*chain(*(found for found in told if found))]
 
 
 def test_a_completion_stream_counts_offsets_on() -> None:

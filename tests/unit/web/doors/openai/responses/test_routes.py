@@ -110,15 +110,21 @@ def test_what_else_is_asked_for() -> None:
     sampling = task.sampling
     assert (sampling.max_tokens, sampling.temperature, sampling.top_k) == (5, 0.5, 3)
     assert sampling.logprobs == 2
-    assert task.template_arguments == {"reasoning_effort": "low", "enable_thinking": True}
+    assert (task.reasoning_effort, task.template_arguments) == ("low", {})
     assert task.constraint == Constraint.json_schema('{"type":"object"}')
-    assert asked(reasoning={"effort": "none"}).template_arguments["enable_thinking"] is False
+    assert asked(reasoning={"effort": "none"}).reasoning_effort == "none"
     assert asked(text={"format": {"type": "text"}}).constraint is None
 
 
 @pytest.mark.parametrize(
     ("body", "status", "param", "told"),
     [
+        (
+            {"reasoning": {"effort": "hard"}},
+            400,
+            "reasoning.effort",
+            "reasoning.effort must be one of none, ",
+        ),
         ({"model": "none"}, 404, "model", "no model 'none'"),
         ({"input": ""}, 400, "input", "input is empty"),
         ({"input": [{"role": "robot", "content": ""}]}, 400, "input[0].role", "must be one of"),
