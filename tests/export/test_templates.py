@@ -17,8 +17,9 @@ from transformers.utils.chat_template_utils import render_jinja_template
 from nsedge.api import Chat, Message, Role, Tool, ToolCall, ToolChoice
 from nsedge.bundle.manifest import Bundle
 from nsedge.errors import InvalidParameter, InvalidRequest
+from nsedge.runtime.text.conversation import Habits
 from nsedge.runtime.text.prompt import PromptReader
-from tests.tool_templates import TEMPLATES
+from tests import token_templates, tool_templates
 from tests.unit.bundles import tokenizer, write_bundle
 
 SUN: dict[str, Any] = {
@@ -68,6 +69,7 @@ CHATS: dict[str, Chat] = {
     "prefill": Chat(messages=(ASKED, SAID), continue_final_message=True),
     "prefill, trimmed": Chat(messages=(SYSTEM, ASKED, THOUGHT), continue_final_message=True),
 }
+TEMPLATES = tool_templates.TEMPLATES | token_templates.TEMPLATES
 SPECIAL = {"bos_token": "<|begin|>", "eos_token": "<|end|>", "unk_token": "<?>"}
 
 
@@ -76,7 +78,7 @@ def reader(path: Path, template: str) -> PromptReader:
     return PromptReader(bundle, tokenizer())
 
 
-def turn_of(message: Message, *, as_text: bool, null: bool) -> dict[str, Any]:
+def turn_of(message: Message, habits: Habits) -> dict[str, Any]:
     """A message as users of transformers write it."""
     turn: dict[str, Any] = {"role": str(message.role), "content": message.text}
     if message.tool_calls:
@@ -86,23 +88,24 @@ def turn_of(message: Message, *, as_text: bool, null: bool) -> dict[str, Any]:
                 "type": "function",
                 "function": {
                     "name": call.name,
-                    "arguments": call.arguments if as_text else json.loads(call.arguments),
+                    "arguments": call.arguments if habits.as_text else json.loads(call.arguments),
                 },
             }
             for call in message.tool_calls
         ]
-        turn["content"] = message.text or (None if null else "")
+        turn["content"] = message.text or (None if habits.null_content else "")
     if message.reasoning is not None:
-        turn["reasoning_content"] = message.reasoning
+        turn["thinking" if habits.thinking else "reasoning_content"] = message.reasoning
     for name in ("tool_call_id", "name"):
         if (value := getattr(message, name)) is not None:
             turn[name] = value
     return turn
 
 
-def reference(template: str, task: Chat, *, as_text: bool, null: bool, in_system: bool) -> str:
+def reference(template: str, task: Chat, habits: Habits) -> str:
     tools = task.usable_tools
-    turns = [turn_of(message, as_text=as_text, null=null) for message in task.messages]
+    in_system = habits.in_system and not habits.takes_tools
+    turns = [turn_of(message, habits) for message in task.messages]
     if in_system and tools:
         if turns[0]["role"] != "system":
             turns.insert(0, {"role": "system", "content": ""})
@@ -141,13 +144,7 @@ def test_it_is_what_transformers_makes_of_it(
             read.rendered(task)
         return
     try:
-        wanted = reference(
-            template,
-            task,
-            as_text=habits.as_text,
-            null=habits.null_content,
-            in_system=habits.in_system and not habits.takes_tools,
-        )
+        wanted = reference(template, task, habits)
     except Exception:  # a template may refuse in any way, and has to refuse the daemon, too
         with pytest.raises(InvalidRequest):
             read.rendered(task)
@@ -175,6 +172,12 @@ def test_none_hides_the_tools(tmp_path: Path) -> None:
         ("functionary", True, False, True, False, True),
         ("deepseek", False, False, True, True, True),
         ("command-r", False, False, False, False, False),
+        ("lfm2", True, False, False, False, False),
+        ("lfm2.5", True, False, True, False, True),
+        ("deepseek-r1", False, False, True, True, True),
+        ("deepseek-v3.1", False, False, True, True, True),
+        ("kimi-k2", True, False, True, False, True),
+        ("gpt-oss", True, False, True, False, False),
     ],
 )
 def test_what_a_template_takes_is_found(

@@ -17,7 +17,7 @@ from nsedge.runtime.decode.sampling.sampler import Draw, likelihood
 from nsedge.runtime.decode.sequence import Sequence
 from nsedge.runtime.delivery import Emit
 from nsedge.runtime.structure.guide import Guide
-from nsedge.runtime.text.answer.reader import AnswerReader
+from nsedge.runtime.text.answer.reader import AnyReader
 from nsedge.runtime.text.detokenizer import Piece, TextStream
 
 NO_NUMBERS = "the model's logits for this request are no numbers"
@@ -38,7 +38,7 @@ class Job:
     emit: Emit
     likelihood: LogprobWriter | None = None
     """Tells log-probabilities, where they were asked for."""
-    answer: AnswerReader | None = None
+    answer: AnyReader | None = None
     """Tells thoughts and tool calls from the text; None where that was not asked for."""
     guide: Guide | None = None
     """Of the grammar that its answer is held to."""

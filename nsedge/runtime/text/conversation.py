@@ -38,6 +38,7 @@ _ANSWERED: TemplateTurn = {
     "name": "probe_tool",
 }
 _KEY = "probe_key"
+_THOUGHT = "probe_thought"
 _ARGUMENTS = {_KEY: "v"}
 
 
@@ -56,6 +57,8 @@ class Habits:
     - takes_calls: it shows `tool_calls` of the assistant. as_text: their arguments as JSON.
     - null_content: what the assistant says beside calls, where that is nothing, may be null.
     - takes_system: it has a place for a system's turn.
+    - thinking: what the assistant thought is `thinking` to it, and not `reasoning_content`.
+    - in_one: beside calls it takes what was thought or what was said, not both.
     """
 
     takes_tools: bool
@@ -64,6 +67,8 @@ class Habits:
     as_text: bool
     null_content: bool
     takes_system: bool
+    thinking: bool
+    in_one: bool
 
     @classmethod
     def of(cls, render: Render) -> Habits:
@@ -97,6 +102,12 @@ class Habits:
         is_odd = _KEY not in as_mapping or repr(_ARGUMENTS) in as_mapping
         text = is_odd and in_json in as_text
         empty = called(in_json if text else _ARGUMENTS, None)
+
+        def thought(key: str, content: str) -> bool:
+            turn = _calling(in_json if text else _ARGUMENTS, content) | {key: _THOUGHT}
+            return _THOUGHT in tried(_ASKED, turn, _ANSWERED, tools=[_TOOL.described])
+
+        thinking = thought("thinking", "") and not thought("reasoning_content", "")
         return cls(
             takes_tools=_TOOL.name in tried(_ASKED, tools=[_TOOL.described]),
             in_system=_TOOL.name in tried(told, _ASKED),
@@ -104,6 +115,8 @@ class Habits:
             as_text=text,
             null_content=_KEY in empty and "None" not in empty,
             takes_system="c" in tried(system, {"role": "user", "content": "q"}),
+            thinking=thinking,
+            in_one=thinking and not thought("thinking", "s"),
         )
 
 
@@ -151,13 +164,15 @@ class Teller:
     def _turn(self, message: Message) -> TemplateTurn:
         turn: TemplateTurn = {"role": str(message.role), "content": message.text}
         if message.reasoning is not None:
-            turn["reasoning_content"] = message.reasoning
+            turn["thinking" if self.habits.thinking else "reasoning_content"] = message.reasoning
         if message.tool_calls and not self.habits.takes_calls:
             turn["content"] = self._with_calls(message)
         elif message.tool_calls:
             turn["tool_calls"] = [self._call(call) for call in message.tool_calls]
             if not message.text and self.habits.null_content:
                 turn["content"] = None
+            elif message.text and message.reasoning and self.habits.in_one:
+                turn |= {"thinking": f"{message.reasoning}\n\n{message.text}", "content": ""}
         if message.tool_call_id is not None:
             turn["tool_call_id"] = message.tool_call_id
         if message.name is not None:

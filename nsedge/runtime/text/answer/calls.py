@@ -8,14 +8,14 @@ call stands: what goes wrong in them ends it, and what follows is text.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Collection, Generator
-from dataclasses import dataclass
 
 from nsedge.runtime.text.answer.formats import Body, CallFormat
+from nsedge.runtime.text.answer.objects import Called, ObjectReading
 from nsedge.runtime.text.answer.parameters import IsText, ParameterReading
 from nsedge.runtime.text.answer.parts import Part
+from nsedge.runtime.text.answer.python import PythonReading
 from nsedge.runtime.text.answer.reading import (
     MAX_NAME,
     NAME_CHARACTERS,
@@ -23,26 +23,14 @@ from nsedge.runtime.text.answer.reading import (
     Pausing,
     check_name,
 )
-from nsedge.runtime.text.answer.scanner import SPACE, JsonScanner, NotJson
+from nsedge.runtime.text.answer.scanner import SPACE
 from nsedge.runtime.text.answer.thoughts import half_mark
 
 _CALL_ID = "[CALL_ID]"
 FENCE = "```"
-_ASIDE = frozenset({"type", "id", "call_id", "tool_call_id", "index"})
-"""Keys of a call that say nothing here."""
 
 
-@dataclass(slots=True)
-class _Call:
-    """A call that is being read."""
-
-    name: str | None = None
-    arguments: str | None = None
-    """Those that came before the name."""
-    has_begun: bool = False
-
-
-class CallReader(ParameterReading):
+class CallReader(ObjectReading, ParameterReading, PythonReading):
     """Tells the calls in one answer from its text, piece by piece; any split gives the same."""
 
     def __init__(
@@ -56,14 +44,10 @@ class CallReader(ParameterReading):
     ) -> None:
         """tools: names that a call without a mark has to have. parallel: whether there may be
         several calls; where not, the first is the end (`is_full`). is_text: of parameters."""
-        super().__init__(new_id)
-        self._form = form
-        self._tools = tools
+        super().__init__(form, tools=tools, new_id=new_id, parallel=parallel)
         self._is_text = is_text
-        self._parallel = parallel
-        self._begins = re.compile("|".join(map(re.escape, form.begins)))
-        self.is_full = False
-        """The one call is made that there may be."""
+        self._marks = (*form.begins, *(() if form.section is None else form.section[:1]))
+        self._any_mark = re.compile("|".join(map(re.escape, self._marks)))
         self._reading = self._read()
         next(self._reading, None)
 
@@ -91,12 +75,12 @@ class CallReader(ParameterReading):
     def _find_mark(self) -> Generator[None, None, bool]:
         """Say what comes before the next mark, and read that; whether there was one."""
         while True:
-            if found := self._begins.search(self._text, self._kept):
+            if found := self._any_mark.search(self._text, self._kept):
                 self._say(found.start())
                 self._at = found.end()
                 return True
             end = len(self._text)
-            self._say(end if self._is_whole else half_mark(self._text, self._form.begins))
+            self._say(end if self._is_whole else half_mark(self._text, self._marks))
             if self._is_whole:
                 return False
             yield
@@ -118,8 +102,15 @@ class CallReader(ParameterReading):
     def _marked(self) -> Pausing:
         form = self._form
         mark = self._text[self._kept : self._at]
+        if form.section is not None and mark == form.section[0]:
+            yield from self._blanks()
+            if not (yield from self._is_next(form.begins[0])):
+                raise NoCall
+            self._at += len(form.begins[0])
         if form.body is Body.HEADED:
             yield from self._headed()
+        elif form.body is Body.PYTHON:
+            yield from self._listed()
         else:
             if mark[-1].isalpha():  # a word of the text, unless the array follows at once
                 yield from self._expect("[")
@@ -142,8 +133,9 @@ class CallReader(ParameterReading):
         yield from self._further(objects=form.bare)
 
     def _further(self, *, objects: bool, fenced: bool = False) -> Pausing:
-        """Blanks behind a call are not said, nor the end of the code block that it is in; further
-        `objects` may be calls, which a semicolon may part."""
+        """Blanks behind a call are not said, nor the end of the code block or section that it is
+        in; further `objects` may be calls, which a semicolon may part."""
+        section_end = self._form.section[1] if self._form.section else None
         self._drop()
         while not self.is_full and (yield from self._more()):
             if self._text[self._at] in SPACE or (self._form.bare and self._text[self._at] == ";"):
@@ -153,6 +145,9 @@ class CallReader(ParameterReading):
             elif fenced and (yield from self._is_next(FENCE)):
                 self._at += len(FENCE)
                 fenced = False
+            elif section_end is not None and (yield from self._is_next(section_end)):
+                self._at += len(section_end)
+                section_end = None
             else:
                 return
             self._drop()
@@ -183,26 +178,9 @@ class CallReader(ParameterReading):
         else:
             self._at = self._kept
 
-    def _array(self) -> Pausing:
-        yield from self._expect("[")
-        while not self.is_full:
-            yield from self._blanks()
-            yield from self._object()
-            if self.is_full:
-                return
-            yield from self._blanks()
-            if (yield from self._peek()) == "]":
-                self._at += 1
-                return
-            self._drop()
-            yield from self._expect(",")
-
     def _headed(self) -> Pausing:
         """A name, what ends it, and arguments."""
-        name = ""
-        while len(name) <= MAX_NAME and (yield from self._peek()) in NAME_CHARACTERS:
-            name += self._text[self._at]
-            self._at += 1
+        name = yield from self._word()
         check_name(name)
         if (yield from self._is_next(_CALL_ID)):
             self._at += len(_CALL_ID)
@@ -216,120 +194,62 @@ class CallReader(ParameterReading):
             if self._form.body is Body.HEADED:
                 raise NoCall
         yield from self._blanks()
+        if self._form.section and (yield from self._peek()) not in "{`":
+            name = yield from self._word()  # the one before said that it is a function
+            check_name(name)
+        if self._form.section:
+            yield from self._fence(begins=True)
+            yield from self._blanks()
         if (yield from self._peek()) != "{":
             raise NoCall
-        yield from self._arguments(_Call(name))
+        yield from self._arguments(
+            Called(*_numbered(name)) if self._form.numbered else Called(name)
+        )
+        if self._form.section:
+            yield from self._fence(begins=False)
         self._end_call()
 
-    # A call as an object.
+    def _word(self) -> Generator[None, None, str]:
+        """What may be a name."""
+        word = ""
+        while len(word) <= MAX_NAME and (yield from self._peek()) in NAME_CHARACTERS:
+            word += self._text[self._at]
+            self._at += 1
+        return word
 
-    def _object(self, *, known: bool = False) -> Pausing:
-        """known: only the name of a tool makes it a call."""
-        call = _Call()
-        yield from self._members(call, known=known, inner=False)
-        if not call.has_begun:
-            self._begin(call.name)
-            self._argue(call.arguments or "{}")
-            self.is_open = False
-        self._end_call()
-
-    def _members(self, call: _Call, *, known: bool, inner: bool) -> Pausing:
-        yield from self._expect("{")
+    def _fence(self, *, begins: bool) -> Pausing:
+        """Where a code block begins or ends, if it does; blanks before it."""
         yield from self._blanks()
-        if (yield from self._peek()) == "}":
-            raise NoCall
+        if (yield from self._is_next(FENCE)):
+            self._at += len(FENCE)
+            while begins and (yield from self._more()) and self._text[self._at].isalpha():
+                self._at += 1
+
+    def _listed(self) -> Pausing:
+        """Calls as Python writes them, in a list or by themselves; or objects."""
+        yield from self._blanks()
+        start = self._at - self._kept
+        in_list = (yield from self._peek()) == "["
+        if in_list:
+            self._at += 1
+            yield from self._blanks()
+        if (yield from self._peek()) == "{":
+            self._at = self._kept + start
+            yield from self._array() if in_list else self._object()
+            return
         while True:
-            if (yield from self._peek()) != '"':
-                raise NoCall
-            key = json.loads((yield from self._value()))
-            yield from self._blanks()
-            yield from self._expect(":")
-            yield from self._blanks()
-            yield from self._member(call, key, known=known, inner=inner)
-            yield from self._blanks()
-            if (yield from self._ends_early(call)):
+            yield from self._python_call()
+            self._end_call()
+            if self.is_full or not in_list:
                 return
-            if (yield from self._peek()) == "}":
+            yield from self._next("]")
+            if (yield from self._peek()) == "]":
                 self._at += 1
                 return
-            yield from self._expect(",")
-            yield from self._blanks()
-
-    def _member(self, call: _Call, key: str, *, known: bool, inner: bool) -> Pausing:
-        if key == "function" and not inner and (yield from self._peek()) == "{":
-            yield from self._members(call, known=known, inner=True)
-        elif key in ("name", "function") and call.name is None:
-            name = json.loads((yield from self._value()))
-            check_name(name)
-            if known and name not in self._tools:
-                raise NoCall
-            call.name = str(name)
-        elif key in ("arguments", "parameters") and call.arguments is None and not call.has_begun:
-            if call.name is not None and (yield from self._peek()) == "{":
-                yield from self._arguments(call)
-            else:
-                call.arguments = _unwrapped((yield from self._value()))
-        elif key in _ASIDE and (yield from self._peek()) not in "{[":
-            yield from self._value()
-        else:
-            raise NoCall
-
-    def _ends_early(self, call: _Call) -> Generator[None, None, bool]:
-        """Whether the mark behind a call follows its arguments, so that a bracket is missing."""
-        end = self._form.end
-        return call.has_begun and end is not None and (yield from self._is_next(end))
-
-    def _arguments(self, call: _Call) -> Pausing:
-        """Give an object on as it comes."""
-        scanner = JsonScanner()
-        self._begin(call.name)
-        call.has_begun = True
-        while not scanner.done:
-            try:
-                self._at = scanner.feed(self._text, self._at)
-            except NotJson as error:
-                self._at = error.at
-                self._argue(self._drop())
-                raise NoCall from error
-            self._argue(self._drop())
-            if not scanner.done:
-                yield from self._peek()
-        self.is_open = False
-
-    def _value(self) -> Generator[None, None, str]:
-        """A whole value, as it is written."""
-        scanner, written = JsonScanner(), ""
-        while not scanner.done:
-            yield from self._peek()
-            at = self._at
-            try:
-                self._at = scanner.feed(self._text, at)
-            except NotJson as error:
-                raise NoCall from error
-            written += self._text[at : self._at]
-        return written
-
-    def _end_call(self) -> None:
-        self.is_full = not self._parallel
+            self._drop()
 
 
-def _unwrapped(value: str) -> str:
-    """Arguments as the JSON of an object: as it is, within a string, or none.
-
-    Raises:
-        NoCall: they are something else.
-    """
-    found = json.loads(value)
-    written = value
-    if isinstance(found, str):
-        written = found
-        try:
-            written.encode()  # half of a surrogate pair is no text
-            found = json.loads(found)
-        except (ValueError, RecursionError) as error:
-            raise NoCall from error
-    if found is None:
-        return "{}"
-    if not isinstance(found, dict):
-        raise NoCall
-    return written.strip()
+def _numbered(name: str) -> tuple[str, str]:
+    """The name of `functions.NAME:NUMBER`, and the whole as an id."""
+    bare, _, number = name.removeprefix("functions.").rpartition(":")
+    return (bare if bare and number.isdigit() else name.removeprefix("functions.")), name

@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import enum
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 from nsedge.api import ToolFormat
+
+CONSTRAIN = "<|constrain|>"
+CHANNEL_MARKS = ("<|start|>", "<|end|>", "<|return|>", CONSTRAIN)
+"""Those of channels, beside the marks of a call on one."""
 
 
 class Body(enum.Enum):
@@ -19,6 +24,10 @@ class Body(enum.Enum):
     EITHER = enum.auto()
     PARAMETERS = enum.auto()
     """A function and its parameters, each between marks."""
+    PYTHON = enum.auto()
+    """Calls as Python writes them, in a list; or as `JSON`."""
+    CHANNELS = enum.auto()
+    """Messages to recipients, on channels: calls, thoughts and text alike."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,6 +43,10 @@ class CallFormat:
     - arguments: what the object of a call has its arguments under.
     - in_array: calls stand in an array, be it one; where not, `between` parts two of them.
     - short_ids: ids of calls have nine letters and digits, and the template refuses others.
+    - section: the marks around all calls of an answer.
+    - fenced: a headed call is a `function`, behind that its name, and its arguments are in a code
+      block. Those that are not are read, too.
+    - numbered: a headed call is named `functions.NAME:NUMBER`, which is its id.
     """
 
     name: ToolFormat
@@ -47,13 +60,18 @@ class CallFormat:
     in_array: bool = False
     between: str = "\n"
     short_ids: bool = False
+    section: tuple[str, str] | None = None
+    fenced: bool = False
+    numbered: bool = False
 
     def written(self, name: str, arguments: str) -> str:
         """A call in this form."""
         if self.body is Body.PARAMETERS:
             return f"{self.begins[0]}\n{_parameters(name, arguments)}\n{self.end}"
-        if self.body is Body.HEADED:
-            return f"{self.begins[0]}{name}{self.header_ends[0]}{arguments}{self.end or ''}"
+        if self.body is Body.PYTHON:
+            return f"{self.begins[0]}[{python_call(name, arguments)}]{self.end}"
+        if self.body in (Body.HEADED, Body.CHANNELS):
+            return self._headed(name, arguments)
         call = f'{{"name": {json.dumps(name)}, "{self.arguments}": {arguments}}}'
         if self.bare:
             return call
@@ -61,11 +79,27 @@ class CallFormat:
             return f"{self.begins[0]}[{call}]{self.end or ''}"
         return f"{self.begins[0]}\n{call}\n{self.end}"
 
+    def _headed(self, name: str, arguments: str) -> str:
+        head, end = self.header_ends[0], self.end or ""
+        if self.body is Body.CHANNELS:
+            call = f"commentary to=functions.{name} {CONSTRAIN}json{head}{arguments}"
+        elif self.fenced:
+            call = f"function{head}{name}\n```json\n{arguments}\n```"
+        else:
+            call = (
+                f"functions.{name}:0{head}{arguments}"
+                if self.numbered
+                else f"{name}{head}{arguments}"
+            )
+        begin, close = self.section or ("", "")
+        return f"{begin}{self.begins[0]}{call}{end}{close}"
+
     @property
     def marks(self) -> tuple[str, ...]:
         """All that may be special tokens of a tokenizer, which have no text otherwise."""
         more = () if self.end is None else (self.end,)
-        return (*self.begins, *more, *self.header_ends)
+        others = CHANNEL_MARKS if self.body is Body.CHANNELS else self.section or ()
+        return (*self.begins, *more, *self.header_ends, *others)
 
 
 HERMES = CallFormat(
@@ -108,20 +142,73 @@ PARAMETERS = CallFormat(
     end="</tool_call>",
     body=Body.PARAMETERS,
 )
-_ALL = (HERMES, LLAMA, MISTRAL, PHI, FUNCTIONARY, PARAMETERS)
+LFM2 = CallFormat(
+    name=ToolFormat.LFM2,
+    begins=("<|tool_call_start|>",),
+    end="<|tool_call_end|>",
+    body=Body.PYTHON,
+    in_array=True,
+)
+_DEEPSEEK_SECTION = ("<｜tool▁calls▁begin｜>", "<｜tool▁calls▁end｜>")
+DEEPSEEK = CallFormat(
+    name=ToolFormat.DEEPSEEK,
+    begins=("<｜tool▁call▁begin｜>",),
+    end="<｜tool▁call▁end｜>",
+    body=Body.HEADED,
+    header_ends=("<｜tool▁sep｜>",),
+    section=_DEEPSEEK_SECTION,
+    fenced=True,
+)
+DEEPSEEK_V3_1 = replace(DEEPSEEK, name=ToolFormat.DEEPSEEK_V3_1, between="", fenced=False)
+KIMI = CallFormat(
+    name=ToolFormat.KIMI,
+    begins=("<|tool_call_begin|>",),
+    end="<|tool_call_end|>",
+    body=Body.HEADED,
+    header_ends=("<|tool_call_argument_begin|>",),
+    section=("<|tool_calls_section_begin|>", "<|tool_calls_section_end|>"),
+    between="",
+    numbered=True,
+)
+HARMONY = CallFormat(
+    name=ToolFormat.HARMONY,
+    begins=("<|channel|>",),
+    end="<|call|>",
+    body=Body.CHANNELS,
+    header_ends=("<|message|>",),
+    between="<|start|>assistant",
+)
+_ALL = (
+    *(HERMES, LLAMA, MISTRAL, PHI, FUNCTIONARY, PARAMETERS),
+    *(LFM2, DEEPSEEK, DEEPSEEK_V3_1, KIMI, HARMONY),
+)
 FORMATS = {one.name: one for one in _ALL}
 """The forms by name; a model is held to one by the setting `models.tool_formats`."""
-_TELLING = (
-    ("[TOOL_CALLS]", MISTRAL),
-    ("<|tool_call|>", PHI),
-    ("<|tool|>", PHI),
-    ("<parameter=", PARAMETERS),
-    ("<tool_call>", HERMES),
-    ("<function=", FUNCTIONARY),
-    ("<|python_tag|>", LLAMA),
-    ('"parameters": dictionary of argument name', LLAMA),
+_TELLING: tuple[tuple[tuple[str, ...], CallFormat], ...] = (
+    (("[TOOL_CALLS]",), MISTRAL),
+    (("<|channel|>",), HARMONY),
+    (("<|tool_call_start|>",), LFM2),
+    (("<|tool_list_start|>",), LFM2),
+    (("List of tools: [",), LFM2),
+    (("<|tool_call_begin|>",), KIMI),
+    (("tool_declare<|im_middle|>",), KIMI),
+    (
+        (
+            "<｜tool▁call▁begin｜>",
+            "```json",
+        ),
+        DEEPSEEK,
+    ),
+    (("<｜tool▁call▁begin｜>",), DEEPSEEK_V3_1),
+    (("<|tool_call|>",), PHI),
+    (("<|tool|>",), PHI),
+    (("<parameter=",), PARAMETERS),
+    (("<tool_call>",), HERMES),
+    (("<function=",), FUNCTIONARY),
+    (("<|python_tag|>",), LLAMA),
+    (('"parameters": dictionary of argument name',), LLAMA),
 )
-"""What a template with that form has in it; the first that is found tells."""
+"""What a template with that form has in it, all of it; the first that is found tells."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,8 +224,8 @@ _THOUGHTS = (ThoughtMarks("<think>", "</think>"), ThoughtMarks("[THINK]", "[/THI
 
 def format_of(template: str) -> CallFormat:
     """The form that a template asks for; Hermes' where it asks for none."""
-    for mark, found in _TELLING:
-        if mark in template:
+    for marks, found in _TELLING:
+        if all(mark in template for mark in marks):
             return found
     return HERMES
 
@@ -148,15 +235,39 @@ def thoughts_of(template: str) -> ThoughtMarks | None:
     return next((marks for marks in _THOUGHTS if marks.end in template), None)
 
 
-def _parameters(name: str, arguments: str) -> str:
-    """A function with its parameters; arguments that are no JSON of an object are one of them."""
+def python_call(name: str, arguments: str) -> str:
+    """A call as Python writes it; its strings are those of JSON."""
+    given = ", ".join(f"{key}={_python(value)}" for key, value in _given(arguments).items())
+    return f"{name}({given})"
+
+
+def _python(value: Any) -> str:
+    if isinstance(value, list):
+        return f"[{', '.join(map(_python, value))}]"
+    if isinstance(value, dict):
+        inside = (
+            f"{json.dumps(key, ensure_ascii=False)}: {_python(one)}" for key, one in value.items()
+        )
+        return f"{{{', '.join(inside)}}}"
+    words = {True: "True", False: "False", None: "None"}
+    if value is None or isinstance(value, bool):
+        return words[value]
+    return json.dumps(value, ensure_ascii=False)
+
+
+def _given(arguments: str) -> dict[str, Any]:
+    """Arguments by name; what is no JSON of an object is one of them."""
     try:
         found = json.loads(arguments)
     except (ValueError, RecursionError):
         found = None
-    given = found if isinstance(found, dict) else {"arguments": arguments}
+    return found if isinstance(found, dict) else {"arguments": arguments}
+
+
+def _parameters(name: str, arguments: str) -> str:
+    """A function with its parameters."""
     lines = [f"<function={name}>"]
-    for key, value in given.items():
+    for key, value in _given(arguments).items():
         text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
         lines += [f"<parameter={key}>", text, "</parameter>"]
     return "\n".join([*lines, "</function>"])

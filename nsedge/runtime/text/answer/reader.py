@@ -9,7 +9,8 @@ from dataclasses import dataclass
 
 from nsedge.api import Chat, Generate, ToolChoice
 from nsedge.runtime.text.answer.calls import CallReader
-from nsedge.runtime.text.answer.formats import CallFormat, ThoughtMarks
+from nsedge.runtime.text.answer.channels import ChannelReader
+from nsedge.runtime.text.answer.formats import Body, CallFormat, ThoughtMarks
 from nsedge.runtime.text.answer.grammar import may_think
 from nsedge.runtime.text.answer.parameters import texts_of
 from nsedge.runtime.text.answer.parts import Part, Said, joined
@@ -29,18 +30,30 @@ class AnswerForm:
         """What has to be seen of an answer to `task`, be it a special token."""
         if not isinstance(task, Chat):
             return frozenset()
+        if self._on_channels:
+            return frozenset(self.calls.marks if task.usable_tools or task.split_reasoning else ())
         thoughts = self._thoughts(task)
         seen = set(self.calls.marks if task.usable_tools else ())
         return frozenset(seen | ({thoughts.begin, thoughts.end} if thoughts else set()))
 
-    def reader(
-        self, task: Generate | Chat, *, in_thought: Callable[[], bool]
-    ) -> AnswerReader | None:
+    def reader(self, task: Generate | Chat, *, in_thought: Callable[[], bool]) -> AnyReader | None:
         """What reads an answer to `task`; None where it is text and nothing else. in_thought:
         whether the prompt has begun a thought."""
         if not isinstance(task, Chat):
             return None
         tools = task.usable_tools
+        is_forced = task.tool_choice is ToolChoice.REQUIRED
+        if self._on_channels:
+            if not (tools or task.split_reasoning):
+                return None
+            return ChannelReader(
+                new_id=new_id,
+                calls=bool(tools),
+                split=task.split_reasoning,
+                parallel=not task.has_one_call,
+                is_forced=is_forced,
+                is_begun=task.continue_final_message,
+            )
         thoughts = calls = None
         if (marks := self._thoughts(task)) is not None:
             thoughts = ThoughtReader(marks, is_open=in_thought(), split=task.split_reasoning)
@@ -54,8 +67,11 @@ class AnswerForm:
             )
         if thoughts is None and calls is None:
             return None
-        is_forced = task.tool_choice is ToolChoice.REQUIRED
         return AnswerReader(thoughts=thoughts, calls=calls, is_forced=is_forced)
+
+    @property
+    def _on_channels(self) -> bool:
+        return self.calls.body is Body.CHANNELS
 
     def _thoughts(self, task: Chat) -> ThoughtMarks | None:
         """The marks that are looked for in an answer to `task`."""
@@ -105,6 +121,10 @@ class AnswerReader:
         if not text:
             return []
         return [Said(text)] if self._calls is None else self._calls.push(text)
+
+
+AnyReader = AnswerReader | ChannelReader
+"""What reads an answer as it grows."""
 
 
 def new_id() -> str:

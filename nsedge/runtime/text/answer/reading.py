@@ -47,12 +47,12 @@ class Reading:
 
     # What becomes of it.
 
-    def _begin(self, name: str | None) -> None:
-        """A call of that name begins."""
+    def _begin(self, name: str | None, call_id: str | None = None) -> None:
+        """A call of that name begins. call_id: the model's own, where it gives one."""
         if name is None:
             raise NoCall
         self._drop()
-        self._parts.append(CallPiece(self.calls, "", id=self._new_id(), name=name))
+        self._parts.append(CallPiece(self.calls, "", id=call_id or self._new_id(), name=name))
         self.calls += 1
         self.is_open = True
 

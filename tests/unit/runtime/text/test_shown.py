@@ -6,7 +6,7 @@ import pytest
 from tokenizers import AddedToken
 
 from nsedge.api import Chat, Message, Role, Tool
-from nsedge.runtime.text.answer.formats import FORMATS, CallFormat, ThoughtMarks
+from nsedge.runtime.text.answer.formats import FORMATS, Body, CallFormat, ThoughtMarks
 from nsedge.runtime.text.answer.parts import CallPiece, Said, Thought
 from nsedge.runtime.text.answer.reader import AnswerForm
 from nsedge.runtime.text.detokenizer import Detokenizer
@@ -38,6 +38,11 @@ def test_an_answer_of_tokens_is_told_apart(family: str, form: CallFormat) -> Non
     )
     before = "" if form.bare else "So it is: "
     text = f"[THINK]Hm, 🙂.[/THINK]{before}{form.written('sun', OSLO)}"
+    if form.body is Body.CHANNELS:
+        text = (
+            f"<|channel|>analysis<|message|>Hm, 🙂.<|end|><|start|>assistant<|channel|>commentary"
+            f"<|message|>{before}<|end|><|start|>assistant{form.written('sun', OSLO)}"
+        )
     ids = tokenizer.encode(text, add_special_tokens=False).ids
     known = {tokenizer.token_to_id(mark) for mark in marks}
     assert form.bare or known & set(ids)
