@@ -6,10 +6,11 @@ from __future__ import annotations
 import json
 import re
 import sys
+import time
 from collections import OrderedDict
 from collections.abc import Sequence as Many
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from llguidance import LLMatcher, LLParserLimits, LLTokenizer, TokenizerWrapper
@@ -20,6 +21,7 @@ from tokenizers import Tokenizer
 from nsedge.api import Constraint, ConstraintKind
 from nsedge.errors import InvalidParameter
 from nsedge.runtime.structure.guide import Guide, told
+from nsedge.runtime.structure.placing import LARGEST, place_of
 from nsedge.runtime.structure.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
@@ -41,6 +43,8 @@ LIMITS = LLParserLimits(
 )
 """Bounds of compiling a grammar and of each step in it: a step of the lexer's fuel takes 70 ns, an
 item 50 ns, a state 1 to 2 KiB."""
+PLACING_S = 0.3
+"""Of a core: what it may take to find where a schema is at fault."""
 _ESCAPE = re.compile(r"\\(?:u([0-9A-Fa-f]{4})|U([0-9A-Fa-f]{8})|.)", re.DOTALL)
 ANY_OBJECT = '{"type": "object"}'
 _WHITESPACE = {"whitespace_flexible", "whitespace_pattern"}
@@ -117,10 +121,28 @@ class Grammars:
         if not matcher.is_error():
             matcher.unsafe_compute_mask_ptr(mask.ctypes.data, mask.nbytes)
         if matcher.is_error():
-            raise refused(constraint, told(matcher.get_error()))
+            raise refused(constraint, self._placed(constraint, told(matcher.get_error())))
         if not (mask & ~self._ends).any():
             raise refused(constraint, "allows nothing but an empty answer")
         return _Compiled(matcher, mask)
+
+    def _placed(self, constraint: Constraint, reason: str) -> str:
+        """Why a constraint is refused, and where a schema is at fault, if that can be told."""
+        if constraint.kind is not ConstraintKind.JSON_SCHEMA or len(constraint.value) > LARGEST:
+            return reason
+        schema, until_s = json.loads(constraint.value), time.thread_time() + PLACING_S
+        if not isinstance(schema, dict):
+            return reason
+        place = place_of(schema, self._why, enough=lambda: time.thread_time() > until_s)
+        return reason if place is None else f"{_without_way(reason)} (at {place})"
+
+    def _why(self, schema: dict[str, Any]) -> str | None:
+        try:
+            grammar = _json_grammar(json.dumps(schema))
+        except (ValueError, RecursionError) as error:
+            return told(str(error))
+        matcher = LLMatcher(self._tokenizer, grammar, log_level=0, limits=LIMITS)
+        return _without_way(told(matcher.get_error())) if matcher.is_error() else None
 
 
 def grammar_of(constraint: Constraint) -> str:
@@ -174,6 +196,11 @@ def _json_grammar(text: str) -> str:
     if schema is False or (isinstance(options, dict) and _WHITESPACE.intersection(options)):
         return f'{{"grammars": [{{"json_schema": {text}}}]}}'
     return str(LLMatcher.grammar_from_json_schema(text, defaults=_DEFAULTS))
+
+
+def _without_way(reason: str) -> str:
+    """Without which definition led to it."""
+    return reason.partition(" while processing ")[0]
 
 
 def _literal(text: str) -> str:

@@ -14,7 +14,12 @@ from nsedge.errors import ConstraintFailure
 
 SHOWN = 300
 """Characters of a grammar engine's own words that an error repeats."""
-_WORDS = {"<non-verbose/>": "", "NoExtensionBias": "nothing that the model's tokens can write fits"}
+_WORDS = {
+    "<non-verbose/>": "",
+    "NoExtensionBias": "nothing that the model's tokens can write fits",
+    "oneOf constraints are not supported. Enable 'coerce_one_of' option to approximate oneOf with"
+    " anyOf": "oneOf is supported only where its schemas exclude each other",
+}
 """Of those, the ones that say too little."""
 
 

@@ -24,9 +24,15 @@ GRAMMARS = Grammars(TOKENIZER, size=SIZE, end_ids=(END,))
 MOST = 300
 """Tokens of an answer; one that has more is cut off."""
 CLOSING = [TOKENIZER.token_to_id(text) for text in ('"', "}", "]", ",", ":")] + [END]
-KINDS: list[dict[str, Any]] = json.loads(
-    Path(__file__).with_name("schemas.json").read_text(encoding="utf-8")
-)
+
+
+def read(name: str) -> Any:
+    return json.loads(Path(__file__).with_name(name).read_text(encoding="utf-8"))
+
+
+KINDS: list[dict[str, Any]] = read("schemas.json")
+SUITE: list[dict[str, Any]] = read("suite.json")["kinds"]
+"""Of the JSON schema organisation's own tests (suite.LICENSE)."""
 
 
 def allowed(guide: Guide) -> np.ndarray:
@@ -74,27 +80,47 @@ def fits(schema: Any, text: str) -> bool:
     return guide.done or END in allowed(guide)
 
 
-@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind["name"])
-def test_a_kind_of_schema(kind: dict[str, Any]) -> None:
-    schema = kind["schema"]
-    if "refused" in kind:
-        with pytest.raises(InvalidParameter) as caught:
-            GRAMMARS.guide(Constraint.json_schema(schema))
-        assert kind["refused"] in caught.value.message
-        return
+def holds(kind: dict[str, Any], *, seeds: int) -> int:
+    """Whether what fits may come, and nothing else; how many of the texts written at random were
+    whole."""
+    schema, whole = kind["schema"], 0
     validator = jsonschema.Draft202012Validator(schema)
     for value in kind["good"]:
         assert validator.is_valid(value), value
         assert fits(schema, json.dumps(value)), value
     for value in kind["bad"]:
         assert not fits(schema, json.dumps(value)), value
-    whole = 0
-    for seed in range(10):
+    for seed in range(seeds):
         text, is_whole = written(GRAMMARS.guide(Constraint.json_schema(schema)), seed)
         if is_whole:
             whole += 1
             validator.validate(json.loads(text))
-    assert whole, "nothing was ever whole"
+    return whole
+
+
+def refused(schema: dict[str, Any]) -> str:
+    """What is told of a schema that cannot be compiled."""
+    with pytest.raises(InvalidParameter) as caught:
+        GRAMMARS.guide(Constraint.json_schema(schema))
+    assert caught.value.param == "constraint"
+    assert "\n" not in caught.value.message
+    return caught.value.message
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind["name"])
+def test_a_kind_of_schema(kind: dict[str, Any]) -> None:
+    if "refused" in kind:
+        assert kind["refused"] in refused(kind["schema"])
+    else:
+        assert holds(kind, seeds=10), "nothing was ever whole"
+
+
+@pytest.mark.parametrize("kind", SUITE, ids=lambda kind: kind["name"])
+def test_a_schema_of_the_suite(kind: dict[str, Any]) -> None:
+    if "refused" in kind:
+        assert kind["refused"] in refused(kind["schema"])
+    else:
+        holds(kind, seeds=2)
 
 
 NAMES = st.text("abcdefgh_ ", min_size=1, max_size=6)
@@ -108,6 +134,7 @@ def bounded(draw: st.DrawFn, low: str, high: str, most: int) -> dict[str, int]:
     return {name: found[name] for name in draw(st.sets(st.sampled_from([low, high])))}
 
 
+FORMATS = {"uuid", "ipv4", "ipv6"}
 LEAVES = st.one_of(
     st.just({"type": "boolean"}),
     st.just({"type": "null"}),
@@ -118,6 +145,7 @@ LEAVES = st.one_of(
     bounded("minimum", "maximum", 90).map(lambda more: {"type": "number"} | more),
     st.integers(2, 12).map(lambda n: {"type": "integer", "multipleOf": n}),
     bounded("minLength", "maxLength", 12).map(lambda more: {"type": "string"} | more),
+    st.sampled_from(sorted(FORMATS)).map(lambda form: {"type": "string", "format": form}),
     st.sampled_from(["^[a-f]{2,6}$", "^(yes|no)$", "[0-9]+", "^x.*y$"]).map(
         lambda pattern: {"type": "string", "pattern": pattern}
     ),
@@ -131,6 +159,13 @@ def nested(inner: st.SearchStrategy[dict[str, Any]]) -> st.SearchStrategy[dict[s
         return {"type": "array", "items": draw(inner)} | bounds
 
     @st.composite
+    def tuples(draw: st.DrawFn) -> dict[str, Any]:
+        first = draw(st.lists(inner, min_size=1, max_size=3))
+        least = draw(st.integers(0, len(first)))
+        rest = draw(st.sampled_from([False, {"type": "boolean"}]))
+        return {"type": "array", "prefixItems": first, "minItems": least, "items": rest}
+
+    @st.composite
     def record(draw: st.DrawFn) -> dict[str, Any]:
         properties = draw(st.dictionaries(NAMES, inner, max_size=4))
         names = sorted(properties)
@@ -141,7 +176,9 @@ def nested(inner: st.SearchStrategy[dict[str, Any]]) -> st.SearchStrategy[dict[s
 
     return st.one_of(
         array(),
+        tuples(),
         record(),
+        inner.map(lambda one: {"type": "object", "patternProperties": {"^k[0-9]$": one}}),
         st.lists(inner, min_size=1, max_size=3).map(lambda them: {"anyOf": them}),
     )
 
@@ -152,4 +189,6 @@ def test_what_is_written_at_random_fits_or_is_cut_off(schema: dict[str, Any], se
     jsonschema.Draft202012Validator.check_schema(schema)
     text, is_whole = written(GRAMMARS.guide(Constraint.json_schema(schema)), seed)
     if is_whole:
-        jsonschema.Draft202012Validator(schema).validate(json.loads(text))
+        checker = jsonschema.FormatChecker(sorted(FORMATS))
+        validator = jsonschema.Draft202012Validator(schema, format_checker=checker)
+        validator.validate(json.loads(text))
