@@ -1,9 +1,11 @@
-"""Every scheme of the starter model: size, nearness to fp32, decode and prefill speed.
+"""Every scheme of the starter model, or of a GGUF file: size, nearness to fp32, decode and prefill.
 
     python -m bench.schemes [--schemes int8-b64,w8a8] [--rows 1,8,16] [--rounds 5] [--json FILE]
+    python -m bench.schemes --gguf FILE --schemes gguf,int8-b64 [--peer DIR-OF-llama-batched-bench]
 
 Bundles are made (from the exporter's cache where they were made before), every variant of each is
 loaded, and rounds go over all of them in turn. Speeds are the engine's alone, medians of rounds.
+llama.cpp, where it is to be beside them, runs the file as it is.
 On a machine that is shared, `--cpu --threads 1` counts processor time instead, and the best round.
 """
 
@@ -22,19 +24,23 @@ from typing import Any
 
 import msgspec
 
+from bench.peers.batched import Batched
 from bench.report import Noise, emit, say
 from bench.step import GREEDY, Bench
-from exporters.bundle.orders import one_variant
+from exporters.bundle.build import export_bundle
+from exporters.bundle.orders import Order, one_variant
 from exporters.bundle.starter import export_starter
 from exporters.cache import Cache, cache_root
+from exporters.gguf.importing import built, gguf_source
 from exporters.progress import Progress
-from exporters.quantise.schemes import SCHEMES, Device, KvFormat
+from exporters.quantise.schemes import SCHEMES, Device, KvFormat, Scheme
 from nsedge.bundle.causal_lm import Variant
 from nsedge.bundle.manifest import open_causal_lm
 from nsedge.runtime.hosting.hosted import Host, Opening
 from nsedge.runtime.hosting.text import TextModel
 from nsedge.runtime.settings import EngineSettings
 
+PEER = "llama.cpp"
 Clock = Callable[[], float]
 COLUMNS = ("variant", "MB", "KL, nats", "top-1", "perplexity")
 
@@ -60,10 +66,9 @@ def open_entries(folder: Path, schemes: list[str], rows: int, options: Any) -> l
     )
     entries = []
     for scheme in schemes:
-        order = one_variant(SCHEMES[scheme], KvFormat.FLOAT32, Device.CPU)
-        path = export_starter(cache, folder / scheme, variants=(order,)).bundle
-        bundle = open_causal_lm(path)
-        for variant in bundle.manifest.variants:
+        bundle = open_causal_lm(made(SCHEMES[scheme], folder / scheme, cache, options.gguf))
+        variants = bundle.manifest.variants
+        for variant in variants[:1] if options.preferred else variants:
             resident = TextModel(
                 bundle=bundle,
                 variant=variant,
@@ -74,6 +79,16 @@ def open_entries(folder: Path, schemes: list[str], rows: int, options: Any) -> l
             size = sum(entry.bytes for entry in bundle.manifest.files.values())
             entries.append(Entry(scheme=scheme, variant=variant, size=size, bench=bench))
     return entries
+
+
+def made(scheme: Scheme, out: Path, cache: Cache, file: Path | None) -> Path:
+    """The bundle of a scheme at `out`: of the starter, or of a GGUF file."""
+    order = one_variant(scheme, KvFormat.FLOAT32, Device.CPU)
+    if file is None:
+        return export_starter(cache, out, variants=(order,)).bundle
+    source = gguf_source(file, cache)
+    whole = Order(source=source, variants=(order,), route=built(source.file))
+    return export_bundle(whole, out, name=scheme.name, cache=cache).bundle
 
 
 def decode(bench: Bench, rows: int, options: Any, clock: Clock) -> float:
@@ -102,7 +117,9 @@ def prefill(bench: Bench, options: Any, clock: Clock) -> float:
     return float(options.prefill / (clock() - began))
 
 
-def measure(entries: list[Entry], rows: list[int], options: Any) -> dict[str, Any]:
+def measure(
+    entries: list[Entry], peer: Batched | None, rows: list[int], options: Any
+) -> dict[str, Any]:
     """All rounds, the variants in turn; tokens/s of each round by variant."""
     clock = time.process_time if options.cpu else time.perf_counter
     decoded: dict[str, dict[int, list[float]]] = defaultdict(lambda: defaultdict(list))
@@ -115,22 +132,31 @@ def measure(entries: list[Entry], rows: list[int], options: Any) -> dict[str, An
             for count in rows:
                 decoded[name][count].append(decode(entry.bench, count, options, clock))
             read[name].append(prefill(entry.bench, options, clock))
+        if peer is not None:
+            for count in rows:
+                decoded[PEER][count].append(peer.decode(count))
+            read[PEER].append(peer.prefill(options.prefill))
         noise.append(watch.others())
     return {"decode": decoded, "prefill": read, "others_cores": noise}
 
 
 def tell(entry: Entry, rounds: dict[str, Any], *, cpu: bool) -> dict[str, Any]:
     """What is known of one variant; of processor time, which others only add to, the best round."""
-    summary = max if cpu else statistics.median
-    name = entry.variant.name
     return {
-        "variant": name,
+        "variant": entry.variant.name,
         "scheme": entry.scheme,
         "bytes": entry.size,
         "fidelity": msgspec.to_builtins(entry.variant.fidelity),
-        "decode_tokens_per_s": {
-            rows: summary(rates) for rows, rates in rounds["decode"][name].items()
-        },
+        **speeds(entry.variant.name, rounds, cpu=cpu),
+    }
+
+
+def speeds(name: str, rounds: dict[str, Any], *, cpu: bool) -> dict[str, Any]:
+    """Tokens/s of one contender."""
+    summary = max if cpu else statistics.median
+    decoded = rounds["decode"][name]
+    return {
+        "decode_tokens_per_s": {rows: summary(rates) for rows, rates in decoded.items()},
         "prefill_tokens_per_s": summary(rounds["prefill"][name]),
     }
 
@@ -155,10 +181,20 @@ def table(results: list[dict[str, Any]], rows: list[int], prefill: int) -> list[
     return lines
 
 
+def peer_of(options: Any) -> Batched | None:
+    """llama.cpp, where it was asked for."""
+    if options.peer is None:
+        return None
+    return Batched(options.peer, options.gguf, context=options.context, tokens=options.tokens)
+
+
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--schemes", default=",".join(SCHEMES))
+    parser.add_argument("--gguf", type=Path, help="a file in the starter's place")
+    parser.add_argument("--peer", type=Path, help="where llama-batched-bench is; needs --gguf")
+    parser.add_argument("--preferred", action="store_true", help="only what a daemon here takes")
     parser.add_argument("--rows", default="1,8,16")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--context", type=int, default=128)
@@ -170,15 +206,24 @@ def main() -> None:
     parser.add_argument("--cpu", action="store_true", help="count processor time, best round")
     parser.add_argument("--json", type=Path, help="write the result there instead of to stdout")
     options = parser.parse_args()
+    if options.peer is not None and options.gguf is None:
+        parser.error("--peer needs --gguf")
     rows = [int(count) for count in options.rows.split(",")]
     with tempfile.TemporaryDirectory() as folder:
         entries = open_entries(Path(folder), options.schemes.split(","), max(rows), options)
-        rounds = measure(entries, rows, options)
+        peer = peer_of(options)
+        rounds = measure(entries, peer, rows, options)
     results = [tell(entry, rounds, cpu=options.cpu) for entry in entries]
+    if peer is not None:
+        size, told = options.gguf.stat().st_size, speeds(PEER, rounds, cpu=options.cpu)
+        results.append({"variant": PEER, "bytes": size, "fidelity": None, **told})
     for line in table(results, rows, options.prefill):
         say(line)
-    told = {key: str(value) for key, value in vars(options).items()}
-    emit({"bench": "schemes", "options": told, "results": results, "rounds": rounds}, options.json)
+    described = {key: str(value) for key, value in vars(options).items()}
+    emit(
+        {"bench": "schemes", "options": described, "results": results, "rounds": rounds},
+        options.json,
+    )
 
 
 if __name__ == "__main__":

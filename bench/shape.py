@@ -11,15 +11,14 @@ from __future__ import annotations
 
 import argparse
 import functools
-import json
 import statistics
-import subprocess
 import time
 from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
 from bench import bandwidth
+from bench.peers.batched import PROGRAM, Batched
 from bench.random_weights import bundle_of, four_bits, gguf_of
 from bench.report import Noise, emit, say
 from bench.step import GREEDY, Bench
@@ -29,34 +28,13 @@ from nsedge.runtime.machine.cores import usable_cores
 from nsedge.runtime.settings import EngineSettings
 
 LABEL = "random weights: speed only"
-PROGRAM = "llama-batched-bench"
-ROOM = 64
-"""Tokens of context that are not measured."""
-
-
-class Llama:
-    """llama.cpp's own benchmark of batched decoding."""
-
-    def __init__(self, folder: Path, model: Path, *, context: int, tokens: int) -> None:
-        self._command = [str(folder / PROGRAM), "-m", str(model), "-pps"]
-        self._command += ["-npp", str(context), "-ntg", str(tokens), "-t", str(usable_cores())]
-        self._command += ["--output-format", "jsonl"]
-        self._context, self._tokens = context, tokens
-
-    def decode(self, streams: int) -> float:
-        """Tokens/s of all streams together."""
-        room = self._context + streams * self._tokens + ROOM
-        command = [*self._command, "-npl", str(streams), "-c", str(room)]
-        told = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-        lines = [json.loads(line) for line in told.splitlines() if line.startswith("{")]
-        return float(lines[-1]["speed_tg"])
 
 
 def measure(options: argparse.Namespace, bench: Bench, bundle: Path) -> dict[str, Any]:
     """All rounds, both engines and all numbers of streams interleaved."""
     streams = [int(count) for count in options.streams.split(",")]
     model = gguf_of(options.cache)
-    llama = Llama(options.peer, model, context=options.context, tokens=options.tokens)
+    llama = Batched(options.peer, model, context=options.context, tokens=options.tokens)
     ours: dict[int, list[float]] = defaultdict(list)
     theirs: dict[int, list[float]] = defaultdict(list)
     noise, read = [], []

@@ -86,6 +86,11 @@ class Order:
         self.source.check()
         for variant in self.variants:
             variant.check()
+            if variant.scheme.method is Method.OWN and not self.source.keeps_blocks:
+                raise Refused(
+                    f"--scheme {variant.scheme.name} is for GGUF files of quantised types"
+                    f" (import-gguf); {self.source.origin} has no blocks of its own"
+                )
 
 
 def one_variant(scheme: Scheme, kv: KvFormat, device: Device) -> VariantOrder:

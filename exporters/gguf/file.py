@@ -221,6 +221,16 @@ class GgufFile:
             ExportError: the file is cut short, or holds what is no number.
         """
         tensor = self.tensors[name]
+        for begin, raw in self.raw_parts(name):
+            yield begin, self._numbers(tensor, raw)
+
+    def raw_parts(self, name: str) -> Iterator[tuple[int, NDArray[np.uint8]]]:
+        """A tensor's rows as they lie in the file, [n, row_bytes], in turns.
+
+        Raises:
+            ExportError: the file is cut short.
+        """
+        tensor = self.tensors[name]
         step = max(1, CHUNK_BYTES // (4 * tensor.shape[-1]))
         with self.path.open("rb") as file:
             file.seek(tensor.offset)
@@ -229,15 +239,14 @@ class GgufFile:
                 raw = file.read(count * tensor.row_bytes)
                 if len(raw) != count * tensor.row_bytes:
                     raise ExportError(f"{self.path} is cut short; fetch it again")
-                yield begin, self._numbers(tensor, raw, count)
+                yield begin, np.frombuffer(raw, np.uint8).reshape(count, tensor.row_bytes)
 
-    def _numbers(self, tensor: Tensor, raw: bytes, count: int) -> NDArray[np.float32]:
-        blocks = np.frombuffer(raw, np.uint8).reshape(count, tensor.row_bytes)
+    def _numbers(self, tensor: Tensor, blocks: NDArray[np.uint8]) -> NDArray[np.float32]:
         with np.errstate(all="ignore"):
             rows = dequantize(blocks, tensor.kind).astype(np.float32, copy=False)
         if not np.isfinite(rows).all():
             raise ExportError(f"{self.path}: {shown(tensor.name)} holds what is no finite number")
-        return np.asarray(rows.reshape(count, tensor.shape[-1]))
+        return np.asarray(rows.reshape(len(blocks), tensor.shape[-1]))
 
     def _place(self, entry: _Entry, start: int) -> Tensor:
         name = f"{self.path}: {shown(entry.name)}"

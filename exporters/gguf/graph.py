@@ -19,10 +19,12 @@ from numpy.typing import NDArray
 from onnx import NodeProto, TensorProto, ValueInfoProto, helper
 
 from exporters.errors import ExportError
+from exporters.gguf.blocks import read_blocks
 from exporters.gguf.file import GgufFile
 from exporters.gguf.model import HEAD, NORM, ROPE_FACTORS, TABLE, Shape, hub_rows, shape_of
 from exporters.graph.graph import MICROSOFT, Graph
 from exporters.graph.records import GRAPH_FILE, ReferenceRecord
+from exporters.model.own_blocks import OwnBlocks
 from nsedge.bundle.causal_lm import GraphIo, KvLayout
 
 TABLE_WEIGHT = "model.embed_tokens.weight"
@@ -85,6 +87,33 @@ def graph_of(file: GgufFile, shape: Shape, *, context: int) -> Graph:
     return _Building(file, shape, context).graph()
 
 
+class OwnWeights:
+    """The blocks that a file keeps the weights of its graph in."""
+
+    def __init__(self, file: GgufFile) -> None:
+        self._file = file
+        self._shape = shape_of(file)
+        building = _Building(file, self._shape, context=1)
+        building.graph()
+        self._tensors = building.tensors
+
+    def blocks(self, weight: str) -> tuple[OwnBlocks, ...]:
+        """Of a weight of the graph, as a matrix [N, K]: its parts, one after the other along N.
+        Nothing where not all of it comes in blocks.
+
+        Raises:
+            ExportError: the file is cut short.
+        """
+        parts = []
+        for tensor in self._tensors.get(weight, ()):
+            found = read_blocks(self._file, tensor)
+            if found is None:
+                return ()
+            order = np.argsort(_places(self._shape, self._file, tensor))
+            parts.append(found.rows(order))
+        return tuple(parts)
+
+
 def rotary_tables(shape: Shape, factors: Floats | None, context: int) -> tuple[Floats, Floats]:
     """Cosines and sines [context, head_dim / 2] (arXiv 2104.09864).
 
@@ -107,6 +136,15 @@ def rotary_tables(shape: Shape, factors: Floats | None, context: int) -> tuple[F
     return np.cos(exact).astype(np.float32), np.sin(exact).astype(np.float32)
 
 
+def _places(shape: Shape, file: GgufFile, tensor: str) -> NDArray[np.int64]:
+    """Which row of the model each row of the file's tensor is."""
+    rows = file.tensors[tensor].shape[0]
+    heads = {"attn_q": shape.heads, "attn_k": shape.kv_heads}.get(tensor.split(".")[-2])
+    if heads is None or not shape.family.interleaved:
+        return np.arange(rows)
+    return hub_rows(rows, heads)
+
+
 class _Building:
     """One graph, put together in the order in which it runs."""
 
@@ -116,6 +154,8 @@ class _Building:
         self._io = GraphIo()
         self._nodes: list[NodeProto] = []
         self._weights: dict[str, Any] = {}
+        self.tensors: dict[str, tuple[str, ...]] = {}
+        """Which of the file make up each of the weights that are matrices."""
         factors = file.read(ROPE_FACTORS) if ROPE_FACTORS in file.tensors else None
         cosines, sines = rotary_tables(shape, factors, context)
         self._tables = [self._keep(COSINES, cosines), self._keep(SINES, sines)]
@@ -135,6 +175,7 @@ class _Building:
         )
 
     def _embed(self) -> None:
+        self.tensors[TABLE_WEIGHT] = (TABLE,)
         rows = self._shape.vocabulary, self._shape.width
         table = self._keep(TABLE_WEIGHT, Deferred(shape=rows, make=lambda: self._file.read(TABLE)))
         name = "/model/embed_tokens/Gather"
@@ -280,25 +321,18 @@ class _Building:
         """Projections [N, K] of the file side by side as one weight [K, N]."""
         sizes = [self._file.tensors[tensor].shape for tensor in tensors]
         shape = (sizes[0][1], sum(rows for rows, _ in sizes))
+        self.tensors[name] = tuple(tensors)
         return self._keep(name, Deferred(shape=shape, make=lambda: self._columns(tensors, shape)))
 
     def _columns(self, tensors: list[str], shape: tuple[int, ...]) -> Floats:
         """Row by row into its column: no second copy of the matrix is made."""
         matrix, first = np.empty(shape, np.float32), 0
         for tensor in tensors:
-            place = first + self._places(tensor)
+            place = first + _places(self._shape, self._file, tensor)
             for begin, rows in self._file.parts(tensor):
                 matrix[:, place[begin : begin + len(rows)]] = rows.T
             first += len(place)
         return matrix
-
-    def _places(self, tensor: str) -> NDArray[np.int64]:
-        """Which row of the model each row of the file's tensor is."""
-        rows, shape = self._file.tensors[tensor].shape[0], self._shape
-        heads = {"attn_q": shape.heads, "attn_k": shape.kv_heads}.get(tensor.split(".")[-2])
-        if heads is None or not shape.family.interleaved:
-            return np.arange(rows)
-        return hub_rows(rows, heads)
 
     def _keep(self, name: str, array: Any) -> str:
         self._weights[name] = array

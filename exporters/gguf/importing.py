@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 
 from exporters.cache import Cache
 from exporters.code import code_digest
 from exporters.errors import ExportError
+from exporters.gguf.blocks import BLOCKED
 from exporters.gguf.file import GgufFile, Metadata
 from exporters.gguf.folder import write_source
-from exporters.gguf.graph import make_reference
+from exporters.gguf.graph import OwnWeights, make_reference
 from exporters.gguf.keys import notes_on
+from exporters.model.own_blocks import OwnBlocks
 from exporters.model.route import Route
 from exporters.model.source import Source
 from exporters.quantise.schemes import DEFAULT_SCHEME, SCHEMES, Scheme
@@ -24,7 +26,7 @@ LIBRARIES = ("gguf", "onnx", "onnxruntime-gpu", "tokenizers")
 LONGEST_ORIGIN = 200
 ORIGINS = ("general.source.repo_url", "general.source.url", "general.name")
 FOUR_BITS, EIGHT_BITS = frozenset({"Q4_0", "Q4_1"}), frozenset({"Q8_0"})
-EXACT_4, EXACT_8 = "x4", "int8-b32"
+EXACT_4, EXACT_8, OWN = "x4", "int8-b32", "gguf"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,6 +38,19 @@ class GgufSource(Source):
     def parameters(self) -> int:
         """Numbers in the file's tensors."""
         return self.file.parameters()
+
+    @property
+    def keeps_blocks(self) -> bool:
+        """Whether any matrix of the file comes in blocks."""
+        return any(tensor.kind in BLOCKED for tensor in self.file.tensors.values())
+
+    def own_blocks(self, weight: str) -> tuple[OwnBlocks, ...]:
+        """Those of the file, where it has some."""
+        return self._own_weights.blocks(weight)
+
+    @cached_property
+    def _own_weights(self) -> OwnWeights:
+        return OwnWeights(self.file)
 
     def notes(self) -> tuple[str, ...]:
         """What of the file is left aside."""
@@ -75,12 +90,19 @@ def built(file: GgufFile) -> Route:
 
 
 def exact_scheme(file: GgufFile) -> Scheme:
-    """The scheme that keeps the file's own integers, else the default one."""
-    kinds = {file.tensors[name].kind.name for name in _matrices(file)}
-    if kinds <= FOUR_BITS and all(map(partial(_is_found, file), _matrices(file))):
+    """The scheme that keeps the file's own integers, else the default one.
+
+    `x4` and `int8-b32` do where all have 4 or 8 bits: their numbers alone tell the integers.
+    """
+    layers = {file.tensors[name].kind.name for name in _matrices(file)}
+    whole = {tensor.kind for tensor in file.tensors.values() if len(tensor.shape) == 2}
+    names = {kind.name for kind in whole}
+    if names <= EIGHT_BITS:
+        return SCHEMES[EXACT_8]
+    plain = layers <= FOUR_BITS and names <= FOUR_BITS | EIGHT_BITS
+    if plain and all(map(partial(_is_found, file), _matrices(file))):
         return SCHEMES[EXACT_4]
-    whole = {tensor.kind.name for tensor in file.tensors.values() if len(tensor.shape) == 2}
-    return SCHEMES[EXACT_8 if whole <= EIGHT_BITS else DEFAULT_SCHEME]
+    return SCHEMES[OWN if whole & BLOCKED else DEFAULT_SCHEME]
 
 
 def _matrices(file: GgufFile) -> list[str]:

@@ -24,7 +24,8 @@ from nsedge.native import DOMAIN
 MATMUL = "BlockMatMul"
 ROWS = "BlockRows"
 ATTENTION = "CachedAttention"
-BLOCK_MULTIPLE = 32
+BLOCK_MULTIPLE = {4: 32, 8: 16}
+"""Of weights of so many bits."""
 PLAIN_ATTENTION = frozenset(
     {"num_heads", "kv_num_heads", "scale", "do_rotary", "rotary_interleaved"}
 )
@@ -226,8 +227,8 @@ def _is_block_matmul(node: NodeProto) -> bool:
     inputs = [*node.input, "", "", ""]
     return (
         node.op_type == "MatMulNBits"
-        and attribute(node, "bits") in (4, 8)
-        and attribute(node, "block_size") % BLOCK_MULTIPLE == 0
+        and (multiple := BLOCK_MULTIPLE.get(attribute(node, "bits"))) is not None
+        and attribute(node, "block_size") % multiple == 0
         and not inputs[4]  # group indices
     )
 

@@ -21,6 +21,7 @@ from exporters.model.files import (
     shown,
     tensors_of,
 )
+from exporters.model.own_blocks import OwnBlocks
 from exporters.model.texts import TextReader, encoded
 from nsedge.bundle import vocabulary
 from nsedge.bundle.causal_lm import GenerationDefaults
@@ -205,6 +206,16 @@ class Source:
             return UNKNOWN_LICENCE
         name = stated.group(1).strip("'\"")
         return LICENCES.get(name, escaped(name))
+
+    @property
+    def keeps_blocks(self) -> bool:
+        """Whether `own_blocks` gives any."""
+        return False
+
+    def own_blocks(self, weight: str) -> tuple[OwnBlocks, ...]:
+        """The blocks that the source itself keeps a weight of its fp32 graph in: a matrix [N, K],
+        in its parts along N. Nothing where it keeps it in none."""
+        return ()
 
     def parameters(self) -> int:
         """Numbers in the weight files.

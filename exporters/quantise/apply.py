@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 from exporters.graph.graph import Graph
+from exporters.model.source import Source
 from exporters.quantise.blocks import quantise
 from exporters.quantise.mixed import quantise_mixed
 from exporters.quantise.observe import Calibration
+from exporters.quantise.own import quantise_own
 from exporters.quantise.schemes import Method, Scheme
 from exporters.quantise.w8a8 import quantise_w8a8
 from exporters.quantise.x4 import quantise_x4
 
 
-def apply_scheme(graph: Graph, scheme: Scheme, calibration: Calibration) -> dict[str, int]:
-    """Quantise every matrix of `graph` in place; what stays fp32, as kind -> bytes.
+def apply_scheme(
+    graph: Graph, scheme: Scheme, calibration: Calibration, source: Source
+) -> dict[str, int]:
+    """Quantise every matrix of `graph`, which is of `source`, in place; what stays fp32, as kind ->
+    bytes.
 
     Raises:
         Refused: the scheme does not fit the model.
@@ -23,4 +28,6 @@ def apply_scheme(graph: Graph, scheme: Scheme, calibration: Calibration) -> dict
         return quantise_mixed(graph, scheme, calibration)
     if scheme.method is Method.EXACT:
         return quantise_x4(graph, scheme)
+    if scheme.method is Method.OWN:
+        return quantise_own(graph, scheme, source)
     return quantise(graph, scheme)

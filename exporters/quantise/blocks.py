@@ -1,12 +1,13 @@
 """Weights in blocks of small integers, in the layout of ONNX Runtime's MatMulNBits.
 
 A matrix [N, K] becomes q [N, blocks, bytes] and scales [N, blocks]; weight = scale * (q - zero).
-8-bit blocks are symmetric around 128, 4-bit ones have a zero point each.
+8-bit blocks are symmetric around 128, 4-bit ones have a zero point each. What a source kept itself
+may have an offset a block instead, which is multiplied by the sum of a block of x.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,19 +25,30 @@ LARGE = 1 << 15
 """Elements from which a matrix left in fp32 is an error."""
 SMALLEST_BLOCK = 16
 SYMMETRIC_ZERO = 128
+TABLE_BITS = 8
+"""Of a table that is looked up in blocks."""
 
 
 @dataclass(frozen=True)
 class Blocks:
-    """A matrix [N, K] in blocks: q uint8 [N, blocks, bytes], scales, packed zero points or None."""
+    """A matrix [N, K] in blocks: q uint8 [N, blocks, bytes], scales, packed zero points or None.
+
+    Where there are no zero points, the zero is 8 or 128, and there may be offsets [N, blocks]: a
+    weight is scale * (q - zero) + offset then.
+    """
 
     q: NDArray[np.uint8]
     scales: NDArray[np.float32]
     zeros: NDArray[np.uint8] | None
+    offsets: NDArray[np.float32] | None = None
 
     @property
     def nbytes(self) -> int:
-        return self.q.nbytes + self.scales.nbytes + (0 if self.zeros is None else self.zeros.nbytes)
+        arrays = (self.q, self.scales, self.zeros, self.offsets)
+        return sum(array.nbytes for array in arrays if array is not None)
+
+
+OwnTable = Callable[[str], Blocks | None]
 
 
 def quantise_blocks(weight: NDArray[np.float32], *, bits: int, block: int) -> Blocks:
@@ -98,17 +110,43 @@ def quantise(graph: Graph, scheme: Scheme) -> dict[str, int]:
 
 def put_blocks(
     graph: Graph, projection: Projection, blocks: Blocks, *, bits: int, block: int, width: int
-) -> None:
-    """MatMulNBits by a matrix [N, width] in the place of a projection, its bias included."""
-    name = projection.multiply.name
+) -> str:
+    """MatMulNBits by a matrix [N, width] in the place of a projection, its bias included.
+
+    The name of the weight that holds the offsets: it is there unless all of them are 0.
+    """
+    name, shape = projection.multiply.name, (len(blocks.q), width)
     inputs = [projection.source, *_keep(graph, name, blocks)]
     if projection.bias is not None:
         inputs += [""] * (5 - len(inputs))  # group indices are not used; the bias is input 5
         inputs.append(projection.bias)
-    shape = (len(blocks.q), width)
-    node = matmul_nbits(inputs, projection.output, name, shape, bits, block)
-    graph.replace(projection.multiply, node)
+    offsets, output = f"{name}/offsets", projection.output
+    if blocks.offsets is None or not blocks.offsets.any():
+        nodes = [matmul_nbits(inputs, output, name, shape, bits, block)]
+    else:
+        graph.constant(offsets, blocks.offsets)
+        scaled = f"{name}/scaled"
+        nodes = [
+            matmul_nbits(inputs, scaled, name, shape, bits, block),
+            *_shift(graph, projection.source, f"{name}/shift", offsets, block=block),
+            helper.make_node("Add", [scaled, f"{name}/shift"], [output]),
+        ]
+    graph.replace(projection.multiply, *nodes)
     graph.nodes = [n for n in graph.nodes if n is not projection.add]
+    return offsets
+
+
+def _shift(graph: Graph, source: str, output: str, offsets: str, *, block: int) -> list[NodeProto]:
+    """`offsets` [N, blocks] times the sums of blocks of `source`."""
+    blocks = graph.weights[offsets].shape[1]
+    cubed = graph.constant(f"{output}/block_shape", np.array([0, 0, blocks, block]))
+    axes = graph.constant(f"{output}/block_axis", np.array([-1]))
+    sums = f"{output}/sums"
+    return [
+        helper.make_node("Reshape", [source, cubed], [f"{output}/blocks"]),
+        helper.make_node("ReduceSum", [f"{output}/blocks", axes], [sums], keepdims=0),
+        helper.make_node("FusedMatMul", [sums, offsets], [output], domain=MICROSOFT, transB=1),
+    ]
 
 
 def matmul_nbits(
@@ -139,28 +177,35 @@ def _keep(graph: Graph, name: str, blocks: Blocks) -> list[str]:
     return names
 
 
-def quantise_tables(graph: Graph, scheme: Scheme) -> None:
-    """Embedding tables [V, H]: looked up in blocks, and multiplied by if the head is tied."""
+def quantise_tables(graph: Graph, scheme: Scheme, own: OwnTable = lambda _: None) -> None:
+    """Embedding tables [V, H]: looked up in blocks, and multiplied by if the head is tied.
+
+    `own` gives the 8-bit blocks that a table is kept in already, where it is.
+    """
     for lookup in [n for n in graph.nodes if n.op_type == "Gather" and n.input[0] in graph.weights]:
         table = graph.weights[lookup.input[0]]
         if table.ndim != 2 or table.size < LARGE:
             continue
-        _quantise_table(graph, lookup, np.ascontiguousarray(table), scheme)
+        blocks = own(lookup.input[0]) or _table_blocks(np.ascontiguousarray(table), scheme)
+        _put_table(graph, lookup, blocks, table.shape)
 
 
-def _quantise_table(
-    graph: Graph, lookup: NodeProto, table: NDArray[np.float32], scheme: Scheme
-) -> None:
-    bits, (rows, width) = scheme.table_bits or 8, table.shape
+def _table_blocks(table: NDArray[np.float32], scheme: Scheme) -> Blocks:
+    bits, width = scheme.table_bits or 8, table.shape[1]
     block = next((b for b in (scheme.table_block, 32, SMALLEST_BLOCK) if width % b == 0), None)
     if block is None:
         raise Refused(f"hidden size {width} is no multiple of {SMALLEST_BLOCK}")
-    source = lookup.input[0]
-    q, scales = _keep(graph, source, quantise_blocks(table, bits=bits, block=block))
+    return quantise_blocks(table, bits=bits, block=block)
+
+
+def _put_table(graph: Graph, lookup: NodeProto, blocks: Blocks, shape: tuple[int, ...]) -> None:
+    (rows, width), source = shape, lookup.input[0]
+    block = width // blocks.scales.shape[1]
+    q, scales = _keep(graph, source, blocks)
     _look_up(graph, lookup, q, scales, block=block, shape=(rows, width))
     for node in [n for n in graph.nodes if n.op_type == "FusedMatMul" and n.input[1] == source]:
         inputs = [node.input[0], q, scales]
-        tied = matmul_nbits(inputs, node.output[0], node.name, (rows, width), bits, block)
+        tied = matmul_nbits(inputs, node.output[0], node.name, (rows, width), TABLE_BITS, block)
         graph.replace(node, tied)
 
 

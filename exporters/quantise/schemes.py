@@ -31,6 +31,7 @@ class Method(enum.Enum):
     ROTATED = "whole rows and channels, after a rotation"
     MIXED = "4 bits where they harm least, 8 elsewhere, within a budget"
     EXACT = "the 4-bit blocks that the source was made of"
+    OWN = "the blocks that the source itself keeps"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,6 +99,16 @@ _TABLE = (
         method=Method.EXACT,
     ),
     Scheme(
+        name="gguf",
+        about="the file's own blocks of 4, 5, 6 or 8 bits: for GGUF files",
+        bits=8,
+        block=32,
+        table_bits=8,
+        table_block=32,
+        promise=Promise(kl=0.010, top1=0.93),
+        method=Method.OWN,
+    ),
+    Scheme(
         name="mixed-4-8",
         about="4-bit where it harms least, else 8-bit, blocks of 32, within 0.02 nats: smaller",
         bits=4,
@@ -134,6 +145,7 @@ STARTER_SCHEME = "x4"
 REFERENCE_SCHEME = "fp32"
 BETTER = {
     "x4": ("int8-b32", REFERENCE_SCHEME),
+    "gguf": ("int8-b32", REFERENCE_SCHEME),
     "int8-b64": ("int8-b32", REFERENCE_SCHEME),
     "int8-b32": (REFERENCE_SCHEME,),
 }

@@ -48,7 +48,7 @@ def write_variant(
     passages = [ids[: record.context_length] for ids in texts]
     graph = Graph.load(reference / GRAPH_FILE)
     calibration = Calibration(passages=passages, io=record.io, kv=record.kv)
-    kept = apply_scheme(graph, scheme, calibration)
+    kept = apply_scheme(graph, scheme, calibration, source)
     io, kv = None, None
     if device is Device.CUDA:
         kv = halve(graph, io=record.io, kv=record.kv)

@@ -10,18 +10,15 @@ weights are.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 from numpy.typing import NDArray
-from onnx import helper
 
 from exporters.errors import Refused
-from exporters.graph.graph import MICROSOFT, Graph
-from exporters.graph.pack import Projection, projections
+from exporters.graph.graph import Graph
+from exporters.graph.pack import projections
 from exporters.quantise.blocks import (
+    Blocks,
     kept_fp32,
-    matmul_nbits,
     pairs,
     put_blocks,
     quantise_blocks,
@@ -37,20 +34,8 @@ ZERO = 8
 Floats = NDArray[np.float32]
 
 
-@dataclass(frozen=True)
-class Exact:
-    """q uint8 [N, blocks, 16], two weights a byte; scales and offsets float32 [N, blocks].
-
-    A weight is scale * (q - 8) + offset.
-    """
-
-    q: NDArray[np.uint8]
-    scales: NDArray[np.float32]
-    offsets: NDArray[np.float32]
-
-
-def find_blocks(weight: NDArray[np.float32]) -> Exact | None:
-    """The blocks that `weight` [N, K] was made of; None where any weight is off its grid."""
+def find_blocks(weight: Floats) -> Blocks | None:
+    """The blocks of 32 that `weight` [N, K] was made of; None where any weight is off its grid."""
     rows, width = weight.shape
     if width % BLOCK:
         return None
@@ -68,7 +53,7 @@ def find_blocks(weight: NDArray[np.float32]) -> Exact | None:
         offsets[rest] = least + np.float32(ZERO) * steps[rest]
     shape = (rows, width // BLOCK)
     packed = pairs(q.astype(np.uint8).reshape(*shape, BLOCK))
-    return Exact(packed, steps.reshape(shape), offsets.reshape(shape))
+    return Blocks(packed, steps.reshape(shape), None, offsets.reshape(shape))
 
 
 def _around_zero(blocks: Floats) -> tuple[Floats, Floats]:
@@ -111,60 +96,18 @@ def quantise_x4(graph: Graph, scheme: Scheme) -> dict[str, int]:
     offsets = []
     for projection in list(projections(graph)):
         weight = np.ascontiguousarray(graph.weights.pop(projection.weight).T)
-        exact = find_blocks(weight)
-        if exact is not None:
-            offsets.append(_multiply(graph, projection, exact, weight.shape))
-        elif projection.output in graph.output_names():
-            _quantise_head(graph, projection, weight, scheme)
-        else:
+        bits, block, blocks = 4, BLOCK, find_blocks(weight)
+        if blocks is None and projection.output in graph.output_names():
+            bits, block = scheme.table_bits or 8, scheme.table_block
+            blocks = quantise_blocks(weight, bits=bits, block=block)
+        if blocks is None:
             raise Refused(
                 f"{projection.multiply.name} is not made of Q4_0 or Q4_1 blocks: x4 keeps the 4-bit"
                 " weights of such a GGUF as they are; another scheme quantises"
             )
+        width = weight.shape[1]
+        name = put_blocks(graph, projection, blocks, bits=bits, block=block, width=width)
+        offsets.append(name)
     graph.prune()
     refuse_large(graph, meant=offsets)
     return kept_fp32(graph)
-
-
-def _quantise_head(graph: Graph, projection: Projection, weight: Floats, scheme: Scheme) -> None:
-    bits, block = scheme.table_bits or 8, scheme.table_block
-    blocks = quantise_blocks(weight, bits=bits, block=block)
-    put_blocks(graph, projection, blocks, bits=bits, block=block, width=weight.shape[1])
-
-
-def _multiply(graph: Graph, projection: Projection, exact: Exact, shape: tuple[int, ...]) -> str:
-    """Put the product in the place of `projection`; the name of the offsets' weight.
-
-    It is not there where all offsets are 0.
-    """
-    rows, width = shape
-    name = projection.multiply.name
-    blocks = width // BLOCK
-    offsets, output = f"{name}/offsets", projection.multiply.output[0]
-    inputs = [
-        projection.source,
-        graph.constant(f"{name}/q", exact.q),
-        graph.constant(f"{name}/scales", exact.scales),
-    ]
-    if not exact.offsets.any():
-        product = matmul_nbits(inputs, output, name, (rows, width), 4, BLOCK)
-        graph.replace(projection.multiply, product)
-        return offsets
-    graph.constant(offsets, exact.offsets)
-    cubed = graph.constant(f"{name}/block_shape", np.array([0, 0, blocks, BLOCK]))
-    axes = graph.constant(f"{name}/block_axis", np.array([-1]))
-    nodes = [
-        matmul_nbits(inputs, f"{name}/scaled", name, (rows, width), 4, BLOCK),
-        helper.make_node("Reshape", [projection.source, cubed], [f"{name}/blocks"]),
-        helper.make_node("ReduceSum", [f"{name}/blocks", axes], [f"{name}/sums"], keepdims=0),
-        helper.make_node(
-            "FusedMatMul",
-            [f"{name}/sums", offsets],
-            [f"{name}/shift"],
-            domain=MICROSOFT,
-            transB=1,
-        ),
-    ]
-    nodes.append(helper.make_node("Add", [f"{name}/scaled", f"{name}/shift"], [output]))
-    graph.replace(projection.multiply, *nodes)
-    return offsets

@@ -17,11 +17,12 @@ from typing import Any
 
 SOURCE = Path(__file__).parent / "src"
 DOMAIN = "nsedge"
-REQUIREMENT = "nsedge-ops-3"
+REQUIREMENT = "nsedge-ops-5"
 """What a variant names that uses the operators of this version."""
 CROSS_REQUIREMENT = "nsedge-ops-4"
-"""The same where it uses those for an encoder's memory, which came later."""
-KNOWN = frozenset({REQUIREMENT, CROSS_REQUIREMENT})
+"""The same where it uses those for an encoder's memory."""
+KNOWN = frozenset({REQUIREMENT, CROSS_REQUIREMENT, "nsedge-ops-3"})
+"""Versions whose graphs these operators run."""
 BLOCK_TOKENS = 16
 """Tokens of a block of CachedAttention's cache."""
 
@@ -71,9 +72,14 @@ def missing(requires: tuple[str, ...]) -> str | None:
     return None
 
 
+def used_by(requires: tuple[str, ...]) -> bool:
+    """Whether a variant that requires these uses the operators."""
+    return not KNOWN.isdisjoint(requires)
+
+
 def register(options: Any, requires: tuple[str, ...]) -> None:
     """Let a session of these ONNX Runtime options find the operators that a variant requires."""
-    if KNOWN.intersection(requires):
+    if used_by(requires):
         options.register_custom_ops_library(str(library()))
 
 
@@ -90,6 +96,14 @@ def rehearsing() -> Iterator[None]:
     """Have the runs that this thread makes meanwhile take all the memory that they need, and
     products and attention compute nothing: what they give is zeros, the cache stays as it is."""
     with _set("nsedge_rehearse", ctypes.c_int(1), ctypes.c_int(0)):
+        yield
+
+
+@contextmanager
+def plainly() -> Iterator[None]:
+    """Have products of the whole process use no instruction meanwhile that not every processor with
+    AVX2 has: results are the same to the bit, and slower."""
+    with _set("nsedge_plain", ctypes.c_int(1), ctypes.c_int(0)):
         yield
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -114,8 +115,18 @@ def permuted(rows: NDArray[Any], heads: int) -> NDArray[Any]:
     return rows[order]
 
 
-def write_model(path: Path, family: str, kind: Kind, **metadata: Any) -> Any:
-    """Write a model to `path`; the model with its weights as the file has them."""
+def write_model(
+    path: Path,
+    family: str,
+    kind: Kind,
+    *,
+    others: Mapping[str, Kind] | None = None,
+    **metadata: Any,
+) -> Any:
+    """Write a model to `path`; the model with its weights as the file has them.
+
+    `others` are kinds of parts: of `attn_v`, say.
+    """
     model, arch = make_model(family), FAMILIES[family][0]
     config = model.config
     writer = gguf.GGUFWriter(path, arch)
@@ -130,13 +141,14 @@ def write_model(path: Path, family: str, kind: Kind, **metadata: Any) -> Any:
         if weight.ndim == 1:
             writer.add_tensor(gguf_name, weight)
             continue
-        raw = stored(weight, kind)
-        with torch.no_grad():
-            parameter.copy_(torch.from_numpy(dequantize(raw, kind).astype(np.float32)))
         part = gguf_name.split(".")[-2]
+        own = (others or {}).get(part, kind)
+        raw = stored(weight, own)
+        with torch.no_grad():
+            parameter.copy_(torch.from_numpy(dequantize(raw, own).astype(np.float32)))
         if arch == "llama" and part in heads:
             raw = permuted(raw, heads[part])
-        writer.add_tensor(gguf_name, raw, raw_dtype=None if kind in PLAIN else kind)
+        writer.add_tensor(gguf_name, raw, raw_dtype=None if own in PLAIN else own)
     if scaling_of(config).get("rope_type") == "llama3":
         writer.add_tensor("rope_freqs.weight", llama3_factors(config))
     writer.write_header_to_file()

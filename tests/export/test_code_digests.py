@@ -90,16 +90,18 @@ def base(tmp_path: Path) -> Source:
     return Source(folder=write_model_folder(tmp_path / "Tiny"), origin="Tiny")
 
 
-def missed(ran: set[str], module: str) -> set[str]:
-    return ran - TREE.behind(module) - CALLING
+def missed(ran: set[str], *modules: str) -> set[str]:
+    return ran - TREE.behind(*modules) - CALLING
 
 
 def check(cache: WatchedCache, modules: dict[str, str]) -> None:
-    """Every stage ran, and nothing that its digest lacks."""
+    """Every stage ran, and nothing that its digest lacks; what is made of the fp32 graph has that
+    one's key in its own."""
     assert set(cache.ran) == set(modules)
     for stage, module in modules.items():
         assert module in cache.ran[stage]
-        assert missed(cache.ran[stage], module) == set(), stage
+        keyed = [modules["reference"]] if stage != "gguf" else []
+        assert missed(cache.ran[stage], module, *keyed) == set(), stage
 
 
 def test_of_a_traced_model(base: Source, cache: WatchedCache, tmp_path: Path) -> None:
@@ -113,12 +115,14 @@ def test_of_a_traced_model(base: Source, cache: WatchedCache, tmp_path: Path) ->
     assert missed(ran, "exporters.bundle.export_folder") == set()
 
 
-def test_of_a_gguf_file(cache: WatchedCache, tmp_path: Path) -> None:
+@pytest.mark.parametrize("scheme", ["x4", "gguf"])
+def test_of_a_gguf_file(cache: WatchedCache, tmp_path: Path, scheme: str) -> None:
     path = tmp_path / "tiny.gguf"
     write_model(path, "llama", Kind.Q4_0, general__license="mit")
     source = gguf_source(path, cache)
     route = built(source.file)
-    order = Order(source=source, variants=variants_named("cpu-x4,cpu-x4-kv8"), route=route)
+    names = f"cpu-{scheme},cpu-{scheme}-kv8"
+    order = Order(source=source, variants=variants_named(names), route=route)
     Export(order, cache).product({})
     check(cache, STAGES | {"reference": route.module})
     assert {"exporters.graph.fold", "exporters.measure.runner"} <= TREE.behind(VARIANT_MODULE)

@@ -99,8 +99,11 @@ def told(graph: Graph, node: NodeProto) -> tuple[Any, ...]:
         (Kind.Q4_1, "x4"),
         (Kind.Q8_0, "int8-b32"),
         (Kind.F16, "int8-b64"),
-        (Kind.Q4_K, "int8-b64"),
-        (Kind.Q6_K, "int8-b64"),
+        (Kind.Q5_0, "gguf"),
+        (Kind.Q5_1, "gguf"),
+        (Kind.Q4_K, "gguf"),
+        (Kind.Q5_K, "gguf"),
+        (Kind.Q6_K, "gguf"),
     ],
     ids=lambda value: value if isinstance(value, str) else value.name,
 )
@@ -108,6 +111,22 @@ def test_the_scheme_is_the_one_that_keeps_the_integers(
     tmp_path: Path, kind: Kind, scheme: str
 ) -> None:
     write_model(tmp_path / "tiny.gguf", "llama", kind)
+    assert exact_scheme(GgufFile(tmp_path / "tiny.gguf")).name == scheme
+
+
+@pytest.mark.parametrize(
+    ("others", "scheme"),
+    [
+        ({"token_embd": Kind.Q8_0, "output": Kind.Q8_0}, "x4"),
+        ({"token_embd": Kind.Q6_K, "output": Kind.Q6_K}, "gguf"),
+        ({"attn_v": Kind.Q6_K}, "gguf"),
+        ({"attn_v": Kind.F16}, "gguf"),
+    ],
+)
+def test_one_type_alone_decides_nothing(
+    tmp_path: Path, others: dict[str, Kind], scheme: str
+) -> None:
+    write_model(tmp_path / "tiny.gguf", "llama", Kind.Q4_0, others=others)
     assert exact_scheme(GgufFile(tmp_path / "tiny.gguf")).name == scheme
 
 

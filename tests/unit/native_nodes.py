@@ -13,8 +13,8 @@ from exporters.graph.native import MATMUL
 from nsedge import native
 
 Floats = NDArray[np.float32]
-HALF_STEP = {4: 0.5 / 127, 8: 0.5 / 32767}
-"""Rounding of x, as a share of its greatest absolute."""
+HALF_STEP = {4: 0.5 / 127, 5: 0.5 / 127, 6: 0.5 / 127, 8: 0.5 / 32767}
+"""Rounding of x, as a share of its greatest absolute, by bits of the weights as they are packed."""
 
 
 def session(
@@ -44,23 +44,28 @@ def session(
 
 
 class Matrix:
-    """Random weights in blocks, as bytes and as numbers [N, K]."""
+    """Random weights in blocks, as bytes and as numbers [N, K].
+
+    5 and 6 bits are of 8-bit weights that are so near to their middle.
+    """
 
     def __init__(self, n: int, k: int, *, bits: int, block: int, sides: str = "") -> None:
         rng = np.random.default_rng(n * k + bits)
-        self.n, self.k, self.bits, self.block = n, k, bits, block
+        self.n, self.k, self.block = n, k, block
+        self.bits, self.packed = (bits if bits == 4 else 8), bits
         blocks = -(-k // block)
-        q = rng.integers(0, 2**bits, (n, blocks, block), dtype=np.uint8)
+        low = 2 ** (self.bits - 1) - 2 ** (bits - 1)
+        q = rng.integers(low, low + 2**bits, (n, blocks, block), dtype=np.uint8)
         self.parts: dict[str, NDArray[Any]] = {
-            "q": q if bits == 8 else q[..., 0::2] | q[..., 1::2] << 4,
+            "q": q if self.bits == 8 else q[..., 0::2] | q[..., 1::2] << 4,
             "scales": rng.uniform(0.5, 1.5, (n, blocks)).astype(np.float32),
         }
-        zeros = np.full((n, blocks), 2 ** (bits - 1))
+        zeros = np.full((n, blocks), 2 ** (self.bits - 1))
         if "zeros" in sides:
-            zeros = rng.integers(0, 2**bits, (n, blocks))
+            zeros = rng.integers(0, 2**self.bits, (n, blocks))
             packed = np.pad(zeros, [(0, 0), (0, blocks % 2)]).astype(np.uint8)
             both = packed[:, 0::2] | packed[:, 1::2] << 4
-            self.parts["zeros"] = zeros.astype(np.uint8) if bits == 8 else both
+            self.parts["zeros"] = zeros.astype(np.uint8) if self.bits == 8 else both
         offsets = np.zeros((n, blocks), np.float32)
         if "offsets" in sides:
             offsets = rng.normal(size=(n, blocks)).astype(np.float32)
@@ -90,7 +95,7 @@ class Matrix:
     def tolerance(self, x: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
         """What rounding `x` [M, K] may change a sum by, at most; [M, N]."""
         peak = np.abs(x).max(-1, keepdims=True)
-        worst = peak * HALF_STEP[self.bits] * np.abs(self.weight).sum(-1)
+        worst = peak * HALF_STEP[self.packed] * np.abs(self.weight).sum(-1)
         return worst + 1e-4 * (np.abs(x) @ np.abs(self.weight).T) + 1e-5
 
 

@@ -40,8 +40,9 @@ class BlockMatMul {
     const Tensor &q = parts[1], &scales = parts[2], &zeros = parts[3], &offsets = parts[4];
     if (q.data == nullptr || scales.data == nullptr)
       return refuse("BlockMatMul: weights and scales must be constants");
-    if ((bits != 4 && bits != 8) || block < 32 || block % 32 != 0 || n < 1 || k < 1)
-      return refuse("BlockMatMul: bits must be 4 or 8, and block_size a multiple of 32");
+    if (!matmul::can_be(bits, block) || n < 1 || k < 1)
+      return refuse(
+          "BlockMatMul: bits must be 4 and block_size a multiple of 32, or 8 and one of 16");
     const int64_t blocks = (k + block - 1) / block, row = blocks * block * bits / 8;
     if (q.elements() != n * row || scales.elements() != n * blocks ||
         (offsets.data != nullptr && offsets.elements() != n * blocks) ||

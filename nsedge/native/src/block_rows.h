@@ -32,8 +32,8 @@ class BlockRows {
     TRY(constant(api_, info, 2, &scales));
     if (q.data == nullptr || scales.data == nullptr)
       return refuse("BlockRows: weights and scales must be constants");
-    if (block < 32 || block % 32 != 0 || n < 1 || k < 1)
-      return refuse("BlockRows: block_size must be a multiple of 32");
+    if (!matmul::can_be(8, block) || n < 1 || k < 1)
+      return refuse("BlockRows: block_size must be a multiple of 16");
     const int64_t blocks = (k + block - 1) / block;
     if (q.elements() != n * blocks * block || scales.elements() != n * blocks)
       return refuse("BlockRows: an input has not the size that N, K and block_size say");

@@ -65,6 +65,9 @@ __attribute__((visibility("default"))) void nsedge_share(size_t group) {
   matmul::own_group = group;
 }
 
+// Whether products use no instruction that not every processor with AVX2 has, from now on.
+__attribute__((visibility("default"))) void nsedge_plain(int on) { matmul::plain = on != 0; }
+
 // Whether runs of this thread only take their memory from now on.
 __attribute__((visibility("default"))) void nsedge_rehearse(int on) { op::rehearsing = on != 0; }
 

@@ -333,4 +333,4 @@ def reuse_of(variant: Variant, wanted: PrefixReuse) -> PrefixReuse:
         return wanted
     if variant.kv.scales is not None:
         return PrefixReuse.OFF
-    return PrefixReuse.FULL if native.REQUIREMENT in variant.requires else wanted
+    return PrefixReuse.FULL if native.used_by(variant.requires) else wanted

@@ -18,11 +18,15 @@ from tests.unit.native_nodes import Floats, Matrix, rows_of, session
 
 pytestmark = pytest.mark.skipif(native.why_not() is not None, reason=str(native.why_not()))
 
+FORMS = [(4, 32), (5, 32), (6, 16), (8, 32)]
+"""Bits and block of each kind of product that there is."""
+SIDES = ("scales", "offsets")
+
 
 @pytest.mark.parametrize("rows", [1, 2, 3, 6, 7, 16, 200])
-@pytest.mark.parametrize("bits", [4, 8])
-def test_products_of_any_number_of_rows(bits: int, rows: int) -> None:
-    matrix = Matrix(48, 192, bits=bits, block=32)
+@pytest.mark.parametrize(("bits", "block"), FORMS)
+def test_products_of_any_number_of_rows(bits: int, block: int, rows: int) -> None:
+    matrix = Matrix(48, 192, bits=bits, block=block)
     x = rows_of(rows, 192)
     y = matrix.open().run(None, {"x": x})[0]
     assert y.shape == (rows, 48)
@@ -30,7 +34,7 @@ def test_products_of_any_number_of_rows(bits: int, rows: int) -> None:
 
 
 @pytest.mark.parametrize("sides", ["", "zeros", "offsets", "bias", "zeros offsets bias"])
-@pytest.mark.parametrize(("bits", "block"), [(4, 32), (4, 64), (8, 32), (8, 64), (8, 128)])
+@pytest.mark.parametrize(("bits", "block"), [*FORMS, (4, 64), (8, 16), (8, 64), (8, 128)])
 def test_every_side_and_block(bits: int, block: int, sides: str) -> None:
     matrix = Matrix(21, 200, bits=bits, block=block, sides=sides)  # no multiple of tile or block
     x = rows_of(5, 200).reshape(1, 5, 200)
@@ -40,9 +44,9 @@ def test_every_side_and_block(bits: int, block: int, sides: str) -> None:
     assert (np.abs(y - wanted) <= matrix.tolerance(x[0])).all()
 
 
-@pytest.mark.parametrize("bits", [4, 8])
-def test_a_gate_is_applied_before_rounding(bits: int) -> None:
-    matrix = Matrix(32, 100, bits=bits, block=32)
+@pytest.mark.parametrize(("bits", "block"), FORMS)
+def test_a_gate_is_applied_before_rounding(bits: int, block: int) -> None:
+    matrix = Matrix(32, 100, bits=bits, block=block)
     both = rows_of(9, 200)
     gate, up = both[:, :100].astype(float), both[:, 100:]
     x = gate / (1 + np.exp(-gate)) * up
@@ -50,13 +54,24 @@ def test_a_gate_is_applied_before_rounding(bits: int) -> None:
     assert (np.abs(y - x @ matrix.weight.T) <= matrix.tolerance(x)).all()
 
 
-@pytest.mark.parametrize("bits", [4, 8])
-def test_a_row_is_the_same_to_the_bit_whatever_is_beside_it(bits: int) -> None:
-    run = Matrix(64, 256, bits=bits, block=32, sides="offsets").open().run
+@pytest.mark.parametrize(("bits", "block"), FORMS)
+def test_a_row_is_the_same_to_the_bit_whatever_is_beside_it(bits: int, block: int) -> None:
+    run = Matrix(64, 256, bits=bits, block=block, sides="offsets").open().run
     x = rows_of(37, 256)
     together = run(None, {"x": x})[0]
     alone = np.concatenate([run(None, {"x": row[None]})[0] for row in x])
     assert (together == alone).all()
+
+
+@pytest.mark.parametrize("rows", [1, 2, 3, 4, 5, 6, 13])
+@pytest.mark.parametrize(("bits", "block"), FORMS)
+def test_every_processor_computes_the_same_to_the_bit(bits: int, block: int, rows: int) -> None:
+    run = Matrix(48, 200, bits=bits, block=block, sides="offsets").open().run
+    x = rows_of(rows, 200)
+    x[0, 7] = np.nan
+    here = run(None, {"x": x})[0]
+    with native.plainly():
+        np.testing.assert_array_equal(run(None, {"x": x})[0], here)
 
 
 def test_zeros_and_extremes() -> None:
@@ -72,11 +87,12 @@ def test_zeros_and_extremes() -> None:
 
 
 @pytest.mark.parametrize("odd", [float("nan"), float("inf"), float("-inf")])
-@pytest.mark.parametrize(("bits", "columns"), [(4, [5]), (4, range(96)), (8, [5]), (8, range(96))])
+@pytest.mark.parametrize("columns", [[5], range(96)])
+@pytest.mark.parametrize(("bits", "block"), FORMS)
 def test_a_row_that_is_no_number_stays_none_and_alone(
-    bits: int, columns: Many[int], odd: float
+    bits: int, block: int, columns: Many[int], odd: float
 ) -> None:
-    run = Matrix(48, 96, bits=bits, block=32).open().run
+    run = Matrix(48, 96, bits=bits, block=block).open().run
     x = rows_of(7, 96)
     wanted = run(None, {"x": x})[0]
     x[3, list(columns)] = odd
@@ -93,8 +109,33 @@ def test_shapes_that_do_not_agree_are_refused() -> None:
     with pytest.raises(Exception, match="has not the size that N, K, bits and block_size say"):
         matrix.open()
     matrix.k, matrix.block = 64, 48
-    with pytest.raises(Exception, match="block_size a multiple of 32"):
+    with pytest.raises(Exception, match="has not the size"):
         matrix.open()
+    matrix.block = 40
+    with pytest.raises(Exception, match="block_size a multiple of 32, or 8 and one of 16"):
+        matrix.open()
+    matrix.bits, matrix.block = 4, 48
+    with pytest.raises(Exception, match="bits must be 4 and block_size a multiple of 32"):
+        matrix.open()
+
+
+@pytest.mark.parametrize(("bits", "block"), [(4, 32), (5, 32), (8, 32)])
+def test_offsets_that_are_least_values_in_halves_lose_nothing(bits: int, block: int) -> None:
+    matrix = Matrix(21, 160, bits=bits, block=block, sides="offsets")
+    middle, parts = np.float32(2 ** (bits - 1)), matrix.parts
+    scales, least = (parts[name].astype(np.float16).astype(np.float32) for name in SIDES)
+    least[3, 1], scales[4, 2] = 0, 0
+    values = matrix.weight.reshape(21, 5, 32) - parts["offsets"][..., None]
+    q = values / parts["scales"][..., None]
+    parts["scales"], parts["offsets"] = scales, least + middle * scales
+    weight = (q * scales[..., None] + parts["offsets"][..., None]).reshape(21, 160)
+    x = rows_of(4, 160)
+    y = matrix.open().run(None, {"x": x})[0]
+    matrix.weight = weight
+    assert (np.abs(y - x @ weight.T) <= matrix.tolerance(x)).all()
+    parts["offsets"][5, 0] = np.nextafter(parts["offsets"][5, 0], np.float32(np.inf))
+    floats = matrix.open().run(None, {"x": x})[0]  # no sum of halves any more
+    np.testing.assert_allclose(floats, y, rtol=1e-5, atol=1e-3)
 
 
 class Attention:

@@ -18,9 +18,14 @@ pytestmark = pytest.mark.skipif(native.why_not() is not None, reason=str(native.
 
 
 @pytest.mark.parametrize("halves", [True, False])
-@pytest.mark.parametrize(("n", "k", "block"), [(40, 96, 32), (17, 70, 64)])
-def test_rows_of_a_table_are_what_its_blocks_say(n: int, k: int, block: int, halves: bool) -> None:
-    table = Matrix(n, k, bits=8, block=block)
+@pytest.mark.parametrize(
+    ("n", "k", "bits", "block"),
+    [(40, 96, 8, 32), (17, 70, 8, 64), (17, 70, 8, 16), (40, 96, 5, 32), (17, 70, 6, 16)],
+)
+def test_rows_of_a_table_are_what_its_blocks_say(
+    n: int, k: int, bits: int, block: int, halves: bool
+) -> None:
+    table = Matrix(n, k, bits=bits, block=block)
     if halves:
         rounded = table.parts["scales"].astype(np.float16).astype(np.float32)
         table.parts["scales"] = rounded
@@ -100,6 +105,18 @@ def rows_node(table: Matrix) -> NodeProto:
 
 def rows_session(table: Matrix) -> Any:
     return session([rows_node(table)], {"ids": TensorProto.INT64}, ["rows"], **table.parts)
+
+
+@pytest.mark.parametrize(("bits", "block"), [(5, 32), (6, 16)])
+def test_weights_near_their_middle_are_packed_in_fewer_bits(bits: int, block: int) -> None:
+    """Which shows in how x is rounded; one weight that is too far keeps 8 bits for all."""
+    table, x = Matrix(32, 96, bits=bits, block=block), rows_of(4, 96)
+    for packed in (bits, 8):
+        table.packed = 8
+        off = np.abs(table.open().run(None, {"x": x})[0] - x @ table.weight.T)
+        assert (off <= table.tolerance(x)).all() == (packed == 8)
+        table.parts["q"][31, 1, 5] = 255
+        table.weight[31, block + 5] = 127 * table.parts["scales"][31, 1]
 
 
 def test_a_session_outlives_another_that_packed_the_same_weights() -> None:
