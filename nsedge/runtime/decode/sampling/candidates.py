@@ -8,16 +8,19 @@ from typing import NamedTuple
 
 import numpy as np
 
-from nsedge.runtime.decode.sampling.logits import Flags, Floats, Ids, Logits, Reals
+from nsedge.runtime.decode.sampling.logits import BLOCK, Flags, Floats, Ids, Logits, Reals
 
 LEAST_WEIGHT = 5e-324
 """Of a token that was not dropped: above 0."""
+NO_WEIGHT = np.float32(-110.0)
+"""A logarithm whose exponential is 0 in float32."""
 
 
 def weights_of(logits: Floats, temperature: float) -> Floats:
     """Unnormalised probabilities of a row [V], the greatest being 1."""
-    weights = logits - logits.max()
-    weights /= np.float32(temperature)
+    weights: Floats = logits - logits.max()
+    if temperature != 1.0:
+        weights /= np.float32(temperature)
     return np.asarray(np.exp(weights, out=weights))
 
 
@@ -29,12 +32,21 @@ def _weights(logs: Reals) -> Reals:
     return weights
 
 
+def total_of(weights: Floats) -> float:
+    """The sum of weights [V]: of every BLOCK in float32, one a column, then of those in float64."""
+    whole = len(weights) // BLOCK * BLOCK
+    sums = weights[:whole].reshape(BLOCK, -1).sum(axis=0)
+    return float(sums.sum(dtype=np.float64)) + float(weights[whole:].sum(dtype=np.float64))
+
+
 def moments(logs: Floats) -> tuple[float, float]:
-    """The sum of the weights whose logarithms are `logs` [V], and their mean logarithm."""
+    """The sum of the weights whose logarithms are `logs` [V], and their mean logarithm; `logs` are
+    changed."""
+    np.maximum(logs, NO_WEIGHT, out=logs)
     weights = np.exp(logs)
-    total = float(weights.sum(dtype=np.float64))
-    weights *= np.where(weights > 0.0, logs, np.float32(0.0))
-    return total, float(weights.sum(dtype=np.float64)) / total
+    logs *= weights
+    total = total_of(weights)
+    return total, total_of(logs) / total
 
 
 class Drawn(NamedTuple):
@@ -164,13 +176,19 @@ class Candidates:
     def total(self, place: int) -> float:
         """The weight of all that is left of the vocabulary, of a row of which nothing outside was
         dropped."""
-        return self.moments(place)[0]
+        logs = self._logs(place)
+        return total_of(np.exp(logs, out=logs))
 
     def moments(self, place: int) -> tuple[float, float]:
         """The same, and the mean logarithm of the weights."""
-        logs = self.left(place) - self.bases[place]
-        logs /= np.float32(self.temperatures[place])
-        return moments(logs)
+        return moments(self._logs(place))
+
+    def _logs(self, place: int) -> Floats:
+        """The logarithms of the weights of all that is left of the vocabulary [V]."""
+        logs: Floats = self.left(place) - self.bases[place]
+        if self.temperatures[place] != 1.0:
+            logs /= np.float32(self.temperatures[place])
+        return logs
 
     def totals(self) -> Reals:
         """The weight of all that is left of each row [R]. Where it cannot be known from these
