@@ -56,9 +56,12 @@ def refusal(model: Held, **fields: Any) -> tuple[str | None, str]:
 @pytest.mark.parametrize(
     ("schema", "why"),
     [
-        (BAD, 'Unimplemented keys: ["not"]'),
-        ({"properties": {"a": {"type": "strin"}}}, "Invalid type: strin"),
-        ({"properties": {"a": {"$ref": "#/x"}}}, "Pointer '/x' does not exist"),
+        (BAD, 'Unimplemented keys: ["not"] (at #/properties/city)'),
+        ({"properties": {"a": {"type": "strin"}}}, "Invalid type: strin (at #/properties/a)"),
+        (
+            {"properties": {"a": {"$ref": "#/x"}}},
+            "Pointer '/x' does not exist (at #/properties/a)",
+        ),
     ],
 )
 def test_the_tool_whose_schema_cannot_be_held_is_named(
@@ -77,7 +80,8 @@ def test_beside_tools_or_a_thought_a_bad_schema_of_the_answer_is_told_as_its_own
     model: Held,
 ) -> None:
     own = Constraint.json_schema(BAD)
-    expected = ("constraint", 'constraint (json_schema): Unimplemented keys: ["not"]')
+    why = 'Unimplemented keys: ["not"] (at #/properties/city)'
+    expected = ("constraint", f"constraint (json_schema): {why}")
     assert refusal(model, tools=(tool("a", GOOD, strict=True),), constraint=own) == expected
     assert refusal(model, constraint=own) == expected
     assert refusal(model, constraint=own, split_reasoning=True) == expected
