@@ -14,6 +14,7 @@ from collections.abc import AsyncIterator, Callable
 from nsedge.api import Loading, LoadWish, Priority, Request, Sink
 from nsedge.core.journal import Journal
 from nsedge.core.live import LiveRequest
+from nsedge.core.seeing import check_media
 from nsedge.errors import (
     DeadlineExceeded,
     Draining,
@@ -106,6 +107,7 @@ class Intake:
             request.check()
             entry = self._residency.catalogue.find(request.model)
             _check_task(request, entry)
+            check_media(request.task, entry, self._residency.catalogue)
             resident = entry.ready
             coming = None if resident is not None else self._wanted(entry, request.priority)
         except NsedgeError as error:

@@ -107,7 +107,10 @@ def test_pictures_are_refused_by_name(ports: tuple[int, int]) -> None:
     turn = {"role": "user", "content": "What is it?", "images": [image]}
     answer = asked(own, "/chat/stream", {"messages": [turn]})
     assert answer.status == 400
-    assert answer.json == {"detail": "messages[0]: this model reads text, and takes no image/png"}
+    assert answer.json == {
+        "detail": "messages[0]: this model reads text, and takes no image/png;"
+        " a model that captions pictures is missing here"
+    }
 
 
 def cancelled(port: int) -> int:

@@ -124,7 +124,7 @@ def test_keys_are_told_where_they_are_asked_for() -> None:
 def test_the_document_and_its_page_are_served() -> None:
     answer = answered("GET", "/openapi.json")
     assert answer.headers["content-type"].startswith("application/json")
-    assert msgspec.json.decode(answer.body) == msgspec.to_builtins(told())
+    assert msgspec.json.decode(answer.body) == msgspec.json.decode(msgspec.json.encode(told()))
     page = answered("GET", "/docs")
     assert page.headers["content-type"] == "text/html; charset=utf-8"
     text = page.body.decode()

@@ -9,9 +9,9 @@ from nsedge.api.inputs import MAX_INPUTS
 from nsedge.api.labels import Text
 from nsedge.errors import EmptyPrompt, InvalidParameter
 from nsedge.web.bodies import Integer, ModelName
+from nsedge.web.inline_media import picture_of
 from nsedge.web.limits import WebLimits
 from nsedge.web.other_fields import OtherFields
-from nsedge.web.pictures import picture_of
 from nsedge.web.request_fields import SchedulingBody, check_length, scheduling
 from nsedge.web.reranking import RankingBody
 

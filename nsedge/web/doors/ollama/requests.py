@@ -40,8 +40,8 @@ from nsedge.web.doors.ollama.bodies import (
     Turn,
     WritingBody,
 )
+from nsedge.web.inline_media import decoded, sniffed
 from nsedge.web.limits import WebLimits
-from nsedge.web.pictures import decoded, sniffed
 from nsedge.web.request_fields import check_length
 
 

@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 
 from nsedge.web.bodies import Integer, ModelName
+from nsedge.web.doors.openai.parts import Place, Recording
 from nsedge.web.sampling_fields import SamplingFields
 
 
@@ -34,11 +35,14 @@ class OpenAiBody(SamplingFields, kw_only=True):
 
 
 class ContentPart(msgspec.Struct):
-    """A part of a message: `text` where `type` is text, `refusal` where it is refusal."""
+    """A part of a message: the field that `type` names is what it is."""
 
     type: str
     text: str | None = None
     refusal: str | None = None
+    image_url: Place | str | None = None
+    audio_url: Place | str | None = None
+    input_audio: Recording | None = None
 
 
 class CalledFunction(msgspec.Struct):

@@ -19,9 +19,9 @@ from nsedge.web.bodies import Integer, ModelName, TokenId, json_answer, read_jso
 from nsedge.web.choices import Choice
 from nsedge.web.doors.openai.errors import reworded
 from nsedge.web.errors import Refused
+from nsedge.web.inline_media import picture_of
 from nsedge.web.limits import WebLimits
 from nsedge.web.other_fields import OtherFields
-from nsedge.web.pictures import picture_of
 from nsedge.web.request_fields import SchedulingBody, check_length, scheduling
 from nsedge.web.vectors import floats, rows
 

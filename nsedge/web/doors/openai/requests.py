@@ -10,12 +10,12 @@ import msgspec
 from nsedge.api import (
     Chat,
     Generate,
+    Media,
     Message,
     Request,
     Role,
 )
 from nsedge.api.bounds import within
-from nsedge.api.messages import joined
 from nsedge.api.sampling import MAX_LOGPROBS
 from nsedge.errors import EmptyPrompt, InvalidParameter
 from nsedge.web.constraint_fields import constraint
@@ -27,6 +27,7 @@ from nsedge.web.doors.openai.bodies import (
     OpenAiBody,
 )
 from nsedge.web.doors.openai.logprobs import Telling
+from nsedge.web.doors.openai.parts import content_of, shown
 from nsedge.web.doors.openai.tools import calls_of, chat_fields
 from nsedge.web.limits import WebLimits
 from nsedge.web.other_fields import OtherFields
@@ -215,14 +216,14 @@ def _message(number: int, turn: ChatTurn) -> Message:
     for field in _NOT_OF_MESSAGES:
         if getattr(turn, field):
             raise InvalidParameter(f"{where}.{field} is not supported", param=f"{where}.{field}")
-    texts = _texts(turn.content, f"{where}.content", role)
+    parts = _parts(turn.content, f"{where}.content", role)
     if turn.refusal is not None:
-        texts.append(_refusal(turn.refusal, f"{where}.refusal", role))
-    if not texts and turn.content is None and not turn.tool_calls:
+        parts.append(_refusal(turn.refusal, f"{where}.refusal", role))
+    if not parts and turn.content is None and not turn.tool_calls:
         raise InvalidParameter(f"{where}.content is missing", param=f"{where}.content")
     return Message(
         role=role,
-        content=joined(texts),
+        content=content_of(parts),
         tool_calls=calls_of(turn.tool_calls, f"{where}.tool_calls"),
         tool_call_id=turn.tool_call_id,
         name=turn.name,
@@ -235,7 +236,7 @@ def _length(message: Message) -> int:
     return len(message.text) + len(message.reasoning or "") + calls
 
 
-def _texts(content: str | list[ContentPart] | None, where: str, role: Role) -> list[str]:
+def _parts(content: str | list[ContentPart] | None, where: str, role: Role) -> list[str | Media]:
     if content is None:
         return []
     if isinstance(content, str):
@@ -243,14 +244,12 @@ def _texts(content: str | list[ContentPart] | None, where: str, role: Role) -> l
     return [_part(part, f"{where}[{number}]", role) for number, part in enumerate(content)]
 
 
-def _part(part: ContentPart, where: str, role: Role) -> str:
+def _part(part: ContentPart, where: str, role: Role) -> str | Media:
     if part.type == "text" and part.text is not None:
         return part.text
     if part.type == "refusal" and part.refusal is not None:
         return _refusal(part.refusal, where, role)
-    raise InvalidParameter(
-        f"{where}: parts of type {part.type!r} are not supported, only text", param=where
-    )
+    return shown(part, where)
 
 
 def _refusal(text: str, where: str, role: Role) -> str:

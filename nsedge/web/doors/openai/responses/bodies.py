@@ -7,16 +7,21 @@ from typing import Any, ClassVar
 import msgspec
 
 from nsedge.web.bodies import Integer, ModelName
+from nsedge.web.doors.openai.parts import Place, Recording
 from nsedge.web.other_fields import OtherFields
 from nsedge.web.sampling_fields import SamplingFields
 
 
 class Part(msgspec.Struct):
-    """A part of a message, or of what a tool gave: `input_text`, `output_text` or `refusal`."""
+    """A part of a message, or of what a tool gave: `input_text`, `output_text`, `refusal`,
+    `input_image` or `input_audio`."""
 
     type: str
     text: str | None = None
     refusal: str | None = None
+    image_url: Place | str | None = None
+    audio_url: Place | str | None = None
+    input_audio: Recording | None = None
 
 
 class Item(msgspec.Struct):

@@ -8,9 +8,11 @@ from typing import Any
 
 import msgspec
 
+from nsedge import api
 from nsedge.api import (
     Chat,
     Constraint,
+    Media,
     Message,
     Request,
     Role,
@@ -22,6 +24,7 @@ from nsedge.api import (
 from nsedge.api.messages import joined
 from nsedge.errors import EmptyPrompt, InvalidParameter
 from nsedge.web.constraint_fields import check, constraint, schema_of
+from nsedge.web.doors.openai.parts import content_of, shown
 from nsedge.web.doors.openai.responses.bodies import (
     Item,
     Part,
@@ -210,7 +213,7 @@ def _turn(item: Item, where: str, names: dict[str, str]) -> Message | None:
                     f"{where}.role must be one of {', '.join(_ROLES)}, not {item.role!a}",
                     param=f"{where}.role",
                 )
-            return Message(role=role, content=_text(item.content, f"{where}.content"))
+            return Message(role=role, content=_content(item.content, f"{where}.content"))
         case "function_call":
             if not (item.call_id and item.name and item.arguments is not None):
                 raise InvalidParameter(
@@ -239,19 +242,29 @@ def _turn(item: Item, where: str, names: dict[str, str]) -> Message | None:
     )
 
 
+def _content(content: str | list[Part] | None, where: str) -> str | tuple[api.Part, ...]:
+    """What a message says and shows."""
+    if content is None or isinstance(content, str):
+        return _text(content, where)
+    return content_of(_part(part, f"{where}[{number}]") for number, part in enumerate(content))
+
+
 def _text(content: str | list[Part] | None, where: str) -> str:
+    """What a tool gave, which is text."""
     if content is None:
         raise InvalidParameter(f"{where} is missing", param=where)
     if isinstance(content, str):
         return content
-    return joined(_part(part, f"{where}[{number}]") for number, part in enumerate(content))
+    parts = [_part(part, f"{where}[{number}]") for number, part in enumerate(content)]
+    texts = [part for part in parts if isinstance(part, str)]
+    if len(texts) < len(parts):
+        raise InvalidParameter(f"{where}: a tool gives text", param=where)
+    return joined(texts)
 
 
-def _part(part: Part, where: str) -> str:
+def _part(part: Part, where: str) -> str | Media:
     if part.type in _TEXTS and part.text is not None:
         return part.text
     if part.type == "refusal" and part.refusal is not None:
         return part.refusal
-    raise InvalidParameter(
-        f"{where}: parts of type {part.type[:64]!a} are not supported, only text", param=where
-    )
+    return shown(part, where)

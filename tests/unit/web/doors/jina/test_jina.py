@@ -211,7 +211,7 @@ def test_pictures_and_labels_of_ones_own() -> None:
         ({}, "input[0] wants either a text or an image"),
         ({"text": "a", "image": "b"}, "input[0] wants either a text or an image"),
         ({"image": "aGVsbG8="}, "input[0].image is no PNG"),
-        ({"image": "http://example.org/a.png"}, "pictures are not fetched"),
+        ({"image": "http://example.org/a.png"}, "nothing is fetched"),
     ],
 )
 def test_inputs_that_are_none_are_named(given: dict[str, str], message: str) -> None:

@@ -80,11 +80,11 @@ def test_pictures_as_jinas_clients_send_them(given: Any, inputs: list[str | byte
     [
         ({}, "input wants either a text or an image"),
         ([{"text": "a", "image": AS_BASE64}], "input[0] wants either a text or an image"),
-        (["a", {"image": "https://example.org/a.png"}], "input[1].image: pictures are not fetched"),
+        (["a", {"image": "https://example.org/a.png"}], "input[1].image: nothing is fetched"),
         ([{"image": "!"}], "input[0].image is not base64"),
         ([{"image": ""}], "input[0].image is empty"),
         ([{"image": "aGVsbG8="}], "input[0].image is no PNG, JPEG, GIF, WebP or BMP"),
-        ([{"image": "data:text/plain;base64,aGVsbG8="}], "of text/plain is no picture"),
+        ([{"image": "data:text/plain;base64,aGVsbG8="}], "of text/plain is no image"),
         ([{"image": "data:image/png,hello"}], "a data URL is read where it is base64"),
         ([{"image": "data:image/p_g;base64,aGVsbG8="}], "is no media type like image/png"),
         ([{"picture": "a"}], "unknown field"),

@@ -139,7 +139,11 @@ def test_what_cannot_be_had_is_refused_by_name_unless_it_asks_for_nothing(
             "messages[0].tool_calls[0]",
         ),
         (
-            {"messages": [USER | {"content": [{"type": "image_url", "image_url": {}}]}]},
+            {"messages": [USER | {"content": [{"type": "image_url"}]}]},
+            "messages[0].content[0]",
+        ),
+        (
+            {"messages": [USER | {"content": [{"type": "file", "image_url": "data:,"}]}]},
             "messages[0].content[0]",
         ),
         ({"messages": [USER | {"content": [{"type": "text"}]}]}, "messages[0].content[0]"),

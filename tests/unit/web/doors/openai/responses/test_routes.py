@@ -133,7 +133,7 @@ def test_what_else_is_asked_for() -> None:
             {"input": [{"role": "user", "content": [{"type": "input_image"}]}]},
             400,
             "input[0].content[0]",
-            "only text",
+            "are not supported here",
         ),
         ({"input": [{"type": "item_reference"}]}, 400, "input[0]", "'item_reference'"),
         ({"input": [{"type": "function_call"}]}, 400, "input[0]", "wants call_id"),

@@ -1,4 +1,4 @@
-"""Pictures in bodies: base64, bare or in a data URL, to media; pure."""
+"""Pictures and sound in bodies: base64, bare or in a data URL, to media; pure."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from nsedge.errors import InvalidParameter
 
 _DATA_URL = re.compile(r"data:(?P<type>[^;,]*)(?P<options>(?:;[^;,]*)*),(?P<data>.*)", re.DOTALL)
 _REMOTE = ("http://", "https://", "file:", "ftp://", "s3://")
+_FORMAT = re.compile(r"[a-z0-9][a-z0-9.+-]{0,31}")
 KNOWN = "PNG, JPEG, GIF, WebP or BMP"
 
 
@@ -21,22 +22,41 @@ def picture_of(text: str, where: str, *, param: str) -> Media:
     Raises:
         InvalidParameter: a URL to elsewhere, which is not fetched; no base64; no picture.
     """
+    media = _of_url(text, where, "image", param=param)
+    if media is None:
+        return sniffed(decoded(text, where, param=param), where, param=param)
+    return media
+
+
+def recording_of(text: str, where: str, *, form: str | None, param: str) -> Media:
+    """The sound that a data URL holds, or bare base64 of the format `form`, such as wav. Raises as
+    `picture_of`."""
+    media = _of_url(text, where, "audio", param=param)
+    if media is not None:
+        return media
+    if form is None or not _FORMAT.fullmatch(form):
+        raise InvalidParameter(f"{where}: sound in base64 wants its format", param=param)
+    return Media(type=f"audio/{form}", data=decoded(text, where, param=param))
+
+
+def _of_url(text: str, where: str, kind: str, *, param: str) -> Media | None:
+    """What a data URL holds; None where `text` is no URL."""
     if text.startswith(_REMOTE):
         raise InvalidParameter(
-            f"{where}: pictures are not fetched from elsewhere; send a data URL", param=param
+            f"{where}: nothing is fetched from elsewhere; send a data URL", param=param
         )
     found = _DATA_URL.fullmatch(text)
     if found is None:
-        return sniffed(decoded(text, where, param=param), where, param=param)
+        return None
     if "base64" not in found["options"].split(";"):
         raise InvalidParameter(f"{where}: a data URL is read where it is base64", param=param)
     data = decoded(found["data"], where, param=param)
-    kind = found["type"].lower()
-    if not kind.startswith("image/"):
+    said = found["type"].lower()
+    if not said.startswith(f"{kind}/"):
         raise InvalidParameter(
-            f"{where}: a data URL of {kind or 'no type'} is no picture", param=param
+            f"{where}: a data URL of {said or 'no type'} is no {kind}", param=param
         )
-    media = Media(type=kind, data=data)
+    media = Media(type=said, data=data)
     try:
         media.check()
     except InvalidParameter as error:
