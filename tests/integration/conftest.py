@@ -11,7 +11,7 @@ import pytest
 from exporters.bundle.starter import NAME, export_starter
 from exporters.cache import Cache, cache_root
 from exporters.encoder.starter import NAME as EMBEDDINGS_NAME
-from exporters.encoder.starter import export_embeddings_starter
+from exporters.encoder.starter import export_encoder_starter
 from exporters.progress import Progress
 from nsedge.bundle.causal_lm import DecoderComponents, Variants
 from nsedge.bundle.files import write_manifest
@@ -31,7 +31,7 @@ def embeddings_bundle() -> Path:
     """The directory of the bundle that makes vectors."""
     root = cache_root()
     cache = Cache(root, Progress(sys.__stderr__))
-    return export_embeddings_starter(cache, root / "tests" / EMBEDDINGS_NAME).bundle
+    return export_encoder_starter(cache, root / "tests" / EMBEDDINGS_NAME).bundle
 
 
 @pytest.fixture(scope="session")

@@ -15,7 +15,7 @@ from transformers import AutoModel, AutoTokenizer
 from exporters.__main__ import main
 from exporters.cache import Cache, cache_root
 from exporters.encoder.outputs import cosines
-from exporters.encoder.starter_folder import embeddings_source
+from exporters.encoder.starter_folder import VECTORS
 from exporters.encoder.texts import fidelity_texts
 from exporters.encoder.verify import open_reader, open_variant
 from exporters.progress import Progress
@@ -42,7 +42,7 @@ def bundle(embeddings_bundle: Path) -> Bundle[Encoder]:
 @pytest.fixture(scope="module")
 def wanted() -> Floats:
     """What transformers makes of our texts, each alone, with its own tokenizer."""
-    folder = embeddings_source(Cache(cache_root(), Progress(None))).folder
+    folder = VECTORS.source(Cache(cache_root(), Progress(None))).folder
     tokenizer = AutoTokenizer.from_pretrained(folder)
     model = AutoModel.from_pretrained(folder, attn_implementation="eager").eval()
     vectors = []
