@@ -17,6 +17,8 @@ _CONTROL_CHARACTERS = (
 _CONTROLS = re.compile(f"[{_CONTROL_CHARACTERS}]")
 PRINTABLE = rf"^[^{_CONTROL_CHARACTERS}]*\Z"
 """What text without a control character matches, as a regular expression."""
+PRINTABLE_IN_JSON = r"^[^\u0000-\u001f\u007f-\u009f\u2028-\u202e\u2066-\u2069]*$"
+"""The same as JSON Schema has it, whose texts have no lone surrogates."""
 _ABOVE_ASCII = re.compile(f"(?![\x00-\x1f]){_CONTROLS.pattern}")
 
 

@@ -8,7 +8,7 @@ from typing import Any, TypedDict, TypeVar
 from nsedge.api.steps import AdaptiveP, Dry, DynamicTemperature, Mirostat, SamplerStep, Xtc
 from nsedge.errors import InvalidParameter
 
-V = TypeVar("V")
+V = TypeVar("V", DynamicTemperature, Xtc, Dry, Mirostat, AdaptiveP)
 
 NAMES: dict[str, SamplerStep] = {
     **{step.value: step for step in SamplerStep},
@@ -47,6 +47,13 @@ FLAT_NAMES = {
     "adaptive_p.decay": "adaptive_decay",
 }
 """Of the parameters of steps that have more than one."""
+_STEPS: dict[type, str] = {
+    DynamicTemperature: "dynamic_temperature",
+    Xtc: "xtc",
+    Dry: "dry",
+    Mirostat: "mirostat",
+    AdaptiveP: "adaptive_p",
+}
 
 
 class Steps(TypedDict, total=False):
@@ -77,33 +84,46 @@ def order_of(samplers: str | list[str]) -> tuple[SamplerStep, ...]:
 
 
 def steps_of(flat: Mapping[str, Any]) -> Steps:
-    """The steps that `flat` names the parameters of, without those that are off.
+    """The steps that `flat` names the parameters of, without those that are off; what is given of
+    these is held to its bounds, too.
 
     Raises:
-        InvalidParameter: a version of mirostat that there is not.
+        InvalidParameter: a value out of range, named as `FLAT_NAMES` has it; a version of mirostat
+            that there is not.
     """
     steps: Steps = {}
-    if flat["dynatemp_range"]:
-        steps["dynamic_temperature"] = _made(DynamicTemperature, "dynamic_temperature", flat)
-    if flat["xtc_probability"]:
-        steps["xtc"] = _made(Xtc, "xtc", flat)
-    if flat["dry_multiplier"]:
-        steps["dry"] = _made(Dry, "dry", flat)
-    if flat["adaptive_target"] is not None and not flat["adaptive_target"] < 0.0:
-        steps["adaptive_p"] = _made(AdaptiveP, "adaptive_p", flat)
-    if (version := flat["mirostat"]) == 2:
-        steps["mirostat"] = _made(Mirostat, "mirostat", flat)
+    if (dynamic := _made(DynamicTemperature, flat, range=0.0)) is not None and dynamic.range:
+        steps["dynamic_temperature"] = dynamic
+    if (xtc := _made(Xtc, flat, probability=0.0)) is not None and xtc.probability:
+        steps["xtc"] = xtc
+    if (dry := _made(Dry, flat, multiplier=0.0)) is not None and dry.multiplier:
+        steps["dry"] = dry
+    if (adaptive := _made(AdaptiveP, flat, target=-1.0)) is not None and adaptive.target >= 0.0:
+        steps["adaptive_p"] = adaptive
+    mirostat, version = _made(Mirostat, flat), flat["mirostat"]
+    if version == 2:
+        steps["mirostat"] = mirostat or Mirostat()
     elif version:
         message = f"mirostat {version} is not supported; 2 is, and 0 is off"
         raise InvalidParameter(message, param="mirostat")
     return steps
 
 
-def _made(kind: type[V], step: str, flat: Mapping[str, Any]) -> V:
-    """A step with what is given of its parameters."""
-    given = {}
+def _made(kind: type[V], flat: Mapping[str, Any], **off: float) -> V | None:
+    """A step with what is given of its parameters, and where that is nothing `off`; None where
+    nothing is given at all."""
+    given: dict[str, Any] = {}
     for name, here in FLAT_NAMES.items():
-        of, _, parameter = name.partition(".")
-        if of == step and (value := flat[here]) is not None:
+        step, _, parameter = name.partition(".")
+        if step == _STEPS[kind] and (value := flat[here]) is not None:
             given[parameter] = tuple(value) if isinstance(value, list) else value
-    return kind(**given)
+    if not given:
+        return None
+    made = kind(**off | given)
+    try:
+        made.check()
+    except InvalidParameter as error:
+        dotted = error.param or ""
+        name = FLAT_NAMES[dotted]
+        raise InvalidParameter(error.message.replace(dotted, name), param=name) from error
+    return made

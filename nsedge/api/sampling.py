@@ -28,6 +28,7 @@ MAX_BAD_WORDS = 256
 MAX_BAD_WORD_LENGTH = 256
 MAX_SEED = 2**64 - 1
 MAX_LOGPROBS = 100
+MAX_REPETITION_PENALTY = 10.0
 MAX_CHOICES = 128
 
 BOUNDS: dict[str, tuple[float, float]] = {
@@ -135,7 +136,8 @@ class Sampling:
         """
         for name, (low, high) in BOUNDS.items():
             within(name, getattr(self, name), low, high)
-        within("repetition_penalty", self.repetition_penalty, 0.0, 10.0, exclusive_low=True)
+        most = MAX_REPETITION_PENALTY
+        within("repetition_penalty", self.repetition_penalty, 0.0, most, exclusive_low=True)
         within("logprobs", self.logprobs, 0, MAX_LOGPROBS)
         within("prompt_logprobs", self.prompt_logprobs, 0, MAX_LOGPROBS)
         if self.max_tokens is not None and self.min_tokens > self.max_tokens:

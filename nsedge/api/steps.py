@@ -15,6 +15,21 @@ MAX_BREAKERS = 32
 MAX_BREAKER_LENGTH = 40
 WHOLE_CONTEXT = -1
 MAX_LAST_N = 2**31 - 1
+BOUNDS: dict[str, tuple[float, float]] = {
+    "dynamic_temperature.range": (0.0, 10.0),
+    "dynamic_temperature.exponent": (0.0, 100.0),
+    "xtc.probability": (0.0, 1.0),
+    "xtc.threshold": (0.0, 1.0),
+    "dry.multiplier": (0.0, 100.0),
+    "dry.base": (1.0, 100.0),
+    "dry.allowed_length": (1, MAX_LAST_N),
+    "dry.penalty_last_n": (WHOLE_CONTEXT, MAX_LAST_N),
+    "mirostat.tau": (0.0, 100.0),
+    "mirostat.eta": (0.0, 1.0),
+    "adaptive_p.target": (-1.0, 1.0),
+    "adaptive_p.decay": (0.0, 0.99),
+}
+"""Of the numbers that steps take."""
 
 
 class SamplerStep(enum.StrEnum):
@@ -46,8 +61,7 @@ class DynamicTemperature:
 
     def check(self) -> None:
         """Raises InvalidParameter for values out of range, as all of these do."""
-        within("dynamic_temperature.range", self.range, 0.0, 10.0)
-        within("dynamic_temperature.exponent", self.exponent, 0.0, 100.0)
+        _check("dynamic_temperature", range=self.range, exponent=self.exponent)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,8 +74,7 @@ class Xtc:
 
     def check(self) -> None:
         """Raises InvalidParameter for values out of range."""
-        within("xtc.probability", self.probability, 0.0, 1.0)
-        within("xtc.threshold", self.threshold, 0.0, 1.0)
+        _check("xtc", probability=self.probability, threshold=self.threshold)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,10 +93,13 @@ class Dry:
 
     def check(self) -> None:
         """Raises InvalidParameter for values out of range."""
-        within("dry.multiplier", self.multiplier, 0.0, 100.0)
-        within("dry.base", self.base, 1.0, 100.0)
-        within("dry.allowed_length", self.allowed_length, 1, MAX_LAST_N)
-        within("dry.penalty_last_n", self.penalty_last_n, WHOLE_CONTEXT, MAX_LAST_N)
+        _check(
+            "dry",
+            multiplier=self.multiplier,
+            base=self.base,
+            allowed_length=self.allowed_length,
+            penalty_last_n=self.penalty_last_n,
+        )
         name = "dry.sequence_breakers"
         within("the number of sequence breakers", len(self.sequence_breakers), 0, MAX_BREAKERS,
                param=name)  # fmt: skip
@@ -100,8 +116,7 @@ class Mirostat:
 
     def check(self) -> None:
         """Raises InvalidParameter for values out of range."""
-        within("mirostat.tau", self.tau, 0.0, 100.0)
-        within("mirostat.eta", self.eta, 0.0, 1.0)
+        _check("mirostat", tau=self.tau, eta=self.eta)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,8 +129,12 @@ class AdaptiveP:
 
     def check(self) -> None:
         """Raises InvalidParameter for values out of range."""
-        within("adaptive_p.target", self.target, -1.0, 1.0)
-        within("adaptive_p.decay", self.decay, 0.0, 0.99)
+        _check("adaptive_p", target=self.target, decay=self.decay)
+
+
+def _check(step: str, **values: float) -> None:
+    for name, value in values.items():
+        within(f"{step}.{name}", value, *BOUNDS[f"{step}.{name}"])
 
 
 def check_order(order: tuple[SamplerStep, ...] | None) -> None:

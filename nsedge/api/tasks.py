@@ -25,6 +25,7 @@ MAX_PROMPT_CHARS = 16_384
 """Of the prompt of a transcript, of which a model reads the last tokens."""
 Input = str | Tokens | Media
 """What a vector is made of."""
+MAX_DIMENSIONS = 2**20
 MAX_FILES = 1024
 """That are shown beside a gap."""
 EFFORTS = ("none", "minimal", "low", "medium", "high", "xhigh", "max")
@@ -205,7 +206,7 @@ class Embed:
         """Raises InvalidParameter for no inputs, too many, or impossible dimensions."""
         check_count(len(self.inputs))
         check_media(self.inputs)
-        within("dimensions", self.dimensions, 1, 2**20)
+        within("dimensions", self.dimensions, 1, MAX_DIMENSIONS)
         for number, one in enumerate(self.inputs):
             if isinstance(one, Media):
                 continue

@@ -12,7 +12,8 @@ from nsedge.errors import InvalidParameter
 
 MAX_TOOLS = 256
 MAX_DEPTH = 64
-_NAME = re.compile(r"[A-Za-z0-9_.:/-]{1,128}")
+NAME = "[A-Za-z0-9_.:/-]{1,128}"
+"""What a tool may be called, as a regular expression."""
 
 
 class ToolChoice(enum.StrEnum):
@@ -91,7 +92,7 @@ def check_tools(tools: Sequence[Tool]) -> None:
     for number, tool in enumerate(tools):
         function, where = tool.function, f"tools[{number}].function"
         name = function.get("name")
-        if not isinstance(name, str) or not _NAME.fullmatch(name):
+        if not isinstance(name, str) or not re.fullmatch(NAME, name):
             raise InvalidParameter(
                 f"{where}.name must be 1 to 128 letters, digits and any of _.:/-, not {name!a}",
                 param="tools",

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from nsedge.api import Sampling
-from nsedge.api.flat_steps import FLAT_NAMES, NAMES, order_of, steps_of
+from nsedge.api.flat_steps import NAMES, order_of, steps_of
 from nsedge.cli import values
 from nsedge.errors import InvalidParameter
 
@@ -99,13 +99,7 @@ def sampling_of(options: argparse.Namespace) -> Sampling:
         **said,
         **steps_of(flat),
     )
-    try:
-        sampling.check()
-    except InvalidParameter as error:
-        name = FLAT_NAMES.get(error.param or "", error.param)
-        raise InvalidParameter(
-            error.message.replace(error.param or "", name or ""), param=name
-        ) from error
+    sampling.check()
     return sampling
 
 

@@ -6,7 +6,7 @@ import asyncio
 import re
 from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, Any, TypeVar
 
 import msgspec
@@ -17,6 +17,7 @@ from msgspec import Meta
 from nsedge.api.constraint import PARAM as CONSTRAINT
 from nsedge.errors import BadMessage, InvalidParameter, MessageTooLarge, NsedgeError
 from nsedge.web import http_guard
+from nsedge.web.answer_stream import StreamEncoder
 from nsedge.web.answering import ANSWERING
 from nsedge.web.door import DOORS, JSON, UNTYPED
 from nsedge.web.errors import Refusal, Refused
@@ -33,34 +34,85 @@ MIN_BYTES_A_TIME = 4 * 1024 * 1024
 """Of an upload, for each body_timeout_s that it may take."""
 Body = TypeVar("Body", bound=msgspec.Struct)
 AnyRoute = TypeVar("AnyRoute", bound=Handler)
-_taken: dict[Handler, Taken] = {}
+_taken: dict[Handler, takes] = {}
+_queried: dict[Handler, type[msgspec.Struct]] = {}
+_given: dict[Handler, gives] = {}
 
 
-@dataclass(frozen=True, kw_only=True)
-class Taken:
-    """What the body of a route is. types: its content types; empty is those of its door, but for
-    forms. files: parts of a form that are no fields."""
+@dataclass(frozen=True, slots=True)
+class takes:
+    """Declares what the body of a route is, for those who ask what there is.
+
+    - kind: the type that it is read as.
+    - others: how it takes fields that `kind` does not have, where it looks at them.
+    - parts: the types of those fields that are read apart.
+    - types: its content types.
+    - files: the parts of a form that are no fields; lists: its fields that may come several times.
+    """
 
     kind: type[msgspec.Struct]
-    types: tuple[str, ...]
-    files: tuple[str, ...]
+    others: OtherFields | None = None
+    parts: Mapping[str, type[msgspec.Struct]] = field(default_factory=dict, kw_only=True)
+    types: tuple[str, ...] = field(default=(JSON,), kw_only=True)
+    files: tuple[str, ...] = field(default=(), kw_only=True)
+    lists: tuple[str, ...] = field(default=(), kw_only=True)
 
-
-def takes(
-    kind: type[msgspec.Struct], *types: str, files: tuple[str, ...] = ()
-) -> Callable[[AnyRoute], AnyRoute]:
-    """Declare what the body of a route is (`Taken`), for those who ask what there is."""
-
-    def declare(route: AnyRoute) -> AnyRoute:
-        _taken[route] = Taken(kind=kind, types=types, files=files)
+    def __call__(self, route: AnyRoute) -> AnyRoute:
+        _taken[route] = self
         return route
 
-    return declare
+
+@dataclass(frozen=True, slots=True)
+class gives:
+    """Declares what a route answers with, for those who ask what there is.
+
+    - kind: the type of its JSON: a `TypedDict` as a rule, which the function that makes it returns.
+    - stream: what writes its stream, where it has one; its docstring says what of.
+    - pages: the content types of answers that are neither.
+    - also: the statuses beside 200 that the same answer has.
+    - refuses: error codes beside those that follow from its body, its scope and the core. A route
+      that gives nothing else always refuses.
+    - asks_core: whether it fails where the core does.
+    - upgrades: whether it becomes a WebSocket.
+    """
+
+    kind: Any = None
+    stream: type[StreamEncoder] | None = field(default=None, kw_only=True)
+    pages: tuple[str, ...] = field(default=(), kw_only=True)
+    also: tuple[int, ...] = field(default=(), kw_only=True)
+    refuses: tuple[str, ...] = field(default=(), kw_only=True)
+    asks_core: bool = field(default=True, kw_only=True)
+    upgrades: bool = field(default=False, kw_only=True)
+
+    def __call__(self, route: AnyRoute) -> AnyRoute:
+        _given[route] = self
+        return route
 
 
-def taken_by(route: Handler) -> Taken | None:
+@dataclass(frozen=True, slots=True)
+class takes_query:
+    """Declares what the query of a route is, which `read_query` reads as `kind`."""
+
+    kind: type[msgspec.Struct]
+
+    def __call__(self, route: AnyRoute) -> AnyRoute:
+        _queried[route] = self.kind
+        return route
+
+
+def query_of(route: Handler) -> type[msgspec.Struct] | None:
+    """What the query of `route` is, as it was declared."""
+    return _queried.get(route)
+
+
+def taken_by(route: Handler) -> takes | None:
     """What the body of `route` is, as it was declared."""
     return _taken.get(route)
+
+
+def given_by(route: Handler) -> gives | None:
+    """What `route` answers with, as it was declared."""
+    return _given.get(route)
 
 
 async def read(http: web.Request) -> bytes:
@@ -133,10 +185,10 @@ async def read_json(http: web.Request, kind: type[Body], others: OtherFields | N
         raise _wrong_type(f"the content type must be {JSON}: no form is read here")
     raw = await read(http)
     body = decode(raw, kind)
-    for param, field in getattr(body, "field_names", {}).items():
-        http_guard.name_field(http, param, field)
-    if field := getattr(body, "constrained_by", None):
-        http_guard.name_field(http, CONSTRAINT, field)
+    for param, name in getattr(body, "field_names", {}).items():
+        http_guard.name_field(http, param, name)
+    if name := getattr(body, "constrained_by", None):
+        http_guard.name_field(http, CONSTRAINT, name)
     if others is not None:
         _leave_out(http, beyond(raw, kind), kind, others)
     return body
@@ -175,6 +227,16 @@ async def read_form(
         body = msgspec.convert(fields, kind, strict=False)
     _leave_out(http, {name: fields[name] for name in fields if name not in known}, kind, others)
     return body, tuple(uploaded)
+
+
+def read_query(http: web.Request, kind: type[Body]) -> Body:
+    """The query of a request as `kind`; of what is given twice, the first.
+
+    Raises:
+        InvalidParameter: where a field is missing or ill-typed; `param` names it.
+    """
+    with _usable_json():
+        return msgspec.convert(dict(http.query), kind, strict=False)
 
 
 def _leave_out(

@@ -7,19 +7,29 @@ OpenAI's `response_format`, vLLM's `structured_outputs` and the `guided_...` bef
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Annotated, Any, ClassVar
 
 import msgspec
 
 from nsedge.api import Constraint
+from nsedge.api.constraint import MAX_CHOICES
 from nsedge.errors import InvalidParameter
+from nsedge.web.hints import Rules, at_most_one, hint, one_of
 from nsedge.web.request_fields import SchedulingBody
+
+SchemaText = Annotated[str, hint(format="json-schema")]
+"""A JSON schema as text."""
+Schema = SchemaText | dict[str, Any] | bool
+Regex = Annotated[str, hint(format="rust-regex")]
+Grammar = Annotated[str, hint(format="grammar")]
+"""In Lark's syntax as llguidance has it, or in GBNF."""
+Choices = Annotated[list[Annotated[str, hint(minLength=1)]], hint(minItems=1, maxItems=MAX_CHOICES)]
 
 
 class ResponseFormat(msgspec.Struct):
     """OpenAI's: `type` is text, json_object, or json_schema with a schema inside."""
 
-    type: str
+    type: Annotated[str, one_of(("text", "json_object", "json_schema"))]
     json_schema: dict[str, Any] | None = None
     schema: dict[str, Any] | bool | None = None
     """llama.cpp's, of type json_object."""
@@ -28,35 +38,48 @@ class ResponseFormat(msgspec.Struct):
 class StructuredOutputs(msgspec.Struct, forbid_unknown_fields=True):
     """vLLM's; one of them is given."""
 
-    json: str | dict[str, Any] | bool | None = None
-    regex: str | None = None
-    choice: list[str] | None = None
-    grammar: str | None = None
+    json: Schema | None = None
+    regex: Regex | None = None
+    choice: Choices | None = None
+    grammar: Grammar | None = None
     json_object: bool | None = None
+
+
+_FIELDS = (
+    "response_format",
+    "structured_outputs",
+    "guided_json",
+    "guided_json_object",
+    "guided_regex",
+    "guided_choice",
+    "guided_grammar",
+    "grammar",
+    "json_schema",
+    "regex",
+    "ebnf",
+)
 
 
 class ConstraintFields(SchedulingBody, kw_only=True):
     """How a body that asks for text says what its answer must look like, too."""
 
+    rules: ClassVar[Rules] = (at_most_one(*_FIELDS),)
     response_format: ResponseFormat | None = None
     structured_outputs: StructuredOutputs | None = None
-    guided_json: str | dict[str, Any] | bool | None = None
+    guided_json: Schema | None = None
     guided_json_object: bool | None = None
-    guided_regex: str | None = None
-    guided_choice: list[str] | None = None
-    guided_grammar: str | None = None
-    grammar: str | None = None
-    json_schema: str | dict[str, Any] | bool | None = None
-    regex: str | None = None
-    ebnf: str | None = None
+    guided_regex: Regex | None = None
+    guided_choice: Choices | None = None
+    guided_grammar: Grammar | None = None
+    grammar: Grammar | None = None
+    json_schema: Schema | None = None
+    regex: Regex | None = None
+    ebnf: Grammar | None = None
 
     @property
     def constrained_by(self) -> str | None:
         """The field that says what the answer must look like; None where none does."""
         return next((name for name in _FIELDS if getattr(self, name)), None)
-
-
-_FIELDS = ConstraintFields.__annotations__
 
 
 def constraint(body: ConstraintFields) -> Constraint | None:

@@ -46,7 +46,8 @@ class Door:
     - id_header: a header that names the request, beside `X-Request-Id`.
     - opens: is given the application that the door is part of, to prepare what it keeps there; of
       several, the first. keeps: the keys of that, which the others share.
-    - error_body: the body that tells of a refusal, which is of the type `error_type`.
+    - error_body: the body that tells of a refusal, which is of the content type `error_type`.
+    - error_kind: the type of that body where it is JSON.
     """
 
     name: str
@@ -55,6 +56,7 @@ class Door:
     error_body: Callable[[Refusal], bytes]
     shared: tuple[Shared, ...] = ()
     error_type: str = JSON
+    error_kind: Any = None
     body_types: tuple[str, ...] = (JSON,)
     port: int | None = None
     id_header: str | None = None

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
+from typing import TypedDict
 
 import msgspec
 
@@ -50,7 +51,6 @@ STATUSES: dict[str, int] = {
     "unknown_idea": 404,
     "method_not_allowed": 405,
     "request_timeout": 408,
-    "not_supported": 501,
     "unsupported_media_type": 415,
     "host_not_allowed": 403,
     "origin_not_allowed": 403,
@@ -113,12 +113,29 @@ class Refused(Exception):
         self.refusal = refusal
 
 
+class PlainError(TypedDict):
+    """What went wrong. code: of docs/errors.md. param: the field at fault."""
+
+    code: str
+    message: str
+    param: str | None
+    retryable: bool
+
+
+class PlainErrorBody(TypedDict):
+    """The error object of the doors whose shape is our own."""
+
+    error: PlainError
+
+
 def plain_error(refusal: Refusal) -> bytes:
     """The error object of the doors whose shape is our own; its code is the error tree's."""
-    error = {
-        "code": refusal.code,
-        "message": refusal.message,
-        "param": refusal.param,
-        "retryable": refusal.retryable,
-    }
-    return msgspec.json.encode({"error": error})
+    told = PlainErrorBody(
+        error={
+            "code": refusal.code,
+            "message": refusal.message,
+            "param": refusal.param,
+            "retryable": refusal.retryable,
+        }
+    )
+    return msgspec.json.encode(told)

@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from typing import TypedDict
 
 from nsedge.api import AnyDelta, Delta, Logprobs, PromptLogprobs, Result, TokenLogprob
 
 
-def token_object(token: Logprobs | TokenLogprob, *, as_id: bool = False) -> dict[str, Any]:
+class TokenObject(TypedDict):
+    """A token and how likely it was, in nats; null of the first of a prompt. bytes: what it adds to
+    the text, in UTF-8."""
+
+    token: str
+    logprob: float | None
+    bytes: list[int] | None
+
+
+def token_object(token: Logprobs | TokenLogprob, *, as_id: bool = False) -> TokenObject:
     """OpenAI's object for a token: its text, or where `as_id` its id in vLLM's form, and its bytes;
     a special token has none."""
     return {

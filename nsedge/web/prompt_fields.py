@@ -3,15 +3,31 @@ several; pure."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
 from nsedge.api import Generate
 from nsedge.api.inputs import MAX_TOKEN_ID, Tokens
 from nsedge.errors import EmptyPrompt, InvalidParameter
+from nsedge.web.hints import hint
 from nsedge.web.limits import WebLimits
 from nsedge.web.request_fields import check_length
 
 Prompt = str | Tokens
+_TEXT = {"type": "string", "minLength": 1}
+_TOKENS = {
+    "type": "array",
+    "minItems": 1,
+    "items": {"type": "integer", "minimum": 0, "maximum": MAX_TOKEN_ID},
+}
+TEXTS = {"anyOf": [_TEXT, {"type": "array", "minItems": 1, "items": _TEXT}]}
+"""The schema of prompts that are texts."""
+PromptField = (
+    Annotated[str, hint(minLength=1)]
+    | Annotated[
+        list[Any], hint(minItems=1, anyOf=[_TOKENS, {"items": {"anyOf": [_TEXT, _TOKENS]}}])
+    ]
+)
+"""What a body has: the prompts themselves, or their tokens."""
 
 
 def prompts_of(given: str | list[Any], limits: WebLimits) -> list[Prompt]:

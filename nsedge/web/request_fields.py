@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Annotated
 
 import msgspec
 
@@ -20,20 +21,25 @@ from nsedge.api import (
     TextPart,
 )
 from nsedge.api.models import keep_alive_of
-from nsedge.api.scheduling import SchedulingFields
+from nsedge.api.scheduling import MAX_DEADLINE_S, SchedulingFields
 from nsedge.errors import InvalidParameter, MessageTooLarge
 from nsedge.web.bodies import Integer
+from nsedge.web.hints import hint, one_of
 from nsedge.web.limits import WebLimits
+
+PriorityField = Annotated[str, one_of(Priority)] | Integer
+"""A class by name; or, as vLLM has it, a number, of which the lower goes first."""
+_DURATION = "([0-9]+([.][0-9]+)?[smhd]?)+"
+KeepAlive = Annotated[str, hint(pattern=f"^(forever|now|-?{_DURATION})$")] | float
+"""How long a model stays in memory unused: seconds, `5m`, `forever`, `now`."""
 
 
 class SchedulingBody(msgspec.Struct, kw_only=True):
     """How a body says when its request is to run, and what follows from it."""
 
-    priority: str | Integer | None = None
-    """A class by name; or, as vLLM has it, a number, of which the lower goes first."""
-    deadline_s: float | None = None
-    keep_alive: str | float | None = None
-    """How long the model stays in memory unused from then on: seconds, `5m`, `forever`, `now`."""
+    priority: PriorityField | None = None
+    deadline_s: Annotated[float, hint(exclusiveMinimum=0, maximum=MAX_DEADLINE_S)] | None = None
+    keep_alive: KeepAlive | None = None
 
 
 def scheduling(body: SchedulingBody) -> SchedulingFields:

@@ -3,18 +3,33 @@ llama.cpp's server give them; pure."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any, ClassVar
 
 import msgspec
+from msgspec import Meta
 
 from nsedge.api import Sampling
-from nsedge.api.flat_steps import FLAT_NAMES, order_of, steps_of
+from nsedge.api.flat_steps import FLAT_NAMES, LETTERS, NAMES, order_of, steps_of
 from nsedge.api.inputs import MAX_TOKEN_ID
-from nsedge.api.sampling import MAX_SEED
+from nsedge.api.sampling import (
+    BOUNDS,
+    MAX_BAD_WORD_LENGTH,
+    MAX_BAD_WORDS,
+    MAX_LOGIT_BIAS,
+    MAX_REPETITION_PENALTY,
+    MAX_SEED,
+    MAX_STOP_LENGTH,
+    MAX_STOP_STRINGS,
+    MAX_STOP_TOKENS,
+    MAX_TOKEN_LIST,
+)
+from nsedge.api.steps import BOUNDS as STEP_BOUNDS
+from nsedge.api.steps import MAX_BREAKER_LENGTH, MAX_BREAKERS
 from nsedge.errors import InvalidParameter
 from nsedge.web.bodies import Integer, TokenId
 from nsedge.web.chunking import Chunk
 from nsedge.web.constraint_fields import ConstraintFields
+from nsedge.web.hints import Rules, at_most_one, between, hint, one_of
 
 SAME = (
     ("max_completion_tokens", "max_tokens"),
@@ -24,51 +39,87 @@ SAME = (
 """Fields of the same meaning."""
 
 
+_STEPS = {FLAT_NAMES[name]: bounds for name, bounds in STEP_BOUNDS.items()}
+_BIAS = {"anyOf": [{"type": "number", "minimum": -100, "maximum": 100}, {"const": False}]}
+_ID = {"type": "integer", "minimum": 0, "maximum": MAX_TOKEN_ID}
+_PAIR = {"type": "array", "minItems": 2, "maxItems": 2, "prefixItems": [_ID, _BIAS]}
+LogitBias = (
+    Annotated[
+        dict[TokenId, float | bool],
+        hint(
+            propertyNames={"pattern": "^(0|[1-9][0-9]{0,8}|1[0-9]{9}|20[0-9]{8})$"},
+            additionalProperties=_BIAS,
+            maxProperties=MAX_LOGIT_BIAS,
+        ),
+    ]
+    | Annotated[list[tuple[Any, Any]], hint(items=_PAIR, maxItems=MAX_LOGIT_BIAS)]
+)
+Order = (
+    Annotated[str, hint(pattern=f"^[{''.join(LETTERS)}]*$", format="no-letter-twice")]
+    | Annotated[list[Annotated[str, one_of(NAMES)]], hint(uniqueItems=True)]
+)
+"""The steps to apply: by name, or a letter each."""
+Repetition = Annotated[float, hint(exclusiveMinimum=0, maximum=MAX_REPETITION_PENALTY)]
+TopK = Annotated[Integer, between((-1, BOUNDS["top_k"][1]))]
+Seed = Annotated[int, between((-(2**63), MAX_SEED))]
+Tokens = list[TokenId]
+Stop = Annotated[str, hint(minLength=1, maxLength=MAX_STOP_LENGTH)]
+Stops = Annotated[list[Stop], hint(maxItems=MAX_STOP_STRINGS)]
+BadWord = Annotated[str, hint(minLength=1, maxLength=MAX_BAD_WORD_LENGTH)]
+Breaker = Annotated[str, hint(minLength=1, maxLength=MAX_BREAKER_LENGTH)]
+
+
+def bounds_of(name: str) -> Meta:
+    """The bounds of a field that has a number."""
+    return between(_STEPS[name] if name in _STEPS else BOUNDS[name])
+
+
 class SamplingFields(ConstraintFields, kw_only=True):
     """None is the bundle's default."""
 
-    temperature: float | None = None
-    top_p: float | None = None
-    presence_penalty: float | None = None
-    frequency_penalty: float | None = None
-    logit_bias: dict[TokenId, float | bool] | list[tuple[Any, Any]] | None = None
-    seed: int | None = None
-    stop: str | list[str] | None = None
-    max_tokens: Integer | None = None
-    max_completion_tokens: Integer | None = None
-    top_k: Integer | None = None
-    min_p: float | None = None
-    repetition_penalty: float | None = None
-    repeat_penalty: float | None = None
-    min_tokens: Integer | None = None
+    rules: ClassVar[Rules] = tuple(at_most_one(*pair) for pair in SAME)
+    temperature: Annotated[float, bounds_of("temperature")] | None = None
+    top_p: Annotated[float, bounds_of("top_p")] | None = None
+    presence_penalty: Annotated[float, bounds_of("presence_penalty")] | None = None
+    frequency_penalty: Annotated[float, bounds_of("frequency_penalty")] | None = None
+    logit_bias: LogitBias | None = None
+    seed: Seed | None = None
+    stop: Stop | Stops | None = None
+    max_tokens: Annotated[Integer, bounds_of("max_tokens")] | None = None
+    max_completion_tokens: Annotated[Integer, bounds_of("max_tokens")] | None = None
+    top_k: TopK | None = None
+    min_p: Annotated[float, bounds_of("min_p")] | None = None
+    repetition_penalty: Repetition | None = None
+    repeat_penalty: Repetition | None = None
+    min_tokens: Annotated[Integer, bounds_of("min_tokens")] | None = None
     ignore_eos: bool | None = None
     clip_max_tokens: bool | None = None
     prompt_lookup: bool | None = None
-    typical_p: float | None = None
-    top_n_sigma: float | None = None
-    min_keep: Integer | None = None
-    penalty_last_n: Integer | None = None
-    repeat_last_n: Integer | None = None
-    no_repeat_ngram_size: Integer | None = None
-    allowed_token_ids: list[TokenId] | None = None
-    banned_token_ids: list[TokenId] | None = None
-    bad_words: list[str] | None = None
-    stop_token_ids: list[TokenId] | None = None
-    dynatemp_range: float | None = None
-    dynatemp_exponent: float | None = None
-    xtc_probability: float | None = None
-    xtc_threshold: float | None = None
-    dry_multiplier: float | None = None
-    dry_base: float | None = None
-    dry_allowed_length: Integer | None = None
-    dry_penalty_last_n: Integer | None = None
-    dry_sequence_breakers: list[str] | None = None
-    mirostat: Integer | None = None
-    mirostat_tau: float | None = None
-    mirostat_eta: float | None = None
-    adaptive_target: float | None = None
-    adaptive_decay: float | None = None
-    samplers: str | list[str] | None = None
+    typical_p: Annotated[float, bounds_of("typical_p")] | None = None
+    top_n_sigma: Annotated[float, bounds_of("top_n_sigma")] | None = None
+    min_keep: Annotated[Integer, bounds_of("min_keep")] | None = None
+    penalty_last_n: Annotated[Integer, bounds_of("penalty_last_n")] | None = None
+    repeat_last_n: Annotated[Integer, bounds_of("penalty_last_n")] | None = None
+    no_repeat_ngram_size: Annotated[Integer, bounds_of("no_repeat_ngram_size")] | None = None
+    allowed_token_ids: Annotated[Tokens, hint(minItems=1, maxItems=MAX_TOKEN_LIST)] | None = None
+    banned_token_ids: Annotated[Tokens, hint(maxItems=MAX_TOKEN_LIST)] | None = None
+    bad_words: Annotated[list[BadWord], hint(maxItems=MAX_BAD_WORDS)] | None = None
+    stop_token_ids: Annotated[Tokens, hint(maxItems=MAX_STOP_TOKENS)] | None = None
+    dynatemp_range: Annotated[float, bounds_of("dynatemp_range")] | None = None
+    dynatemp_exponent: Annotated[float, bounds_of("dynatemp_exponent")] | None = None
+    xtc_probability: Annotated[float, bounds_of("xtc_probability")] | None = None
+    xtc_threshold: Annotated[float, bounds_of("xtc_threshold")] | None = None
+    dry_multiplier: Annotated[float, bounds_of("dry_multiplier")] | None = None
+    dry_base: Annotated[float, bounds_of("dry_base")] | None = None
+    dry_allowed_length: Annotated[Integer, bounds_of("dry_allowed_length")] | None = None
+    dry_penalty_last_n: Annotated[Integer, bounds_of("dry_penalty_last_n")] | None = None
+    dry_sequence_breakers: Annotated[list[Breaker], hint(maxItems=MAX_BREAKERS)] | None = None
+    mirostat: Annotated[Integer, one_of((0, 2))] | None = None
+    mirostat_tau: Annotated[float, bounds_of("mirostat_tau")] | None = None
+    mirostat_eta: Annotated[float, bounds_of("mirostat_eta")] | None = None
+    adaptive_target: Annotated[float, bounds_of("adaptive_target")] | None = None
+    adaptive_decay: Annotated[float, bounds_of("adaptive_decay")] | None = None
+    samplers: Order | None = None
     chunk: Chunk | None = None
     """How the text of a stream is cut."""
 
@@ -164,7 +215,7 @@ def _name_here(body: SamplingFields, param: str) -> str:
     for name, other in SAME:
         if param in (name, other):
             return name if getattr(body, name) is not None else other
-    return FLAT_NAMES.get(param, param)
+    return param
 
 
 def _seed(seed: int | None) -> int | None:

@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import Any
+from typing import Annotated, TypedDict
 
 import msgspec
 from aiohttp import web
@@ -24,6 +24,7 @@ from nsedge.api import (
     Transcribe,
 )
 from nsedge.api.languages import language_code
+from nsedge.api.sampling import MAX_LOGPROBS
 from nsedge.api.tasks import ladder
 from nsedge.api.transcripts import joined_text
 from nsedge.errors import EmptyPrompt, InvalidParameter
@@ -31,18 +32,19 @@ from nsedge.security.keyring import Scope
 from nsedge.web.access import needs
 from nsedge.web.answer_stream import AnswerStream, json_text
 from nsedge.web.answering import ANSWERING
-from nsedge.web.bodies import Integer, ModelName, json_answer, read_form, read_json, takes
+from nsedge.web.bodies import Integer, ModelName, gives, json_answer, read_form, read_json, takes
 from nsedge.web.constraint_fields import constraint
 from nsedge.web.door import JSON, Door
-from nsedge.web.errors import Refusal, Refused, plain_error
+from nsedge.web.errors import PlainErrorBody, Refusal, Refused, plain_error
 from nsedge.web.framing import SSE
-from nsedge.web.logprobs import token_object, told
+from nsedge.web.hints import between, hint
+from nsedge.web.logprobs import TokenObject, token_object, told
 from nsedge.web.multipart import FORM, FormPart
 from nsedge.web.other_fields import OtherFields
 from nsedge.web.request_fields import SchedulingBody, check_length, scheduling, spoken
 from nsedge.web.sampling_fields import SamplingFields, sampling
 from nsedge.web.sound import fields_named, seconds_of, sound_of
-from nsedge.web.usage import clipped, usage
+from nsedge.web.usage import Clipped, Usage, clipped, usage
 
 _encode = msgspec.json.Encoder().encode
 _BEFORE, _AFTER = SSE.record(b'{"text":\x00,"done":false}').split(b"\x00")
@@ -51,9 +53,9 @@ _BEFORE, _AFTER = SSE.record(b'{"text":\x00,"done":false}').split(b"\x00")
 class GenerateBody(SamplingFields, kw_only=True):
     """`POST /api/generate` and `/api/generate/stream`."""
 
-    text: str
+    text: Annotated[str, hint(minLength=1)]
     model: ModelName | None = None
-    logprobs: Integer | None = None
+    logprobs: Annotated[Integer, between((0, MAX_LOGPROBS))] | None = None
     """Tell the log-probability of each token, and those of so many of the likeliest."""
     raw: bool | None = None
     """Continue the text as it stands, without the chat template."""
@@ -89,6 +91,67 @@ class TranscribeBody(SchedulingBody, kw_only=True):
     vad: bool | None = None
 
 
+class Candidate(TokenObject):
+    """A token that could have been written."""
+
+    id: int
+
+
+class Token(Candidate):
+    """A token, its rank (1 is the likeliest), and the likeliest in its place."""
+
+    rank: int | None
+    top: list[Candidate]
+
+
+class TimingsObject(TypedDict):
+    """Where the time went, in seconds."""
+
+    queue_s: float
+    prefill_s: float
+    decode_s: float
+
+
+class End(Clipped):
+    """How an answer ended."""
+
+    done: bool
+    reason: str
+    usage: Usage
+    timings: TimingsObject
+
+
+class Likely(TypedDict, total=False):
+    """The tokens that were written, where they are told."""
+
+    logprobs: list[Token]
+
+
+class GenerateAnswer(End, Likely):
+    """The answer in one piece."""
+
+    text: str
+    model: str
+
+
+class Caption(TypedDict):
+    """What is to be seen in an image. time_s: seconds that it took."""
+
+    caption: str
+    model: str
+    time_s: float
+
+
+class Transcript(TypedDict):
+    """What is said in a recording. time_s: seconds that it took."""
+
+    text: str
+    language: str | None
+    duration_s: float
+    model: str
+    time_s: float
+
+
 class GenerateStream(AnswerStream):
     """Pieces of text, and an object that says how they ended; always one choice."""
 
@@ -109,10 +172,10 @@ class GenerateStream(AnswerStream):
         return SSE.record(_encode(end_of(event)))
 
 
-def logprobs_of(tokens: Sequence[Logprobs]) -> list[dict[str, Any]]:
+def logprobs_of(tokens: Sequence[Logprobs]) -> list[Token]:
     """An object a token, with its rank (1 is the likeliest) and the likeliest in its place."""
 
-    def object_of(token: Logprobs | TokenLogprob) -> dict[str, Any]:
+    def object_of(token: Logprobs | TokenLogprob) -> Candidate:
         return {"id": token.id, **token_object(token)}
 
     return [
@@ -121,7 +184,7 @@ def logprobs_of(tokens: Sequence[Logprobs]) -> list[dict[str, Any]]:
     ]
 
 
-def end_of(finished: Finished) -> dict[str, Any]:
+def end_of(finished: Finished) -> End:
     """The last object of an answer. Times are in seconds."""
     return {
         "done": True,
@@ -137,7 +200,8 @@ def end_of(finished: Finished) -> dict[str, Any]:
 
 
 @needs(Scope.INFER)
-@takes(GenerateBody, JSON, FORM, files=_MEDIA)
+@takes(GenerateBody, _OTHERS, types=(JSON, FORM), files=_MEDIA)
+@gives(GenerateAnswer)
 async def generate(http: web.Request) -> web.StreamResponse:
     """`POST /api/generate`: the answer in one piece."""
     answering = http.app[ANSWERING]
@@ -145,13 +209,19 @@ async def generate(http: web.Request) -> web.StreamResponse:
         wanted, _ = await _request(http, label)
         with _fields_named(wanted):
             (choice,) = await answering.whole(http, [wanted])
-    likely = {} if not (tokens := told(choice.results)) else {"logprobs": logprobs_of(tokens)}
-    head = {"text": choice.text, **likely, "model": wanted.model}
-    return json_answer({**head, **end_of(choice.finished)})
+    likely: Likely = {"logprobs": logprobs_of(tokens)} if (tokens := told(choice.results)) else {}
+    answer: GenerateAnswer = {
+        "text": choice.text,
+        **likely,
+        "model": wanted.model,
+        **end_of(choice.finished),
+    }
+    return json_answer(answer)
 
 
 @needs(Scope.INFER)
-@takes(GenerateBody, JSON, FORM, files=_MEDIA)
+@takes(GenerateBody, _OTHERS, types=(JSON, FORM), files=_MEDIA)
+@gives(stream=GenerateStream)
 async def generate_stream(http: web.Request) -> web.StreamResponse:
     """`POST /api/generate/stream`: the answer as a stream, whatever `stream` says."""
     answering = http.app[ANSWERING]
@@ -162,7 +232,8 @@ async def generate_stream(http: web.Request) -> web.StreamResponse:
 
 
 @needs(Scope.INFER)
-@takes(CaptionBody, FORM, files=_MEDIA[:1])
+@takes(CaptionBody, _OTHERS, types=(FORM,), files=_MEDIA[:1])
+@gives(Caption)
 async def caption(http: web.Request) -> web.StreamResponse:
     """`POST /api/multimodal/vision/caption`: what is to be seen in an image."""
     answering, began_s = http.app[ANSWERING], time.monotonic()
@@ -178,11 +249,12 @@ async def caption(http: web.Request) -> web.StreamResponse:
         with _fields_named(wanted):
             (choice,) = await answering.whole(http, [wanted])
     took_s = time.monotonic() - began_s
-    return json_answer({"caption": choice.text, "model": model.name, "time_s": round(took_s, 6)})
+    return json_answer(Caption(caption=choice.text, model=model.name, time_s=round(took_s, 6)))
 
 
 @needs(Scope.INFER)
-@takes(TranscribeBody, FORM, files=_MEDIA[1:])
+@takes(TranscribeBody, _OTHERS, types=(FORM,), files=_MEDIA[1:])
+@gives(Transcript)
 async def transcribe(http: web.Request) -> web.StreamResponse:
     """`POST /api/multimodal/audio/transcribe`: what is said in a recording."""
     answering, began_s = http.app[ANSWERING], time.monotonic()
@@ -206,13 +278,13 @@ async def transcribe(http: web.Request) -> web.StreamResponse:
     took_s = time.monotonic() - began_s
     heard = [one.language for one in choice.results if isinstance(one, Language)]
     return json_answer(
-        {
-            "text": joined_text(one for one in choice.results if isinstance(one, Segment)),
-            "language": heard[0] if heard else task.language,
-            "duration_s": seconds_of(choice.finished),
-            "model": model.name,
-            "time_s": round(took_s, 6),
-        }
+        Transcript(
+            text=joined_text(one for one in choice.results if isinstance(one, Segment)),
+            language=heard[0] if heard else task.language,
+            duration_s=seconds_of(choice.finished),
+            model=model.name,
+            time_s=round(took_s, 6),
+        )
     )
 
 
@@ -286,5 +358,6 @@ DOOR = Door(
         web.post("/api/multimodal/audio/transcribe", transcribe),
     ),
     error_body=plain_error,
+    error_kind=PlainErrorBody,
     body_types=(JSON, FORM),
 )

@@ -28,8 +28,9 @@ from nsedge.security.keyring import Scope
 from nsedge.web import http_guard
 from nsedge.web.access import needs
 from nsedge.web.answering import ANSWERING
+from nsedge.web.bodies import gives
 from nsedge.web.door import Door
-from nsedge.web.errors import Refused, plain_error
+from nsedge.web.errors import PlainErrorBody, Refused, plain_error
 
 log = logging.getLogger(__name__)
 HEARTBEAT_S = 20.0
@@ -62,6 +63,7 @@ def in_json(event: Event) -> bytes:
 
 
 @needs(Scope.INFER)
+@gives(upgrades=True, refuses=("origin_not_allowed",))
 async def stream(http: web.Request) -> web.StreamResponse:
     """`GET /v1/stream`."""
     limits = http.app[ANSWERING].limits
@@ -271,4 +273,5 @@ DOOR = Door(
     prefixes=("/v1/stream",),
     routes=(web.get("/v1/stream", stream),),
     error_body=plain_error,
+    error_kind=PlainErrorBody,
 )

@@ -13,7 +13,7 @@ from nsedge.security.keyring import Scope
 from nsedge.web import http_guard
 from nsedge.web.access import needs
 from nsedge.web.answering import ANSWERING
-from nsedge.web.bodies import json_answer, read_json, takes
+from nsedge.web.bodies import gives, json_answer, read_json, takes
 from nsedge.web.door import Door, Shared
 from nsedge.web.doors.anthropic.answers import Head, MessageStream, whole_answer
 from nsedge.web.doors.anthropic.bodies import (
@@ -25,6 +25,11 @@ from nsedge.web.doors.anthropic.bodies import (
 from nsedge.web.doors.anthropic.errors import error_body
 from nsedge.web.doors.anthropic.models import list_models, show_model
 from nsedge.web.doors.anthropic.requests import chat_of, messages_request
+from nsedge.web.doors.anthropic.shapes import (
+    ErrorBody,
+    MessageObject,
+    TokenCount,
+)
 
 VERSION_HEADER = "anthropic-version"
 OLDEST = "2023-06-01"
@@ -33,7 +38,8 @@ _DATE = re.compile(r"\d{4}-\d{2}-\d{2}")
 
 
 @needs(Scope.INFER)
-@takes(MessagesBody)
+@takes(MessagesBody, OTHERS)
+@gives(MessageObject, stream=MessageStream)
 async def messages(http: web.Request) -> web.StreamResponse:
     """`POST /v1/messages`."""
     _check_version(http)
@@ -55,7 +61,8 @@ async def messages(http: web.Request) -> web.StreamResponse:
 
 
 @needs(Scope.INFER)
-@takes(PromptBody)
+@takes(PromptBody, COUNT_OTHERS)
+@gives(TokenCount)
 async def count_tokens(http: web.Request) -> web.Response:
     """`POST /v1/messages/count_tokens`."""
     _check_version(http)
@@ -63,7 +70,7 @@ async def count_tokens(http: web.Request) -> web.Response:
     body = await read_json(http, PromptBody, COUNT_OTHERS)
     chat = chat_of(body, Sampling(), answering.limits)
     read = await answering.service.read_prompt(PromptQuestion(model=body.model, task=chat))
-    return json_answer({"input_tokens": len(read.token_ids)})
+    return json_answer(TokenCount(input_tokens=len(read.token_ids)))
 
 
 def _check_version(http: web.Request) -> None:
@@ -90,5 +97,6 @@ DOOR = Door(
         Shared(route=web.get("/v1/models/{name}", show_model), claims=_claims),
     ),
     error_body=error_body,
+    error_kind=ErrorBody,
     id_header="request-id",
 )

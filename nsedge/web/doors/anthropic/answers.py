@@ -19,6 +19,12 @@ from nsedge.api import (
 from nsedge.web.answer_stream import AnswerStream, Batch, json_text
 from nsedge.web.choices import Choice
 from nsedge.web.doors.anthropic.errors import error_object
+from nsedge.web.doors.anthropic.shapes import (
+    BlockObject,
+    MessageObject,
+    Stopped,
+    UsageObject,
+)
 from nsedge.web.errors import Refusal
 from nsedge.web.framing import SSE, Framing
 from nsedge.web.said import arguments_of, calls_in, thoughts_in
@@ -55,23 +61,24 @@ class Head:
     model: str
     request_id: str
 
-    def message(self, **fields: Any) -> dict[str, Any]:
-        """A `message` object; `fields` over those of one that has not begun."""
-        empty: dict[str, Any] = {
+    def message(
+        self, content: list[BlockObject], stopped: Stopped, usage: UsageObject
+    ) -> MessageObject:
+        """A `message` object."""
+        return {
             "id": self.id,
             "type": "message",
             "role": "assistant",
             "model": self.model,
-            "content": [],
-            "stop_reason": None,
-            "stop_sequence": None,
+            "content": content,
+            **stopped,
+            "usage": usage,
         }
-        return empty | fields
 
 
-def whole_answer(head: Head, choice: Choice) -> dict[str, Any]:
+def whole_answer(head: Head, choice: Choice) -> MessageObject:
     """The answer in one piece."""
-    finished, content = choice.finished, list[dict[str, Any]]()
+    finished, content = choice.finished, list[BlockObject]()
     if thoughts := thoughts_in(choice.results):
         content.append({"type": "thinking", "thinking": thoughts, "signature": ""})
     calls = calls_in(choice.results)
@@ -81,10 +88,10 @@ def whole_answer(head: Head, choice: Choice) -> dict[str, Any]:
         {"type": "tool_use", "id": call.id, "name": call.name, "input": arguments_of(call) or {}}
         for call in calls
     ]
-    return head.message(content=content, **_stopped(finished), usage=usage_of(finished.usage))
+    return head.message(content, _stopped(finished), usage_of(finished.usage))
 
 
-def usage_of(usage: Usage) -> dict[str, int]:
+def usage_of(usage: Usage) -> UsageObject:
     """Tokens as Anthropic counts them: those that were ready in the cache apart."""
     return {
         "input_tokens": usage.prompt_tokens - usage.cached_tokens,
@@ -94,7 +101,7 @@ def usage_of(usage: Usage) -> dict[str, int]:
     }
 
 
-def _stopped(finished: Finished) -> dict[str, str | None]:
+def _stopped(finished: Finished) -> Stopped:
     reason = "tool_use" if finished.reason is FinishReason.TOOL_CALLS else "end_turn"
     if finished.reason is FinishReason.LENGTH:
         clipped = finished.clipped_max_tokens is not None
@@ -133,7 +140,8 @@ class MessageStream(AnswerStream):
 
     def _opening(self, index: int) -> bytes:
         usage = usage_of(Usage(prompt_tokens=self._prompt_tokens, completion_tokens=0))
-        return named("message_start", message=self._head.message(usage=usage))
+        begun = self._head.message([], {"stop_reason": None, "stop_sequence": None}, usage)
+        return named("message_start", message=begun)
 
     def _piece(self, index: int, text: str) -> bytes:
         if self._within != "text":
@@ -149,13 +157,13 @@ class MessageStream(AnswerStream):
         begun = b""
         if event.call_id is not None:
             begun = self._begin(
-                {"type": "tool_use", "id": event.call_id, "name": event.name, "input": {}}
+                {"type": "tool_use", "id": event.call_id, "name": event.name or "", "input": {}}
             )
         if not event.arguments:
             return begun
         return begun + self._delta({"type": "input_json_delta", "partial_json": event.arguments})
 
-    def _begin(self, block: dict[str, Any]) -> bytes:
+    def _begin(self, block: BlockObject) -> bytes:
         """Begin a block, and end the one before."""
         ended = self._end()
         self._within, self._blocks = block["type"], self._blocks + 1

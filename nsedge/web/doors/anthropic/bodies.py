@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import msgspec
 
+from nsedge.api.tasks import EFFORTS
+from nsedge.api.tools import NAME
 from nsedge.web.bodies import Integer, ModelName
+from nsedge.web.hints import Rules, hint, needs, one_of
 from nsedge.web.other_fields import OtherFields
 from nsedge.web.request_fields import SchedulingBody
+from nsedge.web.sampling_fields import Stops, TopK, bounds_of
 
 
 class Source(msgspec.Struct):
@@ -37,24 +41,24 @@ class Block(msgspec.Struct):
 class Turn(msgspec.Struct):
     """One message of `messages`."""
 
-    role: str
-    content: str | list[Block]
+    role: Annotated[str, one_of(("user", "assistant", "system"))]
+    content: Annotated[str, hint(minLength=1)] | Annotated[list[Block], hint(minItems=1)]
 
 
 class ToolBody(msgspec.Struct):
     """One of `tools`; those of Anthropic's own have a `type` that is not custom."""
 
-    name: str
+    name: Annotated[str, hint(pattern=f"^{NAME}$")]
     input_schema: dict[str, Any] | None = None
     description: str | None = None
-    type: str | None = None
+    type: Annotated[str, one_of(("custom",))] | None = None
     strict: bool | None = None
 
 
 class ChoiceBody(msgspec.Struct):
     """`tool_choice`."""
 
-    type: str
+    type: Annotated[str, one_of(("auto", "any", "tool", "none"))]
     name: str | None = None
     disable_parallel_tool_use: bool | None = None
 
@@ -62,7 +66,7 @@ class ChoiceBody(msgspec.Struct):
 class Thinking(msgspec.Struct):
     """`thinking`."""
 
-    type: str
+    type: Annotated[str, one_of(("enabled", "disabled", "adaptive"))]
     budget_tokens: Integer | None = None
     """Left out, and told: nothing bounds thoughts but `max_tokens`."""
 
@@ -70,24 +74,31 @@ class Thinking(msgspec.Struct):
 class OutputFormat(msgspec.Struct):
     """What the answer must look like."""
 
-    type: str
+    type: Annotated[str, one_of(("json_schema",))]
     schema: dict[str, Any] | None = None
 
 
 class OutputConfig(msgspec.Struct, forbid_unknown_fields=True):
     """`output_config`."""
 
-    effort: str | None = None
+    effort: Annotated[str, one_of(EFFORTS)] | None = None
     format: OutputFormat | None = None
 
 
 class PromptBody(SchedulingBody, kw_only=True):
     """What is read before an answer: `POST /v1/messages/count_tokens` has no more."""
 
+    rules: ClassVar[Rules] = (
+        needs(
+            "tool_choice",
+            {"type": "object", "properties": {"type": {"enum": ["any", "tool"]}}},
+            tools={"type": "array", "minItems": 1},
+        ),
+    )
     field_names: ClassVar = {"reasoning_effort": "output_config.effort"}
 
     model: ModelName
-    messages: list[Turn]
+    messages: Annotated[list[Turn], hint(minItems=1)]
     system: str | list[Block] | None = None
     tools: list[ToolBody] | None = None
     tool_choice: ChoiceBody | None = None
@@ -108,12 +119,12 @@ class PromptBody(SchedulingBody, kw_only=True):
 class MessagesBody(PromptBody, kw_only=True):
     """`POST /v1/messages`."""
 
-    max_tokens: Integer
-    stop_sequences: list[str] | None = None
+    max_tokens: Annotated[Integer, bounds_of("max_tokens")]
+    stop_sequences: Stops | None = None
     stream: bool | None = None
-    temperature: float | None = None
-    top_k: Integer | None = None
-    top_p: float | None = None
+    temperature: Annotated[float, bounds_of("temperature")] | None = None
+    top_k: TopK | None = None
+    top_p: Annotated[float, bounds_of("top_p")] | None = None
 
 
 _NEUTRAL: dict[str, tuple[Any, ...]] = {

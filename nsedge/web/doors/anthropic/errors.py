@@ -7,6 +7,7 @@ from http import HTTPStatus
 
 import msgspec
 
+from nsedge.web.doors.anthropic.shapes import ErrorBody, ErrorObject
 from nsedge.web.errors import Refusal
 
 _TYPES = {
@@ -26,10 +27,10 @@ def error_body(refusal: Refusal) -> bytes:
     return msgspec.json.encode(error_object(refusal))
 
 
-def error_object(refusal: Refusal) -> dict[str, object]:
+def error_object(refusal: Refusal) -> ErrorBody:
     """The same, not yet encoded."""
     told = reworded(refusal)
-    error = {"type": type_of(told.status), "message": told.message, "code": told.code}
+    error = ErrorObject(type=type_of(told.status), message=told.message, code=told.code)
     return {"type": "error", "error": error, "request_id": told.request_id}
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from aiohttp import web
 
@@ -13,7 +12,8 @@ from nsedge.errors import InvalidParameter
 from nsedge.security.keyring import Scope
 from nsedge.web.access import needs
 from nsedge.web.answering import ANSWERING
-from nsedge.web.bodies import json_answer
+from nsedge.web.bodies import gives, json_answer
+from nsedge.web.doors.anthropic.shapes import ModelObject, ModelPage
 
 USUAL_LIMIT = 20
 """Models of a page where the request says nothing else."""
@@ -21,6 +21,7 @@ MAX_LIMIT = 1000
 
 
 @needs(Scope.READ)
+@gives(ModelPage)
 async def list_models(http: web.Request) -> web.Response:
     """`GET /v1/models`, where the request has Anthropic's header."""
     answering = http.app[ANSWERING]
@@ -29,12 +30,13 @@ async def list_models(http: web.Request) -> web.Response:
 
 
 @needs(Scope.READ)
+@gives(ModelObject)
 async def show_model(http: web.Request) -> web.Response:
     """`GET /v1/models/{name}`, where the request has Anthropic's header."""
     return json_answer(model_object(await http.app[ANSWERING].model(http.match_info["name"])))
 
 
-def page_of(models: Sequence[ModelInfo], query: Mapping[str, str]) -> dict[str, Any]:
+def page_of(models: Sequence[ModelInfo], query: Mapping[str, str]) -> ModelPage:
     """The page of `models` that a query asks for; `has_more` tells of the way that it goes.
 
     Raises:
@@ -61,7 +63,7 @@ def page_of(models: Sequence[ModelInfo], query: Mapping[str, str]) -> dict[str, 
     }
 
 
-def model_object(model: ModelInfo) -> dict[str, Any]:
+def model_object(model: ModelInfo) -> ModelObject:
     """Anthropic's object of a model."""
     created = datetime.datetime.fromtimestamp(model.created, datetime.UTC)
     return {

@@ -12,10 +12,10 @@ from nsedge.errors import Unavailable
 from nsedge.security.keyring import Scope
 from nsedge.web.access import needs
 from nsedge.web.answering import ANSWERING, Answering
-from nsedge.web.bodies import json_answer, read_json, takes
+from nsedge.web.bodies import gives, json_answer, read_json, takes
 from nsedge.web.door import Door
 from nsedge.web.doors.chat import models
-from nsedge.web.doors.chat.bodies import ChatBody
+from nsedge.web.doors.chat.bodies import ChatBody, Config
 from nsedge.web.doors.chat.help import help_page
 from nsedge.web.doors.chat.requests import (
     OTHERS,
@@ -24,6 +24,7 @@ from nsedge.web.doors.chat.requests import (
     check_messages,
     read_config,
 )
+from nsedge.web.doors.chat.shapes import ChatAnswer, ErrorBody
 from nsedge.web.doors.chat.stream import FragmentStream, error_body, whole_answer
 from nsedge.web.http_guard import IGNORED_FIELDS, name_field
 from nsedge.web.sampling_fields import SamplingFields
@@ -31,6 +32,8 @@ from nsedge.web.sampling_fields import SamplingFields
 Route = Callable[[web.Request], Awaitable[web.StreamResponse]]
 Default = Callable[[Answering], str | None]
 """The model of a request that names none; None is the first that is ready."""
+
+PARTS = {"config": Config}
 
 
 def _any(answering: Answering) -> str | None:
@@ -49,7 +52,8 @@ def _vision(answering: Answering) -> str | None:
 
 def _whole(default: Default) -> Route:
     @needs(Scope.INFER)
-    @takes(ChatBody)
+    @takes(ChatBody, OTHERS, parts=PARTS)
+    @gives(ChatAnswer)
     async def chat(http: web.Request) -> web.StreamResponse:
         answering = http.app[ANSWERING]
         with answering.label(http) as label:
@@ -62,7 +66,8 @@ def _whole(default: Default) -> Route:
 
 def _streamed(default: Default) -> Route:
     @needs(Scope.INFER)
-    @takes(ChatBody)
+    @takes(ChatBody, OTHERS, parts=PARTS)
+    @gives(stream=FragmentStream)
     async def chat_stream(http: web.Request) -> web.StreamResponse:
         answering = http.app[ANSWERING]
         with answering.label(http) as label:
@@ -108,4 +113,5 @@ DOOR = Door(
         ),
     ),
     error_body=error_body,
+    error_kind=ErrorBody,
 )

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, ClassVar, Literal
 
 import msgspec
 
 from nsedge.web.bodies import ModelName
+from nsedge.web.hints import Rules, between, hint
+from nsedge.web.sampling_fields import SamplingFields
+
+MAX_TEMPERATURE = 2.0
+"""This service's; ours is higher."""
 
 
 class Image(msgspec.Struct, kw_only=True):
     """A picture of a message, in base64."""
 
-    data_base64: str
+    data_base64: Annotated[str, hint(minLength=1, format="base64")]
     mime_type: Literal["image/jpeg", "image/png", "image/webp"]
 
 
@@ -24,13 +29,19 @@ class Turn(msgspec.Struct, kw_only=True):
     images: list[Image] | None = None
 
 
+class Config(SamplingFields, kw_only=True, rename="camel"):
+    """The fields of every door, written as this service writes them: maxTokens."""
+
+    temperature: Annotated[float, between((0, MAX_TEMPERATURE))] | None = None
+
+
 class ChatBody(msgspec.Struct, kw_only=True):
     """`POST /chat`, `/chat/regular`, `/chat/vision`, and the stream of each."""
 
-    messages: list[Turn]
+    messages: Annotated[list[Turn], hint(minItems=1)]
     model_key: ModelName | None = None
     config: dict[str, msgspec.Raw] | None = None
-    """The fields of every door, written as this service writes them: maxTokens."""
+    """A `Config`; what other doors call max_tokens may be called so, too."""
 
 
 class LoadBody(msgspec.Struct, kw_only=True):
@@ -43,5 +54,13 @@ class LoadBody(msgspec.Struct, kw_only=True):
 class UnloadBody(msgspec.Struct, kw_only=True):
     """`POST /models/unload`: one model, or all."""
 
+    rules: ClassVar[Rules] = (
+        {
+            "oneOf": [
+                {"required": ["model_key"], "properties": {"model_key": {"type": "string"}}},
+                {"required": ["unload_all"], "properties": {"unload_all": {"const": True}}},
+            ]
+        },
+    )
     model_key: ModelName | None = None
     unload_all: bool = False

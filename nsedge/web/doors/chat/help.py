@@ -9,7 +9,8 @@ from aiohttp import web
 from nsedge.security.keyring import Scope
 from nsedge.version import VERSION
 from nsedge.web.access import needs
-from nsedge.web.bodies import json_answer
+from nsedge.web.bodies import gives, json_answer
+from nsedge.web.doors.chat.shapes import Endpoint, Help
 
 _SAID = {"messages": [{"role": "user", "content": "Name three rivers."}]}
 _KEYED = {"model_key": "smollm2-135m-instruct", **_SAID, "config": {"maxTokens": 64}}
@@ -39,10 +40,11 @@ ENDPOINTS: tuple[tuple[str, str, str, dict[str, Any] | None], ...] = (
 
 
 @needs(Scope.READ)
+@gives(Help, asks_core=False)
 async def help_page(http: web.Request) -> web.Response:
     """`GET /help`."""
     endpoints = [
-        {"method": method, "path": path, "description": meaning, "example": example}
+        Endpoint(method=method, path=path, description=meaning, example=example)
         for method, path, meaning, example in ENDPOINTS
     ]
-    return json_answer({"name": "nsedge", "version": VERSION, "endpoints": endpoints})
+    return json_answer(Help(name="nsedge", version=VERSION, endpoints=endpoints))

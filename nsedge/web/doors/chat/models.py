@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from aiohttp import web
 
 from nsedge.api import LoadWish, ModelInfo, ModelState
@@ -11,22 +9,25 @@ from nsedge.errors import InvalidParameter, NsedgeError, UnknownModel
 from nsedge.security.keyring import Scope
 from nsedge.web.access import needs
 from nsedge.web.answering import ANSWERING
-from nsedge.web.bodies import json_answer, read_json, takes
+from nsedge.web.bodies import gives, json_answer, read_json, takes
 from nsedge.web.doors.chat.bodies import LoadBody, UnloadBody
 from nsedge.web.doors.chat.requests import OTHERS
+from nsedge.web.doors.chat.shapes import LoadAnswer, LoadedModel, LoadedModels, UnloadAnswer
 
 
 @needs(Scope.READ)
+@gives(LoadedModels)
 async def list_models(http: web.Request) -> web.Response:
     """`GET /models`: those that are loaded."""
     answering = http.app[ANSWERING]
     models = await answering.ask(answering.service.models())
     ready = [model for model in models if model.state is ModelState.READY]
-    return json_answer({"models": [_told(model) for model in ready]})
+    return json_answer(LoadedModels(models=[_told(model) for model in ready]))
 
 
 @needs(Scope.MANAGE)
-@takes(LoadBody)
+@takes(LoadBody, OTHERS)
+@gives(LoadAnswer)
 async def load(http: web.Request) -> web.Response:
     """`POST /models/load`: answers when the model is ready, or why it is not."""
     body = await read_json(http, LoadBody, OTHERS)
@@ -34,15 +35,16 @@ async def load(http: web.Request) -> web.Response:
     try:
         loaded = await http.app[ANSWERING].service.load(wish)
     except NsedgeError as error:
-        why = {"loaded": False, "error": f"Failed to load model: {_why(error)}"}
-        return json_answer(why | {"model_key": body.model_key})
+        why = f"Failed to load model: {_why(error)}"
+        return json_answer(LoadAnswer(loaded=False, error=why, model_key=body.model_key))
     return json_answer(
-        {"loaded": True, "model_key": loaded.model.name, "status": loaded.outcome.value}
+        LoadAnswer(loaded=True, model_key=loaded.model.name, status=loaded.outcome.value)
     )
 
 
 @needs(Scope.MANAGE)
-@takes(UnloadBody)
+@takes(UnloadBody, OTHERS)
+@gives(UnloadAnswer)
 async def unload(http: web.Request) -> web.Response:
     """`POST /models/unload`: one model, or all; answers when they have left."""
     body = await read_json(http, UnloadBody, OTHERS)
@@ -51,15 +53,16 @@ async def unload(http: web.Request) -> web.Response:
     try:
         gone = await http.app[ANSWERING].service.unload(body.model_key)
     except NsedgeError as error:
-        return json_answer({"unloaded": False, "error": f"Failed to unload model: {_why(error)}"})
-    return json_answer({"unloaded": True, "models": [model.name for model in gone]})
+        why = f"Failed to unload model: {_why(error)}"
+        return json_answer(UnloadAnswer(unloaded=False, error=why))
+    return json_answer(UnloadAnswer(unloaded=True, models=[model.name for model in gone]))
 
 
 def _why(error: NsedgeError) -> str:
     return "Model not found" if isinstance(error, UnknownModel) else error.message
 
 
-def _told(model: ModelInfo) -> dict[str, Any]:
+def _told(model: ModelInfo) -> LoadedModel:
     return {
         "model_key": model.name,
         "loaded": True,

@@ -15,7 +15,7 @@ from nsedge.api.bounds import within
 from nsedge.errors import BadMessage, EmptyPrompt, InvalidParameter
 from nsedge.web.bodies import beyond, decode
 from nsedge.web.constraint_fields import constraint
-from nsedge.web.doors.chat.bodies import ChatBody, Image, Turn
+from nsedge.web.doors.chat.bodies import MAX_TEMPERATURE, ChatBody, Image, Turn
 from nsedge.web.limits import WebLimits
 from nsedge.web.other_fields import OtherFields
 from nsedge.web.request_fields import check_length, scheduling
@@ -23,8 +23,6 @@ from nsedge.web.sampling_fields import SamplingFields, sampling
 
 OTHERS = OtherFields(refuse_unknown=False)
 """Clients of this service send fields of their own."""
-MAX_TEMPERATURE = 2.0
-"""This service's; ours is higher."""
 
 
 def check_messages(body: ChatBody, limits: WebLimits) -> None:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import msgspec
 
 from nsedge.api import Finished
 from nsedge.web.answer_stream import AnswerStream, json_text
 from nsedge.web.choices import Choice
+from nsedge.web.doors.chat.shapes import ChatAnswer, End, ErrorBody
 from nsedge.web.errors import Refusal
 from nsedge.web.framing import NDJSON
 from nsedge.web.usage import clipped
@@ -38,14 +37,14 @@ class FragmentStream(AnswerStream):
         return NDJSON.record(_encode({"type": "done", "model": self._model, **_end(event)}))
 
 
-def whole_answer(model: str, choice: Choice) -> dict[str, Any]:
+def whole_answer(model: str, choice: Choice) -> ChatAnswer:
     """The answer in one piece."""
     return {"model": model, "content": choice.text, **_end(choice.finished)}
 
 
 def error_body(refusal: Refusal) -> bytes:
     """The body that tells of `refusal`."""
-    return _encode({"detail": detail(refusal)})
+    return _encode(ErrorBody(detail=detail(refusal)))
 
 
 def detail(refusal: Refusal) -> str:
@@ -54,7 +53,7 @@ def detail(refusal: Refusal) -> str:
     return f"Chat service unavailable: {message}" if refusal.status == UNAVAILABLE else message
 
 
-def _end(finished: Finished) -> dict[str, Any]:
+def _end(finished: Finished) -> End:
     return {
         "predicted_tokens": finished.usage.completion_tokens,
         "stop_reason": finished.reason.value,

@@ -14,7 +14,7 @@ from nsedge.security.keyring import Scope
 from nsedge.web import http_guard
 from nsedge.web.access import needs
 from nsedge.web.answering import ANSWERING
-from nsedge.web.bodies import json_answer, read_json, takes
+from nsedge.web.bodies import gives, json_answer, read_json, takes
 from nsedge.web.choices import Choice
 from nsedge.web.door import Door
 from nsedge.web.doors.jina.bodies import (
@@ -35,7 +35,6 @@ from nsedge.web.doors.jina.shapes import (
     Filled,
     FilledPage,
     FilledText,
-    Labelled,
     Prediction,
     RankedPage,
     ReadTokens,
@@ -47,14 +46,16 @@ TOKENS = "token-classification"
 
 
 @needs(Scope.INFER)
-@takes(RerankBody)
+@takes(RerankBody, RANK_OTHERS)
+@gives(RankedPage)
 async def rerank(http: web.Request) -> web.Response:
     """`POST /v1/rerank`: Jina's shape; documents come with their texts, unless told not to."""
     return json_answer(await _ranked_page(http, with_texts=True))
 
 
 @needs(Scope.INFER)
-@takes(RerankBody)
+@takes(RerankBody, RANK_OTHERS)
+@gives(RankedPage)
 async def rerank_v2(http: web.Request) -> web.Response:
     """`POST /v2/rerank`: Cohere's shape."""
     page = await _ranked_page(http, with_texts=False)
@@ -78,7 +79,8 @@ async def _ranked_page(http: web.Request, *, with_texts: bool) -> RankedPage:
 
 
 @needs(Scope.INFER)
-@takes(ClassifyBody)
+@takes(ClassifyBody, CLASSIFY_OTHERS)
+@gives(ClassifiedPage)
 async def classify(http: web.Request) -> web.Response:
     """`POST /v1/classify`: labels of texts, or of the spans in them."""
     answering = http.app[ANSWERING]
@@ -99,7 +101,8 @@ async def classify(http: web.Request) -> web.Response:
 
 
 @needs(Scope.INFER)
-@takes(FillBody)
+@takes(FillBody, FILL_OTHERS)
+@gives(FilledPage)
 async def fill(http: web.Request) -> web.Response:
     """`POST /v1/fill`: tokens for the masks in texts."""
     answering = http.app[ANSWERING]
@@ -118,9 +121,7 @@ async def fill(http: web.Request) -> web.Response:
     return json_answer(page)
 
 
-def classified(
-    choice: Choice, model: ModelInfo, known: Sequence[str]
-) -> list[Classified | Labelled]:
+def classified(choice: Choice, model: ModelInfo, known: Sequence[str]) -> list[Classified]:
     """What was found in each input; `known`: the labels there are."""
     found = [
         labels for event in choice.results if isinstance(event, Labels) for labels in event.labels
@@ -218,4 +219,5 @@ DOOR = Door(
         web.post("/v1/fill", fill),
     ),
     error_body=error_body,
+    error_kind=ErrorBody,
 )

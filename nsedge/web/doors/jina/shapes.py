@@ -64,25 +64,19 @@ class Entity(TypedDict):
 
 
 class Classified(TypedDict):
-    """A text's labels: Jina's fields, and those of vLLM. probs: in the order of the model's labels,
-    where all of them were asked for."""
+    """A text's labels: Jina's fields, and those of vLLM; or, where `object` is
+    token_classification, the spans in it. probs: in the order of the model's labels, where all of
+    them were asked for."""
 
     object: str
     index: int
-    prediction: str
-    score: float
-    predictions: list[Prediction]
-    label: str
+    prediction: NotRequired[str]
+    score: NotRequired[float]
+    predictions: NotRequired[list[Prediction]]
+    label: NotRequired[str]
     probs: NotRequired[list[float]]
-    num_classes: int
-
-
-class Labelled(TypedDict):
-    """The spans of a text."""
-
-    object: str
-    index: int
-    entities: list[Entity]
+    num_classes: NotRequired[int]
+    entities: NotRequired[list[Entity]]
 
 
 class ClassifiedPage(TypedDict):
@@ -92,7 +86,7 @@ class ClassifiedPage(TypedDict):
     object: str
     created: int
     model: str
-    data: list[Classified | Labelled]
+    data: list[Classified]
     usage: ReadTokens
 
 

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
-import msgspec
 from aiohttp import web
 
 from nsedge.api import Generate, ModelInfo, ModelState, ModelStats
@@ -13,9 +11,9 @@ from nsedge.errors import InvalidParameter
 from nsedge.security.keyring import Scope
 from nsedge.web.access import needs
 from nsedge.web.answering import ANSWERING
-from nsedge.web.bodies import json_answer, read_json, takes
+from nsedge.web.bodies import gives, json_answer, read_json, read_query, takes, takes_query
 from nsedge.web.constraint_fields import constraint
-from nsedge.web.door import JSON, Door
+from nsedge.web.door import Door
 from nsedge.web.doors.llama_server import prompts as asked
 from nsedge.web.doors.llama_server.answers import CompletionStream, Head, whole_answer
 from nsedge.web.doors.llama_server.bodies import (
@@ -31,12 +29,14 @@ from nsedge.web.doors.llama_server.requests import (
     requests_of,
     sampling_of,
 )
+from nsedge.web.doors.llama_server.shapes import Completion, ErrorBody, Slot
 from nsedge.web.errors import Refusal, Refused
 from nsedge.web.prompt_fields import prompts_of, task_of
 
 
 @needs(Scope.INFER)
-@takes(CompletionBody)
+@takes(CompletionBody, OTHERS)
+@gives(Completion | list[Completion], stream=CompletionStream)
 async def completion(http: web.Request) -> web.StreamResponse:
     """`POST /completion`; several prompts are answered by an array."""
     body = await read_json(http, CompletionBody, OTHERS)
@@ -55,7 +55,8 @@ async def completion(http: web.Request) -> web.StreamResponse:
 
 
 @needs(Scope.INFER)
-@takes(InfillBody)
+@takes(InfillBody, OTHERS)
+@gives(Completion, stream=CompletionStream)
 async def infill(http: web.Request) -> web.StreamResponse:
     """`POST /infill`."""
     body = await read_json(http, InfillBody, OTHERS)
@@ -81,25 +82,32 @@ async def _write(
             encoder = CompletionStream(head)
             return await answering.stream(http, requests, encoder, chunk=body.chunk)
         answers = whole_answer(head, await answering.whole(http, requests))
-    if alone and len(answers) == 1:
-        return json_answer(answers[0])
-    return web.Response(body=msgspec.json.encode(answers), content_type=JSON)
+    return json_answer(answers[0] if alone and len(answers) == 1 else answers)
+
+
+class SlotsQuery(asked.ModelQuery, kw_only=True):
+    """`?fail_on_no_slot=`, with any text, refuses where none is free."""
+
+    fail_on_no_slot: str | None = None
 
 
 @needs(Scope.READ)
+@takes_query(SlotsQuery)
+@gives(list[Slot])
 async def slots(http: web.Request) -> web.Response:
     """`GET /slots`: of the model `?model=`, or of the one that a request without a name gets."""
     answering = http.app[ANSWERING]
-    model = await answering.model(http.query.get("model"))
+    query = read_query(http, SlotsQuery)
+    model = await answering.model(query.model)
     stats = await answering.ask(answering.service.stats())
     told = slots_of(model, stats.models.get(model.name))
     free = any(not slot["is_processing"] for slot in told)
-    if http.query.get("fail_on_no_slot") and not free:
+    if query.fail_on_no_slot and not free:
         raise Refused(Refusal(code="not_ready", message="no slot is free", retryable=True))
-    return web.Response(body=msgspec.json.encode(told), content_type=JSON)
+    return json_answer(told)
 
 
-def slots_of(model: ModelInfo, stats: ModelStats | None) -> list[dict[str, Any]]:
+def slots_of(model: ModelInfo, stats: ModelStats | None) -> list[Slot]:
     """A model's slots, those that run first: which of them runs what is not told."""
     running = 0 if stats is None else stats.running
     there = model.slots if model.state is ModelState.READY else 0
@@ -136,4 +144,5 @@ DOOR = Door(
         *(web.post(path, rerank) for path in RERANKING),
     ),
     error_body=error_body,
+    error_kind=ErrorBody,
 )

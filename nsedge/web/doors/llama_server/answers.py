@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 
@@ -13,6 +13,14 @@ from nsedge.api import Delta, Finished, FinishReason, Logprobs, Sampling
 from nsedge.web.answer_stream import AnswerStream, json_text
 from nsedge.web.choices import Choice
 from nsedge.web.doors.llama_server.errors import error_body
+from nsedge.web.doors.llama_server.shapes import (
+    Completion,
+    End,
+    Piece,
+    Probabilities,
+    TimingsObject,
+    Token,
+)
 from nsedge.web.errors import Refusal
 from nsedge.web.framing import SSE
 from nsedge.web.logprobs import token_object, told
@@ -40,12 +48,12 @@ class Head:
     fields: tuple[str, ...] = ()
 
 
-def piece_of(index: int, text: str, token_ids: Sequence[int] = ()) -> dict[str, Any]:
+def piece_of(index: int, text: str, token_ids: Sequence[int] = ()) -> Piece:
     """What carries a text, with the ids of its tokens."""
     return {"index": index, "content": text, "tokens": token_ids, "id_slot": -1}
 
 
-def end_of(head: Head, index: int, finished: Finished, *, new_line: bool) -> dict[str, Any]:
+def end_of(head: Head, index: int, finished: Finished, *, new_line: bool) -> End:
     """What the last object of a choice says of its end. new_line: whether its text holds one."""
     usage = finished.usage
     return {
@@ -65,7 +73,7 @@ def end_of(head: Head, index: int, finished: Finished, *, new_line: bool) -> dic
     }
 
 
-def whole_answer(head: Head, choices: Sequence[Choice]) -> list[dict[str, Any]]:
+def whole_answer(head: Head, choices: Sequence[Choice]) -> list[Completion]:
     """The answers in one piece each."""
     return [
         _chosen(
@@ -80,11 +88,11 @@ def whole_answer(head: Head, choices: Sequence[Choice]) -> list[dict[str, Any]]:
     ]
 
 
-def _chosen(head: Head, answer: dict[str, Any]) -> dict[str, Any]:
+def _chosen(head: Head, answer: Completion) -> Completion:
     """Of an answer the fields that were asked for; one that there is not is left out."""
     if not head.fields:
         return answer
-    found = {}
+    found: dict[str, Any] = {}
     for path in head.fields:
         *parents, name = path.split("/")
         within: Any = answer
@@ -92,12 +100,12 @@ def _chosen(head: Head, answer: dict[str, Any]) -> dict[str, Any]:
             within = within.get(parent) if isinstance(within, dict) else None
         if isinstance(within, dict) and name in within:
             found[name] = within[name]
-    return found
+    return cast(Completion, found)
 
 
-def probabilities(tokens: Sequence[Logprobs]) -> dict[str, Any]:
+def probabilities(tokens: Sequence[Logprobs]) -> Probabilities:
     """The log-probabilities of some tokens; nothing where there are none."""
-    found = [
+    found: list[Token] = [
         {
             "id": one.id,
             **token_object(one),
@@ -108,24 +116,25 @@ def probabilities(tokens: Sequence[Logprobs]) -> dict[str, Any]:
     return {"completion_probabilities": found} if found else {}
 
 
-def timings_of(finished: Finished) -> dict[str, float]:
+def timings_of(finished: Finished) -> TimingsObject:
     """How long prompt and answer took, in milliseconds, and their rates."""
     timings, usage = finished.timings, finished.usage
-    read = usage.prompt_tokens - usage.cached_tokens
+    read, written = usage.prompt_tokens - usage.cached_tokens, usage.completion_tokens
     return {
         "cache_n": usage.cached_tokens,
-        **_rates("prompt", read, timings.prefill_s),
-        **_rates("predicted", usage.completion_tokens, timings.decode_s),
+        "prompt_n": read,
+        "prompt_ms": timings.prefill_s * 1e3,
+        "prompt_per_token_ms": _ratio(timings.prefill_s * 1e3, read),
+        "prompt_per_second": _ratio(read, timings.prefill_s),
+        "predicted_n": written,
+        "predicted_ms": timings.decode_s * 1e3,
+        "predicted_per_token_ms": _ratio(timings.decode_s * 1e3, written),
+        "predicted_per_second": _ratio(written, timings.decode_s),
     }
 
 
-def _rates(what: str, tokens: int, seconds: float) -> dict[str, float]:
-    return {
-        f"{what}_n": tokens,
-        f"{what}_ms": seconds * 1e3,
-        f"{what}_per_token_ms": seconds * 1e3 / tokens if tokens else 0.0,
-        f"{what}_per_second": tokens / seconds if seconds else 0.0,
-    }
+def _ratio(of: float, by: float) -> float:
+    return of / by if by else 0.0
 
 
 def _settings(sampling: Sampling) -> dict[str, Any]:
@@ -172,7 +181,8 @@ class CompletionStream(AnswerStream):
 
     def _closing(self, index: int, event: Finished) -> bytes:
         end = end_of(self._head, index, event, new_line=self._new_line[index])
-        return SSE.record(_encode(_chosen(self._head, {**piece_of(index, ""), **end})))
+        last: Completion = {**piece_of(index, ""), **end, **probabilities(())}
+        return SSE.record(_encode(_chosen(self._head, last)))
 
 
 def _frame(index: int) -> tuple[bytes, bytes, bytes]:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from http import HTTPStatus
-from typing import Any
 
 import msgspec
 
+from nsedge.web.doors.llama_server.shapes import ErrorBody, ErrorObject
 from nsedge.web.errors import Refusal
 
 _TYPES = {
@@ -16,7 +16,7 @@ _TYPES = {
     HTTPStatus.NOT_IMPLEMENTED: "not_supported_error",
     HTTPStatus.SERVICE_UNAVAILABLE: "unavailable_error",
 }
-_FIGURES = {"n_prompt_tokens": "prompt_tokens", "n_ctx": "context_tokens"}
+_CONTEXT = {"prompt_tokens", "context_tokens"}
 
 
 def type_of(status: int) -> str:
@@ -30,12 +30,13 @@ def type_of(status: int) -> str:
 def error_body(refusal: Refusal) -> bytes:
     """The error object that tells of `refusal`; a prompt that is too long is told with its
     figures."""
-    error: dict[str, Any] = {
+    error: ErrorObject = {
         "code": refusal.status,
         "message": refusal.message,
         "type": type_of(refusal.status),
     }
-    if refusal.code == "context_exceeded" and refusal.figures.keys() >= set(_FIGURES.values()):
+    if refusal.code == "context_exceeded" and refusal.figures.keys() >= _CONTEXT:
         error["type"] = "exceed_context_size_error"
-        error |= {theirs: refusal.figures[ours] for theirs, ours in _FIGURES.items()}
-    return msgspec.json.encode({"error": error})
+        error["n_prompt_tokens"] = refusal.figures["prompt_tokens"]
+        error["n_ctx"] = refusal.figures["context_tokens"]
+    return msgspec.json.encode(ErrorBody(error=error))

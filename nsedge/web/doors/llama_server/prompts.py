@@ -11,7 +11,24 @@ from nsedge.security.keyring import Scope
 from nsedge.version import VERSION
 from nsedge.web.access import needs
 from nsedge.web.answering import ANSWERING
-from nsedge.web.bodies import ModelName, TokenId, json_answer, read_json, takes
+from nsedge.web.bodies import (
+    ModelName,
+    TokenId,
+    gives,
+    json_answer,
+    read_json,
+    read_query,
+    takes,
+    takes_query,
+)
+from nsedge.web.doors.llama_server.shapes import (
+    DetokenizeAnswer,
+    Modalities,
+    Props,
+    Settings,
+    TokenizeAnswer,
+    TokenPiece,
+)
 from nsedge.web.other_fields import OtherFields
 from nsedge.web.request_fields import check_length
 
@@ -33,12 +50,22 @@ class DetokenizeBody(msgspec.Struct, kw_only=True):
     model: ModelName | None = None
 
 
+class ModelQuery(msgspec.Struct, kw_only=True):
+    """`?model=`; without it, the model that a request without a name gets."""
+
+    model: ModelName | None = None
+
+
+_OTHERS = OtherFields()
+
+
 @needs(Scope.INFER)
-@takes(TokenizeBody)
+@takes(TokenizeBody, _OTHERS)
+@gives(TokenizeAnswer)
 async def tokenize(http: web.Request) -> web.Response:
     """`POST /tokenize`."""
     answering = http.app[ANSWERING]
-    body = await read_json(http, TokenizeBody, OtherFields())
+    body = await read_json(http, TokenizeBody, _OTHERS)
     check_length(len(body.content), answering.limits, "content")
     model = await answering.model(body.model)
     read = await answering.service.read_prompt(
@@ -51,9 +78,10 @@ async def tokenize(http: web.Request) -> web.Response:
         )
     )
     if not body.with_pieces:
-        return json_answer({"tokens": read.token_ids})
+        return json_answer(TokenizeAnswer(tokens=list(read.token_ids)))
     told = zip(read.token_ids, map(_piece, read.pieces), strict=True)
-    return json_answer({"tokens": [{"id": token_id, "piece": piece} for token_id, piece in told]})
+    pieces = [TokenPiece(id=token_id, piece=piece) for token_id, piece in told]
+    return json_answer(TokenizeAnswer(tokens=[*pieces]))
 
 
 def _piece(octets: bytes) -> str | list[int]:
@@ -65,35 +93,38 @@ def _piece(octets: bytes) -> str | list[int]:
 
 
 @needs(Scope.INFER)
-@takes(DetokenizeBody)
+@takes(DetokenizeBody, _OTHERS)
+@gives(DetokenizeAnswer)
 async def detokenize(http: web.Request) -> web.Response:
     """`POST /detokenize`."""
     answering = http.app[ANSWERING]
-    body = await read_json(http, DetokenizeBody, OtherFields())
+    body = await read_json(http, DetokenizeBody, _OTHERS)
     model = await answering.model(body.model)
     text = await answering.service.detokenize(model.name, tuple(body.tokens))
-    return json_answer({"content": text})
+    return json_answer(DetokenizeAnswer(content=text))
 
 
 @needs(Scope.READ)
+@takes_query(ModelQuery)
+@gives(Props)
 async def props(http: web.Request) -> web.Response:
     """`GET /props`: of the model `?model=`, or of the one that a request without a name gets."""
     answering = http.app[ANSWERING]
-    model = await answering.model(http.query.get("model"))
+    model = await answering.model(read_query(http, ModelQuery).model)
     card = await answering.ask(answering.service.describe(model.name))
     return json_answer(
-        {
-            "default_generation_settings": {"n_ctx": model.context_tokens, "params": card.defaults},
-            "total_slots": model.slots,
-            "model_alias": model.name,
-            "model_path": card.source,
-            "modalities": {"vision": False, "audio": False},
-            "chat_template": card.chat_template or "",
-            "bos_token": card.bos_token or "",
-            "eos_token": card.eos_token or "",
-            "build_info": f"nsedge {VERSION}",
-            "is_sleeping": False,
-        }
+        Props(
+            default_generation_settings=Settings(n_ctx=model.context_tokens, params=card.defaults),
+            total_slots=model.slots,
+            model_alias=model.name,
+            model_path=card.source,
+            modalities=Modalities(vision=False, audio=False),
+            chat_template=card.chat_template or "",
+            bos_token=card.bos_token or "",
+            eos_token=card.eos_token or "",
+            build_info=f"nsedge {VERSION}",
+            is_sleeping=False,
+        )
     )
 
 

@@ -13,7 +13,7 @@ from nsedge.errors import InvalidParameter
 from nsedge.security.keyring import Scope
 from nsedge.web.access import needs
 from nsedge.web.answering import ANSWERING
-from nsedge.web.bodies import json_answer, read_json, takes
+from nsedge.web.bodies import gives, json_answer, read_json, takes
 from nsedge.web.other_fields import OtherFields
 from nsedge.web.reranking import Document, Ranked, RankingBody, rank_request, ranked
 
@@ -55,7 +55,8 @@ class RankedText(TypedDict):
 
 
 @needs(Scope.INFER)
-@takes(RerankBody)
+@takes(RerankBody, OTHERS)
+@gives(RankedPage | list[RankedText])
 async def rerank(http: web.Request) -> web.Response:
     """`POST /rerank`, and `/reranking`; without a model, by the first that scores."""
     answering = http.app[ANSWERING]

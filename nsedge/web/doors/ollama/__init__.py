@@ -17,7 +17,7 @@ from nsedge.security.keyring import Scope
 from nsedge.version import VERSION
 from nsedge.web.access import API_KEY, needs
 from nsedge.web.answering import ANSWERING, Answering
-from nsedge.web.bodies import json_answer, read, read_json, takes
+from nsedge.web.bodies import gives, json_answer, read, read_json, takes
 from nsedge.web.choices import Choice
 from nsedge.web.door import JSON, UNTYPED, Door, Shared
 from nsedge.web.doors.ollama import models as told
@@ -43,12 +43,23 @@ from nsedge.web.doors.ollama.bodies import (
     OllamaBody,
     ShowBody,
 )
-from nsedge.web.doors.ollama.options import read_options
+from nsedge.web.doors.ollama.options import Options, read_options
 from nsedge.web.doors.ollama.requests import (
     chat_request,
     embed_request,
     generate_request,
     keep_alive_s,
+)
+from nsedge.web.doors.ollama.shapes import (
+    ChatAnswer,
+    EmbedAnswer,
+    EmbeddingAnswer,
+    ErrorBody,
+    GenerateAnswer,
+    RunningTags,
+    Shown,
+    Tags,
+    VersionAnswer,
 )
 from nsedge.web.errors import Refusal, Refused
 from nsedge.web.http_guard import IGNORED_FIELDS
@@ -67,13 +78,15 @@ _CARELESS = (
 )
 """What curl, fetch, aiohttp and httpx call a body where they are not told; Ollama does not look at
 it."""
+PARTS = {"options": Options}
 AnyOllamaBody = GenerateBody | ChatBody
 Make = Callable[[ModelInfo, Sampling, str], Request]
 """The request of a body for a model, by its sampling and under a label."""
 
 
 @needs(Scope.INFER)
-@takes(GenerateBody)
+@takes(GenerateBody, OTHERS, parts=PARTS)
+@gives(GenerateAnswer, stream=OllamaStream)
 async def generate(http: web.Request) -> web.StreamResponse:
     """`POST /api/generate`."""
     body = await read_json(http, GenerateBody, OTHERS)
@@ -88,7 +101,8 @@ async def generate(http: web.Request) -> web.StreamResponse:
 
 
 @needs(Scope.INFER)
-@takes(ChatBody)
+@takes(ChatBody, OTHERS, parts=PARTS)
+@gives(ChatAnswer, stream=OllamaStream)
 async def chat(http: web.Request) -> web.StreamResponse:
     """`POST /api/chat`."""
     body = await read_json(http, ChatBody, OTHERS)
@@ -103,7 +117,8 @@ async def chat(http: web.Request) -> web.StreamResponse:
 
 
 @needs(Scope.INFER)
-@takes(EmbedBody)
+@takes(EmbedBody, OTHERS, parts=PARTS)
+@gives(EmbedAnswer)
 async def embed(http: web.Request) -> web.Response:
     """`POST /api/embed`."""
     body = await read_json(http, EmbedBody, OTHERS)
@@ -112,7 +127,8 @@ async def embed(http: web.Request) -> web.Response:
 
 
 @needs(Scope.INFER)
-@takes(EmbeddingsBody)
+@takes(EmbeddingsBody, OTHERS, parts=PARTS)
+@gives(EmbeddingAnswer)
 async def embeddings(http: web.Request) -> web.Response:
     """`POST /api/embeddings`."""
     body = await read_json(http, EmbeddingsBody, OTHERS)
@@ -120,6 +136,7 @@ async def embeddings(http: web.Request) -> web.Response:
 
 
 @needs(Scope.READ)
+@gives(Tags)
 async def tags(http: web.Request) -> web.Response:
     """`GET /api/tags`."""
     answering = http.app[ANSWERING]
@@ -128,6 +145,7 @@ async def tags(http: web.Request) -> web.Response:
 
 
 @needs(Scope.READ)
+@gives(RunningTags)
 async def running(http: web.Request) -> web.Response:
     """`GET /api/ps`."""
     answering = http.app[ANSWERING]
@@ -139,6 +157,7 @@ async def running(http: web.Request) -> web.Response:
 
 @needs(Scope.READ)
 @takes(ShowBody)
+@gives(Shown)
 async def show(http: web.Request) -> web.Response:
     """`POST /api/show`."""
     body = await read_json(http, ShowBody)
@@ -153,12 +172,14 @@ async def show(http: web.Request) -> web.Response:
 
 
 @needs(Scope.READ)
+@gives(VersionAnswer, asks_core=False)
 async def version(http: web.Request) -> web.Response:
     """`GET /api/version`."""
-    return json_answer({"version": API_VERSION, "nsedge": VERSION})
+    return json_answer(VersionAnswer(version=API_VERSION, nsedge=VERSION))
 
 
 @needs(Scope.READ)
+@gives(refuses=("unknown_route",), asks_core=False)
 async def not_here(http: web.Request) -> web.Response:
     """What changes the models on disk."""
     raise Refused(Refusal(code="unknown_route", message=f"{http.path}: {NOT_HERE}"))
@@ -305,5 +326,6 @@ DOOR = Door(
     ),
     shared=(Shared(route=web.post("/api/generate", generate), claims=_claims),),
     error_body=error_body,
+    error_kind=ErrorBody,
     body_types=(JSON, *_CARELESS),
 )

@@ -20,6 +20,7 @@ from nsedge.api import (
 )
 from nsedge.web.answer_stream import AnswerStream, json_text
 from nsedge.web.choices import Choice
+from nsedge.web.doors.ollama.shapes import EmbedAnswer, EmbeddingAnswer, ErrorBody
 from nsedge.web.errors import Refusal
 from nsedge.web.framing import NDJSON
 from nsedge.web.logprobs import token_object, told
@@ -147,18 +148,19 @@ def moved(head: Head, carrier: Carrier, reason: str) -> dict[str, Any]:
     return {**head.fields(), **carrier.of(""), "done": True, "done_reason": reason}
 
 
-def embed_answer(head: Head, choice: Choice) -> dict[str, Any]:
+def embed_answer(head: Head, choice: Choice) -> EmbedAnswer:
     """The answer of `/api/embed`."""
     durations = head.durations(choice.finished)
-    counted = ("total_duration", "load_duration", "prompt_eval_count")
     return {
         "model": head.model,
         "embeddings": [floats(row) for row in rows(choice.results)],
-        **{name: durations[name] for name in counted},
+        "total_duration": durations["total_duration"],
+        "load_duration": durations["load_duration"],
+        "prompt_eval_count": durations["prompt_eval_count"],
     }
 
 
-def embeddings_answer(choice: Choice) -> dict[str, Any]:
+def embeddings_answer(choice: Choice) -> EmbeddingAnswer:
     """The answer of `/api/embeddings`."""
     (row,) = rows(choice.results)
     return {"embedding": floats(row)}
@@ -166,7 +168,7 @@ def embeddings_answer(choice: Choice) -> dict[str, Any]:
 
 def error_body(refusal: Refusal) -> bytes:
     """Ollama's error object."""
-    return _encode({"error": refusal.message})
+    return _encode(ErrorBody(error=refusal.message))
 
 
 class OllamaStream(AnswerStream):

@@ -7,12 +7,17 @@ from typing import Annotated, Any, ClassVar
 import msgspec
 from msgspec import Meta
 
+from nsedge.api import Role
+from nsedge.api.inputs import MAX_INPUTS
+from nsedge.api.tasks import EFFORTS, MAX_DIMENSIONS
 from nsedge.web.bodies import Integer, ModelName
+from nsedge.web.hints import FUNCTION, GIVEN, Rules, between, hint, one_of
 from nsedge.web.other_fields import OtherFields
+from nsedge.web.request_fields import KeepAlive
 
-Images = list[str] | None
+Images = list[Annotated[str, hint(format="picture")]] | None
 """Pictures in base64."""
-Format = str | dict[str, Any] | None
+Format = Annotated[str, one_of(("json", ""))] | dict[str, Any] | None
 """What the answer must look like: `json`, or a JSON schema."""
 
 
@@ -21,7 +26,7 @@ class OllamaBody(msgspec.Struct, kw_only=True):
 
     model: ModelName
     options: dict[str, msgspec.Raw] | None = None
-    keep_alive: str | float | None = None
+    keep_alive: KeepAlive | None = None
 
 
 class WritingBody(OllamaBody, kw_only=True):
@@ -30,7 +35,7 @@ class WritingBody(OllamaBody, kw_only=True):
     field_names: ClassVar = {"reasoning_effort": "think"}
 
     stream: bool | None = None
-    think: bool | str | None = None
+    think: bool | Annotated[str, one_of(EFFORTS)] | None = None
     """Whether the model is to think first, or how hard."""
     logprobs: bool | None = None
     top_logprobs: Annotated[int, Meta(ge=0, le=20)] | None = None
@@ -70,7 +75,7 @@ class Turn(msgspec.Struct):
     """One message of `messages`. Of a tool, `tool_name` says which; of the assistant, `thinking` is
     what it thought."""
 
-    role: str
+    role: Annotated[str, one_of(Role)]
     content: str | None = None
     thinking: str | None = None
     images: Images = None
@@ -82,8 +87,8 @@ class Turn(msgspec.Struct):
 class ToolBody(msgspec.Struct):
     """One of `tools`."""
 
-    function: dict[str, Any]
-    type: str = "function"
+    function: Annotated[dict[str, Any], hint(**FUNCTION)]
+    type: Annotated[str, one_of(("function",))] = "function"
 
 
 class ChatBody(WritingBody, kw_only=True):
@@ -96,20 +101,31 @@ class ChatBody(WritingBody, kw_only=True):
 class EmbedBody(OllamaBody, kw_only=True):
     """`POST /api/embed`."""
 
-    input: str | list[str]
+    input: (
+        Annotated[str, hint(minLength=1)]
+        | Annotated[list[Annotated[str, hint(minLength=1)]], hint(minItems=1, maxItems=MAX_INPUTS)]
+    )
     truncate: bool | None = None
-    dimensions: Integer | None = None
+    dimensions: Annotated[Integer, between((1, MAX_DIMENSIONS))] | None = None
 
 
 class EmbeddingsBody(OllamaBody, kw_only=True):
     """`POST /api/embeddings`, which Ollama had before."""
 
-    prompt: str
+    prompt: Annotated[str, hint(minLength=1)]
 
 
 class ShowBody(msgspec.Struct, kw_only=True):
     """`POST /api/show`: `name` is what `model` was called before."""
 
+    rules: ClassVar[Rules] = (
+        {
+            "anyOf": [
+                {"required": ["model"], "properties": {"model": GIVEN}},
+                {"required": ["name"], "properties": {"name": GIVEN}},
+            ]
+        },
+    )
     model: ModelName | None = None
     name: ModelName | None = None
     verbose: bool | None = None

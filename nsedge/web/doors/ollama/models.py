@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
 
 from nsedge.api import ModelCard, ModelInfo, ModelState, UsageReport
 from nsedge.api.models import FOREVER_S
 from nsedge.web.doors.ollama.answers import rfc3339
+from nsedge.web.doors.ollama.shapes import CommonTag, Details, RunningTags, Shown, Tags
 
 LATEST = ":latest"
 """The tag of a model that was named without one; here names have none."""
@@ -27,7 +27,7 @@ Cards = Mapping[str, ModelCard]
 """By the names of models; of one whose package cannot be read, there is none."""
 
 
-def tags(models: Sequence[ModelInfo], cards: Cards) -> dict[str, Any]:
+def tags(models: Sequence[ModelInfo], cards: Cards) -> Tags:
     """The answer of `/api/tags`: every model that there is."""
     return {
         "models": [
@@ -43,7 +43,7 @@ def tags(models: Sequence[ModelInfo], cards: Cards) -> dict[str, Any]:
 
 def running(
     models: Sequence[ModelInfo], cards: Cards, usage: UsageReport, now_s: float
-) -> dict[str, Any]:
+) -> RunningTags:
     """The answer of `/api/ps`: the models in memory. now_s: seconds since the Unix epoch."""
     return {
         "models": [
@@ -60,10 +60,10 @@ def running(
     }
 
 
-def shown(model: ModelInfo, card: ModelCard) -> dict[str, Any]:
+def shown(model: ModelInfo, card: ModelCard) -> Shown:
     """The answer of `/api/show`."""
     family = _family(model, card)
-    facts: dict[str, Any] = {
+    facts: dict[str, str | int | float] = {
         "general.architecture": family,
         "general.basename": model.name,
         "general.parameter_count": card.parameters,
@@ -96,7 +96,7 @@ def tagged(name: str) -> str:
     return name if ":" in name else name + LATEST
 
 
-def _common(model: ModelInfo, cards: Cards) -> dict[str, Any]:
+def _common(model: ModelInfo, cards: Cards) -> CommonTag:
     card = cards.get(model.name)
     return {
         "name": tagged(model.name),
@@ -111,7 +111,7 @@ def _held(model: ModelInfo) -> int:
     return 0 if held is None else held.weights_bytes + held.kv_bytes + held.arena_bytes
 
 
-def _details(model: ModelInfo, card: ModelCard | None) -> dict[str, Any]:
+def _details(model: ModelInfo, card: ModelCard | None) -> Details:
     family = _family(model, card)
     schemes = () if card is None else card.schemes
     return {

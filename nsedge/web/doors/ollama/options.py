@@ -3,34 +3,45 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Annotated
 
 import msgspec
 
 from nsedge.api import Sampling
+from nsedge.api.sampling import BOUNDS
 from nsedge.errors import InvalidParameter
 from nsedge.web.bodies import Integer, beyond, decode
+from nsedge.web.hints import hint, one_of
 from nsedge.web.other_fields import OtherFields
-from nsedge.web.sampling_fields import SamplingFields, sampling
+from nsedge.web.sampling_fields import (
+    Repetition,
+    SamplingFields,
+    Seed,
+    Stop,
+    Stops,
+    bounds_of,
+    sampling,
+)
 
 
 class Options(msgspec.Struct, kw_only=True):
     """The options that change how tokens are chosen, or where the answer ends."""
 
-    temperature: float | None = None
-    top_k: Integer | None = None
-    top_p: float | None = None
-    min_p: float | None = None
-    repeat_penalty: float | None = None
-    presence_penalty: float | None = None
-    frequency_penalty: float | None = None
-    repeat_last_n: Integer | None = None
-    typical_p: float | None = None
-    mirostat: Integer | None = None
-    mirostat_tau: float | None = None
-    mirostat_eta: float | None = None
-    seed: int | None = None
-    stop: str | list[str] | None = None
-    num_predict: Integer | None = None
+    temperature: Annotated[float, bounds_of("temperature")] | None = None
+    top_k: Annotated[Integer, hint(maximum=BOUNDS["top_k"][1])] | None = None
+    top_p: Annotated[float, bounds_of("top_p")] | None = None
+    min_p: Annotated[float, bounds_of("min_p")] | None = None
+    repeat_penalty: Repetition | None = None
+    presence_penalty: Annotated[float, bounds_of("presence_penalty")] | None = None
+    frequency_penalty: Annotated[float, bounds_of("frequency_penalty")] | None = None
+    repeat_last_n: Annotated[Integer, bounds_of("penalty_last_n")] | None = None
+    typical_p: Annotated[float, bounds_of("typical_p")] | None = None
+    mirostat: Annotated[Integer, one_of((0, 2))] | None = None
+    mirostat_tau: Annotated[float, bounds_of("mirostat_tau")] | None = None
+    mirostat_eta: Annotated[float, bounds_of("mirostat_eta")] | None = None
+    seed: Seed | None = None
+    stop: Stop | Stops | None = None
+    num_predict: Annotated[Integer, hint(maximum=BOUNDS["max_tokens"][1])] | None = None
 
 
 _OTHERS = OtherFields(

@@ -6,7 +6,7 @@ import secrets
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from typing import Generic, TypeVar
 
 from aiohttp import web
 
@@ -14,7 +14,7 @@ from nsedge.api import PromptQuestion, Request
 from nsedge.security.keyring import Scope
 from nsedge.web.access import needs
 from nsedge.web.answering import ANSWERING
-from nsedge.web.bodies import json_answer, read_json, takes
+from nsedge.web.bodies import gives, json_answer, read_json, takes
 from nsedge.web.choices import Choice
 from nsedge.web.door import JSON, Door
 from nsedge.web.doors.openai import audio, responses
@@ -39,6 +39,14 @@ from nsedge.web.doors.openai.requests import (
     telling_of,
 )
 from nsedge.web.doors.openai.responses.store import STORE
+from nsedge.web.doors.openai.shapes import (
+    ChatCompletion,
+    ErrorBody,
+    ModelObject,
+    ModelPage,
+    TemplateAnswer,
+    TextCompletion,
+)
 from nsedge.web.doors.openai.stream import ChatStream, CompletionStream, OpenAiStream
 from nsedge.web.errors import Refusal, Refused
 from nsedge.web.limits import WebLimits
@@ -49,28 +57,32 @@ AnyBody = TypeVar("AnyBody", ChatBody, CompletionBody)
 
 
 @needs(Scope.READ)
+@gives(ModelPage)
 async def list_models(http: web.Request) -> web.Response:
     """`GET /v1/models`."""
     answering = http.app[ANSWERING]
     served = await answering.ask(answering.service.models())
-    return json_answer({"object": "list", "data": [model_object(one) for one in served]})
+    return json_answer(ModelPage(object="list", data=[model_object(one) for one in served]))
 
 
 @needs(Scope.READ)
+@gives(ModelObject)
 async def show_model(http: web.Request) -> web.Response:
     """`GET /v1/models/{name}`."""
     return json_answer(model_object(await http.app[ANSWERING].model(http.match_info["name"])))
 
 
 @needs(Scope.INFER)
-@takes(ChatBody)
+@takes(ChatBody, CHAT_OTHERS)
+@gives(ChatCompletion, stream=ChatStream)
 async def chat_completions(http: web.Request) -> web.StreamResponse:
     """`POST /v1/chat/completions`."""
     return await _complete(http, _CHAT)
 
 
 @needs(Scope.INFER)
-@takes(CompletionBody)
+@takes(CompletionBody, COMPLETION_OTHERS)
+@gives(TextCompletion, stream=CompletionStream)
 async def completions(http: web.Request) -> web.StreamResponse:
     """`POST /v1/completions`."""
     return await _complete(http, _COMPLETION)
@@ -85,7 +97,7 @@ class _Shape(Generic[AnyBody]):
     others: OtherFields
     requests: Callable[[AnyBody, str, WebLimits], tuple[Request, ...]]
     stream: type[OpenAiStream]
-    whole: Callable[[Head, Sequence[Choice], int, Telling], dict[str, Any]]
+    whole: Callable[[Head, Sequence[Choice], int, Telling], ChatCompletion | TextCompletion]
 
 
 _CHAT = _Shape(
@@ -122,7 +134,8 @@ async def _complete(http: web.Request, shape: _Shape[AnyBody]) -> web.StreamResp
             if not body.stream and tried > n:
                 outcomes = await answering.each(http, requests)
                 answer = shape.whole(head, best(outcomes, n, tried), n, telling)
-                return json_answer(answer | {"usage": usage_of_all(outcomes, tried)})
+                answer["usage"] = usage_of_all(outcomes, tried)
+                return json_answer(answer)
             if not body.stream:
                 choices = await answering.whole(http, requests)
                 return json_answer(shape.whole(head, choices, n, telling))
@@ -139,6 +152,7 @@ async def _complete(http: web.Request, shape: _Shape[AnyBody]) -> web.StreamResp
 
 
 @needs(Scope.INFER)
+@gives(refuses=("unknown_route",), asks_core=False)
 async def moderations(http: web.Request) -> web.Response:
     """`POST /v1/moderations`."""
     message = "no model here judges texts: there are no moderations"
@@ -146,7 +160,8 @@ async def moderations(http: web.Request) -> web.Response:
 
 
 @needs(Scope.INFER)
-@takes(TemplateBody)
+@takes(TemplateBody, CHAT_OTHERS)
+@gives(TemplateAnswer)
 async def apply_template(http: web.Request) -> web.Response:
     """`POST /apply-template`, llama.cpp's: the prompt that a chat completion would be read as."""
     answering = http.app[ANSWERING]
@@ -154,7 +169,7 @@ async def apply_template(http: web.Request) -> web.Response:
     chat = chat_of(body, answering.limits)
     model = await answering.model(body.model)
     read = await answering.service.read_prompt(PromptQuestion(model=model.name, task=chat))
-    return json_answer({"prompt": read.text})
+    return json_answer(TemplateAnswer(prompt=read.text))
 
 
 def _wants_usage(body: OpenAiBody) -> bool:
@@ -177,6 +192,7 @@ DOOR = Door(
     ),
     error_body=error_body,
     body_types=(JSON, FORM),
+    error_kind=ErrorBody,
     opens=responses.prepare,
     keeps=(STORE,),
 )

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TypedDict
 
 from nsedge.api import Finished, FinishReason, Logprobs, ModelInfo
 from nsedge.web.choices import Choice
@@ -17,10 +16,19 @@ from nsedge.web.doors.openai.logprobs import (
     chat_logprobs,
     prompt_logprobs,
 )
+from nsedge.web.doors.openai.shapes import (
+    CallObject,
+    ChatCompletion,
+    MessageObject,
+    ModelObject,
+    PromptLogprobs,
+    TextChoice,
+    TextCompletion,
+)
 from nsedge.web.errors import Refusal, Refused
 from nsedge.web.logprobs import told, told_of_all, told_of_prompt
 from nsedge.web.said import calls_in, thoughts_in
-from nsedge.web.usage import clipped, usage
+from nsedge.web.usage import Usage, clipped, usage
 
 OWNER = "nsedge"
 
@@ -36,7 +44,7 @@ class Head:
 
 def chat_answer(
     head: Head, choices: Sequence[Choice], per_prompt: int, telling: Telling = PLAIN
-) -> dict[str, Any]:
+) -> ChatCompletion:
     """OpenAI's `chat.completion` object."""
     return {
         "id": head.id,
@@ -62,10 +70,10 @@ def chat_answer(
     }
 
 
-def message_of(choice: Choice) -> dict[str, Any]:
+def message_of(choice: Choice) -> MessageObject:
     """What the assistant said, thought and called; null where it said nothing but calls."""
     thought = thoughts_in(choice.results)
-    calls = [
+    calls: list[CallObject] = [
         {
             "id": call.id,
             "type": "function",
@@ -74,7 +82,7 @@ def message_of(choice: Choice) -> dict[str, Any]:
         for call in calls_in(choice.results)
     ]
     said = choice.text
-    message: dict[str, Any] = {
+    message: MessageObject = {
         "role": "assistant",
         "content": said if said.strip() or not calls else None,
         "refusal": None,
@@ -88,7 +96,7 @@ def message_of(choice: Choice) -> dict[str, Any]:
 
 def completion_answer(
     head: Head, choices: Sequence[Choice], per_prompt: int, telling: Telling = PLAIN
-) -> dict[str, Any]:
+) -> TextCompletion:
     """OpenAI's `text_completion` object. `per_prompt`: choices of each prompt, in turn."""
     return {
         "id": head.id,
@@ -103,7 +111,7 @@ def completion_answer(
     }
 
 
-def _completed(index: int, prompt: int, choice: Choice, telling: Telling) -> dict[str, Any]:
+def _completed(index: int, prompt: int, choice: Choice, telling: Telling) -> TextChoice:
     """A choice of a text completion."""
     text, tokens = "", list[Logprobs]()
     if telling.echo:
@@ -122,7 +130,13 @@ def _completed(index: int, prompt: int, choice: Choice, telling: Telling) -> dic
     }
 
 
-def _of_prompt(choice: Choice, telling: Telling) -> dict[str, Any]:
+class _OfPrompt(TypedDict, total=False):
+    """What is told of a prompt, where that was asked for."""
+
+    prompt_logprobs: PromptLogprobs
+
+
+def _of_prompt(choice: Choice, telling: Telling) -> _OfPrompt:
     if telling.prompt_logprobs is None:
         return {}
     return {"prompt_logprobs": prompt_logprobs(told_of_prompt(choice.results), telling)}
@@ -153,16 +167,20 @@ def best(outcomes: Sequence[Choice | Refusal], n: int, of: int) -> list[Choice]:
     return chosen
 
 
-def usage_of_all(outcomes: Sequence[Choice | Refusal], of: int) -> dict[str, Any]:
+def usage_of_all(outcomes: Sequence[Choice | Refusal], of: int) -> Usage:
     """The tokens of all choices, `of` to each prompt, whether or not they were chosen."""
     groups = [outcomes[begin : begin + of] for begin in range(0, len(outcomes), of)]
-    totals: Counter[str] = Counter()
-    cached = 0
-    for group in groups:
-        told = usage([one.finished for one in group if isinstance(one, Choice)], of)
-        cached += told.pop("prompt_tokens_details")["cached_tokens"]
-        totals.update(told)
-    return {**totals, "prompt_tokens_details": {"cached_tokens": cached}}
+    told = [
+        usage([one.finished for one in group if isinstance(one, Choice)], of) for group in groups
+    ]
+    return {
+        "prompt_tokens": sum(one["prompt_tokens"] for one in told),
+        "completion_tokens": sum(one["completion_tokens"] for one in told),
+        "total_tokens": sum(one["total_tokens"] for one in told),
+        "prompt_tokens_details": {
+            "cached_tokens": sum(one["prompt_tokens_details"]["cached_tokens"] for one in told)
+        },
+    }
 
 
 def _mean_logprob(choice: Choice) -> float:
@@ -170,7 +188,7 @@ def _mean_logprob(choice: Choice) -> float:
     return (end.cumulative_logprob or 0.0) / max(1, end.usage.completion_tokens)
 
 
-def model_object(model: ModelInfo) -> dict[str, Any]:
+def model_object(model: ModelInfo) -> ModelObject:
     """OpenAI's `model` object, and our facts beside it."""
     return {
         "id": model.name,

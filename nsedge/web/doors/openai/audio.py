@@ -4,7 +4,7 @@ for."""
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 from aiohttp import web
 
@@ -15,7 +15,8 @@ from nsedge.errors import InvalidParameter
 from nsedge.security.keyring import Scope
 from nsedge.web.access import needs
 from nsedge.web.answering import ANSWERING
-from nsedge.web.bodies import Integer, ModelName, read_form, takes
+from nsedge.web.bodies import Integer, ModelName, gives, read_form, takes
+from nsedge.web.doors.openai.shapes import TranscriptObject
 from nsedge.web.doors.openai.transcripts import (
     FORMATS,
     GRANULARITIES,
@@ -28,12 +29,14 @@ from nsedge.web.doors.openai.transcripts import (
     TranscriptStream,
     body_of,
 )
+from nsedge.web.hints import between, one_of
 from nsedge.web.multipart import FORM
 from nsedge.web.other_fields import OtherFields
 from nsedge.web.request_fields import SchedulingBody, scheduling
 from nsedge.web.sound import fields_named, sound_of
 
 FILE = "file"
+LISTS = ("timestamp_granularities",)
 _OTHERS = OtherFields(
     own={
         "include": ([],),
@@ -48,8 +51,8 @@ class TranslationBody(SchedulingBody, kw_only=True):
 
     model: ModelName
     prompt: str | None = None
-    response_format: str | None = None
-    temperature: float | None = None
+    response_format: Annotated[str, one_of(FORMATS)] | None = None
+    temperature: Annotated[float, between((0.0, 1.0))] | None = None
     """The first that is tried; 0.2 more each time that the result is doubtful."""
     seed: Integer | None = None
     """Not OpenAI's, as `vad`."""
@@ -63,9 +66,9 @@ class TranscriptionBody(TranslationBody, kw_only=True):
     language: str | None = None
     """By its code, or its English name; without it, it is detected."""
     stream: bool | None = None
-    timestamp_granularities: list[str] | None = None
+    timestamp_granularities: list[Annotated[str, one_of(GRANULARITIES)]] | None = None
     """Of `segment` and `word`, with verbose_json."""
-    chunking_strategy: str | None = None
+    chunking_strategy: Annotated[str, one_of(("auto",))] | None = None
     """`auto` is as `vad`."""
 
 
@@ -81,14 +84,16 @@ class _Wanted:
 
 
 @needs(Scope.INFER)
-@takes(TranscriptionBody, FORM, files=(FILE,))
+@takes(TranscriptionBody, _OTHERS, types=(FORM,), files=(FILE,), lists=LISTS)
+@gives(TranscriptObject, stream=TranscriptStream, pages=("text/plain", "text/vtt"))
 async def transcriptions(http: web.Request) -> web.StreamResponse:
     """`POST /v1/audio/transcriptions`."""
     return await _write(http, TranscriptionBody)
 
 
 @needs(Scope.INFER)
-@takes(TranslationBody, FORM, files=(FILE,))
+@takes(TranslationBody, _OTHERS, types=(FORM,), files=(FILE,))
+@gives(TranscriptObject, pages=("text/plain", "text/vtt"))
 async def translations(http: web.Request) -> web.StreamResponse:
     """`POST /v1/audio/translations`: what is said, in English."""
     return await _write(http, TranslationBody)
@@ -96,9 +101,7 @@ async def translations(http: web.Request) -> web.StreamResponse:
 
 async def _write(http: web.Request, kind: type[TranslationBody]) -> web.StreamResponse:
     answering = http.app[ANSWERING]
-    body, parts = await read_form(
-        http, kind, _OTHERS, media=(FILE,), lists=("timestamp_granularities",)
-    )
+    body, parts = await read_form(http, kind, _OTHERS, media=(FILE,), lists=LISTS)
     wanted, sound = _wanted(body), sound_of(parts, FILE)
     with answering.label(http) as label, fields_named(FILE):
         request = _request(body, wanted, sound, label)

@@ -2,13 +2,54 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any, ClassVar
 
 import msgspec
 
+from nsedge.api import ToolChoice
+from nsedge.api.sampling import BOUNDS, MAX_LOGPROBS
+from nsedge.api.tasks import EFFORTS
 from nsedge.web.bodies import Integer, ModelName
 from nsedge.web.doors.openai.parts import Place, Recording
+from nsedge.web.hints import (
+    FUNCTION,
+    GIVEN,
+    NEEDS_TOOLS,
+    Rules,
+    between,
+    hint,
+    named,
+    needs,
+    not_all,
+    of_type,
+    one_of,
+)
+from nsedge.web.prompt_fields import TEXTS, PromptField
 from nsedge.web.sampling_fields import SamplingFields
+
+Count = Annotated[Integer, between(BOUNDS["n"])]
+Likeliest = Annotated[Integer, between((0, MAX_LOGPROBS))]
+"""Of how many tokens in a place the log-probabilities are told."""
+ROLES = ("system", "developer", "user", "assistant", "tool", "function")
+TRUE = {"const": True}
+ABSENT = hint(enum=[None])
+_NAMED = named(name={"type": "string"})
+_ALLOWED = named(
+    mode={"enum": ["auto", "required"]},
+    tools={"type": "array", "items": named(type={"const": "function"}, function=_NAMED)},
+)
+ToolChoiceField = (
+    Annotated[str, one_of(ToolChoice)]
+    | Annotated[
+        dict[str, Any],
+        hint(
+            anyOf=[
+                named(type={"const": "function"}, function=_NAMED),
+                named(type={"const": "allowed_tools"}, allowed_tools=_ALLOWED),
+            ]
+        ),
+    ]
+)
 
 
 class StreamOptions(msgspec.Struct, forbid_unknown_fields=True):
@@ -22,13 +63,14 @@ class StreamOptions(msgspec.Struct, forbid_unknown_fields=True):
 class OpenAiBody(SamplingFields, kw_only=True):
     """What both OpenAI routes share."""
 
+    rules: ClassVar[Rules] = (not_all(prompt_logprobs=GIVEN, stream=TRUE),)
     model: ModelName
-    n: Integer | None = None
+    n: Count | None = None
     stream: bool | None = None
     stream_options: StreamOptions | None = None
     logprobs: Any = None
     """A boolean of a chat, a number of a completion."""
-    prompt_logprobs: Integer | None = None
+    prompt_logprobs: Likeliest | None = None
     """vLLM's: how likely the prompt's tokens were."""
     return_tokens_as_token_ids: bool | None = None
     """vLLM's: in log-probabilities, tokens go by their ids."""
@@ -45,6 +87,19 @@ class ContentPart(msgspec.Struct):
     input_audio: Recording | None = None
 
 
+Shown = Annotated[
+    ContentPart,
+    of_type(
+        text=["text"],
+        refusal=["refusal"],
+        image_url=["image_url"],
+        input_image=["image_url"],
+        audio_url=["audio_url"],
+        input_audio=["input_audio"],
+    ),
+]
+
+
 class CalledFunction(msgspec.Struct):
     """What a call names, and its arguments as JSON."""
 
@@ -57,28 +112,28 @@ class CallBody(msgspec.Struct):
 
     function: CalledFunction
     id: str = ""
-    type: str = "function"
+    type: Annotated[str, one_of(("function",))] = "function"
 
 
 class ToolBody(msgspec.Struct):
     """One of `tools`."""
 
-    type: str
-    function: dict[str, Any] | None = None
+    type: Annotated[str, one_of(("function",))]
+    function: Annotated[dict[str, Any], hint(**FUNCTION)] | None = None
 
 
 class ChatTurn(msgspec.Struct):
     """One message of `messages`."""
 
-    role: str
-    content: str | list[ContentPart] | None = None
+    role: Annotated[str, one_of(ROLES)]
+    content: str | list[Shown] | None = None
     refusal: str | None = None
     name: str | None = None
     tool_calls: list[CallBody] | None = None
     tool_call_id: str | None = None
     reasoning_content: str | None = None
-    function_call: Any = None
-    audio: Any = None
+    function_call: Annotated[Any, ABSENT] = None
+    audio: Annotated[Any, ABSENT] = None
     prefix: bool | None = None
     """Of the last message: go on with it (DeepSeek's name; `partial` is Moonshot's)."""
     partial: bool | None = None
@@ -87,21 +142,26 @@ class ChatTurn(msgspec.Struct):
 class ChatBody(OpenAiBody, kw_only=True):
     """`POST /v1/chat/completions`."""
 
-    messages: list[ChatTurn]
+    rules: ClassVar[Rules] = (
+        NEEDS_TOOLS,
+        needs("top_logprobs", {"type": "integer", "minimum": 1}, logprobs=TRUE),
+        not_all(continue_final_message=TRUE, add_generation_prompt=TRUE),
+    )
+    messages: Annotated[list[ChatTurn], hint(minItems=1)]
     logprobs: bool | None = None
-    top_logprobs: Integer | None = None
+    top_logprobs: Likeliest | None = None
     tools: list[ToolBody] | None = None
-    tool_choice: str | dict[str, Any] | None = None
+    tool_choice: ToolChoiceField | None = None
     parallel_tool_calls: bool | None = None
     documents: list[dict[str, Any]] | None = None
     chat_template_kwargs: dict[str, Any] | None = None
     """Further variables of the template."""
     enable_thinking: bool | None = None
     """The same as among `chat_template_kwargs`."""
-    reasoning_effort: str | None = None
+    reasoning_effort: Annotated[str, one_of(EFFORTS)] | None = None
     add_generation_prompt: bool | None = None
     continue_final_message: bool | None = None
-    reasoning_format: str | None = None
+    reasoning_format: Annotated[str, one_of(("none", "auto", "deepseek"))] | None = None
 
 
 class TemplateBody(ChatBody, kw_only=True):
@@ -113,8 +173,12 @@ class TemplateBody(ChatBody, kw_only=True):
 class CompletionBody(OpenAiBody, kw_only=True):
     """`POST /v1/completions`."""
 
-    prompt: str | list[Any]
+    rules: ClassVar[Rules] = (
+        not_all(echo=TRUE, suffix={"type": "string", "minLength": 1}),
+        needs("echo", TRUE, prompt=TEXTS),
+    )
+    prompt: PromptField
     suffix: str | None = None
-    logprobs: Integer | None = None
+    logprobs: Likeliest | None = None
     echo: bool | None = None
-    best_of: Integer | None = None
+    best_of: Count | None = None

@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Callable, Iterator
+from typing import Annotated, Any
 
 import msgspec
 from aiohttp import web
 
 from nsedge.api import Embed, Input, Media, Request
 from nsedge.api.inputs import MAX_INPUTS
+from nsedge.api.tasks import MAX_DIMENSIONS
 from nsedge.errors import EmptyPrompt, InvalidParameter
 from nsedge.security.keyring import Scope
 from nsedge.web.access import needs
 from nsedge.web.answering import ANSWERING
-from nsedge.web.bodies import Integer, ModelName, TokenId, json_answer, read_json, takes
+from nsedge.web.bodies import Integer, ModelName, TokenId, gives, json_answer, read_json, takes
 from nsedge.web.choices import Choice
 from nsedge.web.doors.openai.errors import reworded
+from nsedge.web.doors.openai.shapes import EmbeddingPage
 from nsedge.web.errors import Refused
+from nsedge.web.hints import between, hint, one_of
 from nsedge.web.inline_media import picture_of
 from nsedge.web.limits import WebLimits
 from nsedge.web.other_fields import OtherFields
@@ -26,34 +29,57 @@ from nsedge.web.request_fields import SchedulingBody, check_length, scheduling
 from nsedge.web.vectors import floats, rows
 
 FORMATS = ("float", "base64")
+_OTHERS = OtherFields()
+Text = Annotated[str, hint(minLength=1)]
 
 
 class InputObject(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     """An input that says what it is, as Jina's clients send it: a text or a picture."""
 
     text: str | None = None
-    image: str | None = None
+    image: Annotated[str, hint(format="picture")] | None = None
     """A data URL, or base64."""
+
+
+Described = Annotated[
+    InputObject,
+    hint(
+        oneOf=[
+            {"required": ["text"], "properties": {"text": {"type": "string", "minLength": 1}}},
+            {"required": ["image"], "properties": {"image": {"type": "string"}}},
+        ]
+    ),
+]
+Inputs = Annotated[
+    list[Text | TokenId | Annotated[list[TokenId], hint(minItems=1)] | Described],
+    hint(
+        minItems=1,
+        maxItems=MAX_INPUTS,
+        anyOf=[{"items": {"type": "integer"}}, {"items": {"not": {"type": "integer"}}}],
+    ),
+]
+"""The tokens of one text, or several inputs."""
 
 
 class EmbeddingsBody(SchedulingBody, kw_only=True):
     """`POST /v1/embeddings`."""
 
     model: ModelName
-    input: str | list[str | TokenId | list[TokenId] | InputObject] | InputObject
+    input: Text | Described | Inputs
     """Objects are of Jina's shape; OpenAI has texts and tokens alone."""
-    encoding_format: str | None = None
-    dimensions: Integer | None = None
+    encoding_format: Annotated[str, one_of(FORMATS)] | None = None
+    dimensions: Annotated[Integer, between((1, MAX_DIMENSIONS))] | None = None
     truncate: bool | None = None
     """Cut off what is longer than the model reads; OpenAI has no such field."""
 
 
 @needs(Scope.INFER)
-@takes(EmbeddingsBody)
+@takes(EmbeddingsBody, _OTHERS)
+@gives(EmbeddingPage)
 async def embeddings(http: web.Request) -> web.Response:
     """`POST /v1/embeddings`."""
     answering = http.app[ANSWERING]
-    body = await read_json(http, EmbeddingsBody, OtherFields())
+    body = await read_json(http, EmbeddingsBody, _OTHERS)
     encoding = body.encoding_format or FORMATS[0]
     if encoding not in FORMATS:
         raise InvalidParameter(
@@ -126,9 +152,9 @@ def _described(one: InputObject, where: str) -> str | Media:
     return one.text or ""
 
 
-def embeddings_answer(choice: Choice, model: str, *, base64_encoded: bool) -> dict[str, Any]:
+def embeddings_answer(choice: Choice, model: str, *, base64_encoded: bool) -> EmbeddingPage:
     """OpenAI's answer: a list of vectors in the order of the inputs, and what was read."""
-    encode = _base64 if base64_encoded else floats
+    encode: Callable[[bytes], list[float] | str] = _base64 if base64_encoded else floats
     tokens = choice.finished.usage.prompt_tokens
     return {
         "object": "list",

@@ -7,6 +7,7 @@ from http import HTTPStatus
 
 import msgspec
 
+from nsedge.web.doors.openai.shapes import ErrorBody
 from nsedge.web.errors import Refusal
 
 INVALID = "invalid_request_error"
@@ -32,13 +33,15 @@ def type_of(status: int) -> str:
 
 def error_body(refusal: Refusal) -> bytes:
     """The error object that tells of `refusal`, all four fields."""
-    error = {
-        "message": refusal.message,
-        "type": type_of(refusal.status),
-        "param": refusal.param,
-        "code": NAMES.get(refusal.code, refusal.code),
-    }
-    return msgspec.json.encode({"error": error})
+    told = ErrorBody(
+        error={
+            "message": refusal.message,
+            "type": type_of(refusal.status),
+            "param": refusal.param,
+            "code": NAMES.get(refusal.code, refusal.code),
+        }
+    )
+    return msgspec.json.encode(told)
 
 
 def reworded(refusal: Refusal, prompt: str) -> Refusal:

@@ -5,10 +5,16 @@ from __future__ import annotations
 import codecs
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from nsedge.api import Logprobs, TokenLogprob
-from nsedge.web.logprobs import name_of, octets_of, token_object
+from nsedge.web.doors.openai.shapes import (
+    ChatLogprobs,
+    ChatToken,
+    PromptLogprobs,
+    RankedToken,
+    TextLogprobs,
+)
+from nsedge.web.logprobs import TokenObject, name_of, octets_of, token_object
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,14 +39,14 @@ class Telling:
 PLAIN = Telling()
 
 
-def chat_logprobs(tokens: Sequence[Logprobs], telling: Telling) -> dict[str, Any]:
+def chat_logprobs(tokens: Sequence[Logprobs], telling: Telling) -> ChatLogprobs:
     """The `logprobs` of a choice of a chat completion, or of a chunk of its stream."""
 
-    def object_of(token: Logprobs | TokenLogprob) -> dict[str, Any]:
+    def object_of(token: Logprobs | TokenLogprob) -> TokenObject:
         return token_object(token, as_id=telling.as_ids)
 
     count = telling.logprobs
-    content = [
+    content: list[ChatToken] = [
         {**object_of(token), "top_logprobs": [object_of(one) for one in token.top[:count]]}
         for token in tokens
     ]
@@ -56,7 +62,7 @@ class CompletionLogprobs:
         self._decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
         self._offset = 0
 
-    def of(self, tokens: Sequence[Logprobs]) -> dict[str, Any]:
+    def of(self, tokens: Sequence[Logprobs]) -> TextLogprobs:
         """Of the next tokens."""
         return {
             "tokens": [self._name(token) for token in tokens],
@@ -89,13 +95,13 @@ class CompletionLogprobs:
         return offset
 
 
-def prompt_logprobs(tokens: Sequence[Logprobs], telling: Telling) -> list[Any]:
+def prompt_logprobs(tokens: Sequence[Logprobs], telling: Telling) -> PromptLogprobs:
     """vLLM's `prompt_logprobs`: for each token of the prompt a map by token id, the token itself
     and the likeliest in its place; null for the first."""
     return [_of_prompt(token, telling.prompt_logprobs) for token in tokens]
 
 
-def _of_prompt(token: Logprobs, count: int | None) -> dict[str, dict[str, Any]] | None:
+def _of_prompt(token: Logprobs, count: int | None) -> dict[str, RankedToken] | None:
     if token.logprob is None:
         return None
     ranked = enumerate(token.top[:count], start=1)
@@ -103,5 +109,5 @@ def _of_prompt(token: Logprobs, count: int | None) -> dict[str, dict[str, Any]] 
     return {str(token.id): _ranked(token, token.rank), **told}
 
 
-def _ranked(token: Logprobs | TokenLogprob, rank: int | None) -> dict[str, Any]:
+def _ranked(token: Logprobs | TokenLogprob, rank: int | None) -> RankedToken:
     return {"logprob": token.logprob, "rank": rank, "decoded_token": token.text}

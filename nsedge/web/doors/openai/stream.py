@@ -20,9 +20,10 @@ from nsedge.web.answer_stream import AnswerStream, json_text
 from nsedge.web.doors.openai.answers import Head, shown
 from nsedge.web.doors.openai.errors import error_body, reworded
 from nsedge.web.doors.openai.logprobs import PLAIN, CompletionLogprobs, Telling, chat_logprobs
+from nsedge.web.doors.openai.shapes import ChatLogprobs, TextLogprobs
 from nsedge.web.errors import Refusal
 from nsedge.web.framing import SSE
-from nsedge.web.usage import clipped, usage
+from nsedge.web.usage import Usage, clipped, usage
 
 DONE = SSE.record(b"[DONE]")
 _MARK = "\x00"
@@ -81,7 +82,7 @@ class OpenAiStream(AnswerStream):
             return DONE
         return self._chunk([], usage(finished, self._per_prompt)) + DONE
 
-    def _chunk(self, choices: list[dict[str, Any]], totals: dict[str, int] | None = None) -> bytes:
+    def _chunk(self, choices: list[dict[str, Any]], totals: Usage | None = None) -> bytes:
         chunk: dict[str, Any] = {
             "id": self._head.id,
             "object": self.object,
@@ -94,7 +95,7 @@ class OpenAiStream(AnswerStream):
         return SSE.record(json_text(chunk))
 
     @abstractmethod
-    def _logprobs(self, index: int, tokens: Sequence[Logprobs]) -> dict[str, Any]:
+    def _logprobs(self, index: int, tokens: Sequence[Logprobs]) -> ChatLogprobs | TextLogprobs:
         """The `logprobs` of a choice's next tokens."""
 
     @abstractmethod
@@ -114,7 +115,7 @@ class ChatStream(OpenAiStream):
     def _choice(self, index: int, text: str) -> dict[str, Any]:
         return _chat_choice(index, {"content": text})
 
-    def _logprobs(self, index: int, tokens: Sequence[Logprobs]) -> dict[str, Any]:
+    def _logprobs(self, index: int, tokens: Sequence[Logprobs]) -> ChatLogprobs:
         return chat_logprobs(tokens, self._telling)
 
     def _beside(self, index: int, event: ReasoningDelta | ToolCallDelta) -> bytes:
@@ -152,7 +153,7 @@ class CompletionStream(OpenAiStream):
     def _choice(self, index: int, text: str) -> dict[str, Any]:
         return {"text": text, "index": index, "logprobs": None, "finish_reason": None}
 
-    def _logprobs(self, index: int, tokens: Sequence[Logprobs]) -> dict[str, Any]:
+    def _logprobs(self, index: int, tokens: Sequence[Logprobs]) -> TextLogprobs:
         return self._told[index].of(tokens)
 
     def _scored(self, index: int, event: PromptLogprobs) -> bytes:

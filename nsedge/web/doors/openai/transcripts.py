@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from typing import Any
 
 import msgspec
 
@@ -13,6 +12,13 @@ from nsedge.api.transcripts import ENGLISH, joined_text, srt, vtt
 from nsedge.web.answer_stream import Batch, StreamEncoder, json_text, settled
 from nsedge.web.choices import Choice
 from nsedge.web.doors.openai.errors import error_body
+from nsedge.web.doors.openai.shapes import (
+    HeardSeconds,
+    SegmentObject,
+    TranscriptObject,
+    Verbose,
+    WordObject,
+)
 from nsedge.web.errors import Refusal
 from nsedge.web.framing import SSE
 from nsedge.web.sound import seconds_of
@@ -42,22 +48,21 @@ def body_of(
     text = joined_text(segments)
     if form == TEXT:
         return f"{text}\n".encode()
-    told: dict[str, Any] = {"text": text, "usage": _usage(choice.finished)}
+    told: TranscriptObject = {"text": text, "usage": _usage(choice.finished)}
     if form == VERBOSE:
-        told = _verbose(choice, segments, granularities, translate=translate) | told
+        told = {**_verbose(choice, segments, granularities, translate=translate), **told}
     return _encode(told)
 
 
 def _verbose(
     choice: Choice, segments: list[Segment], granularities: Collection[str], *, translate: bool
-) -> dict[str, Any]:
+) -> Verbose:
     heard = next((one.language for one in choice.results if isinstance(one, Language)), ENGLISH)
     language = ENGLISH if translate else heard
-    told: dict[str, Any] = {
+    told: Verbose = {
         "task": "translate" if translate else "transcribe",
         "language": LANGUAGES.get(language, language),
         "duration": seconds_of(choice.finished),
-        "text": "",
     }
     if SEGMENT in granularities:
         told["segments"] = [_segment(one) for one in segments]
@@ -66,7 +71,7 @@ def _verbose(
     return told
 
 
-def _segment(one: Segment) -> dict[str, Any]:
+def _segment(one: Segment) -> SegmentObject:
     return {
         "id": one.seq,
         "seek": round(one.seek_s * 100),
@@ -81,11 +86,11 @@ def _segment(one: Segment) -> dict[str, Any]:
     }
 
 
-def _word(one: Word) -> dict[str, Any]:
+def _word(one: Word) -> WordObject:
     return {"word": one.text.strip(), "start": one.start_s, "end": one.end_s}
 
 
-def _usage(finished: Finished) -> dict[str, Any]:
+def _usage(finished: Finished) -> HeardSeconds:
     return {"type": "duration", "seconds": seconds_of(finished)}
 
 

@@ -6,15 +6,15 @@ import base64
 import hashlib
 import html
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, TypedDict
 
-import msgspec
 from aiohttp import web
 
 from nsedge.security.keyring import Scope
 from nsedge.web.access import needs
 from nsedge.web.answering import ANSWERING
-from nsedge.web.door import DOORS, JSON
+from nsedge.web.bodies import gives, json_answer
+from nsedge.web.door import DOORS
 from nsedge.web.openapi import document
 
 _STYLE = (
@@ -26,13 +26,25 @@ _DIGEST = base64.b64encode(hashlib.sha256(_STYLE.encode()).digest()).decode()
 _POLICY = f"default-src 'none'; style-src 'sha256-{_DIGEST}'; base-uri 'none'; form-action 'none'"
 
 
+class OpenApi(TypedDict):
+    """An OpenAPI document."""
+
+    openapi: str
+    info: dict[str, Any]
+    tags: list[Any]
+    paths: dict[str, Any]
+    components: dict[str, Any]
+
+
 @needs(Scope.READ)
+@gives(OpenApi, asks_core=False)
 async def openapi(http: web.Request) -> web.Response:
     """`GET /openapi.json`: the doors at this address, as OpenAPI 3.1."""
-    return web.Response(body=msgspec.json.encode(_document(http)), content_type=JSON)
+    return json_answer(_document(http))
 
 
 @needs(Scope.READ)
+@gives(pages=("text/html",), asks_core=False)
 async def page(http: web.Request) -> web.Response:
     """`GET /docs`: the same as a page to read."""
     return web.Response(

@@ -8,14 +8,16 @@ import functools
 import hashlib
 import re
 from importlib import resources
+from typing import TypedDict
 
 from aiohttp import web
 
+from nsedge.api import Health, ModelInfo, Stats
 from nsedge.errors import NsedgeError
 from nsedge.security.keyring import Scope
 from nsedge.web.access import needs, open_to_all
 from nsedge.web.answering import ANSWERING, Answering
-from nsedge.web.bodies import json_answer
+from nsedge.web.bodies import gives, json_answer
 from nsedge.web.doors.operations import metrics
 from nsedge.web.doors.operations.exposition import CONTENT_TYPE
 from nsedge.web.doors.operations.metrics import CoreView
@@ -23,7 +25,16 @@ from nsedge.web.doors.operations.metrics import CoreView
 _INLINE = re.compile(r"<(script|style)>(.*?)</\1>", re.DOTALL)
 
 
+class StatsAnswer(TypedDict):
+    """The core's health and statistics, and its models."""
+
+    health: Health
+    stats: Stats
+    models: tuple[ModelInfo, ...]
+
+
 @needs(Scope.READ)
+@gives(pages=(CONTENT_TYPE,), asks_core=False)
 async def scrape(http: web.Request) -> web.Response:
     """`GET /metrics`: for Prometheus; without the core, what the shim knows alone."""
     answering = http.app[ANSWERING]
@@ -36,13 +47,15 @@ async def scrape(http: web.Request) -> web.Response:
 
 
 @needs(Scope.READ)
+@gives(StatsAnswer)
 async def stats(http: web.Request) -> web.Response:
     """`GET /api/stats`: what the core is doing, as the protocol's `stats` tells it, and models."""
     core = await _look(http.app[ANSWERING])
-    return json_answer({"health": core.health, "stats": core.stats, "models": core.models})
+    return json_answer(StatsAnswer(health=core.health, stats=core.stats, models=core.models))
 
 
 @open_to_all
+@gives(pages=("text/html",), asks_core=False)
 async def dashboard(http: web.Request) -> web.Response:
     """`GET /dashboard`: the page. A browser cannot show a key to open it, and it tells nothing:
     its figures come from `/api/stats`, which asks for one."""

@@ -7,6 +7,7 @@ from aiohttp import web
 from nsedge.web.answering import ANSWERING
 from nsedge.web.door import Door
 from nsedge.web.doors.studio import generating, telling
+from nsedge.web.doors.studio.shapes import ErrorBody
 from nsedge.web.doors.studio.stream import error_body
 from nsedge.web.doors.studio.studio import STUDIO, Studio, kept
 
@@ -21,6 +22,7 @@ DOOR = Door(
     prefixes=("/api/v1",),
     routes=(*generating.ROUTES, *telling.ROUTES),
     error_body=error_body,
+    error_kind=ErrorBody,
     opens=_open,
     keeps=(STUDIO,),
 )

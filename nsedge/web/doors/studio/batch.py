@@ -6,13 +6,13 @@ import math
 import unicodedata
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import msgspec
 
 from nsedge.api import Failed, Finished, Request, Result
 from nsedge.web.answer_stream import Batch, StreamEncoder, json_text, settled
 from nsedge.web.choices import Choice
+from nsedge.web.doors.studio.shapes import BatchAnswer, EnsembleAnswer, IdeaObject, Vote
 from nsedge.web.errors import Refusal
 from nsedge.web.framing import SSE
 from nsedge.web.logprobs import told
@@ -20,7 +20,7 @@ from nsedge.web.logprobs import told
 MAX_TITLE = 80
 _encode = msgspec.json.Encoder().encode
 Outcome = Choice | Refusal
-Answer = dict[str, Any]
+Answer = BatchAnswer | EnsembleAnswer
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,9 +33,9 @@ class Plan:
     asked: Request | Refusal
 
 
-def idea_of(plan: Plan, outcome: Outcome) -> dict[str, Any]:
+def idea_of(plan: Plan, outcome: Outcome) -> IdeaObject:
     """What came of a plan, or why nothing did."""
-    idea: dict[str, Any] = {
+    idea: IdeaObject = {
         "id": plan.idea_id,
         "title": "",
         "content": "",
@@ -44,14 +44,13 @@ def idea_of(plan: Plan, outcome: Outcome) -> dict[str, Any]:
         "generation_time": 0.0,
     }
     if isinstance(outcome, Refusal):
-        return idea | {"error": outcome.message, "code": outcome.code}
+        idea["error"], idea["code"] = outcome.message, outcome.code
+        return idea
     timings = outcome.finished.timings
     took_s = timings.queue_s + timings.prefill_s + timings.decode_s
-    return idea | {
-        "title": title_of(outcome.text),
-        "content": outcome.text,
-        "generation_time": round(took_s, 6),
-    }
+    idea["title"], idea["content"] = title_of(outcome.text), outcome.text
+    idea["generation_time"] = round(took_s, 6)
+    return idea
 
 
 def title_of(text: str) -> str:
@@ -61,7 +60,7 @@ def title_of(text: str) -> str:
     return first if len(first) <= MAX_TITLE else f"{first[: MAX_TITLE - 1].rstrip()}\u2026"
 
 
-def answer_of(ideas: Sequence[dict[str, Any]], total_s: float) -> Answer:
+def answer_of(ideas: Sequence[IdeaObject], total_s: float) -> BatchAnswer:
     """All ideas, and figures of them. Times are in seconds."""
     well = [idea for idea in ideas if "error" not in idea]
     spent_s = sum(idea["generation_time"] for idea in well)
@@ -81,7 +80,7 @@ def mean_logprob(choice: Choice) -> float | None:
     return sum(said) / len(said) if said else None
 
 
-def likeliest(ideas: Sequence[dict[str, Any]], outcomes: Sequence[Outcome]) -> Answer:
+def likeliest(ideas: Sequence[IdeaObject], outcomes: Sequence[Outcome]) -> IdeaObject | None:
     """The answer of which its own model is surest, by the mean log-probability of its tokens: each
     has its own told; of equals, the one whose model was named first is chosen."""
     chosen, best = None, -math.inf
@@ -90,18 +89,18 @@ def likeliest(ideas: Sequence[dict[str, Any]], outcomes: Sequence[Outcome]) -> A
         idea["mean_logprob"] = None if mean is None else round(mean, 6)
         if mean is not None and mean > best:
             chosen, best = idea, mean
-    return {"chosen": chosen}
+    return chosen
 
 
-def voted(ideas: Sequence[dict[str, Any]]) -> Answer:
-    """The answer that most models gave, whatever its case, spaces and marks at its ends; where as
-    many gave another, the one whose first model was named first."""
-    votes: dict[str, list[dict[str, Any]]] = {}
+def voted(ideas: Sequence[IdeaObject]) -> tuple[IdeaObject | None, list[Vote]]:
+    """The answer that most models gave, whatever its case, spaces and marks at its ends, and all
+    votes; where as many gave another, the one whose first model was named first."""
+    votes: dict[str, list[IdeaObject]] = {}
     for idea in ideas:
         if "error" not in idea:
             votes.setdefault(_essence(idea["content"]), []).append(idea)
     ranked = sorted(votes.values(), key=len, reverse=True)
-    counted = [
+    counted: list[Vote] = [
         {
             "content": given[0]["content"],
             "count": len(given),
@@ -109,7 +108,7 @@ def voted(ideas: Sequence[dict[str, Any]]) -> Answer:
         }
         for given in ranked
     ]
-    return {"chosen": ranked[0][0] if ranked else None, "votes": counted}
+    return (ranked[0][0] if ranked else None), counted
 
 
 def _essence(text: str) -> str:

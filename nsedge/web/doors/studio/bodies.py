@@ -8,6 +8,7 @@ import msgspec
 from msgspec import Meta
 
 from nsedge.web.bodies import ModelName
+from nsedge.web.hints import hint
 from nsedge.web.other_fields import OtherFields
 from nsedge.web.sampling_fields import SamplingFields
 
@@ -28,7 +29,7 @@ class StudioBody(SamplingFields, kw_only=True):
 class IdeaBody(StudioBody, kw_only=True):
     """`POST /api/v1/generate/stream`."""
 
-    prompt: str
+    prompt: Annotated[str, hint(minLength=1)]
     model: ModelName | None = None
 
 

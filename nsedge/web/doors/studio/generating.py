@@ -13,7 +13,7 @@ from nsedge.security.keyring import Scope
 from nsedge.web.access import needs
 from nsedge.web.adaptations import Adaptation
 from nsedge.web.answering import ANSWERING, Answering
-from nsedge.web.bodies import json_answer, read_json, takes
+from nsedge.web.bodies import gives, json_answer, read_json, takes
 from nsedge.web.choices import Choice
 from nsedge.web.doors.studio.batch import (
     Answer,
@@ -34,6 +34,7 @@ from nsedge.web.doors.studio.bodies import (
     StudioBody,
 )
 from nsedge.web.doors.studio.prompts import sampling_of, task_of
+from nsedge.web.doors.studio.shapes import BatchAnswer, EnsembleAnswer, Verdict
 from nsedge.web.doors.studio.stream import IdeaStream
 from nsedge.web.doors.studio.studio import STUDIO, Studio, new_id
 from nsedge.web.errors import Refusal
@@ -42,7 +43,8 @@ from nsedge.web.request_fields import check_length, scheduling
 
 
 @needs(Scope.INFER)
-@takes(IdeaBody)
+@takes(IdeaBody, OTHERS)
+@gives(stream=IdeaStream)
 async def generate_stream(http: web.Request) -> web.StreamResponse:
     """`POST /api/v1/generate/stream`: one idea."""
     answering, studio = http.app[ANSWERING], http.app[STUDIO]
@@ -64,7 +66,8 @@ async def generate_stream(http: web.Request) -> web.StreamResponse:
 
 
 @needs(Scope.INFER)
-@takes(BatchBody)
+@takes(BatchBody, OTHERS)
+@gives(BatchAnswer, stream=BatchStream)
 async def generate_batch(http: web.Request) -> web.StreamResponse:
     """`POST /api/v1/generate/batch`: each prompt by each model, at once or in turn."""
     body = await read_json(http, BatchBody, OTHERS)
@@ -76,7 +79,8 @@ async def generate_batch(http: web.Request) -> web.StreamResponse:
 
 
 @needs(Scope.INFER)
-@takes(EnsembleBody)
+@takes(EnsembleBody, OTHERS)
+@gives(EnsembleAnswer, stream=BatchStream)
 async def generate_ensemble(http: web.Request) -> web.StreamResponse:
     """`POST /api/v1/generate/ensemble`: one prompt by several models, and what `mode` says."""
     body = await read_json(http, EnsembleBody, OTHERS)
@@ -191,10 +195,12 @@ class _Gathering:
         answer = answer_of(ideas, time.monotonic() - self._began_s)
         if self._mode is None:
             return answer
-        answer["mode"] = self._mode
+        verdict: Verdict = {}
         if self._mode == "vote":
-            return answer | voted(ideas)
-        return answer | likeliest(ideas, outcomes) if self._mode == "best" else answer
+            verdict["chosen"], verdict["votes"] = voted(ideas)
+        elif self._mode == "best":
+            verdict["chosen"] = likeliest(ideas, outcomes)
+        return EnsembleAnswer(**answer, mode=self._mode, **verdict)
 
 
 def _asked(

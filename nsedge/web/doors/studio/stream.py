@@ -8,6 +8,7 @@ import msgspec
 
 from nsedge.api import Finished
 from nsedge.web.answer_stream import AnswerStream, json_text
+from nsedge.web.doors.studio.shapes import ErrorBody, ErrorObject
 from nsedge.web.errors import Refusal
 from nsedge.web.framing import SSE
 
@@ -53,5 +54,5 @@ class IdeaStream(AnswerStream):
 
 def error_body(refusal: Refusal) -> bytes:
     """The body that tells of `refusal`."""
-    error = {"code": refusal.code, "message": refusal.message, "param": refusal.param}
-    return _encode({"detail": refusal.message, "error": error})
+    error = ErrorObject(code=refusal.code, message=refusal.message, param=refusal.param)
+    return _encode(ErrorBody(detail=refusal.message, error=error))

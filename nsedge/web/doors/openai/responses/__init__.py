@@ -12,7 +12,7 @@ from nsedge.errors import InvalidParameter
 from nsedge.security.keyring import Scope
 from nsedge.web.access import CALLER, needs
 from nsedge.web.answering import ANSWERING
-from nsedge.web.bodies import json_answer, read_json, takes
+from nsedge.web.bodies import gives, json_answer, read_json, takes
 from nsedge.web.doors.openai.errors import reworded
 from nsedge.web.doors.openai.responses.answers import (
     Building,
@@ -23,6 +23,7 @@ from nsedge.web.doors.openai.responses.answers import (
 )
 from nsedge.web.doors.openai.responses.bodies import OTHERS, ResponsesBody
 from nsedge.web.doors.openai.responses.requests import Asked, asked_of
+from nsedge.web.doors.openai.responses.shapes import Deleted, InputItems, ResponseObject
 from nsedge.web.doors.openai.responses.store import STORE, Kept, Store
 from nsedge.web.errors import Refusal, Refused
 
@@ -30,7 +31,8 @@ UNKNOWN = "unknown_response"
 
 
 @needs(Scope.INFER)
-@takes(ResponsesBody)
+@takes(ResponsesBody, OTHERS)
+@gives(ResponseObject, stream=ResponseStream)
 async def create(http: web.Request) -> web.StreamResponse:
     """`POST /v1/responses`."""
     answering = http.app[ANSWERING]
@@ -40,7 +42,7 @@ async def create(http: web.Request) -> web.StreamResponse:
             asked = asked_of(body, _before(http, body), label, answering.limits)
             building = Building(id=new_id("resp"), created=int(time.time()), body=body)
 
-            def keep(response: dict[str, Any], results: tuple[Result, ...]) -> None:
+            def keep(response: ResponseObject, results: tuple[Result, ...]) -> None:
                 _keep(http, body, asked, response, results)
 
             if body.stream:
@@ -55,33 +57,36 @@ async def create(http: web.Request) -> web.StreamResponse:
 
 
 @needs(Scope.READ)
+@gives(ResponseObject, refuses=(UNKNOWN,), asks_core=False)
 async def show(http: web.Request) -> web.Response:
     """`GET /v1/responses/{id}`."""
     return json_answer(_kept(http, http.match_info["id"]).response)
 
 
 @needs(Scope.READ)
+@gives(InputItems, refuses=(UNKNOWN,), asks_core=False)
 async def input_items(http: web.Request) -> web.Response:
     """`GET /v1/responses/{id}/input_items`: all in one page."""
     items = _kept(http, http.match_info["id"]).items
     return json_answer(
-        {
-            "object": "list",
-            "data": items,
-            "first_id": items[0]["id"] if items else None,
-            "last_id": items[-1]["id"] if items else None,
-            "has_more": False,
-        }
+        InputItems(
+            object="list",
+            data=items,
+            first_id=items[0]["id"] if items else None,
+            last_id=items[-1]["id"] if items else None,
+            has_more=False,
+        )
     )
 
 
 @needs(Scope.INFER)
+@gives(Deleted, refuses=(UNKNOWN,), asks_core=False)
 async def delete(http: web.Request) -> web.Response:
     """`DELETE /v1/responses/{id}`."""
     label = http.match_info["id"]
     _kept(http, label)
     http.app[STORE].drop(label)
-    return json_answer({"id": label, "object": "response", "deleted": True})
+    return json_answer(Deleted(id=label, object="response", deleted=True))
 
 
 def prepare(app: web.Application) -> None:
@@ -123,7 +128,7 @@ def _keep(
     http: web.Request,
     body: ResponsesBody,
     asked: Asked,
-    response: dict[str, Any],
+    response: ResponseObject,
     results: tuple[Result, ...],
 ) -> None:
     if body.store is False:

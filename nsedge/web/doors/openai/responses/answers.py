@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 from nsedge.api import (
     Delta,
@@ -22,6 +22,15 @@ from nsedge.api import (
 from nsedge.web.answer_stream import AnswerStream, Batch, json_text
 from nsedge.web.doors.openai.errors import NAMES, type_of
 from nsedge.web.doors.openai.responses.bodies import ResponsesBody, TextFormat, ToolBody
+from nsedge.web.doors.openai.responses.shapes import (
+    IncompleteDetails,
+    OutputItem,
+    ResponseError,
+    ResponseObject,
+    ResponseUsage,
+    TextPart,
+    TextToken,
+)
 from nsedge.web.errors import Refusal
 from nsedge.web.framing import SSE
 from nsedge.web.logprobs import token_object
@@ -45,19 +54,26 @@ class Building:
     created: int
     body: ResponsesBody
     new_id: NewId = new_id
-    items: list[dict[str, Any]] = field(default_factory=list)
+    items: list[OutputItem] = field(default_factory=list)
 
-    def response(self, status: str, **fields: Any) -> dict[str, Any]:
+    def response(
+        self,
+        status: str,
+        *,
+        usage: ResponseUsage | None = None,
+        incomplete_details: IncompleteDetails | None = None,
+        error: ResponseError | None = None,
+    ) -> ResponseObject:
         """The `response` object."""
         body = self.body
-        told: dict[str, Any] = {
+        return {
             "id": self.id,
             "object": "response",
             "created_at": self.created,
             "status": status,
             "background": False,
-            "error": None,
-            "incomplete_details": None,
+            "error": error,
+            "incomplete_details": incomplete_details,
             "instructions": body.instructions,
             "max_output_tokens": body.max_output_tokens,
             "metadata": body.metadata or {},
@@ -76,16 +92,15 @@ class Building:
             "tools": [_tool_object(one) for one in body.tools or ()],
             "top_p": body.top_p,
             "truncation": "disabled",
-            "usage": None,
+            "usage": usage,
             "user": body.user,
         }
-        return told | fields
 
-    def ended(self, finished: Finished, *, reasoning_tokens: int) -> dict[str, Any]:
+    def ended(self, finished: Finished, *, reasoning_tokens: int) -> ResponseObject:
         """The `response` object at its end. reasoning_tokens: of all that were written, those that
         were thought."""
         usage = finished.usage
-        totals = {
+        totals: ResponseUsage = {
             "input_tokens": usage.prompt_tokens,
             "input_tokens_details": {"cached_tokens": usage.cached_tokens},
             "output_tokens": usage.completion_tokens,
@@ -93,13 +108,13 @@ class Building:
             "total_tokens": usage.prompt_tokens + usage.completion_tokens,
         }
         if finished.reason is FinishReason.LENGTH:
-            details = {"reason": "max_output_tokens"}
+            details = IncompleteDetails(reason="max_output_tokens")
             return self.response("incomplete", incomplete_details=details, usage=totals)
         return self.response("completed", usage=totals)
 
-    def failed(self, refusal: Refusal) -> dict[str, Any]:
+    def failed(self, refusal: Refusal) -> ResponseObject:
         """The `response` object of one that broke off."""
-        error = {
+        error: ResponseError = {
             "code": NAMES.get(refusal.code, refusal.code),
             "message": refusal.message,
             "type": type_of(refusal.status),
@@ -107,10 +122,10 @@ class Building:
         }
         return self.response("failed", error=error)
 
-    def begin(self, kind: str, **fields: Any) -> dict[str, Any]:
+    def begin(self, kind: str, **fields: Any) -> OutputItem:
         """Another item of the output."""
         item = {"id": self.new_id(_PREFIXES[kind]), "type": kind, "status": "in_progress"}
-        self.items.append(item | fields)
+        self.items.append(cast(OutputItem, item | fields))
         return self.items[-1]
 
 
@@ -133,12 +148,12 @@ def _tool_object(tool: ToolBody) -> dict[str, Any]:
     }
 
 
-def text_part(text: str, logprobs: list[dict[str, Any]]) -> dict[str, Any]:
+def text_part(text: str, logprobs: list[TextToken]) -> TextPart:
     """A part of a message that is text."""
     return {"type": "output_text", "text": text, "annotations": [], "logprobs": logprobs}
 
 
-def logprob_objects(tokens: tuple[Logprobs, ...]) -> list[dict[str, Any]]:
+def logprob_objects(tokens: tuple[Logprobs, ...]) -> list[TextToken]:
     """Log-probabilities as OpenAI tells them."""
     return [
         {**token_object(one), "top_logprobs": [token_object(other) for other in one.top]}
@@ -158,7 +173,7 @@ class ResponseStream(AnswerStream):
     """The events of one response. `kept` is called with its end, and all results."""
 
     def __init__(
-        self, building: Building, kept: Callable[[dict[str, Any], tuple[Result, ...]], None]
+        self, building: Building, kept: Callable[[ResponseObject, tuple[Result, ...]], None]
     ) -> None:
         super().__init__(1)
         self._building = building
@@ -187,7 +202,7 @@ class ResponseStream(AnswerStream):
     def _likely(self, index: int, delta: Delta) -> bytes:
         return self._text(delta.text, logprob_objects(delta.logprobs))
 
-    def _text(self, text: str, logprobs: list[dict[str, Any]]) -> bytes:
+    def _text(self, text: str, logprobs: list[TextToken]) -> bytes:
         begun = self._within("message")
         current = self._current
         current.text += text
@@ -301,19 +316,19 @@ class ResponseStream(AnswerStream):
 class _Open:
     """The item that is being written."""
 
-    item: dict[str, Any]
+    item: OutputItem
     index: int
     text: str = ""
-    logprobs: list[dict[str, Any]] = field(default_factory=list)
+    logprobs: list[TextToken] = field(default_factory=list)
 
     def place(self) -> dict[str, Any]:
         """Where its only part stands."""
         return {"item_id": self.item["id"], "output_index": self.index, "content_index": 0}
 
 
-def whole_answer(building: Building, results: tuple[Result, ...], end: Finished) -> dict[str, Any]:
+def whole_answer(building: Building, results: tuple[Result, ...], end: Finished) -> ResponseObject:
     """The response in one piece: what its stream would have come to."""
-    responses: list[dict[str, Any]] = []
+    responses: list[ResponseObject] = []
     stream = ResponseStream(building, lambda response, _: responses.append(response))
     stream.encode([(0, event) for event in (*results, end)])
     return responses[0]

@@ -2,14 +2,28 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import msgspec
 
+from nsedge.api import ToolChoice
+from nsedge.api.sampling import BOUNDS, MAX_LOGPROBS
+from nsedge.api.tasks import EFFORTS
+from nsedge.api.tools import NAME
 from nsedge.web.bodies import Integer, ModelName
 from nsedge.web.doors.openai.parts import Place, Recording
+from nsedge.web.hints import NEEDS_TOOLS, Rules, between, hint, named, needs, of_type, one_of
 from nsedge.web.other_fields import OtherFields
 from nsedge.web.sampling_fields import SamplingFields
+
+LOGPROBS = "message.output_text.logprobs"
+INCLUDED = (LOGPROBS, "reasoning.encrypted_content")
+"""What may be asked for beside; thoughts are never encrypted here, but in clear."""
+ROLES = ("user", "assistant", "system", "developer")
+ToolChoiceField = (
+    Annotated[str, one_of(ToolChoice)]
+    | Annotated[dict[str, Any], hint(**named(type={"const": "function"}, name={"type": "string"}))]
+)
 
 
 class Part(msgspec.Struct):
@@ -24,23 +38,37 @@ class Part(msgspec.Struct):
     input_audio: Recording | None = None
 
 
+Shown = Annotated[
+    Part,
+    of_type(
+        input_text=["text"],
+        output_text=["text"],
+        text=["text"],
+        refusal=["refusal"],
+        input_image=["image_url"],
+        input_audio=["input_audio"],
+    ),
+]
+_ITEMS = ("message", "function_call", "function_call_output", "reasoning")
+
+
 class Item(msgspec.Struct):
     """One item of `input`: a message, a call, what a call gave, or what was thought."""
 
-    type: str = "message"
-    role: str | None = None
-    content: str | list[Part] | None = None
+    type: Annotated[str, one_of(_ITEMS)] = "message"
+    role: Annotated[str, one_of(ROLES)] | None = None
+    content: str | list[Shown] | None = None
     call_id: str | None = None
     name: str | None = None
     arguments: str | None = None
-    output: str | list[Part] | None = None
+    output: str | list[Shown] | None = None
 
 
 class ToolBody(msgspec.Struct):
     """One of `tools`: a function."""
 
-    type: str
-    name: str | None = None
+    type: Annotated[str, one_of(("function",))]
+    name: Annotated[str, hint(pattern=f"^{NAME}$")] | None = None
     description: str | None = None
     parameters: dict[str, Any] | None = None
     strict: bool | None = None
@@ -49,7 +77,7 @@ class ToolBody(msgspec.Struct):
 class TextFormat(msgspec.Struct):
     """What the answer must look like: `text`, `json_object`, or `json_schema` with a schema."""
 
-    type: str
+    type: Annotated[str, one_of(("text", "json_object", "json_schema"))]
     schema: dict[str, Any] | None = None
     name: str | None = None
     description: str | None = None
@@ -66,7 +94,7 @@ class TextConfig(msgspec.Struct, forbid_unknown_fields=True):
 class Reasoning(msgspec.Struct, forbid_unknown_fields=True):
     """`reasoning`: how hard to think. There are no summaries: what is thought is told itself."""
 
-    effort: str | None = None
+    effort: Annotated[str, one_of(EFFORTS)] | None = None
     summary: str | None = None
     generate_summary: str | None = None
 
@@ -74,19 +102,32 @@ class Reasoning(msgspec.Struct, forbid_unknown_fields=True):
 class ResponsesBody(SamplingFields, kw_only=True):
     """`POST /v1/responses`."""
 
+    rules: ClassVar[Rules] = (
+        NEEDS_TOOLS,
+        {
+            "properties": {
+                name: {"type": "null"} for name in ("max_tokens", "max_completion_tokens")
+            }
+        },
+        needs(
+            "top_logprobs",
+            {"type": "integer", "minimum": 1},
+            include={"type": "array", "contains": {"const": LOGPROBS}},
+        ),
+    )
     field_names: ClassVar = {"reasoning_effort": "reasoning.effort"}
 
     model: ModelName
-    input: str | list[Item]
+    input: Annotated[str, hint(minLength=1)] | Annotated[list[Item], hint(minItems=1)]
     instructions: str | None = None
-    max_output_tokens: Integer | None = None
+    max_output_tokens: Annotated[Integer, between(BOUNDS["max_tokens"])] | None = None
     tools: list[ToolBody] | None = None
-    tool_choice: str | dict[str, Any] | None = None
+    tool_choice: ToolChoiceField | None = None
     parallel_tool_calls: bool | None = None
     text: TextConfig | None = None
     reasoning: Reasoning | None = None
-    include: list[str] | None = None
-    top_logprobs: Integer | None = None
+    include: list[Annotated[str, one_of(INCLUDED)]] | None = None
+    top_logprobs: Annotated[Integer, between((0, MAX_LOGPROBS))] | None = None
     previous_response_id: str | None = None
     store: bool | None = None
     stream: bool | None = None

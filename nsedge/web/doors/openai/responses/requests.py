@@ -26,6 +26,8 @@ from nsedge.errors import EmptyPrompt, InvalidParameter
 from nsedge.web.constraint_fields import check, constraint, schema_of
 from nsedge.web.doors.openai.parts import content_of, shown
 from nsedge.web.doors.openai.responses.bodies import (
+    INCLUDED,
+    LOGPROBS,
     Item,
     Part,
     ResponsesBody,
@@ -36,9 +38,6 @@ from nsedge.web.limits import WebLimits
 from nsedge.web.request_fields import check_length, scheduling
 from nsedge.web.sampling_fields import sampling
 
-LOGPROBS = "message.output_text.logprobs"
-_INCLUDED = (LOGPROBS, "reasoning.encrypted_content")
-"""What may be asked for beside; thoughts are never encrypted here, but in clear."""
 _ROLES = {
     "user": Role.USER,
     "assistant": Role.ASSISTANT,
@@ -100,9 +99,9 @@ def tells_logprobs(body: ResponsesBody) -> bool:
 
 def _sampling(body: ResponsesBody) -> Sampling:
     for wanted in body.include or ():
-        if wanted not in _INCLUDED:
+        if wanted not in INCLUDED:
             raise InvalidParameter(
-                f"include can have {', '.join(_INCLUDED)}, not {wanted[:64]!a}", param="include"
+                f"include can have {', '.join(INCLUDED)}, not {wanted[:64]!a}", param="include"
             )
     if body.top_logprobs and not tells_logprobs(body):
         raise InvalidParameter(f"top_logprobs wants include: {LOGPROBS}", param="top_logprobs")

@@ -10,6 +10,7 @@ from typing import Any
 from aiohttp import web
 
 from nsedge.api import Message
+from nsedge.web.doors.openai.responses.shapes import ResponseObject
 
 MAX_KEPT_CHARS = 32_000_000
 """Of all conversations together."""
@@ -20,7 +21,7 @@ class Kept:
     """A response, and the conversation that it ends. caller: whose key may ask for it."""
 
     caller: str
-    response: dict[str, Any]
+    response: ResponseObject
     items: list[dict[str, Any]]
     """What it was asked with, as OpenAI lists it."""
     messages: tuple[Message, ...]

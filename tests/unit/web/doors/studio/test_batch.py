@@ -114,9 +114,9 @@ def test_times_are_those_of_what_went_well() -> None:
 )
 def test_votes(texts: list[str], chosen: str | None, counts: list[int]) -> None:
     ideas = [idea_of(plan(str(at)), choice(text)) for at, text in enumerate(texts)]
-    told = voted([*ideas, idea_of(plan("f"), UNKNOWN)])
-    assert (told["chosen"] and told["chosen"]["content"]) == chosen
-    assert [vote["count"] for vote in told["votes"]] == counts
+    best, votes = voted([*ideas, idea_of(plan("f"), UNKNOWN)])
+    assert (best and best["content"]) == chosen
+    assert [vote["count"] for vote in votes] == counts
 
 
 def sure(*logprobs: float | None) -> Choice:
@@ -127,7 +127,8 @@ def sure(*logprobs: float | None) -> Choice:
 def test_the_surest_is_the_best_by_the_mean_of_its_tokens() -> None:
     outcomes = [sure(-3.0, -1.0), sure(-1.0, -1.5, -1.25), UNKNOWN, sure(), sure(-1.25)]
     ideas = [idea_of(plan(str(at)), outcome) for at, outcome in enumerate(outcomes)]
-    told = likeliest(ideas, outcomes)
-    assert told["chosen"]["id"] == "1"
+    best = likeliest(ideas, outcomes)
+    assert best is not None
+    assert best["id"] == "1"
     assert [idea["mean_logprob"] for idea in ideas] == [-2.0, -1.25, None, None, -1.25]
-    assert likeliest(ideas[2:3], outcomes[2:3]) == {"chosen": None}
+    assert likeliest(ideas[2:3], outcomes[2:3]) is None
