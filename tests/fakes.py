@@ -168,6 +168,7 @@ class FakeService:
         *("generate", "chat", "embed", "transcribe"),
         *("classify", "fill", "score"),
     )
+    kind: str = "causal-lm"
     head: str | None = None
     """What it says of itself."""
     shows: dict[str, tuple[Event, ...]] = field(default_factory=dict)
@@ -199,7 +200,7 @@ class FakeService:
         return (
             ModelInfo(
                 name=MODEL,
-                kind="causal-lm",
+                kind=self.kind,
                 state=ModelState.READY if self.loaded else ModelState.ABSENT,
                 created=1_700_000_000,
                 aliases=tuple(sorted(self.aliases)),

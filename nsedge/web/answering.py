@@ -134,9 +134,11 @@ class Answering:
                 f"the core did not answer within {self.limits.core_timeout_s:g} s"
             ) from error
 
-    async def model(self, name: str | None, *, task: str = Generate.name) -> ModelInfo:
-        """The model of that name or alias; unnamed, of those that do `task` the first that is
-        ready, or else the first that a request can bring into memory.
+    async def model(
+        self, name: str | None, *, task: str = Generate.name, kind: str | None = None
+    ) -> ModelInfo:
+        """The model of that name or alias; unnamed, of those that do `task` (and are of a `kind`)
+        the first that is ready, or else the first that a request can bring into memory.
 
         Raises:
             UnknownModel, NotReady: where there is none.
@@ -149,9 +151,11 @@ class Answering:
             raise UnknownModel(f"no model {name!r} is served here", param="model")
         for states in ({ModelState.READY}, _COMING, {ModelState.ABSENT}):
             for model in models:
+                if kind is not None and model.kind != kind:
+                    continue
                 if model.state in states and model.base is None and _does(model, task):
                     return model
-        raise NotReady(f"no model that does {task} is ready")
+        raise NotReady(f"no {kind or 'model'} that does {task} is ready")
 
     def refuse_exposure(self, host: str, *, tls: bool) -> None:
         """Raises ConfigInvalid where we may not listen at `host` as we are set up."""

@@ -13,8 +13,10 @@ from aiohttp import web
 
 from nsedge.api import (
     Chat,
+    Classify,
     Delta,
     Finished,
+    Labels,
     Language,
     Logprobs,
     Media,
@@ -67,6 +69,8 @@ _MEDIA = ("image", "audio")
 """Fields of a form that are no text."""
 _OTHERS = OtherFields(refuse_unknown=False)
 """Clients of this door send fields of their own."""
+_COMPARES = "dual-encoder"
+"""The kind of models that compare pictures with texts."""
 
 
 class CaptionBody(SamplingFields, kw_only=True):
@@ -75,6 +79,17 @@ class CaptionBody(SamplingFields, kw_only=True):
     text: str = "Describe this image in one sentence."
     model: ModelName | None = None
     """Without it, the default vision model."""
+
+
+class FitBody(SchedulingBody, kw_only=True):
+    """`POST /api/multimodal/vision/classify`, beside its image."""
+
+    labels: tuple[str, ...]
+    model: ModelName | None = None
+    """Without it, the first that compares pictures with texts."""
+    prompt: str | None = None
+    """The text that a label is compared as, with {} in its place."""
+    top_k: Integer | None = None
 
 
 class TranscribeBody(SchedulingBody, kw_only=True):
@@ -138,6 +153,21 @@ class Caption(TypedDict):
     """What is to be seen in an image. time_s: seconds that it took."""
 
     caption: str
+    model: str
+    time_s: float
+
+
+class Fit(TypedDict):
+    """How well a label fits, from 0 to 1."""
+
+    label: str
+    score: float
+
+
+class Fits(Fit):
+    """The label that fits an image best, and all of them. time_s: seconds that it took."""
+
+    labels: list[Fit]
     model: str
     time_s: float
 
@@ -253,6 +283,35 @@ async def caption(http: web.Request) -> web.StreamResponse:
 
 
 @needs(Scope.INFER)
+@takes(FitBody, _OTHERS, types=(FORM,), files=_MEDIA[:1])
+@gives(Fits)
+async def classify(http: web.Request) -> web.StreamResponse:
+    """`POST /api/multimodal/vision/classify`: which of some labels fits an image."""
+    answering, began_s = http.app[ANSWERING], time.monotonic()
+    body, parts = await read_form(http, FitBody, _OTHERS, media=_MEDIA[:1], lists=("labels",))
+    if len(parts) != 1:
+        raise InvalidParameter(f"one image is wanted, not {len(parts)}", param="image")
+    check_length(sum(map(len, body.labels)), answering.limits, "labels")
+    task = Classify(
+        inputs=(_media(parts[0]),), labels=body.labels, prompt=body.prompt, top_k=body.top_k
+    )
+    with answering.label(http) as label:
+        model = await answering.model(body.model, task=Classify.name, kind=_COMPARES)
+        wanted = Request(request_id=label, model=model.name, task=task, **scheduling(body))
+        wanted.check()
+        try:
+            (choice,) = await answering.whole(http, [wanted])
+        except Refused as error:
+            if error.refusal.param != "inputs":
+                raise
+            raise Refused(replace(error.refusal, param="image")) from error
+    (found,) = (event.labels[0] for event in choice.results if isinstance(event, Labels))
+    fits = [Fit(label=one.label, score=one.score) for one in found]
+    took_s = time.monotonic() - began_s
+    return json_answer(Fits(**fits[0], labels=fits, model=model.name, time_s=round(took_s, 6)))
+
+
+@needs(Scope.INFER)
 @takes(TranscribeBody, _OTHERS, types=(FORM,), files=_MEDIA[1:])
 @gives(Transcript)
 async def transcribe(http: web.Request) -> web.StreamResponse:
@@ -355,6 +414,7 @@ DOOR = Door(
         web.post("/api/generate", generate),
         web.post("/api/generate/stream", generate_stream),
         web.post("/api/multimodal/vision/caption", caption),
+        web.post("/api/multimodal/vision/classify", classify),
         web.post("/api/multimodal/audio/transcribe", transcribe),
     ),
     error_body=plain_error,

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from nsedge.api import Chat, Generate, ModelInfo, ModelState, Transcribe
+from nsedge.api import Chat, Classify, Generate, Media, ModelInfo, ModelState, Transcribe
 from nsedge.api.tasks import TEMPERATURES
-from nsedge.errors import InvalidParameter
+from nsedge.errors import InvalidMedia, InvalidParameter
 from nsedge.web.door_settings import DoorSettings
 from nsedge.web.doors.generate import GenerateStream
 from nsedge.web.limits import WebLimits
@@ -214,6 +214,63 @@ def test_a_caption() -> None:
     for fields in ([], [PNG, PNG]):
         answer = answered("POST", "/api/multimodal/vision/caption", raw=form(*fields), **FORM)
         assert (answer.status, answer.json["error"]["param"]) == (400, "image")  # type: ignore[index]
+
+
+FITS = "/api/multimodal/vision/classify"
+
+
+def test_the_label_that_fits_an_image() -> None:
+    service = FakeService(kind="dual-encoder")
+    raw = form(PNG, ("labels", b"a boat"), ("labels", b"a bird"), ("prompt", b"{}!"))
+    answer = answered("POST", FITS, raw=raw, service=service, **FORM)
+    said: Any = answer.json
+    assert said.pop("time_s") > 0
+    fits = [{"label": "a boat", "score": 0.75}, {"label": "a bird", "score": 0.25}]
+    assert said == {**fits[0], "labels": fits, "model": MODEL}
+    picture = Media(type="image/png", data=b"pixels")
+    wanted = Classify(inputs=(picture,), labels=("a boat", "a bird"), prompt="{}!")
+    assert service.requests[0].task == wanted
+
+
+@pytest.mark.parametrize(
+    ("fields", "status", "param"),
+    [
+        ([("labels", b"a")], 400, "image"),
+        ([PNG, PNG, ("labels", b"a")], 400, "image"),
+        ([PNG], 400, "labels"),
+        ([PNG, ("labels", b"a"), ("labels", b"a")], 400, "labels"),
+        ([PNG, ("labels[]", b"a"), ("prompt", b"no place")], 400, "prompt"),
+        ([PNG, ("labels", b"a"), ("top_k", b"0")], 400, "top_k"),
+        ([PNG, ("labels", b"a"), ("model", b"none")], 404, "model"),
+    ],
+)
+def test_labels_that_cannot_be_had(fields: list[Any], status: int, param: str) -> None:
+    service = FakeService(kind="dual-encoder")
+    answer = answered("POST", FITS, raw=form(*fields), service=service, **FORM)
+    error: Any = answer.json["error"]
+    assert (answer.status, error["param"]) == (status, param)
+
+
+class Unreadable(PuppetService):
+    """Finds no picture in what it is shown."""
+
+    kind = "dual-encoder"
+
+    def submit(self, request: Any, sink: Any) -> Any:
+        ticket = super().submit(request, sink)
+        refusal = InvalidMedia("input 0: no picture", param="inputs")
+        asyncio.get_running_loop().call_soon(ticket.refuse, refusal)
+        return ticket
+
+
+def test_labels_want_a_model_that_compares_and_a_picture() -> None:
+    raw = form(PNG, ("labels", b"a"))
+    missing = answered("POST", FITS, raw=raw, **FORM)
+    assert missing.status == 503
+    assert "no dual-encoder that does classify" in str(missing.json)
+    named = form(PNG, ("labels", b"a"), ("model", MODEL.encode()))
+    refused: Any = answered("POST", FITS, raw=named, service=Unreadable(), **FORM).json
+    assert (refused["error"]["code"], refused["error"]["param"]) == ("invalid_media", "image")
 
 
 TRANSCRIBE = "/api/multimodal/audio/transcribe"
