@@ -15,7 +15,7 @@ from exporters.commands.options import (
     model_source,
     wanted_variants,
 )
-from exporters.commands.speech import make_speech_bundle
+from exporters.commands.speech import add_voice, make_speech_bundle
 from exporters.commands.vectors import make_encoder_bundle
 from exporters.quantise.schemes import DEFAULT_SCHEME
 
@@ -28,6 +28,7 @@ def add(commands: Commands) -> None:
     add_model(parser)
     parser.add_argument("--name", help="the bundle's name (default: the folder's or the hub id's)")
     add_bundle(parser, scheme=DEFAULT_SCHEME)
+    add_voice(parser)
     parser.set_defaults(run=run)
 
 

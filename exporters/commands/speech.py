@@ -19,6 +19,15 @@ if TYPE_CHECKING:
     from nsedge.bundle.speech import Speech
 
 
+def add_voice(parser: argparse.ArgumentParser) -> None:
+    """--no-voice."""
+    parser.add_argument(
+        "--no-voice",
+        action="store_true",
+        help="leave the voice detector (Silero's) out of a speech model's bundle",
+    )
+
+
 def make_speech_bundle(
     source: Source, arguments: argparse.Namespace, *, name: str, cache: Cache
 ) -> Answer:
@@ -26,7 +35,9 @@ def make_speech_bundle(
     from exporters.speech.build import SpeechOrder, export_speech
 
     report = export_speech(
-        SpeechOrder(source=source, variants=speech_variants(arguments)),
+        SpeechOrder(
+            source=source, variants=speech_variants(arguments), voice=not arguments.no_voice
+        ),
         place(arguments, name),
         name=name,
         cache=cache,

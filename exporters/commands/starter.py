@@ -8,7 +8,7 @@ from exporters.answer import SUCCESS, Answer
 from exporters.cache import Cache
 from exporters.commands import Commands
 from exporters.commands.options import add_bundle, exported, place, wanted_variants
-from exporters.commands.speech import speech_exported, speech_variants
+from exporters.commands.speech import add_voice, speech_exported, speech_variants
 from exporters.commands.vectors import encoder_exported, encoder_variants
 from exporters.quantise.schemes import STARTER_SCHEME
 
@@ -44,6 +44,7 @@ def add(commands: Commands) -> None:
             help=f"{about} in the place of the one that writes text",
         )
     add_bundle(parser, scheme=STARTER_SCHEME)
+    add_voice(parser)
     parser.set_defaults(run=run)
 
 
@@ -83,6 +84,7 @@ def _speech(arguments: argparse.Namespace, cache: Cache) -> Answer:
         cache,
         place(arguments, starter.name),
         variants=speech_variants(arguments),
+        voice=not arguments.no_voice,
         overrides=read_overrides(arguments.threshold),
         replace=arguments.force,
     )

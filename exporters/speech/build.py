@@ -19,6 +19,7 @@ from exporters.speech.package import SpeechProduct, package
 from exporters.speech.records import SpeechForm, SpeechRecord, forms
 from exporters.speech.stages import LIBRARIES, ReferenceStages, VariantStages
 from exporters.speech.verdict import MEASURED, PROMISES, SpeechVerdict
+from exporters.speech.voice import voice_files
 
 DEFAULT_VARIANTS = "cpu-int8-b64"
 
@@ -30,10 +31,11 @@ def default_variants() -> tuple[VariantOrder, ...]:
 
 @dataclass(frozen=True, kw_only=True)
 class SpeechOrder:
-    """What to make: which model, in which variants."""
+    """What to make: which model, in which variants, and whether with the voice detector."""
 
     source: Source
     variants: tuple[VariantOrder, ...]
+    voice: bool = True
 
     def check(self) -> SpeechShape:
         """Refuse what does not go together, before any work; the model's sizes.
@@ -99,6 +101,7 @@ def export_speech(
         folders={one.order.name: one.folder for one in stages},
         golden=reference.golden(),
         golden_folder=reference.golden_folder,
+        voice=voice_files(cache) if order.voice else {},
     )
     made, verdict = package(product, out, name=name, overrides=limits, replace=replace)
     return SpeechReport(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,6 +33,7 @@ from exporters.speech.records import (
     SpeechRecord,
 )
 from exporters.speech.verdict import SpeechVerdict, check_of, verdict_json, verdict_page
+from exporters.speech.voice import VOICE_FILE
 from nsedge.bundle.fields import FORMAT, FORMAT_VERSION, Tokenizer, Variants
 from nsedge.bundle.speech import (
     GoldenSpeech,
@@ -47,7 +49,8 @@ FILTERS_FILE = "mel_filters.f32"
 @dataclass(frozen=True, kw_only=True)
 class SpeechProduct:
     """What an export made: forms, the fastest first; their graphs' directories by variant; golden
-    recordings and what fp32 writes of them."""
+    recordings and what fp32 writes of them; the voice detector's files by their names in a
+    bundle."""
 
     source: Source
     shape: SpeechShape
@@ -57,6 +60,7 @@ class SpeechProduct:
     folders: dict[str, Path]
     golden: tuple[GoldenSpeech, ...]
     golden_folder: Path
+    voice: Mapping[str, Path]
 
 
 def package(
@@ -102,6 +106,7 @@ def _contents(product: SpeechProduct, verdict: SpeechVerdict) -> Contents:
         REPORT_FILE: verdict_json(verdict),
         REPORT_PAGE: verdict_page(verdict).encode(),
     }
+    contents |= product.voice
     for sample in product.golden:
         contents[sample.audio] = product.golden_folder / sample.audio
     natives = {form.decoder.name for form in product.forms}
@@ -145,6 +150,7 @@ def _manifest(
         processors=SpeechProcessors(
             tokenizer=Tokenizer(file=TOKENIZER_FILE),
             features=LogMel(filters=FILTERS_FILE, bins=shape.bins),
+            voice=VOICE_FILE if VOICE_FILE in product.voice else None,
         ),
         context_length=shape.positions,
         vocab_size=shape.vocabulary,

@@ -120,6 +120,7 @@ def export_speech_starter(
     out: Path,
     *,
     variants: tuple[VariantOrder, ...] | None = None,
+    voice: bool = True,
     overrides: Mapping[str, float] | None = None,
     replace: bool = False,
 ) -> SpeechReport:
@@ -129,7 +130,9 @@ def export_speech_starter(
         ExportError: a package cannot be had, or `out` is taken by another thing.
     """
     order = SpeechOrder(
-        source=speech_source(starter, cache), variants=variants or default_variants()
+        source=speech_source(starter, cache),
+        variants=variants or default_variants(),
+        voice=voice,
     )
     return export_speech(
         order, out, name=starter.name, cache=cache, overrides=overrides, replace=replace
