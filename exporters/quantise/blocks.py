@@ -97,7 +97,7 @@ def quantise(graph: Graph, scheme: Scheme) -> dict[str, int]:
         return kept_fp32(graph)
     quantise_tables(graph, scheme)
     for projection in list(projections(graph)):
-        weight = np.ascontiguousarray(graph.weights.pop(projection.weight).T)
+        weight = np.ascontiguousarray(graph.weights[projection.weight].T)
         head = projection.output in graph.output_names()
         bits = scheme.table_bits if head else scheme.bits
         block = scheme.table_block if head else scheme.block

@@ -286,3 +286,16 @@ def test_a_vocabulary_in_lines_is_read_as_transformers_reads_it(
         assert ours(text)["input_ids"] == theirs(text)["input_ids"]
     pair = ours(*PAIR), theirs(*PAIR)
     assert pair[0]["token_type_ids"] == pair[1]["token_type_ids"]
+
+
+@pytest.mark.parametrize("family", ["mpnet", "electra", "deberta-v2", "modernbert"])
+@pytest.mark.parametrize("scheme", ["w8a8", "int8-b64"])
+def test_families_in_8_bits_are_near_to_fp32(
+    family: str, scheme: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = write_head_folder(tmp_path / "model", family, HEADS[1], id2label=LABELS)
+    where = ("--scheme", scheme, "--out", str(tmp_path / "out"))
+    (made,) = answer(capsys, "model", str(folder), *where)["variants"].values()
+    assert made["fidelity"]["top1"] >= 0.95
+    assert made["fidelity"]["error"] <= 0.01
+    assert answer(capsys, "verify", str(tmp_path / "out"))["passed"] is True
