@@ -31,7 +31,8 @@ AT_ONCE = 32
 _ONLY_INPUT = "input 0: "
 """How a message begins that names the input: here there is one."""
 WRITE_EVERY = 256
-"""Pictures after which the index is written, so that little is lost where it is broken off."""
+"""Pictures after which the index is written, so that little is lost where it is killed; of one that
+has many, a quarter of them, as it is written whole."""
 
 
 def run(loaded: Loaded, options: argparse.Namespace) -> int:
@@ -95,6 +96,7 @@ class _Following:
         self._quiet = quiet
         self._under_way: deque[tuple[str, Stamp, Events]] = deque()
         self._done = 0
+        self._unwritten = 0
 
     def follow(self) -> None:
         """All that changed."""
@@ -134,8 +136,10 @@ class _Following:
         except (InvalidMedia, InvalidParameter, MessageTooLarge) as error:  # damaged, or too large
             self._index.keep_out(path, stamp, error.message.removeprefix(_ONLY_INPUT))
         self._done += 1
-        if self._done % WRITE_EVERY == 0:
+        self._unwritten += 1
+        if self._unwritten >= max(WRITE_EVERY, len(self._index) // 4):
             self._index.write()
+            self._unwritten = 0
         if sys.stderr.isatty() and not self._quiet:
             sys.stderr.write(f"\r{self._done} of {of} pictures")
             sys.stderr.flush()
