@@ -26,7 +26,7 @@ def main() -> int:
     text = msgspec.json.format(msgspec.json.encode(result), indent=1).decode()
     if arguments.json is not None:
         arguments.json.write_text(f"{text}\n", encoding="utf-8")
-    console.say(text)
+    console.say(*text.splitlines())
     if not result.passed:
         console.note(
             f"too little is understood: {result.demanded:.0%} of colours and of shapes, at least"
