@@ -57,6 +57,7 @@ STARTERS = {
         files={
             "config.json": (f"{_NOTER}/config.json",),
             "tokenizer.json": (f"{_NOTER}/tokenizer.json",),
+            "vocabulary.txt": (f"{_NOTER}/vocabulary.txt",),
             "model.bin": (f"{_NOTER}/model.bin",),
         },
     ),
@@ -82,6 +83,7 @@ STARTERS = {
         files={
             "config.json": (f"{_BASE}_part1/data/config.json",),
             "tokenizer.json": (f"{_BASE}_part1/data/tokenizer.json",),
+            "vocabulary.txt": (f"{_BASE}_part1/data/vocabulary.txt",),
             "model.bin": (
                 f"{_BASE}_part1/data/model.bin.part1",
                 f"{_BASE}_part2/data/model.bin.part2",
