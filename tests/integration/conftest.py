@@ -13,6 +13,7 @@ from exporters.cache import Cache, cache_root
 from exporters.encoder.starter import NAME as EMBEDDINGS_NAME
 from exporters.encoder.starter import export_encoder_starter
 from exporters.progress import Progress
+from exporters.speech.starter import STARTERS, export_speech_starter
 from nsedge.bundle.causal_lm import DecoderComponents, Variants
 from nsedge.bundle.files import write_manifest
 from nsedge.bundle.manifest import open_causal_lm
@@ -46,3 +47,11 @@ def standard_bundle(starter_bundle: Path, tmp_path_factory: pytest.TempPathFacto
     components = DecoderComponents(decoder=Variants(variants=variants))
     write_manifest(folder, msgspec.structs.replace(manifest, components=components))
     return folder
+
+
+@pytest.fixture(scope="session")
+def speech_bundle() -> Path:
+    """The directory of the bundle of Whisper tiny.en."""
+    root, starter = cache_root(), STARTERS["tiny.en"]
+    cache = Cache(root, Progress(sys.__stderr__))
+    return export_speech_starter(starter, cache, root / "tests" / starter.name).bundle
