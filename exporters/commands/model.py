@@ -43,8 +43,8 @@ def run(arguments: argparse.Namespace, cache: Cache) -> Answer:
     from exporters.speech.importing import as_model_folder
 
     variants = wanted_variants(arguments)
-    source = model_source(arguments, cache)
     name = bundle_name(arguments.name or arguments.model, exact=arguments.name is not None)
+    source = model_source(arguments, cache)
     if is_dual_encoder(source):
         return make_dual_bundle(source, arguments, name=name, cache=cache)
     if is_ctranslate2(source.folder):
