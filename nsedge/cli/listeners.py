@@ -59,7 +59,9 @@ def listeners_of(
                 host=address.host,
                 port=address.port,
                 inherited=passed,
-                on_listening=partial(_log_address, names),
+                on_listening=partial(
+                    _log_address, names, "https" if settings.web.tls_cert else "http"
+                ),
             )
         )
     first = Listener(
@@ -72,9 +74,13 @@ def listeners_of(
     return [first, *apart]
 
 
-def _log_address(names: Sequence[str], host: str, port: int) -> None:
+def _log_address(names: Sequence[str], scheme: str, host: str, port: int) -> None:
     log.info(
-        "listening", extra={"doors": ", ".join(names), "address": str(TcpEndpoint(host, port))}
+        "listening",
+        extra={
+            "doors": ", ".join(names),
+            "address": str(TcpEndpoint(host, port)).replace("tcp", scheme, 1),
+        },
     )
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from nsedge.api import Chat, Message, Role, Tool, ToolCall
@@ -38,6 +38,7 @@ _ANSWERED: TemplateTurn = {
     "name": "probe_tool",
 }
 _KEY = "probe_key"
+_OTHER_KEY = "probe_other"
 _THOUGHT = "probe_thought"
 _ARGUMENTS = {_KEY: "v"}
 
@@ -59,6 +60,7 @@ class Habits:
     - takes_system: it has a place for a system's turn.
     - thinking: what the assistant thought is `thinking` to it, and not `reasoning_content`.
     - in_one: beside calls it takes what was thought or what was said, not both.
+    - one_call: it shows the first call of a turn alone.
     """
 
     takes_tools: bool
@@ -69,6 +71,7 @@ class Habits:
     takes_system: bool
     thinking: bool
     in_one: bool
+    one_call: bool
 
     @classmethod
     def of(cls, render: Render) -> Habits:
@@ -108,6 +111,11 @@ class Habits:
             return _THOUGHT in tried(_ASKED, turn, _ANSWERED, tools=[_TOOL.described])
 
         thinking = thought("thinking", "") and not thought("reasoning_content", "")
+        twice = _calling(in_json if text else _ARGUMENTS, "")
+        twice["tool_calls"] = [*twice["tool_calls"], *_calling({_OTHER_KEY: "v"}, "")["tool_calls"]]
+        if text:
+            twice["tool_calls"][1]["function"]["arguments"] = json.dumps({_OTHER_KEY: "v"})
+        both = tried(_ASKED, twice, _ANSWERED, tools=[_TOOL.described])
         return cls(
             takes_tools=_TOOL.name in tried(_ASKED, tools=[_TOOL.described]),
             in_system=_TOOL.name in tried(told, _ASKED),
@@ -117,6 +125,7 @@ class Habits:
             takes_system="c" in tried(system, {"role": "user", "content": "q"}),
             thinking=thinking,
             in_one=thinking and not thought("thinking", "s"),
+            one_call=_KEY in both and _OTHER_KEY not in both,
         )
 
 
@@ -143,7 +152,8 @@ class Teller:
         called = any(message.tool_calls for message in task.messages)
         knows_tools = habits.takes_tools or habits.in_system
         if knows_tools or (not tools and (habits.takes_calls or not called)):
-            turns = [self._turn(message) for message in task.messages]
+            messages = _one_by_one(task.messages) if habits.one_call else task.messages
+            turns = [self._turn(message) for message in messages]
             if tools and not habits.takes_tools:
                 system, *others = _with_system(turns)
                 turns = [{**system, "tools": _in_json(tools)}, *others]
@@ -222,6 +232,30 @@ class Teller:
         if first["role"] == "user" and not self.habits.takes_system:
             return [{**first, "content": f"{words}\n\n{first['content']}"}, *others]
         return [{"role": "system", "content": words}, *turns]
+
+
+def _one_by_one(messages: Sequence[Message]) -> list[Message]:
+    """`messages` in which each call has a turn of its own, with its result behind it."""
+    told: list[Message] = []
+    left = list(messages)
+    while left:
+        message = left.pop(0)
+        if len(message.tool_calls) < 2:
+            told.append(message)
+            continue
+        results = []
+        while left and left[0].role is Role.TOOL:
+            results.append(left.pop(0))
+        for number, call in enumerate(message.tool_calls):
+            if number:
+                message = replace(message, content="", reasoning=None)
+            told.append(replace(message, tool_calls=(call,)))
+            unnamed = [one for one in results if one.tool_call_id is None]
+            own = [one for one in results if one.tool_call_id == call.id] or unnamed[:1]
+            told += own
+            results = [one for one in results if one not in own]
+        told += results
+    return told
 
 
 def _with_system(turns: list[TemplateTurn]) -> list[TemplateTurn]:

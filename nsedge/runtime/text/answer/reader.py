@@ -31,7 +31,7 @@ class AnswerForm:
         if not isinstance(task, Chat):
             return frozenset()
         if self._on_channels:
-            return frozenset(self.calls.marks if task.usable_tools or task.split_reasoning else ())
+            return frozenset(self.calls.marks)
         thoughts = self._thoughts(task)
         seen = set(self.calls.marks if task.usable_tools else ())
         return frozenset(seen | ({thoughts.begin, thoughts.end} if thoughts else set()))
@@ -44,8 +44,6 @@ class AnswerForm:
         tools = task.usable_tools
         is_forced = task.tool_choice is ToolChoice.REQUIRED
         if self._on_channels:
-            if not (tools or task.split_reasoning):
-                return None
             return ChannelReader(
                 new_id=new_id,
                 calls=bool(tools),

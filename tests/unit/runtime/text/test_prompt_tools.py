@@ -13,6 +13,7 @@ from nsedge.bundle.manifest import Bundle
 from nsedge.errors import InvalidParameter
 from nsedge.runtime.text.answer.formats import FORMATS, format_of
 from nsedge.runtime.text.prompt import PromptReader
+from tests.token_templates import GPT_OSS
 from tests.tool_templates import TEMPLATES
 from tests.unit.bundles import tokenizer, write_bundle
 from tests.unit.runtime.text.test_prompt import chat, reader
@@ -152,3 +153,58 @@ def test_what_is_continued_may_be_a_thought(tmp_path: Path, said: str, within: b
     task = replace(chat(("user", "hi"), ("assistant", said)), continue_final_message=True)
     assert read.rendered(task) == said
     assert read.in_thought(task, read.read(task)) is within
+
+
+def asking_twice(tmp_path: Path, *results: Message) -> str:
+    calls = tuple(
+        ToolCall(id=f"c{number}", name=name, arguments=f'{{"n": {number}}}')
+        for number, name in enumerate(("sun", "rain"))
+    )
+    turns = (
+        Message(role=Role.USER, content="both?"),
+        Message(role=Role.ASSISTANT, content="", reasoning="Hm.", tool_calls=calls),
+        *results,
+    )
+    read = reader(tmp_path, template=GPT_OSS)
+    assert read.habits is not None
+    assert read.habits.one_call
+    described = Tool(function={"name": "sun", "description": "", "parameters": {}})
+    return read.rendered(Chat(messages=turns, tools=(described,)))
+
+
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)])
+def test_a_template_of_one_call_a_turn_gets_them_one_by_one(
+    tmp_path: Path, order: tuple[int, int]
+) -> None:
+    results = [
+        Message(role=Role.TOOL, content=f"r{number}", tool_call_id=f"c{number}") for number in order
+    ]
+    text = asking_twice(tmp_path, *results)
+    _, _, shown = text.partition("<|start|>user<|message|>both?<|end|>")
+    assert shown == (
+        "<|start|>assistant<|channel|>analysis<|message|>Hm.<|end|>"
+        '<|start|>assistant to=functions.sun<|channel|>commentary json<|message|>{"n": 0}<|call|>'
+        '<|start|>functions.sun to=assistant<|channel|>commentary<|message|>"r0"<|end|>'
+        '<|start|>assistant to=functions.rain<|channel|>commentary json<|message|>{"n": 1}<|call|>'
+        '<|start|>functions.rain to=assistant<|channel|>commentary<|message|>"r1"<|end|>'
+        "<|start|>assistant"
+    )
+
+
+def test_results_without_ids_go_with_the_calls_in_order(tmp_path: Path) -> None:
+    text = asking_twice(tmp_path, *(Message(role=Role.TOOL, content=f"r{n}") for n in (0, 1)))
+    assert text.index('"r0"') < text.index("functions.rain") < text.index('"r1"')
+
+
+def test_thoughts_and_words_beside_a_call_are_one_where_the_template_wants_that(
+    tmp_path: Path,
+) -> None:
+    read = reader(tmp_path, template=GPT_OSS)
+    call = ToolCall(id="c", name="sun", arguments="{}")
+    turns = (
+        Message(role=Role.USER, content="?"),
+        Message(role=Role.ASSISTANT, content="I look.", reasoning="Hm.", tool_calls=(call,)),
+        Message(role=Role.TOOL, content="6", tool_call_id="c"),
+    )
+    shown = read.rendered(Chat(messages=turns))
+    assert "<|channel|>analysis<|message|>Hm.\n\nI look.<|end|>" in shown
