@@ -45,6 +45,7 @@ from nsedge.web.fair_share import FairShare
 from nsedge.web.limits import WebLimits
 from nsedge.web.rates import Account, Accounts, Rate
 from nsedge.web.traffic import Traffic
+from nsedge.web.uploads import AT_ONCE, UploadRoom
 
 ACCOUNT = web.RequestKey("account", Account)
 log = logging.getLogger(__name__)
@@ -90,6 +91,7 @@ class Answering:
         self.keys = keys
         self.traffic = Traffic(tracing=tracing, clock=clock)
         self.lag = LoopLag(clock=clock)
+        self.uploads = UploadRoom(AT_ONCE * limits.max_upload_bytes)
         self._clock = clock
         rate = Rate(requests=limits.requests_per_minute, tokens=limits.tokens_per_minute)
         self._accounts = Accounts(rate, clock)

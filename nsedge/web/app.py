@@ -87,6 +87,8 @@ async def _guard(request: web.Request, handler: Handler) -> web.StreamResponse:
     except Exception:
         log.exception("request %s failed", request[http_guard.REQUEST_ID])
         return _refuse(request, Refusal.of(NsedgeError("internal error")))
+    finally:
+        answering.uploads.give_back(request)
 
 
 def _http_answer(request: web.Request, error: web.HTTPException) -> web.Response:

@@ -129,9 +129,10 @@ async def read(http: web.Request) -> bytes:
 
 
 async def _read_upload(http: web.Request) -> bytes:
-    """A form that may bring files. Raises as `read`, by max_upload_bytes; one that is longer than
-    other bodies may be has as much more time."""
-    limits = http.app[ANSWERING].limits
+    """A form that may bring files. Raises as `read`, by max_upload_bytes, and Unavailable where
+    others are here already; one that is longer than other bodies may be has as much more time."""
+    answering = http.app[ANSWERING]
+    limits = answering.limits
     _check_type(http, (FORM,))
     most = max(limits.max_upload_bytes, limits.max_body_bytes)
     timeout_s = limits.body_timeout_s * max(1.0, (http.content_length or most) / MIN_BYTES_A_TIME)
@@ -142,6 +143,7 @@ async def _read_upload(http: web.Request) -> bytes:
             size += len(piece)
             if size > most:
                 raise web.HTTPRequestEntityTooLarge(max_size=most, actual_size=size)
+            answering.uploads.take(http, len(piece))
             pieces.append(piece)
         return b"".join(pieces)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Awaitable
 from typing import Any
 
 import pytest
@@ -12,7 +14,7 @@ from nsedge.errors import InvalidMedia
 from nsedge.web.limits import WebLimits
 from tests.fakes import MODEL, FakeService
 from tests.unit.web.forms import FORM, form
-from tests.web_server import Answer, answered
+from tests.web_server import Answer, Shim, answered, ask, served, until
 
 TRANSCRIPTIONS, TRANSLATIONS = "/v1/audio/transcriptions", "/v1/audio/translations"
 FILE = ("file", b"one two", "audio/wav")
@@ -223,6 +225,27 @@ def test_a_file_may_be_as_large_as_uploads_may() -> None:
     assert asked(limits=limits).status == 413
     limits = WebLimits(max_body_bytes=64, max_upload_bytes=3000)
     assert asked(limits=limits).status == 200
+
+
+def test_all_uploads_together_have_bounds() -> None:
+    limits = WebLimits(max_upload_bytes=3000)
+    raw = form(("model", MODEL.encode()), ("file", b"x" * 2500, "audio/wav"))
+
+    async def test(shim: Shim) -> None:
+        def post() -> Awaitable[Answer]:
+            return ask(shim.port, "POST", TRANSCRIPTIONS, raw=raw, **FORM)
+
+        service.gate = asyncio.Event()
+        held = [asyncio.ensure_future(post()) for _ in range(4)]
+        await until(lambda: len(service.live) == 4)
+        refused = await post()
+        assert (refused.status, refused.headers["retry-after"]) == (503, "1")
+        service.gate.set()
+        assert [one.status for one in await asyncio.gather(*held)] == [200] * 4
+        assert (await post()).status == 200
+
+    service = FakeService()
+    served(test, service, limits=limits)
 
 
 def test_the_first_temperature_is_followed_by_higher_ones() -> None:
