@@ -32,6 +32,7 @@ TYPES = [
     api.Mirostat,
     api.AdaptiveP,
     api.Constraint,
+    api.ExtraFile,
     messages.Message,
     api.Tool,
     api.ToolCall,
