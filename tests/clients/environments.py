@@ -17,6 +17,7 @@ ROOT = HERE.parents[1] / ".venvs" / "clients"
 MIN_NODE = 18
 PACKAGES: dict[str, tuple[str, ...]] = {
     "anthropic": ("anthropic==2.14.0",),
+    "cohere": ("cohere==7.3.1",),
     "instructor": ("instructor==1.17.0", "anthropic==2.14.0", "openai==3.3.0"),
     "langchain": (
         "langchain==1.5.2",

@@ -30,7 +30,7 @@ from nsedge.runtime.hosting.golden_scores import activated
 from nsedge.runtime.hosting.golden_vectors import judge
 from nsedge.runtime.hosting.headed import best
 from nsedge.runtime.hosting.hosted import Host, Opening
-from nsedge.runtime.text.reader import TextReader
+from nsedge.runtime.text.reader import QUERY_FIRST, TextReader
 from nsedge.runtime.vision.levels import pattern
 from nsedge.runtime.vision.reader import PictureReader
 
@@ -104,7 +104,9 @@ class DualEncoderModel(EncodeModel[DualEncoder, DualEncoderSession]):
         if isinstance(task, Score):
             return CosineWork(
                 request=request,
-                inputs=self._texts.read((task.query, *task.documents), truncate=task.truncate),
+                inputs=self._texts.read(
+                    (task.query, *task.documents), truncate=task.truncate, naming=QUERY_FIRST
+                ),
                 width=self.manifest.dimensions,
                 submitted_s=submitted_s,
             )

@@ -15,7 +15,7 @@ from nsedge.runtime.graph.encoder import EncoderSession
 from nsedge.runtime.hosting.encoding import EncodeModel, wanted_variant
 from nsedge.runtime.hosting.golden_vectors import judge
 from nsedge.runtime.hosting.hosted import Host, Opening
-from nsedge.runtime.text.reader import TextReader
+from nsedge.runtime.text.reader import QUERY_FIRST, TextReader
 
 TextEncoder = Bundle[Encoder]
 
@@ -64,7 +64,9 @@ class EncoderModel(EncodeModel[Encoder, EncoderSession]):
         if isinstance(task, Score):
             return CosineWork(
                 request=request,
-                inputs=self._reader.read((task.query, *task.documents), truncate=task.truncate),
+                inputs=self._reader.read(
+                    (task.query, *task.documents), truncate=task.truncate, naming=QUERY_FIRST
+                ),
                 width=width,
                 submitted_s=submitted_s,
             )

@@ -38,6 +38,7 @@ from nsedge.runtime.graph.headed import HeadSession
 from nsedge.runtime.hosting.encoding import EncodeModel, wanted_variant
 from nsedge.runtime.hosting.golden_scores import activated, activation_of, judge, reading_of
 from nsedge.runtime.hosting.hosted import Host, Opening
+from nsedge.runtime.text.reader import DOCUMENTS
 from nsedge.runtime.text.segments import MaskReader, Reading, SegmentReader
 from nsedge.runtime.text.spans import SpanFinder, softmax
 
@@ -139,7 +140,7 @@ class HeadedModel(EncodeModel[HeadedEncoder, HeadSession]):
                 pairs = [(asked.query, document) for document in asked.documents]
                 return ScoreWork(
                     request=request,
-                    inputs=reader.read(pairs, truncate=asked.truncate),
+                    inputs=reader.read(pairs, truncate=asked.truncate, naming=DOCUMENTS),
                     activated=lambda logits: activated(logits, head.activation),
                     submitted_s=submitted_s,
                 )

@@ -3,12 +3,29 @@ context."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 from tokenizers import Tokenizer
 
 from nsedge.errors import ContextExceeded, InvalidParameter
 from nsedge.runtime.text.framing import frame_of_one
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Naming:
+    """What texts are called where one is refused: the field that they are of, and each by its
+    number among those that are read."""
+
+    param: str
+    name: Callable[[int], str]
+
+
+INPUTS = Naming(param="inputs", name="input {}".format)
+DOCUMENTS = Naming(param="documents", name="document {} with the query".format)
+"""Pairs of a query and a document."""
+QUERY_FIRST = Naming(param="documents", name=lambda at: f"document {at - 1}" if at else "the query")
+"""A query, and documents behind it."""
 
 
 class TextReader:
@@ -30,7 +47,11 @@ class TextReader:
         self._frame = frame_of_one(tokenizer)
 
     def read(
-        self, inputs: Sequence[str | tuple[int, ...]], *, truncate: bool
+        self,
+        inputs: Sequence[str | tuple[int, ...]],
+        *,
+        truncate: bool,
+        naming: Naming = INPUTS,
     ) -> list[tuple[int, ...]]:
         """The ids of each input, special ones around them.
 
@@ -41,13 +62,14 @@ class TextReader:
         texts = [text for text in inputs if isinstance(text, str)]
         for number, text in enumerate(inputs):
             if isinstance(text, str):
-                check_unicode(text, number)
+                check_unicode(text, number, naming)
         encoded = iter(self._tokenizer.encode_batch_fast(texts, add_special_tokens=False))
         return [
             self._framed(
                 tuple(next(encoded).ids) if isinstance(one, str) else self._known(one, number),
                 number,
                 truncate=truncate,
+                naming=naming,
             )
             for number, one in enumerate(inputs)
         ]
@@ -61,29 +83,32 @@ class TextReader:
                 )
         return ids
 
-    def _framed(self, ids: tuple[int, ...], number: int, *, truncate: bool) -> tuple[int, ...]:
+    def _framed(
+        self, ids: tuple[int, ...], number: int, *, truncate: bool, naming: Naming
+    ) -> tuple[int, ...]:
         frame = self._frame
         room = self._context_length - frame.width
         if len(ids) > room and not truncate:
-            raise too_long(number, len(ids), room)
+            raise too_long(naming.name(number), len(ids), room, param=naming.param)
         return (*frame.before, *ids[:room], *frame.after)
 
 
-def too_long(number: int, tokens: int, room: int) -> ContextExceeded:
-    """Why input `number` is refused."""
+def too_long(name: str, tokens: int, room: int, *, param: str) -> ContextExceeded:
+    """Why the text `name` is refused."""
     return ContextExceeded(
-        f"input {number} has {tokens} tokens; the model reads {room}, or cuts off what is longer"
-        " where truncate is set",
-        param="inputs",
+        f"{name} has {tokens} tokens; the model reads {room}, or cuts off what is longer where"
+        " truncate is set",
+        param=param,
         figures={"context_tokens": room, "prompt_tokens": tokens},
     )
 
 
-def check_unicode(text: str, number: int) -> None:
-    """Raises InvalidParameter for a lone surrogate in input `number`."""
+def check_unicode(text: str, number: int, naming: Naming = INPUTS) -> None:
+    """Raises InvalidParameter for a lone surrogate in a text."""
     try:
         text.encode()
     except UnicodeEncodeError as error:
         raise InvalidParameter(
-            f"input {number} holds a lone surrogate at character {error.start}", param="inputs"
+            f"{naming.name(number)} holds a lone surrogate at character {error.start}",
+            param=naming.param,
         ) from error

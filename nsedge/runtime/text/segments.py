@@ -11,7 +11,7 @@ from tokenizers import Encoding, Tokenizer
 from nsedge.api.labels import Text
 from nsedge.errors import BundleInvalid, ContextExceeded, InvalidParameter, UnsupportedTask
 from nsedge.runtime.text.framing import frame_of_one, frame_of_two
-from nsedge.runtime.text.reader import check_unicode, too_long
+from nsedge.runtime.text.reader import INPUTS, Naming, check_unicode, too_long
 
 MAX_MASKS = 64
 """Of one text: each has a probability for every token of the vocabulary."""
@@ -40,6 +40,15 @@ class Reading:
         return len(self.ids)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Fitted:
+    """A reading that fits, the tokens that were said, and how many of them do."""
+
+    reading: Reading
+    tokens: int
+    room: int
+
+
 class SegmentReader:
     """Turns texts and pairs of texts into `Reading`s. Thread-safe."""
 
@@ -58,7 +67,9 @@ class SegmentReader:
         self._alone = frame_of_one(tokenizer)
         self._paired = frame_of_two(tokenizer)
 
-    def read(self, inputs: Sequence[Text], *, truncate: bool) -> list[Reading]:
+    def read(
+        self, inputs: Sequence[Text], *, truncate: bool, naming: Naming = INPUTS
+    ) -> list[Reading]:
         """Each input, special tokens around it. What is too long is cut off at the end, of two
         texts the longer one first, as tokenizers do by default.
 
@@ -71,40 +82,40 @@ class SegmentReader:
         for number, text in enumerate(inputs):
             both = (text,) if isinstance(text, str) else text
             for part in both:
-                check_unicode(part, number)
+                check_unicode(part, number, naming)
             parts += both
         encoded = iter(self._tokenizer.encode_batch(parts, add_special_tokens=False))
         readings = []
         for number, text in enumerate(inputs):
             first = next(encoded)
-            if isinstance(text, str):
-                readings.append(self._one(first, number, truncate=truncate))
-            else:
-                readings.append(self._two(first, next(encoded), number, truncate=truncate))
+            one = isinstance(text, str)
+            found = self._one(first) if one else self._two(first, next(encoded))
+            if found.tokens > found.room and not truncate:
+                name = naming.name(number)
+                raise too_long(name, found.tokens, found.room, param=naming.param)
+            readings.append(found.reading)
         return readings
 
-    def _one(self, found: Encoding, number: int, *, truncate: bool) -> Reading:
+    def _one(self, found: Encoding) -> _Fitted:
         frame, ids = self._alone, found.ids
         room = self._context_length - frame.width
-        if len(ids) > room and not truncate:
-            raise too_long(number, len(ids), room)
-        return Reading(
+        reading = Reading(
             ids=(*frame.before, *ids[:room], *frame.after),
             begin=len(frame.before),
             spans=tuple(found.offsets[:room]),
         )
+        return _Fitted(reading=reading, tokens=len(ids), room=room)
 
-    def _two(self, first: Encoding, second: Encoding, number: int, *, truncate: bool) -> Reading:
+    def _two(self, first: Encoding, second: Encoding) -> _Fitted:
         frame = self._paired
         if frame is None or frame.between is None:
             raise UnsupportedTask("the model's tokenizer takes one text, not two", param="inputs")
         a, b = first.ids, second.ids
         room = self._context_length - frame.width
-        if len(a) + len(b) > room and not truncate:
-            raise too_long(number, len(a) + len(b), room)
         of_a, of_b = shares(len(a), len(b), room)
         head = (*frame.before, *a[:of_a], *frame.between)
-        return Reading(ids=(*head, *b[:of_b], *frame.after), second=len(head))
+        reading = Reading(ids=(*head, *b[:of_b], *frame.after), second=len(head))
+        return _Fitted(reading=reading, tokens=len(a) + len(b), room=room)
 
 
 class MaskReader:

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
 from nsedge.errors import BundleInvalid, ContextExceeded, InvalidParameter, UnsupportedTask
+from nsedge.runtime.text.reader import DOCUMENTS, QUERY_FIRST
 from nsedge.runtime.text.segments import MAX_MASKS, MaskReader, SegmentReader, shares
 
 TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a", "b", "c", "d", "[", "]", "SEP", "MASK")
@@ -60,6 +61,14 @@ def test_what_is_too_long_is_refused_or_cut_off() -> None:
     assert one.ids == (2, 5, 6, 7, 3)
     (two,) = reader(8).read([("a b c d", "c")], truncate=True)
     assert two.ids == (2, 5, 6, 7, 3, 3, 7, 3)
+
+
+def test_documents_are_called_so() -> None:
+    with pytest.raises(ContextExceeded, match=r"^document 1 with the query has 6 tokens") as told:
+        reader(8).read([("a", "b"), ("a", "a b c d a")], truncate=False, naming=DOCUMENTS)
+    assert told.value.param == "documents"
+    names = [QUERY_FIRST.name(at) for at in range(3)]
+    assert names == ["the query", "document 0", "document 1"]
 
 
 def test_two_texts_need_something_between_them() -> None:
