@@ -29,6 +29,8 @@ from nsedge.ipc.sync import Events
 from nsedge.process import console
 
 STDIN = "-"
+BAR = 20
+"""Characters of a whole bar."""
 AT_ONCE = 8
 """Files that the daemon has at once; what comes of them is shown in their order."""
 
@@ -124,11 +126,13 @@ def _showing(options: argparse.Namespace) -> Show:
 
 def _as_text(name: str, told: Segment | TranscriptText) -> None:
     if isinstance(told, Segment):
+        console.status("")
         output.say(f"{told.text.strip()}\n")
 
 
 def _as_words(name: str, told: Segment | TranscriptText) -> None:
     if isinstance(told, Segment):
+        console.status("")
         for word in told.words:
             output.say(f"{word.start_s:.2f}\t{word.end_s:.2f}\t{word.text.strip()}\n")
 
@@ -186,15 +190,21 @@ def _show(asked: _Asked | NsedgeError, show: Show, *, several: bool, quiet: bool
 def _tell(name: str, event: Event, show: Show, *, quiet: bool) -> None:
     """Write a segment, or how far it is."""
     if isinstance(event, Segment):
-        console.status("")
         show(name, event)
     elif quiet:
         return
     elif isinstance(event, Progress):
-        share = f"{event.done / event.total:4.0%} " if event.total else ""
-        console.status(f"{share}{_clock(event.done)} of {_clock(event.total)} {name}")
+        console.status(f"{_bar(event)}{_clock(event.done)} of {_clock(event.total)} {name}")
     elif isinstance(event, Loading):
         console.status(f"loading {event.model} {event.progress:.0%}")
+
+
+def _bar(progress: Progress) -> str:
+    """[=====               ]  25%"""
+    if not progress.total:
+        return ""
+    share = min(1.0, progress.done / progress.total)
+    return f"[{'=' * round(BAR * share):{BAR}}] {share:4.0%} "
 
 
 def _clock(seconds: float | None) -> str:
