@@ -82,7 +82,8 @@ def make_job(
             allowed=sampling.allowed_token_ids,
             banned=sampling.banned_token_ids,
             bad_words=model.prompts.spellings(sampling.bad_words),
-            ends=sampling.stop_token_ids,
+            ends=sampling.stop_token_ids
+            + (() if sampling.ignore_eos else model.prompts.ends(task)),
         ),
         guides=[
             guide_of(task, prompt_ids, prompts=model.prompts, structure=model.structure)
@@ -143,7 +144,7 @@ class _Asked:
             limits=Limits(
                 max_tokens=self.max_tokens,
                 min_tokens=sampling.min_tokens,
-                end_ids=frozenset((*ends, *sampling.stop_token_ids)),
+                end_ids=frozenset((*ends, *self.rules.ends)),
             ),
             submitted_s=submitted_s,
             lookup=PromptLookup(self.prompt_ids) if guesses else None,

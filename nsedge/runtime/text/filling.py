@@ -20,8 +20,6 @@ _NAMES = (
     ("[PREFIX]", "[SUFFIX]", "[MIDDLE]"),
 )
 """What models call them: before what precedes the gap, before what follows it, before its text."""
-
-
 _REPOSITORIES = (
     "<|fim_repo|>",
     "<|repo_name|>",
@@ -32,6 +30,8 @@ _REPOSITORIES = (
 )
 _FILES = ("<|file_sep|>", "<file_sep>")
 """Before the name of a repository, and before that of a file."""
+_ENDS = ("<|fim_pad|>", "<fim_pad>", "<fim-pad>", "▁<EOT>", "<EOT>")
+"""Behind the text of a gap."""
 REPOSITORY = "myproject\n"
 THIS_FILE = "filename\n"
 """What llama-server calls them, which are not told."""
@@ -42,13 +42,15 @@ Encode = Callable[[Sequence[str]], list[list[int]]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FillTokens:
-    """The tokens of one model. repository, file: None where it has none."""
+    """The tokens of one model. repository, file: None where it has none. ends: what ends the text of
+    a gap besides the model's own ends, another file's beginning among them, as llama.cpp has it."""
 
     prefix: int
     suffix: int
     middle: int
     repository: int | None
     file: int | None
+    ends: tuple[int, ...]
 
     @classmethod
     def of(cls, tokenizer: Tokenizer) -> FillTokens | None:
@@ -62,6 +64,7 @@ class FillTokens:
                     middle=middle,
                     repository=_first(tokenizer, _REPOSITORIES),
                     file=_first(tokenizer, _FILES),
+                    ends=tuple(_found(tokenizer, (*_ENDS, *_REPOSITORIES, *_FILES))),
                 )
         return None
 
@@ -90,5 +93,9 @@ class FillTokens:
 
 
 def _first(tokenizer: Tokenizer, names: Sequence[str]) -> int | None:
-    found = (tokenizer.token_to_id(name) for name in names)
-    return next((one for one in found if one is not None), None)
+    return next(_found(tokenizer, names), None)
+
+
+def _found(tokenizer: Tokenizer, names: Sequence[str]) -> Iterator[int]:
+    numbers = (tokenizer.token_to_id(name) for name in names)
+    return (number for number in numbers if number is not None)

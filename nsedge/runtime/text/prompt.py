@@ -192,6 +192,11 @@ class PromptReader:
 
         return self._fill.prompt(task.text, after, task.extra_files, encode)
 
+    def ends(self, task: Generate | Chat) -> tuple[int, ...]:
+        """Tokens that end the answer to a task besides the model's own ends: of a gap's text."""
+        fills = isinstance(task, Generate) and task.suffix is not None
+        return self._fill.ends if fills and self._fill is not None else ()
+
     def spellings(self, words: Sequence[str]) -> tuple[tuple[int, ...], ...]:
         """The ids of each word as it begins a text, and as it follows a space; each once.
 

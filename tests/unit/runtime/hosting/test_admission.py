@@ -3,18 +3,31 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
+from tokenizers import AddedToken
 
-from nsedge.api import Chat, Constraint, Message, Role, Tool, ToolChoice
+from nsedge.api import (
+    Chat,
+    Constraint,
+    Generate,
+    Message,
+    Request,
+    Role,
+    Sampling,
+    Tool,
+    ToolChoice,
+)
 from nsedge.bundle.causal_lm import CausalLm
 from nsedge.bundle.manifest import Bundle
 from nsedge.errors import InvalidParameter
-from nsedge.runtime.hosting.admission import guide_of
+from nsedge.runtime.hosting.admission import guide_of, make_job
 from nsedge.runtime.structure.structure import Structure
+from nsedge.runtime.text.detokenizer import Detokenizer
 from nsedge.runtime.text.prompt import PromptReader
-from tests.unit.bundles import TEMPLATE, tokenizer, write_bundle
+from tests.unit.bundles import TEMPLATE, edit_manifest, tokenizer, write_bundle
 
 THOUGHT = "{% if false %}<think></think>{% endif %}"
 GOOD: dict[str, Any] = {"type": "object", "properties": {"city": {"type": "string"}}}
@@ -97,3 +110,41 @@ def test_tools_that_are_too_much_together_are_told_so(model: Held) -> None:
         "tools",
         "tools: each schema can be held to, all of them together cannot; name fewer",
     )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Writing(Held):
+    """What a job is made for, besides."""
+
+    manifest: CausalLm
+    detokenizer: Detokenizer
+    capacity: int = 64
+
+
+@pytest.mark.parametrize(("ignore_eos", "ends"), [(False, True), (True, False)])
+def test_the_text_of_a_gap_has_ends_of_its_own(
+    tmp_path: Path, *, ignore_eos: bool, ends: bool
+) -> None:
+    made = tokenizer()
+    marks = ("<|fim_prefix|>", "<|fim_suffix|>", "<|fim_middle|>", "<|file_sep|>")
+    made.add_special_tokens([AddedToken(mark, special=True) for mark in marks])
+    folder = write_bundle(tmp_path / "tiny")
+    edit_manifest(folder, vocab_size=made.get_vocab_size())
+    bundle = Bundle.open(folder).of_kind(CausalLm)
+    size = made.get_vocab_size()
+    model: Any = Writing(
+        prompts=PromptReader(bundle, made),
+        structure=Structure(made, size=size, end_ids=bundle.manifest.eos_token_ids),
+        manifest=bundle.manifest,
+        detokenizer=Detokenizer(made),
+    )
+    sampling = Sampling(ignore_eos=ignore_eos, stop_token_ids=(3,))
+    file = made.token_to_id("<|file_sep|>")
+    for task, wanted in (
+        (Generate(text="a", suffix="b", sampling=sampling), ends),
+        (Generate(text="a", sampling=sampling), False),
+    ):
+        request = Request(request_id="r", model="tiny", task=task)
+        job = make_job(request, model, prompt_ids=(1,), submitted_s=0.0, emit=lambda _: None)
+        assert job.sequence.ends_with(file) is wanted
+        assert job.sequence.ends_with(3)

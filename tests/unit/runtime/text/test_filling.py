@@ -76,3 +76,15 @@ def test_pieces_are_the_bytes_of_each_token(tmp_path: Path) -> None:
     pieces = read.pieces(ids)
     assert len(pieces) == len(ids)
     assert (pieces[0], b"".join(pieces)) == (b"<|user|>", "<|user|>hé".encode())
+
+
+def test_the_text_of_a_gap_ends_where_another_file_begins(tmp_path: Path) -> None:
+    made = tokenizer()
+    ends = ["<|fim_pad|>", "<|repo_name|>", "<|file_sep|>"]
+    made.add_special_tokens([AddedToken(text, special=True) for text in (*FILL, *ends)])
+    bundle = write_bundle(tmp_path / "tiny")
+    edit_manifest(bundle, vocab_size=made.get_vocab_size())
+    read = PromptReader(Bundle.open(bundle), made)
+    assert read.ends(Generate(text="a", suffix="")) == tuple(map(made.token_to_id, ends))
+    assert read.ends(Generate(text="a")) == ()
+    assert reader(tmp_path / "other").ends(Generate(text="a", suffix="")) == ()
