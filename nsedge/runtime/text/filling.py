@@ -43,7 +43,7 @@ Encode = Callable[[Sequence[str]], list[list[int]]]
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FillTokens:
     """The tokens of one model. repository, file: None where it has none. ends: what ends the text
-    of a gap besides the model's own ends, another file's beginning among them, as llama.cpp has it."""
+    of a gap besides the model's own ends: another file's beginning, too, as llama.cpp has it."""
 
     prefix: int
     suffix: int
