@@ -8,7 +8,6 @@ times.
 from __future__ import annotations
 
 import numpy as np
-from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
 from nsedge.runtime.speech.vocabulary import TOKEN_S
@@ -16,6 +15,12 @@ from nsedge.runtime.speech.vocabulary import TOKEN_S
 MEDIAN = 7
 """Positions that a median is over."""
 _LEAST = 1e-9
+_EXCHANGES = (
+    *((0, 5), (0, 3), (1, 6), (2, 4), (0, 1), (3, 5), (2, 6)),
+    *((2, 3), (3, 6), (4, 5), (1, 4), (1, 3), (3, 4)),
+)
+"""Puts the median of seven in the middle: the least number of exchanges, as Devillard lists them
+("Fast median search", 1998)."""
 
 
 def token_times(weights: NDArray[np.float32]) -> NDArray[np.float64]:
@@ -29,15 +34,27 @@ def token_times(weights: NDArray[np.float32]) -> NDArray[np.float64]:
     return positions[begins].astype(np.float64) * TOKEN_S
 
 
-def median_filtered(values: NDArray[np.float32], width: int = MEDIAN) -> NDArray[np.float32]:
-    """The median of `width` values around each, along the last axis, mirrored at its edges; as they
-    are where there are too few."""
-    reach = width // 2
+def median_filtered(values: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The median of MEDIAN values around each, along the last axis, mirrored at its edges; as they
+    are where there are too few. values: [heads, tokens, positions]."""
+    reach = MEDIAN // 2
     if values.shape[-1] <= reach:
         return values
-    edges = [(0, 0)] * (values.ndim - 1) + [(reach, reach)]
-    around = sliding_window_view(np.pad(values, edges, mode="reflect"), width, axis=-1)
-    return np.partition(around, reach, axis=-1)[..., reach]
+    result = np.empty_like(values)
+    for head, found in zip(values, result, strict=True):  # one at a time stays in the cache
+        padded = np.pad(head, ((0, 0), (reach, reach)), mode="reflect")
+        found[:] = _median([padded[:, at : at + head.shape[-1]] for at in range(MEDIAN)])
+    return result
+
+
+def _median(values: list[NDArray[np.float32]]) -> NDArray[np.float32]:
+    """Of MEDIAN arrays, element by element."""
+    values = list(values)
+    for low, high in _EXCHANGES:
+        smaller = np.minimum(values[low], values[high])
+        values[high] = np.maximum(values[low], values[high])
+        values[low] = smaller
+    return values[MEDIAN // 2]
 
 
 def path(cost: NDArray[np.float64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

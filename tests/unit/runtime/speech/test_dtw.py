@@ -32,18 +32,13 @@ def test_the_way_is_the_cheapest_and_goes_by_single_steps(shape: tuple[int, int]
     assert cost[rows, columns].sum() == pytest.approx(slow_cost(cost))
 
 
-def test_the_median_takes_single_peaks_away() -> None:
-    values = np.zeros((1, 1, 20), np.float32)
-    values[0, 0, 5] = 9.0
-    values[0, 0, 10:16] = 1.0
-    found = median_filtered(values)
-    assert found[0, 0, 5] == 0.0
-    assert (found[0, 0, 11:15] == 1.0).all()
-    reference = [
-        np.median(np.pad(values[0, 0], 3, mode="reflect")[at : at + 7]) for at in range(20)
-    ]
-    assert found[0, 0].tolist() == reference
-    assert median_filtered(values[..., :3]) is not None
+@pytest.mark.parametrize("positions", [4, 7, 40])
+def test_the_median_is_of_seven_mirrored_at_the_edges(positions: int) -> None:
+    values = np.random.default_rng(positions).normal(size=(3, 5, positions)).astype(np.float32)
+    padded = np.pad(values, ((0, 0), (0, 0), (3, 3)), mode="reflect")
+    wanted = [np.median(padded[..., at : at + 7], axis=-1) for at in range(positions)]
+    assert np.array_equal(median_filtered(values), np.stack(wanted, axis=-1))
+    assert median_filtered(values[..., :3]).shape == (3, 5, 3)
 
 
 def test_tokens_begin_where_the_heads_look() -> None:
