@@ -102,7 +102,8 @@ def _runtime(settings: Settings) -> Iterator[Check]:
         name="onnxruntime", detail=f"{engine_version()}, providers built in: {_list(providers)}"
     )
     lacking = native.why_not()
-    yield Check(name="operators", detail=f"native: {lacking or native.library()}")
+    native_is = lacking or f"{native.library()}, by {native.instructions()}"
+    yield Check(name="operators", detail=f"native: {native_is}")
     both = [name for name in ("onnxruntime", "onnxruntime-gpu") if _installed(name)]
     if len(both) > 1:
         yield Check(

@@ -63,6 +63,14 @@ def _stale(loaded: ctypes.CDLL) -> bool:
     return bool(told() != source_digest().encode())
 
 
+def instructions() -> str:
+    """The instructions that make products on this processor, such as "AVX-512 VNNI"; only where
+    `why_not` is None."""
+    call = ctypes.CDLL(str(library())).nsedge_instructions
+    call.restype = ctypes.c_char_p
+    return str(call().decode())
+
+
 def missing(requires: tuple[str, ...]) -> str | None:
     """Why what a variant requires is not there; None where all of it is."""
     for name in requires:

@@ -103,7 +103,8 @@ class BlockMatMul {
       auto* room = static_cast<float*>(own_scratch.reserve(weights_->width() * sizeof(float)));
       if (room == nullptr) short_of_memory = true;
       for (long r = begin; r < end && room != nullptr; r++)
-        matmul::round_row(x + r * (gated_ ? 2 : 1) * weights_->k, gated_, *weights_, r, rounded, room);
+        matmul::round_row(x + r * (gated_ ? 2 : 1) * weights_->k, gated_, *weights_, r, rows, rounded,
+                          room);
     };
     TRY(share(api_, context, rows, rows * weights_->width() < ALONE ? rows : 4, work));
     return short_of_memory ? api_.status(ort::Error::FAIL, "BlockMatMul: no memory") : nullptr;
@@ -114,21 +115,36 @@ class BlockMatMul {
     // Bands of rows whose rounded values stay in a core's second-level cache beside a tile.
     constexpr long BAND = 32 * matmul::ROWS;
     constexpr long RUN = 96 << 10;  // bytes of weights
-    const long bands = (rows + BAND - 1) / BAND, tiles = weights_->tiles;
+    const long tiles = weights_->tiles, grouped = matmul::grouped_rows(*weights_, rows);
+    const long grouped_bands = (grouped + BAND - 1) / BAND, rest = rows - grouped;
+    const long rest_bands = (rest + BAND - 1) / BAND, bands = grouped_bands + rest_bands;
+    const auto first_row = [&](long band) {
+      if (band < grouped_bands)
+        return grouped / matmul::GROUP * band / grouped_bands * matmul::GROUP;
+      return grouped + (rest_bands == 0 ? 0 : rest * (band - grouped_bands) / rest_bands);
+    };
     const long products = rows * weights_->width() * matmul::COLUMNS;
     // A row alone is soon done with a tile; to take the next one holds up what was being read ahead.
     const long run = rows > 1 ? 0 : RUN / weights_->tile_bytes();
     const long grain = std::max({matmul::span(*weights_), 2 * ALONE / products, run});
+    std::atomic<bool> short_of_memory{false};
     const auto work = [&](long begin, long end) {
-      while (begin < end) {
+      void* room = nullptr;
+      if (grouped > 0) room = own_scratch.reserve(matmul::room_bytes(*weights_));
+      if (grouped > 0 && room == nullptr) short_of_memory = true;
+      while (begin < end && !short_of_memory) {
         const long band = begin / tiles, first = begin % tiles;
         const long last = first + end - begin < tiles ? first + end - begin : tiles;
-        matmul::multiply(*weights_, x, rows * band / bands, rows * (band + 1) / bands, first, last,
-                         bias_, y);
+        const long from = first_row(band), to = first_row(band + 1);
+        if (band < grouped_bands)
+          matmul::multiply_groups(*weights_, x, from, to, first, last, bias_, y, room);
+        else
+          matmul::multiply(*weights_, x, from, to, first, last, bias_, y);
         begin += last - first;
       }
     };
-    return share(api_, context, bands * tiles, grain, work);
+    TRY(share(api_, context, bands * tiles, grain, work));
+    return short_of_memory ? api_.status(ort::Error::FAIL, "BlockMatMul: no memory") : nullptr;
   }
 
   const ort::Api& api_;

@@ -75,6 +75,9 @@ void give_back(const Weights* weights);
 // Row n of weights of more than 4 bits that are not shifted: out [k].
 void read_row(const Weights& weights, long n, float* out);
 
+// What products are made with on this processor.
+const char* instructions();
+
 // Use no instruction that not every processor with AVX2 has: for tests, since nothing else changes.
 extern bool plain;
 
@@ -93,10 +96,16 @@ size_t value_bytes(const Weights& weights);
 size_t scale_bytes(const Weights& weights);
 size_t sum_bytes(const Weights& weights);
 
-// Rounds row `row`, x [k]. With `gated`, x is [2 k], and what is rounded is silu(x[:k]) * x[k:].
-// `room` [width] is scratch, aligned to 32 bytes.
-void round_row(const float* x, bool gated, const Weights& shape, long row, const Rounded& out,
-               float* room);
+// How many of so many rows, from the first on, are multiplied in groups of GROUP: all that make up whole
+// ones where the processor has AMX and the weights are of 4 or 5 bits, else none. Scales and sums of a
+// group are [blocks, GROUP], without what products are added to.
+constexpr long GROUP = 16;
+long grouped_rows(const Weights& weights, long rows);
+
+// Rounds row `row` of `rows`, x [k]. With `gated`, x is [2 k], and what is rounded is
+// silu(x[:k]) * x[k:]. `room` [width] is scratch, aligned to 32 bytes.
+void round_row(const float* x, bool gated, const Weights& shape, long row, long rows,
+               const Rounded& out, float* room);
 
 // Tiles that are best multiplied in one call: neighbours, so that a row's results lie together.
 long span(const Weights& weights);
@@ -104,5 +113,10 @@ long span(const Weights& weights);
 // y [rows, n] of tiles first .. last - 1, of rows begin .. end - 1; bias [n] or null.
 void multiply(const Weights& weights, const Rounded& x, long begin, long end, long first, long last,
               const float* bias, float* y);
+
+// The same of whole groups. `room` is scratch of room_bytes(weights), aligned to 64 bytes.
+void multiply_groups(const Weights& weights, const Rounded& x, long begin, long end, long first,
+                     long last, const float* bias, float* y, void* room);
+size_t room_bytes(const Weights& weights);
 
 }  // namespace matmul

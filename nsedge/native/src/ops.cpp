@@ -60,6 +60,11 @@ __attribute__((visibility("default"))) int nsedge_supported() {
 // A digest of the source that this was built from, by setup.py.
 __attribute__((visibility("default"))) const char* nsedge_source() { return NSEDGE_SOURCE; }
 
+// What products are made with on this processor.
+__attribute__((visibility("default"))) const char* nsedge_instructions() {
+  return matmul::instructions();
+}
+
 // From now on, sessions that this thread opens share packed weights with those of the same group.
 __attribute__((visibility("default"))) void nsedge_share(size_t group) {
   matmul::own_group = group;

@@ -16,7 +16,16 @@ struct Operands {
   const int8_t* data;
 };
 
-using Tile = void (*)(const Weights&, const Operands&, float[ROWS][COLUMNS]);
+using Tile = void (*)(const Weights&, const Operands&, float (*)[COLUMNS]);
+
+namespace avx512 {
+
+constexpr long ROWS = 12;  // of a tile at most: 24 sums, the weights and their sides fill 32 registers
+
+// The tiles of 1 to ROWS rows.
+const Tile* tiles_of(const Weights& weights);
+
+}  // namespace avx512
 
 namespace {
 

@@ -63,15 +63,33 @@ def test_a_row_is_the_same_to_the_bit_whatever_is_beside_it(bits: int, block: in
     assert (together == alone).all()
 
 
-@pytest.mark.parametrize("rows", [1, 2, 3, 4, 5, 6, 13])
+@pytest.mark.parametrize("sides", ["", "offsets"])
+@pytest.mark.parametrize("rows", [*range(1, 14), 16, 31, 32, 211])
 @pytest.mark.parametrize(("bits", "block"), FORMS)
-def test_every_processor_computes_the_same_to_the_bit(bits: int, block: int, rows: int) -> None:
-    run = Matrix(48, 200, bits=bits, block=block, sides="offsets").open().run
+def test_every_processor_computes_the_same_to_the_bit(
+    bits: int, block: int, rows: int, sides: str
+) -> None:
+    run = Matrix(48, 200, bits=bits, block=block, sides=sides).open().run
     x = rows_of(rows, 200)
     x[0, 7] = np.nan
     here = run(None, {"x": x})[0]
     with native.plainly():
         np.testing.assert_array_equal(run(None, {"x": x})[0], here)
+
+
+@pytest.mark.parametrize("blocks", range(1, 11))
+def test_groups_of_rows_with_any_number_of_blocks(blocks: int) -> None:
+    matrix = Matrix(21, 32 * blocks, bits=4, block=32, sides="zeros bias")
+    x = rows_of(48, 32 * blocks)
+    y = matrix.open().run(None, {"x": x})[0]
+    assert (np.abs(y - x @ matrix.weight.T - matrix.bias) <= matrix.tolerance(x)).all()
+
+
+def test_the_instructions_in_use_have_a_name() -> None:
+    here = native.instructions()
+    assert here in ("AVX2", "AVX-VNNI", "AVX-512 VNNI", "AMX and AVX-512 VNNI")
+    with native.plainly():
+        assert native.instructions() == "AVX2"
 
 
 def test_zeros_and_extremes() -> None:
