@@ -6,7 +6,7 @@ from pathlib import Path
 
 from bench.peers.building import Builder
 
-VERSIONS = {"faster-whisper": "1.2.1", "ctranslate2": "4.8.1"}
+VERSIONS = {"faster-whisper": "1.2.1", "ctranslate2": "4.8.5"}
 
 
 def environment(builder: Builder) -> Path:

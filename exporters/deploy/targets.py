@@ -14,6 +14,7 @@ from nsedge.bundle.causal_lm import CausalLm
 from nsedge.bundle.dual_encoder import DualEncoder
 from nsedge.bundle.encoder import Encoder
 from nsedge.bundle.headed import HeadedEncoder
+from nsedge.bundle.speech import Speech
 from nsedge.config import pairs
 from nsedge.config.settings import Settings
 from nsedge.errors import ConnectionLost, NsedgeError, UnknownModel
@@ -98,6 +99,7 @@ class RunningDaemon:
         """Ask it the golden samples as clients ask."""
         from exporters.deploy.trial import try_out  # tokenizers: only to try one out
         from exporters.deploy.trial_scores import try_out_scores
+        from exporters.deploy.trial_speech import try_out_speech
         from exporters.deploy.trial_vectors import try_out_towers, try_out_vectors
 
         bundle, info = candidate.bundle, self._brought[candidate.served]
@@ -108,6 +110,8 @@ class RunningDaemon:
                 return try_out_scores(self._client, bundle.of_kind(HeadedEncoder), info)
             if isinstance(bundle.manifest, DualEncoder):
                 return try_out_towers(self._client, bundle.of_kind(DualEncoder), info)
+            if isinstance(bundle.manifest, Speech):
+                return try_out_speech(self._client, bundle.of_kind(Speech), info)
             return try_out(self._client, bundle.of_kind(CausalLm), info)
 
     def switch(self, alias: str, model: str) -> None:

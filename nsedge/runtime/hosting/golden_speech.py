@@ -99,6 +99,16 @@ def check(
         likeliest = logits_after(runner, sample, rules).argmax(axis=1)
         hits += (likeliest == np.array(sample.continuation_ids)).tolist()
     found = Agreement(tokens=len(hits), agreed=sum(hits))
+    judge(found, variant)
+    return found
+
+
+def judge(found: Agreement, variant: SpeechVariant) -> None:
+    """Hold what was found of `variant` to what was recorded of it.
+
+    Raises:
+        BundleInvalid: too few tokens agree.
+    """
     recorded = 1.0 if variant.heard is None else variant.heard.top1
     if found.share < TOLERANCE * recorded:
         raise BundleInvalid(
@@ -106,4 +116,3 @@ def check(
             f" {found.tokens} tokens agree, {recorded:.0%} did when it was exported; see whether"
             " `nsedge doctor` finds it whole, and export it anew"
         )
-    return found
