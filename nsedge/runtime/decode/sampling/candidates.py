@@ -16,9 +16,9 @@ NO_WEIGHT = np.float32(-110.0)
 """A logarithm whose exponential is 0 in float32."""
 
 
-def weights_of(logits: Floats, temperature: float) -> Floats:
-    """Unnormalised probabilities of a row [V], the greatest being 1."""
-    weights: Floats = logits - logits.max()
+def weights_of(logits: Floats, temperature: float, *, room: Floats | None = None) -> Floats:
+    """Unnormalised probabilities of a row [V], the greatest being 1; in `room` [V], if given."""
+    weights: Floats = np.subtract(logits, logits.max(), out=room)
     if temperature != 1.0:
         weights /= np.float32(temperature)
     return np.asarray(np.exp(weights, out=weights))
@@ -32,17 +32,23 @@ def _weights(logs: Reals) -> Reals:
     return weights
 
 
-def total_of(weights: Floats) -> float:
-    """The sum of weights [V]: of every BLOCK in float32, one a column, then of those in float64."""
+def block_sums(weights: Floats) -> Floats:
+    """The sums of every BLOCK weights [V] that follow each other, in float32."""
     whole = len(weights) // BLOCK * BLOCK
-    sums = weights[:whole].reshape(BLOCK, -1).sum(axis=0)
-    return float(sums.sum(dtype=np.float64)) + float(weights[whole:].sum(dtype=np.float64))
+    sums: Floats = np.einsum("ij->i", weights[:whole].reshape(-1, BLOCK))
+    return sums if whole == len(weights) else np.append(sums, weights[whole:].sum())
+
+
+def total_of(weights: Floats) -> float:
+    """The sum of weights [V]: of blocks in float32, then of those in float64."""
+    return float(block_sums(weights).sum(dtype=np.float64))
 
 
 def moments(logs: Floats) -> tuple[float, float]:
     """The sum of the weights whose logarithms are `logs` [V], and their mean logarithm; `logs` are
     changed."""
-    np.maximum(logs, NO_WEIGHT, out=logs)
+    if logs.min() < NO_WEIGHT:
+        np.maximum(logs, NO_WEIGHT, out=logs)
     weights = np.exp(logs)
     logs *= weights
     total = total_of(weights)

@@ -76,6 +76,9 @@ STEPS: dict[SamplerStep, Step] = {
 }
 """By name; mirostat has no place in the order, being in the place of all filters."""
 _EDITS = (SamplerStep.PENALTIES, SamplerStep.DRY)
+WHOLE_ROWS: tuple[set[type[Step]], ...] = ({BoundSurprise}, {ExcludeTop})
+"""Steps that are taken over a whole row (`sampling.whole`) where they are the only ones but for
+temperature."""
 
 
 class Chain:
@@ -95,9 +98,12 @@ class Chain:
         return tuple(step.needed(params) for step in self.steps)
 
     def width(self, params: SamplingParams) -> int:
-        """How many candidates to look at first; 0 where no step needs any. It follows from a row's
-        own parameters, so that its neighbours change nothing."""
+        """How many candidates to look at first; 0 where no step needs any, or the only one that
+        does goes over the whole vocabulary sooner. It follows from a row's own parameters, so
+        that its neighbours change nothing."""
         needed = [step for step in self.steps if step.needed(params)]
+        if {type(step) for step in needed} - {Temperature} in WHOLE_ROWS:
+            return 0
         widths = [step.width(params) for step in needed if not step.leaves_tail]
         return widths[0] if widths else max((step.width(params) for step in needed), default=0)
 

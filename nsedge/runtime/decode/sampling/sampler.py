@@ -22,11 +22,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from nsedge.runtime.decode.sampling.candidates import Candidates, weights_of
+from nsedge.runtime.decode.sampling.candidates import Candidates, block_sums, weights_of
 from nsedge.runtime.decode.sampling.chain import TEMPERATURE, Chain
 from nsedge.runtime.decode.sampling.edits import LASTING, Edit, EndBan, Mask
-from nsedge.runtime.decode.sampling.logits import BLOCK, Floats, Ids, Logits, Reals
+from nsedge.runtime.decode.sampling.logits import Ids, Logits, Reals
 from nsedge.runtime.decode.sampling.row import SamplerRow
+from nsedge.runtime.decode.sampling.whole import draw_from, draw_whole
 
 MASK = Mask()
 WIDEN = 16
@@ -152,8 +153,9 @@ def _draw(logits: Logits, members: Many[int], rows: Many[SamplerRow], width: int
     if width:
         ids: list[int] = _draw_filtered(logits, members, own, draws, width).tolist()
         return ids
+    room = np.empty(logits.vocabulary, np.float32)
     return [
-        _draw_from(weights_of(values, TEMPERATURE.of_row(values, row.params)), draw)
+        draw_whole(values, row, draw, room=room)
         for values, row, draw in zip(map(logits.row, members), own, draws, strict=True)
     ]
 
@@ -173,7 +175,7 @@ def _draw_filtered(
     drawn = best.draw(draws)
     for n in [n for n, row in enumerate(rows) if row.is_open and not best.unclear[n]]:
         weights = weights_of(best.left(n), float(best.temperatures[n]))
-        drawn.ids[n], drawn.certain[n] = _draw_from(weights, draws[n]), True
+        drawn.ids[n], drawn.certain[n] = draw_from(weights, block_sums(weights), draws[n]), True
     for n, shares in best.told.items():
         if drawn.certain[n] and (memory := rows[n].memory) is not None:
             memory.learn(float(shares[drawn.places[n]]))
@@ -182,17 +184,3 @@ def _draw_filtered(
         left, own = [members[n] for n in again], [rows[n] for n in again]
         drawn.ids[again] = _draw_filtered(logits, left, own, draws[again], width * WIDEN)
     return drawn.ids
-
-
-def _draw_from(weights: Floats, draw: float) -> int:
-    """Invert the cumulative distribution over the whole vocabulary, in order of id: sums of blocks
-    first, then of the tokens in the one that holds the draw."""
-    sums = np.add.reduceat(weights, np.arange(0, len(weights), BLOCK))
-    blocks = np.cumsum(sums, dtype=np.float64)
-    target = draw * blocks[-1]
-    block = min(int(np.searchsorted(blocks, target, side="right")), len(blocks) - 1)
-    inside = weights[block * BLOCK : (block + 1) * BLOCK]
-    inner = np.cumsum(inside, dtype=np.float64)
-    before = blocks[block - 1] if block else 0.0
-    place = int(np.searchsorted(inner, target - before, side="right"))
-    return block * BLOCK + min(place, int(np.flatnonzero(inside)[-1]))

@@ -60,7 +60,7 @@ def test_every_token_is_the_one_that_plain_steps_draw(batch: int) -> None:
         row = SamplerRow(
             params, seed=seed, prompt_ids=prompt, text_of=lambda i, texts=texts: texts[i].encode()
         )
-        if not row.width:
+        if row.greedy:
             continue
         twin, known = SamplerRow(params, seed=seed), Remembered(params)
         spread = rng.choice([1.0, 3.0, 10.0])
@@ -79,7 +79,7 @@ def test_every_token_is_the_one_that_plain_steps_draw(batch: int) -> None:
                 said,
                 number=number,
                 chance=twin.chance,
-                by_id=row.is_open or not row.is_ordered,
+                by_id=not row.width or row.is_open or not row.is_ordered,
             )
             (draw,) = Sampler(end_ids=[0]).sample(HostLogits(logits[None]), [row])
             assert draw is not None

@@ -119,7 +119,7 @@ def test_more_top_choices_than_are_seen_are_all_excluded_but_the_last() -> None:
     xtc = Xtc(probability=1.0, threshold=0.0005)
     row = SamplerRow(SamplingParams(xtc=xtc), seed=1)
     row.draw()
-    best = Candidates.of(HostLogits(logits), [0], np.array([1.0]), row.width)
+    best = Candidates.of(HostLogits(logits), [0], np.array([1.0]), ExcludeTop().width(row.params))
     ExcludeTop().apply(best, [0], [row])
     assert best.unclear.tolist() == [True]
     for _ in range(5):
