@@ -6,7 +6,7 @@ A misspelt one changes nothing, which nobody would notice: it is refused by its 
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from msgspec import inspect
@@ -23,6 +23,8 @@ MAX_SHOWN = 64
 _PASSED_OVER: dict[type, tuple[str, ...]] = {Tool: ("type",)}
 """What says nothing, and is often there: OpenAI's tools have a `type`."""
 
+_HOLDING = (dict, list, tuple)
+"""What maps are in, or are."""
 Find = Callable[[Any], Iterator[tuple[str, Iterable[str]]]]
 """Gives the paths of unknown fields in a value, each with the names that there are."""
 
@@ -76,7 +78,7 @@ def _find_in_map(kind: inspect.StructType | inspect.DataclassType) -> Find:
         passed_over.append(kind.tag_field)
 
     def find(value: Any) -> Iterator[tuple[str, Iterable[str]]]:
-        if not isinstance(value, Mapping):
+        if not isinstance(value, dict):
             return
         for name, held in value.items():
             if name not in inner:
@@ -97,7 +99,7 @@ def _find_in_each(item: inspect.Type) -> Find | None:
     def find(value: Any) -> Iterator[tuple[str, Iterable[str]]]:
         if isinstance(value, list | tuple):
             for number, one in enumerate(value):
-                for path, names in within(one):
+                for path, names in within(one) if isinstance(one, _HOLDING) else ():
                     yield f"[{number}].{path}", names
 
     return find
@@ -116,7 +118,7 @@ def _find_in_either(kinds: Iterable[inspect.Type]) -> Find | None:
         return others[0] if others else None
 
     def find_tagged(value: Any) -> Iterator[tuple[str, Iterable[str]]]:
-        found = tagged.get(value.get("type")) if isinstance(value, Mapping) else None
+        found = tagged.get(value.get("type")) if isinstance(value, dict) else None
         for each in [found] if found is not None else others:
             yield from each(value)
 
