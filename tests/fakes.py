@@ -462,7 +462,7 @@ class FakeService:
         if isinstance(task, Classify | Fill | Score):
             return list(task.documents if isinstance(task, Score) else map(str, task.inputs))
         text = asked_text(task)
-        if not text:
+        if isinstance(task, Generate) and not text and task.suffix is None:
             raise EmptyPrompt("the prompt is empty", param="prompt")
         first, *rest = text.split(" ")
         return [first, *(f" {word}" for word in rest)]
@@ -477,14 +477,14 @@ def judged(label: str, task: Classify | Fill | Score) -> Labels | Fillings | Sco
         tokens = tuple(Filling(token_id=n, token=f" t{n}", score=0.5) for n in range(task.top_k))
         found = tuple((tokens,) * one.count(MASK) for one in task.inputs)
         return Fillings(request_id=label, first=0, masks=found)
-    if task.aggregation is not None:
+    if task.aggregation is not None and not task.labels:
         spans = tuple(
             (Label(label="PER", score=0.75, start=0, end=len(str(one)), word=str(one)),)
             for one in task.inputs
         )
         return Labels(request_id=label, first=0, labels=spans)
     names = task.labels or ("long", "short")
-    told = tuple(Label(label=name, score=0.75 / 3**at) for at, name in enumerate(names))
+    told = tuple(Label(label=name, score=0.75 * 3.0**-at) for at, name in enumerate(names))
     told = told[: task.top_k]
     return Labels(request_id=label, first=0, labels=(told,) * len(task.inputs))
 

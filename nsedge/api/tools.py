@@ -100,9 +100,10 @@ def check_tools(tools: Sequence[Tool]) -> None:
         if name in seen:
             raise InvalidParameter(f"{where}.name: {name!r} is another tool's", param="tools")
         seen.add(name)
-        if not isinstance(function.get("description") or "", str):
+        if not isinstance(function.get("description"), str | None):
             raise InvalidParameter(f"{where}.description must be a text", param="tools")
-        if not isinstance(function.get("parameters") or {}, dict):
+        parameters = function.get("parameters")
+        if parameters != [] and not isinstance(parameters, dict | None):
             raise InvalidParameter(f"{where}.parameters must be a JSON schema", param="tools")
         check_json(function, where, param="tools")
 

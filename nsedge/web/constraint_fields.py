@@ -14,7 +14,7 @@ import msgspec
 from nsedge.api import Constraint
 from nsedge.api.constraint import MAX_CHOICES
 from nsedge.errors import InvalidParameter
-from nsedge.web.hints import Rules, at_most_one, hint, one_of
+from nsedge.web.hints import Rules, at_most_one, hint, named, one_of
 from nsedge.web.request_fields import SchedulingBody
 
 SchemaText = Annotated[str, hint(format="json-schema")]
@@ -26,9 +26,34 @@ Grammar = Annotated[str, hint(format="grammar")]
 Choices = Annotated[list[Annotated[str, hint(minLength=1)]], hint(minItems=1, maxItems=MAX_CHOICES)]
 
 
+_SCHEMA = {"type": ["object", "boolean"]}
+
+
 class ResponseFormat(msgspec.Struct):
     """OpenAI's: `type` is text, json_object, or json_schema with a schema inside."""
 
+    rules: ClassVar[Rules] = (
+        {
+            "if": {"properties": {"type": {"const": "json_schema"}}},
+            "then": {
+                "anyOf": [
+                    {
+                        "required": ["json_schema"],
+                        "properties": {
+                            "json_schema": named(schema={"type": ["object", "boolean"]})
+                        },
+                    },
+                    {
+                        "required": ["schema"],
+                        "properties": {
+                            "schema": _SCHEMA,
+                            "json_schema": {"not": {"required": ["schema"]}},
+                        },
+                    },
+                ]
+            },
+        },
+    )
     type: Annotated[str, one_of(("text", "json_object", "json_schema"))]
     json_schema: dict[str, Any] | None = None
     schema: dict[str, Any] | bool | None = None
@@ -38,6 +63,9 @@ class ResponseFormat(msgspec.Struct):
 class StructuredOutputs(msgspec.Struct, forbid_unknown_fields=True):
     """vLLM's; one of them is given."""
 
+    rules: ClassVar[Rules] = (
+        at_most_one("json", "regex", "choice", "grammar", json_object={"const": True}),
+    )
     json: Schema | None = None
     regex: Regex | None = None
     choice: Choices | None = None
@@ -60,10 +88,23 @@ _FIELDS = (
 )
 
 
+_TEXT = {"type": "string", "minLength": 1}
+_GIVEN: dict[str, dict[str, Any]] = {
+    "response_format": {
+        "type": "object",
+        "properties": {"type": {"enum": ["json_object", "json_schema"]}},
+    },
+    "structured_outputs": {"type": "object", "minProperties": 1},
+    "guided_json_object": {"const": True},
+    **dict.fromkeys(("guided_grammar", "grammar", "ebnf"), _TEXT),
+}
+"""What asks for something, where not all values do."""
+
+
 class ConstraintFields(SchedulingBody, kw_only=True):
     """How a body that asks for text says what its answer must look like, too."""
 
-    rules: ClassVar[Rules] = (at_most_one(*_FIELDS),)
+    rules: ClassVar[Rules] = (at_most_one(*_FIELDS, **_GIVEN),)
     response_format: ResponseFormat | None = None
     structured_outputs: StructuredOutputs | None = None
     guided_json: Schema | None = None

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Annotated, Any
 
 from msgspec import Meta
 
@@ -19,6 +19,9 @@ KEY = "x-hint"
 """Where a schema carries its hints until they are merged into it."""
 GIVEN: dict[str, Any] = {"not": {"type": "null"}}
 """What a field is that says something."""
+NULL: dict[str, Any] = {"type": "null"}
+Filled = Annotated[str, Meta(extra_json_schema={KEY: {"minLength": 1}})]
+"""A text that is not empty."""
 Rules = tuple[dict[str, Any], ...]
 """Schemas that a body fits beside its own: the class variable `rules` of its type."""
 
@@ -28,7 +31,7 @@ FUNCTION: dict[str, Any] = {
     "properties": {
         "name": {"type": "string", "pattern": f"^{NAME}$"},
         "description": {"type": ["string", "null"]},
-        "parameters": {"type": ["object", "null"]},
+        "parameters": {"type": ["object", "null", "array"], "maxItems": 0},
     },
 }
 """What a tool says of itself."""
@@ -67,29 +70,30 @@ def between(bounds: tuple[float, float]) -> Meta:
     return hint(minimum=low, maximum=high)
 
 
-def at_most_one(*names: str) -> dict[str, Any]:
-    """The rule that of some fields one at most is given."""
+def at_most_one(*names: str, **given: dict[str, Any]) -> dict[str, Any]:
+    """The rule that of some fields one at most is given; `given` says of which what that is."""
+    told = dict.fromkeys(names, GIVEN) | given
     return {
         "not": {
             "anyOf": [
-                {"required": [one, other], "properties": {one: GIVEN, other: GIVEN}}
-                for one, other in itertools.combinations(names, 2)
+                {"required": [one, other], "properties": {one: told[one], other: told[other]}}
+                for one, other in itertools.combinations(told, 2)
             ]
         }
     }
 
 
-def of_type(**fields: Iterable[str]) -> Meta:
-    """The forms of an object: for each `type` the fields that it must have."""
-    return hint(
-        anyOf=[
+def of_type(**fields: str) -> dict[str, Any]:
+    """The rule that an object has the field that its `type` asks for."""
+    return {
+        "anyOf": [
             {
-                "required": ["type", *names],
-                "properties": {"type": {"const": kind}, **dict.fromkeys(names, GIVEN)},
+                "required": ["type", name],
+                "properties": {"type": {"const": kind}, name: GIVEN},
             }
-            for kind, names in ((kind, list(names)) for kind, names in fields.items())
+            for kind, name in fields.items()
         ]
-    )
+    }
 
 
 def not_all(**fields: Any) -> dict[str, Any]:
@@ -97,10 +101,10 @@ def not_all(**fields: Any) -> dict[str, Any]:
     return {"not": {"required": list(fields), "properties": fields}}
 
 
-def needs(name: str, when: Mapping[str, Any], **others: Any) -> dict[str, Any]:
-    """The rule that where the field `name` is as `when` says, others are as theirs say."""
+def wants(field: str, when: Mapping[str, Any], /, **others: Any) -> dict[str, Any]:
+    """The rule that where `field` is as `when` says, others are as theirs say."""
     return {
-        "if": {"required": [name], "properties": {name: dict(when)}},
+        "if": {"required": [field], "properties": {field: dict(when)}},
         "then": {"required": list(others), "properties": others},
     }
 

@@ -21,7 +21,7 @@ from nsedge.api import (
     TextPart,
 )
 from nsedge.api.models import keep_alive_of
-from nsedge.api.scheduling import MAX_DEADLINE_S, SchedulingFields
+from nsedge.api.scheduling import MAX_DEADLINE_S, Scheduling, SchedulingFields
 from nsedge.errors import InvalidParameter, MessageTooLarge
 from nsedge.web.bodies import Integer
 from nsedge.web.hints import hint, one_of
@@ -55,6 +55,15 @@ def scheduling(body: SchedulingBody) -> SchedulingFields:
         "deadline_s": body.deadline_s,
         "keep_alive_s": None if kept is None else keep_alive_of(kept),
     }
+
+
+def check_scheduling(body: SchedulingBody) -> None:
+    """Refuse what a body says of scheduling, where no request comes to be that would be checked.
+
+    Raises:
+        InvalidParameter: naming the field.
+    """
+    Scheduling(**scheduling(body)).check()
 
 
 def spoken(

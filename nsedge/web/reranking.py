@@ -3,7 +3,7 @@ pure."""
 
 from __future__ import annotations
 
-from typing import NotRequired, TypedDict
+from typing import Annotated, NotRequired, TypedDict
 
 import msgspec
 
@@ -13,6 +13,7 @@ from nsedge.api.inputs import MAX_INPUTS
 from nsedge.errors import EmptyPrompt, InvalidParameter
 from nsedge.web.bodies import Integer
 from nsedge.web.choices import Choice
+from nsedge.web.hints import Filled, hint
 from nsedge.web.limits import WebLimits
 from nsedge.web.request_fields import SchedulingBody, check_length, scheduling
 
@@ -20,21 +21,21 @@ from nsedge.web.request_fields import SchedulingBody, check_length, scheduling
 class Document(msgspec.Struct):
     """A document as an object."""
 
-    text: str
+    text: Filled
 
 
 class RankingBody(SchedulingBody, kw_only=True):
     """What says how documents are ranked."""
 
-    query: str
-    documents: list[str | Document]
-    top_n: Integer | None = None
+    query: Filled
+    documents: Annotated[list[Filled | Document], hint(minItems=1, maxItems=MAX_INPUTS)]
+    top_n: Annotated[Integer, hint(minimum=1)] | None = None
     return_documents: bool | None = None
     truncate: bool | None = None
     """Cut off what is longer than the model reads."""
     truncation: bool | None = None
     """The same, as Jina calls it."""
-    rank_fields: list[str] | None = None
+    rank_fields: Annotated[list[str], hint(enum=[[], ["text"]])] | None = None
     """Of documents that are objects; they have a text alone here."""
 
 

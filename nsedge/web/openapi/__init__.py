@@ -20,6 +20,11 @@ from nsedge.web.openapi.types import Types
 KEY = "key"
 """What the document calls an API key."""
 _PARAMETER = re.compile(r"\{(\w+)(:[^{}]*)?\}")
+_MEDIA = {
+    "image": {"contentType": "image/png, image/jpeg, image/webp, image/gif"},
+    "audio": {"contentType": "audio/wav, audio/flac, audio/ogg, audio/mpeg"},
+}
+"""Files of forms that are called as the kind that they must be of, and the usual types of it."""
 _METHODS = frozenset({"GET", "POST", "DELETE"})
 
 
@@ -85,7 +90,9 @@ def _operation(door: Door, route: web.RouteDef, types: Types, *, keys: bool) -> 
             name: types.form_of(taken) if name == FORM else types.of(taken.kind)
             for name in taken.types
         }
-        content = {name: {"schema": schema} for name, schema in schemas.items()}
+        content: dict[str, Any] = {name: {"schema": one} for name, one in schemas.items()}
+        if media := {name: _MEDIA[name] for name in taken.files if name in _MEDIA}:
+            content[FORM]["encoding"] = media
         told["requestBody"] = {"required": True, "content": content}
     if scope is None:
         told["security"] = []
@@ -119,16 +126,14 @@ def _either(one: dict[str, Any], other: dict[str, Any]) -> dict[str, Any]:
 
 def _any_of(*contents: dict[str, Any]) -> dict[str, Any]:
     """The schemas of several contents, type by type."""
-    found: dict[str, list[Any]] = {}
+    found: dict[str, Any] = {}
     for content in contents:
         for media_type, told in content.items():
-            schemas = found.setdefault(media_type, [])
-            if told["schema"] not in schemas:
-                schemas.append(told["schema"])
-    return {
-        media_type: {"schema": schemas[0] if len(schemas) == 1 else {"anyOf": schemas}}
-        for media_type, schemas in found.items()
-    }
+            if media_type not in found:
+                found[media_type] = told
+            elif (one := found[media_type]["schema"]) != (other := told["schema"]):
+                found[media_type] = told | {"schema": {"anyOf": [one, other]}}
+    return found
 
 
 def _summary(route: web.RouteDef) -> str:

@@ -14,6 +14,13 @@ from nsedge.web.door import JSON, Door
 from nsedge.web.errors import STATUSES
 from nsedge.web.openapi.types import Types
 
+_EVENTS = "text/event-stream"
+_EVENT = {
+    "type": "object",
+    "required": ["data"],
+    "properties": {"data": {"type": "string"}, "event": {"type": "string"}},
+}
+"""One server-sent event: it is what readers take the schema of a stream for."""
 ALWAYS = ("internal", "invalid_request", "host_not_allowed")
 """Codes of any answer."""
 OF_CALLERS = ("forbidden", "rate_limited")
@@ -82,7 +89,7 @@ def _well(given: gives, types: Types) -> Iterator[tuple[int, dict[str, Any]]]:
         meanings.append("The answer.")
     if given.stream is not None:
         media_type = given.stream.framing.content_type.partition(";")[0]
-        content[media_type] = {"schema": {"type": "string"}}
+        content[media_type] = {"schema": _EVENT if media_type == _EVENTS else {"type": "string"}}
         meanings.append(f"As {media_type}: {_first_line(given.stream)}")
     for page in given.pages:
         media_type = page.partition(";")[0]

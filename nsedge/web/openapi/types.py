@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any
 
 import msgspec
@@ -19,7 +19,7 @@ class Types:
     """The schemas of `kinds`. Those that are `closed` take no fields but their own."""
 
     def __init__(self, kinds: Iterable[Any], *, closed: Collection[Any] = ()) -> None:
-        kinds = tuple(dict.fromkeys(kinds))
+        kinds = tuple(_with_parts(kinds))
         schemas, components = msgspec.json.schema_components(kinds, ref_template=f"{_AT}{{name}}")
         self.components: dict[str, Any] = merged(components)
         self._of: dict[Any, dict[str, Any]] = {
@@ -54,14 +54,16 @@ class Types:
         return fields, [name for name in whole.get("required", ()) if name in fields]
 
     def form_of(self, taken: takes) -> dict[str, Any]:
-        """The form that is read so, with its files."""
+        """The form that is read so, with its files; its rules are told with the JSON body alone."""
         fields, required = self.texts_of(taken.kind)
         whole = self._whole(taken.kind)["properties"]
+        fields = {name: _nullable(one) for name, one in fields.items()}
         lists = {name: whole[name]["anyOf"][0] for name in taken.lists if name in whole}
         files = {name: {"type": "string", "format": "binary"} for name in taken.files}
         if JSON not in taken.types:
             required += files
-        return {"type": "object", "properties": fields | lists | files, "required": required}
+        properties = fields | lists | files
+        return {"type": "object", "properties": properties, "required": required}
 
     def _whole(self, kind: Any) -> dict[str, Any]:
         told: dict[str, Any] = self.components[self._of[kind]["$ref"].removeprefix(_AT)]
@@ -73,11 +75,27 @@ class Types:
         return {"$ref": f"{_AT}{name}"}
 
 
+def _with_parts(kinds: Iterable[Any]) -> Iterator[Any]:
+    """The kinds, and the structs that they are made of."""
+    seen = dict.fromkeys(kinds)
+    todo: list[Any] = list(msgspec.inspect.multi_type_info(seen))
+    found: dict[Any, None] = {}
+    while todo:
+        one = todo.pop()
+        if isinstance(one, msgspec.inspect.StructType):
+            if one.cls in found:
+                continue
+            found[one.cls] = None
+        if isinstance(one, tuple | list):
+            todo += one
+        elif isinstance(one, msgspec.inspect.Type | msgspec.inspect.Field):
+            todo += [getattr(one, name) for name in one.__struct_fields__]
+    yield from seen | found
+
+
 def _rules_of(kind: Any) -> dict[str, dict[str, Any]]:
     """The rules of a type and of those that it is made from, by name."""
     found: dict[str, dict[str, Any]] = {}
-    if _is_renamed(kind):
-        return found
     for one in reversed(getattr(kind, "__mro__", ())):
         rules: Rules = vars(one).get("rules", ())
         for number, rule in enumerate(rules, start=1):
@@ -85,9 +103,10 @@ def _rules_of(kind: Any) -> dict[str, dict[str, Any]]:
     return found
 
 
-def _is_renamed(kind: Any) -> bool:
-    """Whether fields are written by other names than rules call them."""
-    return getattr(kind, "__struct_fields__", ()) != getattr(kind, "__struct_encode_fields__", ())
+def _nullable(told: dict[str, Any]) -> dict[str, Any]:
+    """A field of a form, of which `null` as text is none, but where it is itself a text."""
+    kind = told.get("type")
+    return told if kind in (None, "string") else told | {"type": [kind, "null"]}
 
 
 def _scalar(told: dict[str, Any]) -> dict[str, Any] | None:

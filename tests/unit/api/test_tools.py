@@ -37,6 +37,8 @@ def function(**fields: Any) -> tuple[Tool, ...]:
         ({"tools": function(description=3)}, "tools", "description must be a text"),
         ({"tools": function(parameters=[])}, "tools", None),
         ({"tools": function(parameters=[1])}, "tools", "must be a JSON schema"),
+        ({"tools": function(parameters=False)}, "tools", "must be a JSON schema"),
+        ({"tools": function(description=0)}, "tools", "description must be a text"),
         ({"tools": function(parameters={"a": b"x"})}, "tools", "bytes, which is no JSON"),
         ({"tools": function(parameters={1: 2})}, "tools", "a key that is no text"),
         ({"tools": function(parameters=nested(MAX_DEPTH))}, "tools", "nests deeper"),

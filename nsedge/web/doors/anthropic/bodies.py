@@ -9,7 +9,7 @@ import msgspec
 from nsedge.api.tasks import EFFORTS
 from nsedge.api.tools import NAME
 from nsedge.web.bodies import Integer, ModelName
-from nsedge.web.hints import Rules, hint, needs, one_of
+from nsedge.web.hints import Rules, hint, named, of_type, one_of, wants
 from nsedge.web.other_fields import OtherFields
 from nsedge.web.request_fields import SchedulingBody
 from nsedge.web.sampling_fields import Stops, TopK, bounds_of
@@ -23,10 +23,23 @@ class Source(msgspec.Struct):
     data: str | None = None
 
 
+BLOCKS = ("text", "image", "thinking", "redacted_thinking", "tool_use", "tool_result")
+
+
 class Block(msgspec.Struct):
     """A block of a message; which fields count follows from `type`."""
 
-    type: str
+    rules: ClassVar[Rules] = (
+        of_type(
+            text="text",
+            image="source",
+            thinking="type",
+            redacted_thinking="type",
+            tool_use="id",
+            tool_result="tool_use_id",
+        ),
+    )
+    type: Annotated[str, one_of(BLOCKS)]
     text: str | None = None
     source: Source | None = None
     thinking: str | None = None
@@ -58,6 +71,7 @@ class ToolBody(msgspec.Struct):
 class ChoiceBody(msgspec.Struct):
     """`tool_choice`."""
 
+    rules: ClassVar[Rules] = (wants("type", {"const": "tool"}, name={"type": "string"}),)
     type: Annotated[str, one_of(("auto", "any", "tool", "none"))]
     name: str | None = None
     disable_parallel_tool_use: bool | None = None
@@ -74,6 +88,7 @@ class Thinking(msgspec.Struct):
 class OutputFormat(msgspec.Struct):
     """What the answer must look like."""
 
+    rules: ClassVar[Rules] = (named(schema={"type": "object"}),)
     type: Annotated[str, one_of(("json_schema",))]
     schema: dict[str, Any] | None = None
 
@@ -85,11 +100,14 @@ class OutputConfig(msgspec.Struct, forbid_unknown_fields=True):
     format: OutputFormat | None = None
 
 
+_TEXTS = {"items": named(type={"const": "text"}, text={"type": "string"})}
+
+
 class PromptBody(SchedulingBody, kw_only=True):
     """What is read before an answer: `POST /v1/messages/count_tokens` has no more."""
 
     rules: ClassVar[Rules] = (
-        needs(
+        wants(
             "tool_choice",
             {"type": "object", "properties": {"type": {"enum": ["any", "tool"]}}},
             tools={"type": "array", "minItems": 1},
@@ -99,7 +117,7 @@ class PromptBody(SchedulingBody, kw_only=True):
 
     model: ModelName
     messages: Annotated[list[Turn], hint(minItems=1)]
-    system: str | list[Block] | None = None
+    system: str | Annotated[list[Block], hint(allOf=[_TEXTS])] | None = None
     tools: list[ToolBody] | None = None
     tool_choice: ChoiceBody | None = None
     thinking: Thinking | None = None

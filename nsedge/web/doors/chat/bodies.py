@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, Literal
+import re
+from typing import Annotated, ClassVar, Literal, get_type_hints
 
 import msgspec
 
@@ -29,10 +30,24 @@ class Turn(msgspec.Struct, kw_only=True):
     images: list[Image] | None = None
 
 
-class Config(SamplingFields, kw_only=True, rename="camel"):
-    """The fields of every door, written as this service writes them: maxTokens."""
+def camel_case(name: str) -> str:
+    """A field that is `name` at other doors, as this service writes it."""
+    return re.sub(r"_([a-z])", lambda found: found[1].upper(), name)
 
-    temperature: Annotated[float, between((0, MAX_TEMPERATURE))] | None = None
+
+Config = msgspec.defstruct(
+    "Config",
+    [
+        (camel_case(name), kind, None)
+        for name, kind in (
+            get_type_hints(SamplingFields, include_extras=True)
+            | {"temperature": Annotated[float, between((0, MAX_TEMPERATURE))] | None}
+        ).items()
+        if name in SamplingFields.__struct_fields__
+    ],
+    kw_only=True,
+    namespace={"__doc__": "The fields of every door, as this service writes them: maxTokens."},
+)
 
 
 class ChatBody(msgspec.Struct, kw_only=True):

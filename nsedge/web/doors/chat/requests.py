@@ -15,7 +15,7 @@ from nsedge.api.bounds import within
 from nsedge.errors import BadMessage, EmptyPrompt, InvalidParameter
 from nsedge.web.bodies import beyond, decode
 from nsedge.web.constraint_fields import constraint
-from nsedge.web.doors.chat.bodies import MAX_TEMPERATURE, ChatBody, Image, Turn
+from nsedge.web.doors.chat.bodies import MAX_TEMPERATURE, ChatBody, Image, Turn, camel_case
 from nsedge.web.limits import WebLimits
 from nsedge.web.other_fields import OtherFields
 from nsedge.web.request_fields import check_length, scheduling
@@ -137,9 +137,9 @@ def _snake_case(config: Mapping[str, msgspec.Raw]) -> dict[str, msgspec.Raw]:
 
 
 def _snake(name: str) -> str:
-    return re.sub(r"(?<=[a-z0-9])([A-Z])", lambda found: f"_{found[1].lower()}", name)
+    return re.sub(r"(?<=[A-Za-z0-9])([A-Z])", lambda found: f"_{found[1].lower()}", name)
 
 
 def as_written(name: str) -> str:
     """The field of `config` that is `name` at other doors, as this service writes it."""
-    return "config." + re.sub(r"_([a-z])", lambda found: found[1].upper(), name)
+    return f"config.{camel_case(name)}"

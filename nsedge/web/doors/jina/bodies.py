@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Annotated, ClassVar
+
 import msgspec
 
 from nsedge.api import Activation, Aggregation, Classify, Fill, Media, Request
 from nsedge.api.inputs import MAX_INPUTS
-from nsedge.api.labels import Text
+from nsedge.api.labels import MAX_LABELS, MAX_TOP_K, Text
 from nsedge.errors import EmptyPrompt, InvalidParameter
 from nsedge.web.bodies import Integer, ModelName
+from nsedge.web.hints import GIVEN, NULL, Filled, Rules, between, hint, wants
 from nsedge.web.inline_media import picture_of
 from nsedge.web.limits import WebLimits
 from nsedge.web.other_fields import OtherFields
@@ -30,21 +33,39 @@ class InputObject(msgspec.Struct):
     """A text as an object, with a second one where the model reads pairs; or a picture, as a data
     URL or base64."""
 
+    rules: ClassVar[Rules] = (
+        {
+            "oneOf": [
+                {
+                    "required": ["text"],
+                    "properties": {"text": {"type": "string", "minLength": 1}, "image": NULL},
+                },
+                {
+                    "required": ["image"],
+                    "properties": {"image": {"type": "string"}, "text": NULL, "text_pair": NULL},
+                },
+            ]
+        },
+    )
     text: str | None = None
     text_pair: str | None = None
-    image: str | None = None
+    image: Annotated[str, hint(format="picture")] | None = None
+
+
+Several = hint(minItems=1, maxItems=MAX_INPUTS)
 
 
 class ClassifyBody(SchedulingBody, kw_only=True):
     """`POST /v1/classify`."""
 
     model: ModelName
-    input: str | list[str | InputObject]
-    labels: tuple[str, ...] = ()
+    rules: ClassVar[Rules] = (wants("prompt", GIVEN, labels={"type": "array", "minItems": 1}),)
+    input: Filled | Annotated[list[Filled | InputObject], Several]
+    labels: Annotated[tuple[Filled, ...], hint(maxItems=MAX_LABELS, uniqueItems=True)] = ()
     """The labels there are, for models that compare texts and pictures."""
-    prompt: str | None = None
+    prompt: Annotated[str, hint(pattern=r"\{\}")] | None = None
     """What such a label is compared as, with {} in its place; Jina has no such field."""
-    top_k: Integer | None = None
+    top_k: Annotated[Integer, between((1, MAX_TOP_K))] | None = None
     activation: Activation | bool | None = None
     """As vLLM has it: false gives logits."""
     use_activation: bool | None = None
@@ -56,8 +77,8 @@ class FillBody(SchedulingBody, kw_only=True):
     """`POST /v1/fill`."""
 
     model: ModelName
-    input: str | list[str]
-    top_k: Integer | None = None
+    input: Filled | Annotated[list[Filled], Several]
+    top_k: Annotated[Integer, between((1, MAX_TOP_K))] | None = None
 
 
 def classify_request(body: ClassifyBody, request_id: str, limits: WebLimits) -> Request:

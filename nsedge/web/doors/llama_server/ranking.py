@@ -3,7 +3,7 @@ too."""
 
 from __future__ import annotations
 
-from typing import NotRequired, TypedDict
+from typing import ClassVar, NotRequired, TypedDict
 
 import msgspec
 from aiohttp import web
@@ -14,18 +14,31 @@ from nsedge.security.keyring import Scope
 from nsedge.web.access import needs
 from nsedge.web.answering import ANSWERING
 from nsedge.web.bodies import gives, json_answer, read_json, takes
+from nsedge.web.hints import NULL, Filled, Rules
 from nsedge.web.other_fields import OtherFields
 from nsedge.web.reranking import Document, Ranked, RankingBody, rank_request, ranked
 
 OTHERS = OtherFields()
+_SOME = {"type": "array", "minItems": 1}
 
 
 class RerankBody(RankingBody, kw_only=True):
     """`POST /rerank`. `texts` and `return_text` are documents and return_documents as
     text-embeddings-inference calls them, whose answer is another one."""
 
-    documents: list[str | Document] = msgspec.field(default_factory=list)
-    texts: list[str] | None = None
+    rules: ClassVar[Rules] = (
+        {
+            "oneOf": [
+                {"required": ["documents"], "properties": {"documents": _SOME, "texts": NULL}},
+                {
+                    "required": ["texts"],
+                    "properties": {"texts": _SOME, "documents": {"maxItems": 0}},
+                },
+            ]
+        },
+    )
+    documents: list[Filled | Document] = msgspec.field(default_factory=list)
+    texts: list[Filled] | None = None
     return_text: bool | None = None
     model: str | None = None
 

@@ -11,7 +11,7 @@ from nsedge.api import Role
 from nsedge.api.inputs import MAX_INPUTS
 from nsedge.api.tasks import EFFORTS, MAX_DIMENSIONS
 from nsedge.web.bodies import Integer, ModelName
-from nsedge.web.hints import FUNCTION, GIVEN, Rules, between, hint, one_of
+from nsedge.web.hints import FUNCTION, GIVEN, Rules, between, hint, one_of, wants
 from nsedge.web.other_fields import OtherFields
 from nsedge.web.request_fields import KeepAlive
 
@@ -75,6 +75,11 @@ class Turn(msgspec.Struct):
     """One message of `messages`. Of a tool, `tool_name` says which; of the assistant, `thinking` is
     what it thought."""
 
+    rules: ClassVar[Rules] = (
+        wants("tool_call_id", GIVEN, role={"const": "tool"}),
+        wants("tool_calls", {"type": "array", "minItems": 1}, role={"const": "assistant"}),
+        wants("thinking", {"type": "string", "minLength": 1}, role={"const": "assistant"}),
+    )
     role: Annotated[str, one_of(Role)]
     content: str | None = None
     thinking: str | None = None

@@ -52,6 +52,7 @@ from nsedge.web.errors import Refusal, Refused
 from nsedge.web.limits import WebLimits
 from nsedge.web.multipart import FORM
 from nsedge.web.other_fields import OtherFields
+from nsedge.web.request_fields import check_scheduling
 
 AnyBody = TypeVar("AnyBody", ChatBody, CompletionBody)
 
@@ -166,6 +167,7 @@ async def apply_template(http: web.Request) -> web.Response:
     """`POST /apply-template`, llama.cpp's: the prompt that a chat completion would be read as."""
     answering = http.app[ANSWERING]
     body = await read_json(http, TemplateBody, CHAT_OTHERS)
+    check_scheduling(body)
     chat = chat_of(body, answering.limits)
     model = await answering.model(body.model)
     read = await answering.service.read_prompt(PromptQuestion(model=model.name, task=chat))

@@ -4,7 +4,7 @@ for."""
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 from aiohttp import web
 
@@ -22,14 +22,16 @@ from nsedge.web.doors.openai.transcripts import (
     GRANULARITIES,
     JSON,
     SEGMENT,
+    SRT,
     STREAMED,
     TYPES,
     VERBOSE,
+    VTT,
     WORD,
     TranscriptStream,
     body_of,
 )
-from nsedge.web.hints import between, one_of
+from nsedge.web.hints import Rules, between, not_all, one_of, wants
 from nsedge.web.multipart import FORM
 from nsedge.web.other_fields import OtherFields
 from nsedge.web.request_fields import SchedulingBody, scheduling
@@ -63,6 +65,14 @@ class TranslationBody(SchedulingBody, kw_only=True):
 class TranscriptionBody(TranslationBody, kw_only=True):
     """`POST /v1/audio/transcriptions`, beside its `file`."""
 
+    rules: ClassVar[Rules] = (
+        wants(
+            "timestamp_granularities",
+            {"type": "array", "minItems": 1},
+            response_format={"const": VERBOSE},
+        ),
+        not_all(stream={"const": True}, response_format={"enum": [VERBOSE, SRT, VTT]}),
+    )
     language: str | None = None
     """By its code, or its English name; without it, it is detected."""
     stream: bool | None = None

@@ -19,10 +19,10 @@ from nsedge.web.hints import (
     between,
     hint,
     named,
-    needs,
     not_all,
     of_type,
     one_of,
+    wants,
 )
 from nsedge.web.prompt_fields import TEXTS, PromptField
 from nsedge.web.sampling_fields import SamplingFields
@@ -79,25 +79,22 @@ class OpenAiBody(SamplingFields, kw_only=True):
 class ContentPart(msgspec.Struct):
     """A part of a message: the field that `type` names is what it is."""
 
+    rules: ClassVar[Rules] = (
+        of_type(
+            text="text",
+            refusal="refusal",
+            image_url="image_url",
+            input_image="image_url",
+            audio_url="audio_url",
+            input_audio="input_audio",
+        ),
+    )
     type: str
     text: str | None = None
     refusal: str | None = None
     image_url: Place | str | None = None
     audio_url: Place | str | None = None
     input_audio: Recording | None = None
-
-
-Shown = Annotated[
-    ContentPart,
-    of_type(
-        text=["text"],
-        refusal=["refusal"],
-        image_url=["image_url"],
-        input_image=["image_url"],
-        audio_url=["audio_url"],
-        input_audio=["input_audio"],
-    ),
-]
 
 
 class CalledFunction(msgspec.Struct):
@@ -118,15 +115,42 @@ class CallBody(msgspec.Struct):
 class ToolBody(msgspec.Struct):
     """One of `tools`."""
 
+    rules: ClassVar[Rules] = ({"required": ["function"], "properties": {"function": GIVEN}},)
     type: Annotated[str, one_of(("function",))]
     function: Annotated[dict[str, Any], hint(**FUNCTION)] | None = None
+
+
+_SAID = {
+    "anyOf": [
+        {"required": ["content"], "properties": {"content": GIVEN}},
+        {
+            "required": ["refusal"],
+            "properties": {"refusal": {"type": "string"}, "role": {"const": "assistant"}},
+        },
+        {
+            "required": ["tool_calls"],
+            "properties": {"tool_calls": {"type": "array", "minItems": 1}},
+        },
+    ]
+}
+"""What a message must have."""
+ONLY_TOOLS = wants("tool_call_id", GIVEN, role={"enum": ["tool", "function"]})
+ONLY_ASSISTANT = tuple(
+    wants(name, when, role={"const": "assistant"})
+    for name, when in (
+        ("tool_calls", {"type": "array", "minItems": 1}),
+        ("reasoning_content", {"type": "string", "minLength": 1}),
+        ("refusal", {"type": "string"}),
+    )
+)
 
 
 class ChatTurn(msgspec.Struct):
     """One message of `messages`."""
 
+    rules: ClassVar[Rules] = (_SAID, ONLY_TOOLS, *ONLY_ASSISTANT)
     role: Annotated[str, one_of(ROLES)]
-    content: str | list[Shown] | None = None
+    content: str | list[ContentPart] | None = None
     refusal: str | None = None
     name: str | None = None
     tool_calls: list[CallBody] | None = None
@@ -144,7 +168,7 @@ class ChatBody(OpenAiBody, kw_only=True):
 
     rules: ClassVar[Rules] = (
         NEEDS_TOOLS,
-        needs("top_logprobs", {"type": "integer", "minimum": 1}, logprobs=TRUE),
+        wants("top_logprobs", {"type": "integer", "minimum": 1}, logprobs=TRUE),
         not_all(continue_final_message=TRUE, add_generation_prompt=TRUE),
     )
     messages: Annotated[list[ChatTurn], hint(minItems=1)]
@@ -175,7 +199,7 @@ class CompletionBody(OpenAiBody, kw_only=True):
 
     rules: ClassVar[Rules] = (
         not_all(echo=TRUE, suffix={"type": "string", "minLength": 1}),
-        needs("echo", TRUE, prompt=TEXTS),
+        wants("echo", TRUE, prompt=TEXTS),
     )
     prompt: PromptField
     suffix: str | None = None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Callable, Iterator
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 import msgspec
 from aiohttp import web
@@ -21,7 +21,7 @@ from nsedge.web.choices import Choice
 from nsedge.web.doors.openai.errors import reworded
 from nsedge.web.doors.openai.shapes import EmbeddingPage
 from nsedge.web.errors import Refused
-from nsedge.web.hints import between, hint, one_of
+from nsedge.web.hints import NULL, Rules, between, hint, one_of
 from nsedge.web.inline_media import picture_of
 from nsedge.web.limits import WebLimits
 from nsedge.web.other_fields import OtherFields
@@ -36,22 +36,24 @@ Text = Annotated[str, hint(minLength=1)]
 class InputObject(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     """An input that says what it is, as Jina's clients send it: a text or a picture."""
 
+    rules: ClassVar[Rules] = (
+        {
+            "oneOf": [
+                {
+                    "required": ["text"],
+                    "properties": {"text": {"type": "string", "minLength": 1}, "image": NULL},
+                },
+                {"required": ["image"], "properties": {"image": {"type": "string"}, "text": NULL}},
+            ]
+        },
+    )
     text: str | None = None
     image: Annotated[str, hint(format="picture")] | None = None
     """A data URL, or base64."""
 
 
-Described = Annotated[
-    InputObject,
-    hint(
-        oneOf=[
-            {"required": ["text"], "properties": {"text": {"type": "string", "minLength": 1}}},
-            {"required": ["image"], "properties": {"image": {"type": "string"}}},
-        ]
-    ),
-]
 Inputs = Annotated[
-    list[Text | TokenId | Annotated[list[TokenId], hint(minItems=1)] | Described],
+    list[Text | TokenId | Annotated[list[TokenId], hint(minItems=1)] | InputObject],
     hint(
         minItems=1,
         maxItems=MAX_INPUTS,
@@ -65,7 +67,7 @@ class EmbeddingsBody(SchedulingBody, kw_only=True):
     """`POST /v1/embeddings`."""
 
     model: ModelName
-    input: Text | Described | Inputs
+    input: Text | InputObject | Inputs
     """Objects are of Jina's shape; OpenAI has texts and tokens alone."""
     encoding_format: Annotated[str, one_of(FORMATS)] | None = None
     dimensions: Annotated[Integer, between((1, MAX_DIMENSIONS))] | None = None

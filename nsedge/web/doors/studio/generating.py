@@ -15,6 +15,7 @@ from nsedge.web.adaptations import Adaptation
 from nsedge.web.answering import ANSWERING, Answering
 from nsedge.web.bodies import gives, json_answer, read_json, takes
 from nsedge.web.choices import Choice
+from nsedge.web.constraint_fields import constraint
 from nsedge.web.doors.studio.batch import (
     Answer,
     BatchStream,
@@ -39,7 +40,7 @@ from nsedge.web.doors.studio.stream import IdeaStream
 from nsedge.web.doors.studio.studio import STUDIO, Studio, new_id
 from nsedge.web.errors import Refusal
 from nsedge.web.framing import SSE
-from nsedge.web.request_fields import check_length, scheduling
+from nsedge.web.request_fields import check_length, check_scheduling, scheduling
 
 
 @needs(Scope.INFER)
@@ -137,6 +138,9 @@ class _Gathering:
 
     async def _plan(self, wanted: Iterable[tuple[str, str | None]], label: str) -> None:
         sampled = sampling_of(self._body, logprobs=0 if self._mode == "best" else None)
+        # What cannot be is of all prompts, and is refused though none may come to be asked.
+        constraint(self._body)
+        check_scheduling(self._body)
         found: dict[str | None, ModelInfo | Refusal] = {}
         category = self._body.category or GENERAL
         for number, (prompt, name) in enumerate(wanted):

@@ -12,7 +12,7 @@ from nsedge.api.tasks import EFFORTS
 from nsedge.api.tools import NAME
 from nsedge.web.bodies import Integer, ModelName
 from nsedge.web.doors.openai.parts import Place, Recording
-from nsedge.web.hints import NEEDS_TOOLS, Rules, between, hint, named, needs, of_type, one_of
+from nsedge.web.hints import GIVEN, NEEDS_TOOLS, Rules, between, hint, named, of_type, one_of, wants
 from nsedge.web.other_fields import OtherFields
 from nsedge.web.sampling_fields import SamplingFields
 
@@ -30,6 +30,16 @@ class Part(msgspec.Struct):
     """A part of a message, or of what a tool gave: `input_text`, `output_text`, `refusal`,
     `input_image` or `input_audio`."""
 
+    rules: ClassVar[Rules] = (
+        of_type(
+            input_text="text",
+            output_text="text",
+            text="text",
+            refusal="refusal",
+            input_image="image_url",
+            input_audio="input_audio",
+        ),
+    )
     type: str
     text: str | None = None
     refusal: str | None = None
@@ -38,35 +48,54 @@ class Part(msgspec.Struct):
     input_audio: Recording | None = None
 
 
-Shown = Annotated[
-    Part,
-    of_type(
-        input_text=["text"],
-        output_text=["text"],
-        text=["text"],
-        refusal=["refusal"],
-        input_image=["image_url"],
-        input_audio=["input_audio"],
-    ),
-]
+_TEXT = {"type": "string", "minLength": 1}
 _ITEMS = ("message", "function_call", "function_call_output", "reasoning")
 
 
 class Item(msgspec.Struct):
     """One item of `input`: a message, a call, what a call gave, or what was thought."""
 
+    rules: ClassVar[Rules] = (
+        {
+            "anyOf": [
+                {
+                    "required": ["role", "content"],
+                    "properties": {"type": {"const": "message"}, "role": GIVEN, "content": GIVEN},
+                },
+                {
+                    "required": ["type", "call_id", "name", "arguments"],
+                    "properties": {
+                        "type": {"const": "function_call"},
+                        "call_id": _TEXT,
+                        "name": _TEXT,
+                        "arguments": GIVEN,
+                    },
+                },
+                {
+                    "required": ["type", "call_id", "output"],
+                    "properties": {
+                        "type": {"const": "function_call_output"},
+                        "call_id": _TEXT,
+                        "output": GIVEN,
+                    },
+                },
+                {"required": ["type"], "properties": {"type": {"const": "reasoning"}}},
+            ]
+        },
+    )
     type: Annotated[str, one_of(_ITEMS)] = "message"
     role: Annotated[str, one_of(ROLES)] | None = None
-    content: str | list[Shown] | None = None
+    content: str | list[Part] | None = None
     call_id: str | None = None
     name: str | None = None
     arguments: str | None = None
-    output: str | list[Shown] | None = None
+    output: str | list[Part] | None = None
 
 
 class ToolBody(msgspec.Struct):
     """One of `tools`: a function."""
 
+    rules: ClassVar[Rules] = ({"required": ["name"], "properties": {"name": GIVEN}},)
     type: Annotated[str, one_of(("function",))]
     name: Annotated[str, hint(pattern=f"^{NAME}$")] | None = None
     description: str | None = None
@@ -77,6 +106,7 @@ class ToolBody(msgspec.Struct):
 class TextFormat(msgspec.Struct):
     """What the answer must look like: `text`, `json_object`, or `json_schema` with a schema."""
 
+    rules: ClassVar[Rules] = (wants("type", {"const": "json_schema"}, schema={"type": "object"}),)
     type: Annotated[str, one_of(("text", "json_object", "json_schema"))]
     schema: dict[str, Any] | None = None
     name: str | None = None
@@ -109,7 +139,7 @@ class ResponsesBody(SamplingFields, kw_only=True):
                 name: {"type": "null"} for name in ("max_tokens", "max_completion_tokens")
             }
         },
-        needs(
+        wants(
             "top_logprobs",
             {"type": "integer", "minimum": 1},
             include={"type": "array", "contains": {"const": LOGPROBS}},

@@ -126,6 +126,7 @@ def test_config_and_conversation_reach_the_core() -> None:
         (said(config={"presencePenalty": 3}), 400, "config.presencePenalty must be at least -2.0"),
         (said(config={"frequencyPenalty": -3}), 400, "config.frequencyPenalty must be at least"),
         (said(config={"maxTokens": 0}), 400, "config.maxTokens must be at least 1"),
+        (said(config={"topNSigma": 101}), 400, "config.topNSigma must be at least -1.0"),
         (said(config={"topP": "x"}), 400, "config.topP: Expected `float | null`, got `str`"),
         (
             said(config={"maxTokens": 8, "max_tokens": 3}),

@@ -25,7 +25,7 @@ from nsedge.web.errors import Refusal
 from nsedge.web.limits import WebLimits
 from tests.fakes import MODEL, FakeService
 from tests.unit.web.events import FAILED, STARTED, delta, finished, whole
-from tests.web_server import answered
+from tests.web_server import answered, error_of
 
 PIECE = b'data: {"index":0,"content":"a\\n","tokens":[1],"id_slot":-1,"stop":false}\n\n'
 SET = Sampling(temperature=0.5, stop=("x",))
@@ -319,6 +319,7 @@ def test_what_is_known_of_a_model() -> None:
     assert (told["model_alias"], told["chat_template"]) == (MODEL, "{{ messages }}")
     assert told["default_generation_settings"] == {"n_ctx": 4096, "params": {"temperature": 0.5}}
     assert answered("GET", "/props?model=none").status == 404
+    assert answered("GET", "/props?model=").status == 400
 
 
 def test_a_template_applied() -> None:
@@ -326,3 +327,6 @@ def test_a_template_applied() -> None:
     told = answered("POST", "/apply-template", {"messages": messages})
     assert told.json == {"prompt": "system: s\nuser: u"}
     assert answered("POST", "/apply-template", {"messages": []}).status == 400
+    refused = answered("POST", "/apply-template", {"messages": messages, "keep_alive": "soon"})
+    assert refused.status == 400
+    assert error_of(refused)["param"] == "keep_alive"

@@ -168,6 +168,8 @@ def test_creativity_is_a_temperature(fields: dict[str, Any], temperature: float 
         ("generate/batch", {"prompts": []}, 400, "prompts: Expected `array` of length >= 1"),
         ("generate/batch", {"prompts": ["a"], "temperature": -1}, 400, "temperature must be"),
         ("generate/batch", {"prompts": ["a"] * 5}, 400, "prompts x models must be at most 4"),
+        ("generate/batch", {"prompts": [""], "keep_alive": "soon"}, 400, "keep_alive must be"),
+        ("generate/batch", {"prompts": [""], "guided_choice": []}, 400, "guided_choice"),
         ("generate/ensemble", {"prompt": "a", "models": []}, 400, "models: Expected `array`"),
         ("ideas/none/rating", {"rating": 5}, 404, "no idea 'none' is among the latest 1024"),
         ("ideas/none/rating", {"rating": 6}, 400, "rating: Expected `int` <= 5"),
