@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -21,6 +22,7 @@ from nsedge.api import (
     Role,
     TextPart,
     Timings,
+    Transcribe,
     Usage,
 )
 from nsedge.cli import logs
@@ -107,6 +109,21 @@ def test_of_media_it_is_told_what_they_are_and_no_byte(caplog: pytest.LogCapture
     (line,) = lines(caplog)
     shown = {"type": "image/png", "bytes": 5, "sha256": media.sha256}
     assert line["prompt"] == [{"role": "user", "content": SECRET, "media": [shown]}]
+
+
+def test_a_recording_is_told_by_what_it_is_and_how_long(caplog: pytest.LogCaptureFixture) -> None:
+    media = Media(type="audio/wav", data=b"bytes")
+    asked = Request(request_id="r", model="m", task=Transcribe(media=media, prompt="So"))
+    journal = Journal(prompts=True)
+    journal.began(asked)
+    heard = Usage(prompt_tokens=0, completion_tokens=5, audio_s=2.5)
+    journal.ended(asked, replace(finished(), usage=heard))
+    journal.ended(asked, finished())
+    began, ended, silent = lines(caplog)
+    shown = {"type": "audio/wav", "bytes": 5, "sha256": media.sha256}
+    assert began["prompt"] == {"prompt": "So", "media": [shown]}
+    assert ended["audio_s"] == 2.5
+    assert "audio_s" not in silent
 
 
 def test_what_a_client_chose_makes_no_line_of_its_own(caplog: pytest.LogCaptureFixture) -> None:

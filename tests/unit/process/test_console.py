@@ -45,6 +45,16 @@ def test_what_an_encoding_cannot_say_is_replaced(monkeypatch):
     assert err.written() == b"? - b\n"
 
 
+def test_a_status_is_written_over_the_one_before_on_a_terminal_alone(monkeypatch):
+    _, err = streams(monkeypatch, "utf-8")
+    console.status("25 %")
+    assert err.written() == b""
+    monkeypatch.setattr(err, "isatty", lambda: True)
+    console.status("25 %\x07")
+    console.status("")
+    assert err.written() == b"\r25 %\\x07\x1b[K\r\x1b[K"
+
+
 def test_utf8_says_everything_but_control_characters(monkeypatch):
     out, _ = streams(monkeypatch, "utf-8")
     console.say("é · \x1b[31m\nb\udcff")
