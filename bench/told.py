@@ -1,5 +1,5 @@
-"""What streams wait for a prompt whose log-probabilities are told: the processor time between two of
-their tokens while prompts of 900 tokens arrive that tell nothing of themselves, those of their
+"""What streams wait for a prompt whose log-probabilities are told: the processor time between two
+of their tokens while prompts of 900 tokens arrive that tell nothing of themselves, those of their
 tokens, or those of the likeliest in each place, too.
 
     python -m bench.told --bundle DIR [--top 5] [--rounds 3]
