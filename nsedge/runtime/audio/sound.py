@@ -26,6 +26,9 @@ _BLOCK_VALUES = 1 << 18
 """Samples of all channels that are read at once."""
 _EXACT = ("FLAC",)
 """Formats whose header counts the samples, and does not guess."""
+_MOST_LEFT = 1 << 16
+"""Bytes behind the sound that may be something else, or a fifth of the file: more is damage that a
+decoder took for the end."""
 _OTHERS = {
     b"ftyp": (4, "MP4 (M4A)"),
     b"\x1a\x45\xdf\xa3": (0, "WebM or Matroska"),
@@ -52,7 +55,8 @@ class Sound:
         Raises:
             InvalidMedia: it is no sound that is read here; the message says why.
         """
-        self._file = _opened(data)
+        self._data, self._size = io.BytesIO(data), len(data)
+        self._file = _opened(self._data)
         self.format: str = self._file.format
         self.rate: int = self._file.samplerate
         self.channels: int = self._file.channels
@@ -87,6 +91,9 @@ class Sound:
             raise InvalidMedia("the sound has no samples")
         if self.format in _EXACT and count < self._file.frames:
             raise self._broken(f"its header tells of {self._file.frames / self.rate:.2f} s")
+        left = self._size - self._data.tell()
+        if left > max(_MOST_LEFT, self._size // 5):
+            raise self._broken(f"the {left} bytes behind it cannot be decoded")
         if self.rate != RATE:
             yield resampler.resample_chunk(np.zeros(0, np.float32), last=True)
 
@@ -111,12 +118,13 @@ class Sound:
         return InvalidMedia(f"the {self.format} sound breaks off after {self.read_s:.2f} s: {why}")
 
 
-def _opened(data: bytes) -> soundfile.SoundFile:
+def _opened(data: io.BytesIO) -> soundfile.SoundFile:
     try:
-        return soundfile.SoundFile(io.BytesIO(data))
+        return soundfile.SoundFile(data)
     except soundfile.SoundFileError as error:
+        head = data.getvalue()[:64]
         for mark, (at, name) in _OTHERS.items():
-            if data[at : at + len(mark)] == mark:
+            if head[at : at + len(mark)] == mark:
                 raise InvalidMedia(
                     f"this is {name}, and no sound that is read here: {READ} are"
                 ) from error

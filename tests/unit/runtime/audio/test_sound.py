@@ -117,6 +117,15 @@ def test_a_flac_that_is_cut_short_is_told() -> None:
         read(data[: len(data) // 2])
 
 
+def test_damage_that_a_decoder_takes_for_the_end_is_told() -> None:
+    rng = np.random.default_rng(0)
+    data = bytearray(written((0.3 * rng.normal(size=(960_000, 1))).astype(np.float32), form="MP3"))
+    for at in rng.integers(5_000, len(data), 1_000):
+        data[at] = rng.integers(256)
+    with pytest.raises(InvalidMedia, match=r"breaks off after \d+\.\d\d s: the \d+ bytes behind"):
+        read(bytes(data))
+
+
 @pytest.mark.parametrize("form", ["WAV", "OGG", "MP3"])
 def test_others_are_heard_as_far_as_they_go(form: str) -> None:
     data = written(tone(20.0, rate=16_000), form=form)
