@@ -246,8 +246,7 @@ class Engine:
             self._drop(errors)
 
     def _look_at_prompts(self, plan: StepPlan, logits: Logits, errors: Errors) -> None:
-        """Note how likely the model found the tokens of prompts, where that is to be told, or show
-        what comes after a marked one."""
+        """Note how likely the tokens of prompts were found, or show what follows a marked one."""
         for chunk, first in plan.kept:
             if chunk.sequence.prompt_told is not None or chunk.marks:
                 try:

@@ -14,10 +14,6 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from queue import SimpleQueue
-from typing import Protocol
-
-import numpy as np
-from numpy.typing import NDArray
 
 from nsedge.api import (
     Event,
@@ -35,10 +31,9 @@ from nsedge.errors import (
     NsedgeError,
     QueueFull,
 )
-from nsedge.runtime.audio.recording import Window
 from nsedge.runtime.delivery import Deliver, Emit
 from nsedge.runtime.encode.batching import DUE_S
-from nsedge.runtime.hosting.speech_work import SpeechWork, Writing
+from nsedge.runtime.hosting.speech_work import Desk, Hearing, SpeechWork, Writing
 from nsedge.runtime.machine.arbiter import Seat
 from nsedge.runtime.speech.asks import (
     Align,
@@ -58,29 +53,6 @@ from nsedge.runtime.speech.vocabulary import SpeechTokens
 from nsedge.telemetry.histogram import WAIT_BOUNDS_S, Stopwatch
 
 log = logging.getLogger(__name__)
-
-
-class Hearing(Protocol):
-    """What makes a row of the memory of a window."""
-
-    def features(self, window: Window) -> NDArray[np.float32]:
-        """What the encoder reads of it."""
-
-    def run(self, features: NDArray[np.float32], row: int) -> None:
-        """Run the encoder."""
-
-    def align(self, asked: Align, row: int) -> Aligned:
-        """Find where in a row's window a text was said; raises where the model cannot."""
-
-
-class Desk(Protocol):
-    """What has text written, of what a work has heard; both from any thread."""
-
-    def write(self, writing: Writing, wanted: Detect | Decode, number: int) -> None:
-        """Begin; the events of it come to `SpeechLoop.deliver`."""
-
-    def cancel(self, writing: Writing) -> None:
-        """End it before its time; its last event still comes."""
 
 
 @dataclass(frozen=True, slots=True)

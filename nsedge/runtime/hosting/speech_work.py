@@ -12,7 +12,16 @@ from numpy.typing import NDArray
 from nsedge.api import Delta, Event, Failed, Finished, Request
 from nsedge.runtime.audio.recording import Window
 from nsedge.runtime.decode.job import Job
-from nsedge.runtime.speech.asks import Answer, Ask, Decode, Detect, Steps, Take
+from nsedge.runtime.speech.asks import (
+    Align,
+    Aligned,
+    Answer,
+    Ask,
+    Decode,
+    Detect,
+    Steps,
+    Take,
+)
 
 
 class Asking(Protocol):
@@ -115,3 +124,26 @@ class Writing:
     def take(self) -> Take:
         """What was written."""
         return Take(tokens=tuple(self._tokens), sum_logprob=self._logprob)
+
+
+class Hearing(Protocol):
+    """What makes a row of the memory of a window."""
+
+    def features(self, window: Window) -> NDArray[np.float32]:
+        """What the encoder reads of it."""
+
+    def run(self, features: NDArray[np.float32], row: int) -> None:
+        """Run the encoder."""
+
+    def align(self, asked: Align, row: int) -> Aligned:
+        """Find where in a row's window a text was said; raises where the model cannot."""
+
+
+class Desk(Protocol):
+    """What has text written, of what a work has heard; both from any thread."""
+
+    def write(self, writing: Writing, wanted: Detect | Decode, number: int) -> None:
+        """Begin; the events of it come to `SpeechLoop.written`."""
+
+    def cancel(self, writing: Writing) -> None:
+        """End it before its time; its last event still comes."""
