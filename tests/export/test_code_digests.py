@@ -32,7 +32,8 @@ pytestmark = pytest.mark.export
 
 TREE = SourceTree(Path(__file__).parents[2], PACKAGES, without_effect=WITHOUT_EFFECT)
 CALLING = {
-    *("exporters.bundle.stages", "exporters.gguf.importing", "exporters.trace.route"),
+    *("exporters.bundle.stages", "exporters.bundle.reference_stages"),
+    *("exporters.gguf.importing", "exporters.trace.route"),
     *WITHOUT_EFFECT,
 }
 """They call what makes a result with what its key holds."""
