@@ -14,7 +14,7 @@ from nsedge.ipc.client import Client
 from nsedge.ipc.server import Server
 from nsedge.runtime.settings import EngineSettings
 
-PATIENCE_S = 120.0
+PATIENCE_S = 300.0
 
 
 @contextmanager

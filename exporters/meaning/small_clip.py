@@ -157,7 +157,8 @@ def _model(vocabulary: int) -> Any:
     return transformers.CLIPModel(config)
 
 
-def _tokenizer(words: Sequence[str]) -> Tokenizer:
+def tokenizer_of(words: Sequence[str]) -> Tokenizer:
+    """Words to ids, those of `SPECIAL` before them; each text begins and ends with one."""
     tokens = [*SPECIAL, *words]
     made = Tokenizer(models.WordLevel({token: at for at, token in enumerate(tokens)}, "[UNK]"))
     made.normalizer = normalizers.Lowercase()
@@ -191,7 +192,7 @@ def _write(model: Any, words: Sequence[str], folder: Path) -> None:
             image_mean=[0.5] * 3,
             image_std=[0.5] * 3,
         ).save_pretrained(folder)
-    _tokenizer(words).save(str(folder / "tokenizer.json"))
+    tokenizer_of(words).save(str(folder / "tokenizer.json"))
     settings = {"pad_token": "[PAD]", "model_max_length": 16}
     (folder / "tokenizer_config.json").write_text(json.dumps(settings))
     (folder / "README.md").write_text("---\nlicense: apache-2.0\n---\n# A small CLIP of shapes\n")
