@@ -60,6 +60,16 @@ def filled(page: str, results: Mapping[str, Result]) -> str:
     return _PART.sub(written, page)
 
 
+WIDEST = {
+    "amx_int8": "AMX",
+    "avx512_vnni": "AVX-512 VNNI",
+    "avx_vnni": "AVX-VNNI",
+    "avx512f": "AVX-512",
+    "avx2": "AVX2",
+}
+"""What people call the widest instructions of a processor, widest first, by the system's flags."""
+
+
 def prose(page: str) -> str:
     """`page` without marked parts and without code: what people have written."""
     return re.sub(r"^```.*?^```|`[^`\n]*`", "", _PART.sub("", page), flags=re.DOTALL | re.MULTILINE)
@@ -74,9 +84,10 @@ def claim(results: Mapping[str, Result]) -> str:
     ratios = [paired_ratio(ours[count], peer[count]) for count in both]
     near = {name: compare["fidelity"][name]["kl"] for name in (roles.ours, roles.peer)}
     nearer = "nearer" if near[roles.ours] <= near[roles.peer] else "not as near"
-    vector = machine["vector"][-1].upper() if machine["vector"] else "no vector units"
+    flags = machine["vector"]
+    widest = next((name for flag, name in WIDEST.items() if flag in flags), "no vector units")
     return _wrapped(
-        f"On {machine['cores']} cores with {vector} it serves the starter {min(ratios):.1f} to"
+        f"On {machine['cores']} cores with {widest} it serves the starter {min(ratios):.1f} to"
         f" {max(ratios):.1f} times as fast as {roles.peer} does, from {both[0]} stream to"
         f" {both[-1]} over HTTP, {nearer} to fp32 (mean KL {near[roles.ours]:.4f} nats against"
         f" {near[roles.peer]:.4f}).{_memory_claim(compare, roles)}"
