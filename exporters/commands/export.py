@@ -36,7 +36,7 @@ def run(arguments: argparse.Namespace, cache: Cache) -> Answer:
     """Make the graphs.
 
     Raises:
-        Refused: the model is an encoder.
+        Refused: the model is an encoder, or writes what is said.
     """
     from exporters.bundle.build import Export
     from exporters.bundle.export_folder import write_export
@@ -45,12 +45,15 @@ def run(arguments: argparse.Namespace, cache: Cache) -> Answer:
     from exporters.errors import Refused
     from exporters.model.dual_encoder import is_dual_encoder
     from exporters.model.encoder import is_encoder
+    from exporters.model.speech import is_speech
 
     variants = wanted_variants(arguments)
     source = model_source(arguments, cache)
-    if is_encoder(source) or is_dual_encoder(source):
+    is_any_encoder = is_encoder(source) or is_dual_encoder(source)
+    if is_any_encoder or is_speech(source):
+        kind = "an encoder" if is_any_encoder else "a speech model"
         raise Refused(
-            f"{source.origin} is an encoder, whose graphs and bundle are made in one step:"
+            f"{source.origin} is {kind}, whose graphs and bundle are made in one step:"
             f" nsedge-export model {arguments.model}"
         )
     order = Order(source=source, variants=variants, max_context=arguments.context or MAX_CONTEXT)

@@ -69,7 +69,7 @@ def _check(
     same = variant.heard is not None and variant.heard.audio_sha256 == clips_sha256()
     return SpeechCheck(
         variant=variant.name,
-        limits=PROMISES[variant.scheme] | asked_for(variant.name, limits),
+        limits=PROMISES.get(variant.scheme, {}) | asked_for(variant.name, limits),
         golden=golden_share(runner, samples, Rules(tokens_of(manifest.tokens))),
         recorded=variant.heard,
         measured=fidelity(exact, runner, samples) if exact is not None and same else None,

@@ -11,6 +11,7 @@ import torch
 from transformers import WhisperFeatureExtractor
 from transformers.modeling_outputs import BaseModelOutput
 
+from exporters.__main__ import main
 from exporters.errors import Refused
 from exporters.measure.runner import log_softmax
 from exporters.model.source import Source
@@ -121,3 +122,12 @@ def test_what_has_no_form_is_refused(source: Source, tmp_path: Path) -> None:
 def test_the_mel_filters_are_those_of_transformers(source: Source, bins: int) -> None:
     wanted = WhisperFeatureExtractor(feature_size=bins).mel_filters
     assert np.abs(mel_filters(source, bins).T - wanted).max() < 1e-6
+
+
+def test_the_folder_exports_in_one_step_alone(
+    source: Source, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["export", str(source.folder), "--out", str(tmp_path / "out")]) == 1
+    told = capsys.readouterr().err
+    assert "is a speech model, whose graphs and bundle are made in one step" in told
+    assert "nsedge-export model" in told
