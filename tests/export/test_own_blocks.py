@@ -74,7 +74,7 @@ def wanted_of(graph: Graph, node: Any) -> Floats:
     return weight if same.op_type == "FusedMatMul" else weight.T
 
 
-@pytest @ pytest.mark.parametrize("family", ["llama", "qwen2"])
+@pytest.mark.parametrize("family", ["llama", "qwen2"])
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
 def test_weights_are_the_files(tmp_path: Path, family: str, kind: Kind) -> None:
     plain, graph = made(tmp_path, family, kind)
