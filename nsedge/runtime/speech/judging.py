@@ -58,21 +58,26 @@ class Judged:
         return unlikely or self.repeats(limits)
 
 
-def judged(decoded: Decoded, temperature: float, codec: Codec, end: int) -> Judged:
-    """The likeliest of what was written."""
-    take = max(decoded.takes, key=_avg_logprob)
-    text = text_of(codec, [token for token in take.tokens if token < end])
-    return Judged(
-        tokens=take.tokens,
-        temperature=temperature,
-        avg_logprob=_avg_logprob(take),
-        compression_ratio=compression_ratio(text.strip()),
-        no_speech_prob=decoded.no_speech_prob,
-    )
+def judged(
+    decoded: Decoded, temperature: float, codec: Codec, end: int, limits: Thresholds
+) -> Judged:
+    """The best of what was written."""
+
+    def of(take: Take) -> Judged:
+        text = text_of(codec, [token for token in take.tokens if token < end])
+        return Judged(
+            tokens=take.tokens,
+            temperature=temperature,
+            avg_logprob=take.sum_logprob / (len(take.tokens) + 1),
+            compression_ratio=compression_ratio(text.strip()),
+            no_speech_prob=decoded.no_speech_prob,
+        )
+
+    return best([of(take) for take in decoded.takes], limits)
 
 
 def best(tried: list[Judged], limits: Thresholds) -> Judged:
-    """Of those that are all doubtful: the likeliest that does not repeat itself, or else of all."""
+    """The likeliest that does not repeat itself, or else of all: a loop is likely once begun."""
     plain = [one for one in tried if not one.repeats(limits)]
     return max(plain or tried, key=lambda one: one.avg_logprob)
 
@@ -81,7 +86,3 @@ def compression_ratio(text: str) -> float:
     """Bytes of a text by those that zlib makes of it; below 1 for short ones."""
     octets = text.encode()
     return len(octets) / len(zlib.compress(octets))
-
-
-def _avg_logprob(take: Take) -> float:
-    return take.sum_logprob / (len(take.tokens) + 1)

@@ -9,7 +9,6 @@ result is doubtful. Windows that nobody speaks in give nothing.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 from nsedge.api import Event, Language, Progress, Segment, Transcribe, Word
 from nsedge.runtime.audio.samples import FRAMES_PER_S
@@ -105,7 +104,8 @@ class Transcript:
         advance = frames
         if not judged.is_silence(self._limits):
             advance = yield from self._say(judged, seek, frames)
-        if judged.temperature > judging.RESET_ABOVE or not self._task.condition_on_previous:
+        drawn = judged.temperature > judging.RESET_ABOVE or judged.is_doubtful(self._limits)
+        if drawn or not self._task.condition_on_previous:
             self._previous.clear()
         return advance
 
@@ -132,7 +132,8 @@ class Transcript:
 
     def _decode(self) -> Steps[Judged]:
         """What was written of the window that was heard last, at the first temperature that gives
-        something to be believed."""
+        something to be believed. A text that repeats itself is tried anew without what was said
+        before, which is where loops come from."""
         tried: list[Judged] = []
         prompt = self._prompt()
         for temperature in self._task.temperatures:
@@ -145,10 +146,15 @@ class Transcript:
             )
             decoded = yield from ask(wanted, Decoded)
             self.written += sum(len(take.tokens) for take in decoded.takes)
-            tried.append(judging.judged(decoded, temperature, self._codec, self._tokens.end))
-            if not tried[-1].is_doubtful(self._limits):
-                return tried[-1]
-        return replace(judging.best(tried, self._limits), temperature=tried[-1].temperature)
+            found = judging.judged(
+                decoded, temperature, self._codec, self._tokens.end, self._limits
+            )
+            if not found.is_doubtful(self._limits):
+                return found
+            if found.repeats(self._limits):
+                prompt = self._opening
+            tried.append(found)
+        return judging.best(tried, self._limits)
 
     def _prompt(self) -> tuple[int, ...]:
         previous = self._previous[-MAX_PREVIOUS:]
@@ -159,6 +165,8 @@ class Transcript:
         """Tell the segments of a window; the frames until the next one begins."""
         written = cut(judged.tokens, frames, self._tokens)
         stretches = [one for one in written.stretches if self._text(one).strip()]
+        if judged.repeats(self._limits):
+            stretches = list({self._text(one): one for one in reversed(stretches)}.values())[::-1]
         self._remember(written.stretches)
         advance = written.advance
         shares: Sequence[Sequence[words.Timed]] = [()] * len(stretches)

@@ -57,10 +57,17 @@ def test_without_thresholds_all_is_believed() -> None:
 
 def test_the_likeliest_of_several_takes_counts() -> None:
     takes = (take(said(0.0, "worse", 1.0), -0.9), take(said(0.0, "better", 1.0), -0.2))
-    found = judged(Decoded(takes=takes, no_speech_prob=0.25), 0.4, Bytes(), 256)
+    found = judged(Decoded(takes=takes, no_speech_prob=0.25), 0.4, Bytes(), 256, Thresholds())
     assert found.tokens == said(0.0, "better", 1.0)
     assert found.avg_logprob == pytest.approx(-0.2)
     assert (found.temperature, found.no_speech_prob) == (0.4, 0.25)
+
+
+def test_a_take_that_repeats_itself_counts_where_all_do() -> None:
+    loop, plain = take(said(0.0, "so " * 60, 9.0), -0.1), take(said(0.0, "well", 9.0), -0.7)
+    for takes, wanted in (((loop, plain), plain), ((loop, loop), loop)):
+        decoded = Decoded(takes=takes, no_speech_prob=0.0)
+        assert judged(decoded, 0.4, Bytes(), 256, Thresholds()).tokens == wanted.tokens
 
 
 def test_repeated_text_compresses() -> None:

@@ -96,6 +96,28 @@ def test_where_all_are_doubtful_the_likeliest_is_taken() -> None:
     assert texts(driver) == [(0.0, 9.0, " b")]
 
 
+def test_a_loop_is_tried_anew_without_what_was_said_before() -> None:
+    loop = decoded(0.0, " thank you" * 60, 10.0)
+    script = [decoded(0.0, " a", 30.0), loop, decoded(0.0, " b", 10.0)]
+    driver = Driver(40.0, script)
+    driver.run(transcript())
+    prompted = [one.prompt[0] == ENGLISH.start_of_previous for one in driver.all(Decode)]
+    assert prompted == [False, True, False]
+    assert texts(driver) == [(0.0, 30.0, " a"), (30.0, 40.0, " b")]
+
+
+def test_of_a_loop_that_nothing_ends_each_segment_is_told_once() -> None:
+    again = [part for at in range(9) for part in (float(at), " again and again", at + 1.0)]
+    loop = decoded(*again)
+    script = [loop, loop, decoded(0.0, " b", 10.0)]
+    driver = Driver(40.0, script)
+    driver.run(transcript(temperatures=(0.0, 0.2)))
+    assert texts(driver)[0] == (0.0, 1.0, " again and again")
+    assert len(texts(driver)) == 2
+    assert driver.all(Segment)[0].temperature == 0.0
+    assert driver.all(Decode)[2].prompt == (ENGLISH.start,)
+
+
 def test_nothing_is_said_where_nobody_speaks() -> None:
     silent = decoded(0.0, " Thanks for watching!", 5.0, logprob=-1.5, no_speech=0.9)
     driver = Driver(60.0, [silent, silent])
