@@ -172,7 +172,7 @@ class SpeechModel:
             sequence=Sequence(
                 prompt_ids=prompt,
                 limits=Limits(max_tokens=most, end_ids=frozenset((end,))),
-                submitted_s=self._host.clock(),
+                submitted_s=work.submitted_s,
                 priority=work.request.priority,
                 deadline_s=work.deadline_s,
                 memory=work.row,
