@@ -10,9 +10,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import torch
 import transformers
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import pipeline
+from transformers.pipelines.token_classification import AggregationStrategy
 
 from exporters.__main__ import main
 from exporters.deploy.trial_scores import try_out_scores
@@ -26,8 +30,10 @@ from nsedge.bundle.headed import HeadedEncoder, MaskedLm, SequenceClassification
 from nsedge.bundle.manifest import Bundle
 from nsedge.errors import BundleInvalid, InvalidParameter, UnsupportedTask
 from nsedge.ipc.client import Client
+from nsedge.runtime.text.segments import SegmentReader
+from nsedge.runtime.text.spans import SpanFinder
 from tests.export.tiny_encoders import MODELS
-from tests.export.tiny_heads import HEADS, LABELS, word_pieces, write_head_folder
+from tests.export.tiny_heads import HEADS, LABELS, make_head, word_pieces, write_head_folder
 from tests.ipc import short_directory
 from tests.unit.exporters.deploy.deployable import Home, restate
 
@@ -299,3 +305,38 @@ def test_families_in_8_bits_are_near_to_fp32(
     assert made["fidelity"]["top1"] >= 0.95
     assert made["fidelity"]["error"] <= 0.01
     assert answer(capsys, "verify", str(tmp_path / "out"))["passed"] is True
+
+
+def test_spans_of_words_that_are_not_marked_are_joined_alike(tmp_path: Path) -> None:
+    text = "Marta Harbourville, of New-Town, works for Acme: unknownly! Übermorgen, too."
+    made = Tokenizer(models.BPE())
+    made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    made.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=300, special_tokens=["<s>", "</s>", "<unk>"], show_progress=False
+    )
+    made.train_from_iterator([text, "Marta works for a town"], trainer)
+    made.post_processor = processors.RobertaProcessing(("</s>", 1), ("<s>", 0))
+    fast = transformers.PreTrainedTokenizerFast(
+        tokenizer_object=made, unk_token="<unk>", bos_token="<s>", eos_token="</s>"
+    )
+    model = make_head("roberta", HEADS[2], id2label=LABELS, vocab_size=made.get_vocab_size())
+    pipe = transformers.TokenClassificationPipeline(model=model, tokenizer=fast)
+    (asked,) = pipe.preprocess(text, is_split_into_words=False)
+    tokens = asked["input_ids"].shape[1]
+    logits = np.random.default_rng(5).normal(0, 2, (tokens, len(LABELS))).astype(np.float32)
+    (reading,) = SegmentReader(Tokenizer.from_str(made.to_str()), context_length=tokens + 2).read(
+        [text], truncate=False
+    )
+    assert list(reading.ids) == asked["input_ids"][0].tolist()
+    finder = SpanFinder(made, labels=tuple(LABELS.values()), outside="O", unknown="<unk>")
+    for aggregation in Aggregation:
+        strategy = AggregationStrategy(aggregation.value)
+        outputs = [{**asked, "logits": torch.from_numpy(logits)[None]}]
+        told = pipe.postprocess(outputs, aggregation_strategy=strategy)
+        found = finder.find(text, reading, logits, aggregation)
+        assert len(found) == len(told) > 3
+        for one, row in zip(found, told, strict=True):
+            assert one.label == row.get("entity_group", row.get("entity"))
+            assert (one.word, one.start, one.end) == (row["word"], row["start"], row["end"])
+            assert one.score == pytest.approx(float(row["score"]), abs=1e-6)
