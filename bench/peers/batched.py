@@ -12,6 +12,8 @@ from nsedge.runtime.machine.cores import usable_cores
 PROGRAM = "llama-batched-bench"
 ROOM = 64
 """Tokens of context that are not measured."""
+TRIES = 5
+"""Now and then it ends before what it has to tell is written."""
 
 
 class Batched:
@@ -35,7 +37,10 @@ class Batched:
         room = str(context + streams * tokens + ROOM)
         sizes = ["-npp", str(context), "-ntg", str(tokens), "-npl", str(streams), "-c", room]
         command = [*self._command, *sizes]
-        told = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-        lines = [json.loads(line) for line in told.splitlines() if line.startswith("{")]
-        figures: dict[str, Any] = lines[-1]
-        return figures
+        for _ in range(TRIES):
+            told = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+            lines = [json.loads(line) for line in told.splitlines() if line.startswith("{")]
+            if lines:
+                figures: dict[str, Any] = lines[-1]
+                return figures
+        raise SystemExit(f"{PROGRAM} ended well and told nothing, {TRIES} times")
