@@ -50,7 +50,7 @@ integration: bundle ## the real model through every door
 	$(PYTEST) tests/integration
 
 .PHONY: clients
-clients: bundle ## other people's clients against a real daemon, in environments of their own
+clients: bundle ## other people's clients, and schemathesis, against the daemon, in environments of their own
 	$(PYTEST) tests/clients
 
 .PHONY: meaning

@@ -32,11 +32,13 @@ PACKAGES: dict[str, tuple[str, ...]] = {
     "pydantic_ai": ("pydantic-ai-slim[anthropic,openai]==2.68.0",),
 }
 """Program -> what it is run with."""
+TOOLS: dict[str, tuple[str, ...]] = {"schemathesis": ("schemathesis==4.32.5",)}
+"""What is run as it is."""
 
 
 def python_of(name: str) -> Path:
-    """The interpreter of the client `name`, with its packages."""
-    packages = PACKAGES[name]
+    """The interpreter of the client or tool `name`, with its packages."""
+    packages = (PACKAGES | TOOLS)[name]
     chosen = _digest(" ".join(packages).encode())
     folder = ROOT / f"{name}-{chosen}"
     python = folder / "bin" / "python"

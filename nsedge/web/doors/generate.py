@@ -25,6 +25,7 @@ from nsedge.api import (
     TokenLogprob,
     Transcribe,
 )
+from nsedge.api.labels import MAX_TOP_K
 from nsedge.api.languages import language_code
 from nsedge.api.sampling import MAX_LOGPROBS
 from nsedge.api.tasks import ladder
@@ -39,7 +40,7 @@ from nsedge.web.constraint_fields import constraint
 from nsedge.web.door import JSON, Door
 from nsedge.web.errors import PlainErrorBody, Refusal, Refused, plain_error
 from nsedge.web.framing import SSE
-from nsedge.web.hints import between, hint
+from nsedge.web.hints import Filled, between, hint
 from nsedge.web.logprobs import TokenObject, token_object, told
 from nsedge.web.multipart import FORM, FormPart
 from nsedge.web.other_fields import OtherFields
@@ -84,12 +85,13 @@ class CaptionBody(SamplingFields, kw_only=True):
 class FitBody(SchedulingBody, kw_only=True):
     """`POST /api/multimodal/vision/classify`, beside its image."""
 
-    labels: tuple[str, ...]
+    labels: Annotated[tuple[Filled, ...], hint(minItems=1, uniqueItems=True)]
+    """As many as a form has room for."""
     model: ModelName | None = None
     """Without it, the first that compares pictures with texts."""
-    prompt: str | None = None
+    prompt: Annotated[str, hint(pattern=r"\{\}")] | None = None
     """The text that a label is compared as, with {} in its place."""
-    top_k: Integer | None = None
+    top_k: Annotated[Integer, between((1, MAX_TOP_K))] | None = None
 
 
 class TranscribeBody(SchedulingBody, kw_only=True):
@@ -283,7 +285,7 @@ async def caption(http: web.Request) -> web.StreamResponse:
 
 
 @needs(Scope.INFER)
-@takes(FitBody, _OTHERS, types=(FORM,), files=_MEDIA[:1])
+@takes(FitBody, _OTHERS, types=(FORM,), files=_MEDIA[:1], lists=("labels",))
 @gives(Fits)
 async def classify(http: web.Request) -> web.StreamResponse:
     """`POST /api/multimodal/vision/classify`: which of some labels fits an image."""

@@ -58,7 +58,8 @@ class Types:
         fields, required = self.texts_of(taken.kind)
         whole = self._whole(taken.kind)["properties"]
         fields = {name: _nullable(one) for name, one in fields.items()}
-        lists = {name: whole[name]["anyOf"][0] for name in taken.lists if name in whole}
+        lists = {name: whole[name].get("anyOf", [whole[name]])[0] for name in taken.lists}
+        required += [name for name in self._whole(taken.kind).get("required", ()) if name in lists]
         files = {name: {"type": "string", "format": "binary"} for name in taken.files}
         if JSON not in taken.types:
             required += files
