@@ -31,6 +31,8 @@ TEMPLATE = """\
 TURNS = [{"role": "user", "content": "How many?"}]
 FORM = {"type": "json_schema", "json_schema": {"name": "n", "schema": {"const": "42"}}}
 SEEDS = range(8)
+FEW = SEEDS[:2]
+"""Enough for what holds of any text."""
 
 
 @pytest.fixture(scope="module")
@@ -102,6 +104,8 @@ def test_a_thought_comes_apart_and_the_answer_fits_behind_it(port: int, few: lis
             assert message["content"] == '"42"'
         else:
             assert (choice["finish_reason"], message["content"]) == ("length", "")
+        if seed not in FEW:
+            continue
         answer = asked(port, "/v1/chat/completions", body_of(few, seed, stream=True))
         deltas = [one["choices"][0]["delta"] for one in records(answer)]
         for name in ("reasoning_content", "content"):
@@ -111,7 +115,7 @@ def test_a_thought_comes_apart_and_the_answer_fits_behind_it(port: int, few: lis
 
 
 def test_it_stays_in_the_text_where_it_is_asked_to(port: int, few: list[int]) -> None:
-    for seed in SEEDS:
+    for seed in FEW:
         apart = said(port, body_of(few, seed, response_format=None))["message"]
         text = said(port, body_of(few, seed, response_format=None, reasoning_format="none"))
         whole = text["message"]["content"]
@@ -132,7 +136,7 @@ def test_a_template_that_is_told_not_to_think(port: int, few: list[int]) -> None
 def test_responses_and_ollama_tell_thoughts_their_way(port: int, few: list[int]) -> None:
     body = {name: value for name, value in body_of(few, 0).items() if name != "messages"}
     del body["response_format"], body["max_tokens"]
-    for seed in SEEDS:
+    for seed in FEW:
         wanted = said(port, body_of(few, seed, response_format=None))["message"]
         answer = asked(
             port,
