@@ -122,7 +122,7 @@ async def measure(options: argparse.Namespace) -> tuple[dict[str, Any], list[Dem
             if Scenario.FIDELITY in wanted:
                 nearness = await _fidelity(builder, cache, lab, bundles, peers)
             await _measure(lab, wanted, options, peers)
-            beside = await _beside(lab, wanted, bundles[0], peers, Path(folder))
+            await _beside(beside, lab, wanted, bundles[0], peers, Path(folder))
         except asyncio.CancelledError:
             say("interrupted: the result holds what was measured until then")
             interrupted = True
@@ -200,11 +200,16 @@ async def _measure(
 
 
 async def _beside(
-    lab: Lab, wanted: Sequence[Scenario], bundle: Path, peers: lineup.Peers, folder: Path
-) -> dict[str, Any]:
-    """What the machine does to equal pieces of work, beside which gaps are to be read; and the
-    results of the benchmarks that interleave by themselves, each in a process of its own."""
-    results: dict[str, Any] = {}
+    results: dict[str, Any],
+    lab: Lab,
+    wanted: Sequence[Scenario],
+    bundle: Path,
+    peers: lineup.Peers,
+    folder: Path,
+) -> None:
+    """Add to `results` what the machine does to equal pieces of work, beside which gaps are to be
+    read; and the results of the benchmarks that interleave by themselves, each in a process of its
+    own."""
     if Scenario.ARRIVALS in wanted:
         results["jitter"] = await asyncio.to_thread(jitter.measure, threads=lab.threads)
         say(jitter.told(results["jitter"]))
@@ -222,7 +227,6 @@ async def _beside(
             whole = [sys.executable, "-m", *words, *rounds, "--json", file]
             await asyncio.to_thread(command, whole, cwd=ROOT)
             results[str(scenario)] = json.loads(file.read_text(encoding="utf-8"))
-    return results
 
 
 async def _fidelity(

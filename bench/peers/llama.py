@@ -29,6 +29,11 @@ FLAGS = (
     "-DLLAMA_USE_PREBUILT_UI=OFF",
     "-DLLAMA_OPENSSL=OFF",
 )
+AMX_SOURCE = "ggml/src/ggml-cpu/amx/mmq.cpp"
+AMX_LOAD = "    _tile_loadconfig(&tc);"
+AMX_BARRIER = '    asm volatile("" : : "r"(&tc) : "memory");'
+"""GCC 12 takes `_tile_loadconfig` to read eight bytes of its argument, and drops what is stored to
+the others: every prompt of eight tokens or more then crashes where there is AMX."""
 CMAKE, NINJA = "4.1.2", "1.13.0"
 BINDINGS_NEED = ("sentencepiece==0.2.1", "diskcache==5.6.3")
 """What the converter and the Python bindings import, and the exporters' environment lacks."""
@@ -70,6 +75,7 @@ def build(builder: Builder) -> Llama:
             archive.extractall(tree, filter="data")
         package = tree / SDIST.removesuffix(".tar.gz")
         vendored, building = package / "vendor" / "llama.cpp", folder / "build"
+        _keep_tile_config(vendored / AMX_SOURCE)
         generator = ["-G", "Ninja", f"-DCMAKE_MAKE_PROGRAM={ninja}"]
         command([cmake, "-S", vendored, "-B", building, *generator, *FLAGS])
         command([cmake, "--build", building, "--target", *TARGETS])
@@ -81,11 +87,20 @@ def build(builder: Builder) -> Llama:
         shutil.rmtree(tree)
         shutil.rmtree(building)
 
-    inputs = {"sha256": SDIST_SHA256, "flags": FLAGS + TARGETS, "machine": builder.machine}
+    made_by = FLAGS + TARGETS + (AMX_BARRIER,)
+    inputs = {"sha256": SDIST_SHA256, "flags": made_by, "machine": builder.machine}
     return Llama(
         folder=builder.get("llama", inputs, make),
         packages=builder.packages("llama", BINDINGS_NEED),
     )
+
+
+def _keep_tile_config(source: Path) -> None:
+    """Make the compiler write all of the tile configuration before it is loaded."""
+    text = source.read_text()
+    if AMX_LOAD not in text:
+        raise BuildFailed(f"{AMX_SOURCE} is not the source that was known")
+    source.write_text(text.replace(AMX_LOAD, f"{AMX_BARRIER}\n{AMX_LOAD}"))
 
 
 def _download(folder: Path) -> None:
