@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from bench.report import Noise, emit, parser, say
+from bench.report import Noise, chosen_of, emit, parser, say
 from bench.rounds import paired_ratio
 from bench.step import GREEDY, Bench
 from exporters.adapter.graph import find_sites, with_adapters
@@ -186,7 +186,7 @@ def main() -> None:
         graph, sites = graph_of(resident, options.bundle, Path(folder))
         open_beside = beside(bench, graph, sites, options)
         ranks = {rank: of_rank(bench, graph, sites, options, rank) for rank in options.ranks}
-    chosen = {key: str(value) for key, value in vars(options).items()}
+    chosen = chosen_of(options)
     emit(
         {"bench": "adapters", "options": chosen, "beside": open_beside, "ranks": ranks},
         options.json,

@@ -28,7 +28,7 @@ from bench.lab import EngineProgram, Lab, disturbed
 from bench.peers.building import Builder, command
 from bench.peers.process import ROOT
 from bench.peers.servers import OurServer
-from bench.report import emit, machine, say
+from bench.report import chosen_of, emit, machine, say
 from bench.rounds import QUIET_CORES, Schedule
 from bench.tables import aligned
 from bench.workload import Writer
@@ -133,7 +133,7 @@ async def measure(options: argparse.Namespace) -> tuple[dict[str, Any], list[Dem
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "interrupted": interrupted,
         "peers": lineup.VERSIONS,
-        "options": {key: str(value) for key, value in vars(options).items()},
+        "options": chosen_of(options),
         "quiet_cores": QUIET_CORES,
         "fidelity": nearness,
         "cells": lab.cells,

@@ -21,7 +21,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from bench.report import Noise, emit, parser, say
+from bench.report import Noise, chosen_of, emit, parser, say
 from nsedge.api import Event, Finished, Generate, Request, Sampling
 from nsedge.runtime.decode.engine import Engine
 from nsedge.runtime.decode.runner import StepRunner
@@ -151,7 +151,7 @@ def main() -> None:
                 result[str(rows)][mode].append(phases)
         for mode in Threads:
             _say(rows, mode, result[str(rows)][mode])
-    chosen = {key: str(value) for key, value in vars(options).items()}
+    chosen = chosen_of(options)
     emit({"bench": "contention", "options": chosen, "rows": result}, options.json)
 
 

@@ -30,7 +30,7 @@ from bench.doors import Trace, ZmqDoor
 from bench.peers import sentences
 from bench.peers.building import Builder
 from bench.peers.process import Program, program
-from bench.report import Noise, emit, machine, own_cpu_s, say
+from bench.report import Noise, chosen_of, emit, machine, own_cpu_s, say
 from bench.rounds import QUIET_CORES, Rounds, Schedule, interleave, paired_ratio
 from bench.workload import Writer
 from exporters.bundle import starter
@@ -105,7 +105,7 @@ async def measure(options: argparse.Namespace) -> dict[str, Any]:
         "bench": "embed",
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "peers": sentences.VERSIONS,
-        "options": {key: str(value) for key, value in vars(options).items()},
+        "options": chosen_of(options),
         "quiet_cores": QUIET_CORES,
         "model": manifest.name,
         "variant": manifest.variants[0].name,

@@ -24,7 +24,7 @@ import zmq
 
 from bench.daemon import Daemon, daemon
 from bench.mutants import MAGIC, VERSION, Mutants
-from bench.report import emit, parser, say
+from bench.report import chosen_of, emit, parser, say
 from nsedge.ipc.client import AsyncClient
 
 BATCH = 200
@@ -237,7 +237,7 @@ def main() -> int:
             f"{len(figures['internal'])} internal, {figures['left_behind']} left behind, "
             f"RSS {first:.1f} to {last:.1f} MiB, descriptors {figures['descriptors']}"
         )
-    described = {key: str(value) for key, value in vars(options).items()}
+    described = chosen_of(options)
     emit({"bench": "fuzz", "options": described, **result}, options.json)
     return 0 if all(map(kept, result.values())) else 1
 

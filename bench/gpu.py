@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.report import emit, parser, say
+from bench.report import chosen_of, emit, parser, say
 from nsedge.bundle.causal_lm import GoldenPrompt, Variant
 from nsedge.bundle.manifest import TextBundle, open_causal_lm
 from nsedge.errors import DeviceUnavailable
@@ -185,7 +185,7 @@ def main() -> int:
         say(f"not run: {error}")
         return 1
     emit(
-        {"bench": "gpu", "options": {k: str(v) for k, v in vars(options).items()}, **result},
+        {"bench": "gpu", "options": chosen_of(options), **result},
         options.json,
     )
     return 0 if all(result[name]["correct"]["passed"] for name in ("plain", "graphs")) else 1

@@ -14,7 +14,7 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
-from bench.report import Noise, emit, parser, say
+from bench.report import Noise, chosen_of, emit, parser, say
 from bench.step import DEFAULT, GREEDY, Bench
 from nsedge.api import Chat, Generate, Message, Role
 from nsedge.runtime.hosting.hosted import Host
@@ -123,7 +123,7 @@ def main() -> None:
             f" {figures['ratio']:.2f} x, {figures['tokens_per_step']:.2f} tokens a step,"
             f" the same tokens: {figures['same_tokens']}"
         )
-    described = {key: str(value) for key, value in vars(options).items()}
+    described = chosen_of(options)
     emit({"bench": "lookup", "options": described, **result}, options.json)
 
 

@@ -29,7 +29,7 @@ import torch
 import transformers
 from PIL import Image
 
-from bench.report import Noise, emit, machine
+from bench.report import Noise, chosen_of, emit, machine
 from bench.rounds import QUIET_CORES, Rounds, Schedule, interleave, paired_ratio
 from exporters.bundle.orders import variants_named
 from exporters.cache import Cache, cache_root
@@ -93,7 +93,7 @@ async def measure(options: argparse.Namespace) -> dict[str, Any]:
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "machine": machine(),
         "peers": {"transformers": transformers.__version__, "torch": torch.__version__},
-        "options": {key: str(value) for key, value in vars(options).items()},
+        "options": chosen_of(options),
         "quiet_cores": QUIET_CORES,
         "others_cores": [round(one, 2) for one in rounds.noise()],
         "speed": {name: _told(rounds, name) for name in contenders},

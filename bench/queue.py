@@ -15,7 +15,7 @@ from collections import defaultdict
 from collections.abc import Callable
 from typing import Any
 
-from bench.report import Noise, emit, parser, say
+from bench.report import Noise, chosen_of, emit, parser, say
 from bench.step import GREEDY, Bench
 from nsedge.api import Generate
 from nsedge.runtime.decode.job import Job
@@ -139,7 +139,7 @@ def main() -> None:
     for part in PARTS:
         told = ", ".join(f"{n}: {m[part] * 1e6:.0f} us" for n, m in result["queued"].items())
         say(f"{part:24} {told}; ratio {result['ratio'][part]:.2f}")
-    described = {key: str(value) for key, value in vars(options).items()}
+    described = chosen_of(options)
     emit({"bench": "queue", "options": described, **result}, options.json)
 
 

@@ -96,6 +96,14 @@ def emit(result: dict[str, Any], file: Path | None) -> None:
         file.write_text(text + "\n", encoding="utf-8")
 
 
+def chosen_of(options: argparse.Namespace) -> dict[str, str]:
+    """The options of a run as texts; of paths their names alone: a result names no machine's."""
+    return {
+        key: value.name if isinstance(value, Path) else str(value)
+        for key, value in vars(options).items()
+    }
+
+
 def say(line: str) -> None:
     """A line for people, apart from the JSON."""
     print(line, file=sys.stderr, flush=True)

@@ -25,7 +25,7 @@ from typing import Any
 import msgspec
 
 from bench.peers.batched import Batched
-from bench.report import Noise, emit, say
+from bench.report import Noise, chosen_of, emit, say
 from bench.step import GREEDY, Bench
 from exporters.bundle.build import export_bundle
 from exporters.bundle.orders import Order, one_variant
@@ -219,7 +219,7 @@ def main() -> None:
         results.append({"variant": PEER, "bytes": size, "fidelity": None, **told})
     for line in table(results, rows, options.prefill):
         say(line)
-    described = {key: str(value) for key, value in vars(options).items()}
+    described = chosen_of(options)
     emit(
         {"bench": "schemes", "options": described, "results": results, "rounds": rounds},
         options.json,

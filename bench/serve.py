@@ -18,7 +18,7 @@ from typing import Any
 from bench.bare import BareEngine
 from bench.daemon import daemon
 from bench.doors import Door, SseDoor, Trace, ZmqDoor, closed, open_session, opened
-from bench.report import Noise, emit, parser, percentiles, say
+from bench.report import Noise, chosen_of, emit, parser, percentiles, say
 from bench.workload import Writer
 from nsedge.api import Sampling
 from nsedge.ipc.client import AsyncClient
@@ -111,7 +111,7 @@ def main() -> None:
             )
     for name, share in result["share_of_bare"].items():
         say(f"share of the bare engine that reaches {name} clients: {share:.1%}")
-    described = {key: str(value) for key, value in vars(options).items()}
+    described = chosen_of(options)
     emit({"bench": "serve", "options": described, **result}, options.json)
 
 

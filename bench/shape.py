@@ -20,7 +20,7 @@ from typing import Any
 from bench import bandwidth
 from bench.peers.batched import PROGRAM, Batched
 from bench.random_weights import bundle_of, four_bits, gguf_of
-from bench.report import Noise, emit, say
+from bench.report import Noise, chosen_of, emit, say
 from bench.step import GREEDY, Bench
 from nsedge.runtime.hosting.hosted import Host
 from nsedge.runtime.hosting.text import load
@@ -101,7 +101,7 @@ def main() -> None:
     say(f"variant {result['variant']}")
     if result["bound"] is not None:
         say(bandwidth.told(result["bound"]))
-    described = {key: str(value) for key, value in vars(options).items()}
+    described = chosen_of(options)
     emit({"bench": "shape", "label": LABEL, "options": described, **result}, options.json)
 
 

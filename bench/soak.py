@@ -29,7 +29,7 @@ import aiohttp
 from bench.daemon import daemon
 from bench.doors import open_session
 from bench.fuzz import Holdings, left_behind
-from bench.report import Noise, emit, parser, percentiles, say
+from bench.report import Noise, chosen_of, emit, parser, percentiles, say
 from nsedge.api import (
     Delta,
     Event,
@@ -296,7 +296,7 @@ def main() -> int:
     )
     for name, holds in met.items():
         say(f"{'met   ' if holds else 'NOT MET'} {name}")
-    described = {key: str(value) for key, value in vars(options).items()}
+    described = chosen_of(options)
     emit({"bench": "soak", "options": described, "met": met, **result}, options.json)
     return 0 if all(met.values()) else 1
 

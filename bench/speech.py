@@ -30,7 +30,7 @@ from bench.daemon import daemon
 from bench.peers import whisper
 from bench.peers.building import Builder
 from bench.peers.process import Program, program
-from bench.report import Noise, emit, machine, own_cpu_s, say
+from bench.report import Noise, chosen_of, emit, machine, own_cpu_s, say
 from bench.rounds import QUIET_CORES, Schedule, interleave, paired_ratio
 from exporters.cache import Cache, cache_root, home
 from exporters.progress import Progress
@@ -105,7 +105,7 @@ async def measure(options: argparse.Namespace) -> dict[str, Any]:
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "machine": described,
         "peers": whisper.VERSIONS,
-        "options": {key: str(value) for key, value in vars(options).items()},
+        "options": chosen_of(options),
         "quiet_cores": QUIET_CORES,
         **found,
     }

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from bench import bandwidth, sampler
-from bench.report import Noise, emit, parser, percentiles, say
+from bench.report import Noise, chosen_of, emit, parser, percentiles, say
 from nsedge.api import Constraint, Event, Generate, Request, Sampling
 from nsedge.runtime.decode.engine import Engine
 from nsedge.runtime.decode.job import Job
@@ -283,7 +283,7 @@ def main() -> None:
     }
     sampler.told(result["sampler"]["milliseconds"], **shape)
     emit(
-        {"bench": "step", "options": {k: str(v) for k, v in vars(options).items()}, **result},
+        {"bench": "step", "options": chosen_of(options), **result},
         options.json,
     )
 
