@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from exporters.answer import FAILURE, SUCCESS, Answer
+from exporters.answer import SUCCESS, Answer
 from exporters.cache import Cache
 from exporters.commands.options import place, says_variants, wanted_variants
+from exporters.commands.verified import verified
 from exporters.errors import ExportError
 from exporters.measure.thresholds import read_overrides
 from exporters.model.source import Source
@@ -88,19 +89,15 @@ def verify_dual_bundle(
         verdict_page,
         verdict_result,
     )
-    from exporters.measure.build_report import write_pages
 
     if arguments.answers or arguments.prompts is not None or arguments.text is not None:
         raise ExportError("--text, --answers and --prompts are not for models of pictures")
     verdict = verify_dual_encoder(bundle, cache, overrides=read_overrides(arguments.threshold))
-    if arguments.report is not None:
-        folder = arguments.report.expanduser().absolute()
-        write_pages(verdict_json(verdict), verdict_page(verdict), folder, bundle=bundle.path)
-    files = len(bundle.manifest.files)
-    result = {"bundle": str(bundle.path), "files": files, **verdict_result(verdict)}
-    lines = [
-        f"{bundle.path}: {'passed' if verdict.passed else 'FAILED'}",
-        f"  {files} files, every SHA-256 right",
-        *verdict_lines(verdict),
-    ]
-    return result, lines, SUCCESS if verdict.passed else FAILURE
+    return verified(
+        bundle,
+        passed=verdict.passed,
+        result=verdict_result(verdict),
+        lines=verdict_lines(verdict),
+        report=arguments.report,
+        pages=lambda: (verdict_json(verdict), verdict_page(verdict)),
+    )

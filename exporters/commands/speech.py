@@ -5,9 +5,10 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
-from exporters.answer import FAILURE, SUCCESS, Answer
+from exporters.answer import SUCCESS, Answer
 from exporters.cache import Cache
 from exporters.commands.options import place, says_variants, wanted_variants
+from exporters.commands.verified import verified
 from exporters.errors import ExportError
 from exporters.measure.thresholds import read_overrides
 from exporters.model.source import Source
@@ -82,7 +83,6 @@ def verify_speech_bundle(
     Raises:
         ExportError: options that are for models which read text, or a report within the bundle.
     """
-    from exporters.measure.build_report import write_pages
     from exporters.speech.verdict import (
         verdict_json,
         verdict_lines,
@@ -94,14 +94,11 @@ def verify_speech_bundle(
     if arguments.answers or arguments.prompts is not None or arguments.text is not None:
         raise ExportError("--answers, --prompts and --text are for models that read text")
     verdict = verify_speech(bundle, cache, overrides=read_overrides(arguments.threshold))
-    if arguments.report is not None:
-        folder = arguments.report.expanduser().absolute()
-        write_pages(verdict_json(verdict), verdict_page(verdict), folder, bundle=bundle.path)
-    files = len(bundle.manifest.files)
-    result = {"bundle": str(bundle.path), "files": files, **verdict_result(verdict)}
-    lines = [
-        f"{bundle.path}: {'passed' if verdict.passed else 'FAILED'}",
-        f"  {files} files, every SHA-256 right",
-        *verdict_lines(verdict),
-    ]
-    return result, lines, SUCCESS if verdict.passed else FAILURE
+    return verified(
+        bundle,
+        passed=verdict.passed,
+        result=verdict_result(verdict),
+        lines=verdict_lines(verdict),
+        report=arguments.report,
+        pages=lambda: (verdict_json(verdict), verdict_page(verdict)),
+    )

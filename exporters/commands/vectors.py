@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from exporters.answer import FAILURE, SUCCESS, Answer
+from exporters.answer import SUCCESS, Answer
 from exporters.cache import Cache
 from exporters.commands.options import place, says_variants, wanted_variants
+from exporters.commands.verified import verified
 from exporters.errors import ExportError
 from exporters.measure.thresholds import read_overrides
 from exporters.model.source import Source
@@ -119,20 +120,16 @@ def verify_encoder_bundle(
         verdict_result,
     )
     from exporters.encoder.verify import verify_encoder
-    from exporters.measure.build_report import write_pages
 
     if arguments.answers or arguments.prompts is not None:
         raise ExportError("--answers and --prompts are for models that write text")
     overrides = read_overrides(arguments.threshold)
     verdict = verify_encoder(bundle, cache, text=arguments.text, overrides=overrides)
-    if arguments.report is not None:
-        folder = arguments.report.expanduser().absolute()
-        write_pages(verdict_json(verdict), verdict_page(verdict), folder, bundle=bundle.path)
-    files = len(bundle.manifest.files)
-    result = {"bundle": str(bundle.path), "files": files, **verdict_result(verdict)}
-    lines = [
-        f"{bundle.path}: {'passed' if verdict.passed else 'FAILED'}",
-        f"  {files} files, every SHA-256 right",
-        *verdict_lines(verdict),
-    ]
-    return result, lines, SUCCESS if verdict.passed else FAILURE
+    return verified(
+        bundle,
+        passed=verdict.passed,
+        result=verdict_result(verdict),
+        lines=verdict_lines(verdict),
+        report=arguments.report,
+        pages=lambda: (verdict_json(verdict), verdict_page(verdict)),
+    )
