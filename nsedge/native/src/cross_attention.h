@@ -6,6 +6,16 @@
 
 namespace op {
 
+// Heads and scale of a node that attends to all of a row.
+inline Status* read_shape(const ort::Api& api, const ort::KernelInfo* info, attention::Shape* shape) {
+  int64_t heads;
+  TRY(api.attribute(info, "num_heads", &heads));
+  TRY(api.attribute(info, "scale", &shape->scale));
+  shape->heads = shape->kv_heads = heads;
+  shape->causal = false;
+  return nullptr;
+}
+
 // Attention of tokens of several sequences, each to all that a row of a cache holds:
 //   q float [1, T, heads dim]; keys, values int8 [rows, heads, capacity, dim + 2], of which a row's bytes
 //   lie as attention.h says; segments int32 [segments, 3], each a row, how many places of it are
@@ -24,14 +34,7 @@ class CrossAttention {
 
   explicit CrossAttention(const ort::Api& api) : api_(api) {}
 
-  Status* prepare(const ort::KernelInfo* info) {
-    int64_t heads;
-    TRY(api_.attribute(info, "num_heads", &heads));
-    TRY(api_.attribute(info, "scale", &shape_.scale));
-    shape_.heads = shape_.kv_heads = heads;
-    shape_.causal = false;
-    return nullptr;
-  }
+  Status* prepare(const ort::KernelInfo* info) { return read_shape(api_, info, &shape_); }
 
   Status* compute(ort::KernelContext* context) {
     AttentionCall call(api_, NAME);
@@ -80,14 +83,7 @@ class CrossWeights {
 
   explicit CrossWeights(const ort::Api& api) : api_(api) {}
 
-  Status* prepare(const ort::KernelInfo* info) {
-    int64_t heads;
-    TRY(api_.attribute(info, "num_heads", &heads));
-    TRY(api_.attribute(info, "scale", &shape_.scale));
-    shape_.heads = shape_.kv_heads = heads;
-    shape_.causal = false;
-    return nullptr;
-  }
+  Status* prepare(const ort::KernelInfo* info) { return read_shape(api_, info, &shape_); }
 
   Status* compute(ort::KernelContext* context) {
     AttentionCall call(api_, NAME);
