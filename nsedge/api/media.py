@@ -56,6 +56,11 @@ class Media:
         """The SHA-256 of the bytes, in hexadecimal: their name."""
         return hashlib.sha256(self.data).hexdigest()
 
+    @property
+    def kind(self) -> str:
+        """What it is: `image`, `audio`, `video` or `application`."""
+        return self.type.partition("/")[0]
+
     def check(self) -> None:
         """Refuse a type that is none, empty data, and a frame that is not as it says.
 

@@ -282,7 +282,7 @@ class Transcribe:
     def check(self) -> None:
         """Raises InvalidParameter for values out of range, and media that are no sound."""
         self.media.check()
-        kind = self.media.type.partition("/")[0]
+        kind = self.media.kind
         if kind not in ("audio", "video", "application"):
             raise InvalidParameter(f"{self.media.type} is no sound", param="media")
         if self.language is not None and self.language not in LANGUAGES:

@@ -118,6 +118,11 @@ class AdapterManifest(Strict, frozen=True, kw_only=True):
         """What it can be asked for: what its base can."""
         return text_tasks(self.has_chat_template)
 
+    @property
+    def media_kinds(self) -> tuple[str, ...]:
+        """None: adapters are trained on text."""
+        return ()
+
 
 class Adapter:
     """An opened adapter: its directory, its checked manifest, and what clients call it."""

@@ -106,6 +106,11 @@ class Common(Strict, frozen=True, kw_only=True, tag_field="kind"):
         """Whether it can be asked with messages."""
         return False
 
+    @property
+    def media_kinds(self) -> tuple[str, ...]:
+        """What its messages may hold beside text: kinds of media types, `image` for one."""
+        return ()
+
     def named_files(self) -> list[str]:
         """The files that have a use: golden samples and graphs; a kind adds its own."""
         return [*self.golden.values(), *(variant.graph for variant in self.variants)]

@@ -1,4 +1,4 @@
-"""Pictures and sound in the messages of a chat, asked of a model that reads text alone."""
+"""Pictures and sound in the messages of a chat, asked of a model that does not take them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _NEEDED = {
 
 
 def check_media(task: Task, entry: Entry, others: Iterable[Entry]) -> None:
-    """Refuse media in a conversation, which models that write text do not take.
+    """Refuse media in a conversation that its model does not take, as far as that is known.
 
     Raises:
         InvalidParameter: naming the message, and the model that is missing, or which of `others`
@@ -25,17 +25,20 @@ def check_media(task: Task, entry: Entry, others: Iterable[Entry]) -> None:
     """
     if not isinstance(task, Chat):
         return
+    takes = () if entry.manifest is None else entry.manifest.media_kinds
     for number, message in enumerate(task.messages):
         for media in message.media:
-            raise InvalidParameter(
-                f"messages[{number}]: this model reads text, and takes no {media.type};"
-                f" {_instead(media, others)}",
-                param="messages",
-            )
+            if media.kind not in takes:
+                reads = " and ".join(("text", *takes))
+                raise InvalidParameter(
+                    f"messages[{number}]: this model reads {reads}, and takes no {media.type};"
+                    f" {_instead(media, others)}",
+                    param="messages",
+                )
 
 
 def _instead(media: Media, others: Iterable[Entry]) -> str:
-    task, does = _NEEDED.get(media.type.partition("/")[0], ("caption", "makes text of it"))
+    task, does = _NEEDED.get(media.kind, ("caption", "makes text of it"))
     for entry in others:
         manifest = entry.manifest
         if manifest is not None and task in manifest.tasks:

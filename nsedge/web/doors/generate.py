@@ -388,7 +388,7 @@ def _fields_named(wanted: Request) -> Iterator[None]:
         if refusal.param not in ("messages", "prompt"):
             raise
         seen = wanted.task.messages[0].media if isinstance(wanted.task, Chat) else ()
-        field = seen[0].type.partition("/")[0] if seen else "text"
+        field = seen[0].kind if seen else "text"
         message = refusal.message.replace("messages[0]", field)
         raise Refused(replace(refusal, message=message, param=field)) from error
 

@@ -17,6 +17,7 @@ class Known:
 
     name: str
     tasks: tuple[str, ...]
+    media_kinds: tuple[str, ...] = ()
 
     @property
     def manifest(self) -> Known:
@@ -26,6 +27,7 @@ class Known:
 TEXT = Known("writer", ("generate", "chat"))
 EARS = Known("ears", ("transcribe",))
 EYES = Known("eyes", ("caption",))
+SEES = Known("sees", ("generate", "chat"), ("image",))
 
 
 def shown(kind: str) -> Chat:
@@ -53,6 +55,12 @@ def test_what_is_missing_is_named(kind: str, others: tuple[Known, ...], told: st
     )
     assert told in caught.value.message
     assert caught.value.param == "messages"
+
+
+def test_what_the_model_itself_takes_passes() -> None:
+    check_media(shown("image/png"), SEES, ())  # type: ignore[arg-type]
+    with pytest.raises(InvalidParameter, match="reads text and image, and takes no audio"):
+        check_media(shown("audio/wav"), SEES, (EARS,))  # type: ignore[arg-type]
 
 
 def test_text_alone_passes() -> None:
