@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 
 from nsedge.api import (
     AliasResult,
+    Caption,
     Chat,
     ChoiceFinished,
     Classify,
@@ -165,7 +166,7 @@ class FakeService:
     """Break off with an error after so many deltas."""
     gate: asyncio.Event | None = None
     tasks: tuple[str, ...] = (
-        *("generate", "chat", "embed", "transcribe"),
+        *("generate", "chat", "embed", "transcribe", "caption"),
         *("classify", "fill", "score"),
     )
     kind: str = "causal-lm"
@@ -358,7 +359,7 @@ class FakeService:
                 ticket.emit(event)
                 said += isinstance(event, Delta)
             task = request.task
-            n = task.sampling.n if isinstance(task, Generate | Chat) else 0
+            n = task.sampling.n if isinstance(task, Generate | Chat | Caption) else 0
             cut = said < len(words) * self.repeat * n
             reason = FinishReason.LENGTH if cut else FinishReason.STOP
             if shown := self.shows.get(asked_text(request.task)):
@@ -374,7 +375,12 @@ class FakeService:
         finally:
             self.live.discard(ticket)
         sound_s = float(len(words)) if isinstance(task, Transcribe) else 0.0
-        usage = Usage(prompt_tokens=len(words), completion_tokens=said, audio_s=sound_s)
+        usage = Usage(
+            prompt_tokens=len(words),
+            completion_tokens=said,
+            audio_s=sound_s,
+            images=int(isinstance(task, Caption)),
+        )
         self._finish(ticket, reason, usage)
 
     def _results(self, request: Request, words: list[str]) -> Iterator[Event]:
@@ -494,7 +500,7 @@ def asked_text(task: Task) -> str:
     if isinstance(task, Chat):
         last = task.messages[-1]
         return " ".join([last.text, *(f"{one.type}={len(one.data)}" for one in last.media)])
-    if isinstance(task, Transcribe):
+    if isinstance(task, Transcribe | Caption):
         return task.media.data[:HEARD_BYTES].decode(errors="replace")
     if not isinstance(task, Generate):
         return ""

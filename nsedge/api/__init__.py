@@ -60,7 +60,7 @@ from nsedge.api.sampling import Sampling
 from nsedge.api.scheduling import Scheduling
 from nsedge.api.service import Health, HealthStatus, Service, Stats, Ticket
 from nsedge.api.steps import AdaptiveP, Dry, DynamicTemperature, Mirostat, SamplerStep, Xtc
-from nsedge.api.tasks import Chat, Embed, ExtraFile, Generate, Input, Task, Transcribe
+from nsedge.api.tasks import Caption, Chat, Embed, ExtraFile, Generate, Input, Task, Transcribe
 from nsedge.api.tools import Tool, ToolCall, ToolChoice, ToolFormat
 from nsedge.telemetry.histogram import Histogram
 
@@ -72,6 +72,7 @@ __all__ = [
     "AnyDelta",
     "ArtifactPending",
     "ArtifactReady",
+    "Caption",
     "Chat",
     "ChoiceFailed",
     "ChoiceFinished",

@@ -7,6 +7,7 @@ from array import array
 from dataclasses import dataclass
 
 from nsedge.api.events import (
+    Delta,
     Event,
     Failed,
     Fillings,
@@ -27,6 +28,12 @@ class Collected:
 
     results: tuple[Result, ...]
     usage: Usage
+
+    @property
+    def text(self) -> str:
+        """What was written; of several choices, the first."""
+        deltas = (event for event in self.results if isinstance(event, Delta))
+        return "".join(event.text for event in deltas if event.choice == 0)
 
     @property
     def labels(self) -> tuple[tuple[Label, ...], ...]:

@@ -22,7 +22,7 @@ from nsedge.api.tools import Tool, ToolChoice, check_json, check_tools
 from nsedge.errors import InvalidParameter
 
 MAX_PROMPT_CHARS = 16_384
-"""Of the prompt of a transcript, of which a model reads the last tokens."""
+"""Of the prompt of a transcript, of which a model reads the last tokens, and of a caption."""
 Input = str | Tokens | Media
 """What a vector is made of."""
 MAX_DIMENSIONS = 2**20
@@ -301,5 +301,31 @@ class Transcribe:
         within("max_no_speech_prob", self.max_no_speech_prob, 0.0, 1.0)
 
 
-Task = Generate | Chat | Embed | Classify | Fill | Score | Transcribe
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Caption:
+    """Write what is to be seen in a picture.
+
+    - prompt: a text that the caption goes on from, and which is not told again.
+    - constraint: what the rest must look like.
+    """
+
+    name: ClassVar[str] = "caption"
+
+    media: Media
+    prompt: str = ""
+    sampling: Sampling = field(default_factory=Sampling)
+    constraint: Constraint | None = None
+
+    def check(self) -> None:
+        """Raises InvalidParameter for values out of range, and media that are no picture."""
+        self.media.check()
+        if self.media.kind != "image":
+            raise InvalidParameter(f"{self.media.type} is no picture", param="media")
+        within("the prompt's length", len(self.prompt), 0, MAX_PROMPT_CHARS, param="prompt")
+        self.sampling.check()
+        if self.constraint is not None:
+            self.constraint.check()
+
+
+Task = Generate | Chat | Embed | Classify | Fill | Score | Transcribe | Caption
 """What a request asks for."""

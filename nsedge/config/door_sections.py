@@ -221,7 +221,11 @@ class Doors(Section, frozen=True, kw_only=True):
     ] = ""
     vision_model: Annotated[
         str,
-        text("The model of the chat service's /chat/vision; empty is none.", "a model's name"),
+        text(
+            "The model of the chat service's /chat/vision, where empty is none, and of captions,"
+            " where empty is the first that does them.",
+            "a model's name",
+        ),
     ] = ""
     speech_model: Annotated[
         str,

@@ -11,6 +11,7 @@ from collections import Counter
 import msgspec
 
 from nsedge.api import (
+    Caption,
     Chat,
     Failed,
     Finished,
@@ -76,6 +77,7 @@ class Journal:
                 "cached_tokens": end.usage.cached_tokens,
                 "completion_tokens": end.usage.completion_tokens,
                 **({"audio_s": round(heard_s, 3)} if (heard_s := end.usage.audio_s) else {}),
+                **({"images": seen} if (seen := end.usage.images) else {}),
                 **{name: round(seconds, 6) for name, seconds in times.items()},
             },
         )
@@ -97,7 +99,7 @@ def _said(task: Task) -> object:
         return [_turn(message) for message in task.messages]
     if isinstance(task, Generate):
         return task.text if task.token_ids is None else task.token_ids
-    if isinstance(task, Transcribe):
+    if isinstance(task, Transcribe | Caption):
         return {"prompt": task.prompt, "media": [_shown(task.media)]}
     if isinstance(task, Score):
         return [task.query, *task.documents]

@@ -12,7 +12,8 @@ from nsedge.api.scheduling import SchedulingFields
 from nsedge.api.tasks import ChatFields, TranscribeFields
 
 SOUND = "audio/unknown"
-"""The type of sound that comes as bytes: what it is, is read from them."""
+PICTURE = "image/unknown"
+"""The types of sound, and of a picture, that come as bytes: what they are, is read from them."""
 S = TypeVar("S")
 """What iterates over the events of a request."""
 
@@ -93,6 +94,28 @@ class Asking(ABC, Generic[S]):
         sound = media if isinstance(media, api.Media) else api.Media(type=SOUND, data=media)
         task = api.Transcribe(media=sound, **asked)
         return self._ask_for(task, model, request_id, cast(SchedulingFields, scheduling))
+
+    def caption(
+        self,
+        model: str,
+        picture: api.Media | bytes,
+        *,
+        prompt: str = "",
+        sampling: api.Sampling | None = None,
+        constraint: api.Constraint | None = None,
+        request_id: str | None = None,
+        **scheduling: Unpack[SchedulingFields],
+    ) -> S:
+        """The events of what is to be seen in a picture, which goes on from `prompt` and is held to
+        `constraint`."""
+        media = picture if isinstance(picture, api.Media) else api.Media(type=PICTURE, data=picture)
+        task = api.Caption(
+            media=media,
+            prompt=prompt,
+            sampling=sampling or api.Sampling(),
+            constraint=constraint,
+        )
+        return self._ask_for(task, model, request_id, scheduling)
 
     def classify(
         self,

@@ -26,8 +26,8 @@ from nsedge.api import (
 from nsedge.errors import BadMessage, MessageTooLarge, UnsupportedVersion
 from nsedge.ipc import messages as wire
 
-VERSION = "1.5"
-MINOR = 5
+VERSION = "1.6"
+MINOR = 6
 MAJOR = 1
 MAGIC = b"nsedge/1"
 

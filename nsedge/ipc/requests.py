@@ -15,6 +15,7 @@ MediaOf = Callable[[wire.MediaPart], api.Media]
 _SINCE: dict[type, int] = {
     wire.Embed: 3,
     **dict.fromkeys((wire.Classify, wire.Fill, wire.Score, wire.Transcribe), 5),
+    wire.Caption: 6,
 }
 """The minor version whose clients can read what comes of a task, where not all can."""
 _TELLING = ("tools", "split_reasoning")
@@ -42,12 +43,24 @@ _OF_TASK = {
 """Messages of tasks whose fields are the same here and there, by name."""
 _TOLD_AS = {task: (message, names) for message, (task, names) in _OF_TASK.items()}
 _OF_MESSAGE = ("tool_calls", "tool_call_id", "name", "reasoning")
-_OF_TRANSCRIPT = tuple(
-    name
-    for name in wire.Transcribe.__struct_fields__[len(wire.Asked.__struct_fields__) :]
-    if name != "media"
+_ABOUT: tuple[tuple[type[wire.Asked], type[api.Transcribe | api.Caption]], ...] = (
+    (wire.Transcribe, api.Transcribe),
+    (wire.Caption, api.Caption),
 )
-"""The fields of a transcript that are the same here and there."""
+_OF_MEDIA: dict[type, tuple[type[api.Transcribe | api.Caption], tuple[str, ...]]] = {
+    told: (
+        task,
+        tuple(
+            name
+            for name in told.__struct_fields__[len(wire.Asked.__struct_fields__) :]
+            if name != "media"
+        ),
+    )
+    for told, task in _ABOUT
+}
+"""Messages of tasks about one recording or picture: the task, and the other fields of it, which are
+the same here and there."""
+_TOLD_OF_MEDIA = {task: (told, names) for told, (task, names) in _OF_MEDIA.items()}
 _ANSWERS_SINCE = 4
 """The minor version that brought constraints, suffixes and most of sampling, which older daemons
 would pass over."""
@@ -102,8 +115,9 @@ def _task_of(message: wire.Asking, media: MediaOf) -> api.Task:
         case wire.Chat():
             turns = tuple(_said(turn, media) for turn in message.messages)
             return api.Chat(messages=turns, **_same(message, _OF_CHAT))
-        case wire.Transcribe():
-            return api.Transcribe(media=media(message.media), **_same(message, _OF_TRANSCRIPT))
+        case wire.Transcribe() | wire.Caption():
+            about, names = _OF_MEDIA[type(message)]
+            return about(media=media(message.media), **_same(message, names))
         case wire.Embed() | wire.Classify() | wire.Fill() | wire.Score():
             kind, names = _OF_TASK[type(message)]
             fields = _same(message, names)
@@ -185,7 +199,7 @@ def _no_media(part: wire.MediaPart | None) -> NoReturn:
 def media_of(request: api.Request) -> tuple[api.Media, ...]:
     """The media of a request, in order."""
     task = request.task
-    if isinstance(task, api.Transcribe):
+    if isinstance(task, api.Transcribe | api.Caption):
         return (task.media,)
     if isinstance(task, api.Chat):
         return tuple(media for message in task.messages for media in message.media)
@@ -224,11 +238,13 @@ def check_known(request: api.Request, version: str) -> None:
         UnsupportedVersion: naming the version that knows it.
     """
     minor, task = protocol.minor_of(version), request.task
-    if isinstance(task, api.Transcribe) and minor < _SINCE[wire.Transcribe]:
-        raise UnsupportedVersion(
-            f"transcribe needs a daemon of protocol 1.{_SINCE[wire.Transcribe]}, not {version}",
-            param="type",
-        )
+    if isinstance(task, api.Transcribe | api.Caption):
+        told, _ = _TOLD_OF_MEDIA[type(task)]
+        if minor < _SINCE[told]:
+            raise UnsupportedVersion(
+                f"{task.name} needs a daemon of protocol 1.{_SINCE[told]}, not {version}",
+                param="type",
+            )
     if minor < _SEEN_SINCE and any(
         media.shape or not isinstance(task, api.Chat) for media in media_of(request)
     ):
@@ -294,15 +310,17 @@ def _message_of(request: api.Request, credit: int | None, named: Collection[str]
                 **_same(chat, _OF_CHAT),
                 **scheduling,
             )
-        case api.Transcribe(media=media) as transcribe:
-            return wire.Transcribe(
+        case api.Transcribe() | api.Caption() as about:
+            told, names = _TOLD_OF_MEDIA[type(about)]
+            seen: wire.Asking = told(
                 id=label,
                 model=model,
                 credit=credit,
-                media=_shown(media, named),
-                **_same(transcribe, _OF_TRANSCRIPT),
+                media=_shown(about.media, named),
+                **_same(about, names),
                 **scheduling,
             )
+            return seen
         case task:
             told, names = _TOLD_AS[type(task)]
             fields = _same(task, names)

@@ -14,7 +14,7 @@ from nsedge.web.adaptations import Adaptations
 class DoorSettings:
     """- chunk: how the text of a stream is cut, as `nsedge.web.chunking` says.
     - regular_model: the chat service's where none is named; empty is the first that is ready.
-    - vision_model: the same for its vision routes; empty is none.
+    - vision_model: the same for its vision routes, where empty is none, and what captions.
     - speech_model: what transcribes where none is named; empty is the first that does.
     - adaptations: how the studio prompts single models.
     - responses_kept, responses_kept_s: OpenAI's responses that are kept, and for how long.

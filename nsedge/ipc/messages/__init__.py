@@ -46,6 +46,7 @@ from nsedge.ipc.messages.queries import (
 from nsedge.ipc.messages.requests import (
     Asked,
     Cancel,
+    Caption,
     Chat,
     Classify,
     Credit,
@@ -65,7 +66,7 @@ from nsedge.ipc.messages.sessions import Bye, Hello, Ping, Pong, Welcome
 Command = Load | Unload | Reload | Alias
 Question = ReadPrompt | Detokenize | Describe
 Query = ModelsQuery | StatsQuery | HealthQuery | UsageQuery | Question | Command
-Asking = Generate | Chat | Embed | Classify | Fill | Score | Transcribe
+Asking = Generate | Chat | Embed | Classify | Fill | Score | Transcribe | Caption
 DataMessage = Hello | Asking | Credit | MediaPut | Query | Cancel | Bye
 ControlMessage = Cancel | Ping | HealthQuery
 ClientMessage = DataMessage | Ping
@@ -88,6 +89,7 @@ __all__ = [
     "Asking",
     "Bye",
     "Cancel",
+    "Caption",
     "Chat",
     "ChoiceFailed",
     "ChoiceFinished",

@@ -127,6 +127,15 @@ class Transcribe(Asked, frozen=True, kw_only=True, tag="transcribe"):
     max_no_speech_prob: float | None = 0.6
 
 
+class Caption(Asked, frozen=True, kw_only=True, tag="caption"):
+    """Asks for what is to be seen in a picture; since 1.6."""
+
+    media: MediaPart
+    prompt: str = ""
+    sampling: Sampling = Sampling()
+    constraint: Constraint | None = None
+
+
 class Classify(Asked, frozen=True, kw_only=True, tag="classify"):
     """Asks for labels of each input, or of the spans in it; since 1.5."""
 

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from nsedge.api import (
+    Caption,
     Chat,
     Failed,
     Finished,
@@ -124,6 +125,19 @@ def test_a_recording_is_told_by_what_it_is_and_how_long(caplog: pytest.LogCaptur
     assert began["prompt"] == {"prompt": "So", "media": [shown]}
     assert ended["audio_s"] == 2.5
     assert "audio_s" not in silent
+
+
+def test_a_picture_is_told_by_what_it_is(caplog: pytest.LogCaptureFixture) -> None:
+    media = Media(type="image/png", data=b"bytes")
+    asked = Request(request_id="r", model="m", task=Caption(media=media, prompt="A"))
+    journal = Journal(prompts=True)
+    journal.began(asked)
+    seen = Usage(prompt_tokens=1, completion_tokens=5, images=1)
+    journal.ended(asked, replace(finished(), usage=seen))
+    began, ended = lines(caplog)
+    shown = {"type": "image/png", "bytes": 5, "sha256": media.sha256}
+    assert began["prompt"] == {"prompt": "A", "media": [shown]}
+    assert ended["images"] == 1
 
 
 def test_what_a_client_chose_makes_no_line_of_its_own(caplog: pytest.LogCaptureFixture) -> None:

@@ -105,6 +105,7 @@ def test_the_public_surface() -> None:
         "Word",
     ]
     asking = {
+        "caption",
         "chat",
         "classify",
         "fill",

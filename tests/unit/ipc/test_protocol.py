@@ -107,6 +107,7 @@ TAGS = st.sampled_from(
         "chat",
         "embed",
         "transcribe",
+        "caption",
         "credit",
         "cancel",
         "ping",
@@ -177,5 +178,5 @@ def test_the_envelope_is_refused(frames: list[bytes], error: type[NsedgeError]) 
 def test_versions() -> None:
     protocol.check_version(protocol.VERSION)
     protocol.check_version("1.999")
-    with pytest.raises(UnsupportedVersion, match=r"1\.5, not 2\.0"):
+    with pytest.raises(UnsupportedVersion, match=r"1\.6, not 2\.0"):
         protocol.check_version("2.0")

@@ -99,6 +99,16 @@ REQUESTS = [
         ),
     ),
     api.Request(
+        request_id="p",
+        model="m",
+        task=api.Caption(
+            media=api.Media(type="image/png", data=b"png"),
+            prompt="a photo of",
+            sampling=api.Sampling(max_tokens=7),
+            constraint=api.Constraint.choice(["a cat", "a dog"]),
+        ),
+    ),
+    api.Request(
         request_id="x",
         model="m",
         task=api.Generate(
@@ -181,6 +191,11 @@ def test_what_clients_of_an_older_minor_cannot_read_is_refused_them() -> None:
     for request in REQUESTS:
         message = protocol.decode_data(encode_request(request))
         assert isinstance(message, wire.Asking)
+        check_readable(message, 6)
+        if isinstance(message, wire.Caption):
+            with pytest.raises(UnsupportedVersion, match=r"caption needs protocol 1\.6.* 1\.5"):
+                check_readable(message, 5)
+            continue
         check_readable(message, 5)
         if isinstance(message, wire.Transcribe | wire.Classify):
             with pytest.raises(UnsupportedVersion, match=r"[a-z]+ needs protocol 1\.5.* 1\.4"):
@@ -218,12 +233,22 @@ def test_what_a_daemon_would_pass_over_is_not_sent_to_it() -> None:
                 check_known(request, version)
 
 
-def test_a_transcript_is_not_asked_of_a_daemon_that_makes_none() -> None:
-    task = api.Transcribe(media=api.Media(type="audio/wav", data=b"x"))
+@pytest.mark.parametrize(
+    ("task", "since"),
+    [
+        (api.Transcribe(media=api.Media(type="audio/wav", data=b"x")), 5),
+        (api.Caption(media=api.Media(type="image/png", data=b"x")), 6),
+    ],
+    ids=["transcribe", "caption"],
+)
+def test_what_is_about_media_is_not_asked_of_a_daemon_that_does_not_do_it(
+    task: api.Task, since: int
+) -> None:
     request = api.Request(request_id="a", model="m", task=task)
-    check_known(request, "1.5")
-    with pytest.raises(UnsupportedVersion, match=r"protocol 1\.5, not 1\.4"):
-        check_known(request, "1.4")
+    check_known(request, f"1.{since}")
+    wanted = rf"{task.name} needs a daemon of protocol 1\.{since}, not 1\.{since - 1}"
+    with pytest.raises(UnsupportedVersion, match=wanted):
+        check_known(request, f"1.{since - 1}")
 
 
 def test_transcripts_are_asked_for_the_same_everywhere() -> None:
@@ -235,6 +260,12 @@ def test_transcripts_are_asked_for_the_same_everywhere() -> None:
     assert fields.keys() == said.keys() - of_all
     for name in fields.keys() - {"media"}:
         assert said[name].default == fields[name].default
+
+
+def test_captions_are_asked_for_the_same_everywhere() -> None:
+    fields = {field.name for field in dataclasses.fields(api.Caption)}
+    of_all = {field.name for field in msgspec.structs.fields(wire.Asked)}
+    assert fields == {field.name for field in msgspec.structs.fields(wire.Caption)} - of_all
 
 
 def test_media_as_inputs_and_frames_are_not_sent_to_daemons_that_cannot_read_them() -> None:

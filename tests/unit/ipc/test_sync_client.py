@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from nsedge.errors import ConnectionLost, UnknownModel
-from nsedge.ipc.client import Client, Delta, Failed, Finished, Message, Role
+from nsedge.ipc.client import Client, Delta, Failed, Finished, Media, Message, Role
 from nsedge.ipc.limits import Limits
 from tests.fakes import MODEL, FakeService, vector
 from tests.ipc import PATIENCE_S, QUICK, serving, short_directory, text_of, until
@@ -60,9 +60,13 @@ def test_the_synchronous_client() -> None:
         heard = whole.transcript()
         assert (heard.text, heard.language, heard.usage.audio_s) == ("one two", "de", 2.0)
         assert [word.text for one in heard.segments for word in one.words] == ["one", " two"]
+        picture = Media(type="image/png", data=b"a red circle")
+        seen = client.caption(MODEL, picture, prompt="It is").collected()
+        assert (seen.text, seen.usage.images) == ("a red circle", 1)
+        assert client.caption(MODEL, b"a cat").collected().text == "a cat"
         assert client.health().status == "ready"
         assert client.models()[0].name == MODEL
-        assert client.stats().requests_accepted == 4
+        assert client.stats().requests_accepted == 6
         assert client.connected
         (failure,) = client.generate("nope", "x")
         assert isinstance(failure, Failed)

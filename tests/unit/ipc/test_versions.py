@@ -77,6 +77,24 @@ def test_a_client_of_1_4_is_refused_a_transcript() -> None:
     asyncio.run(scenario())
 
 
+def test_a_client_of_1_5_is_refused_a_caption() -> None:
+    async def scenario() -> None:
+        async with serving(FakeService()) as endpoint, RawClient(endpoint) as client:
+            await client.hello("1.5")
+            media = {"type": "media", "media_type": "image/png", "data": b"one two"}
+            asked = {"type": "caption", "id": "a", "model": MODEL, "media": media}
+            await client.say(asked)
+            (refused,) = await client.hear_until_end("a")
+            assert (refused["code"], refused["param"]) == ("unsupported_version", "type")
+            await client.hello("1.6")
+            await client.say(asked)
+            heard = await client.hear_until_end("a")
+            assert [one["type"] for one in heard] == ["started", "delta", "delta", "finished"]
+            assert heard[-1]["usage"]["images"] == 1
+
+    asyncio.run(scenario())
+
+
 def test_a_client_of_1_3_gets_vectors_as_binary() -> None:
     async def scenario() -> None:
         async with serving(FakeService()) as endpoint, RawClient(endpoint) as client:

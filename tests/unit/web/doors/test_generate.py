@@ -7,7 +7,18 @@ from typing import Any
 
 import pytest
 
-from nsedge.api import Chat, Classify, Generate, Media, ModelInfo, ModelState, Transcribe
+from nsedge.api import (
+    Caption,
+    Chat,
+    Classify,
+    Constraint,
+    Generate,
+    Media,
+    ModelInfo,
+    ModelState,
+    Sampling,
+    Transcribe,
+)
 from nsedge.api.tasks import TEMPERATURES
 from nsedge.errors import InvalidMedia, InvalidParameter
 from nsedge.web.door_settings import DoorSettings
@@ -188,7 +199,7 @@ class Blind(PuppetService):
     [
         ("/api/generate", [("text", b"a"), PNG], "image"),
         ("/api/generate/stream", [("text", b"a"), WAV], "audio"),
-        ("/api/multimodal/vision/caption", [PNG], "image"),
+        ("/api/multimodal/vision/caption", [PNG, ("text", b"What?")], "image"),
     ],
 )
 def test_a_model_that_takes_no_media_says_so_of_the_field(
@@ -200,20 +211,74 @@ def test_a_model_that_takes_no_media_says_so_of_the_field(
     assert error["message"].startswith(f"{param}: this model reads text, and takes no {param}/")
 
 
+CAPTION = "/api/multimodal/vision/caption"
+
+
 def test_a_caption() -> None:
-    raw = form(PNG, ("text", b"What is it?"))
-    answer = answered("POST", "/api/multimodal/vision/caption", raw=raw, **FORM)
+    service = FakeService(tasks=("caption",))
+    raw = form(PNG, ("prompt", b"It is"), ("max_tokens", b"3"), ("regex", b"[ab]"))
+    answer = answered("POST", CAPTION, raw=raw, service=service, **FORM)
     caption: Any = answer.json
-    assert (caption["caption"], caption["model"]) == ("What is it? image/png=6", MODEL)
+    assert (caption["caption"], caption["model"]) == ("pixels", MODEL)
     assert caption["time_s"] > 0
-    settings = DoorSettings(vision_model="none")
-    missing = answered(
-        "POST", "/api/multimodal/vision/caption", raw=form(PNG), settings=settings, **FORM
+    (asked,) = service.requests
+    assert asked.task == Caption(
+        media=Media(type="image/png", data=b"pixels"),
+        prompt="It is",
+        sampling=Sampling(max_tokens=3),
+        constraint=Constraint.regex("[ab]"),
     )
+    settings = DoorSettings(vision_model="none")
+    missing = answered("POST", CAPTION, raw=form(PNG), settings=settings, **FORM)
     assert missing.status == 404
     for fields in ([], [PNG, PNG]):
-        answer = answered("POST", "/api/multimodal/vision/caption", raw=form(*fields), **FORM)
+        answer = answered("POST", CAPTION, raw=form(*fields), **FORM)
         assert (answer.status, answer.json["error"]["param"]) == (400, "image")  # type: ignore[index]
+
+
+def test_a_model_that_answers_is_asked_in_words_what_an_image_shows() -> None:
+    asked = answered("POST", CAPTION, raw=form(PNG, ("text", b"What is it?")), **FORM)
+    assert asked.json["caption"] == "What is it? image/png=6"  # type: ignore[index]
+    named = form(PNG, ("model", MODEL.encode()))
+    service = FakeService(tasks=("chat",))
+    asked = answered("POST", CAPTION, raw=named, service=service, **FORM)
+    usual = "Describe this image in one sentence. image/png=6"
+    assert asked.json["caption"] == usual  # type: ignore[index]
+
+
+@pytest.mark.parametrize(
+    ("tasks", "field", "status", "told"),
+    [
+        (("caption",), "text", 400, "takes no text"),
+        (("chat",), "prompt", 400, "does not caption"),
+    ],
+)
+def test_a_field_that_says_nothing_to_a_model_is_refused(
+    tasks: tuple[str, ...], field: str, status: int, told: str
+) -> None:
+    raw = form(PNG, (field, b"x"), ("model", MODEL.encode()))
+    answer = answered("POST", CAPTION, raw=raw, service=FakeService(tasks=tasks), **FORM)
+    error: Any = answer.json["error"]
+    assert (answer.status, error["param"]) == (status, field)
+    assert told in error["message"]
+
+
+def test_an_image_that_cannot_be_read_is_told_by_its_field() -> None:
+    class Unreadable(PuppetService):
+        def submit(self, request: Any, sink: Any) -> Any:
+            ticket = super().submit(request, sink)
+            refusal = InvalidMedia("no picture", param="media")
+            asyncio.get_running_loop().call_soon(ticket.refuse, refusal)
+            return ticket
+
+    answer = answered("POST", CAPTION, raw=form(PNG), service=Unreadable(), **FORM)
+    error: Any = answer.json["error"]
+    assert (answer.status, error["code"], error["param"]) == (400, "invalid_media", "image")
+    blind = FakeService(tasks=("generate", "chat"))
+    answer = answered("POST", CAPTION, raw=form(PNG), service=blind, **FORM)
+    error = answer.json["error"]  # type: ignore[index]
+    assert (answer.status, error["code"]) == (503, "not_ready")
+    assert "caption" in error["message"]
 
 
 FITS = "/api/multimodal/vision/classify"
