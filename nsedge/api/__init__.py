@@ -5,11 +5,13 @@ A client sends a `Request` with a task, and sees `Event`s.
 
 from nsedge.api.constraint import Constraint, ConstraintKind
 from nsedge.api.events import (
+    Activity,
     AnyDelta,
     ArtifactPending,
     ArtifactReady,
     ChoiceFailed,
     ChoiceFinished,
+    Committed,
     Delta,
     Event,
     Failed,
@@ -34,7 +36,9 @@ from nsedge.api.events import (
     Word,
     is_terminal,
 )
+from nsedge.api.feed import Feed, Mark
 from nsedge.api.labels import Activation, Aggregation, Classify, Fill, Filling, Label, Score
+from nsedge.api.listen import Listen, SoundForm
 from nsedge.api.logprobs import Logprobs, TokenLogprob
 from nsedge.api.media import Media
 from nsedge.api.messages import MediaPart, Message, Part, Role, TextPart
@@ -66,6 +70,7 @@ from nsedge.telemetry.histogram import Histogram
 
 __all__ = [
     "Activation",
+    "Activity",
     "AdaptiveP",
     "Aggregation",
     "AliasResult",
@@ -77,6 +82,7 @@ __all__ = [
     "ChoiceFailed",
     "ChoiceFinished",
     "Classify",
+    "Committed",
     "Constraint",
     "ConstraintKind",
     "Delta",
@@ -86,6 +92,7 @@ __all__ = [
     "Event",
     "ExtraFile",
     "Failed",
+    "Feed",
     "Fill",
     "Filling",
     "Fillings",
@@ -99,11 +106,13 @@ __all__ = [
     "Label",
     "Labels",
     "Language",
+    "Listen",
     "LoadOutcome",
     "LoadResult",
     "LoadWish",
     "Loading",
     "Logprobs",
+    "Mark",
     "Media",
     "MediaPart",
     "Message",
@@ -135,6 +144,7 @@ __all__ = [
     "Segment",
     "Service",
     "Sink",
+    "SoundForm",
     "Started",
     "Stats",
     "Task",

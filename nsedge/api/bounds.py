@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from nsedge.errors import InvalidParameter
 
+MAX_PROMPT_CHARS = 16_384
+"""Of the prompt of a transcript, of which a model reads the last tokens, and of a caption."""
+
 
 def within(
     name: str,

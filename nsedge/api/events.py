@@ -3,7 +3,7 @@ gives, and exactly one terminal event, `Finished` or `Failed`.
 
 Text comes as `Delta`s; what a model thinks and calls, where that was asked for, as
 `ReasoningDelta`s and `ToolCallDelta`s; vectors and scores as arrays; `Labels` and `Fillings` input
-by input; speech as `Segment`s; what takes many steps tells its `Progress`; files are announced by
+by input; speech as `Segment`s, of sound that is still coming with `Activity` and `Committed`; what takes many steps tells its `Progress`; files are announced by
 `ArtifactPending` and `ArtifactReady`.
 """
 
@@ -176,7 +176,8 @@ class Scores:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Language:
     """What is spoken in a recording, by its code such as `en`, before its first segment. How likely
-    it is: 1 where it was told, or the model knows no other."""
+    it is: 1 where it was told, or the model knows no other. Of sound that is still coming it may
+    come again, until the first segment is final."""
 
     request_id: str
     language: str
@@ -229,6 +230,7 @@ class Segment:
       window: at which temperature, how likely (the mean of its tokens), how much it repeats itself
       (bytes of its text by those that zlib makes of it), how likely nobody spoke.
     - words: where they were asked for.
+    - stable: of one that is not final, so many characters of its text will not change.
     """
 
     request_id: str
@@ -244,6 +246,26 @@ class Segment:
     compression_ratio: float = 0.0
     no_speech_prob: float = 0.0
     words: tuple[Word, ...] = ()
+    stable: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Activity:
+    """Somebody begins to speak, or has ended, in seconds of the sound that came. It begins with
+    what is kept of the sound before, and ends with the silence that ends it."""
+
+    request_id: str
+    speaking: bool
+    at_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Committed:
+    """All that was said in the sound that came until `at_s` is told, and final: after each end of
+    speech, and where the client asked."""
+
+    request_id: str
+    at_s: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -381,7 +403,7 @@ class Failed:
 AnyDelta = Delta | ReasoningDelta | ToolCallDelta
 """What a model that writes gives, each with the tokens that it is made of."""
 Text = PromptLogprobs | AnyDelta | ChoiceFinished | ChoiceFailed
-Speech = Language | Segment
+Speech = Language | Segment | Activity | Committed
 Found = Vectors | Scores | Labels | Fillings
 Result = Text | Found | Speech | Progress | ArtifactPending | ArtifactReady
 """What a task gives on its way."""

@@ -9,11 +9,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
-from nsedge.api.bounds import within
+from nsedge.api.bounds import MAX_PROMPT_CHARS, within
 from nsedge.api.constraint import Constraint
 from nsedge.api.inputs import MAX_TOKEN_ID, Tokens, check_count, check_media
 from nsedge.api.labels import Classify, Fill, Score
 from nsedge.api.languages import LANGUAGES
+from nsedge.api.listen import Listen
 from nsedge.api.media import Media
 from nsedge.api.messages import Message, Role
 from nsedge.api.sampling import Sampling
@@ -21,8 +22,6 @@ from nsedge.api.scheduling import SchedulingFields
 from nsedge.api.tools import Tool, ToolChoice, check_json, check_tools
 from nsedge.errors import InvalidParameter
 
-MAX_PROMPT_CHARS = 16_384
-"""Of the prompt of a transcript, of which a model reads the last tokens, and of a caption."""
 Input = str | Tokens | Media
 """What a vector is made of."""
 MAX_DIMENSIONS = 2**20
@@ -327,5 +326,5 @@ class Caption:
             self.constraint.check()
 
 
-Task = Generate | Chat | Embed | Classify | Fill | Score | Transcribe | Caption
+Task = Generate | Chat | Embed | Classify | Fill | Score | Transcribe | Caption | Listen
 """What a request asks for."""

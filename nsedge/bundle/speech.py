@@ -150,7 +150,7 @@ class Speech(Common, frozen=True, kw_only=True, tag="speech"):
     @property
     def tasks(self) -> tuple[str, ...]:
         """What it can be asked for."""
-        return ("transcribe",)
+        return ("transcribe", "listen")
 
     def encoder(self, name: str) -> ListenerVariant:
         """The encoder's variant of a name."""

@@ -16,6 +16,7 @@ from nsedge.api import (
     Failed,
     Finished,
     Generate,
+    Listen,
     Media,
     Message,
     Request,
@@ -99,6 +100,8 @@ def _said(task: Task) -> object:
         return [_turn(message) for message in task.messages]
     if isinstance(task, Generate):
         return task.text if task.token_ids is None else task.token_ids
+    if isinstance(task, Listen):
+        return {"prompt": task.prompt}
     if isinstance(task, Transcribe | Caption):
         return {"prompt": task.prompt, "media": [_shown(task.media)]}
     if isinstance(task, Score):

@@ -39,6 +39,25 @@ class Window:
     is_silent: bool
 
 
+def window_of(held: Samples, first: int, begin: int, *, ended: bool) -> Window:
+    """The window that begins with sample `begin`, of what is held from sample `first` on. ended:
+    nothing follows."""
+    samples = np.zeros(MARGIN + WINDOW + MARGIN, np.float32)
+    lead = begin - MARGIN - first
+    have = held[max(lead, 0) : max(lead + len(samples), 0)]
+    at = max(-lead, 0)
+    samples[at : at + len(have)] = have
+    if (missing := MARGIN - begin) > 0:  # a feature extractor reflects a sound at its edge
+        samples[:missing] = samples[2 * missing : missing : -1]
+    left = max(0, first + len(held) - begin)
+    return Window(
+        samples=samples,
+        frames=min(WINDOW_FRAMES, -(-left // FRAME)),
+        is_last=ended and left <= WINDOW,
+        is_silent=float(np.abs(have).max(initial=0.0)) < SILENCE,
+    )
+
+
 class Recording:
     """Hands out windows, whose beginnings never fall. From one thread at a time."""
 
@@ -64,20 +83,7 @@ class Recording:
         begin = start * FRAME
         self._drop_before(begin - MARGIN)
         self._hold_until(begin + WINDOW + MARGIN)
-        samples = np.zeros(MARGIN + WINDOW + MARGIN, np.float32)
-        lead = begin - MARGIN - self._first
-        have = self._held[max(lead, 0) : max(lead + len(samples), 0)]
-        at = max(-lead, 0)
-        samples[at : at + len(have)] = have
-        if (missing := MARGIN - begin) > 0:  # a feature extractor reflects a sound at its edge
-            samples[:missing] = samples[2 * missing : missing : -1]
-        left = max(0, self._first + len(self._held) - begin)
-        return Window(
-            samples=samples,
-            frames=min(WINDOW_FRAMES, -(-left // FRAME)),
-            is_last=self._ended and left <= WINDOW,
-            is_silent=float(np.abs(have).max(initial=0.0)) < SILENCE,
-        )
+        return window_of(self._held, self._first, begin, ended=self._ended)
 
     def _drop_before(self, sample: int) -> None:
         passed = min(sample - self._first, len(self._held))

@@ -11,10 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nsedge import native
-from nsedge.api import ModelInfo, ModelMemory, ModelState, ModelStats, Request, Transcribe
+from nsedge.api import Listen, ModelInfo, ModelMemory, ModelState, ModelStats, Request, Transcribe
 from nsedge.api.sampling import seed_of
 from nsedge.bundle.speech import GoldenSpeech, SpeechVariant
 from nsedge.errors import InvalidParameter, UnsupportedTask
+from nsedge.runtime.audio.coming import ComingSound, TurnRule
 from nsedge.runtime.audio.recording import Recording, Window
 from nsedge.runtime.audio.voice import Voice
 from nsedge.runtime.decode.engine import Engine
@@ -39,12 +40,14 @@ from nsedge.runtime.machine.arbiter import Rank
 from nsedge.runtime.machine.footprint import Growth
 from nsedge.runtime.settings import PrefixReuse
 from nsedge.runtime.speech.asks import Align, Aligned, Decode, Detect
+from nsedge.runtime.speech.live import LiveTranscript
 from nsedge.runtime.speech.rules import Rules
 from nsedge.runtime.speech.transcript import Transcript
 from nsedge.runtime.text.detokenizer import silent
 
 SOUND = "nsedge.runtime.audio.sound"
 """Imported with the first recording: its libraries are for nothing else."""
+PUSHED = "nsedge.runtime.audio.pushed"
 STRETCH = 4.0
 """How often its quiet time a step may take: nobody reads a transcript token by token."""
 WHOLE_S = 30.0
@@ -271,6 +274,8 @@ class SpeechModel:
             InvalidParameter: the model does not do what is asked for.
         """
         task = request.task
+        if isinstance(task, Listen):
+            return self._listen(request, task, submitted_s)
         if not isinstance(task, Transcribe):
             raise UnsupportedTask(f"a speech model does not {task.name}", param="model")
         sound: Any = importlib.import_module(SOUND).Sound(task.media.data)
@@ -293,7 +298,34 @@ class SpeechModel:
             submitted_s=submitted_s,
         )
 
-    def _voice(self, task: Transcribe) -> Voice | None:
+    def _listen(self, request: Request, task: Listen, submitted_s: float) -> SpeechWork:
+        """Begin to hear sound that comes; raises as `_make`."""
+        if task.word_timestamps and self._parts.aligner is None:
+            raise InvalidParameter("the model tells no times of words", param="word_timestamps")
+        pushed: Any = importlib.import_module(PUSHED)
+        rule = TurnRule(
+            threshold=task.threshold, silence_s=task.silence_s, padding_s=task.padding_s
+        )
+        decoding = pushed.Pushed(task.form, task.rate, task.channels)
+        sound = ComingSound(task.feed, decoding, self._voice(task), rule)
+        transcript = LiveTranscript(
+            request_id=request.request_id,
+            task=task,
+            tokens=self._parts.tokens,
+            codec=self._parts.codec,
+        )
+        work = SpeechWork(
+            request=request,
+            transcript=transcript,
+            recording=sound,
+            audio=sound,
+            coming=sound,
+            submitted_s=submitted_s,
+        )
+        task.feed.came = lambda: self._loop.came(work)
+        return work
+
+    def _voice(self, task: Transcribe | Listen) -> Voice | None:
         """What tells where somebody speaks, where that is wanted.
 
         Raises:

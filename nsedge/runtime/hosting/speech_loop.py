@@ -13,13 +13,14 @@ import threading
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 
 from nsedge.api import (
     Event,
     Failed,
     Finished,
     FinishReason,
+    Listen,
     ModelStats,
     Started,
     Timings,
@@ -30,7 +31,9 @@ from nsedge.errors import (
     EngineFailure,
     NsedgeError,
     QueueFull,
+    UploadStalled,
 )
+from nsedge.runtime.audio.coming import Attend, Came
 from nsedge.runtime.delivery import Deliver, Emit
 from nsedge.runtime.encode.batching import DUE_S
 from nsedge.runtime.hosting.speech_work import Desk, Hearing, SpeechWork, Writing
@@ -53,6 +56,8 @@ from nsedge.runtime.speech.vocabulary import SpeechTokens
 from nsedge.telemetry.histogram import WAIT_BOUNDS_S, Stopwatch
 
 log = logging.getLogger(__name__)
+LOOK_S = 0.5
+"""Between two looks for those to whom no sound came for too long."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +68,11 @@ class _Submit:
 
 @dataclass(frozen=True, slots=True)
 class _Cancel:
+    work: SpeechWork
+
+
+@dataclass(frozen=True, slots=True)
+class _Came:
     work: SpeechWork
 
 
@@ -104,9 +114,11 @@ class SpeechLoop:
         self._deliver = deliver
         self._clock = clock
         self._desk: Desk | None = None
-        self._inbox: SimpleQueue[_Submit | _Cancel | _Written | _Ask | _Stop] = SimpleQueue()
+        self._inbox: SimpleQueue[_Submit | _Cancel | _Came | _Written | _Ask | _Stop] = SimpleQueue()
         self._works: dict[SpeechWork, Emit] = {}
         self._to_hear: list[SpeechWork] = []
+        self._attending: set[SpeechWork] = set()
+        """Those that wait for sound."""
         self._events: list[tuple[Emit, Event]] = []
         self._thread = threading.Thread(target=self._loop, name=name, daemon=True)
         self._stopping = False
@@ -136,6 +148,10 @@ class SpeechLoop:
     def cancel(self, work: SpeechWork) -> None:
         """End a request, from any thread. Idempotent."""
         self._inbox.put(_Cancel(work))
+
+    def came(self, work: SpeechWork) -> None:
+        """Sound came for a request that hears it while it comes; from any thread."""
+        self._inbox.put(_Came(work))
 
     def ask(self, answer: Callable[[], None]) -> None:
         """Have `answer` called when the loop next comes round, from any thread."""
@@ -185,11 +201,17 @@ class SpeechLoop:
         something."""
         while wait or not self._inbox.empty():
             wait = False
-            match self._inbox.get():
+            try:
+                told = self._inbox.get(timeout=LOOK_S if self._attending else None)
+            except Empty:
+                return
+            match told:
                 case _Submit(work, emit):
                     self._take(work, emit)
                 case _Cancel(work):
                     self._finish(work, FinishReason.CANCELLED)
+                case _Came(work):
+                    self._heed(work)
                 case _Written(events):
                     for emit, event in events:
                         emit(event)
@@ -209,8 +231,22 @@ class SpeechLoop:
 
     def _next(self) -> SpeechWork | None:
         """Who hears next: of those that can, who is due first."""
-        able = [work for work in self._to_hear if work.row is not None or self._free]
+        able = [work for work in self._to_hear if work.row is not None or self._has_row(work)]
         return min(able, key=lambda work: work.due_s, default=None)
+
+    def _has_row(self, work: SpeechWork) -> bool:
+        """Whether there is a row for it. Who hears sound while it comes takes that of one who waits
+        to hear his next window: nothing is written of the last."""
+        return bool(self._free) or (work.coming is not None and self._lender() is not None)
+
+    def _lender(self) -> SpeechWork | None:
+        rows = (one for one in self._to_hear if one.row is not None)
+        return max(rows, key=lambda one: one.due_s, default=None)
+
+    def _take_row(self) -> int:
+        if not self._free and (lender := self._lender()) is not None:
+            self._release(lender)
+        return self._free.pop()
 
     def _hear(self, work: SpeechWork) -> None:
         """Hear the next window of a recording."""
@@ -219,7 +255,7 @@ class SpeechLoop:
             window = work.recording.window(work.start)
             if window.frames and not window.is_silent:
                 if work.row is None:
-                    work.row = self._free.pop()
+                    work.row = self._take_row()
                 features = self._hearing.features(window)
                 with self._seat:
                     self._hearing.run(features, work.row)
@@ -262,13 +298,48 @@ class SpeechLoop:
                 return Told()
             case Hear(start=start):
                 work.start = start
-                work.due_s = self._clock() + DUE_S[work.request.priority]
+                live = work.coming is not None
+                work.due_s = self._clock() + (0.0 if live else DUE_S[work.request.priority])
                 self._to_hear.append(work)
+            case Attend():
+                return self._attend(work, asked)
             case Detect() | Decode():
                 self._write(work, asked)
             case Align():
                 return self._align(work, asked)
         return None
+
+    def _attend(self, work: SpeechWork, asked: Attend) -> Came | None:
+        """What is to be done of sound that comes; None where that has to come first. Meanwhile the
+        row is anybody's."""
+        self._begin(work)
+        self._release(work)
+        now_s = self._clock()
+        work.pause(asked, now_s)
+        self._attending.add(work)
+        return self._came(work)
+
+    def _heed(self, work: SpeechWork) -> None:
+        """Go on with a request that waited for sound, where that is enough."""
+        if work not in self._attending:
+            return
+        work.came_s = self._clock()
+        try:
+            came = self._came(work)
+        except NsedgeError as error:
+            self._fail(work, error)
+        else:
+            if came is not None:
+                self._go_on(work, came)
+
+    def _came(self, work: SpeechWork) -> Came | None:
+        if work.coming is None or work.attends is None:
+            raise RuntimeError("no sound comes for this request")
+        came = work.coming.attend(work.attends)
+        if came is not None:
+            self._attending.discard(work)
+            work.resume(self._clock())
+        return came
 
     def _align(self, work: SpeechWork, asked: Align) -> Aligned:
         if work.row is None:
@@ -314,6 +385,10 @@ class SpeechLoop:
 
     def _expire(self) -> None:
         now_s = self._clock()
+        for work in list(self._attending):
+            task = work.request.task
+            if isinstance(task, Listen) and now_s - work.came_s >= task.idle_s:
+                self._fail(work, UploadStalled(f"no sound came for {task.idle_s:g} s"))
         for work in list(self._works):
             if work.deadline_s is not None and now_s >= work.deadline_s:
                 limit = f"not done {work.request.deadline_s:g} s after admission"
@@ -354,6 +429,7 @@ class SpeechLoop:
         del self._works[work]
         self.ended[how] += 1
         self._running -= work.started_s is not None
+        self._attending.discard(work)
         if work in self._to_hear:
             self._to_hear.remove(work)
         if work.running:

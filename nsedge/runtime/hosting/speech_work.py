@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Generator
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -10,7 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nsedge.api import Delta, Event, Failed, Finished, Request
+from nsedge.runtime.audio.coming import Attend, Came
 from nsedge.runtime.audio.recording import Window
+from nsedge.runtime.audio.samples import FRAMES_PER_S
 from nsedge.runtime.decode.job import Job
 from nsedge.runtime.speech.asks import (
     Align,
@@ -22,6 +25,11 @@ from nsedge.runtime.speech.asks import (
     Steps,
     Take,
 )
+
+
+REST = 3.0
+"""How much longer than the last hearing took sound must have come for the next."""
+MOST_REST_FRAMES = 5 * FRAMES_PER_S
 
 
 class Asking(Protocol):
@@ -50,6 +58,13 @@ class Audio(Protocol):
         """Seconds of it that were decoded."""
 
 
+class Coming(Protocol):
+    """Sound that is still coming: `nsedge.runtime.audio.coming.ComingSound`."""
+
+    def attend(self, asked: Attend) -> Came | None:
+        """What is to be done of it; None where more has to come."""
+
+
 @dataclass(eq=False, slots=True, kw_only=True)
 class SpeechWork:
     """One request, on the loop's thread once it was submitted. steps: what its transcript asks, one
@@ -60,6 +75,8 @@ class SpeechWork:
     recording: Listening
     audio: Audio
     submitted_s: float
+    coming: Coming | None = None
+    """The sound, where it is transcribed while it comes."""
     steps: Generator[Ask, Answer, None] = field(init=False)
     started_s: float | None = None
     due_s: float = 0.0
@@ -74,6 +91,11 @@ class SpeechWork:
     running: int = 0
     """Jobs of it that have not ended."""
     ended: bool = False
+    attends: Attend | None = None
+    """What it waits for of sound that comes."""
+    came_s: float = 0.0
+    """When sound last came, or began to be waited for."""
+    _resumed_s: float | None = None
 
     def __post_init__(self) -> None:
         self.steps = self.transcript.steps()
@@ -82,6 +104,20 @@ class SpeechWork:
     def request_id(self) -> str:
         """Its request's."""
         return self.request.request_id
+
+    def pause(self, asked: Attend, now_s: float) -> None:
+        """Wait for what is asked for, and at least so long that the model is this one's for a small
+        part of the time only."""
+        self.came_s = now_s
+        if asked.least is not None and self._resumed_s is not None:
+            took = round(REST * (now_s - self._resumed_s) * FRAMES_PER_S)
+            least = max(asked.least, min(took, MOST_REST_FRAMES))
+            asked = dataclasses.replace(asked, least=least)
+        self.attends = asked
+
+    def resume(self, now_s: float) -> None:
+        """Something is to be done."""
+        self.attends, self._resumed_s = None, now_s
 
     @property
     def deadline_s(self) -> float | None:

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nsedge.api import Event
+from nsedge.runtime.audio.coming import Attend, Came
 from nsedge.runtime.speech.rules import Rules
 
 
@@ -100,8 +101,8 @@ class Told:
     """It was given."""
 
 
-Ask = Hear | Detect | Decode | Align | Tell
-Answer = Heard | Detected | Decoded | Aligned | Told
+Ask = Hear | Attend | Detect | Decode | Align | Tell
+Answer = Heard | Came | Detected | Decoded | Aligned | Told
 A = TypeVar("A", bound=Answer)
 T = TypeVar("T")
 Steps = Generator[Ask, Answer, T]

@@ -21,16 +21,22 @@ class Rules:
     timestamps together are likelier than any text, one comes.
     """
 
-    def __init__(self, tokens: SpeechTokens, *, timestamps: bool = True) -> None:
-        """timestamps: False has text alone, behind <|notimestamps|>."""
+    def __init__(
+        self, tokens: SpeechTokens, *, timestamps: bool = True, begun: tuple[int, ...] = ()
+    ) -> None:
+        """timestamps: False has text alone, behind <|notimestamps|>. begun: tokens that stand in the
+        window already, as the end of the prompt."""
         self._tokens = tokens
         self._timestamps = timestamps
+        self._begun = begun
         self._suppressed = np.array(tokens.suppressed, np.int64)
         self._first = np.array((*tokens.suppressed_first, tokens.end), np.int64)
 
     def apply(self, logits: NDArray[np.float32], drawn: Sequence[int]) -> None:
         """Set what may not come next to -inf, in `logits` [V] of one row; `drawn`: its tokens in
         this window so far."""
+        if self._begun:
+            drawn = (*self._begun, *drawn)
         tokens = self._tokens
         end, first_timestamp = tokens.end, tokens.first_timestamp
         logits[self._suppressed] = _NEVER

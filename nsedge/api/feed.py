@@ -1,0 +1,131 @@
+"""Sound on its way to whoever hears it: bytes and marks, in order, in bounded memory."""
+
+from __future__ import annotations
+
+import enum
+import threading
+from collections import deque
+from collections.abc import Callable
+
+from nsedge.errors import OutOfOrder
+
+CAPACITY_BYTES = 1 << 20
+"""What a feed holds that nobody has heard yet."""
+MAX_MARKS = 64
+"""Marks that may wait in one."""
+
+
+class Mark(enum.StrEnum):
+    """What is said between two pieces of sound."""
+
+    COMMIT = "commit"
+    """What came so far is to be final now."""
+    CLEAR = "clear"
+    """What came so far and is not final is to be forgotten."""
+    END = "end"
+    """Nothing follows."""
+
+
+def _nothing() -> None:
+    pass
+
+
+class Feed:
+    """A queue of sound between one that speaks and one that hears. Thread-safe.
+
+    `came` is called when there is something where there was nothing, on the thread that pushes;
+    `moved` when something was taken, on the thread that takes. Neither may block.
+    """
+
+    def __init__(self, capacity_bytes: int = CAPACITY_BYTES) -> None:
+        """`capacity_bytes`: of sound that was pushed and not taken."""
+        self.capacity_bytes = capacity_bytes
+        self.came: Callable[[], None] = _nothing
+        self.moved: Callable[[], None] = _nothing
+        self._lock = threading.Lock()
+        self._items: deque[bytearray | Mark] = deque()
+        self._held_bytes = 0
+        self._taken_bytes = 0
+        self._marks = 0
+        self._ended = False
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing may follow."""
+        return self._ended
+
+    @property
+    def room_bytes(self) -> int:
+        """How much sound may be pushed now."""
+        return self.capacity_bytes - self._held_bytes
+
+    @property
+    def taken_bytes(self) -> int:
+        """How much sound was taken, of all that was pushed."""
+        return self._taken_bytes
+
+    def push(self, data: bytes) -> None:
+        """Add sound.
+
+        Raises:
+            OutOfOrder: it has ended, or there is no room: the sound comes faster than it is heard.
+        """
+        if not data:
+            return
+        with self._lock:
+            self._check_open()
+            if len(data) > self.room_bytes:
+                raise OutOfOrder(
+                    f"the sound comes faster than it is heard: {self._held_bytes} bytes wait, and"
+                    f" {len(data)} more are beyond the {self.capacity_bytes} that may",
+                    param="data",
+                )
+            was_empty = not self._items
+            last = self._items[-1] if self._items else None
+            if isinstance(last, bytearray):
+                last += data
+            else:
+                self._items.append(bytearray(data))
+            self._held_bytes += len(data)
+        if was_empty:
+            self.came()
+
+    def mark(self, mark: Mark) -> None:
+        """Add a mark.
+
+        Raises:
+            OutOfOrder: it has ended, or too many marks wait.
+        """
+        with self._lock:
+            self._check_open()
+            if self._marks >= MAX_MARKS and mark is not Mark.END:
+                raise OutOfOrder(f"{MAX_MARKS} marks wait, the most allowed", param="then")
+            was_empty = not self._items
+            self._items.append(mark)
+            self._marks += 1
+            self._ended = mark is Mark.END
+        if was_empty:
+            self.came()
+
+    def take(self, most_bytes: int) -> bytes | Mark | None:
+        """The next mark, or sound of at most `most_bytes`; None where nothing waits."""
+        with self._lock:
+            if not self._items:
+                return None
+            first = self._items[0]
+            if isinstance(first, Mark):
+                self._items.popleft()
+                self._marks -= 1
+                return first
+            taken = bytes(first[:most_bytes])
+            del first[:most_bytes]
+            if not first:
+                self._items.popleft()
+            self._held_bytes -= len(taken)
+            self._taken_bytes += len(taken)
+        self.moved()
+        return taken
+
+    def _check_open(self) -> None:
+        if self._ended:
+            raise OutOfOrder("the sound has ended, and nothing follows", param="data")
