@@ -11,11 +11,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from nsedge.api import (
+    Activity,
     AliasResult,
     Caption,
     Chat,
     ChoiceFinished,
     Classify,
+    Committed,
     Delta,
     Embed,
     Event,
@@ -32,11 +34,13 @@ from nsedge.api import (
     Label,
     Labels,
     Language,
+    Listen,
     Loading,
     LoadOutcome,
     LoadResult,
     LoadWish,
     Logprobs,
+    Mark,
     Media,
     ModelCard,
     ModelInfo,
@@ -146,6 +150,8 @@ class FakeTicket:
             event, self.ended = Failed.of(self.request.request_id, slow), True
             if self.task is not None:
                 self.task.cancel()
+        if self.ended and isinstance(self.request.task, Listen):
+            self.request.task.feed.close()
         self.sink(event)
 
 
@@ -166,7 +172,7 @@ class FakeService:
     """Break off with an error after so many deltas."""
     gate: asyncio.Event | None = None
     tasks: tuple[str, ...] = (
-        *("generate", "chat", "embed", "transcribe", "caption"),
+        *("generate", "chat", "embed", "transcribe", "caption", "listen"),
         *("classify", "fill", "score"),
     )
     kind: str = "causal-lm"
@@ -341,6 +347,7 @@ class FakeService:
     async def _run(self, ticket: FakeTicket) -> None:
         ticket.begun = True
         request, said = ticket.request, 0
+        heard_s = 0.0
         words: list[str] = []
         try:
             words = self._words(request)
@@ -352,6 +359,8 @@ class FakeService:
             ticket.emit(
                 Started(request_id=request.request_id, prompt_tokens=len(words), queue_s=0.0)
             )
+            if isinstance(request.task, Listen):
+                heard_s = await hear(ticket, request.task)
             for number, event in enumerate(self._results(request, words)):
                 await self._wait()
                 if number == self.fail_after:
@@ -374,7 +383,7 @@ class FakeService:
             return
         finally:
             self.live.discard(ticket)
-        sound_s = float(len(words)) if isinstance(task, Transcribe) else 0.0
+        sound_s = float(len(words)) if isinstance(task, Transcribe) else heard_s
         usage = Usage(
             prompt_tokens=len(words),
             completion_tokens=said,
@@ -385,6 +394,8 @@ class FakeService:
 
     def _results(self, request: Request, words: list[str]) -> Iterator[Event]:
         label, task = request.request_id, request.task
+        if isinstance(task, Listen):
+            return
         if isinstance(task, Embed):
             for first in range(0, len(task.inputs), ROWS):
                 some = task.inputs[first : first + ROWS]
@@ -465,6 +476,8 @@ class FakeService:
             if task.dimensions is not None and task.dimensions > DIMENSIONS:
                 raise InvalidParameter(f"dimensions beyond {DIMENSIONS}", param="dimensions")
             return [str(one) for one in task.inputs]
+        if isinstance(task, Listen):
+            return []
         if isinstance(task, Classify | Fill | Score):
             return list(task.documents if isinstance(task, Score) else map(str, task.inputs))
         text = asked_text(task)
@@ -526,6 +539,51 @@ def heard(label: str, task: Transcribe, words: list[str]) -> Iterator[Event]:
             words=(said,) if task.word_timestamps else (),
         )
         yield Progress(request_id=label, done=number + 1.0, total=float(len(words)), unit="s")
+
+
+async def hear(ticket: FakeTicket, task: Listen) -> float:
+    """Tell the words in the bytes of a feed, as they come, all but the last of them stable; the
+    seconds that came."""
+    label, came = ticket.request.request_id, asyncio.Event()
+    loop = asyncio.get_running_loop()
+    task.feed.came = lambda: loop.call_soon_threadsafe(came.set) and None
+    size, seq, text = 0, 0, ""
+    while True:
+        taken = task.feed.take(HEARD_BYTES)
+        at_s = size / task.frame_bytes / task.rate
+        if taken is None:
+            await came.wait()
+            came.clear()
+        elif isinstance(taken, bytes):
+            if not text:
+                ticket.emit(Activity(request_id=label, speaking=True, at_s=at_s))
+            size += len(taken)
+            text += taken.decode(errors="replace")
+            if task.partials:
+                ticket.emit(part(label, seq, text, stable=max(0, text.rfind(" "))))
+        else:
+            if text and taken is not Mark.CLEAR:
+                ticket.emit(Activity(request_id=label, speaking=False, at_s=at_s))
+                ticket.emit(part(label, seq, text, stable=len(text), final=True))
+                seq += 1
+            text = ""
+            if taken is not Mark.CLEAR:
+                ticket.emit(Committed(request_id=label, at_s=at_s))
+            if taken is Mark.END:
+                return at_s
+
+
+def part(label: str, seq: int, text: str, *, stable: int, final: bool = False) -> Segment:
+    """A segment of sound that comes."""
+    return Segment(
+        request_id=label,
+        seq=seq,
+        start_s=float(seq),
+        end_s=seq + 1.0,
+        text=text,
+        final=final,
+        stable=stable,
+    )
 
 
 def likely(token: int, text: str, count: int | None) -> tuple[Logprobs, ...]:

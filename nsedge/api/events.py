@@ -3,8 +3,8 @@ gives, and exactly one terminal event, `Finished` or `Failed`.
 
 Text comes as `Delta`s; what a model thinks and calls, where that was asked for, as
 `ReasoningDelta`s and `ToolCallDelta`s; vectors and scores as arrays; `Labels` and `Fillings` input
-by input; speech as `Segment`s, of sound that is still coming with `Activity` and `Committed`; what takes many steps tells its `Progress`; files are announced by
-`ArtifactPending` and `ArtifactReady`.
+by input; speech as `Segment`s, of sound that still comes with `Activity` and `Committed`; what
+takes many steps tells its `Progress`; files are announced by `ArtifactPending` and `ArtifactReady`.
 """
 
 from __future__ import annotations

@@ -34,7 +34,8 @@ class Feed:
     """A queue of sound between one that speaks and one that hears. Thread-safe.
 
     `came` is called when there is something where there was nothing, on the thread that pushes;
-    `moved` when something was taken, on the thread that takes. Neither may block.
+    `moved` when something was taken, or it was closed, on the thread that does that. Neither may
+    block. The first is for who hears to set, the second for who speaks.
     """
 
     def __init__(self, capacity_bytes: int = CAPACITY_BYTES) -> None:
@@ -48,11 +49,18 @@ class Feed:
         self._taken_bytes = 0
         self._marks = 0
         self._ended = False
+        self._closed = False
+        self._room = threading.Condition(self._lock)
 
     @property
     def ended(self) -> bool:
         """Whether nothing may follow."""
         return self._ended
+
+    @property
+    def closed(self) -> bool:
+        """Whether nobody hears any more."""
+        return self._closed
 
     @property
     def room_bytes(self) -> int:
@@ -90,6 +98,19 @@ class Feed:
         if was_empty:
             self.came()
 
+    def put(self, data: bytes) -> None:
+        """Add sound of any length, and wait for room where there is none.
+
+        Raises:
+            OutOfOrder: it has ended, or nobody hears any more.
+        """
+        size = max(1, self.capacity_bytes // 2)
+        for begin in range(0, len(data), size):
+            piece = data[begin : begin + size]
+            with self._room:
+                self._room.wait_for(lambda: self._closed or self.room_bytes >= size)
+            self.push(piece)
+
     def mark(self, mark: Mark) -> None:
         """Add a mark.
 
@@ -108,7 +129,8 @@ class Feed:
             self.came()
 
     def take(self, most_bytes: int) -> bytes | Mark | None:
-        """The next mark, or sound of at most `most_bytes`; None where nothing waits."""
+        """The next mark, or sound of at most `most_bytes`, which may be 0; None where nothing
+        waits."""
         with self._lock:
             if not self._items:
                 return None
@@ -123,9 +145,22 @@ class Feed:
                 self._items.popleft()
             self._held_bytes -= len(taken)
             self._taken_bytes += len(taken)
-        self.moved()
+            self._room.notify_all()
+        if taken:
+            self.moved()
         return taken
 
+    def close(self) -> None:
+        """Nobody hears any more: what waits is forgotten, and nothing is taken in. Idempotent."""
+        with self._lock:
+            self._closed = True
+            self._items.clear()
+            self._held_bytes = self._marks = 0
+            self._room.notify_all()
+        self.moved()
+
     def _check_open(self) -> None:
+        if self._closed:
+            raise OutOfOrder("the request has ended, and hears nothing", param="data")
         if self._ended:
             raise OutOfOrder("the sound has ended, and nothing follows", param="data")

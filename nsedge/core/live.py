@@ -9,6 +9,7 @@ from nsedge.api import (
     Event,
     Failed,
     Finished,
+    Listen,
     Request,
     Sink,
     is_terminal,
@@ -72,6 +73,8 @@ class LiveRequest:
             for call in self._on_end:
                 call()
             self._on_end.clear()
+            if isinstance(self.request.task, Listen):
+                self.request.task.feed.close()
         self._sink(event)
 
     def fail(self, error: NsedgeError) -> None:

@@ -26,6 +26,7 @@ from nsedge.ipc.curve import ClientCurve
 from nsedge.ipc.parted import PartedTicket, parts_of
 from nsedge.ipc.querying import Querying
 from nsedge.ipc.requests import check_known, check_size, encode_request, media_of, room_of
+from nsedge.ipc.speaking import ListenTicket, closing
 from nsedge.ipc.ticket import MediaTicket, RemoteTicket
 
 log = logging.getLogger(__name__)
@@ -136,6 +137,8 @@ class AsyncClient(Asking[EventStream], Querying):
         """Send a request. Refusals, and a missing connection, reach `sink` as `Failed` too, after
         this has returned."""
         connection, welcome = self._connection, self._welcome
+        if isinstance(request.task, api.Listen):
+            sink = closing(request.task.feed, sink)
         try:
             if connection is None or welcome is None:
                 raise self._missing()
@@ -195,8 +198,13 @@ class AsyncClient(Asking[EventStream], Querying):
             parts = parts_of(request, request.task, space)
             return PartedTicket(self, parts, sink, send=self.submit)
         check_size(frame, welcome.max_message_bytes)
-        ticket = self._tickets[label] = RemoteTicket(self, label, sink, threshold=threshold)
+        ticket = RemoteTicket(self, label, sink, threshold=threshold)
+        if isinstance(request.task, api.Listen):
+            ticket = ListenTicket(self, label, sink, threshold=threshold, feed=request.task.feed)
+        self._tickets[label] = ticket
         connection.send_frames(frame)
+        if isinstance(ticket, ListenTicket):
+            ticket.begin(connection.send, welcome.audio_credit_bytes)
         return ticket
 
     def _bring(self, ticket: MediaTicket) -> None:
@@ -319,6 +327,8 @@ class AsyncClient(Asking[EventStream], Querying):
             self._hear_failure(message)
         elif not isinstance(message, wire.Credit | wire.MediaReady):
             self._hear_event(message, size)
+        elif isinstance(ticket := self._tickets.get(message.id), ListenTicket):
+            ticket.hear(message)
         elif self._carrier is not None:
             self._carrier.hear(message)
 

@@ -8,6 +8,7 @@ from typing import Any, Generic, TypeVar, Unpack, cast
 
 from nsedge import api
 from nsedge.api.labels import Text
+from nsedge.api.listen import ListenFields
 from nsedge.api.scheduling import SchedulingFields
 from nsedge.api.tasks import ChatFields, TranscribeFields
 
@@ -93,6 +94,23 @@ class Asking(ABC, Generic[S]):
         }
         sound = media if isinstance(media, api.Media) else api.Media(type=SOUND, data=media)
         task = api.Transcribe(media=sound, **asked)
+        return self._ask_for(task, model, request_id, cast(SchedulingFields, scheduling))
+
+    def listen(
+        self,
+        model: str,
+        feed: api.Feed,
+        *,
+        request_id: str | None = None,
+        **more: Unpack[ListenFields],
+    ) -> S:
+        """The events of what is said in the sound that `feed` brings, while it comes; `more` is
+        what else `Listen` and `Scheduling` have."""
+        asked: dict[str, Any] = dict(more)
+        scheduling = {
+            name: asked.pop(name) for name in SchedulingFields.__annotations__ if name in asked
+        }
+        task = api.Listen(feed=feed, **asked)
         return self._ask_for(task, model, request_id, cast(SchedulingFields, scheduling))
 
     def caption(

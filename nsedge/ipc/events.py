@@ -62,6 +62,8 @@ KINDS = (
     Kind(event=api.Labels, message=wire.Labels, since=5, credited=True),
     Kind(event=api.Fillings, message=wire.Fillings, since=5, credited=True),
     Kind(event=api.Segment, message=wire.Segment, since=3, credited=True),
+    Kind(event=api.Activity, message=wire.Activity, since=6, credited=True),
+    Kind(event=api.Committed, message=wire.Committed, since=6, credited=True),
     Kind(event=api.Progress, message=wire.Progress, since=3),
     Kind(event=api.ArtifactPending, message=wire.ArtifactPending, since=3, credited=True),
     Kind(event=api.ArtifactReady, message=wire.ArtifactReady, since=3, credited=True),

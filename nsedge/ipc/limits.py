@@ -41,6 +41,8 @@ class Limits:
     is taken, and none kept."""
     media_credit_bytes: int = 512 * KIB
     """What an upload may send before it is granted more."""
+    audio_credit_bytes: int = 512 * KIB
+    """What of the sound of a `listen` may have been sent that nobody has heard yet."""
     max_uploads: int = 4
     """Unfinished ones of one session."""
     max_sessions: int = 1024

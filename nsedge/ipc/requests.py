@@ -15,7 +15,7 @@ MediaOf = Callable[[wire.MediaPart], api.Media]
 _SINCE: dict[type, int] = {
     wire.Embed: 3,
     **dict.fromkeys((wire.Classify, wire.Fill, wire.Score, wire.Transcribe), 5),
-    wire.Caption: 6,
+    **dict.fromkeys((wire.Caption, wire.Listen), 6),
 }
 """The minor version whose clients can read what comes of a task, where not all can."""
 _TELLING = ("tools", "split_reasoning")
@@ -39,6 +39,10 @@ _OF_TASK = {
     ),
     wire.Fill: (api.Fill, ("inputs", "top_k")),
     wire.Score: (api.Score, ("query", "documents", "truncate")),
+    wire.Listen: (
+        api.Listen,
+        wire.Listen.__struct_fields__[len(wire.Asked.__struct_fields__) :],
+    ),
 }
 """Messages of tasks whose fields are the same here and there, by name."""
 _TOLD_AS = {task: (message, names) for message, (task, names) in _OF_TASK.items()}
@@ -118,7 +122,7 @@ def _task_of(message: wire.Asking, media: MediaOf) -> api.Task:
         case wire.Transcribe() | wire.Caption():
             about, names = _OF_MEDIA[type(message)]
             return about(media=media(message.media), **_same(message, names))
-        case wire.Embed() | wire.Classify() | wire.Fill() | wire.Score():
+        case wire.Embed() | wire.Classify() | wire.Fill() | wire.Score() | wire.Listen():
             kind, names = _OF_TASK[type(message)]
             fields = _same(message, names)
             if "inputs" in fields:
@@ -238,8 +242,8 @@ def check_known(request: api.Request, version: str) -> None:
         UnsupportedVersion: naming the version that knows it.
     """
     minor, task = protocol.minor_of(version), request.task
-    if isinstance(task, api.Transcribe | api.Caption):
-        told, _ = _TOLD_OF_MEDIA[type(task)]
+    if isinstance(task, api.Transcribe | api.Caption | api.Listen):
+        told, _ = {**_TOLD_OF_MEDIA, **_TOLD_AS}[type(task)]
         if minor < _SINCE[told]:
             raise UnsupportedVersion(
                 f"{task.name} needs a daemon of protocol 1.{_SINCE[told]}, not {version}",

@@ -23,6 +23,7 @@ from nsedge.errors import Draining, NsedgeError, OutOfOrder, Unavailable
 from nsedge.ipc import events, protocol, queries
 from nsedge.ipc import messages as wire
 from nsedge.ipc.access import Access
+from nsedge.ipc.hearing import fed
 from nsedge.ipc.limits import Limits
 from nsedge.ipc.loopsocket import Frames
 from nsedge.ipc.media import Hold
@@ -46,6 +47,7 @@ _OWN_SESSION = wire.Credit | wire.Cancel | wire.Ping | wire.Bye
 _WANTS: dict[type, Scope] = {
     **dict.fromkeys(get_args(wire.Asking), Scope.INFER),
     wire.MediaPut: Scope.INFER,
+    wire.Audio: Scope.INFER,
     wire.ModelsQuery: Scope.READ,
     wire.StatsQuery: Scope.READ,
     wire.HealthQuery: Scope.READ,
@@ -188,6 +190,9 @@ class Server:
             case wire.Asked():
                 check_fields(payload, type(message), minor=session.minor)
                 self._submit(session, message, _owner(caller, session))
+            case wire.Audio():
+                session.hear(message)
+                self._flush_soon(session)
             case wire.MediaPut():
                 session.put(message, owner=_owner(caller, session), now_s=self._clock())
                 self._flush_soon(session)
@@ -250,6 +255,7 @@ class Server:
             control_port_offset=CONTROL_PORT_OFFSET,
             max_media_bytes=limits.max_media_bytes,
             media_credit_bytes=limits.media_credit_bytes if limits.max_media_bytes else 0,
+            audio_credit_bytes=limits.audio_credit_bytes,
         )
         if not self._routers.send_data(peer, [protocol.encode(welcome)]):
             self._sessions.close(session)
@@ -283,7 +289,13 @@ class Server:
         sink: Sink = functools.partial(self._offer, session, stream)
         hold = Hold(self._sessions.media, owner=owner, most_bytes=self._limits.max_media_bytes)
         try:
-            request = request_of(message, hold.media)
+            request = fed(
+                request_of(message, hold.media),
+                session,
+                stream,
+                soon=self._loop.call_soon_threadsafe,
+                flush=functools.partial(self._flush_soon, session),
+            )
             sink = hold.until_end(sink)
             stream.ticket = self._service.submit(request, sink)
         except NsedgeError as error:

@@ -14,12 +14,12 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 
-from nsedge.api import AnyDelta, Delta, Event, Failed, Finished, Progress, Ticket
-from nsedge.errors import OutOfOrder, SlowConsumer, Unavailable
+from nsedge.api import AnyDelta, Delta, Event, Failed, Feed, Finished, Progress, Segment, Ticket
+from nsedge.errors import NsedgeError, OutOfOrder, SlowConsumer, Unavailable
 from nsedge.ipc.events import OF_EVENT, continues, encode_event, merge
 from nsedge.ipc.limits import Limits
 from nsedge.ipc.media import MediaStore
-from nsedge.ipc.messages import SESSION_BYTES, MediaPut
+from nsedge.ipc.messages import SESSION_BYTES, Audio, Credit, MediaPut
 from nsedge.ipc.protocol import MINOR, encode
 from nsedge.ipc.uploads import Uploads
 
@@ -43,6 +43,10 @@ class Stream:
     """The end, waiting behind pending results."""
     stalled_since_s: float | None = None
     cancelled: bool = False
+    feed: Feed | None = None
+    """Where its sound goes, where it hears any."""
+    granted: int = 0
+    """Bytes of sound that were granted beyond the first credit."""
     closed: bool = False
     """The terminal event is in the outbox; nothing follows it."""
 
@@ -123,6 +127,38 @@ class Session:
         if answer is not None:
             self.outbox.append(encode(answer))
 
+    def hear(self, piece: Audio) -> None:
+        """Take sound for a request; an unknown id is one that has just ended. Sound that comes too
+        fast, or behind the end, ends it.
+
+        Raises:
+            OutOfOrder: the request hears no sound.
+        """
+        stream = self.streams.get(piece.id)
+        if stream is None or stream.cancelled:
+            return
+        if stream.feed is None:
+            raise OutOfOrder(f"request {piece.id!r} hears no sound", param="id")
+        try:
+            stream.feed.push(piece.data)
+            if piece.then is not None:
+                stream.feed.mark(piece.then)
+        except OutOfOrder as error:
+            self._break_off(stream, error)
+
+    def refill(self, stream: Stream) -> bool:
+        """Grant anew what of a stream's sound was heard, half of the window at a time; whether
+        anything was."""
+        feed = stream.feed
+        if stream.closed or feed is None or feed.ended:
+            return False
+        heard = feed.taken_bytes - stream.granted
+        if heard < self.limits.audio_credit_bytes // 2:
+            return False
+        stream.granted += heard
+        self.outbox.append(encode(Credit(id=stream.request_id, bytes=heard)))
+        return True
+
     def grant(self, request_id: str, count: int) -> None:
         """`count` more bytes of credit; an unknown id is a request that has just ended."""
         stream = self.streams.get(request_id)
@@ -190,6 +226,11 @@ class Session:
             stream.credit -= len(frame)
             self._put(stream, event, frame)
             return
+        if stream.pending and _tells_anew(event, stream.pending[-1][0]):
+            before, size = stream.pending.pop()
+            self.taken.append((stream, before))
+            stream.pending_bytes -= size
+            self.pending_bytes -= size
         stream.pending.append((event, len(frame)))
         stream.pending_bytes += len(frame)
         self.pending_bytes += len(frame)
@@ -214,10 +255,11 @@ class Session:
             self._close(stream, stream.last)
 
     def _end_slow(self, stream: Stream, why: str) -> None:
+        self._break_off(stream, SlowConsumer(f"the reader is slow: {why}"))
+
+    def _break_off(self, stream: Stream, error: NsedgeError) -> None:
         self._forget_pending(stream)
-        self._close(
-            stream, Failed.of(stream.request_id, SlowConsumer(f"the reader is slow: {why}"))
-        )
+        self._close(stream, Failed.of(stream.request_id, error))
         stream.cancel()
 
     def _close(self, stream: Stream, event: Finished | Failed) -> None:
@@ -248,6 +290,16 @@ def _following(stream: Stream, first: AnyDelta, room: int) -> tuple[list[AnyDelt
         deltas.append(event)
         size += length
     return deltas, size
+
+
+def _tells_anew(event: Event, before: Event) -> bool:
+    """Whether nobody needs to be told `before` any more."""
+    return (
+        isinstance(event, Segment)
+        and isinstance(before, Segment)
+        and event.seq == before.seq
+        and not before.final
+    )
 
 
 class Sessions:

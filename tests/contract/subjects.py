@@ -39,6 +39,8 @@ EVERYTHING: tuple[api.Event, ...] = (
         no_speech_prob=0.125,
         words=(api.Word(text=" Yes.", start_s=2.0, end_s=2.5, probability=0.5),),
     ),
+    api.Activity(request_id="", speaking=False, at_s=3.5),
+    api.Committed(request_id="", at_s=3.5),
     api.Progress(request_id="", done=3.0, total=None, unit="step"),
     api.ArtifactPending(request_id="", artifact_id="f", media_type="image/png"),
     api.ArtifactReady(

@@ -9,10 +9,12 @@ from __future__ import annotations
 
 from nsedge.ipc.messages.base import SESSION_BYTES, Id
 from nsedge.ipc.messages.events import (
+    Activity,
     ArtifactPending,
     ArtifactReady,
     ChoiceFailed,
     ChoiceFinished,
+    Committed,
     Delta,
     Failed,
     Fillings,
@@ -45,6 +47,7 @@ from nsedge.ipc.messages.queries import (
 )
 from nsedge.ipc.messages.requests import (
     Asked,
+    Audio,
     Cancel,
     Caption,
     Chat,
@@ -53,6 +56,7 @@ from nsedge.ipc.messages.requests import (
     Embed,
     Fill,
     Generate,
+    Listen,
     MediaPart,
     MediaPut,
     MediaReady,
@@ -66,14 +70,14 @@ from nsedge.ipc.messages.sessions import Bye, Hello, Ping, Pong, Welcome
 Command = Load | Unload | Reload | Alias
 Question = ReadPrompt | Detokenize | Describe
 Query = ModelsQuery | StatsQuery | HealthQuery | UsageQuery | Question | Command
-Asking = Generate | Chat | Embed | Classify | Fill | Score | Transcribe | Caption
-DataMessage = Hello | Asking | Credit | MediaPut | Query | Cancel | Bye
+Asking = Generate | Chat | Embed | Classify | Fill | Score | Transcribe | Caption | Listen
+DataMessage = Hello | Asking | Audio | Credit | MediaPut | Query | Cancel | Bye
 ControlMessage = Cancel | Ping | HealthQuery
 ClientMessage = DataMessage | Ping
 
 AnyDelta = Delta | ReasoningDelta | ToolCallDelta
 Text = PromptLogprobs | AnyDelta | ChoiceFinished | ChoiceFailed
-Speech = Language | Segment
+Speech = Language | Segment | Activity | Committed
 Found = Vectors | Scores | Labels | Fillings
 Result = Text | Found | Speech | Progress | ArtifactPending | ArtifactReady
 EventMessage = Loading | Started | Result | Finished | Failed
@@ -81,12 +85,14 @@ ServerMessage = Welcome | EventMessage | Credit | MediaReady | Reply | Pong
 
 __all__ = [
     "SESSION_BYTES",
+    "Activity",
     "Alias",
     "AnyDelta",
     "ArtifactPending",
     "ArtifactReady",
     "Asked",
     "Asking",
+    "Audio",
     "Bye",
     "Cancel",
     "Caption",
@@ -96,6 +102,7 @@ __all__ = [
     "Classify",
     "ClientMessage",
     "Command",
+    "Committed",
     "ControlMessage",
     "Credit",
     "DataMessage",
@@ -114,6 +121,7 @@ __all__ = [
     "Id",
     "Labels",
     "Language",
+    "Listen",
     "Load",
     "Loading",
     "MediaPart",

@@ -113,7 +113,7 @@ class Fillings(Wire, frozen=True, kw_only=True, tag="fillings"):
 
 
 class Segment(Wire, frozen=True, kw_only=True, tag="segment"):
-    """A stretch of speech; since 1.3, and what follows `final` since 1.5."""
+    """A stretch of speech; since 1.3, what follows `final` since 1.5, and `stable` since 1.6."""
 
     id: str
     seq: int
@@ -128,6 +128,22 @@ class Segment(Wire, frozen=True, kw_only=True, tag="segment"):
     compression_ratio: float = 0.0
     no_speech_prob: float = 0.0
     words: tuple[Word, ...] = ()
+    stable: int = 0
+
+
+class Activity(Wire, frozen=True, kw_only=True, tag="activity"):
+    """Somebody begins to speak, or has ended; since 1.6."""
+
+    id: str
+    speaking: bool
+    at_s: float
+
+
+class Committed(Wire, frozen=True, kw_only=True, tag="committed"):
+    """All that was said until then is told, and final; since 1.6."""
+
+    id: str
+    at_s: float
 
 
 class Progress(Wire, frozen=True, kw_only=True, tag="progress"):

@@ -11,9 +11,11 @@ from nsedge.api import (
     Aggregation,
     Constraint,
     ExtraFile,
+    Mark,
     Priority,
     Role,
     Sampling,
+    SoundForm,
     Tool,
     ToolCall,
     ToolChoice,
@@ -163,8 +165,36 @@ class Score(Asked, frozen=True, kw_only=True, tag="score"):
     truncate: bool = False
 
 
+class Listen(Asked, frozen=True, kw_only=True, tag="listen"):
+    """Asks for what is said in sound that comes, by `audio`; since 1.6."""
+
+    form: SoundForm = SoundForm.S16LE
+    rate: int = 16_000
+    channels: int = 1
+    language: Label | None = None
+    translate: bool = False
+    prompt: str = ""
+    word_timestamps: bool = False
+    condition_on_previous: bool = True
+    partials: bool = True
+    step_s: float = 0.6
+    vad: bool | None = None
+    threshold: float = 0.5
+    silence_s: float = 0.6
+    padding_s: float = 0.3
+    idle_s: float = 60.0
+
+
+class Audio(Wire, frozen=True, kw_only=True, tag="audio"):
+    """Sound for a `listen`, and what is to be done then; since 1.6."""
+
+    id: Id
+    data: bytes = b""
+    then: Mark | None = None
+
+
 class Credit(Wire, frozen=True, kw_only=True, tag="credit"):
-    """Grants a request more bytes; from the daemon, an upload."""
+    """Grants a request more bytes; from the daemon, an upload, or the sound of a `listen`."""
 
     id: Id
     bytes: ByteCount

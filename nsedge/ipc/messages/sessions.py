@@ -38,6 +38,7 @@ class Welcome(Wire, frozen=True, kw_only=True, tag="welcome"):
     control_port_offset: int
     max_media_bytes: int = 0
     media_credit_bytes: int = 0
+    audio_credit_bytes: int = 0
 
 
 class Pong(Wire, frozen=True, kw_only=True, tag="pong"):

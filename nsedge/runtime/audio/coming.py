@@ -132,6 +132,11 @@ class ComingSound:
         """Seconds that came."""
         return self._decoding.read_s
 
+    @property
+    def held_s(self) -> float:
+        """Seconds that are held."""
+        return sum(map(len, self._held)) / RATE
+
     def attend(self, asked: Attend) -> Came | None:
         """What is to be done; None where more has to come.
 
@@ -239,5 +244,3 @@ class ComingSound:
     def _forget_before(self, sample: int) -> None:
         while self._held and self._first + len(self._held[0]) <= sample:
             self._first += len(self._held.popleft())
-
-

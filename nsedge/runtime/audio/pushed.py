@@ -42,7 +42,9 @@ class Pushed:
         values = decoded(whole[: count * self._frame_bytes], self._form)
         mixed = values if self._channels == 1 else values.reshape(-1, self._channels).mean(axis=1)
         if not np.isfinite(mixed).all():
-            raise InvalidMedia(f"the sound has values that are no numbers, after {self.read_s:.2f} s")
+            raise InvalidMedia(
+                f"the sound has values that are no numbers, after {self.read_s:.2f} s"
+            )
         self.read_s += count / self._rate
         samples: Samples = np.clip(mixed, -1.0, 1.0)
         if self._resampler is not None:

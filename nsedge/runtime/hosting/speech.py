@@ -322,7 +322,7 @@ class SpeechModel:
             coming=sound,
             submitted_s=submitted_s,
         )
-        task.feed.came = lambda: self._loop.came(work)
+        task.feed.came = lambda: self._loop.sound_came(work)
         return work
 
     def _voice(self, task: Transcribe | Listen) -> Voice | None:

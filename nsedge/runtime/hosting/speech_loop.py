@@ -12,7 +12,6 @@ import logging
 import threading
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
 from queue import Empty, SimpleQueue
 
 from nsedge.api import (
@@ -20,22 +19,21 @@ from nsedge.api import (
     Failed,
     Finished,
     FinishReason,
-    Listen,
     ModelStats,
     Started,
     Timings,
     Usage,
 )
 from nsedge.errors import (
-    DeadlineExceeded,
     EngineFailure,
     NsedgeError,
     QueueFull,
-    UploadStalled,
 )
 from nsedge.runtime.audio.coming import Attend, Came
 from nsedge.runtime.delivery import Deliver, Emit
 from nsedge.runtime.encode.batching import DUE_S
+from nsedge.runtime.hosting import speech_inbox as inbox
+from nsedge.runtime.hosting.speech_rows import Rows
 from nsedge.runtime.hosting.speech_work import Desk, Hearing, SpeechWork, Writing
 from nsedge.runtime.machine.arbiter import Seat
 from nsedge.runtime.speech.asks import (
@@ -60,36 +58,6 @@ LOOK_S = 0.5
 """Between two looks for those to whom no sound came for too long."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Submit:
-    work: SpeechWork
-    emit: Emit
-
-
-@dataclass(frozen=True, slots=True)
-class _Cancel:
-    work: SpeechWork
-
-
-@dataclass(frozen=True, slots=True)
-class _Came:
-    work: SpeechWork
-
-
-@dataclass(frozen=True, slots=True)
-class _Written:
-    events: list[tuple[Emit, Event]]
-
-
-@dataclass(frozen=True, slots=True)
-class _Ask:
-    answer: Callable[[], None]
-
-
-class _Stop:
-    pass
-
-
 class SpeechLoop:
     """Runs requests for transcripts to their end. `start` gives it its thread."""
 
@@ -107,14 +75,14 @@ class SpeechLoop:
     ) -> None:
         """`rows` of the memory; `waiting` requests may wait; the encoder runs from `seat`."""
         self._hearing = hearing
-        self._free = list(range(rows))
+        self._rows = Rows(rows)
         self._tokens = tokens
         self._most = rows + waiting
         self._seat = seat
         self._deliver = deliver
         self._clock = clock
         self._desk: Desk | None = None
-        self._inbox: SimpleQueue[_Submit | _Cancel | _Came | _Written | _Ask | _Stop] = SimpleQueue()
+        self._inbox: SimpleQueue[inbox.Told] = SimpleQueue()
         self._works: dict[SpeechWork, Emit] = {}
         self._to_hear: list[SpeechWork] = []
         self._attending: set[SpeechWork] = set()
@@ -138,28 +106,28 @@ class SpeechLoop:
 
     def stop(self) -> None:
         """Cancel what is left, and wait for the thread to end."""
-        self._inbox.put(_Stop())
+        self._inbox.put(inbox.Stop())
         self._thread.join()
 
     def submit(self, work: SpeechWork, emit: Emit) -> None:
         """Take a request, from any thread. A refusal comes as its `Failed`."""
-        self._inbox.put(_Submit(work, emit))
+        self._inbox.put(inbox.Submit(work, emit))
 
     def cancel(self, work: SpeechWork) -> None:
         """End a request, from any thread. Idempotent."""
-        self._inbox.put(_Cancel(work))
+        self._inbox.put(inbox.Cancel(work))
 
-    def came(self, work: SpeechWork) -> None:
+    def sound_came(self, work: SpeechWork) -> None:
         """Sound came for a request that hears it while it comes; from any thread."""
-        self._inbox.put(_Came(work))
+        self._inbox.put(inbox.SoundCame(work))
 
     def ask(self, answer: Callable[[], None]) -> None:
         """Have `answer` called when the loop next comes round, from any thread."""
-        self._inbox.put(_Ask(answer))
+        self._inbox.put(inbox.Ask(answer))
 
     def written(self, events: list[tuple[Emit, Event]]) -> None:
         """What the engine has to tell, from its thread."""
-        self._inbox.put(_Written(events))
+        self._inbox.put(inbox.Written(events))
 
     def stats(self, engine: ModelStats) -> ModelStats:
         """The engine's, of whole requests where they count."""
@@ -206,18 +174,18 @@ class SpeechLoop:
             except Empty:
                 return
             match told:
-                case _Submit(work, emit):
+                case inbox.Submit(work, emit):
                     self._take(work, emit)
-                case _Cancel(work):
+                case inbox.Cancel(work):
                     self._finish(work, FinishReason.CANCELLED)
-                case _Came(work):
+                case inbox.SoundCame(work):
                     self._heed(work)
-                case _Written(events):
+                case inbox.Written(events):
                     for emit, event in events:
                         emit(event)
-                case _Ask(answer):
+                case inbox.Ask(answer):
                     answer()
-                case _Stop():
+                case inbox.Stop():
                     self._stopping = True
             self._hand_over()
 
@@ -231,22 +199,8 @@ class SpeechLoop:
 
     def _next(self) -> SpeechWork | None:
         """Who hears next: of those that can, who is due first."""
-        able = [work for work in self._to_hear if work.row is not None or self._has_row(work)]
+        able = [work for work in self._to_hear if self._rows.has_one(work, self._to_hear)]
         return min(able, key=lambda work: work.due_s, default=None)
-
-    def _has_row(self, work: SpeechWork) -> bool:
-        """Whether there is a row for it. Who hears sound while it comes takes that of one who waits
-        to hear his next window: nothing is written of the last."""
-        return bool(self._free) or (work.coming is not None and self._lender() is not None)
-
-    def _lender(self) -> SpeechWork | None:
-        rows = (one for one in self._to_hear if one.row is not None)
-        return max(rows, key=lambda one: one.due_s, default=None)
-
-    def _take_row(self) -> int:
-        if not self._free and (lender := self._lender()) is not None:
-            self._release(lender)
-        return self._free.pop()
 
     def _hear(self, work: SpeechWork) -> None:
         """Hear the next window of a recording."""
@@ -254,11 +208,10 @@ class SpeechLoop:
         try:
             window = work.recording.window(work.start)
             if window.frames and not window.is_silent:
-                if work.row is None:
-                    work.row = self._take_row()
+                row = self._rows.take(work, self._to_hear)
                 features = self._hearing.features(window)
                 with self._seat:
-                    self._hearing.run(features, work.row)
+                    self._hearing.run(features, row)
         except NsedgeError as error:
             self._fail(work, error)
         except Exception:
@@ -313,9 +266,8 @@ class SpeechLoop:
         """What is to be done of sound that comes; None where that has to come first. Meanwhile the
         row is anybody's."""
         self._begin(work)
-        self._release(work)
-        now_s = self._clock()
-        work.pause(asked, now_s)
+        self._rows.give(work)
+        work.pause(asked, self._clock())
         self._attending.add(work)
         return self._came(work)
 
@@ -363,7 +315,7 @@ class SpeechLoop:
         if work.running:
             return
         if work.ended:
-            self._release(work)
+            self._rows.give(work)
             return
         failure = next((one.failure for one in work.takes if one.failure is not None), None)
         if failure is not None:
@@ -385,14 +337,9 @@ class SpeechLoop:
 
     def _expire(self) -> None:
         now_s = self._clock()
-        for work in list(self._attending):
-            task = work.request.task
-            if isinstance(task, Listen) and now_s - work.came_s >= task.idle_s:
-                self._fail(work, UploadStalled(f"no sound came for {task.idle_s:g} s"))
         for work in list(self._works):
-            if work.deadline_s is not None and now_s >= work.deadline_s:
-                limit = f"not done {work.request.deadline_s:g} s after admission"
-                self._fail(work, DeadlineExceeded(limit, param="deadline_s"))
+            if (late := work.late(now_s)) is not None:
+                self._fail(work, late)
 
     def _finish(self, work: SpeechWork, reason: FinishReason) -> None:
         if work.ended:
@@ -436,13 +383,7 @@ class SpeechLoop:
             for writing in work.takes:
                 self._need_desk().cancel(writing)
         else:
-            self._release(work)
-
-    def _release(self, work: SpeechWork) -> None:
-        """Give back the row of a work that nothing is written of any more."""
-        if work.row is not None:
-            self._free.append(work.row)
-            work.row = None
+            self._rows.give(work)
 
     def _emit(self, work: SpeechWork, event: Event) -> None:
         emit = self._works.get(work)

@@ -10,7 +10,8 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from nsedge.api import Delta, Event, Failed, Finished, Request
+from nsedge.api import Delta, Event, Failed, Finished, Listen, Request
+from nsedge.errors import DeadlineExceeded, NsedgeError, UploadStalled
 from nsedge.runtime.audio.coming import Attend, Came
 from nsedge.runtime.audio.recording import Window
 from nsedge.runtime.audio.samples import FRAMES_PER_S
@@ -25,7 +26,6 @@ from nsedge.runtime.speech.asks import (
     Steps,
     Take,
 )
-
 
 REST = 3.0
 """How much longer than the last hearing took sound must have come for the next."""
@@ -118,6 +118,16 @@ class SpeechWork:
     def resume(self, now_s: float) -> None:
         """Something is to be done."""
         self.attends, self._resumed_s = None, now_s
+
+    def late(self, now_s: float) -> NsedgeError | None:
+        """What it fails with, where its time is over, or no sound came for too long."""
+        if self.deadline_s is not None and now_s >= self.deadline_s:
+            limit = f"not done {self.request.deadline_s:g} s after admission"
+            return DeadlineExceeded(limit, param="deadline_s")
+        task = self.request.task
+        if isinstance(task, Listen) and self.attends and now_s - self.came_s >= task.idle_s:
+            return UploadStalled(f"no sound came for {task.idle_s:g} s")
+        return None
 
     @property
     def deadline_s(self) -> float | None:

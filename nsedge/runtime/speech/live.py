@@ -294,11 +294,20 @@ class LiveTranscript:
         return len(words.shared_out(self._times, [len(agreeing.text_ids(part.words))])[0])
 
     def _segment(self, part: Part, *, stable: int, final: bool) -> Segment:
+        told = tuple(
+            Word(
+                text=one.text,
+                start_s=round(one.start_s, 2),
+                end_s=round(one.end_s, 2),
+                probability=one.probability,
+            )
+            for one in self._times[: self._words_in(part)]
+        )
         return Segment(
             request_id=self._request_id,
             seq=self._count,
-            start_s=_seconds(self._seek + part.start),
-            end_s=_seconds(self._seek + part.end),
+            start_s=told[0].start_s if told else _seconds(self._seek + part.start),
+            end_s=told[-1].end_s if told else _seconds(self._seek + part.end),
             text=agreeing.text_of(part.words),
             final=final,
             tokens=agreeing.ids_of(part.words),
@@ -307,15 +316,7 @@ class LiveTranscript:
             avg_logprob=self._last.avg_logprob,
             compression_ratio=self._last.compression_ratio,
             no_speech_prob=self._last.no_speech_prob,
-            words=tuple(
-                Word(
-                    text=one.text,
-                    start_s=round(one.start_s, 2),
-                    end_s=round(one.end_s, 2),
-                    probability=one.probability,
-                )
-                for one in self._times[: self._words_in(part)]
-            ),
+            words=told,
             stable=stable,
         )
 

@@ -24,8 +24,8 @@ class Rules:
     def __init__(
         self, tokens: SpeechTokens, *, timestamps: bool = True, begun: tuple[int, ...] = ()
     ) -> None:
-        """timestamps: False has text alone, behind <|notimestamps|>. begun: tokens that stand in the
-        window already, as the end of the prompt."""
+        """timestamps: False has text alone, behind <|notimestamps|>. begun: tokens that stand in
+        the window already, as the end of the prompt."""
         self._tokens = tokens
         self._timestamps = timestamps
         self._begun = begun

@@ -17,6 +17,7 @@ from nsedge.errors import BadMessage, NsedgeError, QueueFull, UnknownMedia
 from nsedge.ipc import messages as wire
 from nsedge.ipc import protocol
 from nsedge.ipc.events import message_of
+from nsedge.ipc.hearing import fed
 from nsedge.ipc.limits import Limits
 from nsedge.ipc.media import MediaStore
 from nsedge.ipc.messages.base import Id, Wire
@@ -51,7 +52,7 @@ class Ping(Wire, frozen=True, kw_only=True, tag="ping"):
     """Asks for a `pong`."""
 
 
-Message = wire.Asking | wire.Credit | Cancel | Ping
+Message = wire.Asking | wire.Audio | wire.Credit | Cancel | Ping
 _JSON = msgspec.json.Decoder(Message)
 _MSGPACK = msgspec.msgpack.Decoder(Message)
 _LABELLED = msgspec.json.Decoder(protocol.Labelled)
@@ -174,6 +175,8 @@ class Connection:
         match asked:
             case wire.Asked():
                 self._begin(asked)
+            case wire.Audio():
+                self._session.hear(asked)
             case wire.Credit():
                 self._session.grant(asked.id, asked.bytes)
             case Cancel():
@@ -191,6 +194,13 @@ class Connection:
         request = request_of(asked, _media)
         request.check()
         running = session.open(asked.id, asked.credit)
+        request = fed(
+            request,
+            session,
+            running,
+            soon=self._loop.call_soon_threadsafe,
+            flush=self._flush_soon,
+        )
         label = f"{self._http[http_guard.REQUEST_ID]}/{next(self._numbers)}"
         trace = request.traceparent or self._http.get(http_guard.TRACEPARENT)
         named = dataclasses.replace(request, request_id=label, traceparent=trace)

@@ -67,6 +67,8 @@ ENUMS = [
     api.Aggregation,
     api.ModelState,
     api.LoadOutcome,
+    api.SoundForm,
+    api.Mark,
     api.HealthStatus,
 ]
 WORDS = {str: "string", int: "integer", float: "float", bool: "boolean", bytes: "binary"}

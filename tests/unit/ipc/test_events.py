@@ -67,6 +67,9 @@ EVENTS = [
         request_id="a", first=0, masks=(((api.Filling(token_id=7, token="a", score=0.5),), ()),)
     ),
     api.Segment(request_id="a", seq=3, start_s=1.5, end_s=2.0, text="so", final=False),
+    api.Segment(request_id="a", seq=4, start_s=0.5, end_s=2.0, text="so it", final=False, stable=2),
+    api.Activity(request_id="a", speaking=True, at_s=1.5),
+    api.Committed(request_id="a", at_s=2.5),
     api.Progress(request_id="a", done=3.0, total=None, unit="step"),
     api.ArtifactPending(request_id="a", artifact_id="f", media_type="image/png"),
     api.ArtifactReady(

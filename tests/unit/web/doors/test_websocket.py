@@ -397,3 +397,45 @@ def test_what_is_no_websocket_is_told_so() -> None:
             assert (await answer.json())["error"]["code"] == "invalid_request"
 
     served(test)
+
+
+def test_sound_that_comes_is_heard_in_both_forms() -> None:
+    asked = {"type": "listen", "id": "a", "model": MODEL, "partials": False}
+
+    async def in_text(socket: Socket) -> None:
+        data = b64encode(b"one two").decode()
+        await socket.send_str(json.dumps(asked))
+        await socket.send_str(json.dumps({"type": "audio", "id": "a", "data": data, "then": "end"}))
+        heard = await end_of(socket, "a")
+        assert [one["text"] for one in heard if one["type"] == "segment"] == ["one two"]
+        assert heard[-1]["type"] == "finished"
+
+    async def in_binary(socket: Socket) -> None:
+        await socket.send_bytes(msgpack.packb(asked))
+        sound = {"type": "audio", "id": "a", "data": bytes(300_000), "then": "clear"}
+        for _ in range(3):
+            await socket.send_bytes(msgpack.packb(sound))
+            while (told := await hear(socket))["type"] != "credit":
+                pass
+            assert 262_144 <= told["bytes"] <= 300_000
+        await socket.send_bytes(msgpack.packb({**sound, "data": b"one", "then": "end"}))
+        heard = await end_of(socket, "a")
+        assert [one["text"] for one in heard if one["type"] == "segment"] == ["one"]
+
+    talk(in_text)
+    talk(in_binary)
+
+
+def test_sound_that_comes_too_fast_ends_its_request_alone() -> None:
+    async def said(socket: Socket) -> None:
+        listen = {"type": "listen", "id": "a", "model": MODEL}
+        await socket.send_bytes(msgpack.packb(listen))
+        sound = {"type": "audio", "id": "a", "data": bytes(400_000)}
+        for _ in range(2):
+            await socket.send_bytes(msgpack.packb(sound))
+        failed = (await end_of(socket, "a"))[-1]
+        assert (failed["code"], failed["param"]) == ("out_of_order", "data")
+        await socket.send_bytes(msgpack.packb(generate("b", "one")))
+        assert (await end_of(socket, "b"))[-1]["type"] == "finished"
+
+    talk(said, FakeService(load_steps=1, pace_s=0.2))
