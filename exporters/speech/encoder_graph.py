@@ -41,6 +41,7 @@ class _Builder(Builder):
     def __init__(self, shape: SpeechShape, weights: Mapping[str, Floats]) -> None:
         super().__init__(weights, epsilon=EPSILON)
         self._shape = shape
+        self._scale = float((shape.width // shape.encoder_heads) ** -0.5)
 
     def embedded(self) -> str:
         """Two convolutions, the second of which halves the frames, and positions: [F, D]."""
@@ -64,6 +65,7 @@ class _Builder(Builder):
             self.split(f"{name}/split", packed, [shape.width] * 3),
             domain=MICROSOFT,
             num_heads=shape.encoder_heads,
+            scale=self._scale,
         )
         rows = self.reshape(f"{name}/rows", attended, [-1, shape.width])
         written = self.linear(f"{name}.self_attn.out_proj", rows)

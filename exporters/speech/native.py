@@ -1,4 +1,5 @@
-"""The same graphs on the daemon's own operators: an 8-bit memory, attended to as it lies."""
+"""The same graphs on the daemon's own operators: an 8-bit memory, attended to as it lies, and the
+encoder's attention within a window."""
 
 from __future__ import annotations
 
@@ -6,7 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import onnx
-from onnx import ModelProto, NodeProto, TensorProto, ValueInfoProto, helper
+from onnx import ModelProto, NodeProto, TensorProto, ValueInfoProto, helper, numpy_helper
 
 from exporters.errors import ExportError
 from exporters.graph.graph import attribute
@@ -17,6 +18,9 @@ from nsedge.native import DOMAIN
 
 ATTENTION = "CrossAttention"
 APPEND = "CrossAppend"
+WINDOW_ATTENTION = "WindowAttention"
+WINDOW_HEAD_MULTIPLE = 32
+"""Of the numbers of a head, for the operator."""
 
 
 def write_decoder(graph: Path, target: Path) -> None:
@@ -50,7 +54,7 @@ def write_decoder(graph: Path, target: Path) -> None:
 def write_encoder(graph: Path, target: Path) -> None:
     """Rewrite the encoder at `graph` to `target`, beside it: it writes into the memory."""
     model = onnx.load(graph, load_external_data=False)
-    nodes = list(model.graph.node)
+    nodes = _attending_within(model)
     made = {name: node for node in nodes for name in node.output}
     states, *row = model.graph.output
     turned = [made[value.name] for value in row]
@@ -69,6 +73,33 @@ def write_encoder(graph: Path, target: Path) -> None:
     _rewrite(model, kept, inputs=inputs, outputs=[_copied(states), *present])
     model.opset_import.append(helper.make_opsetid(DOMAIN, 1))
     target.write_bytes(model.SerializeToString())
+
+
+def _attending_within(model: ModelProto) -> list[NodeProto]:
+    """The nodes with attention over the joint queries, keys and values of a window, in the place of
+    what splits them and attends, where the operator has heads of that width."""
+    nodes: list[NodeProto] = list(model.graph.node)
+    splits = {node.output[0]: node for node in nodes if node.op_type == "Split"}
+    small = {one.name: one for one in model.graph.initializer}
+    for node in [one for one in nodes if one.op_type == "MultiHeadAttention"]:
+        split = splits[node.input[0]]
+        width = int(numpy_helper.to_array(small[split.input[1]])[0])
+        if width // attribute(node, "num_heads") % WINDOW_HEAD_MULTIPLE == 0:
+            nodes[nodes.index(node)] = _window_attention(node, split)
+            nodes.remove(split)
+    return nodes
+
+
+def _window_attention(node: NodeProto, split: NodeProto) -> NodeProto:
+    return helper.make_node(
+        WINDOW_ATTENTION,
+        [split.input[0]],
+        list(node.output),
+        name=node.name,
+        domain=DOMAIN,
+        num_heads=attribute(node, "num_heads"),
+        scale=attribute(node, "scale"),
+    )
 
 
 def _names(layer: int) -> list[str]:

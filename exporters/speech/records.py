@@ -10,7 +10,7 @@ from exporters.graph.records import GRAPH_FILE, NATIVE_FILE, NATIVE_SUFFIX, Reco
 from exporters.model.speech import SpeechShape
 from exporters.speech import naming
 from nsedge.bundle.speech import ListenerVariant, SpeechFidelity, SpeechVariant
-from nsedge.native import CROSS_REQUIREMENT, REQUIREMENT
+from nsedge.native import CROSS_REQUIREMENT, REQUIREMENT, WINDOW_REQUIREMENT
 
 ENCODER = "encoder"
 DECODER = "decoder"
@@ -70,7 +70,7 @@ def forms(
         device="cpu",
         scheme=scheme,
         graph=f"{prefix}{ENCODER}/{file}",
-        requires=(CROSS_REQUIREMENT,) if native else (),
+        requires=(CROSS_REQUIREMENT, WINDOW_REQUIREMENT) if native else (),
         io=listener,
     )
     decoder = SpeechVariant(

@@ -9,7 +9,7 @@ from __future__ import annotations
 import ctypes
 import functools
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
@@ -21,7 +21,9 @@ REQUIREMENT = "nsedge-ops-5"
 """What a variant names that uses the operators of this version."""
 CROSS_REQUIREMENT = "nsedge-ops-4"
 """The same where it uses those for an encoder's memory."""
-KNOWN = frozenset({REQUIREMENT, CROSS_REQUIREMENT, "nsedge-ops-3"})
+WINDOW_REQUIREMENT = "nsedge-ops-6"
+"""The same where it uses those for an encoder's window."""
+KNOWN = frozenset({REQUIREMENT, CROSS_REQUIREMENT, WINDOW_REQUIREMENT, "nsedge-ops-3"})
 """Versions whose graphs these operators run."""
 BLOCK_TOKENS = 16
 """Tokens of a block of CachedAttention's cache."""
@@ -108,9 +110,20 @@ def rehearsing() -> Iterator[None]:
 
 
 @contextmanager
+def pausing(pause: Callable[[], None]) -> Iterator[None]:
+    """Have the runs that this thread makes meanwhile call `pause`, on this thread, where they may
+    stop for a while: between two heads of attention within a window, and before other operators of
+    an encoder. What it takes, the run takes longer; it may not raise."""
+    kind = ctypes.CFUNCTYPE(None)
+    with _set("nsedge_pause", kind(pause), kind()):
+        yield
+
+
+@contextmanager
 def plainly() -> Iterator[None]:
     """Have products of the whole process use no instruction meanwhile that not every processor with
-    AVX2 has: results are the same to the bit, and slower."""
+    AVX2 has: results are the same to the bit, and slower. Attention within a window is made in
+    float then, which is nearer to what it should be than bfloat16."""
     with _set("nsedge_plain", ctypes.c_int(1), ctypes.c_int(0)):
         yield
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 import torch
 from transformers import WhisperFeatureExtractor
@@ -18,6 +20,7 @@ from exporters.model.source import Source
 from exporters.model.speech import read_alignment_heads, read_speech_shape, read_tokens
 from exporters.quantise.schemes import SCHEMES
 from exporters.speech.audio import mel_filters
+from exporters.speech.native import WINDOW_ATTENTION
 from exporters.speech.records import SpeechRecord
 from exporters.speech.reference import make_reference
 from exporters.speech.runner import runner_of
@@ -87,6 +90,27 @@ def test_a_quantised_form_is_near_fp32(
     for wanted, got in zip(exact.steps(rows, [3, 5]), runner.steps(rows, [3, 5]), strict=True):
         kept = np.exp(log_softmax(wanted)) * (log_softmax(wanted) - log_softmax(got))
         assert kept.sum(-1).max() < 0.2
+
+
+@NATIVE
+@pytest.mark.parametrize(("heads", "own"), [(2, True), (4, False)])
+def test_heads_of_32_numbers_attend_by_the_daemon_s_own_operator(
+    tmp_path: Path, heads: int, own: bool
+) -> None:
+    folder = write_whisper_folder(tmp_path / "model", encoder_attention_heads=heads)
+    source, reference, out = Source(folder=folder, origin="tiny"), tmp_path / "fp32", tmp_path / "q"
+    reference.mkdir()
+    out.mkdir()
+    make_reference(source, reference)
+    write_variant(source, reference, out, scheme=SCHEMES["int8-b64"])
+    graph = onnx.load(out / "encoder" / "native.onnx", load_external_data=False).graph
+    kinds = Counter(node.op_type for node in graph.node)
+    assert (kinds[WINDOW_ATTENTION], kinds["MultiHeadAttention"]) == ((2, 0) if own else (0, 2))
+    shape = read_speech_shape(source)
+    window = np.random.default_rng(4).standard_normal((shape.bins, 3000)).astype(np.float32)
+    forms = [runner_of(out, shape, scheme="int8-b64", native=native) for native in (False, True)]
+    standard, near = (form.hear(window, 0).ravel() for form in forms)
+    assert np.corrcoef(standard, near)[0, 1] > 0.999
 
 
 def test_tokens_are_read_of_configurations(source: Source, tmp_path: Path) -> None:

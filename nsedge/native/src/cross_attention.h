@@ -168,6 +168,7 @@ class CrossAppend {
     TRY(call.check(t.capacity));
     TRY(call.keep(context, 0));
     if (rehearsing) return nullptr;
+    rest();
     const auto *keys = static_cast<float*>(key.data), *values = static_cast<float*>(value.data);
     const auto write = [&](const attention::Segment& s, long position, long token, float* room) {
       attention::append(t, keys + token * width, values + token * width, position, nullptr, nullptr,

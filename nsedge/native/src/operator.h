@@ -71,6 +71,14 @@ inline Status* constant(const ort::Api& api, const ort::KernelInfo* info, size_t
 // outputs are zeros.
 inline thread_local bool rehearsing = false;
 
+// What this thread calls at places where a run may stop for a while: its other threads have nothing to do
+// there, and nothing of the run is lost. Null where nobody wants to know.
+inline thread_local void (*pause)() = nullptr;
+
+inline void rest() {
+  if (pause != nullptr) pause();
+}
+
 // Memory that a thread keeps between calls, and grows.
 class Scratch {
  public:

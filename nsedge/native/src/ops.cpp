@@ -1,5 +1,5 @@
 // The operators of domain "nsedge", for ONNX Runtime to load: BlockMatMul, BlockRows, CachedAttention,
-// CrossAttention, CrossWeights and CrossAppend.
+// CrossAttention, CrossWeights, CrossAppend and WindowAttention.
 #include <cstdlib>
 #include <new>
 
@@ -8,6 +8,7 @@
 #include "cached_attention.h"
 #include "cross_attention.h"
 #include "ort.h"
+#include "window_attention.h"
 
 namespace {
 
@@ -45,7 +46,8 @@ ort::Op describe_op() {
 
 const ort::Op OPS[] = {describe_op<op::BlockMatMul>(), describe_op<op::BlockRows>(),
                        describe_op<op::CachedAttention>(), describe_op<op::CrossAttention>(),
-                       describe_op<op::CrossWeights>(), describe_op<op::CrossAppend>()};
+                       describe_op<op::CrossWeights>(), describe_op<op::CrossAppend>(),
+                       describe_op<op::WindowAttention>()};
 
 }  // namespace
 
@@ -75,6 +77,9 @@ __attribute__((visibility("default"))) void nsedge_plain(int on) { matmul::plain
 
 // Whether runs of this thread only take their memory from now on.
 __attribute__((visibility("default"))) void nsedge_rehearse(int on) { op::rehearsing = on != 0; }
+
+// What runs of this thread call from now on where they may stop for a while; null for nothing.
+__attribute__((visibility("default"))) void nsedge_pause(void (*call)()) { op::pause = call; }
 
 // What ONNX Runtime calls when it is told to load this library.
 __attribute__((visibility("default"))) ort::Status* RegisterCustomOps(

@@ -140,7 +140,7 @@ class SpeechModel:
             sampler=Sampler(end_ids=(self._parts.tokens.end,)),
             deliver=self._loop.written,
             clock=self._host.clock,
-            turn=self._host.arbiter(self._variant.device).seat(Rank.STREAMS),
+            turn=self._host.arbiter(self._variant.device).seat(Rank.OTHERS),
             name=f"engine-{self.name}",
         )
 

@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import Callable
 from queue import Empty, SimpleQueue
 
+from nsedge import native
 from nsedge.api import (
     Event,
     Failed,
@@ -210,7 +211,7 @@ class SpeechLoop:
             if window.frames and not window.is_silent:
                 row = self._rows.take(work, self._to_hear)
                 features = self._hearing.features(window)
-                with self._seat:
+                with self._seat, native.pausing(self._seat.pause):
                     self._hearing.run(features, row)
         except NsedgeError as error:
             self._fail(work, error)

@@ -5,7 +5,8 @@ denoising step. On one device one step runs at a time: steps that ran side by si
 each other's threads in the middle of a product. Where streams of text and other work both wait,
 they take turns, and within each of the two it is first come, first served. So nobody is passed
 over more than once for each that waits beside him, and a stream's token waits for one step of the
-others at most; `slice_s` tells those how long that step may be.
+others at most; `slice_s` tells those how long that step may be. A step that can stop within
+says where it can by `Seat.pause`, and is several then.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ class Arbiter:
     """Gives the device to one step at a time. Thread-safe."""
 
     def __init__(self, *, clock: Callable[[], float] = time.monotonic) -> None:
-        self._clock = clock
+        self.clock = clock
         self._lock = threading.Lock()
         self._holder: Seat | None = None
         self._last = Rank.OTHERS
@@ -55,13 +56,17 @@ class Arbiter:
         """A place for one thread that runs steps: `with seat:` around each."""
         return Seat(self, rank)
 
+    def wanted(self, rank: Rank) -> bool:
+        """Whether a step of `rank` waits."""
+        return bool(self._waiting[rank])
+
     def waits(self) -> dict[Rank, Histogram]:
         """How long steps have waited for their turn."""
         return {rank: waits.read() for rank, waits in self._waits.items()}
 
     def slice_s(self) -> float | None:
         """How long a step of other work may take now; None where no streams run."""
-        if self._clock() - self._streamed_s > RECENT_S:
+        if self.clock() - self._streamed_s > RECENT_S:
             return None
         return max(LEAST_SLICE_S, (STRETCH - 1.0) * self._stream_s)
 
@@ -73,17 +78,17 @@ class Arbiter:
                 self._waits[seat.rank].add(0.0)
                 return
             self._waiting[seat.rank].append(seat)
-        began_s = self._clock()
+        began_s = self.clock()
         seat.called.wait()
         seat.called.clear()
-        self._waits[seat.rank].add(self._clock() - began_s)
+        self._waits[seat.rank].add(self.clock() - began_s)
 
     def give(self, seat: Seat, took_s: float) -> None:
         """Let the next have it."""
         with self._lock:
             self._last = seat.rank
             if seat.rank is Rank.STREAMS:
-                self._streamed_s = self._clock()
+                self._streamed_s = self.clock()
                 grown = took_s - self._stream_s
                 self._stream_s += grown * (_WEIGHT if self._stream_s else 1.0)
             self._holder = following = self._next()
@@ -110,7 +115,7 @@ class Seat:
 
     def __enter__(self) -> None:
         self._arbiter.take(self)
-        self._began_s = time.monotonic()
+        self._began_s = self._arbiter.clock()
 
     def __exit__(
         self,
@@ -118,8 +123,18 @@ class Seat:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._arbiter.give(self, time.monotonic() - self._began_s)
+        self._arbiter.give(self, self._arbiter.clock() - self._began_s)
 
     def slice_s(self) -> float | None:
         """How long its next step may take; None is as long as it likes."""
         return None if self.rank is Rank.STREAMS else self._arbiter.slice_s()
+
+    def pause(self) -> None:
+        """Within a step of other work that can stop here: let a stream's step that waits come in
+        between, once this one has taken as long as it may. What follows counts as a step of its
+        own."""
+        if not self._arbiter.wanted(Rank.STREAMS):
+            return
+        if self._arbiter.clock() - self._began_s >= (self.slice_s() or LEAST_SLICE_S):
+            self.__exit__(None, None, None)
+            self.__enter__()

@@ -104,6 +104,49 @@ def test_other_work_may_take_as_long_as_a_stream_s_step_while_streams_run() -> N
     assert others.slice_s() is None
 
 
+def test_a_step_that_can_stop_lets_a_stream_in_between_once_it_had_its_time() -> None:
+    clock, log = FakeClock(), ["other begins"]
+    arbiter = Arbiter(clock=clock)
+    arbiter.take(streams := arbiter.seat(S))
+    arbiter.give(streams, 0.010)
+    seat, stream = arbiter.seat(O), Runner(arbiter, S, log, "stream")
+    with seat:
+        clock.advance(0.05)
+        seat.pause()  # nobody waits
+        stream.start()
+        while waiting(arbiter) < 1:
+            stream.thread.join(0.001)
+        stream.go.set()
+        seat.pause()
+        assert log == ["other begins", "stream"]
+        log.append("other goes on")
+        late = Runner(arbiter, S, log, "late")
+        late.start()
+        while waiting(arbiter) < 1:
+            late.thread.join(0.001)
+        late.go.set()
+        clock.advance(0.001)
+        seat.pause()  # it has only begun
+        log.append("other ends")
+    late.end()
+    assert log == ["other begins", "stream", "other goes on", "other ends", "late"]
+
+
+def test_other_work_that_waits_does_not_come_in_between() -> None:
+    clock, log = FakeClock(), ["first"]
+    arbiter = Arbiter(clock=clock)
+    seat, second = arbiter.seat(O), Runner(arbiter, O, log, "second")
+    with seat:
+        second.start()
+        while waiting(arbiter) < 1:
+            second.thread.join(0.001)
+        clock.advance(1.0)
+        seat.pause()
+        log.append("first ends")
+    second.end()
+    assert log == ["first", "first ends", "second"]
+
+
 def test_only_one_is_inside_and_all_get_in() -> None:
     arbiter, inside, most, turns = Arbiter(), [0], [0], [0] * 6
 
