@@ -59,7 +59,13 @@ class DualEncoderSession:
         self._text_io, self._image_io = text.io, image.io
         self._table = level_table(facts.steps)
         self._texts, self._pictures = (
-            open_session(folder / tower.graph, tower.device, threads, requires=tower.requires)
+            open_session(
+                folder / tower.graph,
+                tower.device,
+                threads,
+                requires=tower.requires,
+                patterns=False,
+            )
             for tower in (text, image)
         )
 

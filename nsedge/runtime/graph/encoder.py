@@ -23,7 +23,9 @@ class EncoderSession:
         self._io = variant.io
         self._pad_id = pad_id
         self._dimensions = dimensions
-        self._session = open_session(graph, variant.device, threads, requires=variant.requires)
+        self._session = open_session(
+            graph, variant.device, threads, requires=variant.requires, patterns=False
+        )
 
     @property
     def provider(self) -> str:

@@ -35,7 +35,9 @@ class HeadSession:
         self._pad_id = pad_id
         self._head = head
         self._labels = vocab_size if isinstance(head, MaskedLm) else len(head.labels)
-        self._session = open_session(graph, variant.device, threads, requires=variant.requires)
+        self._session = open_session(
+            graph, variant.device, threads, requires=variant.requires, patterns=False
+        )
 
     @property
     def provider(self) -> str:

@@ -23,7 +23,9 @@ class Listener:
         self._io = variant.io
         self._memory = memory
         self._states = np.zeros((1, memory.frames, memory.hidden), np.float32)
-        self._session = open_session(graph, variant.device, threads, requires=variant.requires)
+        self._session = open_session(
+            graph, variant.device, threads, requires=variant.requires, patterns=False
+        )
 
     @property
     def provider(self) -> str:

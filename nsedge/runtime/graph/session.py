@@ -63,12 +63,15 @@ def open_session(
     captures: bool = False,
     weights: Path | None = None,
     shares: int = 0,
+    patterns: bool = True,
 ) -> Any:
     """A session of `graph` on `device`, with `threads` intra-op threads and what it `requires`.
 
     `captures` lets runs on a GPU be captured as CUDA graphs. `weights` is the directory of the
     files that hold its weights, where that is not the graph's own. Sessions of one model that were
-    given the same number, from 1 on, as `shares` hold packed weights once.
+    given the same number, from 1 on, as `shares` hold packed weights once. Without `patterns`, a run
+    of shapes that were run before takes its memory piece by piece as the first one did, and not as
+    one block beside that, which holds as much again.
 
     Raises:
         DeviceUnavailable: where the device's provider is not the one in use.
@@ -80,6 +83,7 @@ def open_session(
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
+    options.enable_mem_pattern = patterns
     options.log_severity_level = 3
     # Idle threads must not take the cores from clients between two steps.
     options.add_session_config_entry("session.force_spinning_stop", "1")
