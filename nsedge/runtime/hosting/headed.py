@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
+from tokenizers import Tokenizer
 
 from nsedge.api import (
     Activation,
@@ -99,8 +100,9 @@ class HeadedModel(EncodeModel[HeadedEncoder, HeadSession]):
         return SegmentReader(self._tokenizer, context_length=self.manifest.context_length)
 
     def _filling(self, head: MaskedLm) -> Callable[[Request, float], EncodeWork]:
+        tokenizer = self._tokenizer  # a function of `self` in `self` would keep the model
         reader = MaskReader(
-            self._tokenizer,
+            tokenizer,
             mask=head.mask,
             mask_id=head.mask_token_id,
             context_length=self.manifest.context_length,
@@ -111,25 +113,11 @@ class HeadedModel(EncodeModel[HeadedEncoder, HeadSession]):
             return FillWork(
                 request=request,
                 inputs=reader.read(task.inputs),
-                find=lambda _, logits: self._fillings(logits, task.top_k),
+                find=lambda _, logits: _fillings(tokenizer, logits, task.top_k),
                 submitted_s=submitted_s,
             )
 
         return make
-
-    def _fillings(self, logits: Floats, top_k: int) -> tuple[tuple[Filling, ...], ...]:
-        """The likeliest tokens of each mask, of logits [masks, vocabulary]."""
-        return tuple(
-            tuple(
-                Filling(
-                    token_id=token,
-                    token=self._tokenizer.decode([token], skip_special_tokens=False),
-                    score=float(scores[token]),
-                )
-                for token in best(scores, top_k)
-            )
-            for scores in softmax(logits)
-        )
 
     def _classifying(self, head: SequenceClassification) -> Callable[[Request, float], EncodeWork]:
         reader = self._segments()
@@ -216,6 +204,23 @@ def _texts(task: Classify) -> tuple[Text, ...]:
             "this model has labels of its own, and takes no others", param="labels"
         )
     return texts
+
+
+def _fillings(
+    tokenizer: Tokenizer, logits: Floats, top_k: int
+) -> tuple[tuple[Filling, ...], ...]:
+    """The likeliest tokens of each mask, of logits [masks, vocabulary]."""
+    return tuple(
+        tuple(
+            Filling(
+                token_id=token,
+                token=tokenizer.decode([token], skip_special_tokens=False),
+                score=float(scores[token]),
+            )
+            for token in best(scores, top_k)
+        )
+        for scores in softmax(logits)
+    )
 
 
 def _labels(

@@ -7,16 +7,13 @@ import importlib
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from nsedge import native
 from nsedge.api import Listen, ModelInfo, ModelMemory, ModelState, ModelStats, Request, Transcribe
 from nsedge.api.sampling import seed_of
 from nsedge.bundle.speech import GoldenSpeech, SpeechVariant
 from nsedge.errors import InvalidParameter, UnsupportedTask
 from nsedge.runtime.audio.coming import ComingSound, TurnRule
-from nsedge.runtime.audio.recording import Recording, Window
+from nsedge.runtime.audio.recording import Recording
 from nsedge.runtime.audio.voice import Voice
 from nsedge.runtime.decode.engine import Engine
 from nsedge.runtime.decode.job import Job
@@ -39,7 +36,7 @@ from nsedge.runtime.machine.amounts import Amount
 from nsedge.runtime.machine.arbiter import Rank
 from nsedge.runtime.machine.footprint import Growth
 from nsedge.runtime.settings import PrefixReuse
-from nsedge.runtime.speech.asks import Align, Aligned, Decode, Detect
+from nsedge.runtime.speech.asks import Decode, Detect
 from nsedge.runtime.speech.live import LiveTranscript
 from nsedge.runtime.speech.rules import Rules
 from nsedge.runtime.speech.transcript import Transcript
@@ -87,7 +84,7 @@ class SpeechModel:
         self._warm_up(bundle)
         self._arena_bytes = growth.take()
         self._loop = SpeechLoop(
-            hearing=self,
+            hearing=self._parts,
             rows=self._slots,
             tokens=self._parts.tokens,
             waiting=host.settings.max_queue,
@@ -114,7 +111,7 @@ class SpeechModel:
         golden_speech.check(
             bundle.golden("transcribe", GoldenSpeech)[:GOLDEN_RECORDINGS],
             folder=bundle.path,
-            hear=lambda window: self.run(self.features(window), 0),
+            hear=lambda window: parts.run(parts.features(window), 0),
             runner=parts.executor,
             rules=Rules(parts.tokens),
             variant=self._variant,
@@ -145,23 +142,6 @@ class SpeechModel:
         )
 
     # What its loop asks for.
-
-    def features(self, window: Window) -> NDArray[np.float32]:
-        """The log-mel features of a window."""
-        return self._parts.mel.window(window.samples, window.frames)
-
-    def run(self, features: NDArray[np.float32], row: int) -> None:
-        """Hear a window: a row of the memory is about it then."""
-        self._parts.listener.run(features, row)
-
-    def align(self, asked: Align, row: int) -> Aligned:
-        """Find where a text was said."""
-        aligner = self._parts.aligner
-        if aligner is None:
-            raise InvalidParameter("the model tells no times of words", param="word_timestamps")
-        prompt = (*asked.prompt, self._parts.tokens.no_timestamps)
-        weights, probabilities = aligner.run(prompt, asked.text, row)
-        return Aligned(weights=weights[:, :, : asked.frames // 2], probabilities=probabilities)
 
     def write(self, writing: Writing, wanted: Detect | Decode, number: int) -> None:
         """Have a text written, of what its work has heard."""
@@ -227,6 +207,7 @@ class SpeechModel:
         """End the loops, once nobody uses it."""
         self._loop.stop()
         self._engine.stop()
+        self._loop.use(None)  # nothing of it may stay until garbage is next collected
 
     def measure(self) -> tuple[ModelMemory, Amount]:
         """What it holds now, and what of that the budget is held to: weights, arena, and at least

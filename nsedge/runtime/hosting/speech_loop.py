@@ -97,8 +97,8 @@ class SpeechLoop:
         self._request_times = Stopwatch(WAIT_BOUNDS_S)
         self._running = 0
 
-    def use(self, desk: Desk) -> None:
-        """Have text written at `desk`."""
+    def use(self, desk: Desk | None) -> None:
+        """Have text written at `desk`; None lets go of it, once the loop has stopped."""
         self._desk = desk
 
     def start(self) -> None:
@@ -315,25 +315,26 @@ class SpeechLoop:
         work.running -= 1
         if work.running:
             return
+        takes, work.takes = work.takes, []
         if work.ended:
             self._rows.give(work)
             return
-        failure = next((one.failure for one in work.takes if one.failure is not None), None)
+        failure = next((one.failure for one in takes if one.failure is not None), None)
         if failure is not None:
             self._fail(work, failure.error())
         else:
-            self._go_on(work, self._answer(work))
+            self._go_on(work, self._answer(work, takes))
 
-    def _answer(self, work: SpeechWork) -> Answer:
+    def _answer(self, work: SpeechWork, written: list[Writing]) -> Answer:
         """What came of all that was written."""
-        after = next((one.after_start for one in work.takes if one.after_start is not None), None)
+        after = next((one.after_start for one in written if one.after_start is not None), None)
         if after is None:
             raise RuntimeError("nobody looked at what comes after the start")
         if isinstance(work.wanted, Detect):
             likely = {code: float(after[token]) for code, token in self._tokens.languages.items()}
             total = sum(likely.values()) or 1.0
             return Detected(probabilities={code: one / total for code, one in likely.items()})
-        takes = tuple(one.take for one in work.takes)
+        takes = tuple(one.take for one in written)
         return Decoded(takes=takes, no_speech_prob=float(after[self._tokens.no_speech]))
 
     def _expire(self) -> None:

@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 from nsedge.bundle.manifest import Bundle
 from nsedge.bundle.speech import Speech, SpeechVariant
 from nsedge.bundle.vocabulary import read_tokenizer
-from nsedge.errors import BundleInvalid
+from nsedge.errors import BundleInvalid, InvalidParameter
 from nsedge.runtime.audio.mel import LogMel
+from nsedge.runtime.audio.recording import Window
 from nsedge.runtime.graph.aligner import Aligner
 from nsedge.runtime.graph.conditioning import Memory
 from nsedge.runtime.graph.executor import Executor, Source
@@ -31,6 +32,7 @@ from nsedge.runtime.hosting.variants import choose_variant
 from nsedge.runtime.machine.amounts import Amount
 from nsedge.runtime.machine.cores import usable_cores
 from nsedge.runtime.settings import EngineSettings
+from nsedge.runtime.speech.asks import Align, Aligned
 from nsedge.runtime.speech.vocabulary import SpeechTokens
 from nsedge.runtime.text.tokens import TokenTexts
 
@@ -68,6 +70,26 @@ class SpeechParts:
     mel: LogMel
     codec: Codec
     tokens: SpeechTokens
+
+    def features(self, window: Window) -> NDArray[np.float32]:
+        """The log-mel features of a window."""
+        return self.mel.window(window.samples, window.frames)
+
+    def run(self, features: NDArray[np.float32], row: int) -> None:
+        """Hear a window: a row of the memory is about it then."""
+        self.listener.run(features, row)
+
+    def align(self, asked: Align, row: int) -> Aligned:
+        """Find where a text was said.
+
+        Raises:
+            InvalidParameter: the model tells no times of words.
+        """
+        if self.aligner is None:
+            raise InvalidParameter("the model tells no times of words", param="word_timestamps")
+        prompt = (*asked.prompt, self.tokens.no_timestamps)
+        weights, probabilities = self.aligner.run(prompt, asked.text, row)
+        return Aligned(weights=weights[:, :, : asked.frames // 2], probabilities=probabilities)
 
 
 def open_parts(

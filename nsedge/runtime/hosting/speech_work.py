@@ -154,17 +154,19 @@ class Writing:
         self.after_start = shares / shares.sum()
 
     def saw(self, event: Event) -> bool:
-        """Take an event of the job; whether it is its last."""
+        """Take an event of the job; whether it is its last, with which the job is let go of."""
         match event:
             case Delta(token_ids=ids):
                 self._tokens.extend(ids)
+                return False
             case Finished(cumulative_logprob=logprob):
                 self._logprob = logprob or 0.0
-                return True
             case Failed():
                 self.failure = event
-                return True
-        return False
+            case _:
+                return False
+        self.job = None
+        return True
 
     @property
     def take(self) -> Take:
