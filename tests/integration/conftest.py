@@ -10,8 +10,8 @@ import pytest
 
 from exporters.bundle.starter import NAME, export_starter
 from exporters.cache import Cache, cache_root
-from exporters.encoder.starter import NAME as EMBEDDINGS_NAME
 from exporters.encoder.starter import export_encoder_starter
+from exporters.encoder.starter_folder import MASKED, NAMES, VECTORS, Starter
 from exporters.progress import Progress
 from exporters.speech.starter import STARTERS, export_speech_starter
 from nsedge.bundle.causal_lm import DecoderComponents, Variants
@@ -30,9 +30,26 @@ def starter_bundle() -> Path:
 @pytest.fixture(scope="session")
 def embeddings_bundle() -> Path:
     """The directory of the bundle that makes vectors."""
+    return encoder_of(VECTORS)
+
+
+@pytest.fixture(scope="session")
+def names() -> Path:
+    """The directory of the bundle that finds names."""
+    return encoder_of(NAMES)
+
+
+@pytest.fixture(scope="session")
+def masked() -> Path:
+    """The directory of the bundle that fills masks."""
+    return encoder_of(MASKED)
+
+
+def encoder_of(starter: Starter) -> Path:
+    """The directory of an encoder's bundle."""
     root = cache_root()
     cache = Cache(root, Progress(sys.__stderr__))
-    return export_encoder_starter(cache, root / "tests" / EMBEDDINGS_NAME).bundle
+    return export_encoder_starter(cache, root / "tests" / starter.name, starter=starter).bundle
 
 
 @pytest.fixture(scope="session")

@@ -4,7 +4,6 @@ all-MiniLM-L6-v2."""
 from __future__ import annotations
 
 import asyncio
-import sys
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,6 @@ from transformers import pipeline
 
 from exporters.cache import Cache, cache_root
 from exporters.encoder.outputs import output_of_bundle
-from exporters.encoder.starter import export_encoder_starter
 from exporters.encoder.starter_folder import MASKED, NAMES, Starter
 from exporters.encoder.texts import fidelity_texts
 from exporters.encoder.verify import open_variant
@@ -38,22 +36,6 @@ LETTER = (
 )
 QUERY = "when does the ferry leave?"
 DOCUMENTS = ("Tea costs two euros.", "The ferry leaves at six.", "Boats are moored at the quay.")
-
-
-def made(starter: Starter) -> Path:
-    root = cache_root()
-    cache = Cache(root, Progress(sys.__stderr__))
-    return export_encoder_starter(cache, root / "tests" / starter.name, starter=starter).bundle
-
-
-@pytest.fixture(scope="module")
-def names() -> Path:
-    return made(NAMES)
-
-
-@pytest.fixture(scope="module")
-def masked() -> Path:
-    return made(MASKED)
 
 
 def answered(bundle: Path, task: Task, *, variant: str | None = None) -> Collected:

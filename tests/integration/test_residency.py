@@ -31,7 +31,6 @@ from nsedge.core.service import LocalService, ServiceSettings
 from nsedge.errors import InsufficientMemory
 from nsedge.ipc.client import AsyncClient
 from nsedge.runtime.machine.amounts import Room
-from nsedge.runtime.machine.footprint import rss_bytes
 from nsedge.runtime.residency.settings import ResidencySettings
 from nsedge.runtime.settings import EngineSettings
 from tests.ipc import serving
@@ -115,26 +114,6 @@ def test_two_models_at_once_the_second_loaded_by_its_first_request(shelf: Path) 
                 assert memory.weights_bytes > 50 * MIB
                 assert 0 < memory.kv_bytes < memory.kv_reserved_bytes
             assert (await client.usage()).models["two"].usage_count == 1
-
-    asyncio.run(scene())
-
-
-def test_memory_comes_back_over_and_over(shelf: Path) -> None:
-    async def scene() -> None:
-        async with core(shelf) as client:
-            for _ in range(2):  # libraries and allocators reach their size
-                await ask(client, "one", keep_alive_s=0.0)
-                await until_absent(client, "one")
-            before = rss_bytes()
-            for _ in range(4):
-                await ask(client, "one")
-                grown = rss_bytes() - before
-                memory = (await client.stats()).models["one"].memory
-                assert memory is not None
-                told = memory.weights_bytes + memory.kv_bytes + memory.arena_bytes
-                assert told == pytest.approx(grown, rel=0.15)
-                await client.unload("one")
-                assert rss_bytes() < 1.1 * before
 
     asyncio.run(scene())
 
