@@ -69,9 +69,9 @@ def open_session(
 
     `captures` lets runs on a GPU be captured as CUDA graphs. `weights` is the directory of the
     files that hold its weights, where that is not the graph's own. Sessions of one model that were
-    given the same number, from 1 on, as `shares` hold packed weights once. Without `patterns`, a run
-    of shapes that were run before takes its memory piece by piece as the first one did, and not as
-    one block beside that, which holds as much again.
+    given the same number, from 1 on, as `shares` hold packed weights once. Without
+    `patterns`, a run of shapes that were run before takes its memory piece by piece as the first
+    one did, and not as one block beside that, which holds as much again.
 
     Raises:
         DeviceUnavailable: where the device's provider is not the one in use.

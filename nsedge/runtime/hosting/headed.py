@@ -206,9 +206,7 @@ def _texts(task: Classify) -> tuple[Text, ...]:
     return texts
 
 
-def _fillings(
-    tokenizer: Tokenizer, logits: Floats, top_k: int
-) -> tuple[tuple[Filling, ...], ...]:
+def _fillings(tokenizer: Tokenizer, logits: Floats, top_k: int) -> tuple[tuple[Filling, ...], ...]:
     """The likeliest tokens of each mask, of logits [masks, vocabulary]."""
     return tuple(
         tuple(

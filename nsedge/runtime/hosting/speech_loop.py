@@ -98,7 +98,7 @@ class SpeechLoop:
         self._running = 0
 
     def use(self, desk: Desk | None) -> None:
-        """Have text written at `desk`; None lets go of it, once the loop has stopped."""
+        """Have text written at `desk`; None lets go of it, once stopped."""
         self._desk = desk
 
     def start(self) -> None:
