@@ -1,10 +1,12 @@
 """What a client sees of a request: any number of `Loading`s, at most one `Started`, what the task
 gives, and exactly one terminal event, `Finished` or `Failed`.
 
-Text comes as `Delta`s; what a model thinks and calls, where that was asked for, as
-`ReasoningDelta`s and `ToolCallDelta`s; vectors and scores as arrays; `Labels` and `Fillings` input
-by input; speech as `Segment`s, of sound that still comes with `Activity` and `Committed`; what
-takes many steps tells its `Progress`; files are announced by `ArtifactPending` and `ArtifactReady`.
+Where a model reads text alone, what others made of the pictures and recordings among the messages
+is told as `MediaRead`s. Text comes as `Delta`s; what a model thinks and calls, where that was asked
+for, as `ReasoningDelta`s and `ToolCallDelta`s; vectors and scores as arrays; `Labels` and
+`Fillings` input by input; speech as `Segment`s, of sound that still comes with `Activity` and
+`Committed`; what takes many steps tells its `Progress`; files are announced by `ArtifactPending`
+and `ArtifactReady`.
 """
 
 from __future__ import annotations
@@ -76,6 +78,30 @@ class Loading:
     state: ModelState
     position: int
     progress: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MediaRead:
+    """A picture or recording among the messages has become a text, which stands in its place.
+
+    - place: where it is, as its client calls that, such as messages[2].content[1].
+    - media_type: of the medium, such as image/png.
+    - task, model: what was asked of which model: caption or transcribe.
+    - text: what it made of it, without the template that the prompt has it in.
+    - took_s: seconds that this took; 0 where it was known.
+    - audio_s: seconds of sound; 0 of a picture.
+    - cached: it was known from an earlier request, or an earlier part of this one.
+    """
+
+    request_id: str
+    place: str
+    media_type: str
+    task: str
+    model: str
+    text: str
+    took_s: float
+    audio_s: float = 0.0
+    cached: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -405,7 +431,7 @@ AnyDelta = Delta | ReasoningDelta | ToolCallDelta
 Text = PromptLogprobs | AnyDelta | ChoiceFinished | ChoiceFailed
 Speech = Language | Segment | Activity | Committed
 Found = Vectors | Scores | Labels | Fillings
-Result = Text | Found | Speech | Progress | ArtifactPending | ArtifactReady
+Result = MediaRead | Text | Found | Speech | Progress | ArtifactPending | ArtifactReady
 """What a task gives on its way."""
 Event = Loading | Started | Result | Finished | Failed
 Sink = Callable[[Event], None]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import enum
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -38,9 +39,11 @@ class TextPart:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MediaPart:
-    """A picture, recording or film, where it stands in a message."""
+    """A picture, recording or film, where it stands in a message. place: what its client calls that
+    place, such as messages[2].images[0]; empty is messages[MESSAGE].content[PART]."""
 
     media: Media
+    place: str = dataclasses.field(default="", compare=False)
 
 
 Part = TextPart | MediaPart

@@ -68,11 +68,15 @@ class Ticket(Protocol):
         much untaken; a remote one grants the event's bytes as credit anew."""
 
 
-class Service(Protocol):
-    """What answers requests: the core in process, a client of it over ZeroMQ, or a fake."""
+class Submitter(Protocol):
+    """What takes requests."""
 
     def submit(self, request: Request, sink: Sink) -> Ticket:
         """Take a request. Refusals come as `Failed` too: `sink` sees one terminal event, always."""
+
+
+class Service(Submitter, Protocol):
+    """What answers requests: the core in process, a client of it over ZeroMQ, or a fake."""
 
     async def models(self) -> tuple[ModelInfo, ...]:
         """Every model served here, in memory or on disk."""

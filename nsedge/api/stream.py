@@ -6,8 +6,9 @@ import asyncio
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
-from nsedge.api import Event, Request, Service, is_terminal, transcripts
+from nsedge.api import Event, Request, is_terminal, transcripts
 from nsedge.api.collecting import Collected, Collecting
+from nsedge.api.service import Submitter
 from nsedge.api.transcripts import TranscriptText
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ class EventStream:
     kept in a variable runs on until that goes away.
     """
 
-    def __init__(self, service: Service, request: Request) -> None:
+    def __init__(self, service: Submitter, request: Request) -> None:
         self._ended = True
         self._loop = asyncio.get_running_loop()
         self._events: asyncio.Queue[Event] = asyncio.Queue()

@@ -248,7 +248,7 @@ def _talkers(commands: _Commands) -> None:
 def _transcribe(commands: _Commands) -> None:
     parser = _command(commands, "transcribe", "write what is said in recordings", _COMMON_FLAGS)
     parser.add_argument("files", metavar="FILE", nargs="+", help="sound; - is standard input")
-    parser.add_argument("--model", metavar="NAME", help="doors.speech_model, or the first there is")
+    parser.add_argument("--model", metavar="NAME", help="media.speech_model, or the first there is")
     forms = parser.add_mutually_exclusive_group()
     forms.add_argument("--srt", action="store_true", help="subtitles as SubRip has them")
     forms.add_argument("--vtt", action="store_true", help="subtitles as WebVTT has them")

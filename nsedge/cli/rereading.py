@@ -45,7 +45,7 @@ class Changes:
 class Reloader:
     """Follows requests to reload, and tells the supervisor of each how it begins and ends.
 
-    - ours: the tables, and settings of no table, that this process goes by.
+    - ours: the tables, and single settings, that this process goes by.
     - live: the settings that can change while it runs.
     """
 
@@ -94,7 +94,7 @@ def compare(before: Settings, after: Settings, *, ours: Set[str], live: Set[str]
     names = [
         path
         for path in KEYS
-        if path.partition(".")[0] in ours and _value(before, path) != _value(after, path)
+        if {path, path.partition(".")[0]} & ours and _value(before, path) != _value(after, path)
     ]
     return Changes(
         applied=tuple(name for name in names if name in live),

@@ -19,6 +19,7 @@ from nsedge.cli.signals import ReloadRequests, StopRequests
 from nsedge.config import pairs
 from nsedge.config import reader as config
 from nsedge.config.settings import Settings
+from nsedge.core.media_kinds import MediaSettings
 from nsedge.core.service import LocalService, ServiceSettings
 from nsedge.ipc.access import Access
 from nsedge.ipc.curve import KeyPair, ServerCurve
@@ -45,7 +46,7 @@ STATUS_S = 5.0
 """Between two looks for what the status line says."""
 STOPPING_S = 10.0
 """What ending takes, beyond the time that requests get to end."""
-OURS = frozenset({"home", "core", "models", "engine", "log", "observability"})
+OURS = frozenset({"home", "core", "media", "models", "engine", "log", "observability"})
 LIVE = frozenset({"core.drain_s", "log.level", "log.json"})
 """What SIGHUP changes; the rest of what is ours needs a restart."""
 
@@ -268,6 +269,7 @@ def service_settings(settings: Settings) -> ServiceSettings:
         usage_file=settings.usage_file,
         aliases_file=settings.aliases_file,
         log_prompts=settings.log.prompts,
+        media=media(settings),
         residency=ResidencySettings(
             budget=Room(_budget(models.memory_bytes), models.device_memory_bytes or None),
             keep_alive_s=keep_alive_s,
@@ -292,6 +294,19 @@ def service_settings(settings: Settings) -> ServiceSettings:
             variants=pairs.named(models.variants),
             tool_formats=pairs.tool_formats(models),
         ),
+    )
+
+
+def media(settings: Settings) -> MediaSettings:
+    """What is done with media in conversations, as configured."""
+    said = settings.media
+    return MediaSettings(
+        join=said.join,
+        caption_model=said.caption_model,
+        speech_model=said.speech_model,
+        image_template=said.image_template,
+        audio_template=said.audio_template,
+        kept_bytes=said.kept_bytes,
     )
 
 

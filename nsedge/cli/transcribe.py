@@ -49,7 +49,7 @@ def run(loaded: Loaded, options: argparse.Namespace) -> int:
         raise InvalidParameter("--json is no subtitles: leave --srt and --vtt out")
     show = _showing(options)
     with reach.to_core(loaded.settings) as client, contextlib.ExitStack() as left_early:
-        model = options.model or _default(client, loaded.settings.doors.speech_model)
+        model = options.model or _default(client, loaded.settings.media.speech_model)
         waiting: deque[_Asked | NsedgeError] = deque()
         status, several = ExitStatus.OK, len(options.files) > 1
         coming = _asked(client, model, options)

@@ -227,13 +227,6 @@ class Doors(Section, frozen=True, kw_only=True):
             "a model's name",
         ),
     ] = ""
-    speech_model: Annotated[
-        str,
-        text(
-            "The model that transcribes where a request names none; empty is the first that does.",
-            "a model's name",
-        ),
-    ] = ""
     responses_kept: Annotated[
         int,
         number(

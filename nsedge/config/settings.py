@@ -9,6 +9,7 @@ from msgspec import Meta
 
 from nsedge.config.door_sections import Client, Core, Doors, Web
 from nsedge.config.fields import FILE_KIND, Section, text
+from nsedge.config.media_section import MediaParts
 from nsedge.config.model_sections import Engine, Models
 
 __all__ = [
@@ -20,6 +21,7 @@ __all__ = [
     "Doors",
     "Engine",
     "Log",
+    "MediaParts",
     "Models",
     "Observability",
     "Settings",
@@ -73,6 +75,7 @@ class Settings(Section, frozen=True, kw_only=True):
     engine: Engine = Engine()
     web: Web = Web()
     doors: Doors = Doors()
+    media: MediaParts = MediaParts()
     log: Log = Log()
     observability: Observability = Observability()
 
@@ -104,6 +107,7 @@ SECTIONS: dict[str, type[Section]] = {
     "engine": Engine,
     "web": Web,
     "doors": Doors,
+    "media": MediaParts,
     "log": Log,
     "observability": Observability,
 }

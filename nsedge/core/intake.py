@@ -9,12 +9,14 @@ import asyncio
 import contextlib
 import functools
 import logging
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from dataclasses import replace
 
 from nsedge.api import Loading, LoadWish, Priority, Request, Sink
+from nsedge.core.joining import Joining, Shown
 from nsedge.core.journal import Journal
 from nsedge.core.live import LiveRequest
-from nsedge.core.seeing import check_media
+from nsedge.core.media_kinds import MediaSettings
 from nsedge.errors import (
     DeadlineExceeded,
     Draining,
@@ -43,9 +45,14 @@ class Intake:
         max_waiting: int,
         max_untaken: int,
         clock: Callable[[], float],
+        media: MediaSettings | None = None,
     ) -> None:
         """`check_open` raises why no requests are taken now; `max_waiting` bounds those that wait
-        for one model to be loaded, `max_untaken` the events that a stream may hold."""
+        for one model to be loaded, `max_untaken` the events that a stream may hold.
+
+        Raises:
+            ConfigInvalid: `media` has a template that cannot be filled.
+        """
         self.accepted = 0
         self._residency = residency
         self._journal = journal
@@ -54,6 +61,9 @@ class Intake:
         self._max_waiting = max_waiting
         self._max_untaken = max_untaken
         self._clock = clock
+        self._joining = Joining(
+            media or MediaSettings(), catalogue=residency.catalogue, core=_Inner(self), clock=clock
+        )
         self._live: set[LiveRequest] = set()
         self._quiet = asyncio.Event()
         self._quiet.set()
@@ -78,13 +88,22 @@ class Intake:
 
     def submit(self, request: Request, sink: Sink) -> LiveRequest:
         """Take a request; `sink` is not called before this has returned."""
+        return self._take(request, sink, self._refusal())
+
+    def take_inner(self, request: Request, sink: Sink) -> LiveRequest:
+        """The same for what a request that was taken needs, even where no others are taken now."""
+        live = self._take(request, sink, None)
+        live.inner = True
+        return live
+
+    def _take(self, request: Request, sink: Sink, refusal: NsedgeError | None) -> LiveRequest:
         live = LiveRequest(request=request, sink=sink, max_untaken=self._max_untaken)
         live.span = self._journal.began(request)
         live.at_end(functools.partial(self._forget, live))
         self._live.add(live)
         self._quiet.clear()
         self._loop = asyncio.get_running_loop()
-        self._loop.call_soon(self._admit, live, self._refusal())
+        self._loop.call_soon(self._admit, live, refusal)
         return live
 
     def _refusal(self) -> NsedgeError | None:
@@ -95,28 +114,65 @@ class Intake:
         return None
 
     def _admit(self, live: LiveRequest, refusal: NsedgeError | None) -> None:
-        """Refuse at once what can never run, have its model loaded where that is not there, and
-        hand over the rest. `refusal` is as of submission."""
+        """Refuse at once what can never run, have its media read and its model loaded where that
+        is not there, and hand over the rest. `refusal` is as of submission."""
         if live.cancelled:
             live.end_unqueued()
             return
-        request, submitted_s = live.request, self._clock()
+        request = live.request
+        submitted_s = live.submitted_s = (
+            self._clock() if live.submitted_s is None else live.submitted_s
+        )
         try:
             if refusal is not None:
                 raise refusal
             request.check()
             entry = self._residency.catalogue.find(request.model)
             _check_task(request, entry)
-            check_media(request.task, entry, self._residency.catalogue)
+            shown = self._joining.shown(request.task, entry)
             resident = entry.ready
-            coming = None if resident is not None else self._wanted(entry, request.priority)
+            coming = (
+                None if shown or resident is not None else self._wanted(entry, request.priority)
+            )
         except NsedgeError as error:
             live.fail(error)
             return
-        if resident is not None:
+        if shown:
+            self._await(live, self._join(live, shown, submitted_s))
+        elif resident is not None:
             self._hand_over(live, resident, submitted_s)
         elif coming is not None:
-            live.waiting = self._loop.create_task(self._wait_for(live, coming, submitted_s))
+            self._load_for(live, coming, submitted_s)
+
+    def _await(self, live: LiveRequest, what: Coroutine[None, None, None]) -> asyncio.Task[None]:
+        """Have `live` wait for something; cancelled meanwhile, it has its end: also where that
+        comes before the first step of `what`, which then never runs."""
+        live.waiting = task = self._loop.create_task(what)
+
+        def ended(_: asyncio.Task[None]) -> None:
+            if task.cancelled():
+                live.end_unqueued()
+
+        task.add_done_callback(ended)
+        return task
+
+    async def _join(self, live: LiveRequest, shown: Sequence[Shown], submitted_s: float) -> None:
+        """Have texts made of the media of a request; then go on with these in their places."""
+        request, span = live.request, live.span
+        if span is not None:
+            request = replace(request, traceparent=span.traceparent or request.traceparent)
+        try:
+            joined = await self._joining.join(request, shown, live.emit, submitted_s=submitted_s)
+        except NsedgeError as error:
+            live.fail(error)
+        except Exception:
+            log.exception("media could not be read", extra={"request_id": request.request_id})
+            live.fail(NsedgeError("the media could not be read"))
+        else:
+            live.waiting = None
+            live.request = replace(live.request, task=joined.task)
+            live.ending = joined.ending
+            self._admit(live, None)
 
     @contextlib.asynccontextmanager
     async def holding(self, name: str, user: User) -> AsyncIterator[HostedModel]:
@@ -158,13 +214,26 @@ class Intake:
         coming.waiting += 1
         return coming
 
-    async def _wait_for(self, live: LiveRequest, coming: Load, submitted_s: float) -> None:
-        """Tell how the load goes; then go on with the request."""
+    def _load_for(self, live: LiveRequest, coming: Load, submitted_s: float) -> None:
+        """Tell how the load goes that `live` waits for."""
         tell = functools.partial(_tell_of, live, coming)
+        waiting = self._await(live, self._wait_for(live, coming, submitted_s))
+
+        def ended(_: asyncio.Task[None]) -> None:
+            coming.watchers.discard(tell)
+            self._residency.forgo(coming)
+
+        waiting.add_done_callback(ended)
         tell()
         coming.watchers.add(tell)
+
+    async def _wait_for(self, live: LiveRequest, coming: Load, submitted_s: float) -> None:
+        """Go on with the request once its model is there."""
+        left_s = live.request.deadline_s
+        if left_s is not None:
+            left_s -= self._clock() - submitted_s
         try:
-            async with asyncio.timeout(live.request.deadline_s):
+            async with asyncio.timeout(left_s):
                 resident = await asyncio.shield(coming.done)
         except TimeoutError:
             waited_s = self._clock() - submitted_s
@@ -172,14 +241,9 @@ class Intake:
             live.fail(DeadlineExceeded(late, param="deadline_s"))
         except NsedgeError as error:
             live.fail(error)
-        except asyncio.CancelledError:
-            live.end_unqueued()
         else:
             live.waiting = None
             self._hand_over(live, resident, submitted_s)
-        finally:
-            coming.watchers.discard(tell)
-            self._residency.forgo(coming)
 
     def _hand_over(self, live: LiveRequest, resident: Resident, submitted_s: float) -> None:
         """Hold the model for the request, and have it do that."""
@@ -203,14 +267,25 @@ class Intake:
             log.exception("%s could not take a request", name, extra=label)
             live.fail(NsedgeError(f"{name} could not take the request"))
         else:
-            self.accepted += 1
+            self.accepted += not live.inner
 
     def _forget(self, live: LiveRequest) -> None:
         self._live.discard(live)
         if live.end is not None:
-            self._journal.ended(live.request, live.end, live.span)
+            self._journal.ended(live.request, live.end, live.span, inner=live.inner)
         if not self._live:
             self._quiet.set()
+
+
+class _Inner:
+    """Takes what requests need of other models."""
+
+    def __init__(self, intake: Intake) -> None:
+        self._intake = intake
+
+    def submit(self, request: Request, sink: Sink) -> LiveRequest:
+        """Take a request that is part of another."""
+        return self._intake.take_inner(request, sink)
 
 
 def _check_task(request: Request, entry: Entry) -> None:

@@ -60,9 +60,19 @@ class Journal:
             },
         )
 
-    def ended(self, request: Request, end: Finished | Failed, span: Span | None = None) -> None:
-        """A request has ended, and with it `span`."""
+    def ended(
+        self,
+        request: Request,
+        end: Finished | Failed,
+        span: Span | None = None,
+        *,
+        inner: bool = False,
+    ) -> None:
+        """A request has ended, and with it `span`. inner: it is part of another, whose failure is
+        the one that counts."""
         if isinstance(end, Failed):
+            if not inner:
+                self.failures[end.code] += 1
             self._failed(request, end, span)
             return
         if span is not None:
@@ -84,7 +94,6 @@ class Journal:
         )
 
     def _failed(self, request: Request, end: Failed, span: Span | None) -> None:
-        self.failures[end.code] += 1
         if span is not None:
             span.end({}, error=end.code)
         log.info("a request failed", extra={**_label(request), "code": end.code})

@@ -24,9 +24,15 @@ class LiveRequest:
 
     def __init__(self, *, request: Request, sink: Sink, max_untaken: int) -> None:
         self.request = request
+        self.submitted_s: float | None = None
+        """When it was admitted first, by the core's clock."""
+        self.inner = False
+        """Part of another request, which is the one that counts."""
+        self.ending: Callable[[Event], Event] | None = None
+        """What its terminal event becomes before it is told."""
         self.cancelled = False
         self.waiting: asyncio.Task[None] | None = None
-        """Waits for its model to be loaded."""
+        """Waits for its model to be loaded, or for its media to be read."""
         self._on_end: list[Callable[[], None]] = []
         self._sink = sink
         self._max_untaken = max_untaken
@@ -60,6 +66,8 @@ class LiveRequest:
         """Give `event` to the reader; nothing follows a terminal one."""
         if self.end is not None:
             return
+        if self.ending is not None and is_terminal(event):
+            event = self.ending(event)
         self._untaken += 1
         if self._untaken > self._max_untaken and not is_terminal(event):
             self.cancel()

@@ -39,6 +39,7 @@ from nsedge.api.models import check_drain
 from nsedge.core.intake import Intake
 from nsedge.core.journal import Journal
 from nsedge.core.live import LiveRequest
+from nsedge.core.media_kinds import MediaSettings
 from nsedge.core.questions import Questions
 from nsedge.errors import (
     Draining,
@@ -86,6 +87,7 @@ class ServiceSettings:
     """Where usage is kept over restarts; None keeps none."""
     aliases_file: Path | None = None
     """Where aliases that were given at run time are; None forgets them."""
+    media: MediaSettings = field(default_factory=MediaSettings)
     max_untaken_events: int = 1024
     """Events a stream may hold that its reader has not taken."""
     log_prompts: bool = False
@@ -140,6 +142,7 @@ class LocalService:
             max_waiting=settings.engine.max_queue + settings.engine.slots,
             max_untaken=settings.max_untaken_events,
             clock=clock,
+            media=settings.media,
         )
 
         self._questions = Questions(

@@ -49,6 +49,7 @@ class Kind:
 
 KINDS = (
     Kind(event=api.Loading, message=wire.Loading, since=2),
+    Kind(event=api.MediaRead, message=wire.MediaRead, since=6, credited=True),
     Kind(event=api.Started, message=wire.Started),
     Kind(event=api.PromptLogprobs, message=wire.PromptLogprobs, since=4, credited=True),
     Kind(event=api.Delta, message=wire.Delta, credited=True),

@@ -141,7 +141,7 @@ def _said(turn: wire.Message, media: MediaOf) -> api.Message:
     parts = tuple(
         api.TextPart(text=part.text)
         if isinstance(part, wire.TextPart)
-        else api.MediaPart(media=media(part))
+        else api.MediaPart(media=media(part), place=part.place)
         for part in content
     )
     return api.Message(role=turn.role, content=parts, **more)
@@ -345,13 +345,13 @@ def _turn(message: api.Message, named: Collection[str]) -> wire.Message:
     parts = tuple(
         wire.TextPart(text=part.text)
         if isinstance(part, api.TextPart)
-        else _shown(part.media, named)
+        else _shown(part.media, named, place=part.place)
         for part in message.content
     )
     return wire.Message(role=message.role, content=parts, **more)
 
 
-def _shown(media: api.Media, named: Collection[str]) -> wire.MediaPart:
+def _shown(media: api.Media, named: Collection[str], place: str = "") -> wire.MediaPart:
     by_name = bool(named) and media.sha256 in named
     return wire.MediaPart(
         media_type=media.type,
@@ -359,4 +359,5 @@ def _shown(media: api.Media, named: Collection[str]) -> wire.MediaPart:
         sha256=media.sha256 if by_name else None,
         shape=media.shape,
         dtype=media.dtype,
+        place=place,
     )

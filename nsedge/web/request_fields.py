@@ -11,7 +11,6 @@ from nsedge.api import (
     Chat,
     Constraint,
     Generate,
-    Media,
     MediaPart,
     Message,
     ModelInfo,
@@ -73,14 +72,13 @@ def spoken(
     *,
     constraint: Constraint | None = None,
     raw: bool = False,
-    media: Sequence[Media] = (),
+    media: Sequence[MediaPart] = (),
 ) -> Generate | Chat:
     """`text` as what a user says, where the model has a chat template; else, or where `raw`, as
     what is to be continued. `media` stand before it, and are always said by a user."""
     if not media and (raw or not model.has_chat_template):
         return Generate(text=text, sampling=sampling, constraint=constraint)
-    seen = tuple(MediaPart(media=one) for one in media)
-    said = Message(role=Role.USER, content=(*seen, TextPart(text=text)) if seen else text)
+    said = Message(role=Role.USER, content=(*media, TextPart(text=text)) if media else text)
     return Chat(messages=(said,), sampling=sampling, constraint=constraint)
 
 

@@ -108,7 +108,7 @@ def test_pictures_are_refused_by_name(ports: tuple[int, int]) -> None:
     answer = asked(own, "/chat/stream", {"messages": [turn]})
     assert answer.status == 400
     assert answer.json == {
-        "detail": "messages[0]: this model reads text, and takes no image/png;"
+        "detail": "messages[0].images[0]: this model reads text, and takes no image/png;"
         " a model that captions pictures is missing here"
     }
 

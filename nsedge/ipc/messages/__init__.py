@@ -22,6 +22,7 @@ from nsedge.ipc.messages.events import (
     Labels,
     Language,
     Loading,
+    MediaRead,
     Progress,
     PromptLogprobs,
     ReasoningDelta,
@@ -79,7 +80,7 @@ AnyDelta = Delta | ReasoningDelta | ToolCallDelta
 Text = PromptLogprobs | AnyDelta | ChoiceFinished | ChoiceFailed
 Speech = Language | Segment | Activity | Committed
 Found = Vectors | Scores | Labels | Fillings
-Result = Text | Found | Speech | Progress | ArtifactPending | ArtifactReady
+Result = MediaRead | Text | Found | Speech | Progress | ArtifactPending | ArtifactReady
 EventMessage = Loading | Started | Result | Finished | Failed
 ServerMessage = Welcome | EventMessage | Credit | MediaReady | Reply | Pong
 
@@ -126,6 +127,7 @@ __all__ = [
     "Loading",
     "MediaPart",
     "MediaPut",
+    "MediaRead",
     "MediaReady",
     "Message",
     "ModelsQuery",

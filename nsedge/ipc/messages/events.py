@@ -18,6 +18,20 @@ class Loading(Wire, frozen=True, kw_only=True, tag="loading"):
     progress: float
 
 
+class MediaRead(Wire, frozen=True, kw_only=True, tag="media_read"):
+    """What was made of a picture or recording among the messages; since 1.6."""
+
+    id: str
+    place: str
+    media_type: str
+    task: str
+    model: str
+    text: str
+    took_s: float
+    audio_s: float = 0.0
+    cached: bool = False
+
+
 class Started(Wire, frozen=True, kw_only=True, tag="started"):
     """The prompt is being read."""
 

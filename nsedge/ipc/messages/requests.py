@@ -41,13 +41,14 @@ class TextPart(Wire, frozen=True, kw_only=True, tag="text"):
 
 class MediaPart(Wire, frozen=True, kw_only=True, tag="media"):
     """A picture, recording or film among the parts of a message or the inputs of a task: its bytes,
-    or the hash of those that were sent before; `shape` and `dtype` since 1.5."""
+    or the hash of those that were sent before; `shape` and `dtype` since 1.5, `place` since 1.6."""
 
     media_type: Label
     data: bytes | None = None
     sha256: Sha256 | None = None
     shape: tuple[int, ...] = ()
     dtype: Label = ""
+    place: Label = ""
 
 
 class Message(Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -156,3 +156,17 @@ async def test_so_many_may_wait_for_a_model(tmp_path: Path) -> None:
         await one.intake.drain(0.0)
         ends = [one.last(label) for label in "xy"]
         assert [isinstance(end, Failed) and end.code for end in ends] == ["draining"] * 2
+
+
+@play
+async def test_cancelled_before_it_came_to_wait_it_ends_and_nothing_is_loaded(
+    tmp_path: Path,
+) -> None:
+    async with door(Shelf(tmp_path, {"a": 1, "b": 1})) as one:
+        one.shelf.held_back("a")
+        one.ask("x", "a")
+        await until(lambda: one.shelf.opened == ["a"])
+        ticket = one.ask("y", "b")
+        asyncio.get_running_loop().call_soon(ticket.cancel)  # right behind its admission
+        await until(lambda: isinstance(one.last("y"), Finished))
+        await until(lambda: one.shelf.entry("b").load is None)

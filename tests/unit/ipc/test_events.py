@@ -45,6 +45,17 @@ EVENTS = [
         clipped_max_tokens=9,
     ),
     api.Loading(request_id="a", model="m", state=api.ModelState.LOADING, position=2, progress=0.25),
+    api.MediaRead(
+        request_id="a",
+        place="messages[0].content[1]",
+        media_type="audio/wav",
+        task="transcribe",
+        model="m",
+        text="so",
+        took_s=0.5,
+        audio_s=2.0,
+        cached=True,
+    ),
     api.ReasoningDelta(request_id="a", seq=7, text="håp 🙂", token_ids=(1, 2)),
     api.ToolCallDelta(
         request_id="a", seq=1, index=2, call_id="c", name="f", arguments="", token_ids=(1,)

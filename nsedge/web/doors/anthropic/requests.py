@@ -246,7 +246,7 @@ class _Turns:
     def _add_block(self, role: Role, block: Block, where: str) -> None:
         match block.type, role:
             case "image", _:
-                part = MediaPart(media=_picture(block.source, f"{where}.source"))
+                part = MediaPart(media=_picture(block.source, f"{where}.source"), place=where)
                 self._of(role).parts.append(part)
             case "thinking", Role.ASSISTANT:
                 self._of(role).thoughts.append(block.thinking or "")

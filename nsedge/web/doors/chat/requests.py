@@ -99,8 +99,9 @@ def _message(number: int, turn: Turn) -> Message:
     if not turn.images:
         return Message(role=Role(turn.role), content=turn.content)
     parts: list[Part] = [
-        MediaPart(media=_media(image, f"{where}.images[{which}]"))
+        MediaPart(media=_media(image, place), place=place)
         for which, image in enumerate(turn.images)
+        if (place := f"{where}.images[{which}]")
     ]
     if turn.content:
         parts.append(TextPart(text=turn.content))

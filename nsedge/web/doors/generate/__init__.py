@@ -12,7 +12,7 @@ from nsedge.api import (
     Delta,
     Finished,
     Logprobs,
-    Media,
+    MediaPart,
     Request,
     TokenLogprob,
 )
@@ -26,7 +26,7 @@ from nsedge.web.bodies import Integer, ModelName, gives, json_answer, read_form,
 from nsedge.web.constraint_fields import constraint
 from nsedge.web.door import JSON, Door
 from nsedge.web.doors.generate import multimodal
-from nsedge.web.doors.generate.forms import MEDIA, OTHERS, media_of, prompt_named
+from nsedge.web.doors.generate.forms import MEDIA, OTHERS, prompt_named, shown
 from nsedge.web.errors import PlainErrorBody, Refusal, plain_error
 from nsedge.web.framing import SSE
 from nsedge.web.hints import between, hint
@@ -151,7 +151,7 @@ async def generate(http: web.Request) -> web.StreamResponse:
     answering = http.app[ANSWERING]
     with answering.label(http) as label:
         wanted, _ = await _request(http, label)
-        with prompt_named(wanted):
+        with prompt_named():
             (choice,) = await answering.whole(http, [wanted])
     likely: Likely = {"logprobs": logprobs_of(tokens)} if (tokens := told(choice.results)) else {}
     answer: GenerateAnswer = {
@@ -171,7 +171,7 @@ async def generate_stream(http: web.Request) -> web.StreamResponse:
     answering = http.app[ANSWERING]
     with answering.label(http) as label:
         wanted, body = await _request(http, label)
-        with prompt_named(wanted):
+        with prompt_named():
             return await answering.stream(http, [wanted], GenerateStream(), chunk=body.chunk)
 
 
@@ -196,12 +196,12 @@ async def _request(http: web.Request, label: str) -> tuple[Request, GenerateBody
     return wanted, body
 
 
-async def _body(http: web.Request) -> tuple[GenerateBody, tuple[Media, ...]]:
+async def _body(http: web.Request) -> tuple[GenerateBody, tuple[MediaPart, ...]]:
     """The body, and the media that were uploaded with it, in order."""
     if http.content_type != FORM:
         return await read_json(http, GenerateBody, OTHERS), ()
     body, parts = await read_form(http, GenerateBody, OTHERS, media=MEDIA)
-    return body, tuple(map(media_of, parts))
+    return body, shown(parts)
 
 
 DOOR = Door(

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 
-from nsedge.api import Chat, Media, Request
+from nsedge.api import Media, MediaPart
 from nsedge.errors import InvalidParameter
 from nsedge.web.errors import Refused
 from nsedge.web.multipart import FormPart
@@ -19,7 +20,7 @@ OTHERS = OtherFields(refuse_unknown=False)
 
 
 @contextmanager
-def prompt_named(wanted: Request) -> Iterator[None]:
+def prompt_named() -> Iterator[None]:
     """Refusals of a prompt name the field that it came from here."""
     try:
         yield
@@ -27,10 +28,20 @@ def prompt_named(wanted: Request) -> Iterator[None]:
         refusal = error.refusal
         if refusal.param not in ("messages", "prompt"):
             raise
-        seen = wanted.task.messages[0].media if isinstance(wanted.task, Chat) else ()
-        field = seen[0].kind if seen else "text"
-        message = refusal.message.replace("messages[0]", field)
-        raise Refused(replace(refusal, message=message, param=field)) from error
+        message = refusal.message.replace("messages[0]", "text")
+        raise Refused(replace(refusal, message=message, param="text")) from error
+
+
+def shown(parts: Sequence[FormPart]) -> tuple[MediaPart, ...]:
+    """The media of a form as parts of a message, each named by its field, and of several with its
+    number from 0 on. Raises as `media_of`."""
+    counts, so_far = Counter(part.name for part in parts), Counter[str]()
+    found = []
+    for part in parts:
+        place = part.name if counts[part.name] == 1 else f"{part.name}[{so_far[part.name]}]"
+        so_far[part.name] += 1
+        found.append(MediaPart(media=media_of(part), place=place))
+    return tuple(found)
 
 
 def media_of(part: FormPart) -> Media:

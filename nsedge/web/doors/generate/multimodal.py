@@ -16,6 +16,7 @@ from nsedge.api import (
     Labels,
     Language,
     Media,
+    MediaPart,
     ModelInfo,
     Request,
     Segment,
@@ -132,7 +133,7 @@ async def caption(http: web.Request) -> web.StreamResponse:
         )
         task = _seen(body, model, media_of(parts[0]))
         wanted = Request(request_id=label, model=model.name, task=task, **scheduling(body))
-        with fields_named("image"), prompt_named(wanted):
+        with fields_named("image"), prompt_named():
             wanted.check()
             (choice,) = await answering.whole(http, [wanted])
     took_s = time.monotonic() - began_s
@@ -163,7 +164,7 @@ def _seen(body: CaptionBody, model: ModelInfo, image: Media) -> Caption | Chat |
         model,
         sampled,
         constraint=held,
-        media=[image],
+        media=[MediaPart(media=image, place="image")],
     )
 
 

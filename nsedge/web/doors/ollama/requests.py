@@ -202,7 +202,7 @@ def _content(text: str, images: Sequence[Part]) -> str | tuple[Part, ...]:
 
 def _parts(images: list[str] | None, where: str) -> tuple[Part, ...]:
     return tuple(
-        MediaPart(media=_picture(given, f"{where}[{number}]"))
+        MediaPart(media=_picture(given, f"{where}[{number}]"), place=f"{where}[{number}]")
         for number, given in enumerate(images or ())
     )
 

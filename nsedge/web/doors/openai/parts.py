@@ -47,13 +47,17 @@ class Showing(Protocol):
         """Sound."""
 
 
-def shown(part: Showing, where: str) -> Media:
+def shown(part: Showing, where: str) -> MediaPart:
     """What a part of any other type than text shows.
 
     Raises:
         InvalidParameter: it is of a type that is not known here, has nothing in it, is elsewhere,
             no base64, or of another kind.
     """
+    return MediaPart(media=_media(part, where), place=where)
+
+
+def _media(part: Showing, where: str) -> Media:
     if part.type in ("image_url", "input_image") and part.image_url is not None:
         return picture_of(_url(part.image_url), f"{where}.image_url", param=where)
     if part.type == "audio_url" and part.audio_url is not None:
@@ -68,15 +72,13 @@ def shown(part: Showing, where: str) -> Media:
     )
 
 
-def content_of(parts: Iterable[str | Media]) -> str | tuple[Part, ...]:
+def content_of(parts: Iterable[str | MediaPart]) -> str | tuple[Part, ...]:
     """The content of a message: a text, where there is nothing else."""
-    given: Sequence[str | Media] = list(parts)
+    given: Sequence[str | MediaPart] = list(parts)
     texts = [one for one in given if isinstance(one, str)]
     if len(texts) == len(given):
         return joined(texts)
-    return tuple(
-        TextPart(text=one) if isinstance(one, str) else MediaPart(media=one) for one in given
-    )
+    return tuple(TextPart(text=one) if isinstance(one, str) else one for one in given)
 
 
 def _url(place: Place | str) -> str:

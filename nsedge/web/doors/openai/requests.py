@@ -10,7 +10,7 @@ import msgspec
 from nsedge.api import (
     Chat,
     Generate,
-    Media,
+    MediaPart,
     Message,
     Request,
     Role,
@@ -236,7 +236,9 @@ def _length(message: Message) -> int:
     return len(message.text) + len(message.reasoning or "") + calls
 
 
-def _parts(content: str | list[ContentPart] | None, where: str, role: Role) -> list[str | Media]:
+def _parts(
+    content: str | list[ContentPart] | None, where: str, role: Role
+) -> list[str | MediaPart]:
     if content is None:
         return []
     if isinstance(content, str):
@@ -244,7 +246,7 @@ def _parts(content: str | list[ContentPart] | None, where: str, role: Role) -> l
     return [_part(part, f"{where}[{number}]", role) for number, part in enumerate(content)]
 
 
-def _part(part: ContentPart, where: str, role: Role) -> str | Media:
+def _part(part: ContentPart, where: str, role: Role) -> str | MediaPart:
     if part.type == "text" and part.text is not None:
         return part.text
     if part.type == "refusal" and part.refusal is not None:

@@ -14,6 +14,7 @@ from nsedge.api import (
     Constraint,
     Generate,
     Media,
+    MediaPart,
     ModelInfo,
     ModelState,
     Sampling,
@@ -182,14 +183,15 @@ def test_forms_that_are_refused_by_name(fields: list[Any], param: str) -> None:
 
 
 class Blind(PuppetService):
-    """Refuses media as the runtime does."""
+    """Refuses the last of the media as the core does."""
 
     def submit(self, request: Any, sink: Any) -> Any:
         ticket = super().submit(request, sink)
-        kind = request.task.messages[0].media[0].type
-        wrong = f"messages[0]: this model reads text, and takes no {kind}"
+        content = request.task.messages[0].content
+        shown = [one for one in content if isinstance(one, MediaPart)][-1]
+        wrong = f"{shown.place}: this model reads text, and takes no {shown.media.type}"
         asyncio.get_running_loop().call_soon(
-            ticket.refuse, InvalidParameter(wrong, param="messages")
+            ticket.refuse, InvalidParameter(wrong, param=shown.place)
         )
         return ticket
 
@@ -198,6 +200,7 @@ class Blind(PuppetService):
     ("route", "fields", "param"),
     [
         ("/api/generate", [("text", b"a"), PNG], "image"),
+        ("/api/generate", [PNG, WAV, ("text", b"a"), PNG], "image[1]"),
         ("/api/generate/stream", [("text", b"a"), WAV], "audio"),
         ("/api/multimodal/vision/caption", [PNG, ("text", b"What?")], "image"),
     ],
@@ -208,7 +211,7 @@ def test_a_model_that_takes_no_media_says_so_of_the_field(
     answer = answered("POST", route, raw=form(*fields), service=Blind(), **FORM)
     error: Any = answer.json["error"]
     assert (answer.status, error["param"]) == (400, param)
-    assert error["message"].startswith(f"{param}: this model reads text, and takes no {param}/")
+    assert error["message"].startswith(f"{param}: this model reads text, and takes no {param[:5]}/")
 
 
 CAPTION = "/api/multimodal/vision/caption"

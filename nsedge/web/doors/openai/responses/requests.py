@@ -12,7 +12,7 @@ from nsedge import api
 from nsedge.api import (
     Chat,
     Constraint,
-    Media,
+    MediaPart,
     Message,
     Request,
     Role,
@@ -261,7 +261,7 @@ def _text(content: str | list[Part] | None, where: str) -> str:
     return joined(texts)
 
 
-def _part(part: Part, where: str) -> str | Media:
+def _part(part: Part, where: str) -> str | MediaPart:
     if part.type in _TEXTS and part.text is not None:
         return part.text
     if part.type == "refusal" and part.refusal is not None:

@@ -1,0 +1,58 @@
+"""The section on pictures and sound in conversations."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from msgspec import Meta
+
+from nsedge.config.fields import Section, number, text
+
+_TEMPLATE = "a text with {n} and {%s}"
+
+
+class MediaParts(Section, frozen=True, kw_only=True):
+    """Pictures and sound, and the models that make texts of them."""
+
+    join: Annotated[
+        bool,
+        Meta(
+            description="Give models that read text alone what others make of the pictures and"
+            " recordings in a conversation; false refuses these (docs/media.md)."
+        ),
+    ] = True
+    caption_model: Annotated[
+        str,
+        text(
+            "The model that captions pictures where a request names none; empty is the only one"
+            " there is.",
+            "a model's name",
+        ),
+    ] = ""
+    speech_model: Annotated[
+        str,
+        text(
+            "The model that transcribes where a request names none; empty is the only one there is"
+            " (where a request only transcribes, the first).",
+            "a model's name",
+        ),
+    ] = ""
+    image_template: Annotated[
+        str,
+        text(
+            "What stands in the place of a picture: {n} is its number among those of the"
+            " conversation, {caption} what was made of it; a brace that is meant is written twice.",
+            _TEMPLATE % "caption",
+        ),
+    ] = "[Image {n}: {caption}]"
+    audio_template: Annotated[
+        str,
+        text(
+            "What stands in the place of a recording, likewise.",
+            _TEMPLATE % "transcript",
+        ),
+    ] = "[Audio {n}: {transcript}]"
+    kept_bytes: Annotated[
+        int,
+        number("Memory for what was made of media, so that a later turn has it at once.", 0, 2**40),
+    ] = 4 * 2**20
