@@ -20,7 +20,7 @@ from exporters.model.source import Source
 from exporters.model.speech import read_alignment_heads, read_speech_shape, read_tokens
 from exporters.quantise.schemes import SCHEMES
 from exporters.speech.audio import mel_filters
-from exporters.speech.native import WINDOW_ATTENTION
+from exporters.speech.native import GELU, GELU_ROWS, WINDOW_ATTENTION
 from exporters.speech.records import SpeechRecord
 from exporters.speech.reference import make_reference
 from exporters.speech.runner import runner_of
@@ -106,6 +106,7 @@ def test_heads_of_32_numbers_attend_by_the_daemon_s_own_operator(
     graph = onnx.load(out / "encoder" / "native.onnx", load_external_data=False).graph
     kinds = Counter(node.op_type for node in graph.node)
     assert (kinds[WINDOW_ATTENTION], kinds["MultiHeadAttention"]) == ((2, 0) if own else (0, 2))
+    assert (kinds[GELU_ROWS], kinds[GELU], kinds["ReduceMax"]) == (2, 2, 0)
     shape = read_speech_shape(source)
     window = np.random.default_rng(4).standard_normal((shape.bins, 3000)).astype(np.float32)
     forms = [runner_of(out, shape, scheme="int8-b64", native=native) for native in (False, True)]
