@@ -7,6 +7,7 @@ import argparse
 from exporters.answer import Answer
 from exporters.cache import Cache
 from exporters.commands import Commands
+from exporters.commands.caption import make_caption_bundle
 from exporters.commands.dual_encoder import make_dual_bundle
 from exporters.commands.options import (
     add_bundle,
@@ -23,7 +24,8 @@ from exporters.quantise.schemes import DEFAULT_SCHEME
 def add(commands: Commands) -> None:
     """Enter the command."""
     parser = commands.add_parser(
-        "model", help="make a bundle of a causal LM, an encoder, CLIP and SigLIP, or Whisper"
+        "model",
+        help="make a bundle of a causal LM, an encoder, CLIP and SigLIP, Whisper, or a captioner",
     )
     add_model(parser)
     parser.add_argument("--name", help="the bundle's name (default: the folder's or the hub id's)")
@@ -35,6 +37,7 @@ def add(commands: Commands) -> None:
 def run(arguments: argparse.Namespace, cache: Cache) -> Answer:
     """Make the bundle."""
     from exporters.bundle.orders import MAX_CONTEXT, Order
+    from exporters.model.caption import is_caption
     from exporters.model.ctranslate2 import is_ctranslate2
     from exporters.model.dual_encoder import is_dual_encoder
     from exporters.model.encoder import is_encoder
@@ -47,6 +50,8 @@ def run(arguments: argparse.Namespace, cache: Cache) -> Answer:
     source = model_source(arguments, cache)
     if is_dual_encoder(source):
         return make_dual_bundle(source, arguments, name=name, cache=cache)
+    if is_caption(source):
+        return make_caption_bundle(source, arguments, name=name, cache=cache)
     if is_ctranslate2(source.folder):
         source = as_model_folder(source, cache)
     if is_speech(source):

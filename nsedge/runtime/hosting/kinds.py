@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from nsedge.bundle.adapter import Adapter, open_package
+from nsedge.bundle.caption import Caption
 from nsedge.bundle.causal_lm import CausalLm
 from nsedge.bundle.dual_encoder import DualEncoder
 from nsedge.bundle.encoder import Encoder
@@ -17,6 +18,8 @@ from nsedge.bundle.speech import Speech
 from nsedge.errors import BundleInvalid
 from nsedge.runtime.hosting import (
     adapter,
+    caption,
+    conditioned,
     dual_encoder,
     encoder,
     encoding,
@@ -47,6 +50,7 @@ KINDS: dict[type, Kind] = {
     Encoder: Kind(open=encoder.open_encoder, expected=encoding.expected),
     HeadedEncoder: Kind(open=headed.open_headed, expected=encoding.expected),
     DualEncoder: Kind(open=dual_encoder.open_dual_encoder, expected=encoding.expected),
+    Caption: Kind(open=caption.open_caption, expected=conditioned.expected),
     Speech: Kind(open=speech.open_speech, expected=speech_parts.expected),
 }
 """By the type of the manifest."""

@@ -13,7 +13,7 @@ import jinja2
 from tokenizers import Tokenizer
 
 from nsedge.api import Chat, Constraint, Generate, PromptReading, ToolFormat
-from nsedge.bundle.manifest import TextBundle
+from nsedge.bundle.manifest import WritingBundle
 from nsedge.errors import BundleInvalid, EmptyPrompt, InvalidParameter
 from nsedge.runtime.text.answer.channel_grammar import ChannelGrammars
 from nsedge.runtime.text.answer.formats import FORMATS, Body, format_of, thoughts_of
@@ -34,7 +34,7 @@ class PromptReader:
     """Turns the prompts of requests into token ids for one bundle. Thread-safe."""
 
     def __init__(
-        self, bundle: TextBundle, tokenizer: Tokenizer, *, tool_format: ToolFormat | None = None
+        self, bundle: WritingBundle, tokenizer: Tokenizer, *, tool_format: ToolFormat | None = None
     ) -> None:
         """Compile the bundle's templates. tool_format: how the model writes calls, where its
         template does not tell.

@@ -11,7 +11,7 @@ import onnxruntime as ort
 import pytest
 from onnx import TensorProto, helper
 
-from exporters.speech.native import GELU, GELU_ROWS
+from exporters.conditioned.native import GELU, GELU_ROWS
 from nsedge import native
 from tests.unit.native_nodes import Floats, session
 

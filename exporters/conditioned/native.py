@@ -9,10 +9,10 @@ from pathlib import Path
 import onnx
 from onnx import ModelProto, NodeProto, TensorProto, ValueInfoProto, helper, numpy_helper
 
+from exporters.conditioned.naming import DECODER, NATIVE_MEMORY, SEGMENTS
 from exporters.errors import ExportError
 from exporters.graph.graph import attribute
 from exporters.graph.native import write_native
-from exporters.speech.naming import DECODER, NATIVE_MEMORY, SEGMENTS
 from nsedge.bundle.causal_lm import TOKEN_SCALE_BYTES
 from nsedge.native import DOMAIN
 
