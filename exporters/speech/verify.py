@@ -9,16 +9,13 @@ import numpy as np
 
 from exporters.bundle.package import LINKS, variant_digest
 from exporters.cache import Cache
-from exporters.conditioned.runner import ConditionedRunner
-from exporters.conditioned.samples import Sample, golden_share
-from exporters.conditioned.verdict import MEASURED, Check, ConditionedVerdict
-from exporters.measure.examining import examined
 from exporters.measure.thresholds import asked_for, check_overrides
 from exporters.model.speech import SpeechShape
 from exporters.speech.audio import Floats
-from exporters.speech.records import PROMISES
-from exporters.speech.runner import runner_of
-from exporters.speech.trial import clips_sha256, fidelity, samples_of
+from exporters.speech.runner import SpeechRunner, runner_of
+from exporters.speech.trial import Sample, clips_sha256, fidelity, golden_share, samples_of
+from exporters.speech.verdict import MEASURED, PROMISES, SpeechCheck, SpeechVerdict
+from nsedge import native
 from nsedge.bundle.manifest import Bundle
 from nsedge.bundle.speech import GoldenSpeech, Speech, SpeechVariant
 from nsedge.runtime.hosting.golden_speech import tokens_of
@@ -27,7 +24,7 @@ from nsedge.runtime.speech.rules import Rules
 
 def verify_speech(
     bundle: Bundle[Speech], cache: Cache, *, overrides: Mapping[str, float]
-) -> ConditionedVerdict:
+) -> SpeechVerdict:
     """Check `bundle`; fidelity anew if the fp32 graphs it came from are in `cache`.
 
     Raises:
@@ -42,9 +39,15 @@ def verify_speech(
     samples = samples_of(bundle.golden("transcribe", GoldenSpeech), bundle.path, _filters(bundle))
     reference = cache.follow(LINKS, variant_digest(bundle))
     exact = None if reference is None else runner_of(reference, _shape(manifest))
-    checks, skipped = examined(variants, lambda one: _check(bundle, one, samples, exact, limits))
-    return ConditionedVerdict(
-        name=manifest.name, checks=checks, skipped=skipped, overrides=dict(limits)
+    checks, skipped = [], {}
+    for variant in variants:
+        lacking = native.missing(variant.requires)
+        if lacking is None:
+            checks.append(_check(bundle, variant, samples, exact, limits))
+        else:
+            skipped[variant.name] = lacking
+    return SpeechVerdict(
+        name=manifest.name, checks=tuple(checks), skipped=skipped, overrides=dict(limits)
     )
 
 
@@ -52,24 +55,22 @@ def _check(
     bundle: Bundle[Speech],
     variant: SpeechVariant,
     samples: list[Sample],
-    exact: ConditionedRunner | None,
+    exact: SpeechRunner | None,
     limits: Mapping[str, float],
-) -> Check:
+) -> SpeechCheck:
     manifest = bundle.manifest
-    encoder = manifest.components.encoder_of(variant.name)
-    runner = ConditionedRunner(
+    runner = SpeechRunner(
         bundle.path,
-        encoder,
+        manifest.encoder(variant.name),
         variant,
-        reads=encoder.io.features,
         vocabulary=manifest.vocab_size,
         positions=manifest.context_length,
     )
     same = variant.heard is not None and variant.heard.audio_sha256 == clips_sha256()
-    return Check(
+    return SpeechCheck(
         variant=variant.name,
         limits=PROMISES.get(variant.scheme, {}) | asked_for(variant.name, limits),
-        golden=golden_share(runner, samples, Rules(tokens_of(manifest.tokens)).apply),
+        golden=golden_share(runner, samples, Rules(tokens_of(manifest.tokens))),
         recorded=variant.heard,
         measured=fidelity(exact, runner, samples) if exact is not None and same else None,
     )

@@ -9,10 +9,10 @@ from pathlib import Path
 import onnx
 from onnx import ModelProto, NodeProto, TensorProto, ValueInfoProto, helper, numpy_helper
 
-from exporters.conditioned.naming import DECODER, NATIVE_MEMORY, SEGMENTS
 from exporters.errors import ExportError
 from exporters.graph.graph import attribute
 from exporters.graph.native import write_native
+from exporters.speech.naming import DECODER, NATIVE_MEMORY, SEGMENTS
 from nsedge.bundle.causal_lm import TOKEN_SCALE_BYTES
 from nsedge.native import DOMAIN
 
@@ -21,8 +21,6 @@ APPEND = "CrossAppend"
 WINDOW_ATTENTION = "WindowAttention"
 WINDOW_HEAD_MULTIPLE = 32
 """Of the numbers of a head, for the operator."""
-GELU = "Gelu"
-GELU_ROWS = "GeluRows"
 
 
 def write_decoder(graph: Path, target: Path) -> None:
@@ -57,7 +55,6 @@ def write_encoder(graph: Path, target: Path) -> None:
     """Rewrite the encoder at `graph` to `target`, beside it: it writes into the memory."""
     model = onnx.load(graph, load_external_data=False)
     nodes = _attending_within(model)
-    _round_after_gelu(nodes, model)
     made = {name: node for node in nodes for name in node.output}
     states, *row = model.graph.output
     turned = [made[value.name] for value in row]
@@ -91,37 +88,6 @@ def _attending_within(model: ModelProto) -> list[NodeProto]:
             nodes[nodes.index(node)] = _window_attention(node, split)
             nodes.remove(split)
     return nodes
-
-
-def _round_after_gelu(nodes: list[NodeProto], model: ModelProto) -> None:
-    """Put our operators in the place of Gelu: with the rounding of its rows, where that follows."""
-    constants = {one.name: one for one in model.graph.initializer}
-    made = {name: node for node in nodes for name in node.output}
-    for node in [one for one in nodes if one.op_type == "QuantizeLinear"]:
-        divide = made.get(node.input[0])
-        gelu = None if divide is None else made.get(divide.input[0])
-        if divide is None or gelu is None or gelu.op_type != GELU:
-            continue
-        size = made[divide.input[1]]
-        least, scale, zero = (
-            float(numpy_helper.to_array(constants[name]))
-            for name in (size.input[1], *node.input[1:3])
-        )
-        nodes[nodes.index(gelu)] = helper.make_node(
-            GELU_ROWS,
-            [gelu.input[0]],
-            [node.output[0], size.output[0]],
-            name=gelu.name,
-            domain=DOMAIN,
-            least=least,
-            levels=1 / scale,
-            zero=zero,
-        )
-        for gone in (made[size.input[0]], size, divide, node):
-            nodes.remove(gone)
-    for node in nodes:
-        if node.op_type == GELU:
-            node.domain = DOMAIN
 
 
 def _window_attention(node: NodeProto, split: NodeProto) -> NodeProto:

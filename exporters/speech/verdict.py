@@ -1,36 +1,38 @@
-"""What was found of the forms of an encoder and a decoder, and whether that is near enough to
-fp32."""
+"""What was found of a speech model's forms, and whether that is near enough to fp32."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import msgspec
 
-from exporters.conditioned.samples import Trial
 from exporters.measure.build_report import limits_text
 from exporters.measure.thresholds import Limits, Measure, not_kept
-from nsedge.bundle.conditioning import ConditionedFidelity
+from exporters.speech.records import SpeechTrial
+from nsedge.bundle.speech import SpeechFidelity
 
 Json = dict[str, Any]
 
 MEASURED = frozenset({Measure.KL, Measure.TOP1, Measure.GOLDEN})
 """What has a limit."""
-Promises = Mapping[str, Limits]
+PROMISES: dict[str, Limits] = {
+    "fp32": {Measure.KL: 1e-6, Measure.TOP1: 1.0},
+    "int8-b32": {Measure.KL: 0.03, Measure.TOP1: 0.95},
+    "int8-b64": {Measure.KL: 0.03, Measure.TOP1: 0.95},
+}
 """By scheme, what is promised of its forms; there is no other scheme."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Check:
+class SpeechCheck:
     """What was found of a form; `measured` is None where the fp32 graphs are not in the cache."""
 
     variant: str
     limits: Limits
     golden: float
-    recorded: ConditionedFidelity | None
-    measured: ConditionedFidelity | None = None
+    recorded: SpeechFidelity | None
+    measured: SpeechFidelity | None = None
     texts: tuple[str, ...] = ()
 
     @property
@@ -44,11 +46,11 @@ class Check:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ConditionedVerdict:
+class SpeechVerdict:
     """What was found of a bundle: each form that runs here, and why others do not."""
 
     name: str
-    checks: tuple[Check, ...]
+    checks: tuple[SpeechCheck, ...]
     skipped: dict[str, str]
     overrides: dict[str, float]
     difference: float | None = None
@@ -59,18 +61,18 @@ class ConditionedVerdict:
         return bool(self.checks) and not any(check.failures for check in self.checks)
 
 
-def check_of(variant: str, promised: Limits, trial: Trial[Any], asked: Limits) -> Check:
+def check_of(variant: str, scheme: str, trial: SpeechTrial, asked: Limits) -> SpeechCheck:
     """A form under what its scheme promises, and what was asked for."""
-    return Check(
+    return SpeechCheck(
         variant=variant,
-        limits=promised | asked,
+        limits=PROMISES[scheme] | asked,
         golden=trial.golden,
         recorded=trial.fidelity,
         texts=trial.texts,
     )
 
 
-def verdict_result(verdict: ConditionedVerdict) -> Json:
+def verdict_result(verdict: SpeechVerdict) -> Json:
     """A verdict as plain data."""
     return {
         "name": verdict.name,
@@ -82,7 +84,7 @@ def verdict_result(verdict: ConditionedVerdict) -> Json:
     }
 
 
-def _check_result(check: Check) -> Json:
+def _check_result(check: SpeechCheck) -> Json:
     return {
         "passed": not check.failures,
         "failures": check.failures,
@@ -94,13 +96,13 @@ def _check_result(check: Check) -> Json:
     }
 
 
-def verdict_json(verdict: ConditionedVerdict) -> bytes:
+def verdict_json(verdict: SpeechVerdict) -> bytes:
     """`verdict_result`, indented, with a final newline."""
     encoded = msgspec.json.encode(verdict_result(verdict), order="sorted")
     return msgspec.json.format(encoded, indent=2) + b"\n"
 
 
-def verdict_page(verdict: ConditionedVerdict) -> str:
+def verdict_page(verdict: SpeechVerdict) -> str:
     """The same for people, as a page of Markdown."""
     lines = [f"# {verdict.name}: {'passed' if verdict.passed else 'FAILED'}", ""]
     if verdict.difference is not None:
@@ -127,12 +129,12 @@ def verdict_page(verdict: ConditionedVerdict) -> str:
     return "\n".join(lines) + "\n"
 
 
-def verdict_lines(verdict: ConditionedVerdict) -> list[str]:
+def verdict_lines(verdict: SpeechVerdict) -> list[str]:
     """The forms and what was found of them, for a terminal."""
     lines = []
     for check in verdict.checks:
         lines.append(f"  {check.variant}: {'FAILED' if check.failures else 'passed'}")
-        lines.append(f"    golden samples: {check.golden:.1%} of the tokens are the likeliest")
+        lines.append(f"    golden recordings: {check.golden:.1%} of the tokens are the likeliest")
         for how, found in (("as recorded", check.recorded), ("measured now", check.measured)):
             if found is not None:
                 lines.append(f"    against fp32, {how}: {fidelity_text(found)}")
@@ -142,7 +144,7 @@ def verdict_lines(verdict: ConditionedVerdict) -> list[str]:
     return lines
 
 
-def fidelity_text(fidelity: ConditionedFidelity) -> str:
+def fidelity_text(fidelity: SpeechFidelity) -> str:
     """One line."""
     return (
         f"KL {fidelity.kl:.5f} nats, top-1 {fidelity.top1:.2%}, over {fidelity.positions} positions"

@@ -1,1 +1,0 @@
-"""From a captioner's folder to a bundle."""

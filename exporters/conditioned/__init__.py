@@ -1,1 +1,0 @@
-"""Decoders that attend to an encoder's memory, whatever that is about."""
