@@ -45,7 +45,7 @@ extern const Kernel KERNEL;
 bool here();
 }  // namespace amx
 
-namespace lanes_512 {
+namespace avx512 {
 extern const Kernel KERNEL;
 }
 

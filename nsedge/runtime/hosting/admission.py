@@ -7,9 +7,9 @@ from typing import Protocol
 
 from nsedge.api import Chat, Constraint, Generate, Request, Sampling
 from nsedge.api.sampling import seed_of
-from nsedge.bundle.caption import Caption
 from nsedge.bundle.causal_lm import CausalLm
 from nsedge.errors import ContextExceeded, InvalidParameter, UnsupportedTask
+from nsedge.runtime.decode.conditioning import PromptMedia
 from nsedge.runtime.decode.engine import Engine
 from nsedge.runtime.decode.job import Family, Job
 from nsedge.runtime.decode.likelihood import LogprobWriter
@@ -28,15 +28,12 @@ from nsedge.runtime.text.prompt import PromptReader
 class Writer(Protocol):
     """A text model, as a request needs it."""
 
+    manifest: CausalLm
     capacity: int
     prompts: PromptReader
     detokenizer: Detokenizer
     engine: Engine
     structure: Structure
-
-    @property
-    def manifest(self) -> CausalLm | Caption:
-        """What is known of it."""
 
 
 def text_task(request: Request) -> Generate | Chat:
@@ -58,9 +55,10 @@ def make_job(
     submitted_s: float,
     emit: Emit,
     adapter: str | None = None,
+    media: PromptMedia | None = None,
 ) -> Job:
     """Check a tokenised request against the model, and settle its defaults; `adapter` is the key of
-    the one that it goes through.
+    the one that it goes through, `media` what its prompt has in the place of tokens.
 
     Raises:
         UnsupportedTask: where it asks for something else than text.
@@ -68,35 +66,11 @@ def make_job(
         InvalidParameter: where a parameter does not fit the model, or the constraint cannot be
             compiled.
     """
-    task = text_task(request)
-    asked = ask_for(
-        request,
-        task,
-        model,
-        prompt_ids=prompt_ids,
-        submitted_s=submitted_s,
-        emit=emit,
-        adapter=adapter,
-    )
-    return asked.first()
-
-
-def ask_for(
-    request: Request,
-    task: Generate | Chat,
-    model: Writer,
-    *,
-    prompt_ids: tuple[int, ...],
-    submitted_s: float,
-    emit: Emit,
-    adapter: str | None = None,
-) -> Asked:
-    """A request whose jobs can be made without further checks, once it is known what they are
-    about: `task` is what it asks for, in the words of a text model. Raises as `make_job` does."""
-    manifest, sampling = model.manifest, task.sampling
+    task, manifest = text_task(request), model.manifest
+    sampling = task.sampling
     max_tokens = fit_max_tokens(len(prompt_ids), sampling, model.capacity)
     _check_ids(sampling, manifest.vocab_size)
-    return Asked(
+    asked = _Asked(
         request=request,
         task=task,
         model=model,
@@ -104,6 +78,7 @@ def ask_for(
         submitted_s=submitted_s,
         emit=emit,
         adapter=adapter,
+        media=media,
         max_tokens=max_tokens,
         # All now: the thread of a model must not wait for a tokenizer or a grammar.
         rules=TokenRules(
@@ -118,10 +93,14 @@ def ask_for(
             for _ in range(sampling.n)
         ],
     )
+    first = asked.job(0)
+    if sampling.n > 1:
+        Family(first, count=sampling.n, make=asked.job)
+    return first
 
 
 @dataclass(frozen=True, kw_only=True)
-class Asked:
+class _Asked:
     """A request that can run; each of its choices is a job."""
 
     request: Request
@@ -131,18 +110,10 @@ class Asked:
     submitted_s: float
     emit: Emit
     adapter: str | None
+    media: PromptMedia | None
     max_tokens: int
     rules: TokenRules
     guides: list[Guide | None]
-    memory: int | None = None
-    """The row of an encoder's memory that it is about."""
-
-    def first(self) -> Job:
-        """The first of its jobs, which begins the others."""
-        job, count = self.job(0), self.task.sampling.n
-        if count > 1:
-            Family(job, count=count, make=self.job)
-        return job
 
     def job(self, choice: int) -> Job:
         """The job of one choice; the first of them tells of the prompt."""
@@ -183,7 +154,7 @@ class Asked:
             lookup=PromptLookup(self.prompt_ids) if guesses else None,
             priority=request.priority,
             adapter=self.adapter,
-            memory=self.memory,
+            media=self.media,
             deadline_s=None if request.deadline_s is None else submitted_s + request.deadline_s,
         )
 
