@@ -64,8 +64,12 @@ class AnyReferenceStages(ABC):
 
     def golden_folder(self) -> Path:
         """The directory of what the fp32 graph makes of the golden texts."""
-        inputs = self.measured(self.inputs, self.golden_texts)
+        inputs = self.golden_inputs()
         return self.cache.get("golden", inputs, title=self.golden_title, make=self.make_golden)
+
+    def golden_inputs(self) -> Inputs:
+        """What decides the golden samples."""
+        return self.measured(self.inputs, self.golden_texts)
 
     def measured(self, of: Inputs, *texts: Path) -> Inputs:
         """What decides figures of the graph that `of` decides, over these texts."""

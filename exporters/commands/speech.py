@@ -5,11 +5,10 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
-from exporters.answer import SUCCESS, Answer
+from exporters.answer import Answer
 from exporters.cache import Cache
+from exporters.commands.conditioned import exported, verify_conditioned
 from exporters.commands.options import place, says_variants, wanted_variants
-from exporters.commands.verified import verified
-from exporters.errors import ExportError
 from exporters.measure.thresholds import read_overrides
 from exporters.model.source import Source
 
@@ -57,22 +56,7 @@ def speech_variants(arguments: argparse.Namespace) -> tuple[VariantOrder, ...]:
 
 def speech_exported(report: SpeechReport) -> Answer:
     """What a speech model's export tells."""
-    from exporters.speech.verdict import verdict_lines, verdict_result
-
-    result = {
-        "bundle": str(report.bundle),
-        "made": report.made,
-        "bytes": report.bytes,
-        "states_difference": report.record.states_difference,
-        **verdict_result(report.verdict),
-    }
-    state = "written" if report.made else "up to date"
-    lines = [
-        f"{report.bundle}: {state}, {report.bytes / 1e6:.0f} MB",
-        f"  fp32 graphs against PyTorch: {report.record.difference:.1e} nats at most",
-        *verdict_lines(report.verdict),
-    ]
-    return result, lines, SUCCESS
+    return exported(report)
 
 
 def verify_speech_bundle(
@@ -83,22 +67,10 @@ def verify_speech_bundle(
     Raises:
         ExportError: options that are for models which read text, or a report within the bundle.
     """
-    from exporters.speech.verdict import (
-        verdict_json,
-        verdict_lines,
-        verdict_page,
-        verdict_result,
-    )
     from exporters.speech.verify import verify_speech
 
-    if arguments.answers or arguments.prompts is not None or arguments.text is not None:
-        raise ExportError("--answers, --prompts and --text are for models that read text")
-    verdict = verify_speech(bundle, cache, overrides=read_overrides(arguments.threshold))
-    return verified(
+    return verify_conditioned(
         bundle,
-        passed=verdict.passed,
-        result=verdict_result(verdict),
-        lines=verdict_lines(verdict),
-        report=arguments.report,
-        pages=lambda: (verdict_json(verdict), verdict_page(verdict)),
+        arguments,
+        lambda overrides: verify_speech(bundle, cache, overrides=overrides),
     )

@@ -8,11 +8,11 @@ from pathlib import Path
 from exporters.answer import FAILURE, SUCCESS, Answer
 from exporters.cache import Cache
 from exporters.commands import Commands
+from exporters.commands.caption import verify_caption_bundle
 from exporters.commands.dual_encoder import verify_dual_bundle
 from exporters.commands.options import add_json, add_thresholds
 from exporters.commands.speech import verify_speech_bundle
 from exporters.commands.vectors import verify_encoder_bundle
-from exporters.commands.vision_lm import with_sight
 
 
 def add(commands: Commands) -> None:
@@ -45,12 +45,12 @@ def run(arguments: argparse.Namespace, cache: Cache) -> Answer:
     from exporters.commands.report import verify_lines, verify_result
     from exporters.measure.build_report import write_report
     from exporters.measure.thresholds import read_overrides
+    from nsedge.bundle.caption import Caption
     from nsedge.bundle.dual_encoder import DualEncoder
     from nsedge.bundle.encoder import Encoder
     from nsedge.bundle.headed import HeadedEncoder
     from nsedge.bundle.manifest import Bundle
     from nsedge.bundle.speech import Speech
-    from nsedge.bundle.vision_lm import VisionLm
 
     path = arguments.bundle.expanduser().absolute()
     bundle = Bundle.open(path)
@@ -63,6 +63,8 @@ def run(arguments: argparse.Namespace, cache: Cache) -> Answer:
         return verify_dual_bundle(dual, arguments, cache)
     if isinstance(manifest, Speech):
         return verify_speech_bundle(Bundle(bundle.path, manifest, bundle.name), arguments, cache)
+    if isinstance(manifest, Caption):
+        return verify_caption_bundle(Bundle(bundle.path, manifest, bundle.name), arguments, cache)
     question = Question(
         text=arguments.text,
         prompts=arguments.prompts,
@@ -75,8 +77,4 @@ def run(arguments: argparse.Namespace, cache: Cache) -> Answer:
     status = SUCCESS if verdict.passed else FAILURE
     told, files = str(path), len(bundle.manifest.files)
     result = verify_result(verdict, bundle=told, files=files)
-    answer: Answer = result, verify_lines(verdict, bundle=told, files=files), status
-    if isinstance(manifest, VisionLm):
-        sees = Bundle(bundle.path, manifest, bundle.name)
-        return with_sight(sees, answer, arguments, cache)
-    return answer
+    return result, verify_lines(verdict, bundle=told, files=files), status

@@ -14,14 +14,13 @@ from onnx import TensorProto, helper
 
 from exporters.graph.building import Builder, Floats
 from exporters.graph.graph import MICROSOFT, Graph
+from exporters.model.activations import OPERATORS
 from exporters.model.dual_encoder import DualShape, Tower
 from nsedge.bundle.dual_encoder import ImageTowerIo, TextTowerIo
 
 TEXT_IO = TextTowerIo()
 IMAGE_IO = ImageTowerIo()
 TEXT, IMAGE = "text_model", "vision_model"
-ACTIVATIONS = {"quick_gelu": "QuickGelu", "gelu": "Gelu", "gelu_pytorch_tanh": "FastGelu"}
-"""By transformers' name of each, ONNX Runtime's."""
 
 
 def text_graph(shape: DualShape, weights: Mapping[str, Floats]) -> Graph:
@@ -76,7 +75,7 @@ class _Tower(Builder):
         )
 
     def _inner(self, name: str, rows: str) -> str:
-        kind = ACTIVATIONS[self._tower.activation]
+        kind = OPERATORS[self._tower.activation]
         inner = self._linear(f"{name}.fc1", rows)
         active = self._add(kind, f"{name}/activation", [inner], domain=MICROSOFT)
         return self._linear(f"{name}.fc2", active)

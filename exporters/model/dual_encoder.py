@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from exporters.errors import Refused
+from exporters.model.activations import OPERATORS
 from exporters.model.files import Json, is_count, shown
 from exporters.model.pictures import read_steps
 from exporters.model.source import Source, read_tokenizer
@@ -18,7 +19,6 @@ HIGHEST_ID = 2
 """An eos_token_id that stands for the highest of a text's ids, in the configurations of CLIP's
 makers."""
 COMMON: Json = {"num_hidden_layers": 12, "num_attention_heads": 12, "intermediate_size": 3072}
-ACTIVATIONS = ("quick_gelu", "gelu", "gelu_pytorch_tanh")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -205,8 +205,8 @@ def _tower(source: Source, part: Json) -> Tower:
     if hidden % heads:
         raise Refused(f"{heads} heads do not divide {hidden} numbers")
     activation, epsilon = part["hidden_act"], part["layer_norm_eps"]
-    if activation not in ACTIVATIONS:
-        known = ", ".join(ACTIVATIONS)
+    if activation not in OPERATORS:
+        known = ", ".join(OPERATORS)
         raise Refused(f"the activation {shown(activation)} has no form here; known are {known}")
     if not isinstance(epsilon, float | int) or not 0 <= epsilon < 1:
         raise Refused(f"layer_norm_eps must be from 0 to 1, not {shown(epsilon)}")

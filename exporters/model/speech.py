@@ -10,6 +10,7 @@ from typing import Any
 from tokenizers import Tokenizer
 
 from exporters.errors import Refused
+from exporters.model.conditioned import DecoderShape
 from exporters.model.files import Json, is_count, shown
 from exporters.model.source import Source, read_tokenizer
 from nsedge.bundle.speech import SpeechTokens
@@ -43,9 +44,16 @@ class SpeechShape:
     decoder_heads: int
 
     @property
-    def head_size(self) -> int:
-        """Numbers of a head of the decoder."""
-        return self.width // self.decoder_heads
+    def decoder(self) -> DecoderShape:
+        """Those of the decoder."""
+        return DecoderShape(
+            layers=self.decoder_layers,
+            heads=self.decoder_heads,
+            head_size=self.width // self.decoder_heads,
+            positions=self.positions,
+            vocabulary=self.vocabulary,
+            frames=self.frames,
+        )
 
 
 def is_speech(source: Source) -> bool:

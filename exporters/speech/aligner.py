@@ -13,9 +13,9 @@ import numpy as np
 import onnx
 from onnx import NodeProto, TensorProto, helper, numpy_helper
 
+from exporters.conditioned.native import ATTENTION
 from exporters.graph.graph import MICROSOFT, attribute
 from exporters.speech.naming import WEIGHTS
-from exporters.speech.native import ATTENTION
 from nsedge.native import DOMAIN
 
 LOOK = "CrossWeights"

@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from exporters.bundle.orders import VariantOrder, variants_named
 from exporters.bundle.package import check_place, settle
 from exporters.cache import Cache
-from exporters.errors import Refused
+from exporters.conditioned.records import ConditionedRecord
+from exporters.conditioned.stages import LIBRARIES, check_orders, folders_of
+from exporters.conditioned.verdict import MEASURED, ConditionedVerdict
 from exporters.measure.thresholds import check_overrides, form_names
 from exporters.model.route import library_versions
 from exporters.model.source import Source
 from exporters.model.speech import SpeechShape, read_alignment_heads, read_speech_shape, read_tokens
-from exporters.quantise.schemes import Device, KvFormat
 from exporters.speech.package import SpeechProduct, package
-from exporters.speech.records import SpeechForm, SpeechRecord, forms
-from exporters.speech.stages import LIBRARIES, ReferenceStages, VariantStages
-from exporters.speech.verdict import MEASURED, PROMISES, SpeechVerdict
+from exporters.speech.records import PROMISES
+from exporters.speech.stages import SpeechStages, SpeechVariantStages
 from exporters.speech.voice import voice_files
 
 DEFAULT_VARIANTS = "cpu-int8-b64"
@@ -47,14 +47,7 @@ class SpeechOrder:
         shape = read_speech_shape(self.source)
         read_tokens(self.source, shape)
         read_alignment_heads(self.source, shape)
-        for order in self.variants:
-            if order.scheme.name not in PROMISES:
-                known = ", ".join(PROMISES)
-                raise Refused(f"--scheme {order.scheme.name}: speech models have {known}")
-            if order.kv is not KvFormat.FLOAT32:
-                raise Refused(f"--kv {order.kv.value}: a form of a speech model has its own")
-            if order.device is not Device.CPU:
-                raise Refused(f"--device {order.device.value}: speech is exported for the CPU")
+        check_orders(self.variants, PROMISES, models="speech models")
         return shape
 
 
@@ -65,8 +58,8 @@ class SpeechReport:
     bundle: Path
     made: bool
     bytes: int
-    record: SpeechRecord
-    verdict: SpeechVerdict
+    record: ConditionedRecord
+    verdict: ConditionedVerdict
 
 
 def export_speech(
@@ -90,17 +83,17 @@ def export_speech(
     limits = overrides or {}
     check_overrides(limits, form_names(one.name for one in order.variants), measures=MEASURED)
     check_place(out, name, order.source.origin, replace=replace)
-    reference = ReferenceStages(order.source, cache)
-    stages = [VariantStages(reference, one) for one in order.variants]
+    reference = SpeechStages(order.source, cache)
+    stages = [SpeechVariantStages(reference, one, shape) for one in order.variants]
     product = SpeechProduct(
         source=order.source,
         shape=shape,
         record=reference.record,
         libraries=library_versions(LIBRARIES),
-        forms=tuple(form for one in stages for form in _forms(one, shape)),
-        folders={one.order.name: one.folder for one in stages},
+        forms=tuple(form for one in stages for form in one.forms()),
+        folders=folders_of(stages),
         golden=reference.golden(),
-        golden_folder=reference.golden_folder,
+        golden_folder=reference.golden_folder(),
         voice=voice_files(cache) if order.voice else {},
     )
     made, verdict = package(product, out, name=name, overrides=limits, replace=replace)
@@ -111,16 +104,3 @@ def export_speech(
         record=reference.record,
         verdict=verdict,
     )
-
-
-def _forms(stages: VariantStages, shape: SpeechShape) -> Iterator[SpeechForm]:
-    """The forms of a variant, the faster one first."""
-    order = stages.order
-    for native in (True, False):
-        if native and not stages.has_native:
-            continue
-        encoder, decoder = forms(
-            order.name, order.scheme.name, shape, native=native, inside=order.name
-        )
-        trial = stages.trial(native_form=native)
-        yield SpeechForm(encoder=encoder, decoder=decoder, trial=trial)

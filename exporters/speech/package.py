@@ -17,30 +17,24 @@ from exporters.bundle.package import (
     provenance,
     write_bundle,
 )
-from exporters.errors import ExportError
-from exporters.graph.records import DATA_FILE, GRAPH_FILE, NATIVE_FILE, NATIVE_SUFFIX
+from exporters.conditioned.records import ConditionedRecord, Form, graph_files, judged
+from exporters.conditioned.verdict import ConditionedVerdict, verdict_json, verdict_page
 from exporters.measure.build_report import REPORT_FILE, REPORT_PAGE
-from exporters.measure.thresholds import Overrides, asked_for
+from exporters.measure.thresholds import Overrides
 from exporters.model.source import LICENCE_FILE, Source
 from exporters.model.speech import SpeechShape, read_alignment_heads, read_tokens
 from exporters.speech.audio import mel_filters
-from exporters.speech.records import (
-    ALIGNER_FILE,
-    DECODER,
-    ENCODER,
-    NATIVE_ALIGNER_FILE,
-    SpeechForm,
-    SpeechRecord,
-)
-from exporters.speech.verdict import SpeechVerdict, check_of, verdict_json, verdict_page
+from exporters.speech.records import ALIGNER_FILE, NATIVE_ALIGNER_FILE, PROMISES
 from exporters.speech.voice import VOICE_FILE
+from nsedge.bundle.conditioning import EncoderDecoder
 from nsedge.bundle.fields import FORMAT, FORMAT_VERSION, Tokenizer, Variants
 from nsedge.bundle.speech import (
     GoldenSpeech,
+    ListenerVariant,
     LogMel,
     Speech,
-    SpeechComponents,
     SpeechProcessors,
+    SpeechVariant,
 )
 
 FILTERS_FILE = "mel_filters.f32"
@@ -54,10 +48,10 @@ class SpeechProduct:
 
     source: Source
     shape: SpeechShape
-    record: SpeechRecord
+    record: ConditionedRecord
     libraries: dict[str, str]
-    forms: tuple[SpeechForm, ...]
-    folders: dict[str, Path]
+    forms: tuple[Form[ListenerVariant, SpeechVariant], ...]
+    folders: Mapping[str, Path]
     golden: tuple[GoldenSpeech, ...]
     golden_folder: Path
     voice: Mapping[str, Path]
@@ -65,38 +59,26 @@ class SpeechProduct:
 
 def package(
     product: SpeechProduct, out: Path, *, name: str, overrides: Overrides, replace: bool
-) -> tuple[bool, SpeechVerdict]:
+) -> tuple[bool, ConditionedVerdict]:
     """Write the bundle `name`; whether it was not there already, and how its forms are.
 
     Raises:
         ExportError: a form is farther from fp32 than it may be, or something else is at `out` and
             `replace` is not set.
     """
-    checks = tuple(
-        check_of(
-            form.decoder.name,
-            form.decoder.scheme,
-            form.trial,
-            asked_for(form.decoder.name, overrides),
-        )
-        for form in product.forms
-    )
-    verdict = SpeechVerdict(
+    verdict = judged(
+        product.forms,
+        PROMISES,
         name=name,
-        checks=checks,
-        skipped={},
-        overrides=dict(overrides),
+        overrides=overrides,
         difference=product.record.difference,
     )
-    if not verdict.passed:
-        told = [f"{c.variant}: {reason}" for c in verdict.checks for reason in c.failures]
-        raise ExportError(f"not packaged: {'; '.join(told)}; --threshold sets other limits")
     contents = _contents(product, verdict)
     manifest = _manifest(product, contents, name, overrides)
     return write_bundle(out, manifest, contents, replace=replace), verdict
 
 
-def _contents(product: SpeechProduct, verdict: SpeechVerdict) -> Contents:
+def _contents(product: SpeechProduct, verdict: ConditionedVerdict) -> Contents:
     """Every file but the manifest."""
     golden = msgspec.json.encode(product.golden)
     contents: Contents = {
@@ -109,16 +91,8 @@ def _contents(product: SpeechProduct, verdict: SpeechVerdict) -> Contents:
     contents |= product.voice
     for sample in product.golden:
         contents[sample.audio] = product.golden_folder / sample.audio
-    natives = {form.decoder.name for form in product.forms}
-    for variant, folder in product.folders.items():
-        native = f"{variant}{NATIVE_SUFFIX}" in natives
-        files = {ENCODER: [GRAPH_FILE, DATA_FILE], DECODER: [GRAPH_FILE, DATA_FILE, ALIGNER_FILE]}
-        if native:
-            files[ENCODER] += [NATIVE_FILE]
-            files[DECODER] += [NATIVE_FILE, NATIVE_ALIGNER_FILE]
-        for part, names in files.items():
-            for name in names:
-                contents[f"{variant}/{part}/{name}"] = folder / part / name
+    aligners = {False: ALIGNER_FILE, True: NATIVE_ALIGNER_FILE}
+    contents |= graph_files(product.forms, product.folders, beside=aligners)
     if (path := product.source.folder / LICENCE_FILE).is_file():
         contents[LICENCE_FILE] = path
     return contents
@@ -143,7 +117,7 @@ def _manifest(
             overrides=overrides,
         ),
         files=entries(contents),
-        components=SpeechComponents(
+        components=EncoderDecoder[ListenerVariant, SpeechVariant](
             encoder=Variants(variants=tuple(form.encoder for form in product.forms)),
             decoder=Variants(variants=decoders),
         ),

@@ -2,92 +2,51 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from typing import Any
 
-import msgspec
-
-from exporters.graph.records import GRAPH_FILE, NATIVE_FILE, NATIVE_SUFFIX, Record
+from exporters.conditioned.naming import form_of
+from exporters.conditioned.records import DECODER, ENCODER, variant_fields
+from exporters.conditioned.samples import Trial
+from exporters.measure.thresholds import Limits, Measure
 from exporters.model.speech import SpeechShape
-from exporters.speech import naming
-from nsedge.bundle.speech import ListenerVariant, SpeechFidelity, SpeechVariant
+from exporters.speech.naming import WEIGHTS
+from nsedge.bundle.speech import ListenerIo, ListenerVariant, SpeechFidelity, SpeechVariant
 from nsedge.native import CROSS_REQUIREMENT, REQUIREMENT, WINDOW_REQUIREMENT
 
-ENCODER = "encoder"
-DECODER = "decoder"
-"""The directories of a stage's two graphs, and of a variant's in a bundle."""
 ALIGNER_FILE = "aligner.onnx"
 NATIVE_ALIGNER_FILE = "native-aligner.onnx"
 """The decoder's graphs with what its alignment heads look at."""
-
-
-class SpeechRecord(Record, frozen=True, kw_only=True):
-    """The fp32 graphs. `difference`: the greatest one from PyTorch in log-probability, in nats;
-    `states_difference`: in any number of the encoder's output."""
-
-    difference: float
-    states_difference: float
-    nodes: dict[str, int]
-
-
-class SpeechVariantRecord(Record, frozen=True, kw_only=True):
-    """Quantised graphs: nodes by kind, and the bytes of what is not quantised, by purpose."""
-
-    nodes: dict[str, int]
-    kept_fp32: dict[str, int]
-
-
-class SpeechTrial(msgspec.Struct, frozen=True, kw_only=True):
-    """What was found of a form of the graphs. `golden`: the share of the golden recordings' tokens
-    that are the likeliest; `texts`: what it writes of them."""
-
-    fidelity: SpeechFidelity
-    golden: float
-    texts: tuple[str, ...]
-
-
-class SpeechForm(msgspec.Struct, frozen=True, kw_only=True):
-    """A form of a variant: its graphs, and what was found of it."""
-
-    encoder: ListenerVariant
-    decoder: SpeechVariant
-    trial: SpeechTrial
+PROMISES: dict[str, Limits] = {
+    "fp32": {Measure.KL: 1e-6, Measure.TOP1: 1.0},
+    "int8-b32": {Measure.KL: 0.03, Measure.TOP1: 0.95},
+    "int8-b64": {Measure.KL: 0.03, Measure.TOP1: 0.95},
+}
+"""By scheme, what is promised of its forms; there is no other scheme."""
+SpeechTrial = Trial[SpeechFidelity]
 
 
 def forms(
     name: str, scheme: str, shape: SpeechShape, *, native: bool, inside: str
 ) -> tuple[ListenerVariant, SpeechVariant]:
     """How a form of the graphs in the directory `inside` is run."""
-    kv, memory = naming.kv_layout(shape), naming.memory_layout(shape)
-    io, listener = naming.DECODER, naming.ENCODER
-    if native:
-        (io, kv), memory = naming.native_decoder(kv), naming.native_memory(memory)
-        listener = naming.NATIVE_ENCODER
-    file = NATIVE_FILE if native else GRAPH_FILE
-    called = f"{name}{NATIVE_SUFFIX}" if native else name
-    prefix = f"{inside}/" if inside else ""
+    form = form_of(shape.decoder, native=native)
+
+    def fields(part: str) -> dict[str, Any]:
+        return variant_fields(part, name=name, scheme=scheme, native=native, inside=inside)
+
+    aligner = NATIVE_ALIGNER_FILE if native else ALIGNER_FILE
     encoder = ListenerVariant(
-        name=called,
-        device="cpu",
-        scheme=scheme,
-        graph=f"{prefix}{ENCODER}/{file}",
+        **fields(ENCODER),
         requires=(CROSS_REQUIREMENT, WINDOW_REQUIREMENT) if native else (),
-        io=listener,
+        io=ListenerIo(memory=form.written),
     )
     decoder = SpeechVariant(
-        name=called,
-        device="cpu",
-        scheme=scheme,
-        graph=f"{prefix}{DECODER}/{file}",
+        **fields(DECODER),
         requires=(REQUIREMENT, CROSS_REQUIREMENT) if native else (),
-        io=io,
-        kv=kv,
-        memory=memory,
-        aligner=f"{prefix}{DECODER}/{NATIVE_ALIGNER_FILE if native else ALIGNER_FILE}",
-        weights=naming.WEIGHTS,
+        io=form.io,
+        kv=form.kv,
+        memory=form.memory,
+        aligner=f"{inside}/{DECODER}/{aligner}" if inside else f"{DECODER}/{aligner}",
+        weights=WEIGHTS,
     )
     return encoder, decoder
-
-
-def graphs_of(folder: Path) -> tuple[Path, Path]:
-    """Where the encoder's and the decoder's graph lie in a stage's directory."""
-    return folder / ENCODER / GRAPH_FILE, folder / DECODER / GRAPH_FILE

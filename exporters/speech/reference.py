@@ -11,6 +11,8 @@ import torch
 from transformers import WhisperForConditionalGeneration
 from transformers.modeling_outputs import BaseModelOutput
 
+from exporters.conditioned.records import ConditionedRecord, graphs_of
+from exporters.conditioned.runner import ConditionedRunner
 from exporters.errors import ExportError
 from exporters.measure.runner import log_softmax
 from exporters.model.source import Source
@@ -19,8 +21,8 @@ from exporters.speech.aligner import write_aligner
 from exporters.speech.audio import Floats
 from exporters.speech.decoder_graph import build_decoder
 from exporters.speech.encoder_graph import build_encoder
-from exporters.speech.records import ALIGNER_FILE, SpeechRecord, graphs_of
-from exporters.speech.runner import SpeechRunner, runner_of
+from exporters.speech.records import ALIGNER_FILE
+from exporters.speech.runner import runner_of
 from exporters.trace.quiet import quiet
 from exporters.trace.reference import load_weights
 
@@ -35,7 +37,7 @@ PROMPTS = (19, 5, 29)
 
 
 def make_reference(source: Source, out: Path) -> None:
-    """Write the fp32 graphs and `SpeechRecord` to the directory `out`.
+    """Write the fp32 graphs and `ConditionedRecord` to the directory `out`.
 
     Raises:
         Refused: the model cannot be exported.
@@ -60,10 +62,10 @@ def make_reference(source: Source, out: Path) -> None:
             f"the exported graphs differ from PyTorch by {states:.2g} in the encoder's output, and"
             f" by {logits:.2g} nats"
         )
-    SpeechRecord(difference=logits, states_difference=states, nodes=dict(nodes)).write(out)
+    ConditionedRecord(difference=logits, states_difference=states, nodes=dict(nodes)).write(out)
 
 
-def compare(model: Any, shape: SpeechShape, runner: SpeechRunner) -> tuple[float, float]:
+def compare(model: Any, shape: SpeechShape, runner: ConditionedRunner) -> tuple[float, float]:
     """The greatest differences between what `runner` and eager PyTorch make of windows of noise: of
     the encoder's output, and of log-probabilities after tokens of rows of unequal length, each
     about a window of its own."""
@@ -71,7 +73,7 @@ def compare(model: Any, shape: SpeechShape, runner: SpeechRunner) -> tuple[float
     size = len(LENGTHS), shape.bins, 2 * shape.frames
     windows = (0.5 * random.standard_normal(size)).astype(np.float32)
     rows = [random.integers(0, shape.vocabulary, length).tolist() for length in LENGTHS]
-    heard = [runner.hear(window, row) for row, window in enumerate(windows)]
+    heard = [runner.encode(window, row) for row, window in enumerate(windows)]
     with torch.no_grad(), quiet():
         encoded = model.model.encoder(torch.from_numpy(windows)).last_hidden_state
         wanted = [_logits(model, encoded[row : row + 1], ids) for row, ids in enumerate(rows)]

@@ -2,137 +2,87 @@
 
 from __future__ import annotations
 
-from functools import cached_property
 from pathlib import Path
 
 from exporters.bundle.orders import VariantOrder
-from exporters.cache import Cache, Inputs, folder_digest
-from exporters.code import code_digest
-from exporters.model.route import library_versions
+from exporters.cache import Cache
+from exporters.conditioned.records import ConditionedRecord
+from exporters.conditioned.stages import ConditionedStages, VariantStages
 from exporters.model.source import Source
-from exporters.speech.records import SpeechRecord, SpeechTrial
+from exporters.model.speech import SpeechShape
+from exporters.speech.records import SpeechTrial, forms
 from exporters.speech.sounds import calibration_clips, golden_clips
 from exporters.speech.trial import read_golden, read_trial, write_golden, write_trial
-from nsedge import native
-from nsedge.bundle.files import sha256_of
-from nsedge.bundle.speech import GoldenSpeech
+from nsedge.bundle.speech import GoldenSpeech, ListenerVariant, SpeechVariant
 
-LIBRARIES = ("torch", "transformers", "onnx", "onnxruntime-gpu", "tokenizers")
 REFERENCE_MODULE = "exporters.speech.reference"
 VARIANT_MODULE = "exporters.speech.variant"
 TRIAL_MODULE = "exporters.speech.trial"
 """The modules that do the work of the stages."""
 
 
-class ReferenceStages:
+class SpeechStages(ConditionedStages):
     """The fp32 graphs of a folder, and what they write of the golden recordings."""
 
+    golden_title = "Writing golden recordings in fp32"
+    trial_module = TRIAL_MODULE
+
     def __init__(self, source: Source, cache: Cache) -> None:
-        self.source = source
-        self.cache = cache
-        self.inputs: Inputs = {
-            "folder": folder_digest(source.folder),
-            "tokenizer": sha256_of(source.tokenizer_file),
-            "code": code_digest(REFERENCE_MODULE),
-            "libraries": library_versions(LIBRARIES),
-        }
+        super().__init__(source, cache, module=REFERENCE_MODULE, samples=golden_clips())
 
-    @cached_property
-    def folder(self) -> Path:
-        """The directory of the fp32 graphs.
+    def make(self, folder: Path) -> None:
+        """Write the fp32 graphs. Raises Refused where the model cannot be exported."""
+        from exporters.speech.reference import make_reference  # torch: only where it is made
 
-        Raises:
-            Refused: the model cannot be exported.
-        """
+        make_reference(self.source, folder)
 
-        def make(folder: Path) -> None:
-            from exporters.speech.reference import make_reference  # torch: only where it is made
-
-            make_reference(self.source, folder)
-
-        title = f"Exporting {self.source.origin} to ONNX in fp32"
-        return self.cache.get("reference", self.inputs, title=title, make=make)
+    def make_golden(self, folder: Path) -> None:
+        """Write the golden recordings, and what the fp32 graphs write of them."""
+        write_golden(self.source, self.folder, folder)
 
     @property
-    def record(self) -> SpeechRecord:
-        """What is known of them."""
-        return SpeechRecord.read(self.folder)
-
-    @cached_property
-    def golden_folder(self) -> Path:
-        """The directory of the golden recordings, and of what fp32 writes of them."""
-
-        def make(folder: Path) -> None:
-            write_golden(self.source, self.folder, folder)
-
-        title = "Writing golden recordings in fp32"
-        return self.cache.get("golden", self.measured(self.inputs), title=title, make=make)
+    def record(self) -> ConditionedRecord:
+        """What is known of the fp32 graphs."""
+        return ConditionedRecord.read(self.folder)
 
     def golden(self) -> tuple[GoldenSpeech, ...]:
         """What they say of the golden recordings."""
-        return read_golden(self.golden_folder)
-
-    def measured(self, of: Inputs) -> Inputs:
-        """What decides figures of the graphs that `of` decides."""
-        clips = [sha256_of(clip) for clip in golden_clips()]
-        return {"of": self.cache.key(of), "code": code_digest(TRIAL_MODULE), "clips": clips}
+        return read_golden(self.golden_folder())
 
 
-class VariantStages:
+class SpeechVariantStages(VariantStages):
     """One variant of a speech model."""
 
-    def __init__(self, reference: ReferenceStages, order: VariantOrder) -> None:
-        self._reference = reference
-        self.order = order
-        self.inputs: Inputs = {
-            "reference": reference.cache.key(reference.inputs),
-            "scheme": order.scheme.name,
-            "calibration": [sha256_of(clip) for clip in calibration_clips()],
-            "code": code_digest(VARIANT_MODULE),
-        }
+    def __init__(self, reference: SpeechStages, order: VariantOrder, shape: SpeechShape) -> None:
+        super().__init__(reference, order, module=VARIANT_MODULE, calibration=calibration_clips())
+        self._shape = shape
 
-    @cached_property
-    def folder(self) -> Path:
-        """The directory of the quantised graphs; that of the fp32 graphs, where these are wanted.
+    def make(self, folder: Path) -> None:
+        """Write the quantised graphs. Raises Refused where the scheme does not fit the model."""
+        from exporters.speech.variant import write_variant  # onnx: only when there is work
 
-        Raises:
-            Refused: the scheme does not fit the model.
-        """
-        order, reference = self.order, self._reference
-        if order.is_reference:
-            return reference.folder
+        reference = self.reference
+        write_variant(reference.source, reference.folder, folder, scheme=self.order.scheme)
 
-        def make(folder: Path) -> None:
-            from exporters.speech.variant import write_variant  # onnx: only when there is work
+    def measure(self, folder: Path, *, native_form: bool) -> None:
+        """Write how near a form of the graphs is to fp32."""
+        reference = self.reference
+        write_trial(
+            reference.source,
+            self.folder,
+            folder,
+            reference=reference.folder,
+            golden=reference.golden_folder(),
+            scheme=self.order.scheme.name,
+            native=native_form,
+        )
 
-            write_variant(reference.source, reference.folder, folder, scheme=order.scheme)
+    def read_trial(self, folder: Path) -> SpeechTrial:
+        """What `measure` wrote."""
+        return read_trial(folder)
 
-        title = f"Making {order.name}"
-        return reference.cache.get("variant", self.inputs, title=title, make=make)
-
-    @property
-    def has_native(self) -> bool:
-        """Whether there is a form on the daemon's own operators, which runs here."""
-        return not self.order.is_reference and native.why_not() is None
-
-    def trial(self, *, native_form: bool) -> SpeechTrial:
-        """How near a form of the variant is to fp32."""
-        reference = self._reference
-
-        def make(folder: Path) -> None:
-            write_trial(
-                reference.source,
-                self.folder,
-                folder,
-                reference=reference.folder,
-                golden=reference.golden_folder,
-                scheme=self.order.scheme.name,
-                native=native_form,
-            )
-
-        of = reference.inputs if self.order.is_reference else self.inputs
-        inputs: dict[str, object] = dict(reference.measured(of))
-        if native_form:
-            inputs["operators"] = native.source_digest()
-        title = f"Comparing {self.order.name} with fp32"
-        return read_trial(reference.cache.get("trial", inputs, title=title, make=make))
+    def variants(self, *, native_form: bool) -> tuple[ListenerVariant, SpeechVariant]:
+        """How a form of the graphs is run in a bundle."""
+        order = self.order
+        scheme = order.scheme.name
+        return forms(order.name, scheme, self._shape, native=native_form, inside=order.name)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from pathlib import Path
 
+from exporters.conditioned.native import write_decoder, write_encoder
+from exporters.conditioned.records import ConditionedVariantRecord, graphs_of
 from exporters.errors import Refused
 from exporters.graph.graph import Graph
 from exporters.graph.records import NATIVE_FILE
@@ -22,13 +24,7 @@ from exporters.speech.audio import (
 )
 from exporters.speech.encoder_graph import CONVOLUTIONS
 from exporters.speech.naming import ENCODER
-from exporters.speech.native import write_decoder, write_encoder
-from exporters.speech.records import (
-    ALIGNER_FILE,
-    NATIVE_ALIGNER_FILE,
-    SpeechVariantRecord,
-    graphs_of,
-)
+from exporters.speech.records import ALIGNER_FILE, NATIVE_ALIGNER_FILE
 from exporters.speech.sounds import calibration_clips
 
 ENCODER_SCHEME = "w8a8"
@@ -67,7 +63,7 @@ def write_variant(source: Source, reference: Path, out: Path, *, scheme: Scheme)
         (decoder.with_name(NATIVE_FILE), NATIVE_ALIGNER_FILE),
     ):
         write_aligner(form, decoder.with_name(aligner), heads)
-    SpeechVariantRecord(nodes=dict(nodes), kept_fp32=dict(kept)).write(out)
+    ConditionedVariantRecord(nodes=dict(nodes), kept_fp32=dict(kept)).write(out)
 
 
 def _calibration(source: Source) -> list[Feeds]:

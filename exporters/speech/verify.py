@@ -9,13 +9,16 @@ import numpy as np
 
 from exporters.bundle.package import LINKS, variant_digest
 from exporters.cache import Cache
+from exporters.conditioned.runner import ConditionedRunner
+from exporters.conditioned.samples import Sample, golden_share
+from exporters.conditioned.verdict import MEASURED, Check, ConditionedVerdict
+from exporters.measure.examining import examined
 from exporters.measure.thresholds import asked_for, check_overrides
 from exporters.model.speech import SpeechShape
 from exporters.speech.audio import Floats
-from exporters.speech.runner import SpeechRunner, runner_of
-from exporters.speech.trial import Sample, clips_sha256, fidelity, golden_share, samples_of
-from exporters.speech.verdict import MEASURED, PROMISES, SpeechCheck, SpeechVerdict
-from nsedge import native
+from exporters.speech.records import PROMISES
+from exporters.speech.runner import runner_of
+from exporters.speech.trial import clips_sha256, fidelity, samples_of
 from nsedge.bundle.manifest import Bundle
 from nsedge.bundle.speech import GoldenSpeech, Speech, SpeechVariant
 from nsedge.runtime.hosting.golden_speech import tokens_of
@@ -24,7 +27,7 @@ from nsedge.runtime.speech.rules import Rules
 
 def verify_speech(
     bundle: Bundle[Speech], cache: Cache, *, overrides: Mapping[str, float]
-) -> SpeechVerdict:
+) -> ConditionedVerdict:
     """Check `bundle`; fidelity anew if the fp32 graphs it came from are in `cache`.
 
     Raises:
@@ -39,15 +42,9 @@ def verify_speech(
     samples = samples_of(bundle.golden("transcribe", GoldenSpeech), bundle.path, _filters(bundle))
     reference = cache.follow(LINKS, variant_digest(bundle))
     exact = None if reference is None else runner_of(reference, _shape(manifest))
-    checks, skipped = [], {}
-    for variant in variants:
-        lacking = native.missing(variant.requires)
-        if lacking is None:
-            checks.append(_check(bundle, variant, samples, exact, limits))
-        else:
-            skipped[variant.name] = lacking
-    return SpeechVerdict(
-        name=manifest.name, checks=tuple(checks), skipped=skipped, overrides=dict(limits)
+    checks, skipped = examined(variants, lambda one: _check(bundle, one, samples, exact, limits))
+    return ConditionedVerdict(
+        name=manifest.name, checks=checks, skipped=skipped, overrides=dict(limits)
     )
 
 
@@ -55,22 +52,24 @@ def _check(
     bundle: Bundle[Speech],
     variant: SpeechVariant,
     samples: list[Sample],
-    exact: SpeechRunner | None,
+    exact: ConditionedRunner | None,
     limits: Mapping[str, float],
-) -> SpeechCheck:
+) -> Check:
     manifest = bundle.manifest
-    runner = SpeechRunner(
+    encoder = manifest.components.encoder_of(variant.name)
+    runner = ConditionedRunner(
         bundle.path,
-        manifest.encoder(variant.name),
+        encoder,
         variant,
+        reads=encoder.io.features,
         vocabulary=manifest.vocab_size,
         positions=manifest.context_length,
     )
     same = variant.heard is not None and variant.heard.audio_sha256 == clips_sha256()
-    return SpeechCheck(
+    return Check(
         variant=variant.name,
         limits=PROMISES.get(variant.scheme, {}) | asked_for(variant.name, limits),
-        golden=golden_share(runner, samples, Rules(tokens_of(manifest.tokens))),
+        golden=golden_share(runner, samples, Rules(tokens_of(manifest.tokens)).apply),
         recorded=variant.heard,
         measured=fidelity(exact, runner, samples) if exact is not None and same else None,
     )

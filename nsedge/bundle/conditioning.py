@@ -7,8 +7,10 @@ about it, of which there may be several.
 
 from __future__ import annotations
 
+from typing import Generic, TypeVar
+
 from nsedge.bundle.causal_lm import GraphIo, KvLayout, Variant
-from nsedge.bundle.fields import Line, Positive, Strict
+from nsedge.bundle.fields import AnyVariant, Line, Positive, Strict, Variants
 
 
 class MemoryIo(Strict, frozen=True, kw_only=True):
@@ -62,3 +64,55 @@ class ConditionedVariant(Variant, frozen=True, kw_only=True):
 
     io: ConditionedIo
     memory: MemoryLayout
+
+
+class ConditioningIo(Strict, frozen=True, kw_only=True):
+    """Names of what an encoder gives; a kind of model adds what it reads.
+
+    - states: float32 [1, frames, hidden], what the encoder makes of an input.
+    - memory: keys and values of these for every layer of the decoder.
+    """
+
+    states: Line = "states"
+    memory: MemoryOutput
+
+
+class ConditioningVariant(AnyVariant, frozen=True, kw_only=True):
+    """An encoder's graph for one device and precision."""
+
+    io: ConditioningIo
+
+
+class ConditionedFidelity(Strict, frozen=True, kw_only=True):
+    """How near a variant is to fp32 of the same weights, from an input to the tokens that fp32
+    writes of it: kl is the mean over positions of KL(fp32 || variant) in nats, top1 the share of
+    positions whose most probable token agrees."""
+
+    positions: Positive
+    kl: float
+    top1: float
+
+
+E = TypeVar("E", bound=ConditioningVariant)
+D = TypeVar("D", bound=ConditionedVariant)
+
+
+class EncoderDecoder(Strict, Generic[E, D], frozen=True, kw_only=True):
+    """The graphs. A variant of the decoder goes with the variant of the encoder of its name."""
+
+    encoder: Variants[E]
+    decoder: Variants[D]
+
+    def __post_init__(self) -> None:
+        names = [tuple(v.name for v in part.variants) for part in (self.encoder, self.decoder)]
+        if names[0] != names[1]:
+            raise ValueError("encoder and decoder have not the same variants")
+
+    @property
+    def variants(self) -> tuple[AnyVariant, ...]:
+        """The decoder's, and then the encoder's."""
+        return (*self.decoder.variants, *self.encoder.variants)
+
+    def encoder_of(self, name: str) -> E:
+        """The encoder's variant of a name; raises StopIteration where there is none."""
+        return next(one for one in self.encoder.variants if one.name == name)

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from nsedge.bundle import versions
+from nsedge.bundle.caption import Caption
 from nsedge.bundle.causal_lm import CausalLm, CausalLmV1
 from nsedge.bundle.dual_encoder import DualEncoder
 from nsedge.bundle.encoder import Encoder
@@ -33,10 +34,9 @@ from nsedge.bundle.files import (
 )
 from nsedge.bundle.headed import HeadedEncoder
 from nsedge.bundle.speech import Speech
-from nsedge.bundle.vision_lm import VisionLm
 from nsedge.errors import BundleInvalid
 
-Manifest = CausalLm | VisionLm | Encoder | HeadedEncoder | DualEncoder | Speech
+Manifest = CausalLm | Encoder | HeadedEncoder | DualEncoder | Speech | Caption
 """What a bundle says of itself, by `kind`."""
 
 M = TypeVar("M", bound=Manifest, covariant=True)
@@ -109,6 +109,8 @@ class Bundle(Generic[M]):
 
 TextBundle = Bundle[CausalLm]
 """Of a model that writes text."""
+WritingBundle = Bundle[CausalLm] | Bundle[Caption]
+"""Of a model that writes text of its own."""
 AnyBundle = Bundle[Manifest]
 
 

@@ -7,7 +7,13 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
-from nsedge.bundle.conditioning import ConditionedVariant, MemoryOutput
+from nsedge.bundle.conditioning import (
+    ConditionedFidelity,
+    ConditionedVariant,
+    ConditioningIo,
+    ConditioningVariant,
+    EncoderDecoder,
+)
 from nsedge.bundle.fields import (
     AnyVariant,
     Common,
@@ -18,37 +24,25 @@ from nsedge.bundle.fields import (
     Sha256,
     Strict,
     Tokenizer,
-    Variants,
 )
 
 
-class ListenerIo(Strict, frozen=True, kw_only=True):
-    """Names of the graph's inputs and outputs.
-
-    - features: float32 [1, bins, 2 frames], the log-mel spectrogram of a window.
-    - states: float32 [1, frames, hidden], what the encoder makes of it.
-    - memory: keys and values of these for every layer of the decoder.
-    """
+class ListenerIo(ConditioningIo, frozen=True, kw_only=True):
+    """Names of the graph's inputs and outputs. features: float32 [1, bins, 2 frames], the log-mel
+    spectrogram of a window."""
 
     features: Line = "features"
-    states: Line = "states"
-    memory: MemoryOutput
 
 
-class ListenerVariant(AnyVariant, frozen=True, kw_only=True):
+class ListenerVariant(ConditioningVariant, frozen=True, kw_only=True):
     """The encoder's graph for one device and precision."""
 
     io: ListenerIo
 
 
-class SpeechFidelity(Strict, frozen=True, kw_only=True):
-    """How near a variant is to fp32 of the same weights over recordings, from the sound to the
-    token: kl is the mean over positions of KL(fp32 || variant) in nats, top1 the share of positions
-    whose most probable token agrees."""
+class SpeechFidelity(ConditionedFidelity, frozen=True, kw_only=True):
+    """How near a variant is to fp32 over recordings."""
 
-    positions: Positive
-    kl: float
-    top1: float
     audio_sha256: Sha256
 
 
@@ -63,18 +57,6 @@ class SpeechVariant(ConditionedVariant, frozen=True, kw_only=True):
     heard: SpeechFidelity | None = None
     aligner: RelativePath | None = None
     weights: Line = "weights"
-
-
-class SpeechComponents(Strict, frozen=True, kw_only=True):
-    """The graphs. A variant of the decoder goes with the variant of the encoder of its name."""
-
-    encoder: Variants[ListenerVariant]
-    decoder: Variants[SpeechVariant]
-
-    def __post_init__(self) -> None:
-        names = [tuple(v.name for v in part.variants) for part in (self.encoder, self.decoder)]
-        if names[0] != names[1]:
-            raise ValueError("encoder and decoder have not the same variants")
 
 
 Language = Annotated[str, Meta(pattern=r"^[a-z]{2,3}\Z")]
@@ -129,7 +111,7 @@ class Speech(Common, frozen=True, kw_only=True, tag="speech"):
     - alignment_heads: layers and heads of the decoder whose attention follows the sound.
     """
 
-    components: SpeechComponents
+    components: EncoderDecoder[ListenerVariant, SpeechVariant]
     processors: SpeechProcessors
     context_length: Positive
     vocab_size: Positive
@@ -140,7 +122,7 @@ class Speech(Common, frozen=True, kw_only=True, tag="speech"):
     @property
     def variants(self) -> tuple[AnyVariant, ...]:
         """The decoder's, and then the encoder's."""
-        return (*self.components.decoder.variants, *self.components.encoder.variants)
+        return self.components.variants
 
     @property
     def tokenizer(self) -> Tokenizer:
@@ -151,10 +133,6 @@ class Speech(Common, frozen=True, kw_only=True, tag="speech"):
     def tasks(self) -> tuple[str, ...]:
         """What it can be asked for."""
         return ("transcribe", "listen")
-
-    def encoder(self, name: str) -> ListenerVariant:
-        """The encoder's variant of a name."""
-        return next(one for one in self.components.encoder.variants if one.name == name)
 
     def named_files(self) -> list[str]:
         """The files that have a use, all variants' graphs among them."""

@@ -14,14 +14,14 @@ from transformers import WhisperFeatureExtractor
 from transformers.modeling_outputs import BaseModelOutput
 
 from exporters.__main__ import main
+from exporters.conditioned.native import GELU, GELU_ROWS, WINDOW_ATTENTION
+from exporters.conditioned.records import ConditionedRecord
 from exporters.errors import Refused
 from exporters.measure.runner import log_softmax
 from exporters.model.source import Source
 from exporters.model.speech import read_alignment_heads, read_speech_shape, read_tokens
 from exporters.quantise.schemes import SCHEMES
 from exporters.speech.audio import mel_filters
-from exporters.speech.native import WINDOW_ATTENTION
-from exporters.speech.records import SpeechRecord
 from exporters.speech.reference import make_reference
 from exporters.speech.runner import runner_of
 from exporters.speech.variant import write_variant
@@ -47,7 +47,7 @@ def reference(source: Source, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_the_graphs_are_within_1e_4_of_torch(source: Source, reference: Path) -> None:
-    record = SpeechRecord.read(reference)
+    record = ConditionedRecord.read(reference)
     assert record.states_difference < 1e-4
     assert record.difference < 1e-4
 
@@ -62,7 +62,7 @@ def test_rows_about_other_windows_decode_together_as_torch_does_alone(
     windows = random.standard_normal((3, shape.bins, 3000)).astype(np.float32)
     rows = [random.integers(0, shape.vocabulary, length).tolist() for length in (4, 17, 9)]
     for row in (2, 0, 1):
-        runner.hear(windows[row], row)
+        runner.encode(windows[row], row)
     found = runner.steps(rows, [1, 1, 1])
     with torch.no_grad():
         states = model.model.encoder(torch.from_numpy(windows)).last_hidden_state
@@ -84,8 +84,8 @@ def test_a_quantised_form_is_near_fp32(
     windows = random.standard_normal((2, shape.bins, 3000)).astype(np.float32)
     rows = [random.integers(0, shape.vocabulary, length).tolist() for length in (12, 7)]
     for row, window in enumerate(windows):
-        states = exact.hear(window, row)
-        near = runner.hear(window, row)
+        states = exact.encode(window, row)
+        near = runner.encode(window, row)
         assert np.corrcoef(states.ravel(), near.ravel())[0, 1] > 0.99
     for wanted, got in zip(exact.steps(rows, [3, 5]), runner.steps(rows, [3, 5]), strict=True):
         kept = np.exp(log_softmax(wanted)) * (log_softmax(wanted) - log_softmax(got))
@@ -106,10 +106,11 @@ def test_heads_of_32_numbers_attend_by_the_daemon_s_own_operator(
     graph = onnx.load(out / "encoder" / "native.onnx", load_external_data=False).graph
     kinds = Counter(node.op_type for node in graph.node)
     assert (kinds[WINDOW_ATTENTION], kinds["MultiHeadAttention"]) == ((2, 0) if own else (0, 2))
+    assert (kinds[GELU_ROWS], kinds[GELU], kinds["ReduceMax"]) == (2, 2, 0)
     shape = read_speech_shape(source)
     window = np.random.default_rng(4).standard_normal((shape.bins, 3000)).astype(np.float32)
     forms = [runner_of(out, shape, scheme="int8-b64", native=native) for native in (False, True)]
-    standard, near = (form.hear(window, 0).ravel() for form in forms)
+    standard, near = (form.encode(window, 0).ravel() for form in forms)
     assert np.corrcoef(standard, near)[0, 1] > 0.999
 
 

@@ -16,7 +16,7 @@ from exporters.model.speech import read_speech_shape, read_tokens
 from exporters.progress import Progress
 from exporters.speech.audio import features_of, mel_filters
 from exporters.speech.runner import runner_of
-from exporters.speech.stages import ReferenceStages
+from exporters.speech.stages import SpeechStages
 from exporters.speech.starter import STARTERS, speech_source
 from nsedge.api import Media, Request, Transcribe
 from nsedge.api.stream import EventStream
@@ -60,14 +60,16 @@ SAID = {
 @pytest.mark.skipif(not RECORDINGS.is_dir(), reason="pocketsphinx-testdata is not installed")
 def test_the_tokens_are_those_of_ctranslate2() -> None:
     cache = Cache(cache_root(), Progress(None))
-    stages = ReferenceStages(speech_source(STARTERS["tiny.en"], cache), cache)
+    stages = SpeechStages(speech_source(STARTERS["tiny.en"], cache), cache)
     shape = read_speech_shape(stages.source)
     tokens = tokens_of(read_tokens(stages.source, shape))
     runner, filters = runner_of(stages.folder, shape), mel_filters(stages.source, shape.bins)
     for name, wanted in CTRANSLATE2.items():
         path = RECORDINGS / f"sense_and_sensibility_01_austen_64kb-{name}.wav"
-        runner.hear(features_of(soundfile.read(path, dtype="float32")[0], filters))
-        written = runner.greedy((tokens.start,), Rules(tokens), end=tokens.end, most=100)
+        runner.encode(features_of(soundfile.read(path, dtype="float32")[0], filters))
+        written = runner.greedy(
+            (tokens.start,), ends=(tokens.end,), most=100, rule=Rules(tokens).apply
+        )
         assert list(written[:-1]) == wanted, name
         assert written[-1] == tokens.end
 

@@ -1,8 +1,9 @@
 // The operators of domain "nsedge", for ONNX Runtime to load: BlockMatMul, BlockRows, CachedAttention,
-// CrossAttention, CrossWeights, CrossAppend and WindowAttention.
+// CrossAttention, CrossWeights, CrossAppend, WindowAttention, Gelu and GeluRows.
 #include <cstdlib>
 #include <new>
 
+#include "activation.h"
 #include "block_matmul.h"
 #include "block_rows.h"
 #include "cached_attention.h"
@@ -47,7 +48,8 @@ ort::Op describe_op() {
 const ort::Op OPS[] = {describe_op<op::BlockMatMul>(), describe_op<op::BlockRows>(),
                        describe_op<op::CachedAttention>(), describe_op<op::CrossAttention>(),
                        describe_op<op::CrossWeights>(), describe_op<op::CrossAppend>(),
-                       describe_op<op::WindowAttention>()};
+                       describe_op<op::WindowAttention>(), describe_op<op::Gelu>(),
+                       describe_op<op::GeluRows>()};
 
 }  // namespace
 

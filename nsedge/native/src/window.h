@@ -45,7 +45,7 @@ extern const Kernel KERNEL;
 bool here();
 }  // namespace amx
 
-namespace avx512 {
+namespace lanes_512 {
 extern const Kernel KERNEL;
 }
 

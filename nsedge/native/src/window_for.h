@@ -1,11 +1,13 @@
-// The kernel of window.h in floats, for one set of instructions. Who includes it defines NSEDGE_KIND, its
-// namespace, NSEDGE_TARGET, and in that namespace the vectors: Lanes, LANES, ROWS (of a tile) and
-// load, store, zero, splat, add, greater, fused, times, power (e^x), total, greatest.
+// The kernel of window.h in floats, for one size of register. Who includes it defines NSEDGE_LANES, the
+// namespace of its lanes, and NSEDGE_TARGET.
 
 namespace window {
-namespace NSEDGE_KIND {
+namespace NSEDGE_LANES {
 namespace {
 
+using namespace ::NSEDGE_LANES;
+
+constexpr int ROWS = TILE_ROWS;
 constexpr long COLUMNS = 2 * LANES;  // of a tile
 constexpr long AT_ONCE = 24;         // queries; their scores stay in the second-level cache
 constexpr float NEVER = -1e30f;
@@ -103,8 +105,8 @@ NSEDGE_TARGET void attend(const Shape& t, const float* queries, long count, cons
 extern const Kernel KERNEL;
 const Kernel KERNEL = {COLUMNS, AT_ONCE, packed_bytes, pack, room_bytes, attend};
 
-}  // namespace NSEDGE_KIND
+}  // namespace NSEDGE_LANES
 }  // namespace window
 
-#undef NSEDGE_KIND
+#undef NSEDGE_LANES
 #undef NSEDGE_TARGET

@@ -157,10 +157,8 @@ class EncodeLoop:
             match self._inbox.get():
                 case _Submit(work, emit):
                     self._take(work, emit)
-                case _Cancel(work) if work in self._works:
+                case _Cancel(work):
                     self._end(work, work.cancel(self._clock()))
-                case _Cancel():
-                    pass  # it ended, or is cancelled again once it is here
                 case _Ask(answer):
                     answer()
                 case _Stop():

@@ -7,9 +7,9 @@ from typing import Protocol
 
 from nsedge.api import Chat, Constraint, Generate, Request, Sampling
 from nsedge.api.sampling import seed_of
+from nsedge.bundle.caption import Caption
 from nsedge.bundle.causal_lm import CausalLm
 from nsedge.errors import ContextExceeded, InvalidParameter, UnsupportedTask
-from nsedge.runtime.decode.conditioning import PromptMedia
 from nsedge.runtime.decode.engine import Engine
 from nsedge.runtime.decode.job import Family, Job
 from nsedge.runtime.decode.likelihood import LogprobWriter
@@ -28,12 +28,15 @@ from nsedge.runtime.text.prompt import PromptReader
 class Writer(Protocol):
     """A text model, as a request needs it."""
 
-    manifest: CausalLm
     capacity: int
     prompts: PromptReader
     detokenizer: Detokenizer
     engine: Engine
     structure: Structure
+
+    @property
+    def manifest(self) -> CausalLm | Caption:
+        """What is known of it."""
 
 
 def text_task(request: Request) -> Generate | Chat:
@@ -55,10 +58,9 @@ def make_job(
     submitted_s: float,
     emit: Emit,
     adapter: str | None = None,
-    media: PromptMedia | None = None,
 ) -> Job:
     """Check a tokenised request against the model, and settle its defaults; `adapter` is the key of
-    the one that it goes through, `media` what its prompt has in the place of tokens.
+    the one that it goes through.
 
     Raises:
         UnsupportedTask: where it asks for something else than text.
@@ -66,11 +68,35 @@ def make_job(
         InvalidParameter: where a parameter does not fit the model, or the constraint cannot be
             compiled.
     """
-    task, manifest = text_task(request), model.manifest
-    sampling = task.sampling
+    task = text_task(request)
+    asked = ask_for(
+        request,
+        task,
+        model,
+        prompt_ids=prompt_ids,
+        submitted_s=submitted_s,
+        emit=emit,
+        adapter=adapter,
+    )
+    return asked.first()
+
+
+def ask_for(
+    request: Request,
+    task: Generate | Chat,
+    model: Writer,
+    *,
+    prompt_ids: tuple[int, ...],
+    submitted_s: float,
+    emit: Emit,
+    adapter: str | None = None,
+) -> Asked:
+    """A request whose jobs can be made without further checks, once it is known what they are
+    about: `task` is what it asks for, in the words of a text model. Raises as `make_job` does."""
+    manifest, sampling = model.manifest, task.sampling
     max_tokens = fit_max_tokens(len(prompt_ids), sampling, model.capacity)
     _check_ids(sampling, manifest.vocab_size)
-    asked = _Asked(
+    return Asked(
         request=request,
         task=task,
         model=model,
@@ -78,7 +104,6 @@ def make_job(
         submitted_s=submitted_s,
         emit=emit,
         adapter=adapter,
-        media=media,
         max_tokens=max_tokens,
         # All now: the thread of a model must not wait for a tokenizer or a grammar.
         rules=TokenRules(
@@ -93,14 +118,10 @@ def make_job(
             for _ in range(sampling.n)
         ],
     )
-    first = asked.job(0)
-    if sampling.n > 1:
-        Family(first, count=sampling.n, make=asked.job)
-    return first
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Asked:
+class Asked:
     """A request that can run; each of its choices is a job."""
 
     request: Request
@@ -110,10 +131,18 @@ class _Asked:
     submitted_s: float
     emit: Emit
     adapter: str | None
-    media: PromptMedia | None
     max_tokens: int
     rules: TokenRules
     guides: list[Guide | None]
+    memory: int | None = None
+    """The row of an encoder's memory that it is about."""
+
+    def first(self) -> Job:
+        """The first of its jobs, which begins the others."""
+        job, count = self.job(0), self.task.sampling.n
+        if count > 1:
+            Family(job, count=count, make=self.job)
+        return job
 
     def job(self, choice: int) -> Job:
         """The job of one choice; the first of them tells of the prompt."""
@@ -154,7 +183,7 @@ class _Asked:
             lookup=PromptLookup(self.prompt_ids) if guesses else None,
             priority=request.priority,
             adapter=self.adapter,
-            media=self.media,
+            memory=self.memory,
             deadline_s=None if request.deadline_s is None else submitted_s + request.deadline_s,
         )
 

@@ -9,6 +9,9 @@ from __future__ import annotations
 from collections.abc import Sequence as Many
 from dataclasses import dataclass
 
+import numpy as np
+from numpy.typing import NDArray
+
 from nsedge.bundle.causal_lm import GoldenPrompt, Variant
 from nsedge.errors import BundleInvalid
 from nsedge.runtime.decode.plan import Chunk, StepPlan
@@ -74,12 +77,38 @@ def judge(found: Agreement, variant: Variant) -> None:
         BundleInvalid: too few tokens agree.
     """
     recorded = 1.0 if variant.fidelity is None else variant.fidelity.top1
+    hold(found, recorded, variant=variant.name, does="answer its golden prompts")
+
+
+def hold(found: Agreement, recorded: float, *, variant: str, does: str) -> None:
+    """Hold what was found of a variant to the share that was recorded of it; `does` says what it
+    has to do.
+
+    Raises:
+        BundleInvalid: too few tokens agree.
+    """
     if found.share < TOLERANCE * recorded:
         raise BundleInvalid(
-            f"variant {variant.name} does not answer its golden prompts here: {found.agreed} of"
-            f" {found.tokens} tokens agree, {recorded:.0%} did when it was exported; see whether"
-            " `nsedge doctor` finds it whole, and export it anew"
+            f"variant {variant} does not {does} here: {found.agreed} of {found.tokens} tokens"
+            f" agree, {recorded:.0%} did when it was exported; see whether `nsedge doctor` finds it"
+            " whole, and export it anew"
         )
+
+
+def logits_before(runner: StepRunner, prompt: Many[int], written: Many[int]) -> NDArray[np.float32]:
+    """Logits [T, V] before each token of what was written after a prompt, about the first row of
+    an encoder's memory."""
+    sequence = Sequence(
+        prompt_ids=(*prompt, *written[:-1]),
+        limits=Limits(max_tokens=1),
+        submitted_s=0.0,
+        memory=0,
+        marked=len(prompt) - 1,
+    )
+    end = len(sequence.prompt_ids)
+    chunk = Chunk(sequence=sequence, row=0, start=0, end=end)
+    logits = runner.run(StepPlan(copies=(), prefill=(chunk,), decode=()))
+    return np.stack([logits.row(row) for row in range(len(logits))])
 
 
 def _continue(prompts: Many[GoldenPrompt], runner: StepRunner) -> list[bool]:

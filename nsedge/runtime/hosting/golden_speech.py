@@ -16,10 +16,8 @@ from nsedge.bundle.speech import GoldenSpeech, SpeechVariant
 from nsedge.errors import BundleInvalid
 from nsedge.runtime.audio.recording import Recording, Window
 from nsedge.runtime.audio.samples import Samples
-from nsedge.runtime.decode.plan import Chunk, StepPlan
 from nsedge.runtime.decode.runner import StepRunner
-from nsedge.runtime.decode.sequence import Limits, Sequence
-from nsedge.runtime.hosting.golden import TOLERANCE, Agreement
+from nsedge.runtime.hosting.golden import Agreement, hold, logits_before
 from nsedge.runtime.speech.rules import Rules
 from nsedge.runtime.speech.vocabulary import SpeechTokens
 
@@ -62,18 +60,8 @@ def read_wave(path: Path) -> Recorded:
 def logits_after(runner: StepRunner, golden: GoldenSpeech, rules: Rules) -> NDArray[np.float32]:
     """Logits [T, V] before each token of the recorded text, as the rules leave them; what was heard
     is in the first row of the memory."""
-    prompt, written = golden.prompt_ids, golden.continuation_ids
-    sequence = Sequence(
-        prompt_ids=(*prompt, *written[:-1]),
-        limits=Limits(max_tokens=1),
-        submitted_s=0.0,
-        memory=0,
-        marked=len(prompt) - 1,
-    )
-    end = len(sequence.prompt_ids)
-    chunk = Chunk(sequence=sequence, row=0, start=0, end=end)
-    logits = runner.run(StepPlan(copies=(), prefill=(chunk,), decode=()))
-    rows = np.stack([logits.row(row) for row in range(len(logits))])
+    written = golden.continuation_ids
+    rows = logits_before(runner, golden.prompt_ids, written)
     for place, row in enumerate(rows):
         rules.apply(row, written[:place])
     return rows
@@ -110,9 +98,4 @@ def judge(found: Agreement, variant: SpeechVariant) -> None:
         BundleInvalid: too few tokens agree.
     """
     recorded = 1.0 if variant.heard is None else variant.heard.top1
-    if found.share < TOLERANCE * recorded:
-        raise BundleInvalid(
-            f"variant {variant.name} does not write its golden recordings here: {found.agreed} of"
-            f" {found.tokens} tokens agree, {recorded:.0%} did when it was exported; see whether"
-            " `nsedge doctor` finds it whole, and export it anew"
-        )
+    hold(found, recorded, variant=variant.name, does="write its golden recordings")

@@ -8,16 +8,18 @@ from pathlib import Path
 from typing import Any
 
 from nsedge.bundle.adapter import Adapter, open_package
+from nsedge.bundle.caption import Caption
 from nsedge.bundle.causal_lm import CausalLm
 from nsedge.bundle.dual_encoder import DualEncoder
 from nsedge.bundle.encoder import Encoder
 from nsedge.bundle.headed import HeadedEncoder
 from nsedge.bundle.manifest import Bundle
 from nsedge.bundle.speech import Speech
-from nsedge.bundle.vision_lm import VisionLm
 from nsedge.errors import BundleInvalid
 from nsedge.runtime.hosting import (
     adapter,
+    caption,
+    conditioned,
     dual_encoder,
     encoder,
     encoding,
@@ -26,7 +28,6 @@ from nsedge.runtime.hosting import (
     speech_parts,
     text,
     trust,
-    vision_lm,
 )
 from nsedge.runtime.hosting.hosted import Host, HostedModel, Opening
 from nsedge.runtime.machine.amounts import Amount
@@ -46,10 +47,10 @@ class Kind:
 
 KINDS: dict[type, Kind] = {
     CausalLm: Kind(open=text.open_text, expected=text.expected),
-    VisionLm: Kind(open=vision_lm.open_vision, expected=text.expected),
     Encoder: Kind(open=encoder.open_encoder, expected=encoding.expected),
     HeadedEncoder: Kind(open=headed.open_headed, expected=encoding.expected),
     DualEncoder: Kind(open=dual_encoder.open_dual_encoder, expected=encoding.expected),
+    Caption: Kind(open=caption.open_caption, expected=conditioned.expected),
     Speech: Kind(open=speech.open_speech, expected=speech_parts.expected),
 }
 """By the type of the manifest."""

@@ -23,7 +23,7 @@ from nsedge.runtime.graph.aligner import Aligner
 from nsedge.runtime.graph.conditioning import Memory
 from nsedge.runtime.graph.executor import Executor, Source
 from nsedge.runtime.graph.executors import open_executor
-from nsedge.runtime.graph.listener import Listener
+from nsedge.runtime.graph.memory_writer import MemoryWriter
 from nsedge.runtime.graph.voice import VoiceSession
 from nsedge.runtime.hosting.golden_speech import tokens_of
 from nsedge.runtime.hosting.text import context_bytes
@@ -63,7 +63,7 @@ class SpeechParts:
     voice: None where nothing tells what is spoken."""
 
     memory: Memory
-    listener: Listener
+    listener: MemoryWriter
     executor: Executor
     aligner: Aligner | None
     voice: VoiceSession | None
@@ -107,7 +107,7 @@ def open_parts(
     """
     manifest = bundle.manifest
     voice = manifest.processors.voice
-    encoder = manifest.encoder(variant.name)
+    encoder = manifest.components.encoder_of(variant.name)
     hashes = Hashes(bundle, variant.graph, told, beside=(encoder.graph,))
     hashes.check_parsed()
     hashes.check_weights()
@@ -116,7 +116,9 @@ def open_parts(
     executor = open_executor(_source(bundle, variant, memory, threads, slots=settings.slots))
     return SpeechParts(
         memory=memory,
-        listener=Listener(bundle.file(encoder.graph), encoder, memory, threads=threads),
+        listener=MemoryWriter(
+            bundle.file(encoder.graph), encoder, memory, reads=encoder.io.features, threads=threads
+        ),
         executor=executor,
         aligner=_aligner(bundle, variant, memory, threads, group=executor.group),
         voice=None if voice is None else VoiceSession(bundle.file(voice)),
@@ -201,7 +203,7 @@ def expected(bundle: SpeechBundle, settings: EngineSettings) -> Amount:
     """
     manifest = bundle.manifest
     variant = variant_of(bundle, settings)
-    graphs = (variant.graph, manifest.encoder(variant.name).graph)
+    graphs = (variant.graph, manifest.components.encoder_of(variant.name).graph)
     folders = {PurePosixPath(graph).parent for graph in graphs}
     files = manifest.files.items()
     weights = sum(entry.bytes for name, entry in files if PurePosixPath(name).parent in folders)

@@ -27,6 +27,9 @@ RECENT_S = 0.25
 """Streams that ran no step for so long are not running."""
 LEAST_SLICE_S = 0.002
 """No step is asked to be shorter."""
+PIECE = 0.5
+"""Of a slice: once it has passed, a step that can stop does. The rest is for the way to the next
+place where it can."""
 _WEIGHT = 0.2
 """Of the newest duration in their running mean."""
 
@@ -131,10 +134,9 @@ class Seat:
 
     def pause(self) -> None:
         """Within a step of other work that can stop here: let a stream's step that waits come in
-        between, once this one has taken as long as it may. What follows counts as a step of its
-        own."""
+        between, once this one has taken PIECE of what it may. What follows is a step of its own."""
         if not self._arbiter.wanted(Rank.STREAMS):
             return
-        if self._arbiter.clock() - self._began_s >= (self.slice_s() or LEAST_SLICE_S):
+        if self._arbiter.clock() - self._began_s >= PIECE * (self.slice_s() or LEAST_SLICE_S):
             self.__exit__(None, None, None)
             self.__enter__()

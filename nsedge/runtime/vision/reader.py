@@ -24,8 +24,8 @@ class PictureReader:
         self._steps = steps
         self._max_pixels = max_pixels
 
-    def read(self, media: Media, number: int) -> NDArray[np.uint8]:
-        """The picture of input `number`, uint8 [3, H, W].
+    def read(self, media: Media, number: int | None = None) -> NDArray[np.uint8]:
+        """The picture, of input `number` where there are several, uint8 [3, H, W].
 
         Raises:
             InvalidMedia: it is no picture, or damaged.
@@ -36,4 +36,6 @@ class PictureReader:
         try:
             return prepare(media, self._steps, max_pixels=self._max_pixels)
         except NsedgeError as error:
+            if number is None:
+                raise type(error)(error.message, param="media") from error
             raise type(error)(f"input {number}: {error.message}", param="inputs") from error

@@ -8,8 +8,16 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from nsedge.bundle.caption import (
+    Caption,
+    CaptionFidelity,
+    CaptionVariant,
+    GoldenCaption,
+    LookerIo,
+    Search,
+)
 from nsedge.bundle.causal_lm import CausalLm, Fidelity, GoldenPrompt, GraphIo, KvLayout, Variant
-from nsedge.bundle.conditioning import MemoryIo, MemoryLayout
+from nsedge.bundle.conditioning import MemoryIo, MemoryLayout, MemoryOutput
 from nsedge.bundle.dual_encoder import (
     DualEncoder,
     GoldenPicture,
@@ -52,19 +60,32 @@ TOLD = {name for code in re.findall(r"`([^`]+)`", MANIFEST) for name in re.split
 INNER = (Variant, EncoderVariant, Provenance, Tokenizer, KvLayout, Fidelity, VectorFidelity)
 HEADS = (HeadVariant, MaskedLm, SequenceClassification, TokenClassification, ScoreFidelity)
 TOWERS = (TextTower, ImageTower, Likelihood, PictureSteps, Resize, Crop)
+CAPTION = (CaptionVariant, CaptionFidelity, Search, GoldenCaption)
 SPEECH = (SpeechVariant, SpeechTokens, LogMel, SpeechFidelity, MemoryLayout, MemoryIo, GoldenSpeech)
 
 
 @pytest.mark.parametrize(
     "kind",
-    [CausalLm, Encoder, HeadedEncoder, DualEncoder, Speech, *INNER, *HEADS, *TOWERS, *SPEECH],
+    [
+        CausalLm,
+        Encoder,
+        HeadedEncoder,
+        DualEncoder,
+        Speech,
+        Caption,
+        *INNER,
+        *HEADS,
+        *TOWERS,
+        *SPEECH,
+        *CAPTION,
+    ],
 )
 def test_every_field_is_told(kind: type[msgspec.Struct]) -> None:
     assert set(kind.__struct_fields__) <= TOLD
 
 
 def test_no_field_is_told_that_a_manifest_does_not_have() -> None:
-    kinds = (CausalLm, Encoder, HeadedEncoder, DualEncoder, Speech)
+    kinds = (CausalLm, Encoder, HeadedEncoder, DualEncoder, Speech, Caption)
     known = {"kind"}.union(*(kind.__struct_fields__ for kind in kinds))
     tables = MANIFEST.partition("### The decoder's graph")[0]
     rows = re.findall(r"^\| (`.+?) \|", tables, re.MULTILINE)
@@ -74,7 +95,13 @@ def test_no_field_is_told_that_a_manifest_does_not_have() -> None:
 
 def test_inputs_of_graphs_are_told() -> None:
     headed = HeadIo(token_type_ids="token_type_ids", places="places")
-    for io in (GraphIo(), EncoderIo(token_type_ids="token_type_ids"), headed, ImageTowerIo()):
+    for io in (
+        GraphIo(),
+        EncoderIo(token_type_ids="token_type_ids"),
+        headed,
+        ImageTowerIo(),
+        LookerIo(memory=MemoryOutput()),
+    ):
         names = [name for name in msgspec.structs.astuple(io) if isinstance(name, str)]
         told = MANIFEST.replace(".N.", ".{layer}.").replace("`, `.value`", "`")
         assert all(f"`{name}`" in told for name in names if not name.endswith(".value"))

@@ -9,7 +9,7 @@ import pytest
 from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
-from exporters.speech.native import APPEND, ATTENTION
+from exporters.conditioned.native import APPEND, ATTENTION
 from nsedge import native
 from nsedge.bundle.causal_lm import TOKEN_SCALE_BYTES
 from tests.unit.native_nodes import Floats, session

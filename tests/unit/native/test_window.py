@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from onnx import TensorProto, helper
 
-from exporters.speech.native import WINDOW_ATTENTION
+from exporters.conditioned.native import WINDOW_ATTENTION
 from nsedge import native
 from tests.unit.native_nodes import Floats, session
 

@@ -1,0 +1,1 @@
+"""From a captioner's folder to a bundle."""

@@ -1,0 +1,94 @@
+"""What the commands tell of models with an encoder and a decoder."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from exporters.answer import SUCCESS, Answer
+from exporters.commands.verified import verified
+from exporters.errors import ExportError
+from exporters.measure.thresholds import read_overrides
+
+if TYPE_CHECKING:
+    from exporters.conditioned.records import ConditionedRecord
+    from exporters.conditioned.verdict import ConditionedVerdict
+    from nsedge.bundle.manifest import Bundle
+
+
+class Report(Protocol):
+    """What came of a bundle's making."""
+
+    @property
+    def bundle(self) -> Path:
+        """Where it is."""
+
+    @property
+    def made(self) -> bool:
+        """Whether it was not there already."""
+
+    @property
+    def bytes(self) -> int:
+        """Its size."""
+
+    @property
+    def record(self) -> ConditionedRecord:
+        """What is known of the fp32 graphs."""
+
+    @property
+    def verdict(self) -> ConditionedVerdict:
+        """How its forms are."""
+
+
+def exported(report: Report, *, notes: tuple[str, ...] = ()) -> Answer:
+    """What an export tells."""
+    from exporters.conditioned.verdict import verdict_lines, verdict_result
+
+    result = {
+        "bundle": str(report.bundle),
+        "made": report.made,
+        "bytes": report.bytes,
+        "states_difference": report.record.states_difference,
+        **({"notes": list(notes)} if notes else {}),
+        **verdict_result(report.verdict),
+    }
+    state = "written" if report.made else "up to date"
+    lines = [
+        f"{report.bundle}: {state}, {report.bytes / 1e6:.0f} MB",
+        f"  fp32 graphs against PyTorch: {report.record.difference:.1e} nats at most",
+        *verdict_lines(report.verdict),
+        *(f"  {note}" for note in notes),
+    ]
+    return result, lines, SUCCESS
+
+
+def verify_conditioned(
+    bundle: Bundle[Any],
+    arguments: argparse.Namespace,
+    verify: Callable[[Mapping[str, float]], ConditionedVerdict],
+) -> Answer:
+    """What `verify` finds of a bundle, given the limits that were asked for.
+
+    Raises:
+        ExportError: options that are for models which read text, or a report within the bundle.
+    """
+    from exporters.conditioned.verdict import (
+        verdict_json,
+        verdict_lines,
+        verdict_page,
+        verdict_result,
+    )
+
+    if arguments.answers or arguments.prompts is not None or arguments.text is not None:
+        raise ExportError("--answers, --prompts and --text are for models that read text")
+    verdict = verify(read_overrides(arguments.threshold))
+    return verified(
+        bundle,
+        passed=verdict.passed,
+        result=verdict_result(verdict),
+        lines=verdict_lines(verdict),
+        report=arguments.report,
+        pages=lambda: (verdict_json(verdict), verdict_page(verdict)),
+    )

@@ -1,0 +1,1 @@
+"""Decoders that attend to an encoder's memory, whatever that is about."""

@@ -1,1 +1,0 @@
-"""Models that write text and see pictures: from their folders to bundles."""
