@@ -45,7 +45,9 @@ STATUS_S = 5.0
 """Between two looks for what the status line says."""
 STOPPING_S = 10.0
 """What ending takes, beyond the time that open answers get."""
-OURS = frozenset({"web", "doors", "log", "media.speech_model", "observability"})
+OURS = frozenset(
+    {"web", "doors", "log", "media.caption_model", "media.speech_model", "observability"}
+)
 LIVE = frozenset(
     {
         "web.allowed_hosts",
@@ -56,6 +58,7 @@ LIVE = frozenset(
         "doors.chunk",
         "doors.regular_model",
         "doors.vision_model",
+        "media.caption_model",
         "media.speech_model",
         "log.level",
         "log.json",
@@ -286,6 +289,7 @@ def door_settings(settings: Settings, *, state: Path) -> DoorSettings:
         chunk=said.chunk,
         regular_model=said.regular_model,
         vision_model=said.vision_model,
+        caption_model=settings.media.caption_model,
         speech_model=settings.media.speech_model,
         responses_kept=said.responses_kept,
         responses_kept_s=said.responses_kept_s,

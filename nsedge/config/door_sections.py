@@ -222,8 +222,9 @@ class Doors(Section, frozen=True, kw_only=True):
     vision_model: Annotated[
         str,
         text(
-            "The model of the chat service's /chat/vision, where empty is none, and of captions,"
-            " where empty is the first that does them.",
+            "The model of the chat service's /chat/vision where a request names none: one that"
+            " sees, or one that reads what others make of pictures (docs/media.md); empty is"
+            " doors.regular_model.",
             "a model's name",
         ),
     ] = ""

@@ -17,6 +17,7 @@ from nsedge.api import (
     Failed,
     Finished,
     FinishReason,
+    MediaRead,
     PromptLogprobs,
     ReasoningDelta,
     ToolCallDelta,
@@ -75,9 +76,10 @@ class AnswerStream(StreamEncoder):
                 self.ended = True
                 pieces.append(self.error(Refusal.of(event)))
                 break
-            if not self._opened[index]:
-                self._opened[index] = True
-                pieces.append(self._opening(index))
+            if isinstance(event, MediaRead):
+                pieces.append(self._media(index, event))
+                continue
+            pieces.append(self._open_once(index))
             if isinstance(event, Delta):
                 self.tokens[index] += len(event.token_ids)
                 if event.logprobs or (self.tells_tokens and event.token_ids):
@@ -91,6 +93,13 @@ class AnswerStream(StreamEncoder):
             elif isinstance(event, Finished):
                 pieces.append(self._close(index, event))
         return b"".join(pieces)
+
+    def _open_once(self, index: int) -> bytes:
+        """What a choice begins with, before anything else of it."""
+        if self._opened[index]:
+            return b""
+        self._opened[index] = True
+        return self._opening(index)
 
     def _close(self, index: int, event: Finished) -> bytes:
         self._finished[index] = event
@@ -119,6 +128,11 @@ class AnswerStream(StreamEncoder):
     def _scored(self, index: int, event: PromptLogprobs) -> bytes:
         """How likely tokens of the prompt were: nothing, where the format has no place for it."""
         return b""
+
+    def _media(self, index: int, event: MediaRead) -> bytes:
+        """What was made of a medium of the prompt, before the choice begins: a comment, where the
+        format has no place for it."""
+        return self.framing.remark(f"read {event.place} by {event.model}")
 
     def _opening(self, index: int) -> bytes:
         """What a choice begins with; where there is nothing to say, a comment, so that the reader

@@ -14,7 +14,9 @@ from nsedge.web.adaptations import Adaptations
 class DoorSettings:
     """- chunk: how the text of a stream is cut, as `nsedge.web.chunking` says.
     - regular_model: the chat service's where none is named; empty is the first that is ready.
-    - vision_model: the same for its vision routes, where empty is none, and what captions.
+    - vision_model: the same for its vision routes; empty is regular_model.
+    - caption_model: what captions where none is named; empty is vision_model, or the first that
+      does.
     - speech_model: what transcribes where none is named; empty is the first that does.
     - adaptations: how the studio prompts single models.
     - responses_kept, responses_kept_s: OpenAI's responses that are kept, and for how long.
@@ -24,6 +26,7 @@ class DoorSettings:
     chunk: Literal["token", "adaptive"] | int = "token"
     regular_model: str = ""
     vision_model: str = ""
+    caption_model: str = ""
     speech_model: str = ""
     responses_kept: int = 256
     responses_kept_s: float = 3600.0

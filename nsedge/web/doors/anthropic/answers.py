@@ -11,6 +11,7 @@ from nsedge.api import (
     Finished,
     FinishReason,
     Loading,
+    MediaRead,
     ReasoningDelta,
     Started,
     ToolCallDelta,
@@ -27,6 +28,7 @@ from nsedge.web.doors.anthropic.shapes import (
 )
 from nsedge.web.errors import Refusal
 from nsedge.web.framing import SSE, Framing
+from nsedge.web.media_read import MediaTold, media_object, media_told
 from nsedge.web.said import arguments_of, calls_in, thoughts_in
 
 _MARK = "\x00"
@@ -62,7 +64,11 @@ class Head:
     request_id: str
 
     def message(
-        self, content: list[BlockObject], stopped: Stopped, usage: UsageObject
+        self,
+        content: list[BlockObject],
+        stopped: Stopped,
+        usage: UsageObject,
+        media: MediaTold,
     ) -> MessageObject:
         """A `message` object."""
         return {
@@ -73,6 +79,7 @@ class Head:
             "content": content,
             **stopped,
             "usage": usage,
+            **media,
         }
 
 
@@ -88,7 +95,8 @@ def whole_answer(head: Head, choice: Choice) -> MessageObject:
         {"type": "tool_use", "id": call.id, "name": call.name, "input": arguments_of(call) or {}}
         for call in calls
     ]
-    return head.message(content, _stopped(finished), usage_of(finished.usage))
+    media = media_told(choice.results)
+    return head.message(content, _stopped(finished), usage_of(finished.usage), media)
 
 
 def usage_of(usage: Usage) -> UsageObject:
@@ -122,6 +130,7 @@ class MessageStream(AnswerStream):
         super().__init__(1)
         self._head = head
         self._prompt_tokens = 0
+        self._read: list[MediaRead] = []
         self._blocks = 0
         """Begun so far."""
         self._within: str | None = None
@@ -138,9 +147,14 @@ class MessageStream(AnswerStream):
         told = replace(refusal, request_id=self._head.request_id)
         return b"event: error\n" + SSE.record(_encode(error_object(told)))
 
+    def _media(self, index: int, event: MediaRead) -> bytes:
+        self._read.append(event)
+        return named("media_read", media=media_object(event))
+
     def _opening(self, index: int) -> bytes:
         usage = usage_of(Usage(prompt_tokens=self._prompt_tokens, completion_tokens=0))
-        begun = self._head.message([], {"stop_reason": None, "stop_sequence": None}, usage)
+        stopped: Stopped = {"stop_reason": None, "stop_sequence": None}
+        begun = self._head.message([], stopped, usage, media_told(self._read))
         return named("message_start", message=begun)
 
     def _piece(self, index: int, text: str) -> bytes:

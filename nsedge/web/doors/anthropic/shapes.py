@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any, NotRequired, TypedDict
 
+from nsedge.web.media_read import MediaTold
+
 
 class BlockObject(TypedDict):
     """A block of an answer; which fields it has follows from `type`: text, thinking or tool_use."""
@@ -33,7 +35,7 @@ class Stopped(TypedDict):
     stop_sequence: str | None
 
 
-class MessageObject(Stopped):
+class MessageObject(Stopped, MediaTold):
     """The answer of `/v1/messages`."""
 
     id: str

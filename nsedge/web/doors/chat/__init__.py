@@ -8,7 +8,6 @@ from aiohttp import web
 
 from nsedge.api import Request
 from nsedge.api.constraint import PARAM as CONSTRAINT
-from nsedge.errors import Unavailable
 from nsedge.security.keyring import Scope
 from nsedge.web.access import needs
 from nsedge.web.answering import ANSWERING, Answering
@@ -45,9 +44,7 @@ def _regular(answering: Answering) -> str | None:
 
 
 def _vision(answering: Answering) -> str | None:
-    if not answering.settings.vision_model:
-        raise Unavailable("No vision model loaded: doors.vision_model names none")
-    return answering.settings.vision_model
+    return answering.settings.vision_model or _regular(answering)
 
 
 def _whole(default: Default) -> Route:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, NotRequired, TypedDict
 
+from nsedge.web.media_read import MediaTold
 from nsedge.web.usage import Clipped
 
 
@@ -14,7 +15,7 @@ class End(Clipped):
     stop_reason: str
 
 
-class ChatAnswer(End):
+class ChatAnswer(End, MediaTold):
     """What the assistant said."""
 
     model: str

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import msgspec
 
-from nsedge.api import Finished
+from nsedge.api import Finished, MediaRead
 from nsedge.web.answer_stream import AnswerStream, json_text
 from nsedge.web.choices import Choice
 from nsedge.web.doors.chat.shapes import ChatAnswer, End, ErrorBody
 from nsedge.web.errors import Refusal
 from nsedge.web.framing import NDJSON
+from nsedge.web.media_read import media_object, media_told
 from nsedge.web.usage import clipped
 
 UNAVAILABLE = 503
@@ -30,6 +31,10 @@ class FragmentStream(AnswerStream):
     def error(self, refusal: Refusal) -> bytes:
         return NDJSON.record(_encode({"type": "error", "detail": detail(refusal)}))
 
+    def _media(self, index: int, event: MediaRead) -> bytes:
+        piece = {"type": "fragment", "content": "", "media": [media_object(event)]}
+        return NDJSON.record(json_text(piece))
+
     def _piece(self, index: int, text: str) -> bytes:
         return _BEFORE + json_text(text) + _AFTER
 
@@ -39,7 +44,8 @@ class FragmentStream(AnswerStream):
 
 def whole_answer(model: str, choice: Choice) -> ChatAnswer:
     """The answer in one piece."""
-    return {"model": model, "content": choice.text, **_end(choice.finished)}
+    media = media_told(choice.results)
+    return {"model": model, "content": choice.text, **media, **_end(choice.finished)}
 
 
 def error_body(refusal: Refusal) -> bytes:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, TypedDict
+from typing import Annotated, ClassVar, TypedDict
 
 import msgspec
 from aiohttp import web
@@ -13,6 +13,7 @@ from nsedge.api import (
     Finished,
     Logprobs,
     MediaPart,
+    MediaRead,
     Request,
     TokenLogprob,
 )
@@ -26,11 +27,19 @@ from nsedge.web.bodies import Integer, ModelName, gives, json_answer, read_form,
 from nsedge.web.constraint_fields import constraint
 from nsedge.web.door import JSON, Door
 from nsedge.web.doors.generate import multimodal
-from nsedge.web.doors.generate.forms import MEDIA, OTHERS, prompt_named, shown
+from nsedge.web.doors.generate.forms import (
+    MEDIA,
+    OTHERS,
+    InlineMedia,
+    inline,
+    prompt_named,
+    shown,
+)
 from nsedge.web.errors import PlainErrorBody, Refusal, plain_error
 from nsedge.web.framing import SSE
-from nsedge.web.hints import between, hint
+from nsedge.web.hints import GIVEN, Rules, between, hint, not_all
 from nsedge.web.logprobs import TokenObject, token_object, told
+from nsedge.web.media_read import MediaTold, media_object, media_told
 from nsedge.web.multipart import FORM
 from nsedge.web.request_fields import check_length, scheduling, spoken
 from nsedge.web.sampling_fields import SamplingFields, sampling
@@ -43,6 +52,9 @@ _BEFORE, _AFTER = SSE.record(b'{"text":\x00,"done":false}').split(b"\x00")
 class GenerateBody(SamplingFields, kw_only=True):
     """`POST /api/generate` and `/api/generate/stream`."""
 
+    rules: ClassVar[Rules] = tuple(
+        not_all(raw={"const": True}, **{field: GIVEN}) for field in MEDIA
+    )
     text: Annotated[str, hint(minLength=1)]
     model: ModelName | None = None
     logprobs: Annotated[Integer, between((0, MAX_LOGPROBS))] | None = None
@@ -51,6 +63,9 @@ class GenerateBody(SamplingFields, kw_only=True):
     """Continue the text as it stands, without the chat template."""
     stream: bool | None = None
     """Accepted; the route decides."""
+    image: InlineMedia = None
+    audio: InlineMedia = None
+    """Beside a text in JSON: base64, or data URLs; they stand before it."""
 
 
 class Candidate(TokenObject):
@@ -89,7 +104,7 @@ class Likely(TypedDict, total=False):
     logprobs: list[Token]
 
 
-class GenerateAnswer(End, Likely):
+class GenerateAnswer(End, Likely, MediaTold):
     """The answer in one piece."""
 
     text: str
@@ -107,6 +122,9 @@ class GenerateStream(AnswerStream):
 
     def _piece(self, index: int, text: str) -> bytes:
         return _BEFORE + json_text(text) + _AFTER
+
+    def _media(self, index: int, event: MediaRead) -> bytes:
+        return SSE.record(json_text({"text": "", "media": [media_object(event)], "done": False}))
 
     def _likely(self, index: int, delta: Delta) -> bytes:
         piece = {"text": delta.text, "logprobs": logprobs_of(delta.logprobs), "done": False}
@@ -158,6 +176,7 @@ async def generate(http: web.Request) -> web.StreamResponse:
         "text": choice.text,
         **likely,
         "model": wanted.model,
+        **media_told(choice.results),
         **end_of(choice.finished),
     }
     return json_answer(answer)
@@ -197,9 +216,10 @@ async def _request(http: web.Request, label: str) -> tuple[Request, GenerateBody
 
 
 async def _body(http: web.Request) -> tuple[GenerateBody, tuple[MediaPart, ...]]:
-    """The body, and the media that were uploaded with it, in order."""
+    """The body, and the media that came with it, in order."""
     if http.content_type != FORM:
-        return await read_json(http, GenerateBody, OTHERS), ()
+        body = await read_json(http, GenerateBody, OTHERS)
+        return body, inline(image=body.image, audio=body.audio)
     body, parts = await read_form(http, GenerateBody, OTHERS, media=MEDIA)
     return body, shown(parts)
 

@@ -6,10 +6,13 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from typing import Annotated
 
 from nsedge.api import Media, MediaPart
 from nsedge.errors import InvalidParameter
 from nsedge.web.errors import Refused
+from nsedge.web.hints import hint
+from nsedge.web.inline_media import picture_of, recording_of
 from nsedge.web.multipart import FormPart
 from nsedge.web.other_fields import OtherFields
 
@@ -17,6 +20,12 @@ MEDIA = ("image", "audio")
 """Fields of a form that are no text."""
 OTHERS = OtherFields(refuse_unknown=False)
 """Clients of this door send fields of their own."""
+
+
+InlineMedia = (
+    Annotated[str, hint(format="picture")] | list[Annotated[str, hint(format="picture")]] | None
+)
+"""Pictures or recordings in JSON."""
 
 
 @contextmanager
@@ -41,6 +50,23 @@ def shown(parts: Sequence[FormPart]) -> tuple[MediaPart, ...]:
         place = part.name if counts[part.name] == 1 else f"{part.name}[{so_far[part.name]}]"
         so_far[part.name] += 1
         found.append(MediaPart(media=media_of(part), place=place))
+    return tuple(found)
+
+
+def inline(*, image: InlineMedia, audio: InlineMedia) -> tuple[MediaPart, ...]:
+    """Pictures, then recordings, of a body in JSON, named as those of a form are. Raises
+    InvalidParameter where one is neither base64 nor a data URL of its kind."""
+    found = []
+    for field, given in (("image", image), ("audio", audio)):
+        texts = [given] if isinstance(given, str) else given or []
+        for number, text in enumerate(texts):
+            place = field if len(texts) == 1 else f"{field}[{number}]"
+            media = (
+                picture_of(text, place, param=place)
+                if field == "image"
+                else recording_of(text, place, form="unknown", param=place)
+            )
+            found.append(MediaPart(media=media, place=place))
     return tuple(found)
 
 

@@ -35,6 +35,7 @@ from nsedge.web.constraint_fields import constraint
 from nsedge.web.doors.generate.forms import MEDIA, OTHERS, media_of, prompt_named
 from nsedge.web.errors import Refused
 from nsedge.web.hints import Filled, between, hint
+from nsedge.web.media_read import MediaTold, media_told
 from nsedge.web.multipart import FORM
 from nsedge.web.request_fields import SchedulingBody, check_length, scheduling, spoken
 from nsedge.web.sampling_fields import SamplingFields, sampling
@@ -83,7 +84,7 @@ class TranscribeBody(SchedulingBody, kw_only=True):
     vad: bool | None = None
 
 
-class CaptionAnswer(TypedDict):
+class CaptionAnswer(MediaTold):
     """What is to be seen in an image. time_s: seconds that it took."""
 
     caption: str
@@ -127,8 +128,10 @@ async def caption(http: web.Request) -> web.StreamResponse:
         raise InvalidParameter(f"one image is wanted, not {len(parts)}", param="image")
     check_length(len(body.text or ""), answering.limits, "text")
     with answering.label(http) as label:
+        settings = answering.settings
+        captions = settings.caption_model if body.text is None else ""
         model = await answering.model(
-            body.model or answering.settings.vision_model or None,
+            body.model or captions or settings.vision_model or None,
             task=Caption.name if body.text is None else Chat.name,
         )
         task = _seen(body, model, media_of(parts[0]))
@@ -137,7 +140,12 @@ async def caption(http: web.Request) -> web.StreamResponse:
             wanted.check()
             (choice,) = await answering.whole(http, [wanted])
     took_s = time.monotonic() - began_s
-    answer = CaptionAnswer(caption=choice.text, model=model.name, time_s=round(took_s, 6))
+    answer: CaptionAnswer = {
+        "caption": choice.text,
+        "model": model.name,
+        "time_s": round(took_s, 6),
+        **media_told(choice.results),
+    }
     return json_answer(answer)
 
 

@@ -14,6 +14,7 @@ from nsedge.api import (
     Finished,
     FinishReason,
     Logprobs,
+    MediaRead,
     ReasoningDelta,
     ToolCall,
     ToolCallDelta,
@@ -24,6 +25,7 @@ from nsedge.web.doors.ollama.shapes import EmbedAnswer, EmbeddingAnswer, ErrorBo
 from nsedge.web.errors import Refusal
 from nsedge.web.framing import NDJSON
 from nsedge.web.logprobs import token_object, told
+from nsedge.web.media_read import media_object, media_told
 from nsedge.web.said import CallsInStream, arguments_of, calls_in, thoughts_in
 from nsedge.web.usage import clipped
 from nsedge.web.vectors import floats, rows
@@ -135,6 +137,7 @@ def whole_answer(head: Head, choice: Choice, carrier: Carrier) -> dict[str, Any]
         **said,
         **end_of(head, choice.finished),
         **logprobs_object(told(choice.results)),
+        **media_told(choice.results),
     }
 
 
@@ -188,6 +191,10 @@ class OllamaStream(AnswerStream):
     def _line(self, text: str, **beside: Any) -> bytes:
         carried = self._carrier.of(text, **beside)
         return NDJSON.record(json_text({**self._head.fields(), **carried, "done": False}))
+
+    def _media(self, index: int, event: MediaRead) -> bytes:
+        line = {**self._head.fields(), **self._carrier.of(""), "done": False}
+        return NDJSON.record(json_text({**line, "media": [media_object(event)]}))
 
     def _piece(self, index: int, text: str) -> bytes:
         return self._before + json_text(text) + self._after

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, NotRequired, TypedDict
 
 from nsedge.web.logprobs import TokenObject
+from nsedge.web.media_read import MediaTold
 from nsedge.web.usage import Clipped
 
 
@@ -37,7 +38,7 @@ class Token(TokenObject):
     top_logprobs: list[TokenObject]
 
 
-class Answer(Clipped):
+class Answer(Clipped, MediaTold):
     """What answers of both routes have; the durations of one that only loads or lets go of a model
     are not told."""
 

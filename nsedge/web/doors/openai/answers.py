@@ -27,6 +27,7 @@ from nsedge.web.doors.openai.shapes import (
 )
 from nsedge.web.errors import Refusal, Refused
 from nsedge.web.logprobs import told, told_of_all, told_of_prompt
+from nsedge.web.media_read import media_told
 from nsedge.web.said import calls_in, thoughts_in
 from nsedge.web.usage import Usage, clipped, usage
 
@@ -66,6 +67,7 @@ def chat_answer(
             for index, choice in enumerate(choices)
         ],
         **_of_prompt(choices[0], telling),
+        **media_told(choices[0].results),
         "usage": usage([choice.finished for choice in choices], per_prompt),
     }
 

@@ -65,6 +65,8 @@ def _overflow(figures: dict[str, int], prompt: str) -> str:
     else:
         answer = ", and the answer needs one at least" if prompted == context else ""
         told, shorter = f"your {prompt} resulted in {prompted} tokens{answer}", prompt
+    if media := figures.get("media"):
+        told += f", with what was made of {media} media in the {prompt}"
     return (
         f"This model's maximum context length is {context} tokens. However, {told}."
         f" Please reduce the length of the {shorter}."

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import NotRequired, TypedDict
 
 from nsedge.web.logprobs import TokenObject
+from nsedge.web.media_read import MediaTold
 from nsedge.web.usage import Clipped, Usage
 
 
@@ -67,7 +68,7 @@ class ChatChoice(Clipped):
     finish_reason: str
 
 
-class ChatCompletion(TypedDict):
+class ChatCompletion(MediaTold):
     """The answer of `/v1/chat/completions`. created: seconds since the Unix epoch."""
 
     id: str

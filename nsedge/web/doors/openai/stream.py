@@ -12,6 +12,7 @@ from nsedge.api import (
     Delta,
     Finished,
     Logprobs,
+    MediaRead,
     PromptLogprobs,
     ReasoningDelta,
     ToolCallDelta,
@@ -23,6 +24,7 @@ from nsedge.web.doors.openai.logprobs import PLAIN, CompletionLogprobs, Telling,
 from nsedge.web.doors.openai.shapes import ChatLogprobs, TextLogprobs
 from nsedge.web.errors import Refusal
 from nsedge.web.framing import SSE
+from nsedge.web.media_read import media_object
 from nsedge.web.usage import Usage, clipped, usage
 
 DONE = SSE.record(b"[DONE]")
@@ -82,13 +84,16 @@ class OpenAiStream(AnswerStream):
             return DONE
         return self._chunk([], usage(finished, self._per_prompt)) + DONE
 
-    def _chunk(self, choices: list[dict[str, Any]], totals: Usage | None = None) -> bytes:
+    def _chunk(
+        self, choices: list[dict[str, Any]], totals: Usage | None = None, **beside: Any
+    ) -> bytes:
         chunk: dict[str, Any] = {
             "id": self._head.id,
             "object": self.object,
             "created": self._head.created,
             "model": self._head.model,
             "choices": choices,
+            **beside,
         }
         if self._usage:
             chunk["usage"] = totals
@@ -111,6 +116,10 @@ class ChatStream(OpenAiStream):
 
     def _opening(self, index: int) -> bytes:
         return self._chunk([_chat_choice(index, {"role": "assistant", "content": ""})])
+
+    def _media(self, index: int, event: MediaRead) -> bytes:
+        told = self._chunk([_chat_choice(index, {})], media=[media_object(event)])
+        return self._open_once(index) + told
 
     def _choice(self, index: int, text: str) -> dict[str, Any]:
         return _chat_choice(index, {"content": text})

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from typing import Any
 
 from aiohttp import web
 
-from nsedge.api import Message, Result
+from nsedge.api import MediaPart, Message, Result
 from nsedge.errors import InvalidParameter
 from nsedge.security.keyring import Scope
 from nsedge.web.access import CALLER, needs
@@ -108,7 +109,18 @@ def _before(http: web.Request, body: ResponsesBody) -> tuple[Message, ...]:
         raise InvalidParameter(
             f"no response {label[:128]!a} is kept here", param="previous_response_id"
         )
-    return kept.messages
+    return tuple(map(_earlier, kept.messages))
+
+
+def _earlier(message: Message) -> Message:
+    """A message of a response before: its media are not in this body, but where that is named."""
+    if isinstance(message.content, str):
+        return message
+    parts = tuple(
+        replace(one, place="previous_response_id") if isinstance(one, MediaPart) else one
+        for one in message.content
+    )
+    return replace(message, content=parts)
 
 
 def _find(http: web.Request, label: str) -> Kept | None:

@@ -12,6 +12,7 @@ from nsedge.api import (
     Finished,
     FinishReason,
     Logprobs,
+    MediaRead,
     Message,
     ReasoningDelta,
     Result,
@@ -34,6 +35,7 @@ from nsedge.web.doors.openai.responses.shapes import (
 from nsedge.web.errors import Refusal
 from nsedge.web.framing import SSE
 from nsedge.web.logprobs import token_object
+from nsedge.web.media_read import MediaObject, MediaTold, media_object
 from nsedge.web.said import calls_in, thoughts_in
 
 _PREFIXES = {"message": "msg", "function_call": "fc", "reasoning": "rs"}
@@ -55,6 +57,8 @@ class Building:
     body: ResponsesBody
     new_id: NewId = new_id
     items: list[OutputItem] = field(default_factory=list)
+    media: list[MediaObject] = field(default_factory=list)
+    """What was made of media of the input."""
 
     def response(
         self,
@@ -76,6 +80,7 @@ class Building:
             "incomplete_details": incomplete_details,
             "instructions": body.instructions,
             "max_output_tokens": body.max_output_tokens,
+            **(MediaTold(media=self.media) if self.media else MediaTold()),
             "metadata": body.metadata or {},
             "model": body.model,
             "output": self.items,
@@ -195,6 +200,11 @@ class ResponseStream(AnswerStream):
         return self._event("response.created", response=response) + self._event(
             "response.in_progress", response=response
         )
+
+    def _media(self, index: int, event: MediaRead) -> bytes:
+        begun, told = self._open_once(index), media_object(event)
+        self._building.media.append(told)
+        return begun + self._event("response.media_read", media=told)
 
     def _piece(self, index: int, text: str) -> bytes:
         return self._text(text, [])

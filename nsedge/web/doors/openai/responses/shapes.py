@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, NotRequired, TypedDict
 
 from nsedge.web.logprobs import TokenObject
+from nsedge.web.media_read import MediaTold
 
 
 class TextToken(TokenObject):
@@ -87,7 +88,7 @@ class TextObject(TypedDict):
     format: dict[str, Any]
 
 
-class ResponseObject(TypedDict):
+class ResponseObject(MediaTold):
     """A response. created_at: seconds since the Unix epoch."""
 
     id: str

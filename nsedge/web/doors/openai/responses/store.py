@@ -12,8 +12,8 @@ from aiohttp import web
 from nsedge.api import Message
 from nsedge.web.doors.openai.responses.shapes import ResponseObject
 
-MAX_KEPT_CHARS = 32_000_000
-"""Of all conversations together."""
+MAX_KEPT = 32_000_000
+"""Characters of all conversations together, and bytes of what they show."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,9 +29,12 @@ class Kept:
     since_s: float
 
     @property
-    def chars(self) -> int:
-        """About how long the conversation is."""
-        return sum(len(message.text) + len(message.reasoning or "") for message in self.messages)
+    def size(self) -> int:
+        """About how long the conversation is, with its media as they came and as they are."""
+        said = sum(len(message.text) + len(message.reasoning or "") for message in self.messages)
+        return said + sum(
+            len(media.data) * 7 // 3 for message in self.messages for media in message.media
+        )
 
 
 class Store:
@@ -40,7 +43,7 @@ class Store:
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
         self._kept: OrderedDict[str, Kept] = OrderedDict()
-        self._chars = 0
+        self._size = 0
 
     def __len__(self) -> int:
         return len(self._kept)
@@ -51,8 +54,8 @@ class Store:
         if most == 0:
             return
         self._kept[str(kept.response["id"])] = kept
-        self._chars += kept.chars
-        while len(self._kept) > most or (self._chars > MAX_KEPT_CHARS and len(self._kept) > 1):
+        self._size += kept.size
+        while len(self._kept) > most or (self._size > MAX_KEPT and len(self._kept) > 1):
             self._drop(next(iter(self._kept)))
 
     def find(self, label: str, caller: str, *, for_s: float) -> Kept | None:
@@ -75,7 +78,7 @@ class Store:
             self._drop(label)
 
     def _drop(self, label: str) -> None:
-        self._chars -= self._kept.pop(label).chars
+        self._size -= self._kept.pop(label).size
 
 
 STORE = web.AppKey("responses", Store)

@@ -212,11 +212,9 @@ def test_the_default_models_are_the_settings() -> None:
         assert answered("POST", path, said(model_key=MODEL), settings=settings).status == 200
     empty = answered("POST", "/chat/vision", {"messages": []})
     assert (empty.status, empty.json["detail"]) == (400, "messages is empty")
-    missing = answered("POST", "/chat/vision", said())
-    assert missing.status == 503
-    assert str(missing.json["detail"]).startswith(
-        "Chat service unavailable: No vision model loaded"
-    )
+    settings = DoorSettings(regular_model=MODEL)
+    assert answered("POST", "/chat/vision", said(), settings=settings).json["model"] == MODEL
+    assert answered("POST", "/chat/vision", said()).json["model"] == MODEL
 
 
 def test_models_are_loaded_and_unloaded() -> None:

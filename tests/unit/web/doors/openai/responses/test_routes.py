@@ -242,7 +242,7 @@ def test_so_many_are_kept_and_for_so_long(monkeypatch: pytest.MonkeyPatch) -> No
     assert store.find("r4", "c", for_s=10.0) is not None
     store.keep(kept("none", clock()), most=0, for_s=10.0)
     assert store.find("none", "c", for_s=10.0) is None
-    monkeypatch.setattr(storing, "MAX_KEPT_CHARS", 10)
+    monkeypatch.setattr(storing, "MAX_KEPT", 10)
     store.keep(kept("long", clock(), "x" * 11), most=3, for_s=10.0)
     assert (len(store), store.find("long", "c", for_s=10.0) is not None) == (1, True)
 
