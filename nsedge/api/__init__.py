@@ -61,7 +61,7 @@ from nsedge.api.models import (
 from nsedge.api.priority import Priority
 from nsedge.api.prompts import ModelCard, PromptQuestion, PromptReading
 from nsedge.api.requests import Request
-from nsedge.api.sampling import Sampling
+from nsedge.api.sampling import EarlyStopping, Sampling
 from nsedge.api.scheduling import Scheduling
 from nsedge.api.service import Health, HealthStatus, Service, Stats, Ticket
 from nsedge.api.steps import AdaptiveP, Dry, DynamicTemperature, Mirostat, SamplerStep, Xtc
@@ -89,6 +89,7 @@ __all__ = [
     "Delta",
     "Dry",
     "DynamicTemperature",
+    "EarlyStopping",
     "Embed",
     "Event",
     "ExtraFile",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import Literal
 
 from nsedge.api.bounds import within
 from nsedge.api.steps import (
@@ -31,6 +32,10 @@ MAX_LOGPROBS = 100
 MAX_REPETITION_PENALTY = 10.0
 MAX_CHOICES = 128
 
+MAX_BEAMS = 64
+EarlyStopping = bool | Literal["never"]
+"""When a beam search ends, as transformers has it."""
+
 BOUNDS: dict[str, tuple[float, float]] = {
     "temperature": (0.0, 10.0),
     "top_k": (0, 2**31 - 1),
@@ -47,6 +52,8 @@ BOUNDS: dict[str, tuple[float, float]] = {
     "min_keep": (0, 2**31 - 1),
     "penalty_last_n": (WHOLE_CONTEXT, MAX_LAST_N),
     "no_repeat_ngram_size": (0, 2**31 - 1),
+    "beams": (1, MAX_BEAMS),
+    "length_penalty": (-10.0, 10.0),
 }
 
 
@@ -79,6 +86,11 @@ class Sampling:
       may not come, whether they begin a word or stand within one.
     - n: how many answers to give to the one prompt, 1 to 128; it is read once. Each is a choice,
       counted from 0, that is drawn with a seed of its own (`seed_of`).
+    - beams: above 1, find the likeliest texts by beam search, instead of drawing one: so many are
+      followed at a time, and the n best told, once all are known, in falling order. They are
+      compared by the sum of their log-probabilities over length ** length_penalty. early_stopping:
+      True ends with as many texts as beams; False where no beam would be better if it ended now;
+      "never" where none can become better.
     - samplers: the steps to apply, in this order, and no others. None is all, in the order above.
     - seed: 0 to 2**64 - 1; the same seed and request give the same text, whatever else runs.
     - stop: strings that end the text and are not part of it. stop_token_ids: tokens that do so.
@@ -127,6 +139,9 @@ class Sampling:
     mirostat: Mirostat | None = None
     adaptive_p: AdaptiveP | None = None
     samplers: tuple[SamplerStep, ...] | None = None
+    beams: int = 1
+    length_penalty: float = 1.0
+    early_stopping: EarlyStopping = False
 
     def check(self) -> None:
         """Refuse values out of range.
@@ -149,6 +164,8 @@ class Sampling:
             if step is not None:
                 step.check()
         check_order(self.samplers)
+        if self.beams > 1 and self.n > self.beams:
+            raise InvalidParameter(f"n {self.n} is above beams {self.beams}", param="n")
         self._check_tokens()
         _check_texts("stop", "stop string", self.stop, MAX_STOP_STRINGS, MAX_STOP_LENGTH)
         _check_texts("bad_words", "bad word", self.bad_words, MAX_BAD_WORDS, MAX_BAD_WORD_LENGTH)

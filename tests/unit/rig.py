@@ -12,15 +12,18 @@ import numpy as np
 
 from nsedge.api import Event, Priority, is_terminal
 from nsedge.api.sampling import seed_of
+from nsedge.runtime.decode.beams import ByBest, Ending
 from nsedge.runtime.decode.engine import Engine
 from nsedge.runtime.decode.job import Family, Job
 from nsedge.runtime.decode.likelihood import LogprobWriter
 from nsedge.runtime.decode.plan import KvCopy, KvSwap, StepPlan
+from nsedge.runtime.decode.sampling.history import Breakers
 from nsedge.runtime.decode.sampling.logits import HostLogits
 from nsedge.runtime.decode.sampling.params import SamplingParams
 from nsedge.runtime.decode.sampling.row import SamplerRow
 from nsedge.runtime.decode.sampling.sampler import Sampler
 from nsedge.runtime.decode.scheduler import Policy, Scheduler
+from nsedge.runtime.decode.searching import begin
 from nsedge.runtime.decode.sequence import Limits, Sequence
 from nsedge.runtime.decode.slots import Slots
 from nsedge.runtime.decode.speculation import PromptLookup
@@ -131,7 +134,9 @@ class RowModel:
 
     def _copy(self, copy: KvCopy | KvSwap) -> None:
         if isinstance(copy, KvCopy):
-            self.rows[copy.target] = self.rows[copy.source][: copy.tokens]
+            kept, source = self.rows[copy.target][: copy.shared], self.rows[copy.source]
+            assert kept == source[: copy.shared], "a row that does not share what it should"
+            self.rows[copy.target] = kept + source[copy.shared : copy.tokens]
             return
         first, second = self.rows[copy.first], self.rows[copy.second]
         self.rows[copy.first] = second[: copy.tokens]
@@ -213,6 +218,8 @@ class Rig:
         params: SamplingParams = GREEDY,
         seed: int | None = None,
         guide: Guide | Many[Guide] | None = None,
+        beams: int = 1,
+        ending: Ending | None = None,
     ) -> Job:
         self.events[name] = []
         submitted_s = self.clock()
@@ -246,7 +253,12 @@ class Rig:
             )
 
         job = make(0)
-        if n > 1:
+        if beams > 1:
+            best = ending or ByBest(beams=beams, max_tokens=max_tokens)
+            stops = Breakers(stop, lambda token: chr(0x100 + token).encode())
+            again = make if n > 1 else None
+            begin(job, best, beams=beams, count=n, make=again, stops=stops)
+        elif n > 1:
             Family(job, count=n, make=make)
         self.engine.submit(job)
         return job

@@ -24,6 +24,7 @@ from nsedge.errors import (
     InvalidRequest,
     NsedgeError,
 )
+from nsedge.runtime.decode.counting import Counters
 from nsedge.runtime.decode.inbox import Ask, Cancel, Stop, Submit
 from nsedge.runtime.decode.isolation import isolate
 from nsedge.runtime.decode.job import Job
@@ -31,11 +32,12 @@ from nsedge.runtime.decode.outbox import Outbox
 from nsedge.runtime.decode.plan import Outcome, StepPlan, Token
 from nsedge.runtime.decode.runner import StepRunner
 from nsedge.runtime.decode.sampling.logits import Floats, HostLogits, Logits
-from nsedge.runtime.decode.sampling.sampler import Draw, Sampler
+from nsedge.runtime.decode.sampling.ranking import Draw
+from nsedge.runtime.decode.sampling.sampler import Sampler
 from nsedge.runtime.decode.scheduler import Scheduler
+from nsedge.runtime.decode.searching import Searches
 from nsedge.runtime.decode.sequence import Sequence, State
 from nsedge.runtime.decode.speculation import MOST_DRAFTED
-from nsedge.runtime.decode.timing import Times
 from nsedge.runtime.delivery import Deliver
 from nsedge.runtime.structure.masks import MaskMaker
 from nsedge.runtime.text.detokenizer import Piece
@@ -70,15 +72,20 @@ class Engine:
         self._clock = clock
         self._turn = turn or contextlib.nullcontext()
         self._inbox: SimpleQueue[Submit | Cancel | Ask | Stop] = SimpleQueue()
-        self._times = Times()
+        self._counters = Counters()
+        self._times = self._counters.times
         self._outbox = Outbox(deliver=deliver, clock=clock, times=self._times)
+        self._searches = Searches(
+            runner=runner,
+            scheduler=scheduler,
+            sampler=sampler,
+            outbox=self._outbox,
+            times=self._times,
+            read=self._read,
+        )
         self._masks = MaskMaker(name)
         self._thread = threading.Thread(target=self._loop, name=name, daemon=True)
         self._stopping = False
-        self._steps = 0
-        self._step_s = 0.0
-        self._prompt_tokens = 0
-        self._completion_tokens = 0
 
     def start(self) -> None:
         """Begin to work."""
@@ -103,22 +110,9 @@ class Engine:
         self._inbox.put(Ask(answer))
 
     def stats(self, *, slots: int, capacity: int) -> ModelStats:
-        """Counters, read from any thread: each is true, together they may be a step apart."""
-        return ModelStats(
-            running=self._scheduler.running,
-            waiting=self._scheduler.waiting,
-            slots=slots,
-            kv_tokens_used=self._scheduler.kv_tokens,
-            kv_tokens_capacity=slots * capacity,
-            steps=self._steps,
-            step_s=self._step_s,
-            prompt_tokens=self._prompt_tokens,
-            completion_tokens=self._completion_tokens,
-            finished=dict(self._outbox.ended),
-            prefix_query_tokens=self._scheduler.prefix_query_tokens,
-            prefix_hit_tokens=self._scheduler.prefix_hit_tokens,
-            preemptions=self._scheduler.preemptions,
-            times=self._times.read(),
+        """Counters, read from any thread."""
+        return self._counters.stats(
+            self._scheduler, slots=slots, capacity=capacity, ended=self._outbox.ended
         )
 
     def drain_inbox(self, *, wait: bool) -> None:
@@ -148,10 +142,7 @@ class Engine:
                 held = [job.request_id for one, job in self._jobs.items() if one.row is not None]
                 log.exception("a step failed", extra={"request_ids": held})
                 self._abandon(error)
-            took_s = self._clock() - began_s
-            self._steps += 1
-            self._step_s += took_s
-            self._times.step.add(took_s)
+            self._counters.step(self._clock() - began_s)
         self._outbox.hand_over()
 
     @property
@@ -217,17 +208,19 @@ class Engine:
         try:
             left, logits = plan, self._runner.run(plan)
         except Exception:
-            asked = [self._jobs[one].request_id for one in plan.sequences]
+            asked = [self._jobs[one].request_id for one in plan.sequences if one.leads]
             log.exception("a step is run again in parts", extra={"request_ids": asked})
             found = isolate(plan, self._runner.run)
             left, logits = found.plan, found.logits
             failure = "the model cannot compute this request: its step raises"
             errors = {sequence: ComputationFailure(failure) for sequence in found.errors}
         self._look_at_prompts(left, logits, errors)
+        beams = self._searches.look(left, logits, errors)
         if left.draft:
             good = self._check(left, logits)
         else:
             good = self._settle(left, logits.select(left.sampled_rows), errors)
+        self._counters.completion_tokens += self._searches.take(beams, self._clock())
         self._fork()
         return good and left is plan
 
@@ -296,14 +289,14 @@ class Engine:
                 if sequence in errors:
                     continue
                 if family is not None and draw is not None and sequence in after_prompt:
-                    family.logits = after_prompt[sequence]
-                read[sequence] = self._read(sequence, draw)
+                    family.logits, family.has_begun = after_prompt[sequence], True
+                read[sequence] = self._read(self._jobs[sequence], draw)
             except NsedgeError as error:
                 errors[sequence] = error
         return read
 
-    def _read(self, sequence: Sequence, draw: Draw | None) -> tuple[int, Piece]:
-        """The token that was chosen for a sequence, and what it becomes.
+    def _read(self, job: Job, draw: Draw | None) -> tuple[int, Piece]:
+        """The token that was chosen for a job, and what it becomes.
 
         Raises:
             ComputationFailure: there is none.
@@ -311,7 +304,6 @@ class Engine:
             ConstraintFailure: its grammar leaves none, or cannot be followed any further.
             NsedgeError: it cannot be turned into text.
         """
-        job = self._jobs[sequence]
         if draw is None:
             raise job.no_token()
         try:
@@ -327,7 +319,7 @@ class Engine:
             self._outbox.start(sequence)
         for chunk in plan.prefill:
             self._outbox.tell_prompt(chunk.sequence)
-        self._prompt_tokens += plan.prompt_tokens
+        self._counters.prompt_tokens += plan.prompt_tokens
         sampled = plan.sampled
         self._take_tokens(
             sampled,
@@ -340,7 +332,7 @@ class Engine:
         self, sequences: Many[Sequence], chosen: Many[tuple[int, Piece]], take: Take
     ) -> None:
         """Have the scheduler `take` a token for each of the sequences; tell what comes of it."""
-        self._completion_tokens += len(chosen)
+        self._counters.completion_tokens += len(chosen)
         now_s = self._clock()
         for sequence in sequences:
             self._times.token(sequence, now_s)
@@ -357,7 +349,7 @@ class Engine:
             try:
                 for token in self._jobs[sequence].forced() if sequence in self._jobs else ():
                     if sequence in self._jobs:
-                        read = self._read(sequence, Draw(token))
+                        read = self._read(self._jobs[sequence], Draw(token))
                         self._take_tokens([sequence], [read], self._scheduler.leap)
             except NsedgeError as error:
                 errors[sequence] = error
@@ -374,6 +366,8 @@ class Engine:
     def _drop(self, errors: Errors) -> None:
         """End sequences that cannot go on; nobody finds what their rows hold."""
         for sequence, error in errors.items():
+            if not sequence.leads:
+                continue
             job = self._jobs[sequence]
             level = logging.INFO if isinstance(error, InvalidRequest) else logging.ERROR
             log.log(level, "%s", error.message, extra={"request_id": job.request_id})

@@ -9,11 +9,12 @@ from typing import Any
 
 from nsedge.api import ChoiceFailed, ChoiceFinished, Finished, FinishReason, Logprobs
 from nsedge.errors import ComputationFailure, ConstraintFailure, InvalidParameter
+from nsedge.runtime.decode.beams import BeamSearch
 from nsedge.runtime.decode.likelihood import LogprobWriter
 from nsedge.runtime.decode.plan import Chunk
 from nsedge.runtime.decode.sampling.logits import Floats, Logits
+from nsedge.runtime.decode.sampling.ranking import Draw, likelihood
 from nsedge.runtime.decode.sampling.row import SamplerRow
-from nsedge.runtime.decode.sampling.sampler import Draw, likelihood
 from nsedge.runtime.decode.sequence import Sequence
 from nsedge.runtime.delivery import Emit
 from nsedge.runtime.structure.guide import Guide
@@ -58,6 +59,8 @@ class Job:
     """The prompt's tokens that were told."""
     pending_prompt: list[Logprobs] = field(default_factory=list)
     """What was not told yet of the next ones."""
+    search: Search | None = None
+    """How its text is found, where it is not drawn token by token."""
 
     def __post_init__(self) -> None:
         if self.guide is not None:
@@ -74,6 +77,16 @@ class Job:
             "clipped_max_tokens": self.clipped_max_tokens,
             "cumulative_logprob": self.logprob,
         }
+
+    def need_search(self) -> Search:
+        """Its search.
+
+        Raises:
+            RuntimeError: where it has none.
+        """
+        if self.search is None:
+            raise RuntimeError("beams without a search")
+        return self.search
 
     def look_at_prompt(self, chunk: Chunk, logits: Logits, first: int) -> None:
         """Note how likely the tokens after those that `chunk` keeps were found, and show what comes
@@ -142,7 +155,7 @@ class Job:
         if self.sequence.ends_with(draw.id):
             return Piece("")
         self.pending_ids.append(draw.id)
-        if self.likelihood is not None and draw.logprob is not None:
+        if self.likelihood is not None and self.row.logprobs is not None:
             self.pending_logprobs.append(self.likelihood.of(draw))
         piece = self.text.push(draw.id, may_stop=not self.sequence.must_go_on)
         if self.answer is not None:
@@ -152,6 +165,31 @@ class Job:
         if self.guide is not None and self.guide.done:
             return replace(piece, is_full=True)
         return piece
+
+
+@dataclass(frozen=True, kw_only=True)
+class Search:
+    """Beams, of which the `count` best are told; `make` gives the job of a choice from 1 on, where
+    there are several."""
+
+    beams: BeamSearch
+    count: int
+    make: Callable[[int], Job] | None
+
+    def choices(self, first: Job) -> list[Job]:
+        """A job for each text that is told, all of them read as the first was, and none written."""
+        first.sequence.output_ids = []
+        if self.make is None:
+            return [first]
+        family = Family(first, count=1, make=self.make)
+        family.has_begun = True
+        for number in range(1, self.count):
+            family.join(self.make(number))
+        for sequence in family.live:
+            sequence.started_s = first.sequence.started_s
+            sequence.first_token_s = first.sequence.first_token_s
+            sequence.cached_tokens = first.sequence.cached_tokens
+        return list(family.live.values())
 
 
 class Family:
@@ -168,6 +206,8 @@ class Family:
         self.logits: Floats | None = None
         """What the model says after the prompt [V], before anything is drawn from it; None until
         that is read."""
+        self.has_begun = False
+        """Whether a choice that fails fails alone: the prompt could be read."""
         self.enlist: Callable[[Job], None] = lambda job: None
         """Told of those that begin."""
         self._make = make
@@ -175,14 +215,14 @@ class Family:
         self._ends: dict[int, ChoiceFinished | ChoiceFailed] = {}
         self._written = 0
         self._last_s: float | None = None
-        self._join(first)
+        self.join(first)
 
     def next(self) -> Sequence | None:
         """The sequence of the next choice, which begins to wait for a row."""
         if not self._left:
             return None
         job = self._make(self._left.pop())
-        self._join(job)
+        self.join(job)
         self.enlist(job)
         return job.sequence
 
@@ -222,7 +262,8 @@ class Family:
             clipped_max_tokens=self.first.clipped_max_tokens,
         )
 
-    def _join(self, job: Job) -> None:
+    def join(self, job: Job) -> None:
+        """A choice begins."""
         job.family = job.sequence.siblings = self
         self.live[job.sequence] = job
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Protocol
 
 from nsedge.api import Logprobs, TokenLogprob
-from nsedge.runtime.decode.sampling.sampler import Draw
+from nsedge.runtime.decode.sampling.ranking import Draw
 from nsedge.runtime.text.tokens import TokenText
 
 

@@ -111,7 +111,7 @@ class Outbox:
     def fail(self, job: Job, error: NsedgeError) -> None:
         """Refuse a job, or break it off; of several choices this one alone, where it began."""
         family = job.family
-        if family is None or family.logits is None:
+        if family is None or not family.has_begun:
             self.fail_all(job, error)
             return
         event = ChoiceFailed(

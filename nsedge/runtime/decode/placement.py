@@ -6,6 +6,8 @@ goes on from there. Moves are noted here and made by the next step, before it ru
 
 from __future__ import annotations
 
+from collections.abc import Sequence as Many
+
 from nsedge.runtime.decode.plan import KvCopy, KvSwap
 from nsedge.runtime.decode.prefix import PrefixIndex
 from nsedge.runtime.decode.sequence import Sequence, State
@@ -33,6 +35,11 @@ class Placement:
     def free(self) -> int:
         """Rows that can be taken."""
         return self._slots.free
+
+    @property
+    def reading(self) -> list[Sequence]:
+        """Those of the filling sequences whose prompts are read."""
+        return [sequence for sequence in self.filling.values() if sequence.leads]
 
     def holding(self) -> list[Sequence]:
         """Every sequence that holds a row."""
@@ -62,20 +69,49 @@ class Placement:
             return None
         return next((one for one in self.running if one.siblings is siblings), None)
 
-    def fork(self, sequence: Sequence, source: Sequence) -> None:
-        """Give a waiting sequence a free row with the whole prompt as `source` holds it, and let it
-        run: what follows the prompt is known to who asks.
+    def reserve(self, sequence: Sequence) -> None:
+        """Give a waiting sequence a free row, which `join` fills.
 
         Raises:
             RuntimeError: where no row is free.
         """
         sequence.move(State.PREFILL)
-        row, tokens = self._slots.take(self._slots.oldest()), len(sequence.prompt_ids)
-        sequence.row, sequence.kv_length = row, tokens
+        row = self._slots.take(self._slots.oldest())
+        self._index.cut(row, 0)
+        sequence.row, sequence.kv_length = row, 0
+        self.filling[row] = sequence
+
+    def join(self, sequence: Sequence, source: Sequence) -> None:
+        """Copy the whole prompt as `source` holds it to the row of a sequence, and let that run:
+        what follows the prompt is known to who asks."""
+        row, tokens = sequence.held_row, len(sequence.prompt_ids)
+        sequence.kv_length = tokens
         self._index.copy(source.held_row, row, tokens)
         self._copies.append(KvCopy(source.held_row, row, tokens))
-        self.filling[row] = sequence
         self.promote(sequence)
+
+    def fork(self, sequence: Sequence, source: Sequence) -> None:
+        """Give a waiting sequence a free row, and have it `join` what `source` holds.
+
+        Raises:
+            RuntimeError: where no row is free.
+        """
+        self.reserve(sequence)
+        self.join(sequence, source)
+
+    def reorder(self, beams: Many[Sequence], parents: Many[int]) -> None:
+        """Have each beam go on from what its parent holds, the number of a beam: of its row, what
+        is not the same yet is copied. A beam that is not its own parent is nobody's."""
+        held = [beam.output_ids for beam in beams]
+        for number, parent in enumerate(parents):
+            if parent == number:
+                continue
+            beam, source = beams[number], beams[parent]
+            shared = len(beam.prompt_ids) + _common(held[number], held[parent])
+            if shared < source.kv_length:
+                copy = KvCopy(source.held_row, beam.held_row, source.kv_length, shared)
+                self._copies.append(copy)
+            beam.output_ids = held[parent].copy()
 
     def succeed(self, sequence: Sequence, heir: Sequence) -> None:
         """Give the row of a running sequence to a waiting one that continues its prompt."""
@@ -176,3 +212,8 @@ class Placement:
             self._copies.append(KvCopy(source, target, moved.kv_length))
         self._index.swap(source, target)
         moved.row = target
+
+
+def _common(one: Many[int], other: Many[int]) -> int:
+    """How many tokens two outputs begin with alike."""
+    return next((n for n, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), len(one))

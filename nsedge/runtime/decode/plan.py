@@ -7,15 +7,18 @@ from dataclasses import dataclass, replace
 
 from nsedge.api import FinishReason
 from nsedge.runtime.decode.sequence import Sequence
+from nsedge.runtime.decode.speculation import MOST_LEAPT
 
 
 @dataclass(frozen=True, slots=True)
 class KvCopy:
-    """Copy the KV of a row's first `tokens` tokens to another row."""
+    """Copy the KV of a row's first `tokens` tokens to another row, which has the first `shared` of
+    them already."""
 
     source: int
     target: int
     tokens: int
+    shared: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +79,17 @@ class Chunk:
         return marked is not None and self.start <= marked < self.end
 
 
+def leaps(sequence: Sequence) -> bool:
+    """Whether several tokens of a running sequence are to be read that had to come."""
+    return sequence.leaps and sequence.kv_length + 1 < sequence.length
+
+
+def leap_of(sequence: Sequence) -> Chunk:
+    """The next of them."""
+    start = sequence.kv_length
+    return Chunk(sequence, sequence.held_row, start, min(start + MOST_LEAPT, sequence.length))
+
+
 @dataclass(frozen=True, slots=True)
 class StepPlan:
     """One step: decode a token for every row, and read the chunks, once the copies are made.
@@ -133,15 +147,20 @@ class StepPlan:
     @property
     def sampled_rows(self) -> tuple[int, ...]:
         """The rows of logits that a token is chosen from. Others belong to sequences that were
-        interrupted, and whose next token is known, or tell of a prompt."""
-        return tuple(row for row, _ in self._drawn())
+        interrupted, and whose next token is known, tell of a prompt, or are searched."""
+        return tuple(row for row, sequence in self._continued() if not sequence.beams)
 
     @property
     def sampled(self) -> tuple[Sequence, ...]:
         """The sequences that get a token, in the order of `sampled_rows`."""
-        return tuple(sequence for _, sequence in self._drawn())
+        return tuple(sequence for _, sequence in self._continued() if not sequence.beams)
 
-    def _drawn(self) -> Iterator[tuple[int, Sequence]]:
+    @property
+    def searched(self) -> tuple[tuple[int, Sequence], ...]:
+        """The rows of logits that beams go on by, and whose they are."""
+        return tuple((row, sequence) for row, sequence in self._continued() if sequence.beams)
+
+    def _continued(self) -> Iterator[tuple[int, Sequence]]:
         for row, sequence in enumerate(self.decode):
             if sequence.kv_length + 1 == sequence.length:
                 yield row, sequence

@@ -10,15 +10,24 @@ from __future__ import annotations
 from collections.abc import Sequence as Many
 from dataclasses import dataclass, replace
 
-from nsedge.api import Priority
 from nsedge.errors import QueueFull
 from nsedge.runtime.decode.pace import FLOOR_TOKENS, LEAST_TOKENS, MIXED_FLOOR_TOKENS, Pace
 from nsedge.runtime.decode.placement import Placement
-from nsedge.runtime.decode.plan import Chunk, KvCopy, KvSwap, Outcome, StepPlan, Token
+from nsedge.runtime.decode.plan import (
+    Chunk,
+    KvCopy,
+    KvSwap,
+    Outcome,
+    StepPlan,
+    Token,
+    leap_of,
+    leaps,
+)
+from nsedge.runtime.decode.preemption import victims_of
 from nsedge.runtime.decode.prefix import BLOCK_TOKENS
 from nsedge.runtime.decode.sequence import Sequence, State
 from nsedge.runtime.decode.slots import Slots
-from nsedge.runtime.decode.speculation import MOST_DRAFTED, MOST_LEAPT, CheckCost
+from nsedge.runtime.decode.speculation import MOST_DRAFTED, CheckCost
 from nsedge.runtime.decode.succession import Succession
 from nsedge.runtime.decode.waiting import TimeHeap, place_s
 from nsedge.runtime.settings import PrefixReuse
@@ -112,18 +121,18 @@ class Scheduler:
         self._enqueue(sequence)
 
     def cancel(self, sequence: Sequence) -> None:
-        """End a live sequence wherever it stands.
+        """End a live sequence wherever it stands, and all beams with one.
 
         Raises:
             RuntimeError: where it has ended already.
         """
-        self._end(sequence)
+        self._end_all(sequence)
 
     def expire(self, now_s: float) -> list[Sequence]:
         """End the sequences whose deadline has come, wherever they stand."""
         expired = []
         while (first := self._deadlines.first()) is not None and first[0] <= now_s:
-            self._end(first[1])
+            self._end_all(first[1])
             expired.append(first[1])
         return expired
 
@@ -156,11 +165,11 @@ class Scheduler:
             return None
         if not self._placed.filling and not self._waiting:
             self._burst_began_s = None
-        leaps = [sequence for sequence in self._placed.running if _leaps(sequence)]
+        leaping = [sequence for sequence in self._placed.running if leaps(sequence)]
         plan = StepPlan(
             self._placed.take_copies(),
-            (*chunks, *map(_leap, leaps)),
-            tuple(one for one in self._placed.running if one not in leaps),
+            (*chunks, *map(leap_of, leaping)),
+            tuple(one for one in self._placed.running if one not in leaping),
             tuple(started),
         )
         return plan if plan.prefill else replace(plan, draft=self._draft())
@@ -179,6 +188,8 @@ class Scheduler:
                 if not self._placed.running:
                     self._burst_began_s = self._decoded_s = now_s
                 self._placed.promote(chunk.sequence)
+                for beam in chunk.sequence.beams[1:]:
+                    self._placed.join(beam, chunk.sequence)
                 self._succession.call_next(chunk.sequence, now_s)
         return self.accept(sampled, tokens, now_s)
 
@@ -210,6 +221,14 @@ class Scheduler:
             sequence.leaps = True
         return self.accept(sequences, tokens, now_s)
 
+    def go_on(
+        self, beams: Many[Sequence], parents: Many[int], tokens: Many[int], now_s: float
+    ) -> None:
+        """Have each beam go on from what its parent holds, the number of a beam, with a token."""
+        self._placed.reorder(beams, parents)
+        for beam, token in zip(beams, tokens, strict=True):
+            beam.accept(token, now_s)
+
     def measured(self, plan: StepPlan, seconds: float) -> None:
         """A step took so long, from its plan to its commit."""
         rows, read = len(plan.decode), plan.prompt_tokens
@@ -230,12 +249,12 @@ class Scheduler:
                 self._check_cost.decoded(seconds)
 
     def fail(self, sequence: Sequence) -> None:
-        """End a live sequence, and let nothing be found of what its row holds.
+        """End a live sequence, and all beams with one; nothing is found of what its row holds.
 
         Raises:
             RuntimeError: where it has ended already.
         """
-        self._end(sequence, keep=False)
+        self._end_all(sequence, keep=False)
         self._succession.call_next(sequence, place_s(sequence))
 
     def abandon(self) -> None:
@@ -275,7 +294,7 @@ class Scheduler:
         ):
             return ()
         sequence = self._placed.running[0]
-        if _leaps(sequence):
+        if leaps(sequence):
             return sequence.ahead_ids[:MOST_DRAFTED]
         if sequence.lookup is None or sequence.kv_length + 1 < sequence.length:
             return ()
@@ -306,7 +325,7 @@ class Scheduler:
         return self._divide(self._budget(), 1, now_s, started)
 
     def _budget(self) -> int:
-        prompts = len(self._placed.filling) + min(len(self._waiting), self._placed.free)
+        prompts = len(self._placed.reading) + min(len(self._waiting), self._placed.free)
         return self._pace.budget(prompts=prompts, rows=len(self._placed.running))
 
     def _divide(
@@ -343,38 +362,42 @@ class Scheduler:
             if not self._placed.free:
                 self._preempt_for(first[1], chosen)
             first = None  # it need not be read: `fork` follows
-        filling = [sequence for sequence in self._placed.filling.values() if sequence not in chosen]
-        best = min(filling, key=place_s, default=None)
+        reading = [sequence for sequence in self._placed.reading if sequence not in chosen]
+        best = min(reading, key=place_s, default=None)
         if first is None or (best is not None and place_s(best) <= first[0]):
             return best
-        if not self._placed.free and not self._preempt_for(first[1], chosen):
+        lacking = self._placed.free < len(first[1].together)
+        if lacking and not self._preempt_for(first[1], chosen):
             return best
         return self._admit(now_s, started)
 
     def _admit(self, now_s: float, started: list[Sequence]) -> Sequence:
-        """Give the first that waits a row."""
+        """Give the first that waits a row, and each of its beams."""
         sequence = self._waiting.pop()
         self._placed.admit(sequence)
+        for beam in sequence.beams[1:]:
+            self._placed.reserve(beam)
         if sequence.started_s is None:
             sequence.started_s, sequence.cached_tokens = now_s, sequence.kv_length
             started.append(sequence)
         return sequence
 
     def _preempt_for(self, sequence: Sequence, chosen: tuple[Sequence, ...]) -> bool:
-        """Whether a batch sequence gave its row to an interactive one that goes before it."""
-        if sequence.priority is not Priority.INTERACTIVE:
-            return False
-        batch = [
-            s for s in self._placed.holding() if s.priority is Priority.BATCH and s not in chosen
-        ]
-        victim = max(batch, key=place_s, default=None)
-        if victim is None or place_s(victim) < place_s(sequence):
-            return False
-        self._placed.release(victim)
-        victim.set_back()
-        self._waiting.push(place_s(victim), victim)
-        self.preemptions += 1
-        return True
+        """Whether batch sequences gave as many rows as it lacks to one that goes before them."""
+        placed = self._placed
+        victims = victims_of(sequence, placed.holding(), free=placed.free, kept=chosen)
+        for victim in victims:
+            for one in victim.together:
+                placed.release(one)
+                one.set_back()
+            self._waiting.push(place_s(victim), victim)
+            self.preemptions += 1
+        return bool(victims)
+
+    def _end_all(self, sequence: Sequence, *, keep: bool = True) -> None:
+        # From the last row on: fewer copies.
+        for one in reversed(sequence.together):
+            self._end(one, keep=keep)
 
     def _end(self, sequence: Sequence, *, keep: bool = True, succeeded: bool = False) -> None:
         if sequence.state is State.WAITING:
@@ -383,13 +406,3 @@ class Scheduler:
             self._placed.release(sequence, keep=keep)
         self._deadlines.discard(sequence)
         sequence.move(State.ENDED)
-
-
-def _leaps(sequence: Sequence) -> bool:
-    """Whether several tokens of a running sequence are to be read that had to come."""
-    return sequence.leaps and sequence.kv_length + 1 < sequence.length
-
-
-def _leap(sequence: Sequence) -> Chunk:
-    start = sequence.kv_length
-    return Chunk(sequence, sequence.held_row, start, min(start + MOST_LEAPT, sequence.length))

@@ -89,6 +89,9 @@ class Sequence:
     """Whether its newest tokens had to come, so that they can be read like a piece of a prompt."""
     lookup: PromptLookup | None = None
     """Guesses how it goes on, where several tokens may be decoded in a step."""
+    beams: tuple[Sequence, ...] = ()
+    """Of one beam search, all its sequences: they hold rows together, and are of one length. The
+    first of them waits for all, and reads the prompt."""
 
     def move(self, state: State) -> None:
         """Go to `state`.
@@ -99,6 +102,16 @@ class Sequence:
         if state not in LEGAL_MOVES[self.state]:
             raise RuntimeError(f"a sequence cannot go from {self.state.value} to {state.value}")
         self.state = state
+
+    @property
+    def together(self) -> tuple[Sequence, ...]:
+        """All that hold rows as long as it does, itself among them."""
+        return self.beams or (self,)
+
+    @property
+    def leads(self) -> bool:
+        """Whether it is the first of those."""
+        return self.together[0] is self
 
     @property
     def kv_ids(self) -> tuple[int, ...]:

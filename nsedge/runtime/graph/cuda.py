@@ -138,13 +138,14 @@ class Rows:
         shape = (rows, *self._whole.shape[1:])
         return View(self._whole.device, self._whole.dtype, shape, self._at(first))
 
-    def copy(self, copier: Copier, source: int, target: int, tokens: int) -> None:
-        """Begin to copy the first `tokens` tokens of a row."""
+    def copy(self, copier: Copier, source: int, target: int, tokens: int, shared: int) -> None:
+        """Begin to copy the first `tokens` tokens of a row, without the first `shared` of them."""
+        skipped = shared * self._token_bytes
         copier.copy(
-            self._at(target),
-            self._at(source),
+            self._at(target) + skipped,
+            self._at(source) + skipped,
             pitch=self._head_bytes,
-            width=tokens * self._token_bytes,
+            width=tokens * self._token_bytes - skipped,
             height=self._heads,
         )
 
@@ -182,9 +183,9 @@ class CudaKv:
         parts = [tensor.view(first, rows) for tensor in self._tensors]
         return list(zip(parts[0::2], parts[1::2], strict=True))
 
-    def copy(self, source: int, target: int, tokens: int) -> None:
-        """Copy a row's first `tokens` tokens to another row."""
-        self._copy((source, target), tokens=tokens)
+    def copy(self, source: int, target: int, tokens: int, *, shared: int = 0) -> None:
+        """Copy a row's first `tokens` tokens to another row, but for the `shared` ones."""
+        self._copy((source, target), tokens=tokens, shared=shared)
 
     def swap(self, first: int, second: int, tokens: int) -> None:
         """Exchange the first `tokens` tokens of two rows."""
@@ -205,10 +206,10 @@ class CudaKv:
     def forget(self) -> None:
         """Nothing: a GPU's memory is not taken page by page."""
 
-    def _copy(self, *moves: tuple[int, int], tokens: int) -> None:
+    def _copy(self, *moves: tuple[int, int], tokens: int, shared: int = 0) -> None:
         for source, target in moves:
             for tensor in self._tensors:
-                tensor.copy(self._copier, source, target, tokens)
+                tensor.copy(self._copier, source, target, tokens, shared)
         self._copier.wait()
 
 

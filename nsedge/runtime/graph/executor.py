@@ -119,8 +119,8 @@ class Executor(ABC):
         """Copy and exchange what rows hold, in order."""
         for copy in copies:
             match copy:
-                case KvCopy(source=source, target=target, tokens=tokens):
-                    self._kv.copy(source, target, tokens)
+                case KvCopy(source=source, target=target, tokens=tokens, shared=shared):
+                    self._kv.copy(source, target, tokens, shared=shared)
                 case KvSwap(first=first, second=second, tokens=tokens):
                     self._kv.swap(first, second, tokens)
 

@@ -44,8 +44,9 @@ class KvMemory(Protocol):
         """Keys and values of `rows` rows from `first` on, layer by layer."""
         ...
 
-    def copy(self, source: int, target: int, tokens: int) -> None:
-        """Copy a row's first `tokens` tokens to another row."""
+    def copy(self, source: int, target: int, tokens: int, *, shared: int = 0) -> None:
+        """Copy a row's first `tokens` tokens to another row; the first `shared` of them are there
+        already, and may be copied again."""
         ...
 
     def swap(self, first: int, second: int, tokens: int) -> None:
@@ -101,11 +102,12 @@ class HostKv:
         shape = (len(part), layout.heads, steps * self._block, layout.width)
         return dataclasses.replace(host_view(part), shape=shape)
 
-    def copy(self, source: int, target: int, tokens: int) -> None:
-        """Copy a row's first `tokens` tokens to another row."""
-        end = self._steps(tokens)
+    def copy(self, source: int, target: int, tokens: int, *, shared: int = 0) -> None:
+        """Copy a row's first `tokens` tokens to another row, but for whole blocks of the `shared`
+        ones."""
+        part = slice(shared // self._block, self._steps(tokens))
         for memory in self._each():
-            memory[target, :, :end] = memory[source, :, :end]
+            memory[target, :, part] = memory[source, :, part]
 
     def swap(self, first: int, second: int, tokens: int) -> None:
         """Exchange the first `tokens` tokens of two rows."""

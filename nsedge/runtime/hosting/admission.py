@@ -10,10 +10,14 @@ from nsedge.api.sampling import seed_of
 from nsedge.bundle.caption import Caption
 from nsedge.bundle.causal_lm import CausalLm
 from nsedge.errors import ContextExceeded, InvalidParameter, UnsupportedTask
+from nsedge.runtime.decode.beams import ByBest
 from nsedge.runtime.decode.engine import Engine
 from nsedge.runtime.decode.job import Family, Job
 from nsedge.runtime.decode.likelihood import LogprobWriter
+from nsedge.runtime.decode.sampling.history import Breakers
+from nsedge.runtime.decode.sampling.params import SamplingParams
 from nsedge.runtime.decode.sampling.row import SamplerRow, TokenRules
+from nsedge.runtime.decode.searching import begin
 from nsedge.runtime.decode.sequence import Limits, Sequence
 from nsedge.runtime.decode.speculation import PromptLookup
 from nsedge.runtime.delivery import Emit
@@ -29,6 +33,7 @@ class Writer(Protocol):
     """A text model, as a request needs it."""
 
     capacity: int
+    slots: int
     prompts: PromptReader
     detokenizer: Detokenizer
     engine: Engine
@@ -96,7 +101,12 @@ def ask_for(
     manifest, sampling = model.manifest, task.sampling
     max_tokens = fit_max_tokens(len(prompt_ids), sampling, model.capacity)
     _check_ids(sampling, manifest.vocab_size)
-    return Asked(
+    if sampling.beams > model.slots:
+        raise InvalidParameter(
+            f"beams {sampling.beams} is above the {model.slots} rows of the model (engine.slots)",
+            param="beams",
+        )
+    asked = Asked(
         request=request,
         task=task,
         model=model,
@@ -117,7 +127,14 @@ def ask_for(
             guide_of(task, prompt_ids, prompts=model.prompts, structure=model.structure)
             for _ in range(sampling.n)
         ],
+        params=settle(sampling, manifest.generation_defaults),
     )
+    if sampling.beams > 1 and asked.guides[0] is not None:
+        param = "tools" if task.constraint is None else "constraint"
+        raise InvalidParameter(
+            f"{param} holds the answer to a grammar, which beams cannot be held to", param=param
+        )
+    return asked
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -134,14 +151,17 @@ class Asked:
     max_tokens: int
     rules: TokenRules
     guides: list[Guide | None]
+    params: SamplingParams
     memory: int | None = None
     """The row of an encoder's memory that it is about."""
 
     def first(self) -> Job:
         """The first of its jobs, which begins the others."""
-        job, count = self.job(0), self.task.sampling.n
-        if count > 1:
-            Family(job, count=count, make=self.job)
+        job, sampling = self.job(0), self.task.sampling
+        if sampling.beams > 1:
+            self._search(job)
+        elif sampling.n > 1:
+            Family(job, count=sampling.n, make=self.job)
         return job
 
     def job(self, choice: int) -> Job:
@@ -167,10 +187,24 @@ class Asked:
             clipped_max_tokens=self.max_tokens if clipped else None,
         )
 
+    def _search(self, first: Job) -> None:
+        """Have the texts found by beams."""
+        sampling = self.task.sampling
+        ending = ByBest(
+            beams=sampling.beams,
+            max_tokens=self.max_tokens,
+            length_penalty=sampling.length_penalty,
+            early_stopping=sampling.early_stopping,
+        )
+        stops = Breakers(sampling.stop, self.model.detokenizer.tokens.octets)
+        make = self.job if sampling.n > 1 else None
+        begin(first, ending, beams=sampling.beams, count=sampling.n, make=make, stops=stops)
+
     def _sequence(self, *, told: int | None) -> Sequence:
         sampling, request, submitted_s = self.task.sampling, self.request, self.submitted_s
         ends = () if sampling.ignore_eos else self.model.manifest.eos_token_ids
-        guesses = sampling.prompt_lookup and sampling.n == 1  # beside others none are checked
+        # Beside others none are checked.
+        guesses = sampling.prompt_lookup and sampling.n == sampling.beams == 1
         return Sequence(
             prompt_ids=self.prompt_ids,
             prompt_told=told,
@@ -190,7 +224,7 @@ class Asked:
     def _row(self, choice: int) -> SamplerRow:
         sampling, manifest = self.task.sampling, self.model.manifest
         return SamplerRow(
-            settle(sampling, manifest.generation_defaults),
+            self.params,
             seed=seed_of(sampling.seed, choice),
             logit_bias=sampling.logit_bias,
             prompt_ids=self.prompt_ids,

@@ -69,7 +69,7 @@ class TextModel:
         self.name = bundle.name
         self.variant = variant
         self.capacity = min(manifest.context_length, settings.context_tokens)
-        self._slots = settings.slots
+        self.slots = settings.slots
         graph = bundle.file(variant.graph)
         memory.trim()  # what others freed must not go while this one is measured
         growth = Growth(opening.elsewhere)
@@ -226,14 +226,14 @@ class TextModel:
             variant=self.variant.name,
             provider=self.executor.provider,
             context_tokens=self.capacity,
-            slots=self._slots,
+            slots=self.slots,
             has_chat_template=self.manifest.has_chat_template,
             tasks=self.manifest.tasks,
         )
 
     def stats(self) -> ModelStats:
         """What the engine did and does."""
-        return self.engine.stats(slots=self._slots, capacity=self.capacity)
+        return self.engine.stats(slots=self.slots, capacity=self.capacity)
 
 
 def context_bytes(variant: Variant, capacity: int) -> int:

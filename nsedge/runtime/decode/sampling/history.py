@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
 from collections.abc import Sequence as Many
+from typing import Self
 
 import numpy as np
 
@@ -27,6 +29,10 @@ class Ban(ABC):
     @abstractmethod
     def ids(self) -> Iterable[int]:
         """The tokens that may not come next."""
+
+    @abstractmethod
+    def forked(self) -> Self:
+        """The same for a text that goes on in another way."""
 
 
 class NoRepeat(Ban):
@@ -54,6 +60,13 @@ class NoRepeat(Ban):
             return ()
         return self._after.get(tuple(self._before), ())
 
+    def forked(self) -> Self:
+        """With notes of its own."""
+        fork = copy.copy(self)
+        fork._before = self._before.copy()
+        fork._after = {before: after.copy() for before, after in self._after.items()}
+        return fork
+
 
 class BadWords(Ban):
     """Sequences of tokens of which no output holds one."""
@@ -73,6 +86,12 @@ class BadWords(Ban):
         for *begin, last in self._words:
             if not begin or self._output[-len(begin) :] == begin:
                 yield last
+
+    def forked(self) -> Self:
+        """With an output of its own."""
+        fork = copy.copy(self)
+        fork._output = self._output.copy()
+        return fork
 
 
 class Breakers:
@@ -113,6 +132,14 @@ class Breakers:
         found = any(text.rfind(one) + len(one) > held for one in self._breakers if one in text)
         self._tail = text[len(text) - self._held :] if self._held else b""
         return found
+
+    def ends_in(self, token_id: int) -> bool:
+        """Whether a breaker would end within the token, were it pushed."""
+        return bool(self._breakers) and self.forked().push(token_id)
+
+    def forked(self) -> Breakers:
+        """The same for a text that goes on in another way."""
+        return copy.copy(self)
 
     def within(self, token_id: int) -> bool:
         """Whether the token's own text has a breaker."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from abc import ABC, abstractmethod
 from collections import Counter, deque
 from collections.abc import Iterable
@@ -43,6 +44,14 @@ class SeenTokens:
         if self._window is not None and (left := self._window.add(token_id)) is not None:
             self._leave(left)
 
+    def forked(self) -> SeenTokens:
+        """The same for a text that goes on in another way."""
+        fork = copy.copy(self)
+        fork._place = self._place.copy()
+        fork._ids, fork._counts = self._ids.copy(), self._counts.copy()
+        fork._window = None if self._window is None else self._window.forked()
+        return fork
+
     def _leave(self, left: _Left) -> None:
         """Forget the token that fell out of the window: it, or one time that the output had it."""
         place = self._place[left.token]
@@ -82,6 +91,11 @@ class _Window:
         self._size = size
         self._tokens = deque((token, False) for token in prompt_ids)
         self._times = Counter(prompt_ids)
+
+    def forked(self) -> _Window:
+        fork = copy.copy(self)
+        fork._tokens, fork._times = self._tokens.copy(), self._times.copy()
+        return fork
 
     def add(self, token_id: int) -> _Left | None:
         """Append a token of the output; the one that leaves for it."""

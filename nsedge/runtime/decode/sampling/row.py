@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 from collections.abc import Sequence as Many
 from dataclasses import dataclass
@@ -134,6 +135,14 @@ class SamplerRow:
         if self.params.xtc is not None:
             self.chance = self.generator.random()
         return drawn
+
+    def forked(self) -> SamplerRow:
+        """The same for a text that goes on in another way, of what is not drawn and has no DRY."""
+        fork = copy.copy(self)
+        fork.seen = None if self.seen is None else self.seen.forked()
+        fork.bans = tuple(ban.forked() for ban in self.bans)
+        fork.drawn = self.drawn.copy()
+        return fork
 
     def accept(self, token_id: int) -> None:
         """Note the token that was chosen."""

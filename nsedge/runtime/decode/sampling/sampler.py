@@ -15,10 +15,8 @@ generator alone, never on the rows beside it.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable
 from collections.abc import Sequence as Many
-from typing import NamedTuple
 
 import numpy as np
 
@@ -26,27 +24,13 @@ from nsedge.runtime.decode.sampling.candidates import Candidates, block_sums, we
 from nsedge.runtime.decode.sampling.chain import TEMPERATURE, Chain
 from nsedge.runtime.decode.sampling.edits import LASTING, Edit, EndBan, Mask
 from nsedge.runtime.decode.sampling.logits import Ids, Logits, Reals
+from nsedge.runtime.decode.sampling.ranking import Draw, Likelihoods, Ranking, ranked
 from nsedge.runtime.decode.sampling.row import SamplerRow
 from nsedge.runtime.decode.sampling.whole import draw_from, draw_whole
 
 MASK = Mask()
 WIDEN = 16
 """How many times more candidates are looked at where the first did not settle a row."""
-
-
-class Draw(NamedTuple):
-    """A token, and how likely the model found it: before any step, as vLLM tells it; where a row
-    has a rule, after the edits.
-
-    `logprob` and `rank` are None unless asked for, and `top` empty: ids and log-probabilities of
-    the likeliest tokens, in falling order, equal ones by id. Exact over the whole vocabulary, in
-    nats. The rank is one more than the number of likelier tokens.
-    """
-
-    id: int
-    logprob: float | None = None
-    rank: int | None = None
-    top: tuple[tuple[int, float], ...] = ()
 
 
 class Sampler:
@@ -86,6 +70,11 @@ class Sampler:
             for i, pick in enumerate(picks)
         ]
 
+    def rank(self, logits: Logits, rows: Many[SamplerRow], count: int) -> list[Ranking | None]:
+        """The `count` likeliest tokens of each row [V]; None where its logits are no numbers, or
+        nothing but zeros. A row of which no token may come is `barren`."""
+        return ranked(logits, rows, count, edit=self._edit)
+
     def _edit(self, logits: Logits, rows: Many[SamplerRow]) -> list[int]:
         """Change the rows that need it; those of them that were nothing but zeros."""
         ruled = [i for i, row in enumerate(rows) if row.is_ruled]
@@ -104,46 +93,13 @@ class Sampler:
         return blank
 
 
-def likelihood(logits: Logits, row: int, token: int, count: int) -> Draw | None:
-    """How likely a row [V] found `token`, and the `count` likeliest; None where its logits are no
-    numbers."""
-    found = _Logprobs(logits, row, count)
-    return found.of(token) if found.usable else None
-
-
-def _told(logits: Logits, rows: Many[SamplerRow], *, ruled: bool) -> dict[int, _Logprobs]:
+def _told(logits: Logits, rows: Many[SamplerRow], *, ruled: bool) -> dict[int, Likelihoods]:
     """What logits say now of the rows, with a rule or without, whose log-probabilities are told."""
     return {
-        i: _Logprobs(logits, i, row.logprobs)
+        i: Likelihoods(logits, i, row.logprobs)
         for i, row in enumerate(rows)
         if row.logprobs is not None and (row.rule is not None) is ruled
     }
-
-
-class _Logprobs:
-    """What a row's logits say, whatever becomes of them."""
-
-    def __init__(self, logits: Logits, row: int, count: int) -> None:
-        self._raw = logits.row(row).copy()
-        greatest = self._raw.max()
-        with np.errstate(invalid="ignore"):  # of a row that is no number nothing is told
-            shares = np.exp(self._raw - greatest)
-        self.usable = bool(np.isfinite(greatest))
-        self._log_total = float(greatest) + math.log(shares.sum(dtype=np.float64))
-        self._likeliest: list[int] = []
-        if count:
-            found = logits.greatest([row], count)
-            count = min(count, int(found.counts[0]))
-            order = np.argsort(-found.values[0], kind="stable")[:count]
-            self._likeliest = found.ids[0, order].tolist()
-
-    def of(self, token: int) -> Draw:
-        top = tuple((one, self._logprob(one)) for one in self._likeliest)
-        rank = 1 + int(np.count_nonzero(self._raw > self._raw[token]))
-        return Draw(token, self._logprob(token), rank, top)
-
-    def _logprob(self, token: int) -> float:
-        return float(self._raw[token]) - self._log_total
 
 
 def _draw(logits: Logits, members: Many[int], rows: Many[SamplerRow], width: int) -> list[int]:
