@@ -164,11 +164,17 @@ class Sampling:
             if step is not None:
                 step.check()
         check_order(self.samplers)
-        if self.beams > 1 and self.n > self.beams:
-            raise InvalidParameter(f"n {self.n} is above beams {self.beams}", param="n")
+        self._check_beams()
         self._check_tokens()
         _check_texts("stop", "stop string", self.stop, MAX_STOP_STRINGS, MAX_STOP_LENGTH)
         _check_texts("bad_words", "bad word", self.bad_words, MAX_BAD_WORDS, MAX_BAD_WORD_LENGTH)
+
+    def _check_beams(self) -> None:
+        if self.beams > 1 and self.n > self.beams:
+            raise InvalidParameter(f"n {self.n} is above beams {self.beams}", param="n")
+        for name, neutral in (("length_penalty", 1.0), ("early_stopping", False)):
+            if self.beams == 1 and getattr(self, name) != neutral:
+                raise InvalidParameter(f"{name} is of beams, which is 1", param=name)
 
     def _check_tokens(self) -> None:
         within("logit_bias entries", len(self.logit_bias), 0, MAX_LOGIT_BIAS, param="logit_bias")

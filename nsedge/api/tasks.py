@@ -17,7 +17,7 @@ from nsedge.api.languages import LANGUAGES
 from nsedge.api.listen import Listen
 from nsedge.api.media import Media
 from nsedge.api.messages import Message, Role
-from nsedge.api.sampling import Sampling
+from nsedge.api.sampling import MAX_BEAMS, Sampling
 from nsedge.api.scheduling import SchedulingFields
 from nsedge.api.tools import Tool, ToolChoice, check_json, check_tools
 from nsedge.errors import InvalidParameter
@@ -234,6 +234,8 @@ class TranscribeFields(SchedulingFields, total=False):
     prompt: str
     temperatures: tuple[float, ...]
     best_of: int
+    beams: int
+    patience: float
     seed: int | None
     word_timestamps: bool
     condition_on_previous: bool
@@ -253,6 +255,8 @@ class Transcribe:
     - temperatures: tried one after the other, as long as what is written is doubtful; at 0 the
       likeliest is taken. best_of: how often it is written at the others, of which the likeliest
       counts. seed: of the draws; None is any.
+    - beams: above 1, at temperature 0 the likeliest text is found by beam search, of which so many
+      are followed at a time. patience: it ends with beams * patience texts.
     - word_timestamps: when each word was said, too.
     - condition_on_previous: what was said before is a prompt for what follows.
     - vad: leave out what nobody speaks in, where the model has a voice detector; None does for
@@ -270,6 +274,8 @@ class Transcribe:
     prompt: str = ""
     temperatures: tuple[float, ...] = TEMPERATURES
     best_of: int = 5
+    beams: int = 1
+    patience: float = 1.0
     seed: int | None = None
     word_timestamps: bool = False
     condition_on_previous: bool = True
@@ -293,6 +299,8 @@ class Transcribe:
         for temperature in self.temperatures:
             within("temperature", temperature, 0.0, 2.0, param="temperatures")
         within("best_of", self.best_of, 1, 16)
+        within("beams", self.beams, 1, MAX_BEAMS)
+        within("patience", self.patience, 0.0, 10.0, exclusive_low=True)
         within("seed", self.seed, 0, 2**64 - 1)
         within("the prompt's length", len(self.prompt), 0, MAX_PROMPT_CHARS, param="prompt")
         within("max_compression_ratio", self.max_compression_ratio, 0.0, 1e6)

@@ -267,6 +267,14 @@ def _transcribe(commands: _Commands) -> None:
     )  # fmt: skip
     parser.add_argument("--seed", type=values.whole, metavar="N", help="of what is drawn")
     parser.add_argument(
+        "--beams", type=values.whole, metavar="N",
+        help="find the likeliest text by beam search, so many at a time: slower; 1 is off",
+    )  # fmt: skip
+    parser.add_argument(
+        "--patience", type=values.number, metavar="N",
+        help="end the search with beams * N texts; 1",
+    )  # fmt: skip
+    parser.add_argument(
         "--vad", action=argparse.BooleanOptionalAction,
         help="leave out what nobody speaks in; where absent, of what is longer than 30 s",
     )  # fmt: skip

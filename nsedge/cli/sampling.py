@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Callable
 from typing import Any
 
-from nsedge.api import Sampling
+from nsedge.api import EarlyStopping, Sampling
 from nsedge.api.flat_steps import NAMES, order_of, steps_of
 from nsedge.cli import values
 from nsedge.errors import InvalidParameter
@@ -28,6 +28,8 @@ _PARAMETERS: dict[str, _Flag] = {
     "--no-repeat-ngram-size": (values.whole, "no so many tokens twice; 0 is off"),
     "--seed": (values.whole, "same seed and request, same text"),
     "--min-tokens": (values.whole, "no end before so many tokens"),
+    "--beams": (values.whole, "find the likeliest text by beam search; 1 is off"),
+    "--length-penalty": (values.number, "the power of the length that beams are compared by; 1"),
 }
 _STEPS: dict[str, _Flag] = {
     "--dynatemp-range": (values.number, "below and above the temperature; 0 is off"),
@@ -51,6 +53,7 @@ _SEVERAL: dict[str, tuple[str, str, _Flag]] = {
     "--allow-token": ("allowed_token_ids", "ID", (values.whole, "choose among these tokens alone")),
     "--ban-token": ("banned_token_ids", "ID", (values.whole, "never choose this token")),
 }
+_STOPPING: dict[str, EarlyStopping] = {"false": False, "true": True, "never": "never"}
 _SWITCHES = {
     "--ignore-eos": "go on past the end of sequence",
     "--clip-max-tokens": "lower a --max-tokens that does not fit",
@@ -79,6 +82,9 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         "--samplers", type=samplers, metavar="NAMES",
         help="the steps to apply in their order, between commas, or a letter each",
     )  # fmt: skip
+    group.add_argument(
+        "--early-stopping", choices=tuple(_STOPPING), help="when a beam search ends; false"
+    )
     for flag, text in _SWITCHES.items():
         group.add_argument(flag, action="store_true", help=text)
 
@@ -96,6 +102,7 @@ def sampling_of(options: argparse.Namespace) -> Sampling:
     sampling = Sampling(
         logit_bias=dict(options.logit_bias),
         samplers=options.samplers,
+        early_stopping=_STOPPING[options.early_stopping or "false"],
         **said,
         **steps_of(flat),
     )

@@ -97,6 +97,9 @@ def _fields(options: argparse.Namespace) -> TranscribeFields:
     }
     if options.language is not None:
         asked["language"] = language_code(options.language)
+    for name in ("beams", "patience"):
+        if (value := getattr(options, name)) is not None:
+            asked[name] = value
     if options.temperature is not None:
         asked["temperatures"] = ladder(options.temperature)
     return cast(TranscribeFields, asked)

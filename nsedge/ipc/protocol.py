@@ -28,6 +28,8 @@ from nsedge.ipc import messages as wire
 
 VERSION = "1.6"
 MINOR = 6
+OF_BEAMS = ("beams", "length_penalty", "early_stopping")
+"""Of `Sampling`, what came with 1.6."""
 MAJOR = 1
 MAGIC = b"nsedge/1"
 
@@ -64,10 +66,14 @@ _ADDED = {
 `Sampling` with 1.4, and the rare of what there is much of."""
 
 
-def new_in_sampling(sampling: Sampling) -> list[str]:
-    """What is set of it that came with 1.4."""
+def new_in_sampling(sampling: Sampling) -> dict[str, int]:
+    """What is set of it that came with 1.4 or later, and the minor version that it came with."""
     added = _ADDED[Sampling].items()
-    return [name for name, default in added if getattr(sampling, name) != default]
+    return {
+        name: 6 if name in OF_BEAMS else 4
+        for name, default in added
+        if getattr(sampling, name) != default
+    }
 
 
 class Labelled(msgspec.Struct):

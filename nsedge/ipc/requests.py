@@ -262,17 +262,15 @@ def check_known(request: api.Request, version: str) -> None:
     if not isinstance(task, api.Generate | api.Chat):
         return
     new = protocol.new_in_sampling(task.sampling)
-    if task.constraint is not None:
-        new.append("constraint")
+    fields = ["constraint"] * (task.constraint is not None)
     if isinstance(task, api.Generate):
-        new += [name for name in ("suffix", "token_ids") if getattr(task, name) is not None]
-        new += ["extra_files"] * bool(task.extra_files)
+        fields += [name for name in ("suffix", "token_ids") if getattr(task, name) is not None]
+        fields += ["extra_files"] * bool(task.extra_files)
     elif task.reasoning_effort is not None:
-        new.append("reasoning_effort")
-    if new:
+        fields.append("reasoning_effort")
+    for name, since in (new | dict.fromkeys(fields, _ANSWERS_SINCE)).items():
         raise UnsupportedVersion(
-            f"{new[0]} needs a daemon of protocol 1.{_ANSWERS_SINCE}, not {version}",
-            param=new[0],
+            f"{name} needs a daemon of protocol 1.{since}, not {version}", param=name
         )
 
 

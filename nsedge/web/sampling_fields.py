@@ -3,7 +3,7 @@ llama.cpp's server give them; pure."""
 
 from __future__ import annotations
 
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Literal
 
 import msgspec
 from msgspec import Meta
@@ -35,6 +35,7 @@ SAME = (
     ("max_completion_tokens", "max_tokens"),
     ("repetition_penalty", "repeat_penalty"),
     ("penalty_last_n", "repeat_last_n"),
+    ("beams", "num_beams"),
 )
 """Fields of the same meaning."""
 
@@ -120,6 +121,12 @@ class SamplingFields(ConstraintFields, kw_only=True):
     adaptive_target: Annotated[float, bounds_of("adaptive_target")] | None = None
     adaptive_decay: Annotated[float, bounds_of("adaptive_decay")] | None = None
     samplers: Order | None = None
+    beams: Annotated[Integer, bounds_of("beams")] | None = None
+    num_beams: Annotated[Integer, bounds_of("beams")] | None = None
+    use_beam_search: bool | None = None
+    """vLLM's: as many beams as `best_of`, or `n`, says, where `beams` does not."""
+    length_penalty: Annotated[float, bounds_of("length_penalty")] | None = None
+    early_stopping: bool | Annotated[Literal["never"], one_of(("never",))] | None = None
     chunk: Chunk | None = None
     """How the text of a stream is cut."""
 
@@ -134,7 +141,8 @@ def sampling(body: SamplingFields, *, logprobs: int | None = None) -> Sampling:
     bias, never = _biases(body.logit_bias)
     allowed = body.allowed_token_ids
     wanted = Sampling(
-        temperature=body.temperature,
+        # A search of one beam is greedy.
+        temperature=0.0 if body.use_beam_search and not body.temperature else body.temperature,
         top_k=0 if body.top_k == -1 else body.top_k,
         top_p=body.top_p,
         min_p=body.min_p,
@@ -160,6 +168,9 @@ def sampling(body: SamplingFields, *, logprobs: int | None = None) -> Sampling:
         bad_words=tuple(body.bad_words or ()),
         stop_token_ids=tuple(body.stop_token_ids or ()),
         samplers=None if body.samplers is None else order_of(body.samplers),
+        beams=_beams(body),
+        length_penalty=1.0 if body.length_penalty is None else body.length_penalty,
+        early_stopping=body.early_stopping or False,
         **steps_of(msgspec.structs.asdict(body)),
     )
     try:
@@ -196,6 +207,25 @@ def _biases(
         else:
             raise InvalidParameter(f"{where} must be a number, or false", param="logit_bias")
     return added, tuple(never)
+
+
+def _beams(body: SamplingFields) -> int:
+    """How many beams there are.
+
+    Raises:
+        InvalidParameter: the fields of them differ, or a search is asked for that draws.
+    """
+    beams: int | None = _same(body, "beams", "num_beams")
+    if not body.use_beam_search:
+        if body.use_beam_search is False and (beams or 1) > 1:
+            message = f"use_beam_search is false, and beams are {beams}"
+            raise InvalidParameter(message, param="use_beam_search")
+        return 1 if beams is None else beams
+    if body.temperature:
+        message = f"temperature must be 0 in a beam search, not {body.temperature}"
+        raise InvalidParameter(message, param="temperature")
+    counts = (beams, getattr(body, "best_of", None), getattr(body, "n", None))
+    return next((count for count in counts if count is not None), 1)
 
 
 def _same(body: SamplingFields, name: str, other: str) -> Any:

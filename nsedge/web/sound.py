@@ -40,7 +40,7 @@ def seconds_of(finished: Finished) -> float:
 @contextmanager
 def fields_named(field: str) -> Iterator[None]:
     """Refusals of a transcript name the fields of the form, whose recording is called `field`."""
-    names = {"media": field, "messages": field, "temperatures": "temperature"}
+    names = {"media": field, "messages": field, "temperatures": "temperature", "beams": "beam_size"}
     try:
         yield
     except InvalidParameter as error:

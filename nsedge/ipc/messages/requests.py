@@ -128,6 +128,8 @@ class Transcribe(Asked, frozen=True, kw_only=True, tag="transcribe"):
     max_compression_ratio: float | None = 2.4
     min_logprob: float | None = -1.0
     max_no_speech_prob: float | None = 0.6
+    beams: int = 1
+    patience: float = 1.0
 
 
 class Caption(Asked, frozen=True, kw_only=True, tag="caption"):

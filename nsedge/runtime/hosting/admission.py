@@ -102,10 +102,7 @@ def ask_for(
     max_tokens = fit_max_tokens(len(prompt_ids), sampling, model.capacity)
     _check_ids(sampling, manifest.vocab_size)
     if sampling.beams > model.slots:
-        raise InvalidParameter(
-            f"beams {sampling.beams} is above the {model.slots} rows of the model (engine.slots)",
-            param="beams",
-        )
+        raise too_many(sampling.beams, model.slots)
     asked = Asked(
         request=request,
         task=task,
@@ -233,6 +230,13 @@ class Asked:
             vocabulary=manifest.vocab_size,
             text_of=self.model.detokenizer.tokens.octets,
         )
+
+
+def too_many(beams: int, rows: int) -> InvalidParameter:
+    """A model has fewer rows than a request has beams."""
+    return InvalidParameter(
+        f"beams {beams} is above the {rows} rows of the model (engine.slots)", param="beams"
+    )
 
 
 def guide_of(

@@ -15,17 +15,20 @@ from nsedge.errors import InvalidParameter, UnsupportedTask
 from nsedge.runtime.audio.coming import ComingSound, TurnRule
 from nsedge.runtime.audio.recording import Recording
 from nsedge.runtime.audio.voice import Voice
+from nsedge.runtime.decode.beams import ByCount
 from nsedge.runtime.decode.engine import Engine
 from nsedge.runtime.decode.job import Job
 from nsedge.runtime.decode.sampling.params import SamplingParams
 from nsedge.runtime.decode.sampling.row import SamplerRow
 from nsedge.runtime.decode.sampling.sampler import Sampler
 from nsedge.runtime.decode.scheduler import Policy, Scheduler
+from nsedge.runtime.decode.searching import begin
 from nsedge.runtime.decode.sequence import Limits, Sequence
 from nsedge.runtime.decode.slots import Slots
 from nsedge.runtime.delivery import Emit
 from nsedge.runtime.hosting import golden_speech, speech_parts
 from nsedge.runtime.hosting.accepted import Accepted
+from nsedge.runtime.hosting.admission import too_many
 from nsedge.runtime.hosting.hosted import Host, Opening
 from nsedge.runtime.hosting.speech_loop import SpeechLoop
 from nsedge.runtime.hosting.speech_parts import SpeechBundle, least_bytes, variant_of
@@ -166,6 +169,9 @@ class SpeechModel:
             emit=lambda event: self._loop.saw(writing, event),
             looks=writing.look,
         )
+        if isinstance(wanted, Decode) and wanted.beams > 1:
+            enough = max(1, round(wanted.beams * wanted.patience))
+            begin(writing.job, ByCount(beams=wanted.beams, enough=enough), beams=wanted.beams)
         self._engine.submit(writing.job)
 
     def cancel(self, writing: Writing) -> None:
@@ -259,6 +265,8 @@ class SpeechModel:
             return self._listen(request, task, submitted_s)
         if not isinstance(task, Transcribe):
             raise UnsupportedTask(f"a speech model does not {task.name}", param="model")
+        if task.beams > self._slots:
+            raise too_many(task.beams, self._slots)
         sound: Any = importlib.import_module(SOUND).Sound(task.media.data)
         is_short = sound.seconds is not None and sound.seconds <= WHOLE_S
         keeps = is_short and not task.vad

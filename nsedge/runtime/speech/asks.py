@@ -44,11 +44,14 @@ class Detected:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Decode:
-    """Write what was heard last, behind `prompt`, `samples` times, each row held to `rules`."""
+    """Write what was heard last, behind `prompt`, `samples` times, each row held to `rules`. Where
+    there are several `beams`, they find it, until there are beams * patience texts."""
 
     prompt: tuple[int, ...]
     temperature: float
     samples: int
+    beams: int = 1
+    patience: float = 1.0
     rules: Rules
     max_tokens: int
 

@@ -137,10 +137,13 @@ class Transcript:
         tried: list[Judged] = []
         prompt = self._prompt()
         for temperature in self._task.temperatures:
+            draws = temperature > 0.0
             wanted = Decode(
                 prompt=prompt,
                 temperature=temperature,
-                samples=self._task.best_of if temperature > 0.0 else 1,
+                samples=self._task.best_of if draws else 1,
+                beams=1 if draws else self._task.beams,
+                patience=self._task.patience,
                 rules=self._rules,
                 max_tokens=min(MAX_WRITTEN, CONTEXT - len(prompt)),
             )

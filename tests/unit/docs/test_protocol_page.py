@@ -102,6 +102,9 @@ def word(kind: object) -> str:
     if typing.get_origin(kind) in (typing.Union, types.UnionType):
         some = [word(arg) for arg in typing.get_args(kind) if arg is not type(None)]
         return " or ".join(some)
+    if typing.get_origin(kind) is typing.Literal:
+        (one,) = typing.get_args(kind)
+        return word(type(one))
     if typing.get_origin(kind) is tuple:
         return f"array of {word(typing.get_args(kind)[0])}"
     if typing.get_origin(kind) is dict:

@@ -24,6 +24,7 @@ from nsedge.api import (
 )
 from nsedge.api.labels import MAX_TOP_K
 from nsedge.api.languages import language_code
+from nsedge.api.sampling import MAX_BEAMS
 from nsedge.api.tasks import ladder
 from nsedge.api.transcripts import joined_text
 from nsedge.errors import InvalidParameter
@@ -82,6 +83,10 @@ class TranscribeBody(SchedulingBody, kw_only=True):
     prompt: str | None = None
     temperature: float | None = None
     vad: bool | None = None
+    beam_size: Annotated[Integer, between((1, MAX_BEAMS))] | None = None
+    """Above 1, beams find the text at temperature 0."""
+    patience: Annotated[float, hint(exclusiveMinimum=0, maximum=10)] | None = None
+    """The search ends with beam_size * patience texts; 1."""
 
 
 class CaptionAnswer(MediaTold):
@@ -223,6 +228,8 @@ async def transcribe(http: web.Request) -> web.StreamResponse:
             prompt=body.prompt or "",
             temperatures=ladder(body.temperature or 0.0),
             vad=body.vad,
+            beams=1 if body.beam_size is None else body.beam_size,
+            patience=1.0 if body.patience is None else body.patience,
         )
         wanted = Request(request_id=label, model=model.name, task=task, **scheduling(body))
         with fields_named("audio"):

@@ -174,6 +174,8 @@ def _tried(body: CompletionBody) -> int:
         return n
     if best_of < n:
         raise InvalidParameter(f"best_of {best_of} is below n {n}", param="best_of")
+    if body.use_beam_search:
+        return n  # of the beams, of which there are so many
     if body.stream:
         raise InvalidParameter("best_of above n cannot be streamed", param="best_of")
     return best_of

@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 
 from nsedge.runtime.decode.sampling.logits import HostLogits
 from nsedge.runtime.decode.sampling.params import SamplingParams
-from nsedge.runtime.decode.sampling.row import SamplerRow
 from nsedge.runtime.decode.sampling.ranking import Draw
+from nsedge.runtime.decode.sampling.row import SamplerRow
 from nsedge.runtime.decode.sampling.sampler import Sampler
 from tests.unit.runtime.decode.sampling.made import made_logits
 from tests.unit.runtime.decode.sampling.remote import RemoteLogits
