@@ -7,22 +7,27 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tokenizers import AddedToken
+from tokenizers import AddedToken, Tokenizer
 
 from nsedge.api import (
     Chat,
     Constraint,
+    Dry,
     Generate,
     Message,
+    Mirostat,
     Request,
     Role,
+    SamplerStep,
     Sampling,
     Tool,
     ToolChoice,
+    Xtc,
 )
 from nsedge.bundle.causal_lm import CausalLm
 from nsedge.bundle.manifest import Bundle
 from nsedge.errors import InvalidParameter
+from nsedge.runtime.decode.sampling.params import SamplingParams
 from nsedge.runtime.hosting.admission import guide_of, make_job
 from nsedge.runtime.structure.structure import Structure
 from nsedge.runtime.text.detokenizer import Detokenizer
@@ -119,6 +124,17 @@ class Writing(Held):
     manifest: CausalLm
     detokenizer: Detokenizer
     capacity: int = 64
+    slots: int = 4
+
+
+def writing(bundle: Bundle[CausalLm], made: Tokenizer) -> Any:
+    size, manifest = made.get_vocab_size(), bundle.manifest
+    return Writing(
+        prompts=PromptReader(bundle, made),
+        structure=Structure(made, size=size, end_ids=manifest.eos_token_ids),
+        manifest=manifest,
+        detokenizer=Detokenizer(made),
+    )
 
 
 @pytest.mark.parametrize(("ignore_eos", "ends"), [(False, True), (True, False)])
@@ -131,13 +147,7 @@ def test_the_text_of_a_gap_has_ends_of_its_own(
     folder = write_bundle(tmp_path / "tiny")
     edit_manifest(folder, vocab_size=made.get_vocab_size())
     bundle = Bundle.open(folder).of_kind(CausalLm)
-    size = made.get_vocab_size()
-    model: Any = Writing(
-        prompts=PromptReader(bundle, made),
-        structure=Structure(made, size=size, end_ids=bundle.manifest.eos_token_ids),
-        manifest=bundle.manifest,
-        detokenizer=Detokenizer(made),
-    )
+    model = writing(bundle, made)
     sampling = Sampling(ignore_eos=ignore_eos, stop_token_ids=(3,))
     file = made.token_to_id("<|file_sep|>")
     for task, wanted in (
@@ -148,3 +158,50 @@ def test_the_text_of_a_gap_has_ends_of_its_own(
         job = make_job(request, model, prompt_ids=(1,), submitted_s=0.0, emit=lambda _: None)
         assert job.sequence.ends_with(file) is wanted
         assert job.sequence.ends_with(3)
+
+
+@pytest.mark.parametrize(
+    ("sampling", "param"),
+    [
+        ({"beams": 5}, "beams"),
+        ({"temperature": 0.7}, "temperature"),
+        ({"top_k": 3}, "top_k"),
+        ({"top_p": 0.9}, "top_p"),
+        ({"min_keep": 2}, "min_keep"),
+        ({"xtc": Xtc(probability=0.5)}, "xtc"),
+        ({"mirostat": Mirostat()}, "mirostat"),
+        ({"dry": Dry(multiplier=0.5)}, "dry"),
+        ({"samplers": (SamplerStep.TOP_K,)}, "samplers"),
+        ({"constraint": Constraint.json_object()}, "constraint"),
+    ],
+)
+def test_what_beams_cannot_be_asked_with_is_refused_by_name(
+    tmp_path: Path, sampling: dict[str, Any], param: str
+) -> None:
+    made = tokenizer()
+    model = writing(Bundle.open(write_bundle(tmp_path / "tiny")).of_kind(CausalLm), made)
+    constraint = sampling.get("constraint")
+    fields = {name: value for name, value in sampling.items() if name != "constraint"}
+    task = Generate(text="a", sampling=Sampling(**{"beams": 4} | fields), constraint=constraint)
+    request = Request(request_id="r", model="m", task=task)
+    with pytest.raises(InvalidParameter) as refused:
+        make_job(request, model, prompt_ids=(1, 2), submitted_s=0.0, emit=lambda event: None)
+    assert refused.value.param == param
+
+
+def test_a_bundle_that_advises_to_draw_is_searched_all_the_same(tmp_path: Path) -> None:
+    made = tokenizer()
+    folder = write_bundle(tmp_path / "tiny")
+    advice = {"temperature": 0.6, "top_k": 40, "top_p": 0.9, "repetition_penalty": 1.2}
+    edit_manifest(folder, generation_defaults=advice)
+    model = writing(Bundle.open(folder).of_kind(CausalLm), made)
+    neutral = {"temperature": 0.0, "top_p": 1.0, "top_k": 0, "xtc": Xtc(probability=0.0)}
+    sampling = Sampling(beams=3, n=2, prompt_lookup=True, **neutral)
+    request = Request(request_id="r", model="m", task=Generate(text="a", sampling=sampling))
+    job = make_job(request, model, prompt_ids=(1, 2), submitted_s=0.0, emit=lambda event: None)
+    assert job.search is not None
+    assert job.search.count == 2
+    assert len(job.sequence.beams) == 3
+    assert job.family is None
+    assert job.sequence.lookup is None
+    assert job.row.params == SamplingParams(temperature=0.0, repetition_penalty=1.2)
