@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 
-from nsedge.api import Delta, Failed, Finished, FinishReason, Loading
+from nsedge.api import Delta, Failed, Finished, FinishReason, Loading, MediaRead
 from nsedge.cli import output
 from nsedge.cli.exits import ExitStatus
 from nsedge.cli.pace import Pace
@@ -71,6 +71,8 @@ class _Stream:
                 raise event.error()
             if isinstance(event, Loading):
                 self._tell_loading(event)
+            if isinstance(event, MediaRead) and not self._quiet:
+                console.note(f"{event.place}: {event.text} ({event.model})")
             if isinstance(event, Delta):
                 self.text += event.text
             if self._as_json:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from nsedge.cli import constraining, sampling, scheduling, values
+from nsedge.cli import constraining, sampling, scheduling, showing, values
 from nsedge.cli.parser import Parser
 from nsedge.cli.reading_arguments import add_readers
 from nsedge.config.reader import Override
@@ -241,6 +241,7 @@ def _talkers(commands: _Commands) -> None:
         parser.add_argument("--system", metavar="TEXT", help="a system message before the prompt")
         parser.add_argument("--quiet", action="store_true", help="no figures on standard error")
         sampling.add_flags(parser)
+        showing.add_flags(parser)
         constraining.add_flags(parser)
         scheduling.add_flags(parser)
 

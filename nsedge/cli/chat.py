@@ -6,8 +6,8 @@ import argparse
 import importlib.util
 import sys
 
-from nsedge.api import Message, Role, Sampling
-from nsedge.cli import answer, output
+from nsedge.api import MediaPart, Message, Role, Sampling
+from nsedge.cli import answer, output, showing
 from nsedge.cli.constraining import constraint_of
 from nsedge.cli.exits import ExitStatus
 from nsedge.cli.sampling import sampling_of
@@ -27,12 +27,12 @@ if importlib.util.find_spec("readline") is not None:
 
 def run(loaded: Loaded, options: argparse.Namespace) -> int:
     """Talk until /exit, or the end of input."""
-    sampling = sampling_of(options)
+    sampling, media = sampling_of(options), showing.shown(options)
     with reach.to_core(loaded.settings) as client:
         _check_model(client, options.model)
         if sys.stdin.isatty() and not options.json:
             console.note(WELCOME)
-        talk = Conversation(client, options, sampling)
+        talk = Conversation(client, options, sampling, media)
         while (line := _read_line()) is not None and line != "/exit":
             if line == "/reset":
                 talk.reset()
@@ -44,12 +44,19 @@ def run(loaded: Loaded, options: argparse.Namespace) -> int:
 
 
 class Conversation:
-    """What was said so far."""
+    """What was said so far; `media` stand before the first that the user says."""
 
-    def __init__(self, client: Client, options: argparse.Namespace, sampling: Sampling) -> None:
+    def __init__(
+        self,
+        client: Client,
+        options: argparse.Namespace,
+        sampling: Sampling,
+        media: tuple[MediaPart, ...],
+    ) -> None:
         self._client = client
         self._options = options
         self._sampling = sampling
+        self._media = media
         self._constraint = constraint_of(options)
         self.reset()
 
@@ -65,7 +72,9 @@ class Conversation:
             ConnectionLost: the core went away.
         """
         options = self._options
-        asked = [*self.messages, Message(role=Role.USER, content=text)]
+        first = all(one.role is Role.SYSTEM for one in self.messages)
+        said = showing.content(self._media if first else (), text)
+        asked = [*self.messages, Message(role=Role.USER, content=said)]
         try:
             with self._client.chat(
                 options.model,

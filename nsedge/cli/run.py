@@ -6,8 +6,8 @@ import argparse
 import dataclasses
 import sys
 
-from nsedge.api import Generate, Message, Role
-from nsedge.cli import answer
+from nsedge.api import Generate, Message, Part, Role
+from nsedge.cli import answer, showing
 from nsedge.cli.constraining import constraint_of
 from nsedge.cli.sampling import sampling_of
 from nsedge.cli.scheduling import scheduling_of
@@ -29,14 +29,16 @@ def run(loaded: Loaded, options: argparse.Namespace) -> int:
         sampling.check()
     if options.raw and options.system:
         raise InvalidParameter("--system needs the chat template that --raw leaves out")
-    text = _prompt(options.prompt)
+    if options.raw and options.media:
+        raise InvalidParameter("--image and --audio need the chat template that --raw leaves out")
+    text, media = _prompt(options.prompt), showing.shown(options)
     with reach.to_core(loaded.settings) as client:
         if options.raw:
             events = client.generate(
                 options.model, text, sampling=sampling, constraint=held, **scheduling
             )
         else:
-            asked = conversation(options.system, text)
+            asked = conversation(options.system, showing.content(media, text))
             events = client.chat(
                 options.model, asked, sampling=sampling, constraint=held, **scheduling
             )
@@ -58,9 +60,9 @@ def _continues(client: Client, model: str) -> bool:
     )
 
 
-def conversation(system: str | None, text: str) -> list[Message]:
+def conversation(system: str | None, said: str | tuple[Part, ...]) -> list[Message]:
     """A conversation of one question."""
-    asked = [Message(role=Role.USER, content=text)]
+    asked = [Message(role=Role.USER, content=said)]
     return asked if system is None else [Message(role=Role.SYSTEM, content=system), *asked]
 
 

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from nsedge.__main__ import main
+from nsedge.api import Delta, MediaRead
 from nsedge.cli.exits import ExitStatus
 from nsedge.version import VERSION
 from tests.fake_daemon import fake_daemon
@@ -532,3 +533,59 @@ def test_fill_gives_a_line_for_each_mask(daemon, capsys):
     assert main(["fill", MODEL, f"a {MASK}", "--top-k", "1", "--json"]) == 0
     (told,) = objects(capsys.readouterr().out)
     assert told == {"index": 0, "masks": [[{"token_id": 0, "token": " t0", "score": 0.5}]]}
+
+
+@pytest.fixture
+def shown(tmp_path):
+    picture, sound = tmp_path / "quay.png", tmp_path / "said.wav"
+    picture.write_bytes(b"\x89PNG\r\n")
+    sound.write_bytes(b"RIFF")
+    return str(picture), str(sound)
+
+
+def test_run_shows_pictures_and_recordings_in_their_order(daemon, shown, capsys):
+    picture, sound = shown
+    read = MediaRead(
+        request_id="x", place=sound, media_type="audio/unknown", task="transcribe", model="ears",
+        text="so it is", took_s=0.5,
+    )  # fmt: skip
+    asked = "Well? audio/unknown=4 image/png=6"
+    daemon.shows[asked] = (
+        read,
+        Delta(request_id="x", seq=0, text="Yes.", token_ids=(1,)),
+    )
+    assert main(["run", MODEL, "--audio", sound, "--image", picture, "Well?"]) == 0
+    said = capsys.readouterr()
+    assert said.out == "Yes.\n"
+    assert said.err.startswith(f"{sound}: so it is (ears)\n")
+    (message,) = daemon.requests[-1].task.messages
+    assert [one.place for one in message.content[:2]] == [sound, picture]
+    assert main(["run", "--quiet", MODEL, "--audio", sound, "--image", picture, "Well?"]) == 0
+    assert capsys.readouterr().err == ""
+
+
+def test_chat_shows_them_with_the_first_question(daemon, shown, capsys, monkeypatch):
+    monkeypatch.setattr("sys.stdin", io.StringIO("one\ntwo\n/reset\nthree\n"))
+    assert main(["chat", MODEL, "--image", shown[0], "--system", "s"]) == 0
+    counts = [
+        [len(message.media) for message in request.task.messages] for request in daemon.requests
+    ]
+    assert counts == [[0, 1], [0, 1, 0, 0], [0, 1]]
+
+
+@pytest.mark.parametrize(
+    ("flags", "told"),
+    [
+        (["--image", "none.png"], "nsedge: none.png: No such file or directory\n"),
+        (["--audio", "none.wav"], "nsedge: none.wav: No such file or directory\n"),
+        (["--image", "empty"], "nsedge: empty is no PNG, JPEG, GIF, WebP or BMP\n"),
+        (["--audio", "empty"], "nsedge: empty is empty\n"),
+        (["--raw", "--audio", "empty"], "nsedge: --image and --audio need the chat template"),
+    ],
+)
+def test_what_cannot_be_shown_is_told(daemon, tmp_path, monkeypatch, capsys, flags, told):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "empty").write_bytes(b"")
+    assert main(["run", MODEL, *flags, "x"]) != 0
+    assert capsys.readouterr().err.startswith(told)
+    assert not daemon.requests
