@@ -542,35 +542,38 @@ def heard(label: str, task: Transcribe, words: list[str]) -> Iterator[Event]:
 
 
 async def hear(ticket: FakeTicket, task: Listen) -> float:
-    """Tell the words in the bytes of a feed, as they come, all but the last of them stable; the
-    seconds that came."""
+    """Tell the words in the bytes of a feed, as they come, all but the last of them stable; a full
+    stop ends the speech. The seconds that came."""
     label, came = ticket.request.request_id, asyncio.Event()
     loop = asyncio.get_running_loop()
     task.feed.came = lambda: loop.call_soon_threadsafe(came.set) and None
-    size, seq, text = 0, 0, ""
+    size, seq, text, speaking = 0, 0, "", False
     while True:
         taken = task.feed.take(HEARD_BYTES)
         at_s = size / task.frame_bytes / task.rate
         if taken is None:
             await came.wait()
             came.clear()
-        elif isinstance(taken, bytes):
-            if not text:
+            continue
+        if isinstance(taken, bytes):
+            if not speaking:
                 ticket.emit(Activity(request_id=label, speaking=True, at_s=at_s))
-            size += len(taken)
-            text += taken.decode(errors="replace")
+            speaking, size, text = True, size + len(taken), text + taken.decode(errors="replace")
             if task.partials:
                 ticket.emit(part(label, seq, text, stable=max(0, text.rfind(" "))))
-        else:
-            if text and taken is not Mark.CLEAR:
-                ticket.emit(Activity(request_id=label, speaking=False, at_s=at_s))
-                ticket.emit(part(label, seq, text, stable=len(text), final=True))
-                seq += 1
-            text = ""
-            if taken is not Mark.CLEAR:
-                ticket.emit(Committed(request_id=label, at_s=at_s))
-            if taken is Mark.END:
-                return at_s
+            if not text.endswith("."):
+                continue
+            at_s = size / task.frame_bytes / task.rate
+            ticket.emit(Activity(request_id=label, speaking=False, at_s=at_s))
+            speaking = False
+        if text and taken is not Mark.CLEAR:
+            ticket.emit(part(label, seq, text, stable=len(text), final=True))
+            seq += 1
+        text = ""
+        if taken is not Mark.CLEAR:
+            ticket.emit(Committed(request_id=label, at_s=at_s))
+        if taken is Mark.END:
+            return at_s
 
 
 def part(label: str, seq: int, text: str, *, stable: int, final: bool = False) -> Segment:

@@ -1,7 +1,8 @@
-"""One real daemon for all clients, with a model that writes and one that makes vectors.
+"""One real daemon for all clients, with a model that writes, one that makes vectors, and one that
+hears.
 
 NSEDGE_TEST_URL, NSEDGE_TEST_MODEL and NSEDGE_TEST_EMBEDDINGS point the clients at a running one
-instead.
+instead, NSEDGE_TEST_SPEECH and NSEDGE_TEST_RECORDING those that speak.
 """
 
 from __future__ import annotations
@@ -13,10 +14,10 @@ import pytest
 
 from exporters.bundle.starter import NAME as WRITER
 from exporters.encoder.starter import NAME as ENCODER
-from tests.integration.conftest import embeddings_bundle, starter_bundle
+from tests.integration.conftest import embeddings_bundle, speech_bundle, starter_bundle
 from tests.integration.test_cli import make_place
 
-__all__ = ["embeddings_bundle", "starter_bundle"]
+__all__ = ["embeddings_bundle", "speech_bundle", "starter_bundle"]
 
 
 @pytest.fixture(scope="session")
@@ -30,11 +31,16 @@ def daemon(
     writer = request.getfixturevalue("starter_bundle")
     encoder = request.getfixturevalue("embeddings_bundle")
     place = make_place(tmp_path_factory.mktemp("daemon"), writer)
-    place.environ["NSEDGE_MODELS_LOAD"] = f"{writer},{encoder}"
+    hearer = request.getfixturevalue("speech_bundle")
+    place.environ["NSEDGE_MODELS_LOAD"] = f"{writer},{encoder},{hearer}"
     with place.running("up", "--port", "0", "--log-level", "error") as process:
         assert process.stdout is not None
         said = dict(process.stdout.readline().split(maxsplit=1) for _ in range(2))
-        yield told(said["web"].strip())
+        speech = {
+            "NSEDGE_SPEECH": hearer.name,
+            "NSEDGE_RECORDING": str(hearer / "golden" / "0930.wav"),
+        }
+        yield told(said["web"].strip()) | speech
 
 
 def told(url: str) -> dict[str, str]:
@@ -42,4 +48,6 @@ def told(url: str) -> dict[str, str]:
         "NSEDGE_URL": url,
         "NSEDGE_MODEL": os.environ.get("NSEDGE_TEST_MODEL", WRITER),
         "NSEDGE_EMBEDDINGS": os.environ.get("NSEDGE_TEST_EMBEDDINGS", ENCODER),
+        "NSEDGE_SPEECH": os.environ.get("NSEDGE_TEST_SPEECH", ""),
+        "NSEDGE_RECORDING": os.environ.get("NSEDGE_TEST_RECORDING", ""),
     }

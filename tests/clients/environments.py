@@ -28,6 +28,7 @@ PACKAGES: dict[str, tuple[str, ...]] = {
     "litellm": ("litellm==1.110.2",),
     "ollama": ("ollama==0.6.3",),
     "openai": ("openai==3.57.0",),
+    "openai_realtime": ("openai[realtime]==3.57.0",),
     "openai_agents": ("openai-agents==0.24.0", "openai==3.57.0"),
     "pydantic_ai": ("pydantic-ai-slim[anthropic,openai]==2.68.0",),
 }

@@ -17,7 +17,7 @@ from nsedge.web.answering import ANSWERING
 from nsedge.web.bodies import gives, json_answer, read_json, takes
 from nsedge.web.choices import Choice
 from nsedge.web.door import JSON, Door
-from nsedge.web.doors.openai import audio, responses
+from nsedge.web.doors.openai import audio, realtime, responses
 from nsedge.web.doors.openai.answers import (
     Head,
     best,
@@ -191,6 +191,7 @@ DOOR = Door(
         web.post("/v1/moderations", moderations),
         *responses.ROUTES,
         *audio.ROUTES,
+        *realtime.ROUTES,
     ),
     error_body=error_body,
     body_types=(JSON, FORM),
