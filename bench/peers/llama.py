@@ -75,7 +75,7 @@ def build(builder: Builder) -> Llama:
             archive.extractall(tree, filter="data")
         package = tree / SDIST.removesuffix(".tar.gz")
         vendored, building = package / "vendor" / "llama.cpp", folder / "build"
-        _keep_tile_config(vendored / AMX_SOURCE)
+        keep_tile_config(vendored)
         generator = ["-G", "Ninja", f"-DCMAKE_MAKE_PROGRAM={ninja}"]
         command([cmake, "-S", vendored, "-B", building, *generator, *FLAGS])
         command([cmake, "--build", building, "--target", *TARGETS])
@@ -95,8 +95,13 @@ def build(builder: Builder) -> Llama:
     )
 
 
-def _keep_tile_config(source: Path) -> None:
-    """Make the compiler write all of the tile configuration before it is loaded."""
+def keep_tile_config(tree: Path) -> None:
+    """Make the compiler write all of the tile configuration before it is loaded.
+
+    Raises:
+        BuildFailed: the sources in `tree` are not those that were known.
+    """
+    source = tree / AMX_SOURCE
     text = source.read_text()
     if AMX_LOAD not in text:
         raise BuildFailed(f"{AMX_SOURCE} is not the source that was known")
