@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import os
 import shutil
 import sys
 import tarfile
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import aiohttp
 import numpy as np
@@ -19,7 +19,7 @@ from tokenizers import Tokenizer
 
 from bench.daemon import READY_S, free_port
 from bench.peers.building import Builder, BuildFailed, command
-from bench.peers.llama import CMAKE, FLAGS, NINJA, keep_tile_config
+from bench.peers.llama import CMAKE, NINJA, keep_tile_config
 from bench.peers.process import end
 from exporters.cache import folder_digest
 from exporters.model.source import Source
@@ -32,6 +32,12 @@ SDIST = f"pywhispercpp-{VERSION}.tar.gz"
 SDIST_SHA256 = "5df897e5dd9d9f16804fc937bd85b9f5880a0b29a55f8843585e0e03d76195e5"
 VERSIONS = {"whisper.cpp": "1.8.5"}
 TARGETS = ("whisper-server", "whisper-quantize")
+FLAGS = (
+    "-DCMAKE_BUILD_TYPE=Release",
+    "-DGGML_NATIVE=ON",
+    "-DBUILD_SHARED_LIBS=OFF",
+    "-DGGML_CCACHE=OFF",
+)
 CONVERTER = "models/convert-h5-to-ggml.py"
 KIND = "q8_0"
 
@@ -64,16 +70,16 @@ def build(builder: Builder) -> WhisperCpp:
         building = folder / "build"
         keep_tile_config(vendored)
         generator = ["-G", "Ninja", f"-DCMAKE_MAKE_PROGRAM={ninja}"]
-        command([cmake, "-S", vendored, "-B", building, *generator, *FLAGS[:4], "-DGGML_CCACHE=OFF"])
+        command(
+            [cmake, "-S", vendored, "-B", building, *generator, *FLAGS[:4], "-DGGML_CCACHE=OFF"]
+        )
         command([cmake, "--build", building, "--target", *TARGETS])
         shutil.copytree(building / "bin", folder / "bin", symlinks=True)
-        for library in building.rglob("*.so*"):
-            shutil.copy2(library, folder / "bin" / library.name, follow_symlinks=False)
         shutil.copy2(vendored / CONVERTER, folder / "convert.py")
         shutil.rmtree(tree)
         shutil.rmtree(building)
 
-    inputs = {"sha256": SDIST_SHA256, "flags": FLAGS[:4] + TARGETS, "machine": builder.machine}
+    inputs = {"sha256": SDIST_SHA256, "flags": FLAGS + TARGETS, "machine": builder.machine}
     return WhisperCpp(folder=builder.get("whisper-cpp", inputs, make))
 
 
@@ -93,9 +99,10 @@ def convert(builder: Builder, built: WhisperCpp, source: Source) -> Path:
         (model / "vocab.json").write_text(json.dumps(vocabulary), encoding="utf-8")
         (model / "added_tokens.json").write_text("{}", encoding="utf-8")
         bins = read_speech_shape(source).bins
+        filters: dict[str, Any] = {f"mel_{bins}": mel_filters(source, bins)}
         assets = folder / "whisper" / "assets"
         assets.mkdir(parents=True)
-        np.savez(assets / "mel_filters.npz", **{f"mel_{bins}": mel_filters(source, bins)})
+        np.savez(assets / "mel_filters.npz", **filters)
         command([sys.executable, built.folder / "convert.py", model, folder, folder])
         halves = folder / "ggml-model.bin"
         command([built.program("whisper-quantize"), halves, folder / f"{KIND}.bin", KIND])
@@ -142,7 +149,6 @@ async def server(
             *words,
             stdout=said,
             stderr=said,
-            env={**os.environ, "LD_LIBRARY_PATH": str(built.folder / "bin")},
         )
     try:
         url = f"http://127.0.0.1:{port}"
