@@ -228,11 +228,12 @@ async def _hour(bundle: Path, threads: int) -> dict[str, Any]:
     sound = long_recording(list(recordings()), HOUR_S)
     heard = await hear(bundle, sound, HOUR_S, threads=threads)
     growth = round(heard.growth / MIB, 1)
-    say(f"  an hour: {heard.took_s:.0f} s, {growth} MiB more, of which the file")
+    file = round(heard.file_bytes / MIB, 1)
+    say(f"  an hour: {heard.took_s:.0f} s, {growth} MiB more, of which the file is {file}")
     return {
         "took_s": round(heard.took_s, 1),
         "speed": round(HOUR_S / heard.took_s, 1),
-        "file_mib": round(heard.file_bytes / MIB, 1),
+        "file_mib": file,
         "growth_mib": growth,
         "growth_after_a_quarter_mib": round(heard.later / MIB, 1),
         "words": heard.words,
