@@ -50,6 +50,16 @@ class Export:
         ]
 
     @property
+    def reference(self) -> ReferenceStages:
+        """The stages of the model."""
+        return self._reference
+
+    @property
+    def stages(self) -> list[VariantStages]:
+        """Those of every variant that may be made."""
+        return [each for several in self._variants for each in several]
+
+    @property
     def inputs(self) -> Inputs:
         """All that decides what `product` gives, but for limits."""
         named = [{s.order.name: s.inputs for s in stages} for stages in self._variants]

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import shutil
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -38,6 +40,14 @@ TOOL_TEMPLATE_FILE = "tool_template.jinja"
 
 
 @dataclass(frozen=True, kw_only=True)
+class Addition:
+    """What a model has beside a decoder: files of its bundle, and what its manifest says more."""
+
+    contents: Contents
+    complete: Callable[[CausalLm], CausalLm]
+
+
+@dataclass(frozen=True, kw_only=True)
 class Product:
     """What an export made: its graphs' directories by variant, and the folder of the model.
 
@@ -47,6 +57,7 @@ class Product:
     exported: Exported
     source: Source
     folders: dict[str, Path]
+    addition: Addition | None = None
 
 
 def package(
@@ -63,7 +74,10 @@ def package(
     verdict = _verdict(product, name, overrides)
     refuse_failures([(c.variant, reason) for c in verdict.checks for reason in c.failures])
     contents = _contents(product, verdict)
-    manifest = _manifest(product, contents, name, overrides)
+    addition = product.addition
+    contents |= {} if addition is None else addition.contents
+    text = _manifest(product, contents, name, overrides)
+    manifest: Any = text if addition is None else addition.complete(text)
     return write_bundle(out, manifest, contents, replace=replace), verdict
 
 

@@ -26,6 +26,7 @@ from exporters.quantise.schemes import promise_of
 from nsedge.bundle.causal_lm import GoldenPrompt, Variant
 from nsedge.bundle.files import sha256_of
 from nsedge.bundle.manifest import TextBundle, open_causal_lm
+from nsedge.bundle.vision_lm import VisionLm
 from nsedge.bundle.vocabulary import check_vocabulary
 
 
@@ -134,4 +135,5 @@ def reader_of(bundle: TextBundle) -> TextReader:
         add_bos=tokenizer.add_bos,
         unk_token=tokenizer.unk_token,
         pad_token=tokenizer.pad_token,
+        sees=isinstance(bundle.manifest, VisionLm),
     )

@@ -36,7 +36,7 @@ def run(arguments: argparse.Namespace, cache: Cache) -> Answer:
     """Make the graphs.
 
     Raises:
-        Refused: the model is an encoder, or writes what is said or seen.
+        Refused: the model is an encoder, writes what is said or seen, or sees itself.
     """
     from exporters.bundle.build import Export
     from exporters.bundle.export_folder import write_export
@@ -47,12 +47,14 @@ def run(arguments: argparse.Namespace, cache: Cache) -> Answer:
     from exporters.model.dual_encoder import is_dual_encoder
     from exporters.model.encoder import is_encoder
     from exporters.model.speech import is_speech
+    from exporters.model.vision_lm import is_vision_lm
 
     variants = wanted_variants(arguments)
     source = model_source(arguments, cache)
     is_any_encoder = is_encoder(source) or is_dual_encoder(source)
-    if is_any_encoder or is_speech(source) or is_caption(source):
+    if is_any_encoder or is_speech(source) or is_caption(source) or is_vision_lm(source):
         kind = "a captioner" if is_caption(source) else "a speech model"
+        kind = "a model that sees" if is_vision_lm(source) else kind
         kind = "an encoder" if is_any_encoder else kind
         raise Refused(
             f"{source.origin} is {kind}, whose graphs and bundle are made in one step:"

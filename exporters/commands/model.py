@@ -18,6 +18,7 @@ from exporters.commands.options import (
 )
 from exporters.commands.speech import add_voice, make_speech_bundle
 from exporters.commands.vectors import make_encoder_bundle
+from exporters.commands.vision_lm import make_vision_bundle
 from exporters.quantise.schemes import DEFAULT_SCHEME
 
 
@@ -25,7 +26,8 @@ def add(commands: Commands) -> None:
     """Enter the command."""
     parser = commands.add_parser(
         "model",
-        help="make a bundle of a causal LM, an encoder, CLIP and SigLIP, Whisper, or a captioner",
+        help="make a bundle of a causal LM, one that sees, an encoder, CLIP and SigLIP, Whisper, or"
+        " a captioner",
     )
     add_model(parser)
     parser.add_argument("--name", help="the bundle's name (default: the folder's or the hub id's)")
@@ -43,6 +45,7 @@ def run(arguments: argparse.Namespace, cache: Cache) -> Answer:
     from exporters.model.encoder import is_encoder
     from exporters.model.hub import bundle_name
     from exporters.model.speech import is_speech
+    from exporters.model.vision_lm import is_vision_lm
     from exporters.speech.importing import as_model_folder
 
     variants = wanted_variants(arguments)
@@ -58,5 +61,7 @@ def run(arguments: argparse.Namespace, cache: Cache) -> Answer:
         return make_speech_bundle(source, arguments, name=name, cache=cache)
     if is_encoder(source):
         return make_encoder_bundle(source, arguments, name=name, cache=cache)
+    if is_vision_lm(source):
+        return make_vision_bundle(source, arguments, name=name, cache=cache)
     order = Order(source=source, variants=variants, max_context=arguments.context or MAX_CONTEXT)
     return make_bundle(order, arguments, name=name, cache=cache)

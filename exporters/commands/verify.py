@@ -13,6 +13,7 @@ from exporters.commands.dual_encoder import verify_dual_bundle
 from exporters.commands.options import add_json, add_thresholds
 from exporters.commands.speech import verify_speech_bundle
 from exporters.commands.vectors import verify_encoder_bundle
+from exporters.commands.vision_lm import with_sight
 
 
 def add(commands: Commands) -> None:
@@ -51,6 +52,7 @@ def run(arguments: argparse.Namespace, cache: Cache) -> Answer:
     from nsedge.bundle.headed import HeadedEncoder
     from nsedge.bundle.manifest import Bundle
     from nsedge.bundle.speech import Speech
+    from nsedge.bundle.vision_lm import VisionLm
 
     path = arguments.bundle.expanduser().absolute()
     bundle = Bundle.open(path)
@@ -77,4 +79,8 @@ def run(arguments: argparse.Namespace, cache: Cache) -> Answer:
     status = SUCCESS if verdict.passed else FAILURE
     told, files = str(path), len(bundle.manifest.files)
     result = verify_result(verdict, bundle=told, files=files)
-    return result, verify_lines(verdict, bundle=told, files=files), status
+    answer: Answer = result, verify_lines(verdict, bundle=told, files=files), status
+    if isinstance(manifest, VisionLm):
+        sees = Bundle(bundle.path, manifest, bundle.name)
+        return with_sight(sees, answer, arguments, cache)
+    return answer

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,8 +19,18 @@ GOLDEN_TOKENS = 24
 ANSWER_TOKENS = 48
 
 
+class Predictor(Protocol):
+    """What predicts the tokens of a text."""
+
+    capacity: int
+    """Tokens that it has room for."""
+
+    def log_probs(self, ids: list[int]) -> NDArray[np.float32]:
+        """Log-probabilities [len(ids), V] after each token, anew from the first."""
+
+
 def measure(
-    reference: Runner, variant: Runner, passages: Sequence[Sequence[int]], *, text_sha256: str
+    reference: Predictor, variant: Predictor, passages: Sequence[Sequence[int]], *, text_sha256: str
 ) -> Fidelity:
     """Run both over every passage, in pieces that there is room for, each from an empty cache."""
     kl: list[float] = []

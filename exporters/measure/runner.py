@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 from exporters.errors import ExportError
 from exporters.graph.records import GRAPH_FILE, NATIVE_FILE, ReferenceRecord
 from nsedge import native
-from nsedge.bundle.causal_lm import GraphIo, KvLayout, PromptIo
+from nsedge.bundle.causal_lm import GraphIo, KvLayout, MediaIo, PromptIo
 
+Media = tuple[NDArray[np.float32], NDArray[np.int64]]
 TEXT_ROOM = 2048
 """Tokens that the longest text may have."""
 CHUNK = 128
@@ -53,16 +54,28 @@ class Runner:
         # fp32 that the graph can be.
         unread = {} if io.prompt is None else _caches(io.prompt, kv, (1, kv.heads, 1, kv.head_dim))
         self._unread = unread
+        self._no_rows = {} if io.media is None else no_rows(self._session, io.media)
         self.capacity = capacity
         self.lengths = np.zeros(rows, np.int64)
 
     def forward(
-        self, ids: NDArray[np.int64], *, row: int = 0, keep: NDArray[np.int64] | None = None
+        self,
+        ids: NDArray[np.int64],
+        *,
+        row: int = 0,
+        keep: NDArray[np.int64] | None = None,
+        media: Media | None = None,
     ) -> NDArray[np.float32]:
-        """Append ids [B, Q] to rows `row`..`row + B`; logits [B, K, V] of the kept positions."""
+        """Append ids [B, Q] to rows `row`..`row + B`; logits [B, K, V] of the kept positions.
+        media: rows [M, H] in the place of ids, and where: [M, 2]."""
         rows, queries = ids.shape
         kept = np.arange(queries) if keep is None else keep
         feeds = self._segments(ids, row, kept) if self._io.segments else self._rows(ids, row, kept)
+        feeds |= self._no_rows
+        if self._io.media is not None and media is not None:
+            feeds |= dict(
+                zip((self._io.media.embeds, self._io.media.positions), media, strict=True)
+            )
         binding = self._session.io_binding()
         for name, value in feeds.items():
             binding.bind_cpu_input(name, value)
@@ -118,14 +131,19 @@ class Runner:
         parts = np.stack([buffer[row, :, :tokens] for buffer in self._cache.values()])
         return parts.reshape(-1, 2, *parts.shape[1:])
 
-    def log_probs(self, ids: list[int], start: int = 0) -> NDArray[np.float32]:
-        """Log-probabilities [len(ids) - start, V] after each token from `start`, anew from 0."""
+    def log_probs(
+        self, ids: list[int], start: int = 0, *, media: NDArray[np.float32] | None = None
+    ) -> NDArray[np.float32]:
+        """Log-probabilities [len(ids) - start, V] after each token from `start`, anew from 0.
+        media: rows [M, H] in the place of the first M tokens."""
         self.lengths[:] = 0
         parts = []
         for begin in range(0, len(ids), CHUNK):
             chunk = np.array([ids[begin : begin + CHUNK]], np.int64)
             keep = np.arange(max(start - begin, 0), chunk.shape[1])
-            logits = self.forward(chunk, keep=keep if len(keep) else np.array([0]))
+            placed = None if media is None else _first_of(media[begin : begin + CHUNK])
+            wanted = keep if len(keep) else np.array([0])
+            logits = self.forward(chunk, keep=wanted, media=placed)
             parts.append(log_softmax(logits[0][: len(keep)]))
         return np.concatenate(parts)
 
@@ -150,6 +168,21 @@ def runner_of(
         capacity=min(record.context_length, TEXT_ROOM),
         requires=(native.REQUIREMENT,) if native_form else (),
     )
+
+
+def _first_of(rows: NDArray[np.float32]) -> Media:
+    """Rows in the place of a run's first tokens."""
+    places = np.stack([np.zeros(len(rows)), np.arange(len(rows))], axis=1)
+    return np.ascontiguousarray(rows), places.astype(np.int64)
+
+
+def no_rows(session: Any, io: MediaIo) -> dict[str, NDArray[Any]]:
+    """What a decoder is fed with where no token is a row of media's."""
+    hidden = next(one.shape[1] for one in session.get_inputs() if one.name == io.embeds)
+    return {
+        io.embeds: np.empty((0, hidden), np.float32),
+        io.positions: np.empty((0, 2), np.int64),
+    }
 
 
 def _caches(

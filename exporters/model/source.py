@@ -233,11 +233,7 @@ class Source:
         Raises:
             Refused: with the reason.
         """
-        architecture = self.architecture()
-        if self.config.get("is_encoder_decoder"):
-            raise Refused(f"{architecture} is an encoder-decoder; only causal LMs are exported")
-        if not architecture.endswith(CAUSAL_SUFFIXES):
-            raise Refused(f"{architecture} is no causal LM; only those are exported")
+        self.check_architecture()
         if "quantization_config" in self.config:
             raise Refused(
                 f"{self.folder}: the weights are quantised already; use the original ones"
@@ -251,6 +247,18 @@ class Source:
         self.eos_ids(reader)
         if is_count(rows):
             self._check_rows(reader, rows)
+
+    def check_architecture(self) -> None:
+        """Refuse what is no causal LM.
+
+        Raises:
+            Refused: with the reason.
+        """
+        architecture = self.architecture()
+        if self.config.get("is_encoder_decoder"):
+            raise Refused(f"{architecture} is an encoder-decoder; only causal LMs are exported")
+        if not architecture.endswith(CAUSAL_SUFFIXES):
+            raise Refused(f"{architecture} is no causal LM; only those are exported")
 
     def check_vocabulary(self, rows: int) -> None:
         """Hold the tokenizer, and what ends a text, to the `rows` that the model's embedding has.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import tomllib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from tokenizers import Tokenizer
 
 from exporters.errors import ExportError
 from nsedge.runtime.text.control import ControlTokens, Rendered, TemplateTurn, unmarked
+from nsedge.runtime.text.parts import parted, wants_parts
 from nsedge.runtime.text.template import special_texts, template_environment
 
 FIDELITY_FILE = Path(__file__).parents[1] / "data" / "fidelity.toml"
@@ -37,6 +38,9 @@ class TextReader:
     """Tokens that end a text, beside eos_token."""
     unk_token: str | None = None
     pad_token: str | None = None
+    sees: bool = False
+    """Whether the model sees pictures: its template may want what is said in parts then, and
+    bos_token stands before what it renders, as transformers' processors have it."""
 
     @property
     def special(self) -> dict[str, str]:
@@ -97,11 +101,18 @@ class TextReader:
             "add_generation_prompt": add_generation_prompt,
             "tools": None,
             "documents": None,
-            **self.special,
         }
         try:
             template = environment.from_string(self.template)
-            return environment.render_bounded(template, variables)
+
+            def render(variables: Mapping[str, Any]) -> str:
+                return environment.render_bounded(template, {**variables, **self.special})
+
+            if not self.sees:
+                return render(variables)
+            turns = parted(messages, all_of_them=wants_parts(render))
+            text, bos = render(variables | {"messages": turns}), self.bos_token or ""
+            return text if text.startswith(bos) else self.plain(text)
         except TemplateError as error:
             raise ExportError(f"the chat template fails: {error}") from error
         except Exception as error:  # a template is code, and may fail in any way

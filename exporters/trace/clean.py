@@ -19,6 +19,7 @@ COMPARED_ROWS = 4096
 SWAP = (0, 2, 1, 3)
 """[B, S, heads, D] to [B, heads, S, D], and back."""
 SKIP_NORM = "SkipSimplifiedLayerNormalization"
+ALL_TO_ALL = "MultiHeadAttention"
 ROWWISE = frozenset(
     {"Add", "Div", "FastGelu", "Gelu", "MatMul", "Mul", "QuickGelu", "Relu", "Sigmoid"}
     | {"SkipSimplifiedLayerNormalization", "Split", "Sub", "Tanh", RMS_NORM_MARK}
@@ -44,6 +45,15 @@ def clean(graph: Graph) -> Counter[str]:
     name_norms(graph)
     graph.prune()
     return Counter(node.op_type for node in graph.nodes)
+
+
+def clean_encoder(graph: Graph) -> None:
+    """The passes for a traced encoder, in place: its attention is MultiHeadAttention."""
+    open_gemms(graph)
+    bypass_reshapes(graph, kind=ALL_TO_ALL)
+    graph.prune()
+    pack_projections(graph)
+    graph.prune()
 
 
 def open_gemms(graph: Graph) -> None:
@@ -112,13 +122,14 @@ def norm_before_swap(graph: Graph) -> None:
         graph.nodes.append(again)
 
 
-def bypass_reshapes(graph: Graph) -> None:
-    """Let attention read and feed flat values [B, S, heads * D], as projections make and take.
+def bypass_reshapes(graph: Graph, *, kind: str = ATTENTION) -> None:
+    """Let attention of a kind read and feed flat values [B, S, heads * D], as projections make and
+    take them.
 
     The trace splits heads, swaps axes and back, and joins heads: in sum nothing.
     """
     made, readers = graph.producers(), graph.consumers()
-    for node in [n for n in graph.nodes if n.op_type == ATTENTION]:
+    for node in [n for n in graph.nodes if n.op_type == kind]:
         for i in range(3):
             node.input[i] = _flat_source(graph, made, node.input[i])
         graph.rename_uses(_flat_end(readers, node.output[0]), node.output[0])

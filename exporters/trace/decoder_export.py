@@ -14,7 +14,7 @@ from exporters.trace import torch_driver
 from exporters.trace.decoder_trace import Rotary, RotaryUnfit, traceable
 from exporters.trace.quiet import quiet
 from exporters.trace.signature import Signature
-from nsedge.bundle.causal_lm import GraphIo, KvLayout
+from nsedge.bundle.causal_lm import GraphIo, KvLayout, MediaIo
 
 OPSET = 18
 
@@ -28,11 +28,18 @@ def has_optimum() -> bool:
 
 
 def export_raw(
-    model: Any, out: Path, *, kv: KvLayout, positions: int, optimum: bool | None = None
+    model: Any,
+    out: Path,
+    *,
+    kv: KvLayout,
+    positions: int,
+    media: MediaIo | None = None,
+    optimum: bool | None = None,
 ) -> GraphIo:
     """Write `RAW_FILE` to `out`; the rotary embedding goes into the operator where it fits.
 
-    `optimum`: whether Optimum drives; None where it is installed.
+    `media`: names for rows in the place of tokens, where there may be some. `optimum`: whether
+    Optimum drives; None where it is installed.
 
     Raises:
         Refused: the model's attention cannot be exchanged.
@@ -44,13 +51,14 @@ def export_raw(
         opset=OPSET,
     )
     with quiet():
+        hidden = model.config.get_text_config().hidden_size
         try:
-            io = GraphIo()
-            _check_positions(model, Signature(io=io, kv=kv), positions)
-            export(Signature(io=io, kv=kv), rotary=Rotary.INSIDE)
+            io = GraphIo(media=media)
+            _check_positions(model, Signature(io=io, kv=kv, hidden=hidden), positions)
+            export(Signature(io=io, kv=kv, hidden=hidden), rotary=Rotary.INSIDE)
         except RotaryUnfit:
-            io = GraphIo(position_ids="position_ids")
-            export(Signature(io=io, kv=kv), rotary=Rotary.GRAPH)
+            io = GraphIo(position_ids="position_ids", media=media)
+            export(Signature(io=io, kv=kv, hidden=hidden), rotary=Rotary.GRAPH)
     return io
 
 

@@ -138,8 +138,11 @@ class DecoderTrace:
         logits_to_keep: torch.Tensor,
         past_key_values: Pairs,
         position_ids: torch.Tensor | None = None,
+        media_embeds: torch.Tensor | None = None,
+        media_positions: torch.Tensor | None = None,
     ) -> dict[str, Any]:
-        """Logits [B, K, V] and the cache after `input_ids` [B, S]."""
+        """Logits [B, K, V] and the cache after `input_ids` [B, S], of which some may be rows
+        `media_embeds` [M, H] instead, at `media_positions` [M, 2]."""
         self._pass = _Pass(past_key_values, seqlens_k, total_sequence_length)
         wanted = {
             "position_ids": torch.zeros_like(input_ids) if position_ids is None else position_ids,
@@ -147,8 +150,13 @@ class DecoderTrace:
         }
         known = {name: value for name, value in wanted.items() if name in self._accepts}
         cache = "cache" if "cache" in self._accepts else "past_key_values"
+        read = {"input_ids": input_ids}
+        if media_embeds is not None and media_positions is not None:
+            embedded = self.model.get_input_embeddings()(input_ids)
+            placed = torch.ops.nsedge.place_rows(embedded, media_embeds, media_positions)
+            read = {"inputs_embeds": placed}
         out = self._inner(
-            input_ids=input_ids,
+            **read,
             use_cache=True,
             return_dict=True,
             **{cache: _NoCache()},
@@ -194,7 +202,7 @@ def traceable(
             if name.endswith("RMSNorm"):
                 _exchange_norm(module, undo)
             elif "GELU" in name:
-                _exchange_gelu(module, undo)
+                exchange_gelu(module, undo)
             elif has_experts(module):
                 undo.enter_context(patch.object(module, "forward", traceable_forward(module)))
         if rotary is Rotary.INSIDE:
@@ -235,7 +243,7 @@ def _norm(gain: torch.Tensor, epsilon: float) -> Callable[[torch.Tensor], torch.
     return forward
 
 
-def _exchange_gelu(module: Any, undo: ExitStack) -> None:
+def exchange_gelu(module: Any, undo: ExitStack) -> None:
     """Route an activation to the operator if, on a probe, it is the tanh approximation."""
     probe = torch.linspace(-4.0, 4.0, 81)
     with torch.no_grad():

@@ -5,6 +5,8 @@
 - `nsedge::rms_norm` becomes nsedge.RmsNorm, a mark that the clean-up turns into ONNX Runtime's
   SimplifiedLayerNormalization (whose domain torch's own checker does not accept).
 - `nsedge::gelu_tanh` becomes com.microsoft.FastGelu.
+- `nsedge::place_rows` becomes ScatterND: rows in the place of some tokens' embeddings.
+- `nsedge::mha` becomes com.microsoft.MultiHeadAttention: all attend to all.
 
 The PyTorch side computes what the ONNX operator computes, so that tracing sees true values.
 """
@@ -29,6 +31,8 @@ _library.define(
 )
 _library.define("rms_norm(Tensor x, Tensor weight, float epsilon) -> Tensor")
 _library.define("gelu_tanh(Tensor x) -> Tensor")
+_library.define("place_rows(Tensor embedded, Tensor rows, Tensor positions) -> Tensor")
+_library.define("mha(Tensor query, Tensor key, Tensor value, int heads, float scale) -> Tensor")
 
 
 def rotate(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
@@ -109,7 +113,23 @@ def gelu_tanh(x: torch.Tensor) -> torch.Tensor:
     return torch.nn.functional.gelu(x, approximate="tanh")
 
 
+def place_rows(embedded: torch.Tensor, rows: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
+    """`embedded` [B, S, H] with `rows` [M, H] at `positions` [M, 2]: row of the batch, place."""
+    return embedded.index_put((positions[:, 0], positions[:, 1]), rows)
+
+
+def mha(
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, heads: int, scale: float
+) -> torch.Tensor:
+    """Attention of query [B, S, heads * D] over key and value [B, T, heads * D], all of them."""
+    parts = (x.unflatten(-1, (heads, -1)).transpose(1, 2) for x in (query, key, value))
+    attended = torch.nn.functional.scaled_dot_product_attention(*parts, scale=scale)
+    return attended.transpose(1, 2).flatten(2)
+
+
 _library.impl("gqa", gqa, "CPU")
+_library.impl("mha", mha, "CPU")
+_library.impl("place_rows", place_rows, "CPU")
 _library.impl("rms_norm", rms_norm, "CPU")
 _library.impl("gelu_tanh", gelu_tanh, "CPU")
 
@@ -134,6 +154,18 @@ def _rms_norm_shape(x: torch.Tensor, weight: torch.Tensor, epsilon: float) -> to
 @torch.library.register_fake("nsedge::gelu_tanh", lib=_library)
 def _gelu_tanh_shape(x: torch.Tensor) -> torch.Tensor:
     return torch.empty_like(x)
+
+
+@torch.library.register_fake("nsedge::place_rows", lib=_library)
+def _place_rows_shape(
+    embedded: torch.Tensor, rows: torch.Tensor, positions: torch.Tensor
+) -> torch.Tensor:
+    return torch.empty_like(embedded)
+
+
+@torch.library.register_fake("nsedge::mha", lib=_library)
+def _mha_shape(query: torch.Tensor, *rest: object) -> torch.Tensor:
+    return torch.empty_like(query)
 
 
 def _absent(value: Any) -> bool:
@@ -198,6 +230,23 @@ def _gelu_tanh_symbol(g: Any, x: Any) -> Any:
     return out
 
 
+def _place_rows_symbol(g: Any, embedded: Any, rows: Any, positions: Any) -> Any:
+    out = g.op("ScatterND", embedded, positions, rows)
+    out.setType(embedded.type())
+    return out
+
+
+@symbolic_helper.parse_args("v", "v", "v", "i", "f")
+def _mha_symbol(g: Any, query: Any, key: Any, value: Any, heads: int, scale: float) -> Any:
+    out = g.op(
+        "com.microsoft::MultiHeadAttention", query, key, value, num_heads_i=heads, scale_f=scale
+    )
+    out.setType(query.type())
+    return out
+
+
 torch.onnx.register_custom_op_symbolic("nsedge::gelu_tanh", _gelu_tanh_symbol, SYMBOL_OPSET)
 torch.onnx.register_custom_op_symbolic("nsedge::gqa", _gqa_symbol, SYMBOL_OPSET)
 torch.onnx.register_custom_op_symbolic("nsedge::rms_norm", _rms_norm_symbol, SYMBOL_OPSET)
+torch.onnx.register_custom_op_symbolic("nsedge::mha", _mha_symbol, SYMBOL_OPSET)
+torch.onnx.register_custom_op_symbolic("nsedge::place_rows", _place_rows_symbol, SYMBOL_OPSET)

@@ -19,7 +19,7 @@ from exporters.errors import ExportError, Refused
 from exporters.graph.graph import Graph
 from exporters.graph.records import GRAPH_FILE, ReferenceRecord
 from exporters.measure.recorded import LOGITS_FILE, difference_from_recorded
-from exporters.measure.runner import Runner, log_softmax
+from exporters.measure.runner import Media, Runner, log_softmax
 from exporters.model.environment import unknown_architecture
 from exporters.model.files import shown
 from exporters.model.source import Source
@@ -27,7 +27,7 @@ from exporters.trace.clean import clean
 from exporters.trace.decoder_export import export_raw
 from exporters.trace.quiet import quiet
 from exporters.trace.signature import RAW_FILE
-from nsedge.bundle.causal_lm import GraphIo, KvLayout
+from nsedge.bundle.causal_lm import GraphIo, KvLayout, MediaIo
 
 MAX_DIFFERENCE = 2e-3
 """Log-probability (nats) that the graph may differ from PyTorch by: fp32 sums in another order."""
@@ -44,6 +44,8 @@ TOLD, LONGEST_REASON = 3, 300
 CHECK_SEED = 20
 CHECK_LENGTHS = (23, 9, 31)
 CHECK_STEPS = 4
+CHECK_MEDIA = (3, 4, 5, 6, 7, 8)
+"""Places of tokens that rows of media stand for, where a graph takes some."""
 MIN_CONTEXT = max(CHECK_LENGTHS) + CHECK_STEPS
 
 
@@ -56,13 +58,21 @@ def make_reference(source: Source, out: Path, *, max_context: int) -> None:
     """
     with quiet():
         model = load_model(source)
+    write_reference(model, source, out, max_context=max_context)
+
+
+def write_reference(
+    model: Any, source: Source, out: Path, *, max_context: int, media: MediaIo | None = None
+) -> None:
+    """The same of a model that is loaded. media: names for rows in the place of tokens, where
+    there may be some."""
     text = model.config.get_text_config()
     kv = kv_layout(text)
     context = context_length(text, max_context)
     if context < MIN_CONTEXT:
         raise Refused(f"a context of {context} tokens is too short; at least {MIN_CONTEXT}")
     try:
-        io, nodes = export_clean(model, out, kv=kv, context=context)
+        io, nodes = export_clean(model, out, kv=kv, context=context, media=media)
     except ExportError:
         raise
     except Exception as error:  # whatever a model's own code raises while it is traced
@@ -138,12 +148,12 @@ def _told(error: Exception) -> str:
 
 
 def export_clean(
-    model: Any, out: Path, *, kv: KvLayout, context: int
+    model: Any, out: Path, *, kv: KvLayout, context: int, media: MediaIo | None = None
 ) -> tuple[GraphIo, Counter[str]]:
     """Export through Optimum, clean, and write the graph; its names and what it consists of."""
     raw = Path(tempfile.mkdtemp(dir=out))
     try:
-        io = export_raw(model, raw, kv=kv, positions=context)
+        io = export_raw(model, raw, kv=kv, positions=context, media=media)
         graph = Graph.load(raw / RAW_FILE)
         nodes = clean(graph)
         graph.save(out / GRAPH_FILE)
@@ -222,17 +232,20 @@ def compare(model: Any, graph: Path, *, io: GraphIo, kv: KvLayout) -> float:
     """Greatest difference in log-probability (nats) between the graph and eager PyTorch.
 
     Three rows of unequal length are read in chunks straight into their slots, then go on
-    together, as the daemon runs them.
+    together, as the daemon runs them. Where tokens may be rows of media, some are.
     """
     vocabulary = model.get_output_embeddings().weight.shape[0]
     random = np.random.default_rng(CHECK_SEED)
     rows = [random.integers(0, vocabulary, length + CHECK_STEPS) for length in CHECK_LENGTHS]
-    wanted = [_torch_log_probs(model, row) for row in rows]
+    width = 0 if io.media is None else model.get_input_embeddings().weight.shape[1]
+    media = random.standard_normal((len(CHECK_MEDIA), width)).astype(np.float32)
+    wanted = [_torch_log_probs(model, row, media) for row in rows]
     runner = Runner(graph, io=io, kv=kv, capacity=MIN_CONTEXT, rows=len(rows))
     worst = 0.0
     for i, (row, length) in enumerate(zip(rows, CHECK_LENGTHS, strict=True)):
         for begin, end in ((0, 7), (7, length)):
-            got = log_softmax(runner.forward(row[None, begin:end], row=i)[0])
+            placed = _between(media, begin, end) if width else None
+            got = log_softmax(runner.forward(row[None, begin:end], row=i, media=placed)[0])
             worst = max(worst, float(np.abs(got - wanted[i][begin:end]).max()))
     for _ in range(CHECK_STEPS):
         at = runner.lengths.copy()
@@ -243,8 +256,22 @@ def compare(model: Any, graph: Path, *, io: GraphIo, kv: KvLayout) -> float:
     return worst
 
 
-def _torch_log_probs(model: Any, row: NDArray[np.int64]) -> NDArray[np.float32]:
+def _between(media: NDArray[np.float32], begin: int, end: int) -> Media:
+    """The rows that stand for tokens `begin` to `end`, and where among these."""
+    rows = [row for row, place in enumerate(CHECK_MEDIA) if begin <= place < end]
+    places = [(0, CHECK_MEDIA[row] - begin) for row in rows]
+    return media[rows], np.array(places, np.int64).reshape(-1, 2)
+
+
+def _torch_log_probs(
+    model: Any, row: NDArray[np.int64], media: NDArray[np.float32]
+) -> NDArray[np.float32]:
     with torch.no_grad(), quiet():
-        logits = model(input_ids=torch.from_numpy(row)[None], use_cache=False).logits[0]
+        read = {"input_ids": torch.from_numpy(row)[None]}
+        if media.size:
+            embedded = model.get_input_embeddings()(read["input_ids"])
+            embedded[0, list(CHECK_MEDIA)] = torch.from_numpy(media)
+            read = {"inputs_embeds": embedded}
+        logits = model(**read, use_cache=False).logits[0]
     result: NDArray[np.float32] = torch.log_softmax(logits.float(), dim=-1).numpy()
     return result

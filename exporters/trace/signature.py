@@ -12,6 +12,8 @@ from nsedge.bundle.causal_lm import GraphIo, KvLayout
 
 RAW_FILE = "model.onnx"
 QUERIES, PAST, CAPACITY = 5, 7, 24
+ROWS = 3
+"""Of media, in the place of the first tokens."""
 
 Axes = dict[str, dict[int, str]]
 """By name of an input or output, which of its axes are of any size, and what that is called."""
@@ -23,6 +25,8 @@ class Signature:
 
     io: GraphIo
     kv: KvLayout
+    hidden: int = 0
+    """Numbers of an embedding, where rows of media may stand for tokens."""
 
     def inputs(self) -> Axes:
         """In the order of `example`."""
@@ -34,6 +38,8 @@ class Signature:
         named |= self._cache(io.past_key, io.past_value)
         if io.position_ids is not None:
             named[io.position_ids] = {0: "batch", 1: "queries"}
+        if io.media is not None:
+            named |= {io.media.embeds: {0: "rows"}, io.media.positions: {0: "rows"}}
         return named
 
     def outputs(self) -> Axes:
@@ -56,6 +62,9 @@ class Signature:
         }
         if self.io.position_ids is not None:
             made["position_ids"] = torch.arange(PAST, PAST + QUERIES)[None]
+        if self.io.media is not None:
+            made["media_embeds"] = torch.zeros(ROWS, self.hidden)
+            made["media_positions"] = torch.tensor([(0, place) for place in range(ROWS)])
         return made
 
     def _cache(self, key: str, value: str) -> Axes:

@@ -31,7 +31,7 @@ def export(
     ):
         torch.onnx.export(
             model,
-            tuple(example.values()),
+            (example,),  # by name: not all of the arguments are there
             str(out / RAW_FILE),
             input_names=list(inputs),
             output_names=list(outputs),

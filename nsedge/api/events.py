@@ -52,6 +52,8 @@ class Usage:
     audio_s: float = 0.0
     images: int = 0
     steps: int = 0
+    media_tokens: int = 0
+    """Prompt tokens that stand for pictures."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -73,6 +73,17 @@ class PromptIo(Strict, frozen=True, kw_only=True):
     present_value: Line = "present_prompt.{layer}.value"
 
 
+class MediaIo(Strict, frozen=True, kw_only=True):
+    """Names of the inputs that put what an encoder made of media in the place of tokens.
+
+    - embeds: float32 [M, hidden], M from 0 on.
+    - positions: int64 [M, 2], where each goes: the row of the batch, and the place in it.
+    """
+
+    embeds: Line = "media_embeds"
+    positions: Line = "media_positions"
+
+
 class GraphIo(Strict, frozen=True, kw_only=True):
     """Names of the graph's inputs and outputs; `{layer}` stands for the layer's number from 0.
 
@@ -85,6 +96,7 @@ class GraphIo(Strict, frozen=True, kw_only=True):
     - logits: float32 [B, K, vocab_size].
     - past_* and present_*: the KV cache, to be bound to the same memory.
     - prompt: the float32 cache that prompts are read with, where the KV cache is int8.
+    - media: where tokens may be pictures.
     """
 
     input_ids: Line = "input_ids"
@@ -99,6 +111,7 @@ class GraphIo(Strict, frozen=True, kw_only=True):
     present_key: Line = "present.{layer}.key"
     present_value: Line = "present.{layer}.value"
     prompt: PromptIo | None = None
+    media: MediaIo | None = None
 
 
 class Fidelity(Strict, frozen=True, kw_only=True):

@@ -34,9 +34,10 @@ from nsedge.bundle.files import (
 )
 from nsedge.bundle.headed import HeadedEncoder
 from nsedge.bundle.speech import Speech
+from nsedge.bundle.vision_lm import VisionLm
 from nsedge.errors import BundleInvalid
 
-Manifest = CausalLm | Encoder | HeadedEncoder | DualEncoder | Speech | Caption
+Manifest = CausalLm | VisionLm | Encoder | HeadedEncoder | DualEncoder | Speech | Caption
 """What a bundle says of itself, by `kind`."""
 
 M = TypeVar("M", bound=Manifest, covariant=True)

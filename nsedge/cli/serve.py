@@ -284,6 +284,7 @@ def service_settings(settings: Settings) -> ServiceSettings:
             prefill_chunk_tokens=engine.prefill_chunk_tokens,
             embed_batch_tokens=engine.embed_batch_tokens,
             max_picture_pixels=engine.max_picture_pixels,
+            picture_cache_bytes=engine.picture_cache_bytes,
             prefix_reuse=PrefixReuse(engine.prefix_reuse),
             step_stretch=engine.step_stretch,
             burst_s=engine.burst_s,

@@ -157,6 +157,15 @@ class Engine(Section, frozen=True, kw_only=True):
         int,
         number("Pixels of one picture, as it comes and as it is resized.", 1, 2**31),
     ] = 64_000_000
+    picture_cache_bytes: Annotated[
+        int,
+        number(
+            "Bytes that each model which sees keeps of what its encoder made of pictures, so that"
+            " the same picture is not encoded again.",
+            0,
+            2**48,
+        ),
+    ] = 256 << 20
     threads: Annotated[
         int,
         number("Threads of the model; 0 follows the cores that quota and others leave.", 0, 1024),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable
-from typing import Any, NoReturn
+from typing import Any
 
 from nsedge import api
 from nsedge.api.scheduling import scheduling_of
@@ -155,9 +155,9 @@ def question_of(message: wire.ReadPrompt) -> api.PromptQuestion:
     """The question that a message asks.
 
     Raises:
-        InvalidParameter: its request shows media, of which no prompt is made here.
+        InvalidParameter: its request names media, instead of giving them.
     """
-    asked = request_of(message.request, _no_media)
+    asked = request_of(message.request, _given)
     if not isinstance(asked.task, api.Generate | api.Chat):
         raise InvalidRequest("only text has a prompt", param="request")
     return api.PromptQuestion(
@@ -170,7 +170,7 @@ def question_of(message: wire.ReadPrompt) -> api.PromptQuestion:
 
 
 def read_prompt_of(question: api.PromptQuestion, label: str) -> wire.ReadPrompt:
-    """The message that asks a question. Raises InvalidParameter where its task shows media."""
+    """The message that asks a question; media are given in it."""
     task, model = question.task, question.model
     request: wire.Generate | wire.Chat
     if isinstance(task, api.Generate):
@@ -183,8 +183,6 @@ def read_prompt_of(question: api.PromptQuestion, label: str) -> wire.ReadPrompt:
             token_ids=task.token_ids,
         )
     else:
-        if any(message.media for message in task.messages):
-            _no_media(None)
         turns = tuple(_turn(message, ()) for message in task.messages)
         request = wire.Chat(id=label, model=model, messages=turns, **_same(task, _OF_PROMPT))
     return wire.ReadPrompt(
@@ -196,8 +194,13 @@ def read_prompt_of(question: api.PromptQuestion, label: str) -> wire.ReadPrompt:
     )
 
 
-def _no_media(part: wire.MediaPart | None) -> NoReturn:
-    raise InvalidParameter("media have no prompt that could be shown", param="messages")
+def _given(part: wire.MediaPart) -> api.Media:
+    """The media that a part gives."""
+    if part.data is None:
+        raise InvalidParameter(
+            "media whose prompt is asked for are given, not named", param="messages"
+        )
+    return api.Media(type=part.media_type, data=part.data, shape=part.shape, dtype=part.dtype)
 
 
 def media_of(request: api.Request) -> tuple[api.Media, ...]:

@@ -50,6 +50,8 @@ class EngineSettings:
     """Tokens that an encoder runs at once, padding among them; a picture counts as its patches."""
     max_picture_pixels: int = 64_000_000
     """Of one picture, as it comes and as it is resized."""
+    picture_cache_bytes: int = 256 << 20
+    """For what each model that sees made of pictures before."""
     threads: int = 0
     """Threads of a matrix product; 0 follows the cores that affinity, quota and others leave."""
     device: Device = Device.AUTO

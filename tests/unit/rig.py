@@ -13,6 +13,7 @@ import numpy as np
 from nsedge.api import Event, Priority, is_terminal
 from nsedge.api.sampling import seed_of
 from nsedge.runtime.decode.beams import ByBest, Ending
+from nsedge.runtime.decode.conditioning import PromptMedia
 from nsedge.runtime.decode.engine import Engine
 from nsedge.runtime.decode.job import Family, Job
 from nsedge.runtime.decode.likelihood import LogprobWriter
@@ -209,6 +210,7 @@ class Rig:
         deadline_s: float | None = None,
         lookup: bool = False,
         adapter: str | None = None,
+        media: PromptMedia | None = None,
         logprobs: int | None = None,
         row: SamplerRow | None = None,
         text: TextStream | None = None,
@@ -242,6 +244,7 @@ class Rig:
                     deadline_s=None if deadline_s is None else submitted_s + deadline_s,
                     lookup=PromptLookup(prompt) if lookup else None,
                     adapter=adapter,
+                    media=media,
                 ),
                 row=row or SamplerRow(params, seed=seed_of(seed, choice), logprobs=logprobs),
                 likelihood=LogprobWriter(LetterTexts()),

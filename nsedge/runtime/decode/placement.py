@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence as Many
 
+from nsedge.runtime.decode.conditioning import Key
 from nsedge.runtime.decode.plan import KvCopy, KvSwap
 from nsedge.runtime.decode.prefix import PrefixIndex
 from nsedge.runtime.decode.sequence import Sequence, State
@@ -57,7 +58,7 @@ class Placement:
             RuntimeError: where no row is free.
         """
         sequence.move(State.PREFILL)
-        row, tokens = self._place(sequence.reusable_ids, sequence.adapter)
+        row, tokens = self._place(sequence.reusable_keys, sequence.adapter)
         sequence.row = self._slots.take(row)
         sequence.kv_length = tokens
         self.filling[row] = sequence
@@ -135,8 +136,9 @@ class Placement:
         """Let what the sequence's row holds be found."""
         if self._reuse is not PrefixReuse.OFF:
             all_of_it = self._reuse is PrefixReuse.FULL
-            ids = sequence.kv_ids if all_of_it else sequence.prompt_ids[: sequence.kv_length]
-            self._index.extend(sequence.held_row, ids, sequence.adapter)
+            end = sequence.kv_length
+            keys = sequence.kv_keys if all_of_it else sequence.prompt_keys[:end]
+            self._index.extend(sequence.held_row, keys, sequence.adapter)
 
     def release(self, sequence: Sequence, *, keep: bool = True) -> None:
         """Take the row of a sequence; what it holds stays to be found, where it is to `keep` it."""
@@ -176,13 +178,13 @@ class Placement:
             if self._index.tokens(row) > sequence.kv_length:
                 raise RuntimeError(f"row {row} does not hold all that may be found in it")
 
-    def _place(self, ids: tuple[int, ...], adapter: str | None) -> tuple[int, int]:
-        """A free row for `ids` through `adapter`, and how many of them it holds then."""
+    def _place(self, keys: tuple[Key, ...], adapter: str | None) -> tuple[int, int]:
+        """A free row for `keys` through `adapter`, and how many of them it holds then."""
         oldest = self._slots.oldest()
         if self._reuse is PrefixReuse.OFF:
             return oldest, 0
-        match = self._index.longest(ids, adapter)
-        self.query_tokens += len(ids)
+        match = self._index.longest(keys, adapter)
+        self.query_tokens += len(keys)
         self.hit_tokens += match.tokens
         if not match.tokens:
             self._index.cut(oldest, 0)

@@ -2,13 +2,17 @@
 
 A tree of blocks: a path from the root is a prefix, and every block knows what holds it. Blocks are
 compared by their tokens, not by a hash of them, so that a match is never a mistake. What was read
-through an adapter is found by prompts for the same one only: its keys and values are others.
+through an adapter is found by prompts for the same one only: its keys and values are others. In the
+place of a token that stands for a picture is the picture's name: what was read of one is no prefix
+of a prompt about another.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence as Many
 from dataclasses import dataclass, field
+
+from nsedge.runtime.decode.conditioning import Key
 
 BLOCK_TOKENS = 16
 """Prefixes are shared in whole blocks of so many tokens."""
@@ -56,7 +60,7 @@ class PrefixIndex:
         """Tokens of `row` that may be found."""
         return len(self._rows[row].path) * self._block_tokens
 
-    def longest(self, ids: Many[int], adapter: str | None = None) -> Match:
+    def longest(self, ids: Many[Key], adapter: str | None = None) -> Match:
         """The longest prefix that some row holds, read through `adapter`, short of the last two
         tokens of `ids`: the logits that follow must be computed, and a token by itself is rounded
         another way."""
@@ -68,7 +72,7 @@ class PrefixIndex:
             block, tokens = child, tokens + size
         return Match(tokens, frozenset(holding.row for holding in block.holders))
 
-    def extend(self, row: int, ids: Many[int], adapter: str | None = None) -> None:
+    def extend(self, row: int, ids: Many[Key], adapter: str | None = None) -> None:
         """`row` holds `ids` now, read through `adapter`, which begin with what it held."""
         size, holding = self._block_tokens, self._rows[row]
         block = holding.path[-1] if holding.path else self._root
@@ -81,7 +85,7 @@ class PrefixIndex:
             holding.path.append(child)
             block = child
 
-    def _key(self, ids: Many[int], start: int, adapter: str | None) -> _Key:
+    def _key(self, ids: Many[Key], start: int, adapter: str | None) -> _Key:
         block = tuple(ids[start : start + self._block_tokens])
         return block if start else (adapter, *block)
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from nsedge.api import FinishReason, Priority, Timings, Usage
+from nsedge.runtime.decode.conditioning import Key, PromptMedia
 from nsedge.runtime.decode.speculation import PromptLookup
 
 
@@ -58,6 +59,8 @@ class Sequence:
     """Tells the adapter that its tokens go through from all others; None is the plain base."""
     memory: int | None = None
     """The row of the encoder's memory that it is about, where the model has one."""
+    media: PromptMedia | None = None
+    """What its prompt has in the place of tokens."""
     deadline_s: float | None = None
     """When it must have ended."""
     state: State = State.WAITING
@@ -114,9 +117,14 @@ class Sequence:
         return self.together[0] is self
 
     @property
-    def kv_ids(self) -> tuple[int, ...]:
-        """The tokens in the KV cache."""
-        return (*self.prompt_ids, *self.output_ids)[: self.kv_length]
+    def prompt_keys(self) -> tuple[Key, ...]:
+        """What tells the tokens of its prompt from others."""
+        return self.prompt_ids if self.media is None else self.media.keys
+
+    @property
+    def kv_keys(self) -> tuple[Key, ...]:
+        """The same of the tokens in the KV cache."""
+        return (*self.prompt_keys, *self.output_ids)[: self.kv_length]
 
     @property
     def length(self) -> int:
@@ -134,9 +142,9 @@ class Sequence:
             self.prompt_told = max(self.prompt_told, end)
 
     @property
-    def reusable_ids(self) -> tuple[int, ...]:
+    def reusable_keys(self) -> tuple[Key, ...]:
         """The prompt, as far as it need not be read where its keys and values are there."""
-        return self.prompt_ids[: self.prompt_told]
+        return self.prompt_keys[: self.prompt_told]
 
     @property
     def ahead_ids(self) -> tuple[int, ...]:
@@ -194,6 +202,8 @@ class Sequence:
             prompt_tokens=len(self.prompt_ids),
             completion_tokens=len(self.output_ids),
             cached_tokens=self.cached_tokens,
+            images=0 if self.media is None else len(self.media.media),
+            media_tokens=0 if self.media is None else self.media.tokens,
         )
 
     def timings(self, now_s: float) -> Timings:

@@ -157,8 +157,10 @@ class EncodeLoop:
             match self._inbox.get():
                 case _Submit(work, emit):
                     self._take(work, emit)
-                case _Cancel(work):
+                case _Cancel(work) if work in self._works:
                     self._end(work, work.cancel(self._clock()))
+                case _Cancel():
+                    pass  # it ended, or is cancelled again once it is here
                 case _Ask(answer):
                     answer()
                 case _Stop():

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from nsedge.bundle.causal_lm import Variant
 from nsedge.bundle.conditioning import ConditionedIo
 from nsedge.errors import BundleInvalid
+from nsedge.runtime.decode.conditioning import Placed
 from nsedge.runtime.decode.plan import KvCopy, KvSwap, StepPlan
 from nsedge.runtime.decode.sampling.logits import HostLogits
 from nsedge.runtime.decode.speculation import MOST_DRAFTED
@@ -27,6 +28,7 @@ from nsedge.runtime.graph.binding import Binding, Device, HostDevice
 from nsedge.runtime.graph.conditioning import Memory, Reader
 from nsedge.runtime.graph.cuda import CUDA, CudaDevice
 from nsedge.runtime.graph.kv import KvBytes, KvMemory
+from nsedge.runtime.graph.media import MediaInput
 from nsedge.runtime.graph.session import open_session
 from nsedge.runtime.machine import memory
 
@@ -106,6 +108,8 @@ class Executor(ABC):
         self._reader: Reader | None = None
         if source.memory is not None and isinstance(variant.io, ConditionedIo):
             self._reader = Reader(memory=source.memory, io=variant.io.memory)
+        media = variant.io.media
+        self._media = None if media is None else MediaInput(media, self._session)
         self._logits = np.zeros(
             (max(source.slots, MOST_DRAFTED) + 1, source.vocab_size), np.float32
         )
@@ -130,6 +134,21 @@ class Executor(ABC):
 
         With a draft there is one row more for each of its guesses.
         """
+
+    def _new_binding(self, session: Any, *, repeats: int | None = None) -> Binding:
+        """A binding of a session, which reads no rows of media yet."""
+        binding = self._device.binding(session, repeats=repeats)
+        if self._media is not None:
+            self._media.clear(binding)
+        return binding
+
+    def _run(self, binding: Binding, placed: Many[Placed]) -> None:
+        """Run a binding once, with rows in the place of tokens where there are some."""
+        if self._media is None or not placed:
+            binding.run()
+            return
+        with self._media.fed(binding, placed):
+            binding.run()
 
     def _fetch(self, binding: Binding, logits: NDArray[np.float32]) -> None:
         """Have a run leave `logits` [B, K, V], and what else is wanted."""

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from nsedge.runtime.decode.conditioning import Placed
 from nsedge.runtime.decode.plan import StepPlan
 from nsedge.runtime.decode.sampling.logits import HostLogits
 from nsedge.runtime.graph.adapted import Adapted, adapted_to
@@ -15,6 +16,7 @@ from nsedge.runtime.graph.binding import Binding, place_cache
 from nsedge.runtime.graph.conditioning import About
 from nsedge.runtime.graph.executor import Executor, Source
 from nsedge.runtime.graph.kv import KvMemory
+from nsedge.runtime.graph.media import placed_in
 
 
 class RaggedExecutor(Executor):
@@ -32,6 +34,7 @@ class RaggedExecutor(Executor):
         segments: list[tuple[int, int, int]] = []
         kept: list[int] = []
         abouts: list[About] = []
+        placed: list[Placed] = []
         for sequence in plan.decode:
             tokens = (sequence.input_id, *plan.draft)
             kept.extend(range(len(ids), len(ids) + len(tokens)))
@@ -41,6 +44,7 @@ class RaggedExecutor(Executor):
         for chunk in plan.prefill:
             segments.append((chunk.row, chunk.start, chunk.end - chunk.start))
             kept.extend(len(ids) + place - chunk.start for place in chunk.kept)
+            placed += placed_in(chunk, len(ids))
             ids.extend(chunk.ids)
             abouts.append(About(sequence=chunk.sequence, tokens=chunk.end - chunk.start))
         # ONNX Runtime's own products (w8a8's) refuse to work on no rows: some are always wanted.
@@ -50,7 +54,9 @@ class RaggedExecutor(Executor):
         binding = self._binding_for(owned)
         if self._reader is not None:
             binding.feed(str(self._reader.io.segments), self._reader.segments(abouts))
-        self._run_segments(binding, ids, segments, wanted, logits)
+        self._feed(binding, ids, segments, wanted)
+        self._fetch(binding, logits[None])
+        self._run(binding, placed)
         return HostLogits(logits[: len(kept)])
 
     def _unbind(self) -> None:
@@ -71,25 +77,11 @@ class RaggedExecutor(Executor):
         return self._bound(session, self._kv, rows=self._slots)
 
     def _bound(self, session: Any, cache: KvMemory, *, rows: int) -> Binding:
-        binding = self._device.binding(session)
+        binding = self._new_binding(session)
         place_cache(binding, self._io, cache, first=0, rows=rows)
         if self._reader is not None:
             self._reader.place(binding)
         return binding
-
-    def _run_segments(
-        self,
-        binding: Binding,
-        ids: list[int],
-        segments: list[tuple[int, int, int]],
-        kept: list[int],
-        logits: NDArray[np.float32],
-    ) -> None:
-        """Append `ids` to rows of the cache; a segment is a row, the tokens it holds, and how many
-        of the ids are new to it. Leaves the logits of the `kept` ones."""
-        self._feed(binding, ids, segments, kept)
-        self._fetch(binding, logits[None])
-        binding.run()
 
     def _feed(
         self,
@@ -98,6 +90,8 @@ class RaggedExecutor(Executor):
         segments: list[tuple[int, int, int]],
         kept: list[int],
     ) -> None:
+        """Have a run append `ids` to rows of the cache; a segment is a row, the tokens it holds,
+        and how many of the ids are new to it. Logits are wanted of the `kept` ones."""
         inputs: dict[str, NDArray[Any]] = {
             self._io.input_ids: np.array([ids], np.int64),
             str(self._io.segments): np.array(segments, np.int32),

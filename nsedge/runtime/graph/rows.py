@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from nsedge.runtime.decode.conditioning import Placed
 from nsedge.runtime.decode.plan import Chunk, StepPlan
 from nsedge.runtime.decode.sampling.logits import HostLogits
 from nsedge.runtime.decode.sequence import Sequence
@@ -25,6 +26,7 @@ from nsedge.runtime.graph.adapters import Owned
 from nsedge.runtime.graph.binding import Binding, place_cache
 from nsedge.runtime.graph.executor import Executor, Source
 from nsedge.runtime.graph.kv import HostKv, KvMemory
+from nsedge.runtime.graph.media import placed_in
 from nsedge.runtime.graph.prompt_cache import PromptCaches, read_scales
 
 
@@ -147,6 +149,7 @@ class RowExecutor(Executor):
             logits=logits,
             prompt=None if cache is None else cache.memory,
             of=chunk.sequence,
+            placed=placed_in(chunk, 0),
         )
         if self._prompts is not None and cache is not None:
             self._prompts.after(chunk, cache)
@@ -160,23 +163,24 @@ class RowExecutor(Executor):
         logits: NDArray[np.float32],
         of: Sequence,
         prompt: HostKv | None = None,
+        placed: Many[Placed] = (),
     ) -> None:
         """Append `ids`, tokens `of` a sequence, to `row`, which holds `start` tokens, or to
-        `prompt` if there is one.
+        `prompt` if there is one; `placed` stand in the place of some of them.
 
         `logits` [K, V] are those after the last K.
         """
         owned = [Owned(of.adapter, len(ids))]
         adapted = adapted_to(self._adapted, owned)
         if adapted is None:
-            binding = self._device.binding(self._session)
+            binding = self._new_binding(self._session)
         else:
-            binding = adapted.once(owned, make=self._device.binding)
+            binding = adapted.once(owned, make=self._new_binding)
         self._place_read(binding, ids, start=start, logits=logits)
         place_cache(binding, self._io, self._kv, first=row, rows=1)
         self._place_prompt(binding, prompt)
         self._place_memory(binding, np.array([of.memory or 0], np.int64))
-        binding.run()
+        self._run(binding, placed)
 
     def _place_read(
         self, binding: Binding, ids: Many[int], *, start: int, logits: NDArray[np.float32]
@@ -193,7 +197,7 @@ class RowExecutor(Executor):
 
     def _try(self, adapted: Adapted, cache: KvMemory, logits: NDArray[np.float32]) -> None:
         owned = [Owned(adapted.stack.adapters[0].key, len(logits))]
-        binding = adapted.once(owned, make=self._device.binding)
+        binding = adapted.once(owned, make=self._new_binding)
         self._place_read(binding, [0] * len(logits), start=0, logits=logits)
         place_cache(binding, self._io, cache, first=0, rows=1)
         self._place_prompt(binding, None)
@@ -215,7 +219,7 @@ class RowExecutor(Executor):
         }
         if self._io.position_ids is not None:
             inputs[self._io.position_ids] = self._positions[places]
-        binding = self._device.binding(session, repeats=span.rows if span.usual else None)
+        binding = self._new_binding(session, repeats=span.rows if span.usual else None)
         self._bind(binding, inputs, self._logits[places, None], total=self._total)
         place_cache(binding, self._io, self._kv, first=span.first, rows=span.rows)
         self._place_prompt(binding, None)

@@ -11,6 +11,7 @@ from nsedge.bundle.caption import Caption
 from nsedge.bundle.causal_lm import CausalLm
 from nsedge.errors import ContextExceeded, InvalidParameter, UnsupportedTask
 from nsedge.runtime.decode.beams import ByBest
+from nsedge.runtime.decode.conditioning import PromptMedia
 from nsedge.runtime.decode.engine import Engine
 from nsedge.runtime.decode.job import Family, Job
 from nsedge.runtime.decode.likelihood import LogprobWriter
@@ -63,9 +64,10 @@ def make_job(
     submitted_s: float,
     emit: Emit,
     adapter: str | None = None,
+    media: PromptMedia | None = None,
 ) -> Job:
     """Check a tokenised request against the model, and settle its defaults; `adapter` is the key of
-    the one that it goes through.
+    the one that it goes through, `media` what its prompt has in the place of tokens.
 
     Raises:
         UnsupportedTask: where it asks for something else than text.
@@ -82,6 +84,7 @@ def make_job(
         submitted_s=submitted_s,
         emit=emit,
         adapter=adapter,
+        media=media,
     )
     return asked.first()
 
@@ -95,6 +98,7 @@ def ask_for(
     submitted_s: float,
     emit: Emit,
     adapter: str | None = None,
+    media: PromptMedia | None = None,
 ) -> Asked:
     """A request whose jobs can be made without further checks, once it is known what they are
     about: `task` is what it asks for, in the words of a text model. Raises as `make_job` does."""
@@ -111,6 +115,7 @@ def ask_for(
         submitted_s=submitted_s,
         emit=emit,
         adapter=adapter,
+        media=media,
         max_tokens=max_tokens,
         # All now: the thread of a model must not wait for a tokenizer or a grammar.
         rules=TokenRules(
@@ -145,6 +150,7 @@ class Asked:
     submitted_s: float
     emit: Emit
     adapter: str | None
+    media: PromptMedia | None
     max_tokens: int
     rules: TokenRules
     guides: list[Guide | None]
@@ -215,6 +221,7 @@ class Asked:
             priority=request.priority,
             adapter=self.adapter,
             memory=self.memory,
+            media=self.media,
             deadline_s=None if request.deadline_s is None else submitted_s + request.deadline_s,
         )
 

@@ -15,6 +15,7 @@ from nsedge.bundle.encoder import Encoder
 from nsedge.bundle.headed import HeadedEncoder
 from nsedge.bundle.manifest import Bundle
 from nsedge.bundle.speech import Speech
+from nsedge.bundle.vision_lm import VisionLm
 from nsedge.errors import BundleInvalid
 from nsedge.runtime.hosting import (
     adapter,
@@ -28,6 +29,7 @@ from nsedge.runtime.hosting import (
     speech_parts,
     text,
     trust,
+    vision_lm,
 )
 from nsedge.runtime.hosting.hosted import Host, HostedModel, Opening
 from nsedge.runtime.machine.amounts import Amount
@@ -47,6 +49,7 @@ class Kind:
 
 KINDS: dict[type, Kind] = {
     CausalLm: Kind(open=text.open_text, expected=text.expected),
+    VisionLm: Kind(open=vision_lm.open_vision, expected=text.expected),
     Encoder: Kind(open=encoder.open_encoder, expected=encoding.expected),
     HeadedEncoder: Kind(open=headed.open_headed, expected=encoding.expected),
     DualEncoder: Kind(open=dual_encoder.open_dual_encoder, expected=encoding.expected),

@@ -20,6 +20,7 @@ from nsedge.runtime.hosting.trust import Hashes
 from nsedge.runtime.structure.structure import Structure
 from nsedge.runtime.text.detokenizer import Detokenizer
 from nsedge.runtime.text.prompt import PromptReader
+from nsedge.runtime.text.sight import Sight
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,10 +40,12 @@ def open_checked(
     told: Callable[[float], None],
     *,
     tool_format: ToolFormat | None = None,
+    sight: Sight | None = None,
 ) -> Opened:
     """Open `variant`, which `source` describes, and compare the hashes of all that it is made of;
     `told` hears the share that was read, 0 to 1. tool_format: how the model writes calls, where
-    its template does not tell. Where it fails, nothing stays open.
+    its template does not tell. sight: how pictures stand in prompts, where it sees. Where it fails,
+    nothing stays open.
 
     Raises:
         BundleInvalid: naming the file that was altered, before any other fault; or a file that
@@ -58,7 +61,7 @@ def open_checked(
         try:
             try:
                 tokenizer = read_tokenizer(bundle.file(bundle.manifest.tokenizer.file))
-                prompts = PromptReader(bundle, tokenizer, tool_format=tool_format)
+                prompts = PromptReader(bundle, tokenizer, tool_format=tool_format, sight=sight)
                 detokenizer = Detokenizer(tokenizer)
                 ends, size = bundle.manifest.eos_token_ids, bundle.manifest.vocab_size
                 structure = Structure(tokenizer, size=size, end_ids=ends)

@@ -28,7 +28,7 @@ from nsedge.runtime.hosting import golden, trust
 from nsedge.runtime.hosting.accepted import Accepted
 from nsedge.runtime.hosting.addons import Addons
 from nsedge.runtime.hosting.admission import make_job, text_task
-from nsedge.runtime.hosting.hosted import Host, Opening
+from nsedge.runtime.hosting.hosted import Host, Opening, Work
 from nsedge.runtime.hosting.opening import open_checked
 from nsedge.runtime.hosting.variants import choose_variant
 from nsedge.runtime.hosting.warming import CONTEXT_TOKENS, largest_steps
@@ -41,6 +41,7 @@ from nsedge.runtime.machine.threads import FOLLOW_FROM, ThreadChoice
 from nsedge.runtime.settings import EngineSettings, PrefixReuse
 from nsedge.runtime.text.answer.grammar import is_held
 from nsedge.runtime.text.prompt import PromptReader
+from nsedge.runtime.text.sight import Sight
 
 log = logging.getLogger(__name__)
 
@@ -55,8 +56,10 @@ class TextModel:
         variant: Variant,
         host: Host,
         opening: Opening,
+        sight: Sight | None = None,
     ) -> None:
-        """Load `variant`, warm it up and check it; the engine does not run yet.
+        """Load `variant`, warm it up and check it; the engine does not run yet. sight: how pictures
+        stand in prompts, where it sees.
 
         Raises:
             BundleInvalid: where a file was altered or cannot be loaded, or the golden prompts are
@@ -90,6 +93,7 @@ class TextModel:
             source,
             lambda share: told(ModelState.LOADING, share),
             tool_format=settings.tool_formats.get(bundle.name),
+            sight=sight,
         )
         self.executor = opened.executor
         self.prompts, self.detokenizer = opened.prompts, opened.detokenizer
@@ -157,7 +161,7 @@ class TextModel:
 
     def accept(
         self, request: Request, emit: Emit, *, submitted_s: float, adapter: str | None = None
-    ) -> Accepted[Job]:
+    ) -> Work:
         """Read the prompt and queue it; `adapter` is the key of one that is attached."""
 
         def make() -> Job:
@@ -243,7 +247,12 @@ def context_bytes(variant: Variant, capacity: int) -> int:
     return 2 * kv.layers * kv.heads * kv.width * tokens * np.dtype(kv.dtype).itemsize
 
 
-def _variant(bundle: TextBundle, settings: EngineSettings) -> Variant:
+def wanted_variant(bundle: TextBundle, settings: EngineSettings) -> Variant:
+    """The variant that runs here.
+
+    Raises:
+        DeviceUnavailable: where there is none.
+    """
     wanted = settings.variants.get(bundle.name) or settings.variants.get(bundle.manifest.name)
     return choose_variant(bundle.manifest.variants, settings.device, bundle.name, wanted=wanted)
 
@@ -256,7 +265,7 @@ def expected(bundle: TextBundle, settings: EngineSettings) -> Amount:
         DeviceUnavailable: where none of its variants runs on the wanted device.
     """
     manifest = bundle.manifest
-    variant = _variant(bundle, settings)
+    variant = wanted_variant(bundle, settings)
     folder = PurePosixPath(variant.graph).parent
     files = manifest.files.items()
     weights = sum(entry.bytes for name, entry in files if PurePosixPath(name).parent == folder)
@@ -320,7 +329,7 @@ def open_text(bundle: TextBundle, host: Host, opening: Opening) -> TextModel:
             answered.
         DeviceUnavailable: where none of its variants runs on the wanted device.
     """
-    variant = _variant(bundle, host.settings)
+    variant = wanted_variant(bundle, host.settings)
     with memory.blocks_of_their_own():
         return TextModel(bundle=bundle, variant=variant, host=host, opening=opening)
 

@@ -7,6 +7,7 @@ that both give the same ids.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import jinja2
@@ -22,27 +23,37 @@ from nsedge.runtime.text.answer.reader import AnswerForm
 from nsedge.runtime.text.control import ControlTokens, Rendered, texts_in, unmarked
 from nsedge.runtime.text.conversation import Habits
 from nsedge.runtime.text.filling import FillTokens
+from nsedge.runtime.text.parts import PLACE
 from nsedge.runtime.text.rendering import ChatTemplate
+from nsedge.runtime.text.sight import Shown, Sight, found_in, placed, with_pictures
 from nsedge.runtime.text.template import special_texts
 from nsedge.runtime.text.tokens import TokenTexts, is_named
 
 TAIL_TOKENS = 8
 """Of a prompt, looked at for the beginning of a thought."""
+PICTURE = "image"
+"""The kind of media that models may see."""
 
 
 class PromptReader:
     """Turns the prompts of requests into token ids for one bundle. Thread-safe."""
 
     def __init__(
-        self, bundle: WritingBundle, tokenizer: Tokenizer, *, tool_format: ToolFormat | None = None
+        self,
+        bundle: WritingBundle,
+        tokenizer: Tokenizer,
+        *,
+        tool_format: ToolFormat | None = None,
+        sight: Sight | None = None,
     ) -> None:
         """Compile the bundle's templates. tool_format: how the model writes calls, where its
-        template does not tell.
+        template does not tell. sight: how pictures stand in its prompts, where it sees.
 
         Raises:
             BundleInvalid: where one is not a template.
         """
         self._tokenizer = tokenizer
+        self._sight = sight
         self._vocab_size = bundle.manifest.vocab_size
         settings = bundle.manifest.tokenizer
         special = special_texts(
@@ -63,7 +74,14 @@ class PromptReader:
         """How the model writes thoughts and calls."""
         try:
             self._template, self._tool_template = (
-                None if text is None else ChatTemplate(text, special=special, calls=calls)
+                None
+                if text is None
+                else ChatTemplate(
+                    text,
+                    special=special,
+                    calls=calls,
+                    marker=None if sight is None else sight.marker,
+                )
                 for text in (source, with_tools)
             )
         except (jinja2.TemplateError, RecursionError) as error:
@@ -143,9 +161,8 @@ class PromptReader:
         Raises as `read`.
         """
         if isinstance(task, Chat):
-            rendered = self._render(task)
-            ids = self._control.encode(rendered)
-            self._check(ids, param="messages")
+            rendered, _ = self._render(task)
+            ids = self._encoded(rendered)
             return PromptReading(text=rendered.text, token_ids=tuple(ids))
         if task.token_ids is not None:
             self._check(list(task.token_ids), param="prompt")
@@ -160,6 +177,23 @@ class PromptReader:
             ids.insert(0, self._bos_id)
         self._check(ids, param="prompt")
         return PromptReading(text=task.text, token_ids=tuple(ids))
+
+    def look(self, task: Chat) -> tuple[tuple[int, ...], tuple[Shown, ...]]:
+        """The ids of a prompt with pictures, and where these are in it. Raises as `read`."""
+        media = [medium for message in task.messages for medium in message.media]
+        rendered, rows = self._render(task)
+        ids = self._encoded(rendered)
+        if self._sight is None:
+            return tuple(ids), ()
+        return tuple(ids), found_in(ids, self._sight, media, rows)
+
+    def _encoded(self, rendered: Rendered) -> list[int]:
+        """The ids of a chat. Of a model that sees, the processor puts bos_token before it."""
+        ids = self._control.encode(rendered)
+        if self._sight is not None and self._bos_id is not None and ids[:1] != [self._bos_id]:
+            ids.insert(0, self._bos_id)
+        self._check(ids, param="messages")
+        return ids
 
     def pieces(self, token_ids: Sequence[int]) -> tuple[bytes, ...]:
         """What each token adds to a text, the names of special ones among it."""
@@ -219,7 +253,7 @@ class PromptReader:
 
     def rendered(self, task: Chat) -> str:
         """What the template makes of a chat. Raises as `read`."""
-        return self._render(task).text
+        return self._render(task)[0].text
 
     def _check(self, ids: list[int], *, param: str) -> None:
         """Refuse what a tokenizer knows and the model does not."""
@@ -237,7 +271,8 @@ class PromptReader:
             param=param,
         )
 
-    def _render(self, task: Chat) -> Rendered:
+    def _render(self, task: Chat) -> tuple[Rendered, list[int]]:
+        """What the template makes of a chat, and how many rows each picture in it has."""
         template = self._template
         if task.usable_tools and self._tool_template is not None:
             template = self._tool_template
@@ -247,19 +282,34 @@ class PromptReader:
             )
         if not task.messages:
             raise EmptyPrompt("messages is empty", param="messages")
-        for number, message in enumerate(task.messages):
-            if message.media:
-                kind = message.media[0].type
-                what = f"messages[{number}]: this model reads text, and takes no {kind}"
-                raise InvalidParameter(what, param="messages")
-        variables = template.variables(task)
+        media = [medium for message in task.messages for medium in message.media]
+        variables = template.variables(self._with_places(task))
         for number, turn in enumerate(variables["messages"]):
             _check_unicode(turn, f"messages[{number}]", param="messages")
         _check_unicode(variables, "what the template gets", param="messages")
         shielded = self._control.shield_all(variables)
         render = template.continued if task.continue_final_message else template.render
         text = render(shielded)
-        return Rendered(text) if shielded is variables else unmarked(text)
+        rows: list[int] = []
+        if self._sight is not None and media:
+            text = text.replace(PLACE, self._sight.marker)
+            text, rows = with_pictures(text, self._sight, media)
+        return Rendered(text) if shielded is variables else unmarked(text), rows
+
+    def _with_places(self, task: Chat) -> Chat:
+        """A chat whose messages are texts, with places for the pictures in them."""
+        turns = []
+        for number, message in enumerate(task.messages):
+            where = f"messages[{number}]"
+            for medium in message.media:
+                if self._sight is None or medium.kind != PICTURE:
+                    reads = "text" if self._sight is None else "text and pictures"
+                    what = f"{where}: this model reads {reads}, and takes no {medium.type}"
+                    raise InvalidParameter(what, param="messages")
+            turns.append(
+                message if self._sight is None else placed(message, self._sight.marker, where)
+            )
+        return task if self._sight is None else replace(task, messages=tuple(turns))
 
 
 def _as_text(text: str, *, literal: bool) -> Rendered:

@@ -12,6 +12,7 @@ from nsedge.errors import InvalidParameter, InvalidRequest
 from nsedge.runtime.text.answer.formats import CallFormat
 from nsedge.runtime.text.conversation import Habits, Teller
 from nsedge.runtime.text.effort import Effort
+from nsedge.runtime.text.parts import parted, takes_pictures, wants_parts
 from nsedge.runtime.text.template import template_environment
 
 CONTINUED = "CONTINUE_FINAL_MESSAGE_TAG "
@@ -21,8 +22,16 @@ CONTINUED = "CONTINUE_FINAL_MESSAGE_TAG "
 class ChatTemplate:
     """One template, compiled. Thread-safe."""
 
-    def __init__(self, source: str, *, special: Mapping[str, str], calls: CallFormat) -> None:
+    def __init__(
+        self,
+        source: str,
+        *,
+        special: Mapping[str, str],
+        calls: CallFormat,
+        marker: str | None = None,
+    ) -> None:
         """special: what it calls the tokenizer's special tokens. calls: how the model writes them.
+        marker: what is written in the place of a picture, where the model sees.
 
         Raises:
             jinja2.TemplateError, RecursionError: it is no template.
@@ -34,6 +43,9 @@ class ChatTemplate:
         self._known = {"tools": None, "documents": None, **special}
         self.habits = Habits.of(self.render)
         """How it takes tools."""
+        self.writes_markers = marker is not None and takes_pictures(self.render, marker)
+        """Whether a picture comes as a part, for which it writes the marker."""
+        self._in_parts = marker is not None and wants_parts(self.render)
         self._teller = Teller(habits=self.habits, calls=calls)
 
     def variables(self, task: Chat) -> dict[str, Any]:
@@ -48,7 +60,10 @@ class ChatTemplate:
                 "this model's chat template has no place for documents: put them into a message",
                 param="documents",
             )
-        return self._effort.variables(task.reasoning_effort) | self._teller.variables(task)
+        told = self._effort.variables(task.reasoning_effort) | self._teller.variables(task)
+        if self.writes_markers or self._in_parts:
+            told["messages"] = parted(told["messages"], all_of_them=self._in_parts)
+        return told
 
     def render(self, variables: Mapping[str, Any]) -> str:
         """What it makes of `variables`.
@@ -72,10 +87,14 @@ class ChatTemplate:
             InvalidRequest: it drops that message, or parts of it, or fails.
         """
         *before, last = variables["messages"]
-        marked = {**last, "content": last["content"] + CONTINUED}
-        text = self.render({**variables, "messages": [*before, marked]})
+        content = last["content"]
+        said = content if isinstance(content, str) else content[-1]["text"]
+        marked = said + CONTINUED
+        if not isinstance(content, str):
+            marked = [*content[:-1], {**content[-1], "text": marked}]
+        text = self.render({**variables, "messages": [*before, {**last, "content": marked}]})
         end = text.rfind(CONTINUED.strip())
-        if end < 0 or last["content"].strip() not in text:
+        if end < 0 or said.strip() not in text:
             raise InvalidRequest(
                 "the chat template leaves out what is to be continued",
                 param="continue_final_message",

@@ -34,6 +34,7 @@ from tests.unit.tiny_decoder import IO, LAYOUT, POSITIONS, VOCABULARY, save, tin
 PROMPTS = ((3, 1, 4, 1, 5), (2, 7, 1, 8), (1, 6, 1, 8, 0, 3))
 TOKENS = 12
 PATIENCE_S = 60.0
+ENGINE = EngineSettings(slots=4, context_tokens=64, threads=1)
 VARIANT = Variant(
     name="cpu-fp32", device="cpu", scheme="fp32", graph="cpu/model.onnx", io=IO, kv=LAYOUT
 )
@@ -158,6 +159,7 @@ class Home:
     """A daemon's home, and where the daemon is."""
 
     path: Path
+    engine: EngineSettings = ENGINE
 
     @property
     def endpoint(self) -> str:
@@ -180,7 +182,7 @@ class Home:
                 bundles=(),
                 folder=self.store,
                 aliases_file=self.path / "state" / "aliases.json",
-                engine=EngineSettings(slots=4, context_tokens=64, threads=1),
+                engine=self.engine,
             )
         )
         began, loop, stop = threading.Event(), asyncio.new_event_loop(), asyncio.Event()

@@ -1,0 +1,1 @@
+"""Models that write text and see pictures: from their folders to bundles."""

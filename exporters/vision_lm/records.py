@@ -1,0 +1,62 @@
+"""What is known of the encoder of a model that sees; read without the libraries that made it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+
+from exporters.graph.records import Record
+from nsedge.bundle.causal_lm import Fidelity
+from nsedge.bundle.encoder import VectorFidelity
+from nsedge.bundle.pictures import PictureSteps
+from nsedge.bundle.vision_lm import GoldenPicture, ImageEncoder, ImageEncoderIo
+from nsedge.runtime.graph.image_encoder import ImageEncoderSession
+
+IMAGE_FILE = "image.onnx"
+
+
+class ImageRecord(Record, frozen=True, kw_only=True):
+    """The fp32 graph: `rows` of `hidden` numbers of a picture. difference: the greatest one from
+    PyTorch in any number, as a share of the greatest."""
+
+    io: ImageEncoderIo
+    steps: PictureSteps
+    rows: int
+    hidden: int
+    difference: float
+
+
+class QuantisedRecord(Record, frozen=True, kw_only=True):
+    """A quantised graph: the bytes of what is not quantised, by purpose."""
+
+    kept_fp32: dict[str, int]
+
+
+class ImageTrial(msgspec.Struct, frozen=True, kw_only=True):
+    """How near an encoder is to fp32: its rows over patterns, the least cosine to golden pictures,
+    and by decoder what both together say after patterns."""
+
+    fidelity: VectorFidelity
+    golden: float
+    seen: dict[str, Fidelity]
+
+
+Golden = tuple[GoldenPicture, ...]
+
+
+def session_of(folder: Path, record: ImageRecord, *, threads: int = 0) -> ImageEncoderSession:
+    """The graph in a stage's directory, opened as the daemon opens it.
+
+    Raises:
+        BundleInvalid: it does not load.
+    """
+    encoder = ImageEncoder(name="", device="cpu", scheme="", graph=IMAGE_FILE, io=record.io)
+    return ImageEncoderSession(
+        folder / IMAGE_FILE,
+        encoder,
+        steps=record.steps,
+        rows=record.rows,
+        hidden=record.hidden,
+        threads=threads,
+    )

@@ -1,0 +1,131 @@
+"""The two halves of a model that sees, in PyTorch: its encoder with the projector, and its decoder
+as a causal LM by itself."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+from unittest.mock import patch
+
+import torch
+from transformers import AttentionInterface, AutoModelForCausalLM
+
+from exporters.errors import Refused
+from exporters.trace.decoder_trace import exchange_gelu
+
+IMPLEMENTATION = "nsedge_mha"
+
+
+class LlavaEncoder(torch.nn.Module):
+    """Pixels [B, 3, H, W] to rows [B, rows, hidden]: the wanted layer of the tower, projected."""
+
+    def __init__(self, model: Any) -> None:
+        super().__init__()
+        self.tower = model.model.vision_tower
+        self.projector = model.model.multi_modal_projector
+        wanted = model.config.vision_feature_layer
+        self._layers = [wanted] if isinstance(wanted, int) else list(wanted)
+        strategy = model.config.vision_feature_select_strategy
+        if strategy not in ("default", "full"):
+            raise Refused(f"vision_feature_select_strategy {strategy!r} has no form here")
+        self._first = 1 if strategy == "default" else 0
+
+    def forward(self, pixel_values: torch.Tensor) -> torch.Tensor:
+        states = self.tower(pixel_values, output_hidden_states=True).hidden_states
+        chosen = [states[layer][:, self._first :] for layer in self._layers]
+        return self.projector(torch.cat(chosen, dim=-1))
+
+
+ENCODERS: dict[str, type[torch.nn.Module]] = {"llava": LlavaEncoder}
+"""By model_type."""
+
+
+def encoder_of(model: Any) -> torch.nn.Module:
+    """The encoder of a model, by its family."""
+    return ENCODERS[model.config.model_type](model).eval()
+
+
+def decoder_of(model: Any) -> Any:
+    """The decoder of a model as a causal LM, with its weights."""
+    language = model.model.language_model
+    with torch.device("meta"):
+        causal = AutoModelForCausalLM.from_config(language.config, attn_implementation="eager")
+    causal.config = language.config
+    setattr(causal, causal.base_model_prefix, language)
+    causal.set_output_embeddings(model.get_output_embeddings())
+    return causal.eval()
+
+
+@contextmanager
+def traceable_encoder(encoder: torch.nn.Module) -> Iterator[None]:
+    """`encoder` with attention on our operator, patches cut by reshapes and looked-up constants as
+    constants, until the exit."""
+    with ExitStack() as undo:
+        AttentionInterface.register(IMPLEMENTATION, _attend)
+        undo.callback(AttentionInterface._global_mapping.pop, IMPLEMENTATION)
+        configs = {id(c): c for m in encoder.modules() if (c := getattr(m, "config", None))}
+        for config in configs.values():
+            undo.callback(setattr, config, "_attn_implementation", config._attn_implementation)
+            config._attn_implementation = IMPLEMENTATION
+        for module in encoder.modules():
+            if isinstance(module, torch.nn.Conv2d):
+                undo.enter_context(patch.object(module, "forward", _patches(module)))
+            elif isinstance(module, torch.nn.Embedding):
+                undo.enter_context(patch.object(module, "forward", _constants(module)))
+            elif "GELU" in type(module).__name__:
+                exchange_gelu(module, undo)
+        yield
+
+
+def _attend(
+    module: torch.nn.Module,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: torch.Tensor | None,
+    scaling: float | None = None,
+    **unused: Any,
+) -> tuple[torch.Tensor, None]:
+    """transformers' attention function: query, key, value are [B, heads, T, D]."""
+    if attention_mask is not None:
+        raise Refused("attention with a mask between patches has no form here")
+    rows, heads, length, width = query.shape
+    flat = [x.transpose(1, 2).reshape(rows, -1, heads * width) for x in (query, key, value)]
+    scale = float(width**-0.5 if scaling is None else scaling)
+    out = torch.ops.nsedge.mha(*flat, heads, scale)
+    return out.view(rows, length, heads, width), None
+
+
+def _patches(conv: torch.nn.Conv2d) -> Any:
+    """A convolution whose kernels do not overlap, as a product with rows of pixels: what is beyond
+    whole patches is cut off.
+
+    Raises:
+        Refused: it is another.
+    """
+    (high, wide), channels = conv.kernel_size, conv.in_channels
+    plain = conv.stride == conv.kernel_size and conv.padding in ((0, 0), 0, "valid")
+    if not plain or conv.groups != 1 or conv.dilation != (1, 1):
+        raise Refused("a convolution over overlapping patches has no form here")
+    weight = conv.weight.detach().reshape(conv.out_channels, -1).T.contiguous()
+
+    def forward(pixels: torch.Tensor) -> torch.Tensor:
+        down, across = int(pixels.shape[2]) // high, int(pixels.shape[3]) // wide
+        cut = pixels[:, :, : down * high, : across * wide]
+        tiles = cut.reshape(-1, channels, down, high, across, wide).permute(0, 2, 4, 1, 3, 5)
+        rows = tiles.reshape(-1, down * across, channels * high * wide) @ weight
+        if conv.bias is not None:
+            rows = rows + conv.bias
+        return rows.transpose(1, 2).reshape(-1, conv.out_channels, down, across)
+
+    return forward
+
+
+def _constants(table: torch.nn.Embedding) -> Any:
+    """Rows of a table by places that are the same for all pictures."""
+
+    def forward(ids: torch.Tensor) -> torch.Tensor:
+        return torch.tensor(table.weight.detach().numpy()[ids.numpy()])
+
+    return forward

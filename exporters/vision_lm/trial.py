@@ -1,0 +1,151 @@
+"""What the encoder of a model makes of patterns, how near that is to fp32, and what the decoder
+says after it, as files of a stage."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from exporters.encoder.outputs import DIGITS, cosines
+from exporters.measure.fidelity import measure
+from exporters.measure.runner import Runner
+from exporters.vision_lm.records import Golden, ImageRecord, ImageTrial, session_of
+from nsedge.bundle.causal_lm import Fidelity
+from nsedge.bundle.encoder import VectorFidelity
+from nsedge.bundle.vision_lm import GoldenPicture
+from nsedge.runtime.graph.image_encoder import ImageEncoderSession
+from nsedge.runtime.vision.levels import pattern
+
+GOLDEN_NAME = "golden.json"
+TRIAL_NAME = "trial.json"
+GOLDEN_PATTERNS = range(4)
+FIDELITY_PATTERNS = range(4, 20)
+SEEN_PATTERNS = range(4, 12)
+"""Those that texts follow."""
+
+Floats = NDArray[np.float32]
+
+
+def write_golden(reference: Path, out: Path) -> None:
+    """Write what the fp32 graph in `reference` makes of the golden patterns."""
+    session = session_of(reference, ImageRecord.read(reference))
+    golden = tuple(
+        GoldenPicture(pattern=number, vector=tuple(round(float(x), DIGITS) for x in vector))
+        for number, vector in zip(GOLDEN_PATTERNS, means(session, GOLDEN_PATTERNS), strict=True)
+    )
+    (out / GOLDEN_NAME).write_bytes(msgspec.json.encode(golden))
+
+
+def read_golden(folder: Path) -> Golden:
+    """What `write_golden` wrote to `folder`."""
+    return msgspec.json.decode((folder / GOLDEN_NAME).read_bytes(), type=Golden)
+
+
+def means(session: ImageEncoderSession, numbers: Iterable[int]) -> Floats:
+    """The mean of the rows of each pattern: [patterns, hidden]."""
+    found = [rows.mean(axis=0) for rows in seen(session, numbers)]
+    return np.stack(found)
+
+
+def seen(session: ImageEncoderSession, numbers: Iterable[int]) -> list[Floats]:
+    """The rows [rows, hidden] of the patterns of these numbers, each by itself."""
+    return [session.see([pattern(number, *session.size)])[0] for number in numbers]
+
+
+def write_trial(
+    variant: Path,
+    out: Path,
+    *,
+    reference: Path,
+    golden: Golden,
+    told: dict[str, Fidelity],
+) -> None:
+    """Write how near the encoder in `variant` is to the fp32 one in `reference`; `told`: by
+    decoder, how near both are together."""
+    record = ImageRecord.read(reference)
+    trial = image_trial(
+        session_of(variant, record), session_of(reference, record), golden=golden, told=told
+    )
+    (out / TRIAL_NAME).write_bytes(msgspec.json.encode(trial))
+
+
+def read_trial(folder: Path) -> ImageTrial:
+    """What `write_trial` wrote to `folder`."""
+    return msgspec.json.decode((folder / TRIAL_NAME).read_bytes(), type=ImageTrial)
+
+
+def image_trial(
+    session: ImageEncoderSession,
+    exact: ImageEncoderSession,
+    *,
+    golden: Golden,
+    told: dict[str, Fidelity],
+) -> ImageTrial:
+    """How near the rows of `session` are to those of the `exact` one."""
+    near = [
+        cosines(wanted, found)
+        for wanted, found in zip(
+            seen(exact, FIDELITY_PATTERNS), seen(session, FIDELITY_PATTERNS), strict=True
+        )
+    ]
+    digest = hashlib.sha256()
+    for number in FIDELITY_PATTERNS:
+        digest.update(pattern(number, *session.size).tobytes())
+    return ImageTrial(
+        fidelity=VectorFidelity(
+            texts=len(near),
+            cosine=round(float(np.mean(near)), 6),
+            cosine_least=round(float(np.min(near)), 6),
+            text_sha256=digest.hexdigest(),
+        ),
+        golden=golden_cosine(session, golden),
+        seen=told,
+    )
+
+
+def golden_cosine(session: ImageEncoderSession, golden: Golden) -> float:
+    """The least cosine to a golden picture."""
+    wanted = np.array([one.vector for one in golden], np.float32)
+    found = means(session, [one.pattern for one in golden])
+    return round(float(cosines(wanted, found).min()), 6)
+
+
+class Beside:
+    """A decoder that reads a pattern before each passage."""
+
+    def __init__(self, runner: Runner, rows: Sequence[Floats], token_id: int) -> None:
+        """rows: what its encoder makes of each pattern; token_id: what stands for one of them."""
+        self._runner = runner
+        self._rows = rows
+        self._token_id = token_id
+        self.capacity = runner.capacity - len(rows[0])
+        """Tokens of a passage."""
+        self._next = 0
+
+    def log_probs(self, ids: list[int]) -> Floats:
+        """Log-probabilities [len(ids), V] after each token of a passage that follows the next of
+        the patterns."""
+        rows = self._rows[self._next % len(self._rows)]
+        self._next += 1
+        all_ids = [self._token_id] * len(rows) + ids
+        return self._runner.log_probs(all_ids, len(rows), media=rows)
+
+
+def fidelity_seen(
+    exact: tuple[Runner, ImageEncoderSession],
+    found: tuple[Runner, ImageEncoderSession],
+    passages: Sequence[Sequence[int]],
+    *,
+    token_id: int,
+    text_sha256: str,
+) -> Fidelity:
+    """How near a decoder and its encoder are to the exact ones, over what follows patterns."""
+    wanted, got = (
+        Beside(runner, seen(session, SEEN_PATTERNS), token_id) for runner, session in (exact, found)
+    )
+    return measure(wanted, got, passages, text_sha256=text_sha256)

@@ -1,0 +1,153 @@
+"""The manifest of a model that writes text and sees pictures itself: a decoder whose prompts have
+rows of an encoder's output in the place of tokens."""
+
+from __future__ import annotations
+
+from pathlib import PurePosixPath
+
+import msgspec
+
+from nsedge.bundle.causal_lm import (
+    CausalLm,
+    DecoderComponents,
+    Fidelity,
+    TextProcessors,
+    Variant,
+)
+from nsedge.bundle.encoder import VectorVariant
+from nsedge.bundle.fields import AnyVariant, Count, Line, Name, Positive, Strict, Variants
+from nsedge.bundle.pictures import PictureSteps
+
+GOLDEN_PICTURES = "see"
+"""The golden samples that are pictures; those of `generate` are texts."""
+
+
+class ImageEncoderIo(Strict, frozen=True, kw_only=True):
+    """Names of the graph's input and output.
+
+    - pixel_values: float32 [B, 3, H, W].
+    - embeds: float32 [B, rows, hidden], as wide as the decoder's embeddings.
+    """
+
+    pixel_values: Line = "pixel_values"
+    embeds: Line = "embeds"
+
+
+class ImageEncoder(VectorVariant, frozen=True, kw_only=True):
+    """A graph that makes rows of pictures, for one device and precision, in the directory of the
+    decoder that it belongs to.
+
+    - fidelity: how near its rows are to fp32's.
+    - seen: by the name of each decoder beside it, how near both together are to fp32, over what
+      follows pictures.
+    """
+
+    io: ImageEncoderIo
+    seen: dict[Name, Fidelity] = msgspec.field(default_factory=dict)
+
+
+class WholePicture(Strict, frozen=True, kw_only=True, tag_field="layout", tag="whole"):
+    """A picture that the encoder takes at once.
+
+    - steps: from the picture to what the graph takes. rows: what the graph makes of it.
+    """
+
+    steps: PictureSteps
+    rows: Positive
+
+
+class PicturePrompt(Strict, frozen=True, kw_only=True):
+    """How a picture stands in a prompt.
+
+    - marker: what the chat template writes where a picture stands, and clients may write.
+    - token, token_id: what stands there for each row that an encoder gives.
+    - before, after: what stands around these tokens in the marker's place.
+    """
+
+    marker: Line
+    token: Line
+    token_id: Count
+    before: str = ""
+    after: str = ""
+
+
+class VisionProcessors(TextProcessors, frozen=True, kw_only=True):
+    """What reads prompts, and what prepares pictures."""
+
+    pictures: WholePicture
+    prompt: PicturePrompt
+
+
+class VisionComponents(DecoderComponents, frozen=True, kw_only=True):
+    """The decoder, and the encoder with the projector behind it."""
+
+    image: Variants[ImageEncoder]
+
+
+class VisionLm(CausalLm, frozen=True, kw_only=True, tag="vision-lm"):
+    """A model that writes text and sees pictures. hidden_size: numbers of a row."""
+
+    components: VisionComponents
+    processors: VisionProcessors
+    hidden_size: Positive
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if any(variant.io.media is None for variant in self.variants):
+            raise ValueError("a decoder has no inputs for pictures")
+        folders = [_folder(variant) for variant in self.components.image.variants]
+        for variant in self.variants:
+            if folders.count(_folder(variant)) != 1:
+                raise ValueError(f"{variant.graph} has no encoder of pictures of its own beside it")
+
+    @classmethod
+    def of(
+        cls,
+        text: CausalLm,
+        *,
+        image: tuple[ImageEncoder, ...],
+        pictures: WholePicture,
+        prompt: PicturePrompt,
+        golden: str,
+        hidden_size: int,
+    ) -> VisionLm:
+        """What `text` says, and how the model sees. golden: the file of golden pictures."""
+        fields = {name: getattr(text, name) for name in text.__struct_fields__}
+        reads = msgspec.structs.asdict(text.processors)
+        return cls(
+            **fields
+            | {
+                "components": VisionComponents(
+                    decoder=text.components.decoder, image=Variants(variants=image)
+                ),
+                "processors": VisionProcessors(**reads, pictures=pictures, prompt=prompt),
+                "golden": {**text.golden, GOLDEN_PICTURES: golden},
+            },
+            hidden_size=hidden_size,
+        )
+
+    @property
+    def media_kinds(self) -> tuple[str, ...]:
+        """Pictures."""
+        return ("image",)
+
+    def image_encoder(self, variant: Variant) -> ImageEncoder:
+        """The encoder beside a decoder."""
+        wanted = _folder(variant)
+        return next(one for one in self.components.image.variants if _folder(one) == wanted)
+
+    def named_files(self) -> list[str]:
+        """The files that have a use, the encoders' graphs among them."""
+        return [*super().named_files(), *(one.graph for one in self.components.image.variants)]
+
+
+class GoldenPicture(Strict, frozen=True, kw_only=True):
+    """What the fp32 encoder made of the pattern of that number (nsedge.runtime.vision.levels), in
+    the size that the graph takes: the mean of its rows, float32 [hidden_size]."""
+
+    pattern: Count
+    vector: tuple[float, ...]
+
+
+def _folder(variant: AnyVariant) -> PurePosixPath:
+    return PurePosixPath(variant.graph).parent

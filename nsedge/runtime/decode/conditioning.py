@@ -1,0 +1,83 @@
+"""Prompts that have rows of an encoder's output in the place of tokens."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from collections.abc import Sequence as Many
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float32]
+Key = int | str
+"""What tells a token of a prompt from others: its id; of a medium's, the name of the medium."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Placed:
+    """Rows [M, hidden] for tokens, and where these are in what is read: int64 [M]."""
+
+    rows: Floats
+    places: NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Medium:
+    """A picture in a prompt: what it is called, and the places of its tokens, in order."""
+
+    key: str
+    places: tuple[int, ...]
+
+
+@dataclass(eq=False, slots=True, kw_only=True)
+class PromptMedia:
+    """The media of a prompt, in the order of their places. `fill` brings their rows, before the
+    prompt is read."""
+
+    media: tuple[Medium, ...]
+    keys: tuple[Key, ...]
+    """The prompt, each token of a medium by the medium's name: a prefix of it is one only of
+    prompts about the same media."""
+    _rows: Floats | None = None
+    _places: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
+
+    @classmethod
+    def of(cls, prompt_ids: Many[int], media: Iterable[Medium]) -> PromptMedia:
+        """Of a prompt in whose tokens `media` have places."""
+        media, keys = tuple(media), list[Key](prompt_ids)
+        for medium in media:
+            for place in medium.places:
+                keys[place] = medium.key
+        return cls(media=media, keys=tuple(keys))
+
+    @property
+    def tokens(self) -> int:
+        """Of all media."""
+        return sum(len(medium.places) for medium in self.media)
+
+    def fill(self, rows: Many[Floats]) -> None:
+        """Take the rows [tokens, hidden] of each medium.
+
+        Raises:
+            ValueError: they are not as many as it has places.
+        """
+        for medium, own in zip(self.media, rows, strict=True):
+            if len(own) != len(medium.places):
+                raise ValueError(f"{len(own)} rows for {len(medium.places)} tokens")
+        self._rows = rows[0] if len(rows) == 1 else np.concatenate(rows)
+        self._places = np.array([place for one in self.media for place in one.places], np.int64)
+
+    def between(self, start: int, end: int) -> Placed | None:
+        """What stands for tokens `start` to `end`, places counted from `start`; None where nothing
+        does.
+
+        Raises:
+            RuntimeError: the rows are not there yet.
+        """
+        if self._rows is None:
+            raise RuntimeError("a prompt is read before its media were")
+        first, last = np.searchsorted(self._places, (start, end))
+        if first == last:
+            return None
+        return Placed(rows=self._rows[first:last], places=self._places[first:last] - start)

@@ -1,0 +1,76 @@
+"""A request with pictures on its way through their encoder: once all of them are rows, it goes on
+to what writes its answer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nsedge.api import Event, Request, Result
+from nsedge.errors import EngineFailure
+from nsedge.runtime.encode.rows import Picture
+from nsedge.runtime.encode.work import EncodeWork
+
+Floats = NDArray[np.float32]
+GoOn = Callable[[Sequence[Floats]], None]
+
+
+class SightWork(EncodeWork):
+    """The pictures of one request that no rows are known of."""
+
+    def __init__(
+        self,
+        *,
+        request: Request,
+        names: Sequence[str],
+        known: Mapping[str, Floats],
+        pictures: Mapping[str, Picture],
+        go_on: GoOn,
+        submitted_s: float,
+    ) -> None:
+        """names: of the request's pictures, in order; of each either the rows are `known`, or it is
+        one of `pictures`. go_on: called once, with the rows of each, where nothing fails."""
+        super().__init__(request=request, inputs=tuple(pictures.values()), submitted_s=submitted_s)
+        self._names = tuple(names)
+        self._of_input = tuple(pictures)
+        self._rows: dict[str, Floats] = dict(known)
+        self._go_on = go_on
+        self.went_on = False
+        """Whether it is somebody else's now."""
+
+    def keep(self, index: int, output: NDArray[Any]) -> None:
+        """Keep the rows [rows, hidden] of a picture."""
+        self._rows[self._of_input[index]] = np.array(output, np.float32)
+
+    def chunks(self, begin: int, end: int, *, done: bool) -> Iterator[tuple[int, Result]]:
+        """Nothing is told of pictures."""
+        return iter(())
+
+    @property
+    def new_rows(self) -> Iterator[tuple[str, Floats]]:
+        """By name, the rows that were made for this request."""
+        return ((name, self._rows[name]) for name in self._of_input)
+
+    def start(self, now_s: float) -> list[Event]:
+        """Nothing: the request begins with its first token."""
+        return []
+
+    def take(self, index: int, output: NDArray[Any], now_s: float) -> list[Event]:
+        """Keep the rows of a picture; after the last one the request goes on."""
+        if self.ended:
+            return []
+        self.keep(index, output)
+        self._there[index] = True
+        return self.go_on() if self._there.all() else []
+
+    def go_on(self) -> list[Event]:
+        """Hand the request on, all of whose rows are there."""
+        try:
+            self._go_on([self._rows[name] for name in self._names])
+        except ValueError as error:  # the encoder makes more or fewer rows than it says
+            return self.fail(EngineFailure(f"the pictures do not fit their places: {error}"))
+        self.ended = self.went_on = True
+        return []

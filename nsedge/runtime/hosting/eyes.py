@@ -1,0 +1,148 @@
+"""How a model sees: its encoder's loop, what that made of pictures before, and how they stand in
+prompts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nsedge.api import Media, Request
+from nsedge.bundle.causal_lm import Variant
+from nsedge.bundle.manifest import Bundle
+from nsedge.bundle.vision_lm import GOLDEN_PICTURES, GoldenPicture, VisionLm
+from nsedge.errors import NsedgeError
+from nsedge.runtime.delivery import Emit
+from nsedge.runtime.encode.loop import BatchLimits, EncodeLoop
+from nsedge.runtime.encode.row_cache import RowCache, name_of
+from nsedge.runtime.encode.rows import Picture
+from nsedge.runtime.encode.sight_work import GoOn, SightWork
+from nsedge.runtime.graph.image_encoder import ImageEncoderSession
+from nsedge.runtime.hosting.golden_vectors import judge
+from nsedge.runtime.hosting.hosted import Host
+from nsedge.runtime.machine.arbiter import Rank
+from nsedge.runtime.machine.cores import usable_cores
+from nsedge.runtime.text.sight import Shown, Sight
+from nsedge.runtime.vision.levels import pattern
+from nsedge.runtime.vision.reader import PictureReader
+
+MOST_WAITING = 1024
+"""Pictures, since they wait decoded: 350 MB at 336 x 336 pixels."""
+MAX_ROWS = 64
+"""Pictures of one batch."""
+
+
+def sight_of(manifest: VisionLm) -> Sight:
+    """How pictures stand in the prompts of a model."""
+    prompt, pictures = manifest.processors.prompt, manifest.processors.pictures
+    written = f"{prompt.before}{prompt.token * pictures.rows}{prompt.after}"
+
+    def write(media: Media) -> str:
+        return written
+
+    return Sight(marker=prompt.marker, token=prompt.token, token_id=prompt.token_id, written=write)
+
+
+class Eyes:
+    """The encoder of one model, open; what it made of pictures is kept within a budget."""
+
+    def __init__(self, bundle: Bundle[VisionLm], variant: Variant, host: Host) -> None:
+        """Open the encoder beside a decoder's variant, warm it up, and check its golden pictures.
+
+        Raises:
+            BundleInvalid: it cannot be loaded, or does not make what it should.
+        """
+        manifest, settings = bundle.manifest, host.settings
+        encoder, pictures = manifest.image_encoder(variant), manifest.processors.pictures
+        self._session = ImageEncoderSession(
+            bundle.file(encoder.graph),
+            encoder,
+            steps=pictures.steps,
+            rows=pictures.rows,
+            hidden=manifest.hidden_size,
+            threads=settings.threads or usable_cores(),
+        )
+        self._patches = pictures.rows
+        self.cache = RowCache(most_bytes=settings.picture_cache_bytes)
+        self._reader = PictureReader(pictures.steps, max_pixels=settings.max_picture_pixels)
+        batch = min(MAX_ROWS, max(1, settings.embed_batch_tokens // self._patches))
+        self._session.see([pattern(0, *self._session.size)] * batch)
+        golden = bundle.golden(GOLDEN_PICTURES, GoldenPicture)
+        seen = self._session.see([pattern(one.pattern, *self._session.size) for one in golden])
+        judge(
+            seen.mean(axis=1),
+            [one.vector for one in golden],
+            variant=encoder,
+            name=bundle.name,
+            what="pictures",
+        )
+        self._loop = EncodeLoop(
+            runner=self._session,
+            limits=BatchLimits(
+                tokens=settings.embed_batch_tokens,
+                rows=MAX_ROWS,
+                waiting=min(MOST_WAITING, settings.max_queue),
+            ),
+            seat=host.arbiter(encoder.device).seat(Rank.OTHERS),
+            deliver=host.deliver,
+            clock=host.clock,
+            name=f"eyes-{bundle.name}",
+        )
+
+    def start(self) -> None:
+        """Let the loop run."""
+        self._loop.start()
+
+    def stop(self) -> None:
+        """Cancel what waits, and end the loop."""
+        self._loop.stop()
+
+    def work(
+        self, request: Request, shown: Sequence[Shown], *, go_on: GoOn, submitted_s: float
+    ) -> SightWork:
+        """The request's pictures, decoded where no rows are known of them; on a reader's thread.
+
+        Raises:
+            InvalidMedia: one is no picture, or damaged.
+            MessageTooLarge: one has too many pixels.
+        """
+        names = [name_of(one.media) for one in shown]
+        known, pictures = {}, {}
+        for number, (name, one) in enumerate(zip(names, shown, strict=True)):
+            if name in known or name in pictures:
+                continue
+            if (rows := self.cache.get(name)) is not None:
+                known[name] = rows
+            else:
+                pictures[name] = Picture(self._read(one.media, number), self._patches)
+        return SightWork(
+            request=request,
+            names=names,
+            known=known,
+            pictures=pictures,
+            go_on=go_on,
+            submitted_s=submitted_s,
+        )
+
+    def submit(self, work: SightWork, emit: Emit) -> None:
+        """Have what is not known yet encoded; where there is nothing, the request goes on."""
+        if work.inputs:
+            self._loop.submit(work, emit)
+        else:
+            work.go_on()
+
+    def cancel(self, work: SightWork) -> None:
+        """End a request that waits here; nothing where it went on."""
+        self._loop.cancel(work)
+
+    def ask(self, answer: Callable[[], None]) -> None:
+        """Have the loop call `answer` between two batches."""
+        self._loop.ask(answer)
+
+    def _read(self, media: Media, number: int) -> NDArray[np.uint8]:
+        try:
+            return self._reader.read(media, number)
+        except NsedgeError as error:
+            told = error.message.removeprefix(f"input {number}: ")
+            raise type(error)(f"picture {number}: {told}", param="messages") from error

@@ -1,0 +1,141 @@
+"""Models that write text and see pictures: a text model, and the encoder whose rows stand in its
+prompts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from nsedge.api import Chat, Request
+from nsedge.bundle.causal_lm import Variant
+from nsedge.bundle.manifest import Bundle
+from nsedge.bundle.vision_lm import VisionLm
+from nsedge.runtime.decode.conditioning import Floats, Medium, PromptMedia
+from nsedge.runtime.decode.job import Job
+from nsedge.runtime.delivery import Emit
+from nsedge.runtime.encode.row_cache import name_of
+from nsedge.runtime.encode.sight_work import SightWork
+from nsedge.runtime.hosting.accepted import Accepted
+from nsedge.runtime.hosting.admission import make_job
+from nsedge.runtime.hosting.eyes import Eyes, sight_of
+from nsedge.runtime.hosting.hosted import Host, Opening, Work
+from nsedge.runtime.hosting.text import TextModel, wanted_variant
+from nsedge.runtime.machine import memory
+from nsedge.runtime.machine.footprint import Growth
+
+VisionBundle = Bundle[VisionLm]
+
+
+class VisionModel(TextModel):
+    """A bundle in memory that writes text and sees."""
+
+    def __init__(
+        self, *, bundle: VisionBundle, variant: Variant, host: Host, opening: Opening
+    ) -> None:
+        """Load `variant` and the encoder beside it; raises what `TextModel` does."""
+        super().__init__(
+            bundle=bundle,
+            variant=variant,
+            host=host,
+            opening=opening,
+            sight=sight_of(bundle.manifest),
+        )
+        growth = Growth(opening.elsewhere)
+        self.eyes = Eyes(bundle, variant, host)
+        self._weights_bytes += growth.take()
+
+    def start(self) -> None:
+        """Let engine and encoder run."""
+        super().start()
+        self.eyes.start()
+
+    def accept(
+        self, request: Request, emit: Emit, *, submitted_s: float, adapter: str | None = None
+    ) -> Work:
+        """Read the prompt, have its pictures encoded, and queue it."""
+        task = request.task
+        if not isinstance(task, Chat) or not any(message.media for message in task.messages):
+            return super().accept(request, emit, submitted_s=submitted_s, adapter=adapter)
+        seen = _Seen(self, request, task, emit, submitted_s=submitted_s, adapter=adapter)
+        work = Accepted(
+            host=self._host,
+            reader=self._host.media_reader,
+            request=request,
+            emit=emit,
+            make=seen.work,
+            queue=seen.submit,
+            cancel=seen.cancel,
+        )
+        work.begin()
+        return work
+
+    def close(self) -> None:
+        """End encoder and engine, once nobody uses it."""
+        self.eyes.stop()
+        super().close()
+
+    def cache_bytes(self) -> int:
+        """What its caches hold of the host's memory; from any thread."""
+        return super().cache_bytes() + self.eyes.cache.bytes
+
+
+class _Seen:
+    """A request with pictures: read, encoded, then a job of the engine."""
+
+    def __init__(
+        self,
+        model: VisionModel,
+        request: Request,
+        task: Chat,
+        emit: Emit,
+        *,
+        submitted_s: float,
+        adapter: str | None,
+    ) -> None:
+        self._model, self._request, self._task, self._emit = model, request, task, emit
+        self._submitted_s, self._adapter = submitted_s, adapter
+        self._job: Job | None = None
+
+    def work(self) -> SightWork:
+        """Read the prompt, and after it is known to fit, the pictures. Raises why it is refused."""
+        model = self._model
+        ids, shown = model.prompts.look(self._task)
+        media = PromptMedia.of(
+            ids, (Medium(key=name_of(one.media), places=one.places) for one in shown)
+        )
+        job = self._job = make_job(
+            self._request,
+            model,
+            prompt_ids=ids,
+            submitted_s=self._submitted_s,
+            emit=self._emit,
+            adapter=self._adapter,
+            media=media,
+        )
+
+        def go_on(rows: Sequence[Floats]) -> None:
+            media.fill(rows)
+            for name, made in work.new_rows:
+                model.eyes.cache.put(name, made)
+            model.engine.submit(job)
+
+        work = model.eyes.work(self._request, shown, go_on=go_on, submitted_s=self._submitted_s)
+        return work
+
+    def submit(self, work: SightWork) -> None:
+        """Have the pictures encoded, then the prompt read."""
+        self._model.eyes.submit(work, self._emit)
+
+    def cancel(self, work: SightWork) -> None:
+        """End it wherever it stands. The engine is asked by the encoder's loop, so that it is not
+        asked before it has the job."""
+        self._model.eyes.cancel(work)
+        job = self._job
+        if job is not None:
+            self._model.eyes.ask(lambda: self._model.engine.cancel(job))
+
+
+def open_vision(bundle: VisionBundle, host: Host, opening: Opening) -> VisionModel:
+    """Bring `bundle` into memory; raises what `open_text` does."""
+    variant = wanted_variant(bundle, host.settings)
+    with memory.blocks_of_their_own():
+        return VisionModel(bundle=bundle, variant=variant, host=host, opening=opening)

@@ -1,0 +1,345 @@
+"""Models that see: what a daemon answers about pictures is what transformers answers, alone and
+beside others, in every form of the graph."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+import shutil
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import transformers
+from PIL import Image
+
+from exporters.__main__ import main
+from nsedge.api import (
+    Chat,
+    Delta,
+    Event,
+    Finished,
+    Media,
+    MediaPart,
+    Message,
+    PromptQuestion,
+    Role,
+    Sampling,
+    TextPart,
+)
+from nsedge.bundle.manifest import Bundle
+from nsedge.bundle.vision_lm import VisionLm
+from nsedge.core.service import LocalService
+from nsedge.errors import ContextExceeded, InvalidMedia, InvalidParameter
+from nsedge.ipc.client import Client
+from nsedge.runtime.settings import EngineSettings, PrefixReuse
+from tests.export.tiny_dual_encoders import PATCH, PHOTOGRAPH, SIDE
+from tests.export.tiny_vision_lms import FAMILIES, TOKEN, make_vision_lm, write_vision_folder
+from tests.ipc import short_directory
+from tests.unit.exporters.deploy.deployable import Home
+
+pytestmark = [pytest.mark.export, pytest.mark.usefixtures("own_places")]
+
+ROWS = (SIDE // PATCH) ** 2
+TOKENS = 12
+LOOSE = ("--threshold", "kl=9", "--threshold", "top1=0", "--threshold", "golden=0")
+"""Random weights say nearly the same of every token."""
+
+
+def photograph(box: tuple[int, int, int, int] = (0, 0, 512, 600)) -> Image.Image:
+    with Image.open(PHOTOGRAPH) as whole:
+        return whole.convert("RGB").crop(box)
+
+
+PICTURES = [
+    photograph(),
+    photograph((100, 50, 400, 400)),
+    Image.effect_mandelbrot((90, 60), (-2, -1.5, 1, 1.5), 60).convert("RGB"),
+]
+
+
+def media(image: Image.Image) -> Media:
+    file = io.BytesIO()
+    image.save(file, "PNG")
+    return Media(type="image/png", data=file.getvalue())
+
+
+def said(*parts: str | Image.Image, role: Role = Role.USER) -> Message:
+    content = tuple(
+        TextPart(text=part) if isinstance(part, str) else MediaPart(media=media(part))
+        for part in parts
+    )
+    return Message(role=role, content=content)
+
+
+def answer(capsys: pytest.CaptureFixture[str], *arguments: str, status: int = 0) -> dict[str, Any]:
+    assert main([*arguments, "--json"]) == status
+    told: dict[str, Any] = json.loads(capsys.readouterr().out)
+    return told
+
+
+class ByTransformers:
+    """The model and its processor, as transformers has them."""
+
+    def __init__(self, folder: Path, family: str) -> None:
+        tokenizer = transformers.PreTrainedTokenizerFast.from_pretrained(folder)
+        self.tokenizer = tokenizer
+        self.model = make_vision_lm(family, tokenizer.convert_tokens_to_ids(TOKEN))
+        self.processor = transformers.LlavaProcessor(
+            image_processor=transformers.CLIPImageProcessor.from_pretrained(folder),
+            tokenizer=tokenizer,
+            patch_size=PATCH,
+            vision_feature_select_strategy="default",
+            num_additional_image_tokens=1,
+            chat_template=(folder / "chat_template.jinja").read_text(),
+        )
+
+    def answer(self, *turns: Message) -> list[int]:
+        """The tokens of the greedy answer."""
+        told = [
+            {
+                "role": str(turn.role),
+                "content": [
+                    {"type": "text", "text": part.text}
+                    if isinstance(part, TextPart)
+                    else {"type": "image"}
+                    for part in turn.content
+                ],
+            }
+            for turn in turns
+        ]
+        text = self.processor.apply_chat_template(told, add_generation_prompt=True)
+        images = [Image.open(io.BytesIO(one.data)) for turn in turns for one in turn.media]
+        read = self.processor(text=text, images=images or None, return_tensors="pt")
+        read.pop("token_type_ids", None)
+        with torch.no_grad():
+            made = self.model.generate(
+                **read, max_new_tokens=TOKENS, min_new_tokens=TOKENS, do_sample=False
+            )
+        return made[0, read["input_ids"].shape[1] :].tolist()
+
+
+QUESTIONS = [
+    [said("What is this?", PICTURES[0])],
+    [said(PICTURES[1], PICTURES[2], PICTURES[0], "Tell them apart.")],
+    [said("No picture at all.")],
+    [
+        said(PICTURES[2], "Here?"),
+        said("A ball.", role=Role.ASSISTANT),
+        said("And here?", PICTURES[0]),
+    ],
+]
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    root = tmp_path_factory.mktemp("models")
+    return {family: write_vision_folder(root / f"Tiny-{family}", family) for family in FAMILIES}
+
+
+GREEDY = Sampling(temperature=0.0, max_tokens=TOKENS, min_tokens=TOKENS)
+ENGINE = EngineSettings(slots=4, context_tokens=128, threads=1)
+
+
+def tokens_of(events: Iterable[Event]) -> list[int]:
+    """The tokens of an answer, which ends well."""
+    *told, end = events
+    assert isinstance(end, Finished), end
+    return [token for one in told if isinstance(one, Delta) for token in one.token_ids]
+
+
+@pytest.fixture(scope="module")
+def bundles(
+    folders: dict[str, Path], tmp_path_factory: pytest.TempPathFactory, places: Path
+) -> Iterator[dict[str, Path]]:
+    """Of each family, with every form of the graph."""
+    root = tmp_path_factory.mktemp("bundles")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("NSEDGE_CACHE", str(places / "cache"))
+        patch.setenv("NSEDGE_HOME", str(places / "home"))
+        for family, folder in folders.items():
+            out = ("--out", str(root / family), "--variants", "cpu-int8,cpu-fp32,cpu-int8-kv8")
+            assert main(["model", str(folder), "--name", "tiny", *out, *LOOSE]) == 0
+        yield {family: root / family for family in folders}
+
+
+@contextmanager
+def serving(bundle: Path, variant: str, **engine: Any) -> Iterator[tuple[Client, LocalService]]:
+    """A client of a daemon that serves a bundle as `tiny`."""
+    with short_directory() as place:
+        home = Home(place, replace(ENGINE, variants={"tiny": variant}, **engine))
+        home.store.mkdir()
+        shutil.copytree(bundle, home.store / "tiny")
+        with home.serving() as service, Client(home.endpoint) as client:
+            yield client, service
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_answers_are_those_of_transformers(
+    family: str, folders: dict[str, Path], bundles: dict[str, Path]
+) -> None:
+    reference = ByTransformers(folders[family], family)
+    wanted = [reference.answer(*turns) for turns in QUESTIONS]
+    assert wanted[0] != reference.answer(said("What is this?", PICTURES[1]))
+    with serving(bundles[family], "cpu-fp32") as (client, _):
+        asked = [client.chat("tiny", turns, sampling=GREEDY) for turns in QUESTIONS]
+        assert [tokens_of(one) for one in asked] == wanted
+        for turns, tokens in zip(QUESTIONS, wanted, strict=True):
+            assert tokens_of(client.chat("tiny", turns, sampling=GREEDY)) == tokens
+
+
+FORMS = ("cpu-fp32", "cpu-int8", "cpu-int8-native", "cpu-int8-kv8")
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("family", FAMILIES)
+def test_company_and_pieces_change_no_answer(
+    family: str, form: str, bundles: dict[str, Path]
+) -> None:
+    many = [*QUESTIONS, [said("Again?", PICTURES[1])], [said("Words alone, many of them.")]] * 2
+    with serving(bundles[family], form, prefix_reuse=PrefixReuse.OFF) as (client, _):
+        alone = [tokens_of(client.chat("tiny", turns, sampling=GREEDY)) for turns in many]
+    assert len({tuple(tokens) for tokens in alone}) == len(many) // 2
+    # Pieces of 7 tokens end within pictures, which have 16 and more.
+    small = {"prefill_chunk_tokens": 7, "prefix_reuse": PrefixReuse.OFF}
+    with serving(bundles[family], form, **small) as (client, _):
+        asked = [client.chat("tiny", turns, sampling=GREEDY) for turns in many]
+        assert [tokens_of(one) for one in asked] == alone
+
+
+@pytest.mark.parametrize("form", ["cpu-fp32", "cpu-int8-native"])
+def test_a_prompt_goes_on_from_another_about_the_same_picture_alone(
+    form: str, bundles: dict[str, Path]
+) -> None:
+    first = [said("What is this? Tell me about it at some length.", PICTURES[0])]
+    other = [said("What is this? Tell me about it at some length.", PICTURES[1])]
+    again = [*first, said("A woman.", role=Role.ASSISTANT), said("Is she?")]
+    with serving(bundles["llava"], form) as (client, _):
+        ends = [client.chat("tiny", turns, sampling=GREEDY).collected() for turns in (first, other)]
+        assert [end.usage.images for end in ends] == [1, 1]
+        assert [end.usage.media_tokens for end in ends] == [ROWS, ROWS]
+        # What stands before the picture is short of a block.
+        assert [end.usage.cached_tokens for end in ends] == [0, 0]
+        alone = tokens_of(client.chat("tiny", again, sampling=GREEDY))
+        end = client.chat("tiny", again, sampling=GREEDY).collected()
+        assert end.usage.cached_tokens > ROWS + 16
+        assert tokens_of(client.chat("tiny", again, sampling=GREEDY)) == alone
+    with serving(bundles["llava"], form, prefix_reuse=PrefixReuse.OFF) as (client, _):
+        assert tokens_of(client.chat("tiny", again, sampling=GREEDY)) == alone
+
+
+def test_several_choices_and_placeholders_of_the_client(bundles: dict[str, Path]) -> None:
+    asked = [said(PICTURES[0], "What?")]
+    marked = [
+        Message(
+            role=Role.USER,
+            content=(MediaPart(media=media(PICTURES[0])), TextPart(text=f"{TOKEN}\nWhat?")),
+        )
+    ]
+    with serving(bundles["llava"], "cpu-fp32") as (client, _):
+        wanted = tokens_of(client.chat("tiny", asked, sampling=GREEDY))
+        assert tokens_of(client.chat("tiny", marked, sampling=GREEDY)) == wanted
+        twice = replace(GREEDY, n=2)
+        told: dict[int, list[int]] = {0: [], 1: []}
+        for event in client.chat("tiny", asked, sampling=twice):
+            if isinstance(event, Delta):
+                told[event.choice] += event.token_ids
+        assert told == {0: wanted, 1: wanted}
+        question = PromptQuestion(model="tiny", task=Chat(messages=tuple(asked)))
+        assert client.read_prompt(question).token_ids.count(260) == ROWS
+
+
+@pytest.mark.parametrize(
+    ("turns", "error", "told"),
+    [
+        (
+            [said(PICTURES[0], f"{TOKEN} and {TOKEN}?")],
+            InvalidParameter,
+            "has <image> 2 times, and it holds 1 pictures",
+        ),
+        ([said(*PICTURES, *PICTURES, *PICTURES)], ContextExceeded, "the context holds 128"),
+        ([said("\ufdd3")], InvalidParameter, "U.FDD3 is in its text"),
+        (
+            [
+                Message(
+                    role=Role.USER,
+                    content=(MediaPart(media=Media(type="image/png", data=b"no picture")),),
+                )
+            ],
+            InvalidMedia,
+            "picture 0: 10 bytes are no picture",
+        ),
+        (
+            [
+                Message(
+                    role=Role.USER,
+                    content=(MediaPart(media=Media(type="audio/wav", data=b"no picture")),),
+                )
+            ],
+            InvalidParameter,
+            "reads text and image, and takes no audio/wav",
+        ),
+    ],
+)
+def test_what_cannot_be_seen_is_refused(
+    turns: list[Message], error: type[Exception], told: str, bundles: dict[str, Path]
+) -> None:
+    with (
+        serving(bundles["llava"], "cpu-fp32") as (client, _),
+        pytest.raises(error, match=told),
+    ):
+        client.chat("tiny", turns, sampling=GREEDY).collected()
+
+
+def test_the_name_of_a_placeholder_in_words_is_words(bundles: dict[str, Path]) -> None:
+    with serving(bundles["llava"], "cpu-fp32") as (client, _):
+        task = Chat(messages=(said(f"The tag {TOKEN} of HTML"),))
+        read = client.read_prompt(PromptQuestion(model="tiny", task=task))
+        assert 260 not in read.token_ids
+        assert TOKEN in client.detokenize("tiny", read.token_ids)
+
+
+def test_a_bundle_that_sees_verifies(
+    bundles: dict[str, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    manifest = Bundle.open(bundles["llava"]).of_kind(VisionLm).manifest
+    assert manifest.processors.pictures.rows == ROWS
+    assert manifest.tasks == ("generate", "chat")
+    told = answer(capsys, "verify", str(bundles["llava"]), *LOOSE)
+    assert told["passed"] is True
+    after = told["pictures"]["after_pictures"]
+    assert set(after) == set(FORMS)
+    for name, found in after.items():
+        assert found["kl"] < (1e-6 if name == "cpu-fp32" else 1e-3)
+    for name, check in told["pictures"]["variants"].items():
+        assert check["fidelity_measured"] == check["fidelity_recorded"], name
+
+
+@pytest.mark.parametrize(
+    ("name", "changes", "reason"),
+    [
+        ("preprocessor_config.json", {"crop_size": 31}, "prepared as 31 x 31, and the encoder"),
+        ("config.json", {"image_token_index": None, "image_token_id": None}, "no image_token_id"),
+        ("config.json", {"image_token_id": 99999}, "the tokenizer has no token 99999"),
+        ("config.json", {"model_type": "idefics3"}, "needs tiles, which has no form here"),
+        ("config.json", {"vision_config": {"model_type": "x"}}, "encoder of pictures 'x' has no"),
+    ],
+)
+def test_what_has_no_form_is_refused(
+    name: str,
+    changes: dict[str, Any],
+    reason: str,
+    folders: dict[str, Path],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    folder = shutil.copytree(folders["llava"], tmp_path / "model")
+    stated = json.loads((folder / name).read_text())
+    (folder / name).write_text(json.dumps(stated | changes))
+    assert main(["model", str(folder)]) == 1
+    assert re.search(reason, capsys.readouterr().err)

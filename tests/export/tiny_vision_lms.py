@@ -1,0 +1,79 @@
+"""Tiny models that see, with random weights, as transformers lays them out."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from tokenizers import AddedToken, Tokenizer
+
+from tests.export import tiny
+from tests.export.tiny_dual_encoders import IMAGE, PATCH, SIDE
+
+TOKEN = "<image>"
+LLAVA_TEMPLATE = (
+    "{% for message in messages %}{% if message['role'] != 'system' %}"
+    "{{ message['role'].upper() + ': '}}{% endif %}"
+    "{% for content in message['content'] | selectattr('type', 'equalto', 'image') %}"
+    "{{ '<image>\n' }}{% endfor %}"
+    "{% for content in message['content'] | selectattr('type', 'equalto', 'text') %}"
+    "{{ content['text'] + ' '}}{% endfor %}"
+    "{% endfor %}{% if add_generation_prompt %}{{ 'ASSISTANT:' }}{% endif %}"
+)
+"""As LLaVA 1.5's: pictures first, and content in parts alone."""
+
+
+def _llava(token_id: int) -> Any:
+    config = transformers.LlavaConfig(
+        vision_config=transformers.CLIPVisionConfig(**IMAGE | {"num_hidden_layers": 3}),
+        text_config=transformers.LlamaConfig(**tiny.SIZES),
+        image_token_id=token_id,
+        vision_feature_layer=-2,
+        vision_feature_select_strategy="default",
+        image_seq_length=(SIDE // PATCH) ** 2,
+    )
+    return transformers.LlavaForConditionalGeneration(config)
+
+
+FAMILIES: dict[str, Callable[[int], Any]] = {"llava": _llava}
+
+
+def make_vision_lm(family: str, token_id: int) -> Any:
+    """A model of the family, its weights and biases random enough to show every mistake."""
+    torch.manual_seed(0)
+    model = FAMILIES[family](token_id).eval()
+    for name, parameter in model.named_parameters():
+        told = 0.4 if "language_model" in name else 0.15
+        torch.nn.init.normal_(parameter, 0.0, told if parameter.ndim > 1 else 0.3)
+    model.set_attn_implementation("eager")
+    return model
+
+
+def write_vision_folder(folder: Path, family: str = "llava") -> Path:
+    """The model, a byte-level tokenizer with its token for pictures, a processor's settings."""
+    folder.mkdir(parents=True, exist_ok=True)
+    token_id = write_tokenizer(folder)
+    make_vision_lm(family, token_id).save_pretrained(folder)
+    transformers.CLIPImageProcessor(
+        size={"shortest_edge": SIDE}, crop_size={"height": SIDE, "width": SIDE}
+    ).save_pretrained(folder)
+    (folder / "README.md").write_text("---\nlicense: mit\n---\n")
+    return folder
+
+
+def write_tokenizer(folder: Path) -> int:
+    """The tokenizer of `tiny`, with a token for pictures; its id."""
+    tiny.write_tokenizer(folder)
+    path = folder / "tokenizer.json"
+    tokenizer = Tokenizer.from_file(str(path))
+    tokenizer.add_special_tokens([AddedToken(TOKEN, special=True, normalized=False)])
+    tokenizer.save(str(path))
+    settings = json.loads((folder / "tokenizer_config.json").read_text())
+    del settings["chat_template"]
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings))
+    (folder / "chat_template.jinja").write_text(LLAVA_TEMPLATE)
+    return int(tokenizer.token_to_id(TOKEN))

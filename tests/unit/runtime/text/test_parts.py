@@ -1,0 +1,137 @@
+"""Pictures in prompts: where they stand, by parts or by markers, and through which templates."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from nsedge.api import Chat, Media, MediaPart, Message, Role, TextPart
+from nsedge.bundle.manifest import Bundle
+from nsedge.errors import InvalidParameter, InvalidRequest
+from nsedge.runtime.text.parts import in_parts, parted
+from nsedge.runtime.text.prompt import PromptReader
+from nsedge.runtime.text.sight import Sight
+from tests.unit.bundles import tokenizer, write_bundle
+
+MARKER = "<|user|>"
+"""Any special token will do: the tiny tokenizer has none for pictures."""
+IN_PARTS = (
+    "{% for m in messages %}[{{ m.role }}]{% for c in m.content %}"
+    "{% if c.type == 'image' %}<|user|>{% else %}{{ c.text }}{% endif %}"
+    "{% endfor %}{% endfor %}{% if add_generation_prompt %}[a]{% endif %}"
+)
+BOTH = (
+    "{% for m in messages %}[{{ m.role }}]{% if m.content is string %}{{ m.content }}{% else %}"
+    "{% for c in m.content %}{% if c.type == 'image' %}<|user|>{% else %}{{ c.text }}{% endif %}"
+    "{% endfor %}{% endif %}{% endfor %}{% if add_generation_prompt %}[a]{% endif %}"
+)
+AS_TEXT = "{% for m in messages %}[{{ m.role }}]{{ m.content }}{% endfor %}[a]"
+USER_ALONE = (
+    "{% for m in messages %}{% if m.role == 'user' %}{{ m.content }}{% endif %}{% endfor %}[a]"
+)
+PICTURE = Media(type="image/png", data=b"x")
+
+
+def reader(path: Path, template: str, *, add_bos: bool = False) -> PromptReader:
+    token_id = tokenizer().token_to_id(MARKER)
+    sight = Sight(
+        marker=MARKER, token=MARKER, token_id=token_id, written=lambda media: f"({MARKER * 3})"
+    )
+    bundle = Bundle.open(write_bundle(path / "tiny", template=template, add_bos=add_bos))
+    return PromptReader(bundle, tokenizer(), sight=sight)
+
+
+def said(*parts: str | Media, role: Role = Role.USER) -> Message:
+    return Message(
+        role=role,
+        content=tuple(
+            TextPart(text=one) if isinstance(one, str) else MediaPart(media=one) for one in parts
+        ),
+    )
+
+
+def look(reading: PromptReader, *turns: Message) -> tuple[str, list[tuple[int, ...]]]:
+    ids, shown = reading.look(Chat(messages=turns))
+    text = str(tokenizer().decode(list(ids), skip_special_tokens=False))
+    return text.replace(MARKER, "#"), [one.places for one in shown]
+
+
+@pytest.mark.parametrize(
+    ("template", "wanted"),
+    [
+        (IN_PARTS, "[user]see(###)this[assistant]so[a]"),
+        (BOTH, "[user]see(###)this[assistant]so[a]"),
+        (AS_TEXT, "[user]see\n(###)\nthis[assistant]so[a]"),
+    ],
+)
+def test_pictures_stand_where_their_parts_do(tmp_path: Path, template: str, wanted: str) -> None:
+    turns = said("see", PICTURE, "this"), Message(role=Role.ASSISTANT, content="so")
+    text, places = look(reader(tmp_path, template), *turns)
+    assert text == wanted
+    first = text.index("#")
+    assert places == [(first, first + 1, first + 2)]
+
+
+def test_markers_of_the_client_are_places_where_there_are_as_many(tmp_path: Path) -> None:
+    reading = reader(tmp_path, AS_TEXT)
+    marked = said(PICTURE, f"one {MARKER}, two {MARKER}", PICTURE)
+    text, places = look(reading, marked)
+    assert text == "[user]one (###), two (###)[a]"
+    assert len(places) == 2
+    with pytest.raises(InvalidParameter, match=r"messages\[1\]: its text has .* 1 times.* 2 pict"):
+        look(reading, said("a"), said(f"one {MARKER}", PICTURE, PICTURE))
+
+
+def test_a_marker_that_was_said_is_text(tmp_path: Path) -> None:
+    reading = reader(tmp_path, BOTH)
+    ids, shown = reading.look(Chat(messages=(said(f"a {MARKER} tag"),)))
+    assert tokenizer().token_to_id(MARKER) not in ids
+    assert shown == ()
+    text, places = look(reading, said(f"a {MARKER} tag"), said(PICTURE))
+    assert text == "[user]a # tag[user](###)[a]"
+    assert len(places) == 1
+    assert places[0][0] == len(text.encode()) - len("###)[a]") + len(MARKER) - 1
+
+
+def test_a_template_without_a_place_is_told(tmp_path: Path) -> None:
+    with pytest.raises(InvalidRequest, match="places for 1 of the 2 pictures"):
+        look(reader(tmp_path, USER_ALONE), said(PICTURE), said(PICTURE, role=Role.SYSTEM))
+
+
+def test_sound_is_not_seen_and_places_cannot_be_said(tmp_path: Path) -> None:
+    reading = reader(tmp_path, BOTH)
+    sound = Media(type="audio/wav", data=b"x")
+    with pytest.raises(InvalidParameter, match="reads text and pictures, and takes no audio/wav"):
+        look(reading, said(sound))
+    with pytest.raises(InvalidParameter, match=r"messages\[0\]: U\+FDD3"):
+        look(reading, said("\ufdd3", PICTURE))
+
+
+def test_bos_stands_before_what_a_template_renders(tmp_path: Path) -> None:
+    text, places = look(reader(tmp_path, BOTH, add_bos=True), said(PICTURE))
+    assert text == "<|begin|>[user](###)[a]"
+    ids, _ = reader(tmp_path / "other", BOTH).look(Chat(messages=(said("a"),)))
+    assert places == [(8, 9, 10)]
+    assert ids[0] != tokenizer().token_to_id("<|begin|>")
+
+
+def test_the_last_message_is_continued_in_parts(tmp_path: Path) -> None:
+    task = Chat(
+        messages=(said(PICTURE, "go"), Message(role=Role.ASSISTANT, content="It is")),
+        continue_final_message=True,
+    )
+    assert reader(tmp_path, IN_PARTS).rendered(task).endswith("[assistant]It is")
+
+
+def test_line_ends_beside_a_place_are_the_parts_own() -> None:
+    place = "\ufdd3"
+    assert in_parts(f"a\n{place}\n\nb{place}") == [
+        {"type": "text", "text": "a"},
+        {"type": "image"},
+        {"type": "text", "text": "\nb"},
+        {"type": "image"},
+    ]
+    turns = [{"role": "user", "content": "a"}, {"role": "tool", "content": None}]
+    assert parted(turns, all_of_them=False) == turns
+    assert parted(turns, all_of_them=True)[0]["content"] == [{"type": "text", "text": "a"}]
