@@ -34,6 +34,7 @@ from nsedge.web.answering import Answering
 from nsedge.web.app import create_app
 from nsedge.web.door import Door
 from nsedge.web.door_settings import DoorSettings
+from nsedge.web.fetching import Fetcher
 from nsedge.web.limits import WebLimits
 from nsedge.web.listening import Listener, serve
 from tests.fakes import FakeService
@@ -62,12 +63,19 @@ async def running(
     tls: ssl.SSLContext | None = None,
     settings: DoorSettings | None = None,
     tracing: Tracing | None = None,
+    fetcher: Fetcher | None = None,
     clock: Callable[[], float] = time.monotonic,
 ) -> AsyncIterator[Shim]:
     """`serve` in this loop, until the block is left."""
     stop, bound = asyncio.Event(), asyncio.get_running_loop().create_future()
     answering = Answering(
-        service, limits, keys=keys, settings=settings, tracing=tracing, clock=clock
+        service,
+        limits,
+        keys=keys,
+        settings=settings,
+        tracing=tracing,
+        fetcher=fetcher,
+        clock=clock,
     )
     listener = Listener(
         app=create_app(answering, through),
@@ -260,7 +268,7 @@ def served(
     asyncio.run(main())
 
 
-SHARED = ("keys", "through", "settings")
+SHARED = ("keys", "through", "settings", "fetcher")
 """Options of `answered` that are the shim's."""
 
 

@@ -101,6 +101,15 @@ class Media:
             )
 
 
+def sound_type(data: bytes) -> str | None:
+    """The media type of sound by its first bytes; None where they tell of none."""
+    if data[:4] == b"RIFF" and data[8:12] == b"WAVE":
+        return "audio/wav"
+    if data[:3] == b"ID3" or (len(data) > 1 and data[0] == 0xFF and data[1] & 0xE6 == 0xE2):
+        return "audio/mpeg"  # MPEG's frame sync, of layer III
+    return {b"fLaC": "audio/flac", b"OggS": "audio/ogg"}.get(data[:4])
+
+
 def picture_type(data: bytes) -> str | None:
     """The media type of a picture by its first bytes; None where they tell of none."""
     if data[:4] == b"RIFF" and data[8:12] == b"WEBP":

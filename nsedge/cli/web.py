@@ -35,6 +35,7 @@ from nsedge.web import doors
 from nsedge.web.adaptations import read_adaptations
 from nsedge.web.answering import Answering
 from nsedge.web.door_settings import DoorSettings
+from nsedge.web.fetching import Fetcher, FetchRules
 from nsedge.web.limits import WebLimits
 from nsedge.web.listening import serve
 from nsedge.web.tls import server_context
@@ -46,7 +47,17 @@ STATUS_S = 5.0
 STOPPING_S = 10.0
 """What ending takes, beyond the time that open answers get."""
 OURS = frozenset(
-    {"web", "doors", "log", "media.caption_model", "media.speech_model", "observability"}
+    {
+        "web",
+        "doors",
+        "log",
+        "media.caption_model",
+        "media.speech_model",
+        "media.url_hosts",
+        "media.url_bytes",
+        "media.url_s",
+        "observability",
+    }
 )
 LIVE = frozenset(
     {
@@ -109,6 +120,7 @@ async def _serve(
         limits(settings),
         keys=keys(settings),
         settings=door_settings(settings, state=state),
+        fetcher=fetcher(settings),
         tracing=tracing,
     )
     shim = Shim(settings, answering=answering, notifier=notifier, reread=reread, state=state)
@@ -272,6 +284,17 @@ def limits(settings: Settings) -> WebLimits:
         requests_per_minute=web.requests_per_minute,
         tokens_per_minute=web.tokens_per_minute,
     )
+
+
+def fetcher(settings: Settings) -> Fetcher:
+    """What fetches media by their URLs, as configured.
+
+    Raises:
+        ConfigInvalid: a host that is none.
+    """
+    said = settings.media
+    rules = FetchRules(hosts=said.url_hosts, max_bytes=said.url_bytes, timeout_s=said.url_s)
+    return Fetcher(rules)
 
 
 def door_settings(settings: Settings, *, state: Path) -> DoorSettings:

@@ -52,6 +52,19 @@ class MediaParts(Section, frozen=True, kw_only=True):
             _TEMPLATE % "transcript",
         ),
     ] = "[Audio {n}: {transcript}]"
+    url_hosts: Annotated[
+        tuple[str, ...],
+        text(
+            "Hosts that the shim fetches pictures and sound from that a body names by a URL; empty"
+            " is none, `*` any that has public addresses alone, `*.DOMAIN` all below one. Without a"
+            " port, that of the scheme.",
+            "a list of HOST, HOST:PORT, *.DOMAIN or *",
+        ),
+    ] = ()
+    url_bytes: Annotated[
+        int, number("The largest picture or recording that is fetched.", 1024, 2**30)
+    ] = 8 * 2**20
+    url_s: Annotated[float, number("Seconds for all that fetching one takes.", 0.1, 600)] = 10.0
     kept_bytes: Annotated[
         int,
         number("Memory for what was made of media, so that a later turn has it at once.", 0, 2**40),

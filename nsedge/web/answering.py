@@ -42,6 +42,7 @@ from nsedge.web.chunking import Chunk, Chunker
 from nsedge.web.door_settings import DoorSettings
 from nsedge.web.errors import Refusal, Refused
 from nsedge.web.fair_share import FairShare
+from nsedge.web.fetching import Fetcher, FetchRules, fetched
 from nsedge.web.limits import WebLimits
 from nsedge.web.rates import Account, Accounts, Rate
 from nsedge.web.traffic import Traffic
@@ -73,12 +74,13 @@ class Answering:
         keys: WatchedFile[KeyRing] | None = None,
         settings: DoorSettings | None = None,
         tracing: Tracing | None = None,
+        fetcher: Fetcher | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """`service` is its owner's to close. keys: who may call; None asks nobody for a key.
-        settings: what doors do where a request does not say.
-        tracing: takes a span of each request that asks for something to be done. clock:
-        monotonic, in seconds.
+        settings: what doors do where a request does not say. fetcher: has what bodies name by a
+        URL; None fetches nothing. tracing: takes a span of each request that asks for something to
+        be done. clock: monotonic, in seconds.
 
         Raises:
             ConfigInvalid: where a limit is impossible.
@@ -92,6 +94,7 @@ class Answering:
         self.traffic = Traffic(tracing=tracing, clock=clock)
         self.lag = LoopLag(clock=clock)
         self.uploads = UploadRoom(AT_ONCE * limits.max_upload_bytes)
+        self._fetcher = fetcher or Fetcher(FetchRules())
         self._clock = clock
         rate = Rate(requests=limits.requests_per_minute, tokens=limits.tokens_per_minute)
         self._accounts = Accounts(rate, clock)
@@ -211,7 +214,7 @@ class Answering:
         Raises:
             Refused: where a request failed.
         """
-        choices = self._choices(http, requests)
+        choices = self._choices(http, await self._fetched(http, requests))
         with self.holding(choices):
             async with choices:
                 return await choices.collect()
@@ -221,7 +224,8 @@ class Answering:
     ) -> list[Choice | Refusal]:
         """The answers of requests that stand apart: no failure ends another. `at_once`: how many
         run; None is as many as may."""
-        choices = self._choices(http, requests, at_once=at_once, apart=True)
+        fetched = await self._fetched(http, requests)
+        choices = self._choices(http, fetched, at_once=at_once, apart=True)
         with self.holding(choices):
             async with choices:
                 return await choices.collect_each()
@@ -246,7 +250,8 @@ class Answering:
         Raises:
             Refused: where a request failed before any byte was written.
         """
-        choices = self._choices(http, requests, at_once=at_once, apart=apart)
+        fetched = await self._fetched(http, requests)
+        choices = self._choices(http, fetched, at_once=at_once, apart=apart)
         with self.holding(choices):
             async with choices:
                 framing = encoder.framing
@@ -265,6 +270,11 @@ class Answering:
                 chunker = Chunker(chunk or self.settings.chunk)
                 await _write_all(response, choices, encoder, chunker, batch)
                 return response
+
+    async def _fetched(self, http: web.Request, requests: Sequence[Request]) -> list[Request]:
+        """The requests with what is elsewhere in its place. Raises as `fetched`."""
+        take = functools.partial(self.uploads.take, http)
+        return [await fetched(request, self._fetcher, take) for request in requests]
 
     def _choices(
         self,

@@ -5,15 +5,36 @@ from __future__ import annotations
 import base64
 import binascii
 import re
+from dataclasses import dataclass
 
 from nsedge.api import Media
 from nsedge.api.media import picture_type
 from nsedge.errors import InvalidParameter
 
 _DATA_URL = re.compile(r"data:(?P<type>[^;,]*)(?P<options>(?:;[^;,]*)*),(?P<data>.*)", re.DOTALL)
+_FETCHED = ("http://", "https://")
 _REMOTE = ("http://", "https://", "file:", "ftp://", "s3://")
 _FORMAT = re.compile(r"[a-z0-9][a-z0-9.+-]{0,31}")
 KNOWN = "PNG, JPEG, GIF, WebP or BMP"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Remote(Media):
+    """A medium that is elsewhere, to be fetched before the core is asked; `type` tells its kind
+    alone."""
+
+    url: str
+
+    def check(self) -> None:
+        """Nothing is known of it yet."""
+
+
+def remote(text: str, kind: str) -> Remote | None:
+    """What an http or https URL leads to, a picture (`kind` image) or sound (audio); None where
+    `text` is no such URL."""
+    if not text.startswith(_FETCHED):
+        return None
+    return Remote(type=f"{kind}/unknown", data=b"", url=text)
 
 
 def picture_of(text: str, where: str, *, param: str) -> Media:

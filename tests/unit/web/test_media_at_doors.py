@@ -12,6 +12,7 @@ import pytest
 
 from nsedge.api import Chat, Media, MediaPart, MediaRead, Message, Role
 from nsedge.web.doors.openai.responses import store as storing
+from nsedge.web.fetching import Fetcher, FetchRules
 from tests.fakes import FakeClock, FakeService
 from tests.unit.web.events import delta
 from tests.unit.web.forms import FORM, form
@@ -222,3 +223,93 @@ def test_kept_pictures_count_with_what_was_said(monkeypatch: pytest.MonkeyPatch)
             for_s=9.0,
         )
     assert len(store) == 1
+
+
+URL = "https://pics.example/p.png"
+NAMED: list[tuple[str, dict[str, Any], str]] = [
+    (
+        "/v1/chat/completions",
+        {
+            "model": "echo",
+            "messages": [
+                {"role": "user", "content": [{"type": "image_url", "image_url": {"url": URL}}]}
+            ],
+        },
+        "messages[0].content[0]",
+    ),
+    (
+        "/v1/chat/completions",
+        {
+            "model": "echo",
+            "messages": [
+                {"role": "user", "content": [{"type": "audio_url", "audio_url": {"url": URL}}]}
+            ],
+        },
+        "messages[0].content[0]",
+    ),
+    (
+        "/v1/responses",
+        {
+            "model": "echo",
+            "input": [
+                {
+                    "type": "message",
+                    "role": "user",
+                    "content": [{"type": "input_image", "image_url": URL}],
+                }
+            ],
+        },
+        "input[0].content[0]",
+    ),
+    (
+        "/v1/messages",
+        {
+            "model": "echo",
+            "max_tokens": 9,
+            "messages": [
+                {
+                    "role": "user",
+                    "content": [{"type": "image", "source": {"type": "url", "url": URL}}],
+                }
+            ],
+        },
+        "messages.0.content.0",
+    ),
+    ("/api/generate", {"text": "Well?", "image": URL}, "image"),
+]
+
+
+@pytest.mark.parametrize(("path", "body", "place"), NAMED)
+def test_a_url_is_refused_by_its_place_where_no_host_is_named(
+    path: str, body: dict[str, Any], place: str
+) -> None:
+    service = Seeing()
+    answer = answered("POST", path, body, service=service)
+    assert answer.status == 400
+    assert f"{place}: nothing is fetched from elsewhere: send a data URL" in answer.body.decode()
+    assert not service.requests
+
+
+class Elsewhere(Fetcher):
+    """Has one picture, and knows who asked for it."""
+
+    def __init__(self) -> None:
+        super().__init__(FetchRules())
+        self.asked: list[tuple[str, str]] = []
+
+    async def fetch(self, url: str, kind: str, take: Any = None) -> Media:
+        self.asked.append((url, kind))
+        return Media(type="image/png", data=PNG)
+
+
+@pytest.mark.parametrize(("path", "body", "place"), NAMED)
+def test_what_is_fetched_reaches_the_core(path: str, body: dict[str, Any], place: str) -> None:
+    service, fetcher = Seeing(), Elsewhere()
+    answer = answered("POST", path, body, service=service, fetcher=fetcher)
+    assert answer.status == 200
+    assert service.places == [place]
+    kind = "audio" if "audio_url" in answer.body.decode() + str(body) else "image"
+    assert fetcher.asked == [(URL, kind)]
+    (request,) = service.requests
+    assert isinstance(request.task, Chat)
+    assert [media.data for one in request.task.messages for media in one.media] == [PNG]

@@ -16,11 +16,12 @@ from nsedge.web.sampling_fields import Stops, TopK, bounds_of
 
 
 class Source(msgspec.Struct):
-    """Where a picture is: `data` in base64 where `type` is base64."""
+    """Where a picture is: `data` in base64 where `type` is base64, `url` where it is url."""
 
     type: str
     media_type: str | None = None
     data: str | None = None
+    url: str | None = None
 
 
 BLOCKS = ("text", "image", "thinking", "redacted_thinking", "tool_use", "tool_result")

@@ -38,6 +38,7 @@ from nsedge.web.doors.anthropic.bodies import (
     ToolBody,
     Turn,
 )
+from nsedge.web.inline_media import remote
 from nsedge.web.limits import WebLimits
 from nsedge.web.request_fields import check_length, scheduling
 from nsedge.web.sampling_fields import SamplingFields, sampling
@@ -299,9 +300,13 @@ def _text(block: Block, where: str) -> str:
 
 
 def _picture(source: Source | None, where: str) -> Media:
+    if source is not None and source.type == "url" and source.url is not None:
+        if (media := remote(source.url, "image")) is None:
+            raise InvalidParameter(f"{where}.url: a URL is http or https", param=f"{where}.url")
+        return media
     if source is None or source.type != "base64" or source.data is None or not source.media_type:
         raise InvalidParameter(
-            f"{where}: a picture comes as base64, with its media_type", param=where
+            f"{where}: a picture comes as base64, with its media_type, or as a url", param=where
         )
     try:
         data = b64decode(source.data, validate=True)

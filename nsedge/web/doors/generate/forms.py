@@ -12,7 +12,7 @@ from nsedge.api import Media, MediaPart
 from nsedge.errors import InvalidParameter
 from nsedge.web.errors import Refused
 from nsedge.web.hints import hint
-from nsedge.web.inline_media import picture_of, recording_of
+from nsedge.web.inline_media import picture_of, recording_of, remote
 from nsedge.web.multipart import FormPart
 from nsedge.web.other_fields import OtherFields
 
@@ -61,7 +61,7 @@ def inline(*, image: InlineMedia, audio: InlineMedia) -> tuple[MediaPart, ...]:
         texts = [given] if isinstance(given, str) else given or []
         for number, text in enumerate(texts):
             place = field if len(texts) == 1 else f"{field}[{number}]"
-            media = (
+            media = remote(text, field) or (
                 picture_of(text, place, param=place)
                 if field == "image"
                 else recording_of(text, place, form="unknown", param=place)

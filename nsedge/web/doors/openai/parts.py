@@ -10,11 +10,12 @@ import msgspec
 from nsedge.api import Media, MediaPart, Part, TextPart
 from nsedge.api.messages import joined
 from nsedge.errors import InvalidParameter
-from nsedge.web.inline_media import picture_of, recording_of
+from nsedge.web.inline_media import picture_of, recording_of, remote
 
 
 class Place(msgspec.Struct):
-    """Where a medium is: a data URL. What `detail` says of how closely to look is not heard."""
+    """Where a medium is: a data URL, or one that is fetched. What `detail` says of how closely to
+    look is not heard."""
 
     url: str
     detail: str | None = None
@@ -59,10 +60,13 @@ def shown(part: Showing, where: str) -> MediaPart:
 
 def _media(part: Showing, where: str) -> Media:
     if part.type in ("image_url", "input_image") and part.image_url is not None:
-        return picture_of(_url(part.image_url), f"{where}.image_url", param=where)
+        text = _url(part.image_url)
+        return remote(text, "image") or picture_of(text, f"{where}.image_url", param=where)
     if part.type == "audio_url" and part.audio_url is not None:
         text = _url(part.audio_url)
-        return recording_of(text, f"{where}.audio_url", form=None, param=where)
+        return remote(text, "audio") or recording_of(
+            text, f"{where}.audio_url", form=None, param=where
+        )
     if part.type == "input_audio" and part.input_audio is not None:
         heard = part.input_audio
         return recording_of(heard.data, f"{where}.input_audio", form=heard.format, param=where)

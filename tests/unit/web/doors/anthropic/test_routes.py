@@ -212,7 +212,7 @@ IMAGE_AT_A_URL = {"type": "image", "source": {"type": "url", "url": "https://x.e
             {"messages": [{"role": "user", "content": [IMAGE_AT_A_URL]}]},
             400,
             "invalid_request_error",
-            "messages.0.content.0.source: a picture comes as base64",
+            "messages.0.content.0: nothing is fetched from elsewhere",
         ),
         (
             {"messages": [{"role": "user", "content": [{"type": "document"}]}]},

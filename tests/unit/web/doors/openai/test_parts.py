@@ -57,7 +57,7 @@ def test_parts_that_are_all_text_are_one_text() -> None:
 @pytest.mark.parametrize(
     ("part", "message"),
     [
-        ({"type": "image_url", "image_url": "https://example.org/a.png"}, "nothing is fetched"),
+        ({"type": "image_url", "image_url": "s3://example/a.png"}, "nothing is fetched"),
         ({"type": "image_url", "image_url": "data:image/png,x"}, "where it is base64"),
         ({"type": "image_url", "image_url": f"data:audio/wav;base64,{SOUND}"}, "is no image"),
         ({"type": "input_audio", "input_audio": {"data": SOUND}}, "wants its format"),
