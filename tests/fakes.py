@@ -220,6 +220,7 @@ class FakeService:
                 labels=LABELS,
                 head=self.head,
                 mask=MASK,
+                languages=("en", "de"),
             ),
         )
 
@@ -549,7 +550,7 @@ async def hear(ticket: FakeTicket, task: Listen) -> float:
     task.feed.came = lambda: loop.call_soon_threadsafe(came.set) and None
     size, seq, text, speaking = 0, 0, "", False
     while True:
-        taken = task.feed.take(HEARD_BYTES)
+        taken = task.feed.take(1 << 16)
         at_s = size / task.frame_bytes / task.rate
         if taken is None:
             await came.wait()

@@ -99,6 +99,8 @@ class ModelInfo:
     """Of an encoder with one: masked-lm, sequence-classification or token-classification."""
     mask: str | None = None
     """Of a model that fills gaps, what stands for one in a text."""
+    languages: tuple[str, ...] = ()
+    """Of a model that writes what is said, the languages that it knows, by their codes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -134,6 +134,11 @@ class Speech(Common, frozen=True, kw_only=True, tag="speech"):
         """What it can be asked for."""
         return ("transcribe", "listen")
 
+    @property
+    def languages(self) -> tuple[str, ...]:
+        """What it knows, by code."""
+        return tuple(self.tokens.languages) or ("en",)
+
     def named_files(self) -> list[str]:
         """The files that have a use, all variants' graphs among them."""
         aligners = [one.aligner for one in self.components.decoder.variants if one.aligner]

@@ -7,13 +7,14 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
 from nsedge.config.endpoints import Endpoint, TcpEndpoint
-from nsedge.config.pairs import DoorAddress, extra_listeners, listeners
+from nsedge.config.pairs import DoorAddress, extra_listeners, listeners, wyoming
 from nsedge.config.settings import Settings
 from nsedge.errors import ConfigInvalid
 from nsedge.web.answering import Answering
 from nsedge.web.app import create_app
 from nsedge.web.door import Door
 from nsedge.web.listening import Listener
+from nsedge.web.wyoming.server import WyomingAddress
 
 log = logging.getLogger("nsedge.web")
 
@@ -72,6 +73,15 @@ def listeners_of(
         on_listening=on_listening,
     )
     return [first, *apart]
+
+
+def wyoming_address(settings: Settings) -> WyomingAddress | None:
+    """Where Wyoming's clients are heard, if anywhere."""
+    place = wyoming(settings.doors)
+    if place is None:
+        return None
+    told = partial(_log_address, ["wyoming"], "tcp")
+    return WyomingAddress(host=place.host, port=place.port, on_listening=told)
 
 
 def _log_address(names: Sequence[str], scheme: str, host: str, port: int) -> None:

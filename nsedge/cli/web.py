@@ -14,7 +14,7 @@ from pathlib import Path
 
 from nsedge.cli import logs, signals, supervised
 from nsedge.cli.exits import ExitStatus
-from nsedge.cli.listeners import listeners_of
+from nsedge.cli.listeners import listeners_of, wyoming_address
 from nsedge.cli.rereading import Reloader, Reread
 from nsedge.cli.signals import ReloadRequests, StopRequests
 from nsedge.config import elsewhere
@@ -137,7 +137,14 @@ async def _serve(
         asyncio.create_task(shim.report(supervisor.watchdog_s)),
         asyncio.create_task(shim.follow(reload)),
     ]
-    serving = asyncio.create_task(serve(*listeners, stop=stop.wanted, tls=tls_context(settings)))
+    serving = asyncio.create_task(
+        serve(
+            *listeners,
+            stop=stop.wanted,
+            tls=tls_context(settings),
+            wyoming=wyoming_address(settings),
+        )
+    )
     tasks.append(asyncio.create_task(_hurry(stop, serving)))
     try:
         with contextlib.suppress(asyncio.CancelledError):

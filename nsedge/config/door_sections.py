@@ -228,6 +228,14 @@ class Doors(Section, frozen=True, kw_only=True):
             "a model's name",
         ),
     ] = ""
+    wyoming: Annotated[
+        str,
+        text(
+            "Where Wyoming's clients, such as Home Assistant, are heard: their usual port is 10300."
+            " Empty is nowhere. The protocol has no keys and no encryption (docs/security.md).",
+            "HOST:PORT, or empty",
+        ),
+    ] = ""
     responses_kept: Annotated[
         int,
         number(

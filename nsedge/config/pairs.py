@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from nsedge.api import ToolFormat
 from nsedge.api.models import keep_alive_of
 from nsedge.config.endpoints import TcpEndpoint
-from nsedge.config.settings import Models, Web
+from nsedge.config.settings import Doors, Models, Web
 from nsedge.errors import InvalidParameter
 
 MAX_PORT = 65535
@@ -57,16 +57,26 @@ def extra_listeners(web: Web) -> list[DoorAddress]:
     return _addresses(web.extra_listeners)
 
 
+def wyoming(doors: Doors) -> TcpEndpoint | None:
+    """Where Wyoming's clients are heard, if anywhere. Raises ValueError for what is no address."""
+    return _address(doors.wyoming, "HOST:PORT") if doors.wyoming else None
+
+
 def _addresses(pairs: Iterable[str]) -> list[DoorAddress]:
     """DOOR=HOST:PORT entries; a door may have several."""
     found = []
     for pair in pairs:
         ((door, address),) = named([pair]).items()
-        host, _, port = address.rpartition(":")
-        if not host or not (port.isascii() and port.isdigit()) or int(port) > MAX_PORT:
-            raise ValueError(f"{door}={address} is not DOOR=HOST:PORT")
-        place = TcpEndpoint(host.removeprefix("[").removesuffix("]"), int(port))
-        if int(port) and (door, place) in found:
+        place = _address(address, "DOOR=HOST:PORT", f"{door}={address}")
+        if place.port and (door, place) in found:
             raise ValueError(f"{door}={address} is there twice")
         found.append((door, place))
     return found
+
+
+def _address(text: str, form: str, shown: str | None = None) -> TcpEndpoint:
+    """HOST:PORT as an address. Raises ValueError, which shows `shown`, where it is none."""
+    host, _, port = text.rpartition(":")
+    if not host or not (port.isascii() and port.isdigit()) or int(port) > MAX_PORT:
+        raise ValueError(f"{shown or text} is not {form}")
+    return TcpEndpoint(host.removeprefix("[").removesuffix("]"), int(port))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import tomllib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ import msgspec
 
 from nsedge.config import endpoints, pairs
 from nsedge.config.declared import KEYS, PREFIX, Key
-from nsedge.config.settings import CREDENTIAL, SECTIONS, Models, Settings, Web
+from nsedge.config.settings import CREDENTIAL, SECTIONS, Models, Settings
 from nsedge.config.spelling import nearest
 from nsedge.errors import ConfigInvalid
 from nsedge.printable import is_printable
@@ -39,9 +39,10 @@ _TOGETHER = (
     ("client.curve_secret", "client.server_key"),
     ("web.tls_cert", "web.tls_key"),
 )
-_ADDRESSES = (
-    ("web.listeners", pairs.listeners),
-    ("web.extra_listeners", pairs.extra_listeners),
+_ADDRESSES: tuple[tuple[str, Callable[[Settings], object]], ...] = (
+    ("web.listeners", lambda settings: pairs.listeners(settings.web)),
+    ("web.extra_listeners", lambda settings: pairs.extra_listeners(settings.web)),
+    ("doors.wyoming", lambda settings: pairs.wyoming(settings.doors)),
 )
 _VARIABLES = {variable: key for key in KEYS.values() for variable in key.variables}
 _Said = Iterator[tuple[str, Any, str]]
@@ -314,7 +315,7 @@ def _faults(settings: Settings) -> _Faults:
         yield ("observability.otlp_endpoint",), f"must begin with http:// or https://: {collector}"
     if not settings.web.host:
         yield ("web.host",), "must not be empty"
-    yield from _address_faults(settings.web)
+    yield from _address_faults(settings)
     for one, other in _TOGETHER:
         if bool(_text(settings, one)) != bool(_text(settings, other)):
             yield (one, other), f"it and {other} go together: set both or none"
@@ -324,10 +325,10 @@ def _faults(settings: Settings) -> _Faults:
     yield from _models_faults(settings.models)
 
 
-def _address_faults(web: Web) -> _Faults:
+def _address_faults(settings: Settings) -> _Faults:
     for key, read in _ADDRESSES:
         try:
-            read(web)
+            read(settings)
         except ValueError as error:
             yield (key,), str(error)
 

@@ -208,6 +208,20 @@ class Answering:
 
         return metered
 
+    def stranger(self, caller: str) -> Submit:
+        """Submits in the name of a caller who is asked for no key, and pays for one request.
+
+        Raises:
+            Refused: such callers have had as much as they may.
+            Draining: we are stopping.
+        """
+        if self.draining:
+            raise Draining("the server is stopping")
+        self._accounts.of(caller, None).open(self._clock())
+        if self._fair_share is None:
+            return self.service.submit
+        return functools.partial(self._fair_share.submit, caller=caller)
+
     async def whole(self, http: web.Request, requests: Sequence[Request]) -> list[Choice]:
         """The answer in one piece.
 

@@ -17,6 +17,7 @@ from aiohttp.http_exceptions import HttpProcessingError
 from nsedge.web.answering import ANSWERING
 from nsedge.web.connections import Connections, Room, listen
 from nsedge.web.door import DOORS
+from nsedge.web.wyoming.server import WyomingAddress, hearing_wyoming
 
 CLOSING_S = 2.0
 """What handlers get to write their last bytes, once told to end."""
@@ -40,11 +41,15 @@ class Listener:
 
 
 async def serve(
-    *listeners: Listener, stop: asyncio.Event, tls: ssl.SSLContext | None = None
+    *listeners: Listener,
+    stop: asyncio.Event,
+    tls: ssl.SSLContext | None = None,
+    wyoming: WyomingAddress | None = None,
 ) -> None:
     """Serve until `stop` is set, then drain: no new connections, and running answers get drain_s.
 
-    The listeners' applications share one `Answering`. None is told of before all listen.
+    The listeners' applications share one `Answering`, with the clients of `wyoming`, where it is
+    given. None is told of before all listen.
 
     Raises:
         ConfigInvalid: where an address cannot be bound, or others reach it and may not.
@@ -65,6 +70,8 @@ async def serve(
                 runner, room, doors=each.app[DOORS], traffic=answering.traffic
             )
             bound.append(await listen(connections, each.host, each.port, sockets, tls))
+        if wyoming is not None:
+            await runners.enter_async_context(hearing_wyoming(answering, wyoming))
         answering.lag.start()
         runners.callback(answering.lag.stop)
         for each, servers in zip(listeners, bound, strict=True):

@@ -30,6 +30,7 @@ PACKAGES: dict[str, tuple[str, ...]] = {
     "openai": ("openai==3.57.0",),
     "openai_realtime": ("openai[realtime]==3.57.0",),
     "openai_agents": ("openai-agents==0.24.0", "openai==3.57.0"),
+    "wyoming": ("wyoming==1.10.2",),
     "pydantic_ai": ("pydantic-ai-slim[anthropic,openai]==2.68.0",),
 }
 """Program -> what it is run with."""

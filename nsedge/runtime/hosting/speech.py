@@ -245,6 +245,7 @@ class SpeechModel:
             context_tokens=self._manifest.context_length,
             slots=self._slots,
             tasks=self._manifest.tasks,
+            languages=self._manifest.languages,
         )
 
     def stats(self) -> ModelStats:

@@ -235,4 +235,5 @@ class Entry:
             labels=getattr(manifest, "labels", ()),
             head=getattr(manifest, "head_kind", None),
             mask=getattr(manifest, "mask", None),
+            languages=getattr(manifest, "languages", ()),
         )
