@@ -24,24 +24,36 @@ class Whispering:
         )
         self._workers = workers
 
-    def transcribe(self, files: list[str], beam: int, at_once: bool) -> dict[str, Any]:
-        """Seconds for all files, one after the other or as many at once as there are workers; and
-        their texts."""
+    def transcribe(
+        self,
+        files: list[str],
+        beam: int,
+        at_once: bool,
+        language: str | None = "en",
+        task: str = "transcribe",
+    ) -> dict[str, Any]:
+        """Seconds for all files, one after the other or as many at once as there are workers; their
+        texts, and the languages that were told where `language` is None."""
 
-        def one(file: str) -> str:
-            segments, _ = self._model.transcribe(
+        def one(file: str) -> tuple[str, str]:
+            segments, info = self._model.transcribe(
                 file,
-                language="en",
+                language=language,
+                task=task,
                 beam_size=beam,
                 vad_filter=False,
                 condition_on_previous_text=True,
             )
-            return "".join(segment.text for segment in segments)
+            return "".join(segment.text for segment in segments), info.language
 
         began = time.perf_counter()
         with ThreadPoolExecutor(self._workers if at_once else 1) as pool:
-            texts = list(pool.map(one, files))
-        return {"seconds": time.perf_counter() - began, "texts": texts}
+            found = list(pool.map(one, files))
+        return {
+            "seconds": time.perf_counter() - began,
+            "texts": [text for text, _ in found],
+            "languages": [language for _, language in found],
+        }
 
 
 def main() -> None:
