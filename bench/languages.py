@@ -1,8 +1,8 @@
 """Recordings in English, Spanish, French, Italian and Russian: whether their language is told, how
-many words are wrong, and how much of the English prompt of the same name a translation has; beside
-faster-whisper with the same weights in int8, both greedily.
+many words are wrong, and how much of the English prompt of the same name a translation has. All is
+written greedily; with --peer beside faster-whisper with the same weights in int8.
 
-    python -m bench.languages [--model base] [--prompts 100] [--share DIR] [--json FILE]
+    python -m bench.languages [--model base] [--prompts 100] [--share DIR] [--peer] [--json FILE]
 
 The recordings are those of Debian's asterisk-core-sounds-LANGUAGE-wav; `--share` is where the
 packages were unpacked (`dpkg-deb -x`), where they are not installed.
@@ -12,17 +12,20 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import datetime
+import itertools
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from bench.daemon import daemon
 from bench.peers import whisper
 from bench.peers.building import Builder
-from bench.peers.process import program
+from bench.peers.process import Program, program
 from bench.report import chosen_of, emit, machine, say
 from bench.speech import AT_ONCE, OURS, PEER
 from bench.spoken import SHARE, VOICES, prompts, words_of, wrong_words
@@ -33,6 +36,8 @@ from nsedge.ipc.client import AsyncClient
 from nsedge.runtime.machine.cores import usable_cores
 
 TASKS = ("transcribe", "translate")
+SAMPLES = 5
+"""Whose texts are told."""
 
 
 def main() -> None:
@@ -41,10 +46,16 @@ def main() -> None:
     made.add_argument("--model", default="base", choices=tuple(STARTERS))
     made.add_argument("--prompts", type=int, default=100, help="of each language at most")
     made.add_argument("--share", type=Path, default=SHARE, help="where the packages are unpacked")
+    made.add_argument("--peer", action="store_true", help="faster-whisper, too")
     made.add_argument("--threads", type=int, default=usable_cores(), help="of every contender")
     made.add_argument("--json", type=Path, help="write the result there instead of to stdout")
     options = made.parse_args()
     emit(asyncio.run(measure(options)), options.json)
+
+
+Spoken = dict[str, str]
+Written = list[tuple[str, str]]
+"""Of each file the language that was told, and the text."""
 
 
 async def measure(options: argparse.Namespace) -> dict[str, Any]:
@@ -53,45 +64,47 @@ async def measure(options: argparse.Namespace) -> dict[str, Any]:
     starter = STARTERS[options.model]
     bundle = export_speech_starter(starter, cache, home() / "bundles" / starter.name).bundle
     described = machine()
-    with tempfile.TemporaryDirectory(prefix="nsedge-languages-") as folder:
-        async with (
-            daemon(bundle, threads=options.threads) as ours,
-            AsyncClient(ours.endpoint) as client,
-            program(
+    found: dict[str, dict[str, Any]] = {}
+    async with contextlib.AsyncExitStack() as running:
+        ours = await running.enter_async_context(daemon(bundle, threads=options.threads))
+        client = await running.enter_async_context(AsyncClient(ours.endpoint))
+        contenders: dict[str, Callable[[Spoken, str], Awaitable[Written]]] = {
+            OURS: partial(_ours, client, ours.model)
+        }
+        if options.peer:
+            folder = running.enter_context(tempfile.TemporaryDirectory(prefix="nsedge-languages-"))
+            peer = program(
                 "whispering",
                 (unpacked(starter, cache), options.threads, AT_ONCE),
                 python=whisper.environment(Builder(cache, described["cpu"])),
                 log=Path(folder, "programs.log"),
-            ) as theirs,
-        ):
-            found = {}
-            for language in VOICES:
-                spoken = prompts(language, most=options.prompts, share=options.share)
-                written: dict[str, dict[str, Any]] = {OURS: {}, PEER: {}}
-                for task in TASKS if spoken else ():
-                    files = list(spoken)
-                    written[OURS][task] = await _ours(client, ours.model, files, task)
-                    told = await theirs.do(
-                        "transcribe", files=files, beam=1, at_once=True, language=None, task=task
-                    )
-                    written[PEER][task] = list(zip(told["languages"], told["texts"], strict=True))
-                if spoken:
-                    found[language] = _judged(language, spoken, written, options.share)
-                    say(f"  {language}: {found[language]}")
+            )
+            contenders[PEER] = partial(_theirs, await running.enter_async_context(peer))
+        for language in VOICES:
+            spoken = prompts(language, most=options.prompts, share=options.share)
+            for name, run in contenders.items() if spoken else ():
+                written = {task: await run(spoken, task) for task in TASKS}
+                judged = _judged(language, spoken, written, options.share)
+                found.setdefault(language, {"recordings": len(spoken)})[name] = judged
+                say(f"  {language}, {name}: {judged}")
     return {
         "bench": "languages",
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "machine": described,
-        "peers": whisper.VERSIONS,
+        "peers": whisper.VERSIONS if options.peer else {},
         "options": chosen_of(options),
         "languages": found,
     }
 
 
-async def _ours(
-    client: AsyncClient, model: str, files: Sequence[str], task: str
-) -> list[tuple[str, str]]:
-    """The language that was told of each file, and what was written."""
+async def _theirs(theirs: Program, spoken: Spoken, task: str) -> Written:
+    told = await theirs.do(
+        "transcribe", files=list(spoken), beam=1, at_once=True, language=None, task=task
+    )
+    return list(zip(told["languages"], told["texts"], strict=True))
+
+
+async def _ours(client: AsyncClient, model: str, spoken: Spoken, task: str) -> Written:
     left = asyncio.Semaphore(AT_ONCE)
 
     async def one(file: str) -> tuple[str, str]:
@@ -101,55 +114,41 @@ async def _ours(
             told = await asked.transcript()
             return told.language or "", told.text
 
-    return list(await asyncio.gather(*map(one, files)))
+    return list(await asyncio.gather(*map(one, spoken)))
 
 
 def _judged(
-    language: str,
-    spoken: dict[str, str],
-    written: dict[str, dict[str, list[tuple[str, str]]]],
-    share: Path,
+    language: str, spoken: Spoken, written: dict[str, Written], share: Path
 ) -> dict[str, Any]:
-    english = {Path(file).stem: said for file, said in prompts("en", most=sys.maxsize).items()}
-    english |= {
-        Path(file).stem: said for file, said in prompts("en", most=sys.maxsize, share=share).items()
+    """Figures of one contender in one language, and its first texts."""
+    told, translated = written["transcribe"], written["translate"]
+    wrong, count = wrong_words(spoken.values(), [text for _, text in told], language)
+    result = {
+        "language_told": round([code for code, _ in told].count(language) / len(told), 3),
+        "words": count,
+        "word_error_rate": round(wrong / count, 4),
     }
-    result: dict[str, Any] = {"recordings": len(spoken)}
-    for name, tasks in written.items():
-        told = [code for code, _ in tasks["transcribe"]]
-        wrong, count = wrong_words(spoken.values(), [t for _, t in tasks["transcribe"]], language)
-        result[name] = {
-            "language_told": round(told.count(language) / len(told), 3),
-            "word_error_rate": round(wrong / count, 4),
-        }
-        pairs = [
-            (set(words_of(english[stem])), set(words_of(text)))
-            for stem, (_, text) in zip(map(_stem, spoken), tasks["translate"], strict=True)
-            if stem in english
-        ]
-        if pairs and language != "en":
-            shared = sum(len(wanted & found) for wanted, found in pairs)
-            result[name]["translated"] = len(pairs)
-            result[name]["english_words_shared"] = round(
-                shared / sum(len(wanted) for wanted, _ in pairs), 3
-            )
-        result["words"] = count
-    result["samples"] = [
-        {"said": said, "written": text, "translated": english_text}
-        for (said, (_, text), (_, english_text)) in list(
-            zip(
-                spoken.values(),
-                written[OURS]["transcribe"],
-                written[OURS]["translate"],
-                strict=True,
-            )
-        )[:5]
+    english = {
+        Path(file).stem: set(words_of(said))
+        for place in (SHARE, share)
+        for file, said in prompts("en", most=sys.maxsize, share=place).items()
+    }
+    pairs = [
+        (english[stem], set(words_of(text)))
+        for stem, (_, text) in zip((Path(file).stem for file in spoken), translated, strict=True)
+        if stem in english
     ]
-    return result
-
-
-def _stem(file: str) -> str:
-    return Path(file).stem
+    if pairs and language != "en":
+        shared = sum(len(wanted & found) for wanted, found in pairs)
+        result["translated"] = len(pairs)
+        result["english_words_shared"] = round(shared / sum(len(one) for one, _ in pairs), 3)
+    samples = zip(spoken.values(), told, translated, strict=True)
+    return result | {
+        "samples": [
+            {"said": said, "written": text, "translated": english_text}
+            for said, (_, text), (_, english_text) in itertools.islice(samples, SAMPLES)
+        ]
+    }
 
 
 if __name__ == "__main__":
