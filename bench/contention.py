@@ -24,9 +24,10 @@ from typing import Any
 from bench.report import Noise, chosen_of, emit, parser, say
 from nsedge.api import Event, Finished, Generate, Request, Sampling
 from nsedge.runtime.decode.engine import Engine
+from nsedge.runtime.decode.policy import Policy
 from nsedge.runtime.decode.runner import StepRunner
 from nsedge.runtime.decode.sampling.sampler import Sampler
-from nsedge.runtime.decode.scheduler import Policy, Scheduler
+from nsedge.runtime.decode.scheduler import Scheduler
 from nsedge.runtime.decode.slots import Slots
 from nsedge.runtime.delivery import Emit
 from nsedge.runtime.hosting.admission import make_job

@@ -25,10 +25,11 @@ from nsedge.api import Constraint, Event, Generate, Request, Sampling
 from nsedge.runtime.decode.engine import Engine
 from nsedge.runtime.decode.job import Job
 from nsedge.runtime.decode.plan import KvCopy, KvSwap, StepPlan
+from nsedge.runtime.decode.policy import Policy
 from nsedge.runtime.decode.runner import StepRunner
 from nsedge.runtime.decode.sampling.logits import Logits
 from nsedge.runtime.decode.sampling.sampler import Sampler
-from nsedge.runtime.decode.scheduler import Policy, Scheduler
+from nsedge.runtime.decode.scheduler import Scheduler
 from nsedge.runtime.decode.slots import Slots
 from nsedge.runtime.hosting.admission import make_job
 from nsedge.runtime.hosting.hosted import Host

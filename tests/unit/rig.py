@@ -18,12 +18,13 @@ from nsedge.runtime.decode.engine import Engine
 from nsedge.runtime.decode.job import Family, Job
 from nsedge.runtime.decode.likelihood import LogprobWriter
 from nsedge.runtime.decode.plan import KvCopy, KvSwap, StepPlan
+from nsedge.runtime.decode.policy import Policy
 from nsedge.runtime.decode.sampling.history import Breakers
 from nsedge.runtime.decode.sampling.logits import HostLogits
 from nsedge.runtime.decode.sampling.params import SamplingParams
 from nsedge.runtime.decode.sampling.row import SamplerRow
 from nsedge.runtime.decode.sampling.sampler import Sampler
-from nsedge.runtime.decode.scheduler import Policy, Scheduler
+from nsedge.runtime.decode.scheduler import Scheduler
 from nsedge.runtime.decode.searching import begin
 from nsedge.runtime.decode.sequence import Limits, Sequence
 from nsedge.runtime.decode.slots import Slots

@@ -8,7 +8,7 @@ or `abandon`. docs/decisions/scheduling.md says why the policy is as it is.
 from __future__ import annotations
 
 from collections.abc import Sequence as Many
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from nsedge.errors import QueueFull
 from nsedge.runtime.decode.pace import FLOOR_TOKENS, LEAST_TOKENS, MIXED_FLOOR_TOKENS, Pace
@@ -23,39 +23,19 @@ from nsedge.runtime.decode.plan import (
     leap_of,
     leaps,
 )
+from nsedge.runtime.decode.policy import Policy
 from nsedge.runtime.decode.preemption import victims_of
-from nsedge.runtime.decode.prefix import BLOCK_TOKENS
 from nsedge.runtime.decode.sequence import Sequence, State
 from nsedge.runtime.decode.slots import Slots
 from nsedge.runtime.decode.speculation import MOST_DRAFTED, CheckCost
 from nsedge.runtime.decode.succession import Succession
 from nsedge.runtime.decode.waiting import TimeHeap, place_s
-from nsedge.runtime.settings import PrefixReuse
 
 RETRY_AFTER_S = 1.0
 TOLD_TOKENS = 32
 """Of a prompt read at once, where the logits of all its tokens are wanted."""
 BURST_GAP_S = 0.2
 """Between two tokens of a stream in a burst."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Policy:
-    """What the scheduler can be told. Times are seconds of the engine's clock."""
-
-    max_waiting: int
-    chunk_tokens: int = 128
-    """Prompt tokens read at once while nothing decodes."""
-    prefix_reuse: PrefixReuse = PrefixReuse.EXACT
-    prefix_block_tokens: int = BLOCK_TOKENS
-    stretch: float = 2.0
-    """How often its quiet time 99 of 100 decode steps may take, reading between steps included."""
-    burst_s: float = 4.0
-    """How long prompts that come together, to an engine at rest, may take most of the time."""
-    drafts: bool = True
-    """Whether the model can read tokens after those of a running row, with logits for each."""
-    mixed: bool = False
-    """Whether a run of the model takes tokens of running rows and pieces of prompts alike."""
 
 
 class Scheduler:

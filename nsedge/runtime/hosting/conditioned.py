@@ -19,8 +19,9 @@ from nsedge.bundle.conditioning import ConditionedVariant
 from nsedge.bundle.manifest import Bundle
 from nsedge.bundle.speech import Speech
 from nsedge.runtime.decode.engine import Engine
+from nsedge.runtime.decode.policy import Policy
 from nsedge.runtime.decode.sampling.sampler import Sampler
-from nsedge.runtime.decode.scheduler import Policy, Scheduler
+from nsedge.runtime.decode.scheduler import Scheduler
 from nsedge.runtime.decode.slots import Slots
 from nsedge.runtime.delivery import Deliver
 from nsedge.runtime.graph.conditioning import Memory

@@ -18,10 +18,11 @@ from nsedge.runtime.audio.voice import Voice
 from nsedge.runtime.decode.beams import ByCount
 from nsedge.runtime.decode.engine import Engine
 from nsedge.runtime.decode.job import Job
+from nsedge.runtime.decode.policy import Policy
 from nsedge.runtime.decode.sampling.params import SamplingParams
 from nsedge.runtime.decode.sampling.row import SamplerRow
 from nsedge.runtime.decode.sampling.sampler import Sampler
-from nsedge.runtime.decode.scheduler import Policy, Scheduler
+from nsedge.runtime.decode.scheduler import Scheduler
 from nsedge.runtime.decode.searching import begin
 from nsedge.runtime.decode.sequence import Limits, Sequence
 from nsedge.runtime.decode.slots import Slots

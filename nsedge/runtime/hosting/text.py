@@ -17,9 +17,10 @@ from nsedge.bundle.manifest import TextBundle
 from nsedge.errors import InsufficientMemory
 from nsedge.runtime.decode.engine import Engine
 from nsedge.runtime.decode.job import Job
+from nsedge.runtime.decode.policy import Policy
 from nsedge.runtime.decode.runner import StepRunner
 from nsedge.runtime.decode.sampling.sampler import Sampler
-from nsedge.runtime.decode.scheduler import Policy, Scheduler
+from nsedge.runtime.decode.scheduler import Scheduler
 from nsedge.runtime.decode.slots import Slots
 from nsedge.runtime.delivery import Emit
 from nsedge.runtime.graph.elastic import Elastic

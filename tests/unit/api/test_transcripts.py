@@ -135,6 +135,8 @@ SOUND = Media(type="audio/wav", data=b"x")
         ({"temperatures": (0.0, 2.1)}, "temperatures"),
         ({"temperatures": (float("nan"),)}, "temperatures"),
         ({"best_of": 0}, "best_of"),
+        ({"beams": 0}, "beams"),
+        ({"patience": 0.0}, "patience"),
         ({"seed": -1}, "seed"),
         ({"prompt": "x" * 20_000}, "prompt"),
         ({"max_compression_ratio": -1.0}, "max_compression_ratio"),

@@ -126,6 +126,14 @@ def test_sampling_flags_become_a_value():
     assert options.prompt == ["hello"]
 
 
+def test_a_search_has_its_flags():
+    words = "run m --beams 4 --length-penalty 0.5 --early-stopping never"
+    wanted = Sampling(beams=4, length_penalty=0.5, early_stopping="never")
+    assert sampling_of(parse(words.split()).options) == wanted
+    stops = parse(["run", "m", "--beams", "2", "--early-stopping", "true"]).options
+    assert sampling_of(stops) == Sampling(beams=2, early_stopping=True)
+
+
 def test_every_step_has_its_flags():
     words = (
         "run m --typical-p 0.9 --top-n-sigma 1.5 --min-keep 2 --penalty-last-n 64"

@@ -86,12 +86,14 @@ def test_standard_input_is_a_file(daemon, capsys, monkeypatch):
 def test_every_flag_is_passed_on(daemon, speech):
     flags = ["--language", "German", "--translate", "--prompt", "So", "--temperature", "0.8"]
     flags += ["--seed", "7", "--no-vad", "--priority", "batch", "--deadline", "60"]
+    flags += ["--beams", "5", "--patience", "1.5"]
     assert main(["transcribe", "--quiet", *flags, speech]) == 0
     request = daemon.requests[-1]
     task = request.task
     assert isinstance(task, Transcribe)
     assert (task.language, task.translate, task.prompt) == ("de", True, "So")
     assert (task.temperatures, task.seed, task.vad) == ((0.8, 1.0), 7, False)
+    assert (task.beams, task.patience) == (5, 1.5)
     assert (request.priority, request.deadline_s) == ("batch", 60.0)
 
 

@@ -224,6 +224,7 @@ def test_what_a_daemon_would_pass_over_is_not_sent_to_it() -> None:
         (api.Chat(messages=(), sampling=api.Sampling(xtc=api.Xtc(probability=0.5))), "1.4", True),
         (api.Generate(text="Once", sampling=api.Sampling(top_k=3, seed=1)), "1.3", True),
         (api.Generate(text="Once"), "1.0", True),
+        (api.Generate(text="Once", sampling=api.Sampling(beams=2)), "1.4", True),  # it refuses
     ):
         request = api.Request(request_id="a", model="m", task=task)
         if passes:
@@ -231,6 +232,16 @@ def test_what_a_daemon_would_pass_over_is_not_sent_to_it() -> None:
         else:
             with pytest.raises(UnsupportedVersion, match=r"1\.4, not 1\.3"):
                 check_known(request, version)
+
+
+def test_beams_are_not_sent_to_a_daemon_that_would_pass_over_them() -> None:
+    task = api.Generate(text="Once", sampling=api.Sampling(beams=2, early_stopping="never"))
+    request = api.Request(request_id="a", model="m", task=task)
+    with pytest.raises(UnsupportedVersion, match=r"beams needs .* 1\.6, not 1\.3"):
+        check_known(request, "1.3")
+    message = protocol.decode_data(encode_request(request))
+    assert isinstance(message, wire.Generate)
+    assert message.sampling == task.sampling
 
 
 @pytest.mark.parametrize(

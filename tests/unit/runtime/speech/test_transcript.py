@@ -74,6 +74,16 @@ def test_a_window_that_says_the_same_as_the_one_before_prompts_nothing() -> None
     assert driver.all(Decode)[2].prompt == (ENGLISH.start,)
 
 
+def test_beams_find_what_is_written_at_temperature_0_alone() -> None:
+    doubtful = decoded(0.0, " a", 2.0, logprob=-2.0)
+    driver = Driver(5.0, [doubtful, decoded(0.0, " b", 2.0)])
+    driver.run(transcript(beams=5, patience=2.0, temperatures=(0.0, 0.4)))
+    assert [(one.beams, one.patience, one.samples) for one in driver.all(Decode)] == [
+        (5, 2.0, 1),
+        (1, 2.0, 5),
+    ]
+
+
 def test_a_doubtful_window_is_tried_at_higher_temperatures() -> None:
     loop = decoded(0.0, " thank you" * 60, 9.0)
     script = [loop, decoded(0.0, " hm", 9.0, logprob=-2.0), decoded(0.0, " yes", 9.0)]

@@ -135,6 +135,8 @@ def test_every_field_is_passed_on() -> None:
         ("language", "English"),
         ("prompt", "Two and"),
         ("temperature", "0.6"),
+        ("beam_size", "5"),
+        ("patience", "1.5"),
         ("chunking_strategy", "auto"),
         ("seed", "-1"),
         ("priority", "batch"),
@@ -145,6 +147,7 @@ def test_every_field_is_passed_on() -> None:
     assert isinstance(task, Transcribe)
     assert (task.language, task.prompt, task.vad) == ("en", "Two and", True)
     assert (task.temperatures, task.seed) == ((0.6, 0.8, 1.0), 2**64 - 1)
+    assert (task.beams, task.patience) == (5, 1.5)
     assert (task.media.type, task.media.data) == ("audio/wav", b"one two")
     assert request.priority == "batch"
 
@@ -162,6 +165,8 @@ def test_every_field_is_passed_on() -> None:
         ),
         ([("language", "xx")], "language"),
         ([("temperature", "2.5")], "temperature"),
+        ([("beam_size", "0")], "beam_size"),
+        ([("patience", "0")], "patience"),
         ([("temperature", "-0.5")], "temperature"),
         ([("chunking_strategy", "server_vad")], "chunking_strategy"),
         ([("include[]", "logprobs")], "include"),

@@ -116,6 +116,58 @@ def test_every_step_is_taken_over(route: Any) -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("fields", "wanted"),
+    [
+        ({"beams": 4}, {"beams": 4}),
+        ({"num_beams": 4, "n": 2, "temperature": 0}, {"beams": 4, "n": 2, "temperature": 0.0}),
+        ({"use_beam_search": True, "n": 3}, {"beams": 3, "n": 3, "temperature": 0.0}),
+        ({"use_beam_search": True, "beams": 4}, {"beams": 4, "temperature": 0.0}),
+        ({"use_beam_search": True}, {"temperature": 0.0}),
+        ({"use_beam_search": False, "top_k": 3}, {"top_k": 3}),
+        (
+            {"beams": 2, "length_penalty": 0.5, "early_stopping": "never"},
+            {"beams": 2, "length_penalty": 0.5, "early_stopping": "never"},
+        ),
+        ({"beams": 2, "early_stopping": True}, {"beams": 2, "early_stopping": True}),
+        ({"length_penalty": 1, "early_stopping": False}, {}),
+    ],
+)
+@pytest.mark.parametrize("route", [chat, completion])
+def test_beams_are_asked_for_as_in_transformers_and_vllm(
+    route: Any, fields: dict[str, Any], wanted: dict[str, Any]
+) -> None:
+    (request,) = route(**fields, max_tokens=5)
+    assert request.task.sampling == Sampling(max_tokens=5, **wanted)
+
+
+def test_best_of_is_how_many_beams_there_are_in_a_search() -> None:
+    (request,) = completion(use_beam_search=True, best_of=4, n=2, max_tokens=5, stream=True)
+    assert request.task.sampling == Sampling(beams=4, n=2, temperature=0.0, max_tokens=5)
+
+
+@pytest.mark.parametrize(
+    ("fields", "param"),
+    [
+        ({"beams": 0}, "beams"),
+        ({"beams": 65}, "beams"),
+        ({"num_beams": 65}, "num_beams"),
+        ({"beams": 2, "num_beams": 3}, "beams"),
+        ({"beams": 2, "n": 3}, "n"),
+        ({"use_beam_search": False, "beams": 2}, "use_beam_search"),
+        ({"use_beam_search": True, "n": 2, "temperature": 1.0}, "temperature"),
+        ({"length_penalty": 2.0}, "length_penalty"),
+        ({"early_stopping": True}, "early_stopping"),
+        ({"beams": 2, "length_penalty": 11.0}, "length_penalty"),
+        ({"beams": 2, "early_stopping": "always"}, "early_stopping"),
+    ],
+)
+def test_beams_that_cannot_be_are_refused_by_name(fields: dict[str, Any], param: str) -> None:
+    with pytest.raises(InvalidParameter) as caught:
+        chat(**fields)
+    assert caught.value.param == param
+
+
 def test_neutral_values_of_llama_cpps_clients_ask_for_nothing() -> None:
     neutral = {
         "top_k": -1,
