@@ -54,7 +54,7 @@ def build(builder: Builder, cache: Cache, threads: int) -> Peers:
     built = llama.build(builder)
     q8 = llama.convert(builder, built, model, "Q8_0")
     files = {PEER: q8, ORIGINAL_PEER: _original(builder, cache)}
-    in_process = (_openvino(builder, model), _genai(builder, model))
+    in_process = (openvino_program(builder, model), _genai(builder, model))
     return Peers(
         tools=built.folder / "bin",
         servers=tuple(
@@ -83,7 +83,8 @@ def build(builder: Builder, cache: Cache, threads: int) -> Peers:
     )
 
 
-def _openvino(builder: Builder, model: Path) -> EngineProgram:
+def openvino_program(builder: Builder, model: Path) -> EngineProgram:
+    """OpenVINO GenAI, with the weights of a model's folder."""
     python = openvino.environment(builder)
     converted = openvino.convert(builder, python, model)
     return EngineProgram(name=ENGINE_PEER, program="openvino", model=converted, python=python)

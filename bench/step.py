@@ -60,11 +60,11 @@ person: %json {
 
 
 class TimedRunner:
-    """Adds up what the model takes of the steps."""
+    """Adds up what the model takes of the steps, and what copies of rows do."""
 
     def __init__(self, runner: StepRunner) -> None:
         self._runner = runner
-        self.model_s = 0.0
+        self.model_s = self.copy_s = 0.0
 
     def run(self, plan: StepPlan) -> Logits:
         began = time.perf_counter()
@@ -73,7 +73,9 @@ class TimedRunner:
         return logits
 
     def copy(self, copies: Many[KvCopy | KvSwap]) -> None:
+        began = time.perf_counter()
         self._runner.copy(copies)
+        self.copy_s += time.perf_counter() - began
 
     def clear(self, row: int, tokens: int) -> None:
         self._runner.clear(row, tokens)

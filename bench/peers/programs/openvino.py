@@ -62,6 +62,19 @@ class Engine:
         self._finish()
         return {"tokens_per_s": tokens / elapsed_s}
 
+    def search(self, ids: list[int], beams: int, tokens: int) -> dict[str, Any]:
+        """Seconds, of the clock and of processors, of a beam search of `tokens` tokens."""
+        config = genai.GenerationConfig()
+        config.max_new_tokens = tokens
+        config.ignore_eos = True
+        config.num_beams = beams
+        config.num_return_sequences = 1
+        began_s, cpu_s = time.perf_counter(), time.process_time()
+        self._number += 1
+        self._pipeline.add_request(self._number, ov.Tensor(np.array([ids])), config)
+        self._finish()
+        return {"wall": time.perf_counter() - began_s, "cpu": time.process_time() - cpu_s}
+
     def logits(self, ids: list[int], file: str) -> dict[str, Any]:
         """Write logits float32 [len(ids), V] to `file`: the same plug-in and weights, in chunks."""
         request = (
@@ -111,7 +124,14 @@ def main() -> None:
     """Load, and answer."""
     model, rows, capacity, threads = sys.argv[1], *map(int, sys.argv[2:5])
     engine = Engine(model, rows=rows, capacity=capacity, threads=threads)
-    answer({"decode": engine.decode, "prefill": engine.prefill, "logits": engine.logits})
+    answer(
+        {
+            "decode": engine.decode,
+            "prefill": engine.prefill,
+            "logits": engine.logits,
+            "search": engine.search,
+        }
+    )
 
 
 if __name__ == "__main__":

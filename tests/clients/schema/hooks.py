@@ -33,6 +33,7 @@ SAME = (
     ("max_tokens", "max_completion_tokens"),
     ("repetition_penalty", "repeat_penalty"),
     ("penalty_last_n", "repeat_last_n"),
+    ("beams", "num_beams"),
 )
 MODEL = "echo"
 """That the fake core has."""
@@ -67,6 +68,7 @@ def broken(body: dict[str, Any]) -> Iterator[bool]:
     for one, other in SAME:
         yield None not in (fields.get(one), fields.get(other))
     yield sum(fields.get(name) not in (None, False) for name in CONSTRAINTS) > 1
+    yield from _beams(fields)
     yield (
         bool(body.get("timestamp_granularities")) and body.get("response_format") != "verbose_json"
     )
@@ -78,6 +80,18 @@ def broken(body: dict[str, Any]) -> Iterator[bool]:
     yield not all(map(_is_text, _blocks(body)))
     # The model has vectors of eight numbers.
     yield (body.get("dimensions") or 0) > 8
+
+
+def _beams(fields: dict[str, Any]) -> Iterator[bool]:
+    """Whether what is said of a beam search contradicts itself."""
+    search, n = fields.get("use_beam_search"), fields.get("n") or fields.get("n_cmpl") or 1
+    beams = fields.get("beams") or fields.get("num_beams")
+    beams = beams or (fields.get("best_of") or n if search else 1)
+    yield search is False and beams > 1
+    yield bool(search and fields.get("temperature"))
+    yield beams > 1 and n > beams
+    of_them = (fields.get("length_penalty"), fields.get("early_stopping"))
+    yield beams == 1 and (of_them[0] not in (None, 1) or of_them[1] not in (None, False))
 
 
 def _blocks(body: dict[str, Any]) -> Iterator[Any]:
