@@ -8,9 +8,15 @@ from pathlib import Path
 import pytest
 
 from tests.faults.site import Site, site
-from tests.integration.conftest import starter_bundle
+from tests.integration.conftest import (
+    embeddings_bundle,
+    masked,
+    names,
+    speech_bundle,
+    starter_bundle,
+)
 
-__all__ = ["starter_bundle"]
+__all__ = ["embeddings_bundle", "masked", "names", "speech_bundle", "starter_bundle"]
 
 
 @pytest.fixture(scope="session")

@@ -2,26 +2,34 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
+import numpy as np
 import pytest
+import soundfile
 
 from nsedge.api import Media
 from nsedge.api.stream import EventStream
 from nsedge.ipc.client import AsyncClient
-from tests.faults.site import GREEDY, PROMPT
+from tests.faults.site import ENDLESS, GREEDY, PROMPT
 
 TEXTS = (*["Wind and weather. " * 20, "The ferry leaves at six.", "Tea costs two euros."] * 8,)
+LONG = 40
+"""How often a request that takes seconds has what another has once."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Kind:
-    """A kind of model. `ask` begins a request that ends well, of the model of a bundle."""
+    """A kind of model. `ask` begins a request that ends well, of the model of a bundle; `ask_long`
+    one that takes seconds."""
 
     fixture: str
     ask: Callable[[AsyncClient, Path], EventStream]
+    ask_long: Callable[[AsyncClient, Path], EventStream]
 
     def bundle(self, request: pytest.FixtureRequest) -> Path:
         """The directory of its bundle."""
@@ -29,35 +37,47 @@ class Kind:
         return found
 
 
-def recording(bundle: Path) -> Media:
-    """Two seconds of speech, of those that a speech model comes with."""
-    return Media(type="audio/wav", data=(bundle / "golden" / "0930.wav").read_bytes())
+def recording(bundle: Path, *, times: int = 1) -> Media:
+    """Two seconds of speech, of those that a speech model comes with, said so many times."""
+    samples, rate = soundfile.read(bundle / "golden" / "0930.wav", dtype="int16")
+    written = io.BytesIO()
+    soundfile.write(written, np.tile(samples, times), rate, format="WAV")
+    return Media(type="audio/wav", data=written.getvalue())
 
 
 def _write(client: AsyncClient, bundle: Path) -> EventStream:
     return client.generate(bundle.name, PROMPT, sampling=GREEDY)
 
 
-def _embed(client: AsyncClient, bundle: Path) -> EventStream:
-    return client.embed(bundle.name, TEXTS)
+def _write_long(client: AsyncClient, bundle: Path) -> EventStream:
+    return client.generate(bundle.name, PROMPT, sampling=ENDLESS)
 
 
-def _classify(client: AsyncClient, bundle: Path) -> EventStream:
-    return client.classify(bundle.name, TEXTS)
+def _embed(client: AsyncClient, bundle: Path, times: int = 1) -> EventStream:
+    return client.embed(bundle.name, TEXTS * times)
 
 
-def _fill(client: AsyncClient, bundle: Path) -> EventStream:
-    return client.fill(bundle.name, [f"{text} [MASK]." for text in TEXTS])
+def _classify(client: AsyncClient, bundle: Path, times: int = 1) -> EventStream:
+    return client.classify(bundle.name, TEXTS * times)
 
 
-def _transcribe(client: AsyncClient, bundle: Path) -> EventStream:
-    return client.transcribe(bundle.name, recording(bundle))
+def _fill(client: AsyncClient, bundle: Path, times: int = 1) -> EventStream:
+    return client.fill(bundle.name, [f"{text} [MASK]." for text in TEXTS * times])
+
+
+def _transcribe(client: AsyncClient, bundle: Path, times: int = 1) -> EventStream:
+    media = recording(bundle, times=times)
+    return client.transcribe(bundle.name, media, word_timestamps=True)
 
 
 KINDS = {
-    "text": Kind(fixture="starter_bundle", ask=_write),
-    "embeddings": Kind(fixture="embeddings_bundle", ask=_embed),
-    "labels": Kind(fixture="names", ask=_classify),
-    "masks": Kind(fixture="masked", ask=_fill),
-    "speech": Kind(fixture="speech_bundle", ask=_transcribe),
+    "text": Kind(fixture="starter_bundle", ask=_write, ask_long=_write_long),
+    "embeddings": Kind(
+        fixture="embeddings_bundle", ask=_embed, ask_long=partial(_embed, times=LONG)
+    ),
+    "labels": Kind(fixture="names", ask=_classify, ask_long=partial(_classify, times=LONG)),
+    "masks": Kind(fixture="masked", ask=_fill, ask_long=partial(_fill, times=LONG)),
+    "speech": Kind(
+        fixture="speech_bundle", ask=_transcribe, ask_long=partial(_transcribe, times=LONG)
+    ),
 }

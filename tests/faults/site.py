@@ -22,7 +22,7 @@ from nsedge.api.stream import EventStream
 from nsedge.ipc.client import AsyncClient
 from tests.ipc import short_directory
 
-PATIENCE_S = 30.0
+PATIENCE_S = 120.0
 REPOSITORY = Path(__file__).parents[2]
 PROMPT = "Once upon a time"
 GREEDY = Sampling(temperature=0.0, max_tokens=16, ignore_eos=True)

@@ -47,6 +47,10 @@ class Aligner:
         likely = [_share(logits.row(place), token) for place, token in enumerate(text)]
         return told[:, first:], np.array(likely, np.float32)
 
+    def forget(self) -> None:
+        """Give back the pages that its cache has been written to."""
+        self._executor.forget_caches()
+
 
 def _share(logits: Floats, token: int) -> float:
     shares = np.exp(logits - logits.max())

@@ -96,6 +96,8 @@ class ConditionedModel(ABC, Generic[M, P]):
         self._weights_bytes = growth.take()
         self._warm_up(bundle)
         self._arena_bytes = growth.take()
+        memory.detach(bundle.path)  # nothing that is done to its files reaches it from here on
+        self._weights_bytes += growth.take()
 
     @abstractmethod
     def open_parts(self, bundle: Bundle[Any], told: Told) -> P:

@@ -80,6 +80,8 @@ class EncodeModel(ABC, Generic[M, S]):
         self.warm_up(settings.embed_batch_tokens)
         self.check_golden(bundle)
         self._arena_bytes = growth.take()
+        memory.detach(bundle.path)  # nothing that is done to its files reaches it from here on
+        self._weights_bytes += growth.take()
         self._loop = EncodeLoop(
             runner=self.session,
             limits=BatchLimits(

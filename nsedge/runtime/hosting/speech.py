@@ -87,6 +87,8 @@ class SpeechModel:
         self._weights_bytes = growth.take()
         self._warm_up(bundle)
         self._arena_bytes = growth.take()
+        memory.detach(bundle.path)  # nothing that is done to its files reaches it from here on
+        self._weights_bytes += growth.take()
         self._loop = SpeechLoop(
             hearing=self._parts,
             rows=self._slots,
@@ -112,14 +114,19 @@ class SpeechModel:
         with native.rehearsing():  # memory is all that is wanted of them
             for plan in plans:
                 parts.executor.run(plan)
+        samples = bundle.golden("transcribe", GoldenSpeech)[:GOLDEN_RECORDINGS]
         golden_speech.check(
-            bundle.golden("transcribe", GoldenSpeech)[:GOLDEN_RECORDINGS],
+            samples,
             folder=bundle.path,
             hear=lambda window: parts.run(parts.features(window), 0),
             runner=parts.executor,
             rules=Rules(parts.tokens),
             variant=self._variant,
         )
+        if parts.aligner is not None:
+            for sample in samples:
+                parts.aligner.run(sample.prompt_ids, sample.continuation_ids, 0)
+            parts.aligner.forget()
         parts.executor.forget_caches()
         parts.memory.forget()
 
