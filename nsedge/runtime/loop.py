@@ -11,7 +11,7 @@ import threading
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from typing import Generic, Protocol, TypeVar
 
 from nsedge.api import Event, Request
@@ -61,19 +61,28 @@ class WorkLoop(ABC, Generic[W]):
         self._inbox.put(lambda: self._submitted(work, emit))
 
     def cancel(self, work: W) -> None:
-        """End a request, from any thread. Idempotent."""
-        self._inbox.put(lambda: self.drop(work))
+        """End a request, from any thread; one that is not here, or no longer, is passed over."""
+        self._inbox.put(lambda: self._cancelled(work))
 
     def ask(self, answer: Callable[[], None]) -> None:
         """Have `answer` called on the loop's thread when it next comes round, from any thread."""
         self._inbox.put(answer)
 
     def drain_inbox(self, *, wait: bool) -> None:
-        """Do what was asked for; with `wait`, block until something is."""
+        """Do what was asked for; with `wait`, block until something is, or patience is over."""
         while wait or not self._inbox.empty():
             wait = False
-            self._inbox.get()()
+            try:
+                asked = self._inbox.get(timeout=self.patience_s())
+            except Empty:
+                return
+            asked()
             self.hand_over()
+
+    def patience_s(self) -> float | None:
+        """Seconds without anything asked for after which an idle loop takes a step all the same;
+        None waits for ever."""
+        return None
 
     @abstractmethod
     def step(self) -> None:
@@ -89,7 +98,7 @@ class WorkLoop(ABC, Generic[W]):
 
     @abstractmethod
     def drop(self, work: W) -> None:
-        """Cancel a request, which may have ended."""
+        """Cancel a request, which is among `works`."""
 
     @abstractmethod
     def fail(self, work: W, error: NsedgeError) -> None:
@@ -99,9 +108,15 @@ class WorkLoop(ABC, Generic[W]):
         """Fail what should have ended by now."""
         now_s = self.clock()
         for work in list(self.works):
-            if work.deadline_s is not None and now_s >= work.deadline_s:
-                limit = f"not done {work.request.deadline_s:g} s after admission"
-                self.fail(work, DeadlineExceeded(limit, param="deadline_s"))
+            if (error := self.late(work, now_s)) is not None:
+                self.fail(work, error)
+
+    def late(self, work: W, now_s: float) -> NsedgeError | None:
+        """The error that a request is to end with for its time; None where it has some left."""
+        if work.deadline_s is None or now_s < work.deadline_s:
+            return None
+        limit = f"not done {work.request.deadline_s:g} s after admission"
+        return DeadlineExceeded(limit, param="deadline_s")
 
     def tell(self, work: W, event: Event) -> None:
         """Have an event of a request delivered, unless that has ended."""
@@ -119,6 +134,10 @@ class WorkLoop(ABC, Generic[W]):
     def _submitted(self, work: W, emit: Emit) -> None:
         self.works[work] = emit
         self.take(work)
+
+    def _cancelled(self, work: W) -> None:
+        if work in self.works:
+            self.drop(work)
 
     def _stop(self) -> None:
         self._stopping = True

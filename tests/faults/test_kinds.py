@@ -140,9 +140,7 @@ def test_more_requests_than_may_wait_are_refused_and_all_end(kind: Kind, bundle:
 
         async def scene(client: AsyncClient) -> None:
             before = said(await gather(kind.ask(client, bundle)))
-            ends = await asyncio.gather(
-                *(gather(kind.ask(client, bundle)) for _ in range(AT_ONCE))
-            )
+            ends = await asyncio.gather(*(gather(kind.ask(client, bundle)) for _ in range(AT_ONCE)))
             refused = [events[-1] for events in ends if isinstance(events[-1], Failed)]
             assert {one.code for one in refused} == {"queue_full"}
             assert all(one.retryable and one.retry_after_s for one in refused)

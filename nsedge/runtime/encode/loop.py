@@ -1,28 +1,24 @@
 """The encode loop: the only thread that runs an encoder.
 
-Submissions and cancellations take one road, an inbox that is drained between batches. What came of
-a batch is handed over in one call.
+Its inbox is drained between batches.
 """
 
 from __future__ import annotations
 
-import contextlib
 import logging
-import threading
-from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from queue import SimpleQueue
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from nsedge.api import Event, Failed, Finished, FinishReason, ModelStats, ModelTimes
-from nsedge.errors import DeadlineExceeded, EngineFailure, QueueFull
-from nsedge.runtime.delivery import Deliver, Emit
+from nsedge.errors import EngineFailure, NsedgeError, QueueFull
+from nsedge.runtime.delivery import Deliver
 from nsedge.runtime.encode.batching import DUE_S, Batcher, Input
 from nsedge.runtime.encode.work import EncodeWork
+from nsedge.runtime.loop import WorkLoop
 from nsedge.runtime.machine.arbiter import Seat
 from nsedge.telemetry.histogram import TOKEN_BOUNDS_S, WAIT_BOUNDS_S, Stopwatch
 
@@ -50,28 +46,8 @@ class BatchLimits:
     waiting: int
 
 
-@dataclass(frozen=True, slots=True)
-class _Submit:
-    work: EncodeWork
-    emit: Emit
-
-
-@dataclass(frozen=True, slots=True)
-class _Cancel:
-    work: EncodeWork
-
-
-@dataclass(frozen=True, slots=True)
-class _Ask:
-    answer: Callable[[], None]
-
-
-class _Stop:
-    pass
-
-
-class EncodeLoop:
-    """Runs requests to their end. `start` gives it its thread; `step` runs a batch."""
+class EncodeLoop(WorkLoop[EncodeWork]):
+    """Runs requests to their end, a batch a step."""
 
     def __init__(
         self,
@@ -83,48 +59,20 @@ class EncodeLoop:
         clock: Callable[[], float],
         name: str = "encoder",
     ) -> None:
+        super().__init__(deliver=deliver, clock=clock, name=name)
         self._runner = runner
         self._limits = limits
         self._seat = seat
-        self._deliver = deliver
-        self._clock = clock
-        self._inbox: SimpleQueue[_Submit | _Cancel | _Ask | _Stop] = SimpleQueue()
-        self._works: dict[EncodeWork, Emit] = {}
         self._batcher = Batcher()
-        self._events: list[tuple[Emit, Event]] = []
-        self._thread = threading.Thread(target=self._loop, name=name, daemon=True)
-        self._stopping = False
         self._token_s = 0.0
         self._running = 0
         self._batches = 0
         self._batch_s = 0.0
         self._tokens = 0
-        self._ended: Counter[str] = Counter()
         self._queue_times = Stopwatch(WAIT_BOUNDS_S)
         self._prefill_times = Stopwatch(WAIT_BOUNDS_S)
         self._request_times = Stopwatch(WAIT_BOUNDS_S)
         self._batch_times = Stopwatch(TOKEN_BOUNDS_S)
-
-    def start(self) -> None:
-        """Begin to work."""
-        self._thread.start()
-
-    def stop(self) -> None:
-        """Cancel what is left, and wait for the thread to end."""
-        self._inbox.put(_Stop())
-        self._thread.join()
-
-    def submit(self, work: EncodeWork, emit: Emit) -> None:
-        """Take a request, from any thread. A refusal comes as its `Failed`."""
-        self._inbox.put(_Submit(work, emit))
-
-    def cancel(self, work: EncodeWork) -> None:
-        """End a request before the next batch, from any thread. Idempotent."""
-        self._inbox.put(_Cancel(work))
-
-    def ask(self, answer: Callable[[], None]) -> None:
-        """Have `answer` called when the loop next comes round, from any thread."""
-        self._inbox.put(_Ask(answer))
 
     def stats(self) -> ModelStats:
         """Counters, read from any thread: each is true, together they may be a batch apart."""
@@ -139,7 +87,7 @@ class EncodeLoop:
             step_s=self._batch_s,
             prompt_tokens=self._tokens,
             completion_tokens=0,
-            finished=dict(self._ended),
+            finished=dict(self.ended),
             times=ModelTimes(
                 queue=self._queue_times.read(),
                 prefill=self._prefill_times.read(),
@@ -150,53 +98,41 @@ class EncodeLoop:
             ),
         )
 
-    def drain_inbox(self, *, wait: bool) -> None:
-        """Take submissions and cancellations; with `wait`, block until there is one."""
-        while wait or not self._inbox.empty():
-            wait = False
-            match self._inbox.get():
-                case _Submit(work, emit):
-                    self._take(work, emit)
-                case _Cancel(work) if work in self._works:
-                    self._end(work, work.cancel(self._clock()))
-                case _Cancel():
-                    pass  # it ended, or is cancelled again once it is here
-                case _Ask(answer):
-                    answer()
-                case _Stop():
-                    self._stopping = True
-
     def step(self) -> None:
         """Run a batch of what waits, and hand over all that came of it."""
-        self._expire(self._clock())
+        self.expire()
         if len(self._batcher):
             with self._seat:
                 batch = self._batch()
                 outputs = self._run(batch)
-            now_s = self._clock()
+            now_s = self.clock()
             for one, output in zip(batch, outputs, strict=True):
                 self._settle(one, output, now_s)
-        self._hand_over()
+        self.hand_over()
 
-    def _loop(self) -> None:
-        while not self._stopping:
-            self.drain_inbox(wait=not len(self._batcher))
-            self.step()
-        for work in list(self._works):
-            self._end(work, work.cancel(self._clock()))
-        self._hand_over()
+    def is_idle(self) -> bool:
+        """Whether no input waits."""
+        return not len(self._batcher)
 
-    def _take(self, work: EncodeWork, emit: Emit) -> None:
-        self._works[work] = emit
+    def take(self, work: EncodeWork) -> None:
+        """Let a request's inputs wait for a batch, or refuse it where too many do."""
         if len(self._batcher) + len(work.inputs) > self._limits.waiting:
             full = QueueFull(f"{len(self._batcher)} inputs wait already", retry_after_s=1.0)
-            self._end(work, work.fail(full))
+            self.fail(work, full)
             return
-        due_s = self._clock() + DUE_S[work.request.priority]
+        due_s = self.clock() + DUE_S[work.request.priority]
         for index, row in enumerate(work.inputs):
             # A request of many inputs is due bit by bit, as fast as they could be run.
             self._batcher.add(Input(work, index, row, due_s))
             due_s += self._token_s * len(row)
+
+    def drop(self, work: EncodeWork) -> None:
+        """Cancel a request before the next batch."""
+        self._end(work, work.cancel(self.clock()))
+
+    def fail(self, work: EncodeWork, error: NsedgeError) -> None:
+        """End a request badly; none that has ended."""
+        self._end(work, work.fail(error))
 
     def _batch(self) -> list[Input]:
         """What to run now: as much as goes together, or as fits the time that there is."""
@@ -207,12 +143,12 @@ class EncodeLoop:
 
     def _run(self, batch: list[Input]) -> list[NDArray[np.float32] | None]:
         """What came of each, None where nothing did."""
-        began_s = self._clock()
+        began_s = self.clock()
         self._running = len({one.owner for one in batch})
         for one in batch:
-            self._tell(one.owner, one.owner.start(began_s))
+            self._tell_all(one.owner, one.owner.start(began_s))
         outputs = self._outputs(batch)
-        took_s = self._clock() - began_s
+        took_s = self.clock() - began_s
         grown = took_s / (max(one.length for one in batch) * len(batch)) - self._token_s
         self._token_s += grown * (_WEIGHT if self._token_s else 1.0)
         self._running, self._batches = 0, self._batches + 1
@@ -224,11 +160,10 @@ class EncodeLoop:
         """Give what came of an input to its request, or fail that."""
         work = one.owner
         if output is None or not np.isfinite(output).all():
-            error = EngineFailure(f"the model failed on input {one.index}")
-            self._end(work, work.fail(error))
+            self.fail(work, EngineFailure(f"the model failed on input {one.index}"))
             return
         self._tokens += 0 if one.is_picture else one.length
-        self._tell(work, work.take(one.index, output, now_s))
+        self._tell_all(work, work.take(one.index, output, now_s))
 
     def _outputs(self, batch: Sequence[Input]) -> list[NDArray[np.float32] | None]:
         """What comes of each, None where the model fails on that one: a batch that fails is cut in
@@ -243,42 +178,29 @@ class EncodeLoop:
             half = len(batch) // 2
             return [*self._outputs(batch[:half]), *self._outputs(batch[half:])]
 
-    def _expire(self, now_s: float) -> None:
-        for work in list(self._works):
-            if work.deadline_s is not None and now_s >= work.deadline_s:
-                limit = f"not done {work.request.deadline_s:g} s after admission"
-                self._end(work, work.fail(DeadlineExceeded(limit, param="deadline_s")))
-
     def _end(self, work: EncodeWork, events: list[Event]) -> None:
         """End a request of which inputs may wait."""
         if events:
             self._batcher.forget(work)
-            self._tell(work, events)
+            self._tell_all(work, events)
 
-    def _tell(self, work: EncodeWork, events: list[Event]) -> None:
-        emit = self._works.get(work)
-        if emit is None:
+    def _tell_all(self, work: EncodeWork, events: list[Event]) -> None:
+        if work not in self.works:
             return
         for event in events:
-            self._events.append((emit, event))
+            self.tell(work, event)
             self._count(event)
         if work.ended:
-            del self._works[work]
+            del self.works[work]
 
     def _count(self, event: Event) -> None:
         match event:
             case Failed():
-                self._ended[event.code] += 1
+                self.ended[event.code] += 1
             case Finished():
-                self._ended[event.reason.value] += 1
+                self.ended[event.reason.value] += 1
                 times = event.timings
                 self._queue_times.add(times.queue_s)
                 self._prefill_times.add(times.prefill_s)
                 if event.reason is not FinishReason.CANCELLED:
                     self._request_times.add(times.queue_s + times.prefill_s)
-
-    def _hand_over(self) -> None:
-        if self._events:
-            events, self._events = self._events, []
-            with contextlib.suppress(RuntimeError):  # a closed event loop has nobody left to tell
-                self._deliver(events)

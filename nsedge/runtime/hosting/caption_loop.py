@@ -132,8 +132,6 @@ class CaptionLoop(WorkLoop[CaptionWork]):
 
     def drop(self, work: CaptionWork) -> None:
         """Cancel a request, where it waits or is written."""
-        if work not in self.works:
-            return
         if work.job is not None:
             self._writer.cancel(work.job)
         else:

@@ -6,13 +6,9 @@ them at once. What the engine writes comes back through the inbox that requests 
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import logging
-import threading
-from collections import Counter
 from collections.abc import Callable
-from queue import Empty, SimpleQueue
 
 from nsedge import native
 from nsedge.api import (
@@ -33,9 +29,9 @@ from nsedge.errors import (
 from nsedge.runtime.audio.coming import Attend, Came
 from nsedge.runtime.delivery import Deliver, Emit
 from nsedge.runtime.encode.batching import DUE_S
-from nsedge.runtime.hosting import speech_inbox as inbox
 from nsedge.runtime.hosting.speech_rows import Rows
 from nsedge.runtime.hosting.speech_work import Desk, Hearing, SpeechWork, Writing
+from nsedge.runtime.loop import WorkLoop
 from nsedge.runtime.machine.arbiter import Seat
 from nsedge.runtime.speech.asks import (
     Align,
@@ -59,8 +55,8 @@ LOOK_S = 0.5
 """Between two looks for those to whom no sound came for too long."""
 
 
-class SpeechLoop:
-    """Runs requests for transcripts to their end. `start` gives it its thread."""
+class SpeechLoop(WorkLoop[SpeechWork]):
+    """Runs requests for transcripts to their end, a window a step."""
 
     def __init__(
         self,
@@ -75,24 +71,16 @@ class SpeechLoop:
         name: str = "speech",
     ) -> None:
         """`rows` of the memory; `waiting` requests may wait; the encoder runs from `seat`."""
+        super().__init__(deliver=deliver, clock=clock, name=name)
         self._hearing = hearing
         self._rows = Rows(rows)
         self._tokens = tokens
         self._most = rows + waiting
         self._seat = seat
-        self._deliver = deliver
-        self._clock = clock
         self._desk: Desk | None = None
-        self._inbox: SimpleQueue[inbox.Told] = SimpleQueue()
-        self._works: dict[SpeechWork, Emit] = {}
         self._to_hear: list[SpeechWork] = []
         self._attending: set[SpeechWork] = set()
         """Those that wait for sound."""
-        self._events: list[tuple[Emit, Event]] = []
-        self._thread = threading.Thread(target=self._loop, name=name, daemon=True)
-        self._stopping = False
-        self.ended: Counter[str] = Counter()
-        """Requests that came to an end, by finish reason or error code."""
         self._queue_times = Stopwatch(WAIT_BOUNDS_S)
         self._request_times = Stopwatch(WAIT_BOUNDS_S)
         self._running = 0
@@ -101,34 +89,13 @@ class SpeechLoop:
         """Have text written at `desk`; None lets go of it, once stopped."""
         self._desk = desk
 
-    def start(self) -> None:
-        """Begin to work."""
-        self._thread.start()
-
-    def stop(self) -> None:
-        """Cancel what is left, and wait for the thread to end."""
-        self._inbox.put(inbox.Stop())
-        self._thread.join()
-
-    def submit(self, work: SpeechWork, emit: Emit) -> None:
-        """Take a request, from any thread. A refusal comes as its `Failed`."""
-        self._inbox.put(inbox.Submit(work, emit))
-
-    def cancel(self, work: SpeechWork) -> None:
-        """End a request, from any thread. Idempotent."""
-        self._inbox.put(inbox.Cancel(work))
-
     def sound_came(self, work: SpeechWork) -> None:
         """Sound came for a request that hears it while it comes; from any thread."""
-        self._inbox.put(inbox.SoundCame(work))
-
-    def ask(self, answer: Callable[[], None]) -> None:
-        """Have `answer` called when the loop next comes round, from any thread."""
-        self._inbox.put(inbox.Ask(answer))
+        self.ask(lambda: self._heed(work))
 
     def written(self, events: list[tuple[Emit, Event]]) -> None:
         """What the engine has to tell, from its thread."""
-        self._inbox.put(inbox.Written(events))
+        self.ask(lambda: self._read(events))
 
     def stats(self, engine: ModelStats) -> ModelStats:
         """The engine's, of whole requests where they count."""
@@ -143,60 +110,53 @@ class SpeechLoop:
         return dataclasses.replace(
             engine,
             running=running,
-            waiting=max(0, len(self._works) - running),
+            waiting=max(0, len(self.works) - running),
             finished=dict(self.ended),
             times=times,
         )
 
     def step(self) -> None:
         """Have the window heard that is due first, if any can be."""
-        self._expire()
+        self.expire()
         work = self._next()
         if work is not None:
             self._to_hear.remove(work)
             self._hear(work)
-        self._hand_over()
+        self.hand_over()
 
-    def _loop(self) -> None:
-        while not self._stopping:
-            self.drain_inbox(wait=self._next() is None)
-            self.step()
-        for work in list(self._works):
-            self._finish(work, FinishReason.CANCELLED)
-        self._hand_over()
+    def is_idle(self) -> bool:
+        """Whether no window can be heard."""
+        return self._next() is None
 
-    def drain_inbox(self, *, wait: bool) -> None:
-        """Take requests, cancellations and what was written; with `wait`, block until there is
-        something."""
-        while wait or not self._inbox.empty():
-            wait = False
-            try:
-                told = self._inbox.get(timeout=LOOK_S if self._attending else None)
-            except Empty:
-                return
-            match told:
-                case inbox.Submit(work, emit):
-                    self._take(work, emit)
-                case inbox.Cancel(work):
-                    self._finish(work, FinishReason.CANCELLED)
-                case inbox.SoundCame(work):
-                    self._heed(work)
-                case inbox.Written(events):
-                    for emit, event in events:
-                        emit(event)
-                case inbox.Ask(answer):
-                    answer()
-                case inbox.Stop():
-                    self._stopping = True
-            self._hand_over()
+    def patience_s(self) -> float | None:
+        """LOOK_S, where sound is waited for."""
+        return LOOK_S if self._attending else None
 
-    def _take(self, work: SpeechWork, emit: Emit) -> None:
-        self._works[work] = emit
-        if len(self._works) > self._most:
+    def take(self, work: SpeechWork) -> None:
+        """Begin a transcript, or refuse it where too many are here."""
+        if len(self.works) > self._most:
             full = QueueFull(f"{self._most} recordings are here already", retry_after_s=1.0)
-            self._fail(work, full)
+            self.fail(work, full)
             return
         self._go_on(work, None)
+
+    def drop(self, work: SpeechWork) -> None:
+        """Cancel a request."""
+        self._finish(work, FinishReason.CANCELLED)
+
+    def fail(self, work: SpeechWork, error: NsedgeError) -> None:
+        """End a request badly; none that has ended."""
+        if not work.ended:
+            self._end(work, error.code, Failed.of(work.request_id, error))
+
+    def late(self, work: SpeechWork, now_s: float) -> NsedgeError | None:
+        """Its deadline's error, or that of sound which no longer comes."""
+        return super().late(work, now_s) or work.stalled(now_s)
+
+    def _read(self, events: list[tuple[Emit, Event]]) -> None:
+        """Take what the engine wrote."""
+        for emit, event in events:
+            emit(event)
 
     def _next(self) -> SpeechWork | None:
         """Who hears next: of those that can, who is due first."""
@@ -214,21 +174,21 @@ class SpeechLoop:
                 with self._seat, native.pausing(self._seat.pause):
                     self._hearing.run(features, row)
         except NsedgeError as error:
-            self._fail(work, error)
+            self.fail(work, error)
         except Exception:
             log.exception("a window was not heard", extra={"request_id": work.request_id})
-            self._fail(work, EngineFailure("the model failed on the recording"))
+            self.fail(work, EngineFailure("the model failed on the recording"))
         else:
             self._go_on(work, Heard(frames=window.frames, is_silent=window.is_silent))
 
     def _begin(self, work: SpeechWork) -> None:
         if work.started_s is not None:
             return
-        work.started_s = self._clock()
+        work.started_s = self.clock()
         self._running += 1
         queue_s = work.started_s - work.submitted_s
         self._queue_times.add(queue_s)
-        self._emit(work, Started(request_id=work.request_id, prompt_tokens=0, queue_s=queue_s))
+        self.tell(work, Started(request_id=work.request_id, prompt_tokens=0, queue_s=queue_s))
 
     def _go_on(self, work: SpeechWork, answer: Answer | None) -> None:
         """Give a transcript its answer, and do what it asks next."""
@@ -239,21 +199,21 @@ class SpeechLoop:
         except StopIteration:
             self._finish(work, FinishReason.STOP)
         except NsedgeError as error:
-            self._fail(work, error)
+            self.fail(work, error)
         except Exception:
             log.exception("a transcript broke off", extra={"request_id": work.request_id})
-            self._fail(work, EngineFailure("the transcript broke off"))
+            self.fail(work, EngineFailure("the transcript broke off"))
 
     def _asked(self, work: SpeechWork, asked: Ask) -> Answer | None:
         """Begin what is asked; the answer, where there is one at once."""
         match asked:
             case Tell(event=event):
-                self._emit(work, event)
+                self.tell(work, event)
                 return Told()
             case Hear(start=start):
                 work.start = start
                 live = work.coming is not None
-                work.due_s = self._clock() + (0.0 if live else DUE_S[work.request.priority])
+                work.due_s = self.clock() + (0.0 if live else DUE_S[work.request.priority])
                 self._to_hear.append(work)
             case Attend():
                 return self._attend(work, asked)
@@ -268,7 +228,7 @@ class SpeechLoop:
         row is anybody's."""
         self._begin(work)
         self._rows.give(work)
-        work.pause(asked, self._clock())
+        work.pause(asked, self.clock())
         self._attending.add(work)
         return self._came(work)
 
@@ -276,11 +236,11 @@ class SpeechLoop:
         """Go on with a request that waited for sound, where that is enough."""
         if work not in self._attending:
             return
-        work.came_s = self._clock()
+        work.came_s = self.clock()
         try:
             came = self._came(work)
         except NsedgeError as error:
-            self._fail(work, error)
+            self.fail(work, error)
         else:
             if came is not None:
                 self._go_on(work, came)
@@ -291,7 +251,7 @@ class SpeechLoop:
         came = work.coming.attend(work.attends)
         if came is not None:
             self._attending.discard(work)
-            work.resume(self._clock())
+            work.resume(self.clock())
         return came
 
     def _align(self, work: SpeechWork, asked: Align) -> Aligned:
@@ -321,7 +281,7 @@ class SpeechLoop:
             return
         failure = next((one.failure for one in takes if one.failure is not None), None)
         if failure is not None:
-            self._fail(work, failure.error())
+            self.fail(work, failure.error())
         else:
             self._go_on(work, self._answer(work, takes))
 
@@ -337,16 +297,10 @@ class SpeechLoop:
         takes = tuple(one.take for one in written)
         return Decoded(takes=takes, no_speech_prob=float(after[self._tokens.no_speech]))
 
-    def _expire(self) -> None:
-        now_s = self._clock()
-        for work in list(self._works):
-            if (late := work.late(now_s)) is not None:
-                self._fail(work, late)
-
     def _finish(self, work: SpeechWork, reason: FinishReason) -> None:
         if work.ended:
             return
-        now_s = self._clock()
+        now_s = self.clock()
         began_s = now_s if work.started_s is None else work.started_s
         event = Finished(
             request_id=work.request_id,
@@ -364,18 +318,14 @@ class SpeechLoop:
             self._request_times.add(now_s - work.submitted_s)
         self._end(work, reason.value, event)
 
-    def _fail(self, work: SpeechWork, error: NsedgeError) -> None:
-        if not work.ended:
-            self._end(work, error.code, Failed.of(work.request_id, error))
-
     def _end(self, work: SpeechWork, how: str, event: Finished | Failed) -> None:
         """End a request, and what is still written of it."""
-        if work not in self._works:
+        if work not in self.works:
             return
-        self._emit(work, event)
+        self.tell(work, event)
         work.ended = True
         work.steps.close()
-        del self._works[work]
+        del self.works[work]
         self.ended[how] += 1
         self._running -= work.started_s is not None
         self._attending.discard(work)
@@ -387,18 +337,7 @@ class SpeechLoop:
         else:
             self._rows.give(work)
 
-    def _emit(self, work: SpeechWork, event: Event) -> None:
-        emit = self._works.get(work)
-        if emit is not None:
-            self._events.append((emit, event))
-
     def _need_desk(self) -> Desk:
         if self._desk is None:
             raise RuntimeError("nobody writes")
         return self._desk
-
-    def _hand_over(self) -> None:
-        if self._events:
-            events, self._events = self._events, []
-            with contextlib.suppress(RuntimeError):  # a closed event loop has nobody left to tell
-                self._deliver(events)

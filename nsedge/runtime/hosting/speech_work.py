@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nsedge.api import Delta, Event, Failed, Finished, Listen, Request
-from nsedge.errors import DeadlineExceeded, NsedgeError, UploadStalled
+from nsedge.errors import NsedgeError, UploadStalled
 from nsedge.runtime.audio.coming import Attend, Came
 from nsedge.runtime.audio.recording import Window
 from nsedge.runtime.audio.samples import FRAMES_PER_S
@@ -119,11 +119,8 @@ class SpeechWork:
         """Something is to be done."""
         self.attends, self._resumed_s = None, now_s
 
-    def late(self, now_s: float) -> NsedgeError | None:
-        """What it fails with, where its time is over, or no sound came for too long."""
-        if self.deadline_s is not None and now_s >= self.deadline_s:
-            limit = f"not done {self.request.deadline_s:g} s after admission"
-            return DeadlineExceeded(limit, param="deadline_s")
+    def stalled(self, now_s: float) -> NsedgeError | None:
+        """What it fails with, where no sound came for too long."""
         task = self.request.task
         if isinstance(task, Listen) and self.attends and now_s - self.came_s >= task.idle_s:
             return UploadStalled(f"no sound came for {task.idle_s:g} s")

@@ -153,4 +153,4 @@ def test_every_request_ends_once(requests: list[tuple[list[list[int]], bool]]) -
         whole = not any({7, 8} & set(ids) for ids in inputs)
         if whole and not cancelled:
             assert gathered(rig, str(number)).shape == (len(inputs), WIDTH)
-    assert (len(rig.loop._batcher), rig.loop._works) == (0, {})
+    assert (len(rig.loop._batcher), rig.loop.works) == (0, {})
