@@ -1,4 +1,4 @@
-"""The figures of the README and of docs/performance.md, out of the results that are checked in.
+"""The figures of the README and of pages under docs/, out of the results that are checked in.
 
 Each page marks what is written by this: `<!-- figures: NAME -->` up to `<!-- end -->`. A test holds
 the pages to the results.
@@ -22,9 +22,10 @@ from bench.peers.process import ROOT
 from bench.peers.servers import SSE
 from bench.report import PACKAGES
 from bench.rounds import paired_ratio
+from bench.speech_page import languages, speech
 from bench.tables import markdown
 
-PAGES = ("README.md", "docs/performance.md", "docs/decisions/performance.md")
+PAGES = ("README.md", "docs/performance.md", "docs/decisions/performance.md", "docs/speech.md")
 RESULTS = ROOT / "bench" / "results"
 _PART = re.compile(r"(<!-- figures: (\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
@@ -217,6 +218,8 @@ PARTS: dict[str, Part] = {
     "queue": _queue,
     "shape": _shape,
     "embed": lambda results: embedding(results["embed"]),
+    "speech": lambda results: speech(results["speech"]),
+    "languages": lambda results: languages(results["languages"]),
     **{name: _of_compare(name) for name in TITLES},
 }
 
