@@ -65,7 +65,8 @@ class Gathering:
         """
         if self._usage is None:
             raise NsedgeError("the transcript has no end")
-        segments = tuple(self._segments[seq] for seq in sorted(self._segments))
+        told = (self._segments[seq] for seq in sorted(self._segments))
+        segments = tuple(one for one in told if one.final)
         return TranscriptText(segments=segments, language=self._language, usage=self._usage)
 
 

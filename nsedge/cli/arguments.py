@@ -248,7 +248,19 @@ def _talkers(commands: _Commands) -> None:
 
 def _transcribe(commands: _Commands) -> None:
     parser = _command(commands, "transcribe", "write what is said in recordings", _COMMON_FLAGS)
-    parser.add_argument("files", metavar="FILE", nargs="+", help="sound; - is standard input")
+    parser.add_argument("files", metavar="FILE", nargs="*", help="sound; - is standard input")
+    parser.add_argument(
+        "--live", action="store_true",
+        help="write standard input (-) while it comes: WAV, or with --raw samples alone",
+    )  # fmt: skip
+    parser.add_argument(
+        "--raw", type=values.whole, metavar="HZ",
+        help="with --live: 16-bit little-endian samples of one channel, so many a second",
+    )  # fmt: skip
+    parser.add_argument(
+        "--microphone", action="store_true",
+        help="write what the microphone hears, until Ctrl-C; needs the package sounddevice",
+    )  # fmt: skip
     parser.add_argument("--model", metavar="NAME", help="media.speech_model, or the first there is")
     forms = parser.add_mutually_exclusive_group()
     forms.add_argument("--srt", action="store_true", help="subtitles as SubRip has them")

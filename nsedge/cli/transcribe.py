@@ -1,4 +1,5 @@
-"""`nsedge transcribe FILE...`: what is said in recordings, as text, subtitles or JSON."""
+"""`nsedge transcribe FILE...`: what is said in recordings, or in sound while it comes, as text,
+subtitles or JSON."""
 
 from __future__ import annotations
 
@@ -7,22 +8,23 @@ import contextlib
 import sys
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
 import msgspec
 
-from nsedge.api import Event, Loading, Progress, Segment, Transcribe
+from nsedge.api import Event, Feed, Loading, Mark, Progress, Segment, Transcribe
 from nsedge.api.languages import language_code
+from nsedge.api.listen import ListenFields
 from nsedge.api.tasks import TranscribeFields, ladder
 from nsedge.api.transcripts import Gathering, TranscriptText, srt, vtt
-from nsedge.cli import output
+from nsedge.cli import live_sound, output
 from nsedge.cli.exits import ExitStatus
 from nsedge.cli.scheduling import scheduling_of
 from nsedge.config.reader import Loaded
-from nsedge.errors import InvalidParameter, NsedgeError, UnknownModel
+from nsedge.errors import InvalidParameter, NsedgeError, OutOfOrder, UnknownModel
 from nsedge.ipc import reach
 from nsedge.ipc.client import Client
 from nsedge.ipc.sync import Events
@@ -31,6 +33,8 @@ from nsedge.process import console
 STDIN = "-"
 BAR = 20
 """Characters of a whole bar."""
+PARTIAL = 72
+"""Characters that are shown of what is being said, the last of them."""
 AT_ONCE = 8
 """Files that the daemon has at once; what comes of them is shown in their order."""
 
@@ -47,7 +51,10 @@ def run(loaded: Loaded, options: argparse.Namespace) -> int:
     """Transcribe the files; 1 where one of several could not be."""
     if options.json and (options.srt or options.vtt):
         raise InvalidParameter("--json is no subtitles: leave --srt and --vtt out")
+    _check_source(options)
     show = _showing(options)
+    if options.live or options.microphone:
+        return _live(loaded, options, show)
     with reach.to_core(loaded.settings) as client, contextlib.ExitStack() as left_early:
         model = options.model or _default(client, loaded.settings.media.speech_model)
         waiting: deque[_Asked | NsedgeError] = deque()
@@ -67,6 +74,71 @@ def run(loaded: Loaded, options: argparse.Namespace) -> int:
                     raise
                 console.note(f"nsedge: {error.message}")
                 status = ExitStatus.FAILURE
+
+
+def _check_source(options: argparse.Namespace) -> None:
+    """Raises InvalidParameter where there is nothing to hear, or that contradicts itself."""
+    if options.microphone and (options.files or options.live):
+        raise InvalidParameter("--microphone is heard alone: leave files and --live out")
+    if options.live and options.files not in ([], [STDIN]):
+        raise InvalidParameter("--live hears standard input alone: -")
+    if options.raw is not None and not options.live:
+        raise InvalidParameter("--raw is of what --live hears")
+    if not (options.files or options.live or options.microphone):
+        raise InvalidParameter(f"a FILE is missing; {STDIN} is standard input")
+    if options.live or options.microphone:
+        for name in ("temperature", "seed", "beams", "patience"):
+            if getattr(options, name) is not None:
+                raise InvalidParameter(f"--{name} is of recordings, and not of sound that comes")
+
+
+def _live(loaded: Loaded, options: argparse.Namespace, show: Show) -> int:
+    """Write what is said in sound while it comes."""
+    feed, fields = Feed(), _live_fields(options)
+    with reach.to_core(loaded.settings) as client, contextlib.ExitStack() as sound:
+        model = options.model or _default(client, loaded.settings.media.speech_model)
+        if options.microphone:
+            name = "the microphone"
+            fields["rate"] = live_sound.MICROPHONE_HZ
+            sound.enter_context(live_sound.recording(feed))
+        else:
+            name, stream = STDIN, sys.stdin.buffer
+            shape = live_sound.raw_or_wav(stream, options.raw)
+            fields |= {"form": shape.form, "rate": shape.rate, "channels": shape.channels}
+            sound.enter_context(live_sound.pouring(stream, shape, feed))
+        with client.listen(model, feed, **fields) as events:
+            _follow(name, _ending(events, feed), show, quiet=options.quiet)
+    return ExitStatus.OK
+
+
+def _live_fields(options: argparse.Namespace) -> ListenFields:
+    asked = {
+        "translate": options.translate,
+        "prompt": options.prompt_text or "",
+        "word_timestamps": options.words,
+        "vad": options.vad,
+        **scheduling_of(options),
+    }
+    if options.language is not None:
+        asked["language"] = language_code(options.language)
+    return cast(ListenFields, asked)
+
+
+def _ending(events: Events, feed: Feed) -> Iterator[Event]:
+    """The events of sound, which the first Ctrl-C ends: what was said until then still comes. The
+    second is the command's."""
+    while True:
+        try:
+            event = next(events, None)
+        except KeyboardInterrupt:
+            if feed.ended:
+                raise
+            with contextlib.suppress(OutOfOrder):  # it has ended meanwhile
+                feed.mark(Mark.END)
+            continue
+        if event is None:
+            return
+        yield event
 
 
 def _asked(
@@ -170,20 +242,26 @@ def _show(asked: _Asked | NsedgeError, show: Show, *, several: bool, quiet: bool
         raise asked
     if several and show in (_as_text, _as_words):
         output.say(f"==> {asked.name} <==\n")
-    found, began_s = Gathering(), time.monotonic()
     try:
         with asked.events as events:
-            for event in events:
-                found.saw(event)
-                _tell(asked.name, event, show, quiet=quiet)
+            _follow(asked.name, events, show, quiet=quiet)
     except NsedgeError as error:
-        console.status("")
         if several:
             error.message = f"{asked.name}: {error.message}"
         raise
-    console.status("")
+
+
+def _follow(name: str, events: Iterable[Event], show: Show, *, quiet: bool) -> None:
+    """Write what comes of one source. Raises what it failed with."""
+    found, began_s = Gathering(), time.monotonic()
+    try:
+        for event in events:
+            found.saw(event)
+            _tell(name, event, show, quiet=quiet)
+    finally:
+        console.status("")
     whole = found.result()
-    show(asked.name, whole)
+    show(name, whole)
     if not quiet and show is not _as_json:
         heard_s, took_s = whole.usage.audio_s, time.monotonic() - began_s
         language = f" · {whole.language}" if whole.language else ""
@@ -192,8 +270,10 @@ def _show(asked: _Asked | NsedgeError, show: Show, *, several: bool, quiet: bool
 
 def _tell(name: str, event: Event, show: Show, *, quiet: bool) -> None:
     """Write a segment, or how far it is."""
-    if isinstance(event, Segment):
+    if isinstance(event, Segment) and event.final:
         show(name, event)
+    elif isinstance(event, Segment):
+        console.status(event.text.strip()[-PARTIAL:])
     elif quiet:
         return
     elif isinstance(event, Progress):

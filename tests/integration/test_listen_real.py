@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import io
+import os
 import re
+import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -188,3 +192,23 @@ def test_the_same_over_a_websocket(served: Served) -> None:
     heard = asyncio.run(within())
     assert heard[-1]["type"] == "finished"
     assert plain(" ".join(one["text"] for one in heard if one["type"] == "segment")) == plain(SAID)
+
+
+def test_a_command_writes_what_a_recorder_makes_until_it_is_interrupted(served: Served) -> None:
+    command = [sys.executable, "-m", "nsedge", "transcribe", "--quiet", "--live", "--raw", "16000"]
+    process = subprocess.Popen(
+        command,
+        env={**os.environ, "NSEDGE_ENDPOINT": served.endpoint},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    )
+    assert process.stdin is not None
+    assert process.stdout is not None
+    with process:
+        process.stdin.write(pcm(served.samples) + silence(1.5) + pcm(served.samples))
+        process.stdin.flush()
+        assert plain(process.stdout.readline().decode()) == plain(SAID)
+        process.send_signal(signal.SIGINT)  # standard input stays open, as a recorder's does
+        assert plain(process.stdout.readline().decode()) == plain(SAID)
+        process.stdin.close()
+    assert process.returncode == 0

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import io
 import json
+import struct
 import types
 
 import pytest
 
 from nsedge.__main__ import main
-from nsedge.api import Transcribe
+from nsedge.api import Listen, Transcribe
 from nsedge.cli.exits import ExitStatus
 from tests.fake_daemon import fake_daemon
 from tests.fakes import FakeService
@@ -136,3 +137,53 @@ def test_a_failure_says_whose_it_was(daemon, speech, capsys):
     assert main(["transcribe", "--quiet", speech, speech]) == ExitStatus.FAILURE
     said = capsys.readouterr()
     assert said.err == f"nsedge: {speech}: the fake broke off as told\n" * 2
+
+
+def samples(data):
+    """What a recorder writes: a WAV header that tells no length, and samples."""
+    form = struct.pack("<HHIIHH", 1, 1, 16_000, 32_000, 2, 16)
+    head = b"RIFF\xff\xff\xff\xffWAVEfmt \x10\0\0\0" + form + b"data\xff\xff\xff\xff"
+    return types.SimpleNamespace(buffer=io.BytesIO(head + data))
+
+
+def test_sound_is_written_while_it_comes(daemon, capsys, monkeypatch):
+    monkeypatch.setattr("sys.stdin", samples(b"one two. three"))
+    assert main(["transcribe", "--live", "--language", "de", "-"]) == 0
+    said = capsys.readouterr()
+    assert said.out == "one two. three\n"
+    task = daemon.requests[-1].task
+    assert isinstance(task, Listen)
+    assert (task.form, task.rate, task.channels, task.language) == ("s16le", 16_000, 1, "de")
+
+
+def test_samples_alone_and_other_forms_of_output(daemon, capsys, monkeypatch):
+    raw = types.SimpleNamespace(buffer=io.BytesIO(b"one two"))
+    monkeypatch.setattr("sys.stdin", raw)
+    assert main(["transcribe", "--live", "--raw", "8000", "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert (told["file"], told["text"], len(told["segments"])) == ("-", "one two", 1)
+    assert daemon.requests[-1].task.rate == 8000
+    monkeypatch.setattr("sys.stdin", samples(b"one"))
+    assert main(["transcribe", "--live", "--srt"]) == 0
+    assert "one" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("words", "why"),
+    [
+        ([], "a FILE is missing"),
+        (["--live", "x.wav"], "--live hears standard input alone"),
+        (["--microphone", "-"], "--microphone is heard alone"),
+        (["--raw", "8000", "-"], "--raw is of what --live hears"),
+        (["--live", "--seed", "1"], "--seed is of recordings"),
+    ],
+)
+def test_what_cannot_be_heard_so_is_told(daemon, capsys, words, why):
+    assert main(["transcribe", *words]) == ExitStatus.USAGE
+    assert why in capsys.readouterr().err
+
+
+def test_a_recorder_that_writes_something_else_is_told(daemon, capsys, monkeypatch):
+    monkeypatch.setattr("sys.stdin", types.SimpleNamespace(buffer=io.BytesIO(b"fLaC" * 20)))
+    assert main(["transcribe", "--live", "-"]) != 0
+    assert "sound that comes is WAV" in capsys.readouterr().err
