@@ -22,7 +22,7 @@ from exporters.speech.audio import (
     made_up,
     mel_filters,
 )
-from exporters.speech.encoder_graph import CONVOLUTIONS
+from exporters.speech.encoder_graph import CONVOLUTION
 from exporters.speech.naming import ENCODER
 from exporters.speech.records import ALIGNER_FILE, NATIVE_ALIGNER_FILE
 from exporters.speech.sounds import calibration_clips
@@ -47,7 +47,7 @@ def write_variant(source: Source, reference: Path, out: Path, *, scheme: Scheme)
         graph = Graph.load(path)
         if path.parent.name == targets[0].parent.name:
             own = SCHEMES[ENCODER_SCHEME]
-            found = quantise_rows(graph, own, _calibration(source), kept=CONVOLUTIONS)
+            found = quantise_rows(graph, own, _calibration(source), kept=(CONVOLUTION,))
         else:
             found = quantise(graph, scheme)
         kept.update(found)
