@@ -147,6 +147,12 @@ class ModelStats:
     """Times that a batch request gave its slot to an interactive one."""
     memory: ModelMemory | None = None
     times: ModelTimes | None = None
+    texts: int = 0
+    """Texts that an encoder has read."""
+    images: int = 0
+    """Pictures that were looked at."""
+    audio_s: float = 0.0
+    """Seconds of sound that were heard, of requests that have ended."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -24,6 +24,7 @@ from nsedge.process import console
 
 HEADS = (
     "MODEL",
+    "KIND",
     "STATE",
     "RUN",
     "WAIT",
@@ -36,6 +37,7 @@ HEADS = (
     "TOKEN p50",
     "p95 ms",
     "STEP ms",
+    "BESIDE",
     "MEMORY",
 )
 _ENTER = "\x1b[?1049h\x1b[?25l"
@@ -178,13 +180,14 @@ def _row(
     if info.progress is not None:
         state += f" {info.progress:.0%}"
     if now is None:
-        return (info.name, state, *["-"] * (len(HEADS) - 2))
+        return (info.name, info.kind, state, *["-"] * (len(HEADS) - 3))
     if before is not None and before.steps > now.steps:
         before = None  # loaded anew meanwhile
     queries = now.prefix_query_tokens - (before.prefix_query_tokens if before else 0)
     hits = now.prefix_hit_tokens - (before.prefix_hit_tokens if before else 0)
     return (
         info.name,
+        info.kind,
         state,
         f"{now.running}/{now.slots}",
         now.waiting,
@@ -193,8 +196,22 @@ def _row(
         _rate(now.prompt_tokens, before.prompt_tokens if before else 0, span_s),
         f"{hits / queries:.0%}" if queries else "-",
         *_times(now, before),
+        _beside(now, before, span_s),
         _memory(now),
     )
+
+
+def _beside(now: ModelStats, before: ModelStats | None, span_s: float) -> str:
+    """Inputs that a model takes a second beside tokens, and seconds of sound."""
+    told = (
+        (now.texts, before.texts if before else 0, "texts/s"),
+        (now.images, before.images if before else 0, "pictures/s"),
+        (now.audio_s, before.audio_s if before else 0.0, "x sound"),
+    )
+    if span_s <= 0:
+        return "-"
+    parts = (f"{_rate(done, then, span_s)} {unit}" for done, then, unit in told if done)
+    return ", ".join(parts) or "-"
 
 
 def _times(now: ModelStats, before: ModelStats | None) -> tuple[str, ...]:
@@ -221,7 +238,7 @@ def _memory(now: ModelStats) -> str:
     return output.bytes_text(all_bytes)
 
 
-def _rate(now: int, before: int, span_s: float) -> str:
+def _rate(now: float, before: float, span_s: float) -> str:
     return f"{(now - before) / span_s:.1f}" if span_s > 0 else "-"
 
 

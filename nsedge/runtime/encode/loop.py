@@ -69,6 +69,8 @@ class EncodeLoop(WorkLoop[EncodeWork]):
         self._batches = 0
         self._batch_s = 0.0
         self._tokens = 0
+        self._texts = 0
+        self._images = 0
         self._queue_times = Stopwatch(WAIT_BOUNDS_S)
         self._prefill_times = Stopwatch(WAIT_BOUNDS_S)
         self._request_times = Stopwatch(WAIT_BOUNDS_S)
@@ -87,6 +89,8 @@ class EncodeLoop(WorkLoop[EncodeWork]):
             step_s=self._batch_s,
             prompt_tokens=self._tokens,
             completion_tokens=0,
+            texts=self._texts,
+            images=self._images,
             finished=dict(self.ended),
             times=ModelTimes(
                 queue=self._queue_times.read(),
@@ -162,7 +166,11 @@ class EncodeLoop(WorkLoop[EncodeWork]):
         if output is None or not np.isfinite(output).all():
             self.fail(work, EngineFailure(f"the model failed on input {one.index}"))
             return
-        self._tokens += 0 if one.is_picture else one.length
+        if one.is_picture:
+            self._images += 1
+        else:
+            self._texts += 1
+            self._tokens += one.length
         self._tell_all(work, work.take(one.index, output, now_s))
 
     def _outputs(self, batch: Sequence[Input]) -> list[NDArray[np.float32] | None]:

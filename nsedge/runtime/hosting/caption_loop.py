@@ -98,6 +98,7 @@ class CaptionLoop(WorkLoop[CaptionWork]):
         self._seat = seat
         self._waiting: list[CaptionWork] = []
         self._encoding = 0
+        self._images = 0
 
     def stats(self, engine: ModelStats) -> ModelStats:
         """The engine's, and what waits or ended before it came there; from any thread."""
@@ -106,6 +107,7 @@ class CaptionLoop(WorkLoop[CaptionWork]):
             running=engine.running + self._encoding,
             waiting=engine.waiting + len(self._waiting),
             finished=dict(Counter(engine.finished) + Counter(dict(self.ended))),
+            images=self._images,
         )
 
     def is_idle(self) -> bool:
@@ -159,6 +161,7 @@ class CaptionLoop(WorkLoop[CaptionWork]):
             return
         finally:
             self._encoding = 0
+        self._images += 1
         emit = self.works[work]
         work.job = work.begin(row, lambda event: self._saw(work, emit, event))
         self._writer.submit(work.job)

@@ -84,6 +84,7 @@ class SpeechLoop(WorkLoop[SpeechWork]):
         self._queue_times = Stopwatch(WAIT_BOUNDS_S)
         self._request_times = Stopwatch(WAIT_BOUNDS_S)
         self._running = 0
+        self._audio_s = 0.0
 
     def use(self, desk: Desk | None) -> None:
         """Have text written at `desk`; None lets go of it, once stopped."""
@@ -113,6 +114,7 @@ class SpeechLoop(WorkLoop[SpeechWork]):
             waiting=max(0, len(self.works) - running),
             finished=dict(self.ended),
             times=times,
+            audio_s=self._audio_s,
         )
 
     def step(self) -> None:
@@ -328,6 +330,7 @@ class SpeechLoop(WorkLoop[SpeechWork]):
         del self.works[work]
         self.ended[how] += 1
         self._running -= work.started_s is not None
+        self._audio_s += work.audio.read_s
         self._attending.discard(work)
         if work in self._to_hear:
             self._to_hear.remove(work)

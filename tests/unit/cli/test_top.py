@@ -12,6 +12,7 @@ import sys
 import pytest
 
 from nsedge.__main__ import main
+from nsedge.api import Stats
 from nsedge.cli import top
 from nsedge.cli.exits import ExitStatus
 from tests.fake_daemon import fake_daemon
@@ -26,15 +27,27 @@ def row(lines: list[str], name: str) -> list[str]:
 def test_rates_are_of_the_time_between_two_looks() -> None:
     lines = top.view(stats(1, uptime_s=10.0), stats(3, uptime_s=14.0), MODELS)
     assert row(lines, "echo") == [
-        "echo", "ready", "2/4", "1", "25%", "20.0", "50.0", "25%",
-        "55", "820", "55", "820", "0", "128.0", "MiB",
+        "echo", "causal-lm", "ready", "2/4", "1", "25%", "20.0", "50.0", "25%",
+        "55", "820", "55", "820", "0",
+        "15.0", "texts/s,", "10.0", "pictures/s,", "30.0", "x", "sound", "128.0", "MiB",
     ]  # fmt: skip
 
 
 def test_the_first_look_has_no_rates() -> None:
     lines = top.view(None, stats(), MODELS)
-    assert row(lines, "echo")[5:7] == ["-", "-"]
+    assert row(lines, "echo")[6:8] == ["-", "-"]
     assert lines[0].startswith("nsedge · up 1:02:05 · 300.0 MiB resident · 7 requests · event loop")
+
+
+def test_only_what_a_model_has_done_is_told_of_it() -> None:
+    def heard(times: int, **at: float) -> Stats:
+        told = stats(times, **at)
+        return dataclasses.replace(told, models={
+            name: dataclasses.replace(one, texts=0, images=0) for name, one in told.models.items()
+        })  # fmt: skip
+
+    lines = top.view(heard(1, uptime_s=10.0), heard(2, uptime_s=20.0), MODELS)
+    assert row(lines, "echo")[-5:-2] == ["6.0", "x", "sound"]
 
 
 def test_memory_and_failures_have_a_line_each() -> None:
@@ -48,18 +61,18 @@ def test_memory_and_failures_have_a_line_each() -> None:
 
 def test_models_on_their_way_are_shown_and_those_on_disk_counted() -> None:
     lines = top.view(None, stats(), MODELS)
-    assert row(lines, "coming")[:4] == ["coming", "loading", "40%", "-"]
+    assert row(lines, "coming")[:5] == ["coming", "causal-lm", "loading", "40%", "-"]
     assert "and 1 on disk" in lines
 
 
 def test_what_was_loaded_anew_is_counted_anew() -> None:
     before, now = stats(5, uptime_s=10.0), stats(1, uptime_s=12.0)
-    assert row(top.view(before, now, MODELS), "echo")[5] == "20.0"
+    assert row(top.view(before, now, MODELS), "echo")[6] == "20.0"
 
 
 def test_a_core_that_started_anew_is_looked_at_anew() -> None:
     lines = top.view(stats(5, uptime_s=100.0), stats(1, uptime_s=1.0), MODELS)
-    assert row(lines, "echo")[5] == "-"
+    assert row(lines, "echo")[6] == "-"
 
 
 def test_a_core_without_models_or_figures_has_a_view() -> None:
@@ -83,7 +96,7 @@ def busy(tmp_path, monkeypatch):
 def test_once_is_one_view(busy, capsys):
     assert main(["top", "--once", "--interval", "0.1"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert row(lines, "echo")[5] == "40.0"
+    assert row(lines, "echo")[6] == "40.0"
     assert "\x1b" not in "".join(lines)
 
 

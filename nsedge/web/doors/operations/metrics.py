@@ -145,6 +145,9 @@ def _tell_load(page: Page, name: str, model: ModelStats) -> None:
 def _tell_work(page: Page, name: str, model: ModelStats) -> None:
     """What a model has done."""
     for metric, value, meaning in (
+        ("texts", model.texts, "Texts that an encoder read."),
+        ("images", model.images, "Pictures looked at."),
+        ("audio_seconds", model.audio_s, "Sound heard, of requests that ended."),
         ("prompt_tokens", model.prompt_tokens, "Prompt tokens read."),
         ("generation_tokens", model.completion_tokens, "Tokens written."),
         ("prefix_cache_queries", model.prefix_query_tokens, "Tokens looked up in known prefixes."),
@@ -176,9 +179,11 @@ def _tell_memory(page: Page, name: str, held: ModelMemory) -> None:
 
 
 def _tell_states(page: Page, models: Iterable[ModelInfo]) -> None:
+    kinds = page.gauge("nsedge_model_info", "Of which kind a model is; 1.")
     states = page.gauge("nsedge_model_state", "1 for the state that a model is in.")
     took = page.gauge("nsedge_model_last_load_seconds", "How long a model's last load took.")
     for model in models:
+        kinds.add(1, model_name=model.name, kind=model.kind)
         for state in ModelState:
             states.add(int(model.state is state), model_name=model.name, state=state.value)
         if model.load_s is not None:

@@ -33,7 +33,8 @@ def test_a_request_gets_its_vectors_in_order() -> None:
     assert finished.reason is FinishReason.STOP
     assert finished.usage.prompt_tokens == 6
     assert np.array_equal(gathered(rig, "a"), np.stack([vector_of(ids) for ids in inputs]))
-    assert rig.loop.stats().finished == {"stop": 1}
+    told = rig.loop.stats()
+    assert (told.finished, told.texts, told.images) == ({"stop": 1}, 3, 0)
 
 
 def test_requests_of_many_share_a_batch() -> None:

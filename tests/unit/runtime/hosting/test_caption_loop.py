@@ -246,6 +246,7 @@ def test_what_waits_and_ended_here_is_counted() -> None:
     told = rig.loop.stats(engine)
     assert (told.running, told.waiting) == (1, 1)
     assert told.finished == {"stop": 4, "engine_failure": 3}
+    assert told.images == 1
 
 
 @pytest.mark.parametrize("written", [False, True])

@@ -47,6 +47,7 @@ from nsedge.runtime.speech.asks import (
 from nsedge.runtime.speech.rules import Rules
 from nsedge.runtime.speech.vocabulary import SpeechTokens
 from tests.fakes import FakeClock
+from tests.unit.sample_stats import model
 
 TOKENS = SpeechTokens(
     end=10,
@@ -263,6 +264,7 @@ def test_more_recordings_than_rows_wait_for_one_and_no_row_is_shared() -> None:
     rig.run_all()
     assert all(rig.kinds(name)[-1] == "Finished" for name in "abcd")
     assert rig.loop.ended == {"stop": 4}
+    assert rig.loop.stats(model()).audio_s == 4 * 12.5
 
 
 def test_the_urgent_one_is_heard_first() -> None:
