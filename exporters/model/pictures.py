@@ -34,6 +34,14 @@ DEFAULTS: dict[str, Json] = {
         "image_mean": HALF,
         "image_std": HALF,
     },
+    "DeiTImageProcessor": {
+        "size": {"height": 256, "width": 256},
+        "resample": 3,
+        "do_center_crop": True,
+        "crop_size": {"height": 224, "width": 224},
+        "image_mean": HALF,
+        "image_std": HALF,
+    },
     "ViTImageProcessor": {
         "size": {"height": 224, "width": 224},
         "resample": 2,
@@ -42,7 +50,11 @@ DEFAULTS: dict[str, Json] = {
     },
 }
 """What transformers' processors do where a file does not say."""
-OLDER = {"CLIPFeatureExtractor": "CLIPImageProcessor", "ViTFeatureExtractor": "ViTImageProcessor"}
+OLDER = {
+    "CLIPFeatureExtractor": "CLIPImageProcessor",
+    "DeiTFeatureExtractor": "DeiTImageProcessor",
+    "ViTFeatureExtractor": "ViTImageProcessor",
+}
 
 
 def read_steps(folder: Path) -> PictureSteps:

@@ -110,6 +110,7 @@ def command_parser() -> argparse.ArgumentParser:
     _servers(commands)
     _talkers(commands)
     _transcribe(commands)
+    _caption(commands)
     _keepers(commands)
     for name, meaning in (
         ("models", "the models served, in memory or on disk"),
@@ -292,6 +293,21 @@ def _transcribe(commands: _Commands) -> None:
         help="leave out what nobody speaks in; where absent, of what is longer than 30 s",
     )  # fmt: skip
     parser.add_argument("--quiet", action="store_true", help="no progress on standard error")
+    scheduling.add_flags(parser)
+
+
+def _caption(commands: _Commands) -> None:
+    parser = _command(commands, "caption", "write what is to be seen in pictures", _COMMON_FLAGS)
+    parser.add_argument("files", metavar="FILE", nargs="+", help="pictures; - is standard input")
+    parser.add_argument(
+        "--model", metavar="NAME", help="media.caption_model, or the first there is"
+    )
+    parser.add_argument(
+        "--prompt", dest="prompt_text", metavar="TEXT", help="what the caption goes on from"
+    )
+    parser.add_argument("--quiet", action="store_true", help="no progress on standard error")
+    sampling.add_flags(parser)
+    constraining.add_flags(parser)
     scheduling.add_flags(parser)
 
 

@@ -20,7 +20,16 @@ def read_picture(path: Path) -> Media:
         data = path.read_bytes()
     except OSError as error:
         raise NsedgeError(f"{path}: {error.strerror}") from error
+    return picture_of(str(path), data)
+
+
+def picture_of(name: str, data: bytes) -> Media:
+    """The picture that a file called `name` holds.
+
+    Raises:
+        InvalidParameter: it does not begin as a picture does.
+    """
     kind = picture_type(data)
     if kind is None:
-        raise InvalidParameter(f"{path} is no PNG, JPEG, GIF, WebP or BMP")
+        raise InvalidParameter(f"{name} is no PNG, JPEG, GIF, WebP or BMP")
     return Media(type=kind, data=data)

@@ -7,10 +7,7 @@ import argparse
 import contextlib
 import sys
 import time
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
-from pathlib import Path
 from typing import cast
 
 import msgspec
@@ -23,28 +20,18 @@ from nsedge.api.transcripts import Gathering, TranscriptText, srt, vtt
 from nsedge.cli import live_sound, output
 from nsedge.cli.exits import ExitStatus
 from nsedge.cli.scheduling import scheduling_of
+from nsedge.cli.several import STDIN, Asked, asked, default_model, show_each
 from nsedge.config.reader import Loaded
-from nsedge.errors import InvalidParameter, NsedgeError, OutOfOrder, UnknownModel
+from nsedge.errors import InvalidParameter, NsedgeError, OutOfOrder
 from nsedge.ipc import reach
 from nsedge.ipc.client import Client
 from nsedge.ipc.sync import Events
 from nsedge.process import console
 
-STDIN = "-"
 BAR = 20
 """Characters of a whole bar."""
 PARTIAL = 72
 """Characters that are shown of what is being said, the last of them."""
-AT_ONCE = 8
-"""Files that the daemon has at once; what comes of them is shown in their order."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Asked:
-    """A file, and its request."""
-
-    name: str
-    events: Events
 
 
 def run(loaded: Loaded, options: argparse.Namespace) -> int:
@@ -55,25 +42,24 @@ def run(loaded: Loaded, options: argparse.Namespace) -> int:
     show = _showing(options)
     if options.live or options.microphone:
         return _live(loaded, options, show)
-    with reach.to_core(loaded.settings) as client, contextlib.ExitStack() as left_early:
-        model = options.model or _default(client, loaded.settings.media.speech_model)
-        waiting: deque[_Asked | NsedgeError] = deque()
-        status, several = ExitStatus.OK, len(options.files) > 1
-        coming = _asked(client, model, options)
-        while True:
-            while len(waiting) < AT_ONCE and (one := next(coming, None)) is not None:
-                if isinstance(one, _Asked):
-                    left_early.enter_context(one.events)
-                waiting.append(one)
-            if not waiting:
-                return status
-            try:
-                _show(waiting.popleft(), show, several=several, quiet=options.quiet)
-            except NsedgeError as error:
-                if not several:
-                    raise
-                console.note(f"nsedge: {error.message}")
-                status = ExitStatus.FAILURE
+    several, fields = len(options.files) > 1, _fields(options)
+    with reach.to_core(loaded.settings) as client:
+        model = _model(client, loaded, options)
+        return show_each(
+            asked(options.files, lambda name, data: client.transcribe(model, data, **fields)),
+            lambda one: _show(one, show, several=several, quiet=options.quiet),
+            several=several,
+        )
+
+
+def _model(client: Client, loaded: Loaded, options: argparse.Namespace) -> str:
+    """The model that is asked."""
+    return options.model or default_model(
+        client,
+        loaded.settings.media.speech_model,
+        task=Transcribe.name,
+        missing="no model here transcribes: nsedge-export starter --speech makes one",
+    )
 
 
 def _check_source(options: argparse.Namespace) -> None:
@@ -96,7 +82,7 @@ def _live(loaded: Loaded, options: argparse.Namespace, show: Show) -> int:
     """Write what is said in sound while it comes."""
     feed, fields = Feed(), _live_fields(options)
     with reach.to_core(loaded.settings) as client, contextlib.ExitStack() as sound:
-        model = options.model or _default(client, loaded.settings.media.speech_model)
+        model = _model(client, loaded, options)
         if options.microphone:
             name = "the microphone"
             fields["rate"] = live_sound.MICROPHONE_HZ
@@ -141,23 +127,6 @@ def _ending(events: Events, feed: Feed) -> Iterator[Event]:
         yield event
 
 
-def _asked(
-    client: Client, model: str, options: argparse.Namespace
-) -> Iterator[_Asked | NsedgeError]:
-    """A request for each file, once it is taken."""
-    fields = _fields(options)
-    for name in options.files:
-        try:
-            data = sys.stdin.buffer.read() if name == STDIN else Path(name).read_bytes()
-        except OSError as error:
-            yield NsedgeError(f"{name}: {error.strerror}")
-            continue
-        if not data:
-            yield InvalidParameter(f"{name} is empty")
-            continue
-        yield _Asked(name=name, events=client.transcribe(model, data, **fields))
-
-
 def _fields(options: argparse.Namespace) -> TranscribeFields:
     asked = {
         "translate": options.translate,
@@ -175,16 +144,6 @@ def _fields(options: argparse.Namespace) -> TranscribeFields:
     if options.temperature is not None:
         asked["temperatures"] = ladder(options.temperature)
     return cast(TranscribeFields, asked)
-
-
-def _default(client: Client, configured: str) -> str:
-    """The model that is meant where none is named."""
-    if configured:
-        return configured
-    for model in client.models():
-        if Transcribe.name in model.tasks:
-            return model.name
-    raise UnknownModel("no model here transcribes: nsedge-export starter --speech makes one")
 
 
 Show = Callable[[str, Segment | TranscriptText], None]
@@ -236,10 +195,8 @@ def _as_json(name: str, told: Segment | TranscriptText) -> None:
         )
 
 
-def _show(asked: _Asked | NsedgeError, show: Show, *, several: bool, quiet: bool) -> None:
+def _show(asked: Asked, show: Show, *, several: bool, quiet: bool) -> None:
     """Write what comes of one file. Raises what it failed with, and whose file that was."""
-    if isinstance(asked, NsedgeError):
-        raise asked
     if several and show in (_as_text, _as_words):
         output.say(f"==> {asked.name} <==\n")
     try:

@@ -28,6 +28,10 @@ PROCESSORS = {
     "clip, not normalised": transformers.CLIPImageProcessor(do_normalize=False, resample=2),
     "siglip": transformers.SiglipImageProcessor(size={"height": 96, "width": 128}),
     "siglip, not rescaled": transformers.SiglipImageProcessor(do_rescale=False),
+    "deit": transformers.DeiTImageProcessor(),
+    "deit, not cropped": transformers.DeiTImageProcessor(
+        do_center_crop=False, size={"height": 48, "width": 32}
+    ),
     "vit": transformers.ViTImageProcessor(),
     "vit, by the nearest": transformers.ViTImageProcessor(resample=0, rescale_factor=1 / 127.5),
 }
@@ -62,4 +66,16 @@ def test_a_file_may_be_silent(tmp_path: Path) -> None:
     assert steps.resize is not None
     assert (steps.resize.shortest_edge, steps.resize.filter) == (224, "bicubic")
     assert list(steps.mean) == whole.image_mean
+    assert steps.size == (224, 224)
+
+
+def test_a_deit_file_may_be_silent(tmp_path: Path) -> None:
+    (tmp_path / "preprocessor_config.json").write_text(
+        '{"feature_extractor_type": "DeiTFeatureExtractor"}'
+    )
+    steps, whole = read_steps(tmp_path), transformers.DeiTImageProcessor()
+    assert steps.resize is not None
+    assert (steps.resize.height, steps.resize.width) == (256, 256)
+    assert steps.resize.filter == ("", "lanczos", "bilinear", "bicubic")[whole.resample]
+    assert (list(steps.mean), list(steps.std)) == (whole.image_mean, whole.image_std)
     assert steps.size == (224, 224)

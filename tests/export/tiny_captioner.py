@@ -14,6 +14,8 @@ SIDE, PATCH = 36, 8
 """Pixels: a row of patches leaves 4 over."""
 HIDDEN, WIDTH, HEADS, POSITIONS = 48, 64, 4, 48
 LENGTH = 14
+SIZES = {"crossattention": 0.8, "enc_to_dec": 0.8, "wte": 0.05, "wpe": 0.3}
+"""Of random weights, so that a caption follows the picture more than its own last word."""
 
 
 def tokenizer() -> Tokenizer:
@@ -62,8 +64,10 @@ def make_captioner(
     )
     config.decoder_start_token_id = config.eos_token_id = config.pad_token_id = end
     made = transformers.VisionEncoderDecoderModel(config)
-    for parameter in made.parameters():
-        torch.nn.init.normal_(parameter, 0.0, 0.15 if parameter.ndim > 1 else 0.3)
+    for name, parameter in made.named_parameters():
+        usual = 0.15 if parameter.ndim > 1 else 0.3
+        sizes = [size for part, size in SIZES.items() if part in name]
+        torch.nn.init.normal_(parameter, 0.0, sizes[0] if sizes else usual)
     made.tie_weights()
     return made.eval()
 

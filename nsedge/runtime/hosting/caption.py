@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nsedge.api import Caption, Generate, ModelStats, Request
+from nsedge.api import Caption, Generate, ModelStats, Request, Sampling
 from nsedge.bundle import caption as manifests
 from nsedge.bundle.caption import CaptionVariant, GoldenCaption
 from nsedge.bundle.manifest import Bundle
@@ -23,6 +23,7 @@ from nsedge.runtime.hosting.admission import ask_for
 from nsedge.runtime.hosting.caption_loop import CaptionLoop, CaptionWork
 from nsedge.runtime.hosting.conditioned import ConditionedModel, Parts, Plan, Told, variant_of
 from nsedge.runtime.hosting.hosted import Host, Opening
+from nsedge.runtime.hosting.settling import says_how
 from nsedge.runtime.machine import memory
 from nsedge.runtime.machine.arbiter import Rank
 from nsedge.runtime.structure.structure import Structure
@@ -157,15 +158,13 @@ class CaptionModel(ConditionedModel[manifests.Caption, CaptionParts]):
         prompt = Generate(text=task.prompt)
         read = self.prompts.reading(prompt, add_special=False, parse_special=False)
         ids = (self.manifest.start_id, *read.token_ids)
-        sampling = task.sampling
-        if sampling.max_tokens is None:
-            usual = min(
-                max(1, self.manifest.max_length - len(ids)), max(1, self.capacity - len(ids))
-            )
-            sampling = dataclasses.replace(sampling, max_tokens=usual)
         asked = ask_for(
             request,
-            Generate(token_ids=ids, sampling=sampling, constraint=task.constraint),
+            Generate(
+                token_ids=ids,
+                sampling=self._settled(task, len(ids)),
+                constraint=task.constraint,
+            ),
             self,
             prompt_ids=ids,
             submitted_s=submitted_s,
@@ -176,6 +175,25 @@ class CaptionModel(ConditionedModel[manifests.Caption, CaptionParts]):
             return dataclasses.replace(asked, memory=row, emit=emit).first()
 
         return CaptionWork(request=request, begin=begin, pixels=pixels, submitted_s=submitted_s)
+
+    def _settled(self, task: Caption, begun: int) -> Sampling:
+        """A request's sampling, with the makers' length and search where it says nothing of these;
+        `begun` tokens of the caption are there. Beams cannot be held to a constraint, and there are
+        as many as rows at most."""
+        sampling, manifest = task.sampling, self.manifest
+        if sampling.max_tokens is None:
+            room = max(1, min(manifest.max_length, self.capacity) - begun)
+            sampling = dataclasses.replace(sampling, max_tokens=max(room, sampling.min_tokens))
+        search = manifest.search
+        beams = min(search.beams, self.slots)
+        if beams == 1 or says_how(sampling) or task.constraint or sampling.n > beams:
+            return sampling
+        return dataclasses.replace(
+            sampling,
+            beams=beams,
+            length_penalty=search.length_penalty,
+            early_stopping=search.early_stopping,
+        )
 
 
 def open_caption(bundle: CaptionBundle, host: Host, opening: Opening) -> CaptionModel:

@@ -19,6 +19,9 @@ _OF_STEP: dict[SamplerStep, tuple[str, ...]] = {
 _FILTERS = ("top_n_sigma", "top_k", "typical_p", "top_p", "min_p", "xtc", "adaptive_p", "min_keep")
 _DRAWN = ("temperature", "dynamic_temperature", *_FILTERS, "mirostat")
 """What decides how a token is drawn."""
+_UNSEARCHED = (*_DRAWN, "dry", "samplers")
+"""What has no place in a beam search."""
+_SILENT = Sampling()
 _NEUTRAL = {each.name: each.default for each in dataclasses.fields(SamplingParams)}
 
 
@@ -49,8 +52,14 @@ def settle(sampling: Sampling, defaults: GenerationDefaults) -> SamplingParams:
     return SamplingParams(order=order, **(given | neutral))
 
 
+def says_how(sampling: Sampling) -> bool:
+    """Whether a request says anything of how tokens are chosen."""
+    said = (getattr(sampling, name) != getattr(_SILENT, name) for name in _UNSEARCHED)
+    return sampling.beams > 1 or any(said)
+
+
 def _check_searched(sampling: Sampling) -> None:
-    for name in (*_DRAWN, "dry", "samplers"):
+    for name in _UNSEARCHED:
         value = getattr(sampling, name)
         neutral = 0.0 if name == "temperature" else _NEUTRAL.get(name)
         if value is not None and not _is_off(value) and value != neutral:

@@ -146,7 +146,7 @@ async def caption(http: web.Request) -> web.StreamResponse:
             (choice,) = await answering.whole(http, [wanted])
     took_s = time.monotonic() - began_s
     answer: CaptionAnswer = {
-        "caption": choice.text,
+        "caption": choice.text.strip(),
         "model": model.name,
         "time_s": round(took_s, 6),
         **media_told(choice.results),
