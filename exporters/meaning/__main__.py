@@ -9,30 +9,47 @@ from pathlib import Path
 import msgspec
 
 from exporters.cache import Cache, cache_root
-from exporters.meaning.clip import measure
-from exporters.meaning.small_clip import SHORT, WHOLE_COURSE
+from exporters.meaning import captioner, clip, small_captioner, small_clip
+from exporters.meaning.results import Measured
 from exporters.progress import Progress
 from nsedge.process import console
+
+MODELS = {
+    "clip": (clip.measure, small_clip.SHORT, small_clip.WHOLE_COURSE),
+    "captioner": (captioner.measure, small_captioner.SHORT, small_captioner.WHOLE_COURSE),
+}
+"""What measures each, and its courses."""
 
 
 def main() -> int:
     """Measure; 1 where too little is understood."""
     parser = argparse.ArgumentParser(prog="python -m exporters.meaning", description=__doc__)
-    parser.add_argument("--short", action="store_true", help="a minute of training")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the result there, too")
+    parser.add_argument("--short", action="store_true", help="a minute of training each")
+    parser.add_argument("--only", choices=MODELS, help="one of them, in the place of all")
+    parser.add_argument(
+        "--json", type=Path, metavar="FILE", help="put what is found there, too, in its place"
+    )
     arguments = parser.parse_args()
     cache = Cache(cache_root(), Progress(sys.stderr))
-    result = measure(cache, SHORT if arguments.short else WHOLE_COURSE)
-    text = msgspec.json.format(msgspec.json.encode(result), indent=1).decode()
+    found: dict[str, Measured] = {}
+    for name in [arguments.only] if arguments.only else MODELS:
+        measure, short, whole = MODELS[name]
+        found[name] = measure(cache, short if arguments.short else whole)
+    console.say(*_text(found).splitlines())
     if arguments.json is not None:
-        arguments.json.write_text(f"{text}\n", encoding="utf-8")
-    console.say(*text.splitlines())
-    if not result.passed:
+        known = msgspec.json.decode(arguments.json.read_bytes()) if arguments.json.exists() else {}
+        arguments.json.write_text(f"{_text(known | found)}\n", encoding="utf-8")
+    poor = [name for name, one in found.items() if not one.passed]
+    for name in poor:
         console.note(
-            f"too little is understood: {result.demanded:.0%} of colours and of shapes, at least"
+            f"{name}: too little is understood: {found[name].demanded:.0%} of colours and of"
+            " shapes, at least"
         )
-        return 1
-    return 0
+    return 1 if poor else 0
+
+
+def _text(found: object) -> str:
+    return msgspec.json.format(msgspec.json.encode(found), indent=1).decode()
 
 
 if __name__ == "__main__":

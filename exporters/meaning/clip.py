@@ -6,15 +6,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-import msgspec
-
 from exporters.bundle.orders import variants_named
 from exporters.cache import Cache
-from exporters.code import code_digest
 from exporters.dual_encoder.build import DualOrder, export_dual_encoder
-from exporters.meaning.easy_vqa import COLOURS, SHAPES, WHEEL, Shown, read_pictures
+from exporters.meaning.easy_vqa import COLOURS, SHAPES, Shown, read_pictures
+from exporters.meaning.fitting import Course
+from exporters.meaning.results import Found, Measured, Share, trained
 from exporters.meaning.serving import client_of
-from exporters.meaning.small_clip import COLOUR_PROMPT, SHAPE_PROMPT, Course, train
+from exporters.meaning.small_clip import COLOUR_PROMPT, SHAPE_PROMPT, train
 from exporters.model.source import Source
 from nsedge.api import Media
 from nsedge.ipc.client import Client
@@ -25,38 +24,7 @@ VARIANTS = "cpu-int8-b64,cpu-fp32"
 AT_ONCE = 64
 
 
-class Share(msgspec.Struct, frozen=True, kw_only=True):
-    """Of how many pictures something was told, and the share that was right."""
-
-    pictures: int
-    right: float
-
-
-class Found(msgspec.Struct, frozen=True, kw_only=True):
-    """What a variant told of pictures that were not trained on, and of which it is known."""
-
-    variant: str
-    colour: Share
-    shape: Share
-
-
-class ClipMeaning(msgspec.Struct, frozen=True, kw_only=True):
-    """All that was found. train_s: seconds of training; None where it was kept from before."""
-
-    steps: int
-    batch: int
-    train_s: float | None
-    demanded: float
-    found: tuple[Found, ...]
-
-    @property
-    def passed(self) -> bool:
-        """Every variant tells colours and shapes as demanded."""
-        least = [min(one.colour.right, one.shape.right) for one in self.found]
-        return min(least) >= self.demanded
-
-
-def measure(cache: Cache, course: Course, *, most: int | None = None) -> ClipMeaning:
+def measure(cache: Cache, course: Course, *, most: int | None = None) -> Measured:
     """Train, export, serve, and ask of the test pictures, at most `most`.
 
     Raises:
@@ -68,20 +36,15 @@ def measure(cache: Cache, course: Course, *, most: int | None = None) -> ClipMea
         shown = read_pictures(cache, "train")
         took.append(train(shown, course, folder, tell=cache.progress.note))
 
-    inputs = {
-        "pictures": WHEEL.sha256,
-        "steps": course.steps,
-        "batch": course.batch,
-        "code": code_digest("exporters.meaning.small_clip"),
-    }
     title = f"Training a small CLIP in {course.steps} steps"
-    folder = cache.get("meaning", inputs, title=title, make=make)
+    module = "exporters.meaning.small_clip"
+    folder = trained(cache, course, module, title=title, make=make)
     source = Source(folder=folder, origin=ORIGIN)
     order = DualOrder(source=source, variants=variants_named(VARIANTS))
     out = cache.root / "meaning-bundles" / f"{NAME}-{course.steps}"
     report = export_dual_encoder(order, out, name=out.name, cache=cache, replace=True)
     pictures = read_pictures(cache, "test")[:most]
-    return ClipMeaning(
+    return Measured(
         steps=course.steps,
         batch=course.batch,
         train_s=round(took[0], 1) if took else None,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 
 from exporters.meaning.easy_vqa import SIDE, Shown
+from exporters.meaning.fitting import Course, fit, normalised
 from exporters.trace.quiet import quiet
 
 WHOLE = ("a {colour} {shape}", "the {shape} is {colour}", "a picture of a {colour} {shape}")
@@ -25,19 +25,6 @@ COLOUR_PROMPT, SHAPE_PROMPT = "a {} shape", "a {}"
 SPECIAL = ("[PAD]", "[UNK]", "[BEGIN]", "[END]")
 SEED = 7
 LEARNING_RATE = 2e-3
-WEIGHT_DECAY = 0.05
-WARM_UP = 0.1
-"""Share of the steps."""
-TOLD_EVERY = 20
-
-
-@dataclass(frozen=True, kw_only=True)
-class Course:
-    """How long a training is, and the share of colours, and of shapes, that it is to tell right."""
-
-    steps: int
-    batch: int = 64
-    demanded: float
 
 
 SHORT = Course(steps=600, demanded=0.7)
@@ -54,27 +41,23 @@ def train(
     shown = [one for one in shown if one.colour and one.shape]
     words = _words(shown)
     model = _model(len(SPECIAL) + len(words))
-    pixels = _normalised(np.stack([one.pixels for one in shown]))
-    began_s = time.monotonic()
-    optimiser = torch.optim.AdamW(model.parameters(), lr=LEARNING_RATE, weight_decay=WEIGHT_DECAY)
-    warm = max(1, int(WARM_UP * course.steps))
-    schedule = torch.optim.lr_scheduler.LambdaLR(
-        optimiser, lambda at: min((at + 1) / warm, (course.steps - at) / (course.steps - warm))
-    )
-    model.train()
-    for step in range(course.steps):
-        chosen = random.choice(len(shown), course.batch, replace=False)
+    pixels = normalised(np.stack([one.pixels for one in shown]))
+
+    def loss_of(chosen: NDArray[np.int64]) -> torch.Tensor:
         some = [shown[at] for at in chosen]
         captions = [_caption(one, random) for one in some]
-        loss = _loss(model, pixels[torch.from_numpy(chosen)], captions, some, words)
-        optimiser.zero_grad()
-        loss.backward()
-        optimiser.step()
-        schedule.step()
-        if (step + 1) % TOLD_EVERY == 0:
-            tell(f"step {step + 1} of {course.steps}: loss {loss.item():.3f}")
-    took_s = time.monotonic() - began_s
-    _write(model.eval(), words, folder)
+        return _loss(model, pixels[torch.from_numpy(chosen)], captions, some, words)
+
+    took_s = fit(
+        model,
+        course,
+        loss_of,
+        pictures=len(shown),
+        rate=LEARNING_RATE,
+        random=random,
+        tell=tell,
+    )
+    _write(model, words, folder)
     return took_s
 
 
@@ -176,11 +159,6 @@ def _ids(texts: Sequence[str], words: Sequence[str]) -> torch.Tensor:
     rows = [[2, *(known[word] for word in text.split()), 3] for text in texts]
     width = max(map(len, rows))
     return torch.tensor([[*row, *[0] * (width - len(row))] for row in rows])
-
-
-def _normalised(pixels: NDArray[np.uint8]) -> torch.Tensor:
-    """As the processor does that is written beside the model."""
-    return (torch.from_numpy(pixels).float() / 255 - 0.5) / 0.5
 
 
 def _write(model: Any, words: Sequence[str], folder: Path) -> None:
