@@ -9,10 +9,11 @@ import asyncio
 import contextlib
 import functools
 import logging
+import secrets
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from dataclasses import replace
 
-from nsedge.api import Loading, LoadWish, Priority, Request, Sink
+from nsedge.api import Chat, Generate, Loading, LoadWish, Priority, Request, Sink
 from nsedge.core.joining import Joining, Shown
 from nsedge.core.journal import Journal
 from nsedge.core.live import LiveRequest
@@ -173,6 +174,22 @@ class Intake:
             live.request = replace(live.request, task=joined.task)
             live.ending = joined.ending
             self._admit(live, None)
+
+    async def joined(self, name: str, task: Generate | Chat) -> Generate | Chat:
+        """`task` as the model `name` reads it: with texts in the places of media that it does not
+        take.
+
+        Raises:
+            NsedgeError: there is no such model, or what a medium failed with, by its place.
+        """
+        self._check_open()
+        shown = self._joining.shown(task, self._residency.catalogue.find(name))
+        if not shown:
+            return task
+        label = f"prompt-{secrets.token_hex(8)}"
+        request, now_s = Request(request_id=label, model=name, task=task), self._clock()
+        joined = await self._joining.join(request, shown, lambda event: None, submitted_s=now_s)
+        return joined.task
 
     @contextlib.asynccontextmanager
     async def holding(self, name: str, user: User) -> AsyncIterator[HostedModel]:

@@ -41,6 +41,7 @@ class Questions:
             NsedgeError: there is no such model, it cannot be loaded, or it refuses the prompt.
         """
         question.check()
+        question = replace(question, task=await self._intake.joined(question.model, question.task))
 
         def read(prompts: Prompts) -> PromptReading:
             found = prompts.reading(

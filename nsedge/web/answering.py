@@ -27,6 +27,7 @@ from nsedge.api import (
     Service,
     Sink,
     Started,
+    Task,
     Ticket,
 )
 from nsedge.errors import ConnectionLost, Draining, NotReady, NsedgeError, UnknownModel
@@ -51,6 +52,7 @@ from nsedge.web.uploads import AT_ONCE, UploadRoom
 ACCOUNT = web.RequestKey("account", Account)
 log = logging.getLogger(__name__)
 T = TypeVar("T")
+Asked = TypeVar("Asked", bound=Task)
 _FAILURES = (Failed, ChoiceFailed)
 _COMING = {ModelState.WARMING, ModelState.LOADING}
 _STREAM_HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
@@ -228,7 +230,7 @@ class Answering:
         Raises:
             Refused: where a request failed.
         """
-        choices = self._choices(http, await self._fetched(http, requests))
+        choices = self._choices(http, await self._whole(http, requests))
         with self.holding(choices):
             async with choices:
                 return await choices.collect()
@@ -238,7 +240,7 @@ class Answering:
     ) -> list[Choice | Refusal]:
         """The answers of requests that stand apart: no failure ends another. `at_once`: how many
         run; None is as many as may."""
-        fetched = await self._fetched(http, requests)
+        fetched = await self._whole(http, requests)
         choices = self._choices(http, fetched, at_once=at_once, apart=True)
         with self.holding(choices):
             async with choices:
@@ -264,7 +266,7 @@ class Answering:
         Raises:
             Refused: where a request failed before any byte was written.
         """
-        fetched = await self._fetched(http, requests)
+        fetched = await self._whole(http, requests)
         choices = self._choices(http, fetched, at_once=at_once, apart=apart)
         with self.holding(choices):
             async with choices:
@@ -285,10 +287,13 @@ class Answering:
                 await _write_all(response, choices, encoder, chunker, batch)
                 return response
 
-    async def _fetched(self, http: web.Request, requests: Sequence[Request]) -> list[Request]:
-        """The requests with what is elsewhere in its place. Raises as `fetched`."""
-        take = functools.partial(self.uploads.take, http)
-        return [await fetched(request, self._fetcher, take) for request in requests]
+    async def fetched(self, http: web.Request, task: Asked) -> Asked:
+        """`task` with what is elsewhere in its place. Raises NsedgeError, by the place."""
+        return await fetched(task, self._fetcher, functools.partial(self.uploads.take, http))
+
+    async def _whole(self, http: web.Request, requests: Sequence[Request]) -> list[Request]:
+        """The requests with all that they name."""
+        return [dataclasses.replace(r, task=await self.fetched(http, r.task)) for r in requests]
 
     def _choices(
         self,

@@ -13,11 +13,12 @@ import socket
 import ssl
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import aiohttp
 from yarl import URL
 
-from nsedge.api import Chat, Media, MediaPart, Message, Request
+from nsedge.api import Chat, Media, MediaPart, Message, Task
 from nsedge.api.media import picture_type, sound_type
 from nsedge.errors import ConfigInvalid, InvalidMedia, InvalidParameter, NsedgeError
 from nsedge.version import VERSION
@@ -41,6 +42,7 @@ _HEADERS = {
     "Accept-Encoding": "identity",
     "User-Agent": f"nsedge/{VERSION}",
 }
+T = TypeVar("T", bound=Task)
 Resolve = Callable[[str, int], Awaitable[Sequence[str]]]
 """The addresses of a name. Raises OSError where it has none."""
 Take = Callable[[int], None]
@@ -234,18 +236,17 @@ class Fetcher:
         return bytes(data)
 
 
-async def fetched(request: Request, fetcher: Fetcher, take: Take) -> Request:
-    """`request` with the media of its conversation that are elsewhere.
+async def fetched(task: T, fetcher: Fetcher, take: Take) -> T:
+    """`task` with the media of its conversation that are elsewhere.
 
     Raises:
         NsedgeError: what one of them failed with, by its place.
     """
-    task = request.task
     if not isinstance(task, Chat):
-        return request
+        return task
     wanted = [part for message in task.messages for part in _remote_in(message)]
     if not wanted:
-        return request
+        return task
     if len(wanted) > MAX_URLS:
         raise InvalidParameter(
             f"{len(wanted)} URLs are more than the {MAX_URLS} of one request",
@@ -264,7 +265,7 @@ async def fetched(request: Request, fetcher: Fetcher, take: Take) -> Request:
         else replace(message, content=tuple(there.get(id(part), part) for part in message.content))
         for message in task.messages
     )
-    return replace(request, task=replace(task, messages=tuple(turns)))
+    return replace(task, messages=tuple(turns))
 
 
 def _remote_in(message: Message) -> Iterator[MediaPart]:

@@ -44,6 +44,7 @@ from nsedge.errors import (
     ConfigInvalid,
     ContextExceeded,
     InvalidMedia,
+    InvalidParameter,
     NsedgeError,
     QueueFull,
 )
@@ -576,6 +577,23 @@ async def test_what_was_taken_is_read_while_no_more_is_taken(tmp_path: Path) -> 
         finish(work)
         await draining
         assert isinstance(await one.end("x"), Finished)
+
+
+@play
+async def test_a_prompt_is_read_with_them(tmp_path: Path) -> None:
+    async with room(tmp_path) as one:
+        chat = Chat(messages=(said("Listen:", sound()),))
+        asking = asyncio.create_task(one.intake.joined("writer", chat))
+        (heard,) = await one.given("ears")
+        hear(heard, "so")
+        read = await asking
+        assert isinstance(read, Chat)
+        assert [message.text for message in read.messages] == ["Listen:\n[Audio 1: so]"]
+        plain = Chat(messages=(said("hi"),))
+        assert await one.intake.joined("writer", plain) is plain
+        other = Chat(messages=(said(sound(kind="image/png")),))
+        with pytest.raises(InvalidParameter, match="captions pictures is missing"):
+            await one.intake.joined("writer", other)
 
 
 def _refuse() -> None:

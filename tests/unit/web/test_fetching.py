@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from nsedge.api import Chat, Media, MediaPart, Message, Request, Role, TextPart
+from nsedge.api import Chat, Media, MediaPart, Message, Role, TextPart
 from nsedge.errors import ConfigInvalid, InvalidMedia, InvalidParameter, NsedgeError, Unavailable
 from nsedge.web.fetching import MAX_URLS, Fetcher, FetchRules, fetched
 from nsedge.web.inline_media import Remote
@@ -314,13 +314,13 @@ async def test_other_addresses_are_tried_where_one_does_not_answer(made: World) 
         await fetcher.fetch("http://pics.example/p", "image")
 
 
-def asking(*urls: str) -> Request:
+def asking(*urls: str) -> Chat:
     parts = [
         MediaPart(media=Remote(type="image/unknown", data=b"", url=url), place=f"input[{number}]")
         for number, url in enumerate(urls)
     ]
     message = Message(role=Role.USER, content=(*parts, TextPart(text="Well?")))
-    return Request(request_id="r", model="m", task=Chat(messages=(message,)))
+    return Chat(messages=(message,))
 
 
 @play
@@ -328,8 +328,7 @@ async def test_a_request_gets_all_that_it_names(made: World) -> None:
     taken: list[int] = []
     wanted = asking("http://pics.example/p", "http://pics.example/p")
     found = await fetched(wanted, made.fetcher(), taken.append)
-    assert isinstance(found.task, Chat)
-    (message,) = found.task.messages
+    (message,) = found.messages
     assert [part.place for part in message.content[:2] if isinstance(part, MediaPart)] == [
         "input[0]",
         "input[1]",

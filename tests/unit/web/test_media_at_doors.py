@@ -313,3 +313,12 @@ def test_what_is_fetched_reaches_the_core(path: str, body: dict[str, Any], place
     (request,) = service.requests
     assert isinstance(request.task, Chat)
     assert [media.data for one in request.task.messages for media in one.media] == [PNG]
+
+
+def test_tokens_are_counted_with_what_is_elsewhere() -> None:
+    fetcher = Elsewhere()
+    block = {"type": "image", "source": {"type": "url", "url": URL}}
+    body = {"model": "echo", "messages": [{"role": "user", "content": [block]}]}
+    answer = answered("POST", "/v1/messages/count_tokens", body, fetcher=fetcher)
+    assert answer.status == 200, answer.body
+    assert fetcher.asked == [(URL, "image")]

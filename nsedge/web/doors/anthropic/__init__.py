@@ -68,7 +68,7 @@ async def count_tokens(http: web.Request) -> web.Response:
     _check_version(http)
     answering = http.app[ANSWERING]
     body = await read_json(http, PromptBody, COUNT_OTHERS)
-    chat = chat_of(body, Sampling(), answering.limits)
+    chat = await answering.fetched(http, chat_of(body, Sampling(), answering.limits))
     read = await answering.service.read_prompt(PromptQuestion(model=body.model, task=chat))
     return json_answer(TokenCount(input_tokens=len(read.token_ids)))
 

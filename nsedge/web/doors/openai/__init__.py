@@ -168,7 +168,7 @@ async def apply_template(http: web.Request) -> web.Response:
     answering = http.app[ANSWERING]
     body = await read_json(http, TemplateBody, CHAT_OTHERS)
     check_scheduling(body)
-    chat = chat_of(body, answering.limits)
+    chat = await answering.fetched(http, chat_of(body, answering.limits))
     model = await answering.model(body.model)
     read = await answering.service.read_prompt(PromptQuestion(model=model.name, task=chat))
     return json_answer(TemplateAnswer(prompt=read.text))
