@@ -37,15 +37,16 @@ from nsedge.telemetry.loop_lag import LoopLag
 from nsedge.telemetry.tracing import Tracing
 from nsedge.web import http_guard
 from nsedge.web.access import API_KEY, CALLER, refuse_exposure
-from nsedge.web.answer_stream import Batch, StreamEncoder, settled
+from nsedge.web.answer_stream import StreamEncoder
 from nsedge.web.choices import Choice, Choices, Submit
 from nsedge.web.chunking import Chunk, Chunker
 from nsedge.web.door_settings import DoorSettings
-from nsedge.web.errors import Refusal, Refused
+from nsedge.web.errors import Refusal
 from nsedge.web.fair_share import FairShare
 from nsedge.web.fetching import Fetcher, FetchRules, fetched
 from nsedge.web.limits import WebLimits
 from nsedge.web.rates import Account, Accounts, Rate
+from nsedge.web.stream_writing import cut_off, refuse_failed, write_all
 from nsedge.web.traffic import Traffic
 from nsedge.web.uploads import AT_ONCE, UploadRoom
 
@@ -274,17 +275,17 @@ class Answering:
                 choices.watch(
                     keepalive_s=self.limits.keepalive_s if framing.comment else math.inf,
                     write_timeout_s=self.limits.write_timeout_s,
-                    cut=lambda: _cut(http),
+                    cut=lambda: cut_off(http),
                 )
                 batch = await choices.batch()
                 if not apart:
-                    _refuse_failed(batch)
+                    refuse_failed(batch)
                 response = web.StreamResponse(
                     headers={"Content-Type": framing.content_type, **_STREAM_HEADERS}
                 )
                 await response.prepare(http)
                 chunker = Chunker(chunk or self.settings.chunk)
-                await _write_all(response, choices, encoder, chunker, batch)
+                await write_all(response, choices, encoder, chunker, batch)
                 return response
 
     async def fetched(self, http: web.Request, task: Asked) -> Asked:
@@ -372,46 +373,6 @@ def _naming(http: web.Request, submit: Submit) -> Submit:
     return naming
 
 
-async def _write_all(
-    response: web.StreamResponse,
-    choices: Choices,
-    encoder: StreamEncoder,
-    chunker: Chunker,
-    batch: Batch,
-) -> None:
-    framing = encoder.framing
-    try:
-        while True:
-            data = (
-                encoder.encode(chunker.feed(batch)) if batch else framing.silence(choices.loading)
-            )
-            if encoder.ended:
-                break
-            if data:
-                await response.write(data)
-            choices.taken()
-            batch = await choices.batch()
-        await response.write_eof(data)
-    except ConnectionError:
-        log.debug("the client of a stream went away")
-    except Exception:
-        log.exception("a stream broke off")
-        await response.write_eof(encoder.error(Refusal.of(NsedgeError("internal error"))))
-
-
 def _does(model: ModelInfo, task: str) -> bool:
     """Whether it is known to do that; those that tell no tasks write text."""
     return task in (model.tasks or (Generate.name,))
-
-
-def _refuse_failed(batch: Batch) -> None:
-    for _, event in batch:
-        event = settled(event)
-        if isinstance(event, Failed):
-            raise Refused(Refusal.of(event))
-
-
-def _cut(http: web.Request) -> None:
-    log.info("a reader took nothing for too long and was cut off")
-    if http.transport is not None:
-        http.transport.abort()
