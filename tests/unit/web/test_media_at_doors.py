@@ -4,7 +4,8 @@ made of them."""
 from __future__ import annotations
 
 import base64
-from dataclasses import replace
+import json
+from dataclasses import dataclass, replace
 from typing import Any
 
 import msgspec
@@ -14,6 +15,7 @@ from nsedge.api import Chat, Media, MediaPart, MediaRead, Message, Role
 from nsedge.web.doors.openai.responses import store as storing
 from nsedge.web.fetching import Fetcher, FetchRules
 from tests.fakes import FakeClock, FakeService
+from tests.unit.web.doors.test_websocket import Socket, end_of, talk
 from tests.unit.web.events import delta
 from tests.unit.web.forms import FORM, form
 from tests.web_server import Answer, Shim, answered, ask, served
@@ -89,13 +91,21 @@ ROUTES: list[tuple[str, dict[str, Any], list[str]]] = [
 IDS = [route for route, _, _ in ROUTES]
 
 
+@dataclass
 class Seeing(FakeService):
-    """Reads what is shown, then answers in a word; keeps the places of the media."""
+    """Tells what was made of what is shown before it starts, as the core does, then answers in a
+    word; keeps the places of the media."""
+
+    load_steps: int = 1
+
+    def _words(self, request: Any) -> list[str]:
+        return super()._words(request)[:1]
 
     def _results(self, request: Any, words: list[str]) -> Any:
-        label = request.request_id
-        yield replace(READ, request_id=label)
-        yield replace(delta("So."), request_id=label)
+        yield replace(delta("So."), request_id=request.request_id)
+
+    def _loading(self, request: Any, step: int) -> Any:
+        return replace(READ, request_id=request.request_id)
 
     @property
     def places(self) -> list[str]:
@@ -322,3 +332,19 @@ def test_tokens_are_counted_with_what_is_elsewhere() -> None:
     answer = answered("POST", "/v1/messages/count_tokens", body, fetcher=fetcher)
     assert answer.status == 200, answer.body
     assert fetcher.asked == [(URL, "image")]
+
+
+def test_a_websocket_carries_both() -> None:
+    service = Seeing()
+
+    async def said(socket: Socket) -> None:
+        part = {"type": "media", "media_type": "image/png", "data": TEXT64, "place": "shown"}
+        turn = {"role": "user", "content": [part, {"type": "text", "text": "Well?"}]}
+        chat = {"type": "chat", "id": "a", "model": "echo", "messages": [turn]}
+        await socket.send_str(json.dumps(chat))
+        told = await end_of(socket, "a")
+        assert [one["type"] for one in told] == ["media_read", "started", "delta", "finished"]
+        assert told[0]["text"] == "a dog"
+
+    talk(said, service)
+    assert service.places == ["shown"]
