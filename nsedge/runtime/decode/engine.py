@@ -81,7 +81,6 @@ class Engine:
             sampler=sampler,
             outbox=self._outbox,
             times=self._times,
-            read=self._read,
         )
         self._masks = MaskMaker(name)
         self._thread = threading.Thread(target=self._loop, name=name, daemon=True)
@@ -290,29 +289,10 @@ class Engine:
                     continue
                 if family is not None and draw is not None and sequence in after_prompt:
                     family.logits, family.has_begun = after_prompt[sequence], True
-                read[sequence] = self._read(self._jobs[sequence], draw)
+                read[sequence] = self._jobs[sequence].read_token(draw)
             except NsedgeError as error:
                 errors[sequence] = error
         return read
-
-    def _read(self, job: Job, draw: Draw | None) -> tuple[int, Piece]:
-        """The token that was chosen for a job, and what it becomes.
-
-        Raises:
-            ComputationFailure: there is none.
-            InvalidParameter: the request's own fields leave none.
-            ConstraintFailure: its grammar leaves none, or cannot be followed any further.
-            NsedgeError: it cannot be turned into text.
-        """
-        if draw is None:
-            raise job.no_token()
-        try:
-            return draw.id, job.read(draw)
-        except NsedgeError:
-            raise
-        except Exception as error:  # a tokenizer's own
-            log.exception("a token has no text", extra={"request_id": job.request_id})
-            raise NsedgeError(f"token {draw.id} cannot be turned into text") from error
 
     def _commit(self, plan: StepPlan, chosen: list[tuple[int, Piece]]) -> None:
         for sequence in plan.started:
@@ -349,7 +329,7 @@ class Engine:
             try:
                 for token in self._jobs[sequence].forced() if sequence in self._jobs else ():
                     if sequence in self._jobs:
-                        read = self._read(self._jobs[sequence], Draw(token))
+                        read = self._jobs[sequence].read_token(Draw(token))
                         self._take_tokens([sequence], [read], self._scheduler.leap)
             except NsedgeError as error:
                 errors[sequence] = error

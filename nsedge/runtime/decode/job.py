@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from collections.abc import Sequence as Many
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from nsedge.api import ChoiceFailed, ChoiceFinished, Finished, FinishReason, Logprobs
-from nsedge.errors import ComputationFailure, ConstraintFailure, InvalidParameter
+from nsedge.errors import ComputationFailure, ConstraintFailure, InvalidParameter, NsedgeError
 from nsedge.runtime.decode.beams import BeamSearch
 from nsedge.runtime.decode.likelihood import LogprobWriter
 from nsedge.runtime.decode.plan import Chunk
@@ -20,6 +21,8 @@ from nsedge.runtime.delivery import Emit
 from nsedge.runtime.structure.guide import Guide
 from nsedge.runtime.text.answer.reader import AnyReader
 from nsedge.runtime.text.detokenizer import Piece, TextStream
+
+log = logging.getLogger(__name__)
 
 NO_NUMBERS = "the model's logits for this request are no numbers"
 
@@ -140,6 +143,25 @@ class Job:
         if self.guide is None or not self.may_leap:
             return ()
         return self.guide.forced()
+
+    def read_token(self, draw: Draw | None) -> tuple[int, Piece]:
+        """The token that was chosen, and what it becomes.
+
+        Raises:
+            ComputationFailure: there is none.
+            InvalidParameter: the request's own fields leave none.
+            ConstraintFailure: its grammar leaves none, or cannot be followed any further.
+            NsedgeError: it cannot be turned into text.
+        """
+        if draw is None:
+            raise self.no_token()
+        try:
+            return draw.id, self.read(draw)
+        except NsedgeError:
+            raise
+        except Exception as error:  # a tokenizer's own
+            log.exception("a token has no text", extra={"request_id": self.request_id})
+            raise NsedgeError(f"token {draw.id} cannot be turned into text") from error
 
     def read(self, draw: Draw) -> Piece:
         """The text that becomes certain with the token that was chosen.

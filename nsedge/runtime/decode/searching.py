@@ -15,7 +15,7 @@ from nsedge.runtime.decode.plan import Outcome, StepPlan
 from nsedge.runtime.decode.runner import StepRunner
 from nsedge.runtime.decode.sampling.history import Breakers
 from nsedge.runtime.decode.sampling.logits import Logits
-from nsedge.runtime.decode.sampling.ranking import Draw, Ranking
+from nsedge.runtime.decode.sampling.ranking import Ranking
 from nsedge.runtime.decode.sampling.sampler import Sampler
 from nsedge.runtime.decode.scheduler import Scheduler
 from nsedge.runtime.decode.sequence import Sequence
@@ -67,15 +67,12 @@ class Searches:
         sampler: Sampler,
         outbox: Outbox,
         times: Times,
-        read: Callable[[Job, Draw], tuple[int, Piece]],
     ) -> None:
-        """`read` gives a job its next token, and what that becomes."""
         self._runner = runner
         self._scheduler = scheduler
         self._sampler = sampler
         self._outbox = outbox
         self._times = times
-        self._read = read
 
     def look(self, plan: StepPlan, logits: Logits, errors: dict[Sequence, NsedgeError]) -> Found:
         """What the logits of a step say of the searches in it, but for those that `errors` has
@@ -157,7 +154,7 @@ class Searches:
         sequence, pieces = job.sequence, [Piece("")]
         reason = None
         for draw in hypothesis.draws:
-            pieces.append(self._read(job, draw)[1])
+            pieces.append(job.read_token(draw)[1])
             sequence.accept(draw.id, now_s)
             reason = sequence.ending(pieces[-1].ends)
             if reason is not None:

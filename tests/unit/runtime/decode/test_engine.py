@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import threading
+import weakref
 
 import pytest
 from hypothesis import settings
@@ -41,6 +43,21 @@ def finished(events: list[Event]) -> Finished:
 
 def _failed(events: list[Event]) -> bool:
     return bool(events) and isinstance(events[-1], Failed)
+
+
+def test_an_engine_is_gone_with_its_last_reference() -> None:
+    """What it holds is measured as another model's where it goes later."""
+    rig = Rig()
+    rig.engine.start()
+    rig.submit("a", PROMPT, 3)
+    rig.engine.stop()
+    gc.disable()
+    try:
+        engine = weakref.ref(rig.engine)
+        del rig.engine
+        assert engine() is None
+    finally:
+        gc.enable()
 
 
 def test_a_request_starts_streams_and_finishes() -> None:
