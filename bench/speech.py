@@ -1,14 +1,15 @@
 """Recordings to text: the daemon with clients over ZeroMQ, beside faster-whisper and whisper.cpp's
 server, in int8.
 
-All have the same weights, threads and files, and write greedily. A round is one file after another,
-and eight files at once: eight clients here, eight calls on threads of its own there, eight requests
-over HTTP to a server that takes one at a time. Then, not timed: how many words are wrong of
-recordings with transcripts. With --beside the streams of a text model are measured, too, while
-recordings are heard and while none is; with --hour what a core's memory grows by in an hour.
+All have the same weights, threads and files, and write greedily, or with --beam by beam search. A
+round is one file after another, and eight files at once: eight clients here, eight calls on threads
+of its own there, eight requests over HTTP to a server that takes one at a time. Then, not timed:
+how many words are wrong of recordings with transcripts. With --beside the streams of a text model
+are measured, too, while recordings are heard and while none is; with --hour what a core's memory
+grows by in an hour.
 
-    python -m bench.speech [--model tiny.en] [--rounds 3] [--prompts 160] [--beside] [--hour]
-        [--json FILE]
+    python -m bench.speech [--model tiny.en] [--rounds 3] [--beam 1] [--prompts 160] [--beside]
+        [--hour] [--json FILE]
 """
 
 from __future__ import annotations
@@ -61,7 +62,7 @@ def main() -> None:
     made.add_argument("--model", default="tiny.en", choices=tuple(STARTERS))
     made.add_argument("--rounds", type=int, default=3, help="interleaved rounds that count")
     made.add_argument("--extra", type=int, default=3, help="rounds to replace disturbed ones")
-    made.add_argument("--beam", type=int, default=1, help="beams of the others")
+    made.add_argument("--beam", type=int, default=1, help="beams of all of them")
     made.add_argument("--threads", type=int, default=usable_cores(), help="of every contender")
     made.add_argument("--prompts", type=int, default=160, help="whose words are compared, too")
     made.add_argument("--beside", action="store_true", help="streams of text, too")
@@ -133,7 +134,12 @@ async def _side_by_side(
 
             def contenders(wanted: Sequence[str], at_once: int) -> dict[str, Heard]:
                 return {
-                    OURS: partial(_at_once, partial(_ours, client, ours.model), wanted, at_once),
+                    OURS: partial(
+                        _at_once,
+                        partial(_ours, client, ours.model, beams=options.beam),
+                        wanted,
+                        at_once,
+                    ),
                     PEER: partial(_theirs, theirs, wanted, options.beam, at_once > 1),
                     SERVER: partial(
                         _at_once, partial(server.transcribe, beam=options.beam), wanted, at_once
@@ -265,9 +271,10 @@ async def _at_once(
     return time.perf_counter() - began, list(texts)
 
 
-async def _ours(client: AsyncClient, model: str, file: str) -> str:
+async def _ours(client: AsyncClient, model: str, file: str, beams: int = 1) -> str:
     data = await asyncio.to_thread(Path(file).read_bytes)
-    return (await client.transcribe(model, data, language="en", vad=False).transcript()).text
+    heard = client.transcribe(model, data, language="en", vad=False, beams=beams)
+    return (await heard.transcript()).text
 
 
 async def _theirs(
