@@ -97,7 +97,7 @@ def play(runner: Executor) -> list[NDArray[np.float32]]:
         sequence.row = row
     again = Sequence(prompt_ids=IDS, limits=Limits(max_tokens=9), submitted_s=0.0)
     again.move(State.PREFILL)
-    runner.copy((KvCopy(0, 2, 20), KvSwap(0, 1, len(IDS))))
+    runner.copy((KvCopy(0, 2, 6), KvCopy(0, 2, 20, shared=6), KvSwap(0, 1, len(IDS))))
     chunk = Chunk(again, 2, 20, len(IDS))
     seen.append(runner.run(StepPlan((), (chunk,), tuple(reversed(sequences)))).array.copy())
     return seen
@@ -112,9 +112,9 @@ def test_the_same_comes_out_as_from_the_cpus_own_memory(
     assert len(wanted) == len(got) == 3
     for a, b in zip(wanted, got, strict=True):
         np.testing.assert_array_equal(a, b)
-    # A copy and the three of an exchange, of the keys and the values of every layer.
-    assert copier.begun == 4 * 2 * LAYOUT.layers
-    assert copier.waited == 2
+    # Two copies and the three of an exchange, of the keys and the values of every layer.
+    assert copier.begun == 5 * 2 * LAYOUT.layers
+    assert copier.waited == 3
 
 
 def test_a_row_is_cleared_and_no_other(
