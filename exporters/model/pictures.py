@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +51,16 @@ DEFAULTS: dict[str, Json] = {
     },
 }
 """What transformers' processors do where a file does not say."""
+TILE_PROCESSORS = ("Idefics3ImageProcessor", "SmolVLMImageProcessor")
+TILE_DEFAULTS: Json = {
+    "size": {"longest_edge": 4 * 364},
+    "max_image_size": {"longest_edge": 364},
+    "resample": 1,
+    "do_resize": True,
+    "do_image_splitting": True,
+    "image_mean": HALF,
+    "image_std": HALF,
+}
 OLDER = {
     "CLIPFeatureExtractor": "CLIPImageProcessor",
     "DeiTFeatureExtractor": "DeiTImageProcessor",
@@ -80,6 +91,42 @@ def read_steps(folder: Path) -> PictureSteps:
         return _steps(settings, path)
     except ValueError as error:  # msgspec's are such, too
         raise Refused(f"{path}: {error}") from error
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tiles:
+    """How a picture is cut into tiles: `steps` bring a tile to what the encoder takes."""
+
+    steps: PictureSteps
+    longest_edge: int
+    splits: bool
+
+
+def read_tiles(folder: Path) -> Tiles:
+    """The tiles of a folder whose processor is Idefics3's or SmolVLM's.
+
+    Raises:
+        Refused: it is another's, or there are none.
+        ExportError: the file is damaged.
+    """
+    path, stated = _stated(folder)
+    kind = str(stated.get("image_processor_type")).removesuffix("Fast")
+    if kind not in TILE_PROCESSORS:
+        raise Refused(f"{path}: {shown(kind)} has no form here; known are {TILE_PROCESSORS}")
+    settings = TILE_DEFAULTS | {key: value for key, value in stated.items() if value is not None}
+    edges = [settings[key] for key in ("size", "max_image_size")]
+    for edge in edges:
+        if not isinstance(edge, Mapping) or set(edge) != {"longest_edge"}:
+            raise Refused(f"{path}: a size of {shown(edge)} has no form here")
+    if not settings["do_resize"]:
+        raise Refused(f"{path}: pictures that are not resized have no form here")
+    longest, tile = (_side(edge["longest_edge"], path) for edge in edges)
+    size = {"height": tile, "width": tile}
+    try:
+        steps = _steps(settings | {"size": size}, path)
+    except ValueError as error:  # msgspec's are such, too
+        raise Refused(f"{path}: {error}") from error
+    return Tiles(steps=steps, longest_edge=longest, splits=bool(settings["do_image_splitting"]))
 
 
 def _stated(folder: Path) -> tuple[Path, Json]:

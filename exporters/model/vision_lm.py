@@ -8,27 +8,45 @@ from functools import cached_property
 
 from exporters.errors import Refused
 from exporters.model.files import Json, is_count, read_object, shown
-from exporters.model.pictures import read_steps
+from exporters.model.pictures import read_steps, read_tiles
 from exporters.model.source import Source, read_tokenizer
 from exporters.model.texts import TextReader
 from nsedge.bundle.pictures import PictureSteps
-from nsedge.bundle.vision_lm import PicturePrompt
+from nsedge.bundle.vision_lm import (
+    PicturePrompt,
+    Pictures,
+    TiledPicture,
+    TileTexts,
+    WholePicture,
+)
 
-ARCHITECTURES = {"llava": "LlavaForConditionalGeneration"}
+ARCHITECTURES = {
+    "llava": "LlavaForConditionalGeneration",
+    "idefics3": "Idefics3ForConditionalGeneration",
+    "smolvlm": "SmolVLMForConditionalGeneration",
+}
 """By model_type: those whose encoders have a form here."""
 REFUSED = {
     "llava_next": "tiles of several shapes",
-    "idefics3": "tiles",
-    "smolvlm": "tiles",
     "qwen2_vl": "positions of three axes",
     "qwen2_5_vl": "positions of three axes",
     "gemma3": "attention between the tokens of a picture in both directions",
     "phi4_multimodal": "adapters by what the prompt holds",
 }
 """By model_type: what a known family needs that has no form here yet."""
+AROUND, WHOLE = "<fake_token_around_image>", "<global-img>"
 TEMPLATE_FILE = "chat_template.json"
 """Where older processors keep their template."""
 TOWERS = ("clip_vision_model", "siglip_vision_model")
+TILED = ("idefics3", "smolvlm")
+"""Those that take pictures in tiles."""
+TEXTS = TileTexts(
+    alone=f"{AROUND}{WHOLE}{{rows}}{AROUND}",
+    tile=f"{AROUND}<row_{{row}}_col_{{column}}>{{rows}}",
+    row_end="\n",
+    whole=f"\n{AROUND}{WHOLE}{{rows}}{AROUND}",
+)
+"""What Idefics3Processor and SmolVLMProcessor write."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,12 +116,36 @@ class VisionSource(Source):
             raise Refused(f"{path}: the tokenizer has no token {number}, a picture's")
         return PicturePrompt(marker=token, token=token, token_id=number)
 
+    @property
+    def is_tiled(self) -> bool:
+        """Whether it takes pictures in tiles."""
+        return str(self.whole.get("model_type")) in TILED
+
+    def pictures(self, rows: int) -> Pictures:
+        """How pictures are given to the encoder, which makes so many rows of one, or of a tile.
+
+        Raises:
+            Refused: what has no form here.
+        """
+        if not self.is_tiled:
+            return WholePicture(steps=self.steps(), rows=rows)
+        tiles = read_tiles(self.folder)
+        return TiledPicture(
+            steps=tiles.steps,
+            rows=rows,
+            longest_edge=tiles.longest_edge,
+            splits=tiles.splits,
+            texts=TEXTS,
+        )
+
     def steps(self) -> PictureSteps:
         """How pictures are prepared, which must be as large as the encoder takes them.
 
         Raises:
             Refused: they are not, or there are no such steps.
         """
+        if self.is_tiled:
+            return read_tiles(self.folder).steps
         image = self.part("vision_config")
         if (kind := image.get("model_type")) not in TOWERS:
             raise Refused(f"an encoder of pictures {shown(kind)} has no form here")

@@ -34,7 +34,7 @@ from exporters.vision_lm.stages import DECODER, EncoderStages
 from exporters.vision_lm.variant import scheme_of
 from nsedge.bundle.causal_lm import CausalLm
 from nsedge.bundle.manifest import Bundle
-from nsedge.bundle.vision_lm import ImageEncoder, PicturePrompt, VisionLm, WholePicture
+from nsedge.bundle.vision_lm import ImageEncoder, PicturePrompt, VisionLm
 
 PICTURES_FILE = "golden_pictures.json"
 EYES = "eyes-of"
@@ -54,6 +54,7 @@ class VisionReport:
 class VisionExport:
     """One order: the stages of its decoder, and of its encoder."""
 
+    source: VisionSource
     text: Export
     image: EncoderStages
     prompt: PicturePrompt
@@ -73,7 +74,12 @@ class VisionExport:
                 raise Refused(f"variant {variant.name}: encoders of pictures run on the CPU so far")
         text = Export(order, cache)
         source.steps()
-        return cls(text=text, image=EncoderStages(source, cache), prompt=source.prompt())
+        return cls(
+            source=source,
+            text=text,
+            image=EncoderStages(source, cache),
+            prompt=source.prompt(),
+        )
 
     def product(self, overrides: Overrides) -> tuple[Product, dict[str, ImageTrial]]:
         """Every graph and all that is said of it; how near the encoders are, by variant.
@@ -140,7 +146,7 @@ class VisionExport:
         return VisionLm.of(
             text,
             image=encoders,
-            pictures=WholePicture(steps=record.steps, rows=record.rows),
+            pictures=self.source.pictures(record.rows),
             prompt=self.prompt,
             golden=PICTURES_FILE,
             hidden_size=record.hidden,

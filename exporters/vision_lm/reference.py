@@ -15,7 +15,7 @@ from transformers import AutoModelForImageTextToText
 from exporters.errors import ExportError, Refused
 from exporters.graph.graph import OPSET, Graph
 from exporters.model.source import Source
-from exporters.model.vision_lm import vision_source
+from exporters.model.vision_lm import TILED, vision_source
 from exporters.trace.clean import clean_encoder
 from exporters.trace.quiet import quiet
 from exporters.trace.reference import load_weights, write_reference
@@ -63,7 +63,7 @@ def make_encoder(source: Source, out: Path) -> None:
     with torch.no_grad(), quiet():
         wanted = features_of(model, pixels)
     try:
-        trace(encoder_of(model), pixels[:2]).save(out / IMAGE_FILE)
+        trace(encoder_of(model, steps.size), pixels[:2]).save(out / IMAGE_FILE)
     except Refused:
         raise
     except Exception as error:  # whatever a model's own code raises while it is traced
@@ -83,7 +83,8 @@ def make_encoder(source: Source, out: Path) -> None:
 
 def features_of(model: Any, pixels: torch.Tensor) -> Any:
     """What eager PyTorch makes of pictures, as the whole model has it made: [B, rows, hidden]."""
-    found = model.model.get_image_features(pixel_values=pixels)
+    several = model.config.model_type in TILED
+    found = model.model.get_image_features(pixel_values=pixels[None] if several else pixels)
     return (torch.stack(list(found)) if isinstance(found, list | tuple) else found).numpy()
 
 

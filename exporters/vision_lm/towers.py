@@ -3,7 +3,7 @@ as a causal LM by itself."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
 from unittest.mock import patch
@@ -20,7 +20,7 @@ IMPLEMENTATION = "nsedge_mha"
 class LlavaEncoder(torch.nn.Module):
     """Pixels [B, 3, H, W] to rows [B, rows, hidden]: the wanted layer of the tower, projected."""
 
-    def __init__(self, model: Any) -> None:
+    def __init__(self, model: Any, size: tuple[int, int]) -> None:
         super().__init__()
         self.tower = model.model.vision_tower
         self.projector = model.model.multi_modal_projector
@@ -37,18 +37,57 @@ class LlavaEncoder(torch.nn.Module):
         return self.projector(torch.cat(chosen, dim=-1))
 
 
-ENCODERS: dict[str, type[torch.nn.Module]] = {"llava": LlavaEncoder}
+class TileEncoder(torch.nn.Module):
+    """Tiles [B, 3, H, W] to rows [B, rows, hidden]: Idefics3's tower and connector, over patches
+    that are all there, so that their places are the same for all tiles."""
+
+    def __init__(self, model: Any, size: tuple[int, int]) -> None:
+        super().__init__()
+        self.tower = model.model.vision_model
+        self.connector = model.model.connector
+        self.places = _places(self.tower, size)
+
+    def forward(self, pixel_values: torch.Tensor) -> torch.Tensor:
+        embeddings = self.tower.embeddings
+        patches = embeddings.patch_embedding(pixel_values).flatten(2).transpose(1, 2)
+        stream = patches + embeddings.position_embedding(self.places)
+        states = self.tower.encoder(inputs_embeds=stream, attention_mask=None).last_hidden_state
+        return self.connector(self.tower.post_layernorm(states))
+
+
+def _places(tower: Any, size: tuple[int, int]) -> torch.Tensor:
+    """Where the patches of a whole tile are in the table of places [1, patches], as the tower's own
+    code has it."""
+    asked: list[torch.Tensor] = []
+    (high, wide), patch = size, tower.patch_size
+    table = tower.embeddings.position_embedding
+    before = table.register_forward_pre_hook(lambda _, given: asked.append(given[0].long()))
+    try:
+        mask = torch.ones(1, high // patch, wide // patch, dtype=torch.bool)
+        with torch.no_grad():
+            tower.embeddings(torch.zeros(1, 3, high, wide), mask)
+    finally:
+        before.remove()
+    return asked[0]
+
+
+ENCODERS: dict[str, Callable[[Any, tuple[int, int]], torch.nn.Module]] = {
+    "llava": LlavaEncoder,
+    "idefics3": TileEncoder,
+    "smolvlm": TileEncoder,
+}
 """By model_type."""
 
 
-def encoder_of(model: Any) -> torch.nn.Module:
-    """The encoder of a model, by its family."""
-    return ENCODERS[model.config.model_type](model).eval()
+def encoder_of(model: Any, size: tuple[int, int]) -> torch.nn.Module:
+    """The encoder of a model, by its family, for pictures of a size (height, width)."""
+    return ENCODERS[model.config.model_type](model, size).eval()
 
 
 def decoder_of(model: Any) -> Any:
     """The decoder of a model as a causal LM, with its weights."""
-    language = model.model.language_model
+    parts = model.model
+    language = parts.language_model if hasattr(parts, "language_model") else parts.text_model
     with torch.device("meta"):
         causal = AutoModelForCausalLM.from_config(language.config, attn_implementation="eager")
     causal.config = language.config

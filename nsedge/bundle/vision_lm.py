@@ -56,6 +56,51 @@ class WholePicture(Strict, frozen=True, kw_only=True, tag_field="layout", tag="w
     rows: Positive
 
 
+class TileTexts(Strict, frozen=True, kw_only=True):
+    """What stands in a prompt around the rows, `{rows}`, of tiles.
+
+    - alone: of a picture that is one tile.
+    - tile: of each tile of one that is cut, `{row}` and `{column}` from 1 on; row_end: behind each
+      row of them; whole: of the picture itself, behind them all.
+    """
+
+    alone: str
+    tile: str
+    row_end: str
+    whole: str
+
+    def __post_init__(self) -> None:
+        if not all(text.count("{rows}") == 1 for text in (self.alone, self.tile, self.whole)):
+            raise ValueError("alone, tile and whole have {rows} in them once")
+
+
+class TiledPicture(Strict, frozen=True, kw_only=True, tag_field="layout", tag="tiled"):
+    """A picture that the encoder takes in tiles, and as a whole behind them, as Idefics3 does.
+
+    - steps: from a tile to what the graph takes; rows: what the graph makes of one.
+    - longest_edge: to which the longer side is brought first. splits: whether it is cut then.
+    """
+
+    steps: PictureSteps
+    rows: Positive
+    longest_edge: Positive
+    splits: bool
+    texts: TileTexts
+
+    def __post_init__(self) -> None:
+        if self.steps.crop is not None or self.steps.size[0] != self.steps.size[1]:
+            raise ValueError("tiles are resized to a square")
+
+    @property
+    def tile(self) -> int:
+        """The side of a tile."""
+        return self.steps.size[0]
+
+
+Pictures = WholePicture | TiledPicture
+"""How pictures are given to an encoder."""
+
+
 class PicturePrompt(Strict, frozen=True, kw_only=True):
     """How a picture stands in a prompt.
 
@@ -74,7 +119,7 @@ class PicturePrompt(Strict, frozen=True, kw_only=True):
 class VisionProcessors(TextProcessors, frozen=True, kw_only=True):
     """What reads prompts, and what prepares pictures."""
 
-    pictures: WholePicture
+    pictures: Pictures
     prompt: PicturePrompt
 
 
@@ -106,7 +151,7 @@ class VisionLm(CausalLm, frozen=True, kw_only=True, tag="vision-lm"):
         text: CausalLm,
         *,
         image: tuple[ImageEncoder, ...],
-        pictures: WholePicture,
+        pictures: Pictures,
         prompt: PicturePrompt,
         golden: str,
         hidden_size: int,

@@ -15,6 +15,7 @@ from tests.export import tiny
 from tests.export.tiny_dual_encoders import IMAGE, PATCH, SIDE
 
 TOKEN = "<image>"
+SIZES = tiny.SIZES | {"max_position_embeddings": 512}
 LLAVA_TEMPLATE = (
     "{% for message in messages %}{% if message['role'] != 'system' %}"
     "{{ message['role'].upper() + ': '}}{% endif %}"
@@ -30,7 +31,7 @@ LLAVA_TEMPLATE = (
 def _llava(token_id: int) -> Any:
     config = transformers.LlavaConfig(
         vision_config=transformers.CLIPVisionConfig(**IMAGE | {"num_hidden_layers": 3}),
-        text_config=transformers.LlamaConfig(**tiny.SIZES),
+        text_config=transformers.LlamaConfig(**SIZES),
         image_token_id=token_id,
         vision_feature_layer=-2,
         vision_feature_select_strategy="default",
@@ -39,7 +40,37 @@ def _llava(token_id: int) -> Any:
     return transformers.LlavaForConditionalGeneration(config)
 
 
-FAMILIES: dict[str, Callable[[int], Any]] = {"llava": _llava}
+TILE, SCALE = 32, 2
+SMALL_TEMPLATE = (
+    "<s>{% for message in messages %}{{message['role'] | capitalize}}"
+    "{% if message['content'][0]['type'] == 'image' %}{{':'}}{% else %}{{': '}}{% endif %}"
+    "{% for line in message['content'] %}{% if line['type'] == 'text' %}{{line['text']}}"
+    "{% elif line['type'] == 'image' %}{{ '<image>' }}{% endif %}{% endfor %}<|end|>\n"
+    "{% endfor %}{% if add_generation_prompt %}{{ 'Assistant:' }}{% endif %}"
+)
+"""As SmolVLM's."""
+
+
+def _tiled(name: str) -> Callable[[int], Any]:
+    def make(token_id: int) -> Any:
+        kind = getattr(transformers, f"{name}Config")
+        config = kind(
+            vision_config={**IMAGE, "num_hidden_layers": 2, "image_size": TILE},
+            text_config={**SIZES, "model_type": "llama"},
+            image_token_id=token_id,
+            scale_factor=SCALE,
+            tie_word_embeddings=False,
+        )
+        return getattr(transformers, f"{name}ForConditionalGeneration")(config)
+
+    return make
+
+
+FAMILIES: dict[str, Callable[[int], Any]] = {
+    "llava": _llava,
+    "idefics3": _tiled("Idefics3"),
+    "smolvlm": _tiled("SmolVLM"),
+}
 
 
 def make_vision_lm(family: str, token_id: int) -> Any:
@@ -47,7 +78,7 @@ def make_vision_lm(family: str, token_id: int) -> Any:
     torch.manual_seed(0)
     model = FAMILIES[family](token_id).eval()
     for name, parameter in model.named_parameters():
-        told = 0.4 if "language_model" in name else 0.15
+        told = 0.4 if "language_model" in name or "text_model" in name else 0.15
         torch.nn.init.normal_(parameter, 0.0, told if parameter.ndim > 1 else 0.3)
     model.set_attn_implementation("eager")
     return model
@@ -56,24 +87,34 @@ def make_vision_lm(family: str, token_id: int) -> Any:
 def write_vision_folder(folder: Path, family: str = "llava") -> Path:
     """The model, a byte-level tokenizer with its token for pictures, a processor's settings."""
     folder.mkdir(parents=True, exist_ok=True)
-    token_id = write_tokenizer(folder)
+    token_id = write_tokenizer(folder, LLAVA_TEMPLATE if family == "llava" else SMALL_TEMPLATE)
     make_vision_lm(family, token_id).save_pretrained(folder)
-    transformers.CLIPImageProcessor(
-        size={"shortest_edge": SIDE}, crop_size={"height": SIDE, "width": SIDE}
-    ).save_pretrained(folder)
+    image_processor(family).save_pretrained(folder)
     (folder / "README.md").write_text("---\nlicense: mit\n---\n")
     return folder
 
 
-def write_tokenizer(folder: Path) -> int:
-    """The tokenizer of `tiny`, with a token for pictures; its id."""
+def image_processor(family: str) -> Any:
+    """What prepares pictures."""
+    if family == "llava":
+        return transformers.CLIPImageProcessor(
+            size={"shortest_edge": SIDE}, crop_size={"height": SIDE, "width": SIDE}
+        )
+    kind = "Idefics3" if family == "idefics3" else "SmolVLM"
+    made = getattr(transformers, f"{kind}ImageProcessor")
+    return made(size={"longest_edge": 2 * TILE}, max_image_size={"longest_edge": TILE})
+
+
+def write_tokenizer(folder: Path, template: str = LLAVA_TEMPLATE) -> int:
+    """The tokenizer of `tiny`, with tokens for pictures; the id of what stands for a row."""
     tiny.write_tokenizer(folder)
     path = folder / "tokenizer.json"
     tokenizer = Tokenizer.from_file(str(path))
-    tokenizer.add_special_tokens([AddedToken(TOKEN, special=True, normalized=False)])
+    added = [TOKEN, "<fake_token_around_image>", "<global-img>", "<row_1_col_1>"]
+    tokenizer.add_special_tokens([AddedToken(one, special=True, normalized=False) for one in added])
     tokenizer.save(str(path))
     settings = json.loads((folder / "tokenizer_config.json").read_text())
     del settings["chat_template"]
     (folder / "tokenizer_config.json").write_text(json.dumps(settings))
-    (folder / "chat_template.jinja").write_text(LLAVA_TEMPLATE)
+    (folder / "chat_template.jinja").write_text(template)
     return int(tokenizer.token_to_id(TOKEN))

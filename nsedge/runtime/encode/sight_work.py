@@ -27,23 +27,26 @@ class SightWork(EncodeWork):
         request: Request,
         names: Sequence[str],
         known: Mapping[str, Floats],
-        pictures: Mapping[str, Picture],
+        pictures: Mapping[str, Sequence[Picture]],
         go_on: GoOn,
         submitted_s: float,
     ) -> None:
         """names: of the request's pictures, in order; of each either the rows are `known`, or it is
-        one of `pictures`. go_on: called once, with the rows of each, where nothing fails."""
-        super().__init__(request=request, inputs=tuple(pictures.values()), submitted_s=submitted_s)
+        among `pictures`, in the pieces that the encoder takes. go_on: called once, with the rows of
+        each, where nothing fails."""
+        pieces = [piece for several in pictures.values() for piece in several]
+        super().__init__(request=request, inputs=pieces, submitted_s=submitted_s)
         self._names = tuple(names)
-        self._of_input = tuple(pictures)
+        self._new = {name: len(several) for name, several in pictures.items()}
+        self._found: list[Floats | None] = [None] * len(pieces)
         self._rows: dict[str, Floats] = dict(known)
         self._go_on = go_on
         self.went_on = False
         """Whether it is somebody else's now."""
 
     def keep(self, index: int, output: NDArray[Any]) -> None:
-        """Keep the rows [rows, hidden] of a picture."""
-        self._rows[self._of_input[index]] = np.array(output, np.float32)
+        """Keep the rows [rows, hidden] of a piece."""
+        self._found[index] = np.array(output, np.float32)
 
     def chunks(self, begin: int, end: int, *, done: bool) -> Iterator[tuple[int, Result]]:
         """Nothing is told of pictures."""
@@ -52,14 +55,14 @@ class SightWork(EncodeWork):
     @property
     def new_rows(self) -> Iterator[tuple[str, Floats]]:
         """By name, the rows that were made for this request."""
-        return ((name, self._rows[name]) for name in self._of_input)
+        return ((name, self._rows[name]) for name in self._new)
 
     def start(self, now_s: float) -> list[Event]:
         """Nothing: the request begins with its first token."""
         return []
 
     def take(self, index: int, output: NDArray[Any], now_s: float) -> list[Event]:
-        """Keep the rows of a picture; after the last one the request goes on."""
+        """Keep the rows of a piece; after the last one the request goes on."""
         if self.ended:
             return []
         self.keep(index, output)
@@ -68,6 +71,10 @@ class SightWork(EncodeWork):
 
     def go_on(self) -> list[Event]:
         """Hand the request on, all of whose rows are there."""
+        found = (rows for rows in self._found if rows is not None)
+        for name, pieces in self._new.items():
+            rows = [next(found) for _ in range(pieces)]
+            self._rows[name] = rows[0] if pieces == 1 else np.concatenate(rows)
         try:
             self._go_on([self._rows[name] for name in self._names])
         except ValueError as error:  # the encoder makes more or fewer rows than it says

@@ -5,14 +5,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-import numpy as np
-from numpy.typing import NDArray
-
-from nsedge.api import Media, Request
+from nsedge.api import Request
 from nsedge.bundle.causal_lm import Variant
 from nsedge.bundle.manifest import Bundle
 from nsedge.bundle.vision_lm import GOLDEN_PICTURES, GoldenPicture, VisionLm
-from nsedge.errors import NsedgeError
 from nsedge.runtime.delivery import Emit
 from nsedge.runtime.encode.loop import BatchLimits, EncodeLoop
 from nsedge.runtime.encode.row_cache import RowCache, name_of
@@ -23,9 +19,10 @@ from nsedge.runtime.hosting.golden_vectors import judge
 from nsedge.runtime.hosting.hosted import Host
 from nsedge.runtime.machine.arbiter import Rank
 from nsedge.runtime.machine.cores import usable_cores
+from nsedge.runtime.settings import EngineSettings
 from nsedge.runtime.text.sight import Shown, Sight
 from nsedge.runtime.vision.levels import pattern
-from nsedge.runtime.vision.reader import PictureReader
+from nsedge.runtime.vision.shown import PromptPictures
 
 MOST_WAITING = 1024
 """Pictures, since they wait decoded: 350 MB at 336 x 336 pixels."""
@@ -33,21 +30,34 @@ MAX_ROWS = 64
 """Pictures of one batch."""
 
 
-def sight_of(manifest: VisionLm) -> Sight:
+def sight_of(manifest: VisionLm, pictures: PromptPictures) -> Sight:
     """How pictures stand in the prompts of a model."""
-    prompt, pictures = manifest.processors.prompt, manifest.processors.pictures
-    written = f"{prompt.before}{prompt.token * pictures.rows}{prompt.after}"
+    prompt = manifest.processors.prompt
+    return Sight(
+        marker=prompt.marker,
+        token=prompt.token,
+        token_id=prompt.token_id,
+        written=pictures.written,
+    )
 
-    def write(media: Media) -> str:
-        return written
 
-    return Sight(marker=prompt.marker, token=prompt.token, token_id=prompt.token_id, written=write)
+def pictures_of(manifest: VisionLm, settings: EngineSettings) -> PromptPictures:
+    """What reads the pictures of a model's prompts."""
+    told = manifest.processors
+    return PromptPictures(told.pictures, told.prompt, max_pixels=settings.max_picture_pixels)
 
 
 class Eyes:
     """The encoder of one model, open; what it made of pictures is kept within a budget."""
 
-    def __init__(self, bundle: Bundle[VisionLm], variant: Variant, host: Host) -> None:
+    def __init__(
+        self,
+        bundle: Bundle[VisionLm],
+        variant: Variant,
+        host: Host,
+        *,
+        reader: PromptPictures,
+    ) -> None:
         """Open the encoder beside a decoder's variant, warm it up, and check its golden pictures.
 
         Raises:
@@ -65,7 +75,7 @@ class Eyes:
         )
         self._patches = pictures.rows
         self.cache = RowCache(most_bytes=settings.picture_cache_bytes)
-        self._reader = PictureReader(pictures.steps, max_pixels=settings.max_picture_pixels)
+        self._reader = reader
         batch = min(MAX_ROWS, max(1, settings.embed_batch_tokens // self._patches))
         self._session.see([pattern(0, *self._session.size)] * batch)
         golden = bundle.golden(GOLDEN_PICTURES, GoldenPicture)
@@ -109,13 +119,14 @@ class Eyes:
         """
         names = [name_of(one.media) for one in shown]
         known, pictures = {}, {}
-        for number, (name, one) in enumerate(zip(names, shown, strict=True)):
+        for name, one in zip(names, shown, strict=True):
             if name in known or name in pictures:
                 continue
             if (rows := self.cache.get(name)) is not None:
                 known[name] = rows
             else:
-                pictures[name] = Picture(self._read(one.media, number), self._patches)
+                pieces = self._reader.read(one.media)
+                pictures[name] = [Picture(pixels, self._patches) for pixels in pieces]
         return SightWork(
             request=request,
             names=names,
@@ -139,10 +150,3 @@ class Eyes:
     def ask(self, answer: Callable[[], None]) -> None:
         """Have the loop call `answer` between two batches."""
         self._loop.ask(answer)
-
-    def _read(self, media: Media, number: int) -> NDArray[np.uint8]:
-        try:
-            return self._reader.read(media, number)
-        except NsedgeError as error:
-            told = error.message.removeprefix(f"input {number}: ")
-            raise type(error)(f"picture {number}: {told}", param="messages") from error

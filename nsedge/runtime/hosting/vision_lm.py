@@ -16,7 +16,7 @@ from nsedge.runtime.encode.row_cache import name_of
 from nsedge.runtime.encode.sight_work import SightWork
 from nsedge.runtime.hosting.accepted import Accepted
 from nsedge.runtime.hosting.admission import make_job
-from nsedge.runtime.hosting.eyes import Eyes, sight_of
+from nsedge.runtime.hosting.eyes import Eyes, pictures_of, sight_of
 from nsedge.runtime.hosting.hosted import Host, Opening, Work
 from nsedge.runtime.hosting.text import TextModel, wanted_variant
 from nsedge.runtime.machine import memory
@@ -32,15 +32,16 @@ class VisionModel(TextModel):
         self, *, bundle: VisionBundle, variant: Variant, host: Host, opening: Opening
     ) -> None:
         """Load `variant` and the encoder beside it; raises what `TextModel` does."""
+        pictures = pictures_of(bundle.manifest, host.settings)
         super().__init__(
             bundle=bundle,
             variant=variant,
             host=host,
             opening=opening,
-            sight=sight_of(bundle.manifest),
+            sight=sight_of(bundle.manifest, pictures),
         )
         growth = Growth(opening.elsewhere)
-        self.eyes = Eyes(bundle, variant, host)
+        self.eyes = Eyes(bundle, variant, host, reader=pictures)
         self._weights_bytes += growth.take()
 
     def start(self) -> None:

@@ -61,7 +61,7 @@ def in_parts(text: str) -> list[dict[str, str]]:
             piece = piece.removesuffix("\n")
         if piece:
             parts.append({"type": "text", "text": piece})
-    return parts
+    return parts or [{"type": "text", "text": ""}]
 
 
 def parted(turns: Sequence[Turn], *, all_of_them: bool) -> list[Turn]:

@@ -33,6 +33,8 @@ TURNS = {
     8: Image.Transpose.ROTATE_90,
 }
 """By EXIF's number of it, what brings a picture upright."""
+SIDEWAYS = frozenset(turn for number, turn in TURNS.items() if number > 4)
+"""Those that exchange height and width."""
 Pixels = NDArray[np.uint8]
 
 # Every picture is held to a limit of ours as soon as its size is known, before it is decoded.
@@ -59,8 +61,29 @@ def decode(media: Media, *, max_pixels: int) -> Image.Image:
     except (InvalidMedia, MessageTooLarge):
         raise
     except Exception as error:  # a decoder's own, of any type
-        reason = " ".join(str(error).split())[:LONGEST_REASON] or type(error).__name__
-        raise InvalidMedia(f"the picture cannot be decoded: {reason}") from error
+        raise InvalidMedia(f"the picture cannot be decoded: {_reason(error)}") from error
+
+
+def measure(media: Media, *, max_pixels: int) -> tuple[int, int]:
+    """Height and width of the picture as `decode` gives it, of most formats without decoding it;
+    raises as `decode` does."""
+    if media.type == RAW_PICTURE:
+        height, width, _ = media.shape
+        return height, width
+    try:
+        with Image.open(io.BytesIO(media.data), formats=FORMATS) as opened:
+            check_pixels(*opened.size, max_pixels=max_pixels)
+            if opened.format == "PNG":  # its EXIF may come behind the pixels
+                opened.load()
+            turned = _turn_of(opened) in SIDEWAYS
+    except UnidentifiedImageError as error:
+        raise InvalidMedia(f"{len(media.data)} bytes are no picture in {TOLD}") from error
+    except (InvalidMedia, MessageTooLarge):
+        raise
+    except Exception as error:  # a decoder's own, of any type
+        raise InvalidMedia(f"the picture cannot be decoded: {_reason(error)}") from error
+    width, height = opened.size
+    return (width, height) if turned else (height, width)
 
 
 def check_pixels(width: int, height: int, *, max_pixels: int) -> None:
@@ -87,13 +110,22 @@ def _in_rgb(image: Image.Image) -> Image.Image:
     return image.convert("RGB")
 
 
+def _reason(error: Exception) -> str:
+    return " ".join(str(error).split())[:LONGEST_REASON] or type(error).__name__
+
+
 def _upright(image: Image.Image, opened: Image.Image) -> Image.Image:
-    """`image`, turned as the file that was `opened` says; what EXIF cannot be read says nothing."""
-    try:
-        turn = TURNS.get(int(opened.getexif().get(ORIENTATION, 1)))
-    except Exception:  # a damaged block of EXIF, which viewers pass over
-        return image
+    """`image`, turned as the file that was `opened` says."""
+    turn = _turn_of(opened)
     return image if turn is None else image.transpose(turn)
+
+
+def _turn_of(opened: Image.Image) -> Image.Transpose | None:
+    """What brings a picture upright; what EXIF cannot be read says nothing."""
+    try:
+        return TURNS.get(int(opened.getexif().get(ORIENTATION, 1)))
+    except Exception:  # a damaged block of EXIF, which viewers pass over
+        return None
 
 
 def _of_frame(media: Media, max_pixels: int) -> Image.Image:

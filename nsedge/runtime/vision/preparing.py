@@ -8,7 +8,9 @@ from PIL import Image
 
 from nsedge.api import Media
 from nsedge.bundle.pictures import Crop, PictureSteps
-from nsedge.runtime.vision.decoding import check_pixels, decode
+from nsedge.bundle.vision_lm import TiledPicture
+from nsedge.runtime.vision.decoding import check_pixels, decode, measure
+from nsedge.runtime.vision.tiles import grid_of
 
 FILTERS = {each.name.lower(): each for each in Image.Resampling}
 
@@ -31,6 +33,33 @@ def prepare(media: Media, steps: PictureSteps, *, max_pixels: int) -> NDArray[np
     if levels.shape[:2] != steps.size:  # no step brings it to one
         raise RuntimeError(f"a picture came out as {levels.shape}, not {steps.size}")
     return np.ascontiguousarray(levels.transpose(2, 0, 1))
+
+
+def prepare_tiles(
+    media: Media, layout: TiledPicture, *, max_pixels: int
+) -> list[NDArray[np.uint8]]:
+    """The tiles of a picture, row by row, and the whole of it behind them: uint8 [3, tile, tile].
+
+    Raises as `prepare` does.
+    """
+    resize = layout.steps.resize
+    if resize is None:  # tiles come out in one size
+        raise RuntimeError("tiles are not resized")
+    grid = grid_of(layout, *measure(media, max_pixels=max_pixels))
+    for size in (grid.first, grid.second):
+        check_pixels(*size[::-1], max_pixels=max_pixels)
+    image, side, method = decode(media, max_pixels=max_pixels), layout.tile, FILTERS[resize.filter]
+    image = image.resize(grid.first[::-1], method).resize(grid.second[::-1], method)
+    tiles = [
+        image.crop((left, top, left + side, top + side))
+        for top in range(0, grid.rows * side, side)
+        for left in range(0, grid.columns * side, side)
+    ]
+    whole = image if grid.second == (side, side) else image.resize((side, side), method)
+    return [
+        np.ascontiguousarray(np.asarray(tile, np.uint8).transpose(2, 0, 1))
+        for tile in (*tiles, whole)
+    ]
 
 
 def _cropped(image: Image.Image, crop: Crop) -> Image.Image:

@@ -66,7 +66,7 @@ class Rig:
             names=[*known, *map(str, levels)],
             known=known,
             pictures={
-                str(level): Picture(np.full((3, 2, 2), level, np.uint8), 3) for level in levels
+                str(level): [Picture(np.full((3, 2, 2), level, np.uint8), 3)] for level in levels
             },
             go_on=go_on,
             submitted_s=self.clock(),
