@@ -55,7 +55,7 @@ class Sound:
         Raises:
             InvalidMedia: it is no sound that is read here; the message says why.
         """
-        self._data, self._size = io.BytesIO(data), len(data)
+        self._data, self._size = _Bytes(data), len(data)
         self._file = _opened(self._data)
         self.format: str = self._file.format
         self.rate: int = self._file.samplerate
@@ -116,6 +116,16 @@ class Sound:
 
     def _broken(self, why: str) -> InvalidMedia:
         return InvalidMedia(f"the {self.format} sound breaks off after {self.read_s:.2f} s: {why}")
+
+
+class _Bytes(io.BytesIO):
+    """A file in memory whose places begin at 0. libsndfile asks for others where a header lies, and
+    an error raised from its callbacks is printed and lost."""
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET, /) -> int:
+        """Go to a place, or to 0 where it is before that."""
+        start = {io.SEEK_CUR: self.tell(), io.SEEK_END: self.getbuffer().nbytes}.get(whence, 0)
+        return super().seek(max(0, start + offset))
 
 
 def _opened(data: io.BytesIO) -> soundfile.SoundFile:
