@@ -23,7 +23,7 @@ from nsedge.bundle.manifest import Bundle
 from nsedge.errors import NsedgeError
 from nsedge.ipc.client import AsyncClient
 
-READY_S = 60.0
+READY_S = 180.0
 POLL_S = 0.01
 
 

@@ -29,7 +29,7 @@ from nsedge.ipc.client import AsyncClient
 
 BATCH = 200
 """Messages between two looks whether everything was answered."""
-PATIENCE_S = 30.0
+PATIENCE_S = 60.0
 UNFINISHED_S = 0.3
 """How long an answer is waited for before the request is taken for one that has no end."""
 AT_ONCE = 64
@@ -64,6 +64,23 @@ class Door:
     def send(self, *frames: bytes) -> None:
         """Send a message of whatever frames."""
         self._socket.send_multipart(frames)
+
+    def hear_ends(self, labels: set[str], answers: Answers) -> None:
+        """Count what comes, until each of the requests has ended."""
+        while labels:
+            try:
+                _, *frames = self._socket.recv_multipart()
+            except zmq.Again:
+                raise Stuck(f"no end to {sorted(labels)} within {PATIENCE_S:g} s") from None
+            for frame in frames:
+                answer = msgpack.unpackb(frame)
+                answers.counts[answer.get("code", answer["type"])] += 1
+                if answer.get("code") == "internal":
+                    answers.internal.append(frame)
+                if answer["type"] in ("finished", "failed"):
+                    if answer["id"] not in labels:
+                        raise AssertionError(f"a second end: {answer}")
+                    labels.discard(answer["id"])
 
     def hear_until(self, label: str, answers: Answers) -> None:
         """Count what comes, up to the reply to the query `label`."""
@@ -103,6 +120,25 @@ def flood_frames(endpoint: str, mutants: Mutants, count: int) -> Answers:
             for door in doors:
                 door.hear_until(label, answers)
         doors[0].send(MAGIC, msgpack.packb({"type": "bye"}))
+        context.destroy(linger=200)
+    return answers
+
+
+def flood_asks(endpoint: str, mutants: Mutants, count: int) -> Answers:
+    """Send `count` requests by the rules, AT_ONCE at a time, and hear each to its one end.
+
+    Raises:
+        Stuck: one has no end.
+        AssertionError: one has more than that.
+    """
+    answers = Answers()
+    with zmq.Context() as context:
+        door = Door(context, endpoint)
+        door.send(MAGIC, msgpack.packb({"type": "hello", "protocol": VERSION, "client": "fuzz"}))
+        for number in range(0, count, AT_ONCE):
+            labels = {f"a{number + index}" for index in range(min(AT_ONCE, count - number))}
+            door.send(MAGIC, *map(mutants.asked, sorted(labels)))
+            door.hear_ends(labels, answers)
         context.destroy(linger=200)
     return answers
 

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import random
-from collections.abc import Callable
+import wave
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import msgpack
+from PIL import Image
 
 MAGIC = b"nsedge/1"
 NOBODY = "nobody"
 """A model that is not there."""
 REAL_SHARE = 0.02
-"""Of requests, those for the model that is."""
-VERSION = "1.4"
+"""Of requests, those for models that are there."""
+VERSION = "1.6"
 
 ROUTES = (
     "/",
@@ -61,9 +64,13 @@ WORDS = ("", "a", "user", "1.2", "\0", "\ud7ff", "🦫", "a" * 300, "../../etc/p
 class Mutants:
     """Makes messages that are almost right."""
 
-    def __init__(self, seed: int, *, model: str) -> None:
+    def __init__(
+        self, seed: int, *, model: str, beside: Sequence[str] = (), real_share: float = REAL_SHARE
+    ) -> None:
+        """`model` and those `beside` it are there, and `real_share` of requests are for them."""
         self._chance = random.Random(seed)
-        self._model = model
+        self._models = (model, *beside)
+        self._real_share = real_share
 
     def frames(self) -> list[bytes]:
         """The frames of a message to a ROUTER socket."""
@@ -81,6 +88,25 @@ class Mutants:
             lambda: [MAGIC, self._bomb()],
         )
         return self._chance.choice(makers)()
+
+    def asked(self, label: str) -> bytes:
+        """A request by the rules, for any task, whose recording or picture is almost one."""
+        texts = [self._text() for _ in range(self._below(4))]
+        media = [self._picture() for _ in range(self._below(3))]
+        task: dict[str, Any] = self._chance.choice(
+            (
+                {"type": "transcribe", "media": self._sound()},
+                {"type": "transcribe", "media": self._sound(), "word_timestamps": True},
+                {"type": "caption", "media": media[0], "sampling": {"max_tokens": 4}},
+                {"type": "embed", "inputs": texts},
+                {"type": "embed", "inputs": media},
+                {"type": "classify", "inputs": texts},
+                {"type": "classify", "inputs": media, "labels": texts},
+                {"type": "fill", "inputs": [f"{text} [MASK]" for text in texts]},
+                {"type": "score", "query": texts[0], "documents": texts},
+            )
+        )
+        return bytes(msgpack.packb({"id": label, "model": self._target(), **task}))
 
     def request(self) -> bytes:
         """The bytes of an HTTP/1.1 request, its connection to be closed after it."""
@@ -143,7 +169,8 @@ class Mutants:
         return text.encode("utf-8", "surrogatepass")
 
     def _target(self) -> str:
-        return self._model if self._chance.random() < REAL_SHARE else NOBODY
+        real = self._chance.random() < self._real_share
+        return self._chance.choice(self._models) if real else NOBODY
 
     def _wish(self) -> dict[str, Any]:
         turn = {"role": "user", "content": "Once"}
@@ -173,6 +200,23 @@ class Mutants:
                 {"type": "classify", "inputs": ["Once", ["a", "b"]], "id": label, "model": model},
                 {"type": "fill", "inputs": ["a [MASK]"], "id": label, "model": model},
                 {"type": "score", "query": "a", "documents": ["b"], "id": label, "model": model},
+                {"type": "transcribe", "media": self._sound(), "id": label, "model": model},
+                {"type": "caption", "media": self._picture(), **asked},
+                {"type": "embed", "inputs": [self._picture()], "id": label, "model": model},
+                {
+                    "type": "classify",
+                    "inputs": [self._picture()],
+                    "labels": ["a", "b"],
+                    "id": label,
+                    "model": model,
+                },
+                {"type": "listen", "id": label, "model": model, "idle_s": 1.0},
+                {
+                    "type": "audio",
+                    "id": label,
+                    "data": self._bytes(400),
+                    "then": self._chance.choice(("commit", "end", "clear")),
+                },
                 {"type": "chat", "messages": [{"role": "user", "content": parts}], **asked},
                 {"type": "media_put", "id": label, "offset": offset, **self._media(size)},
                 {"type": "credit", "id": label, "bytes": self._below(1000)},
@@ -187,6 +231,31 @@ class Mutants:
                 {"type": "bye"},
             )
         )
+
+    def _text(self) -> str:
+        """Words, control characters, or much of either."""
+        text = self._chance.choice((*WORDS, "Wind and weather.", self._bytes(80).decode("latin-1")))
+        return text * self._chance.choice((1, 1, 1, 1, self._below(300)))
+
+    def _sound(self) -> dict[str, Any]:
+        """A recording of a moment, or almost one."""
+        written = io.BytesIO()
+        with wave.open(written, "wb") as file:
+            file.setparams((self._below(3), 2, self._chance.choice((8000, 16000)), 0, "NONE", ""))
+            file.writeframes(self._chance.randbytes(4 * self._below(800)))
+        return {"type": "media", "media_type": "audio/wav", "data": self._almost(written)}
+
+    def _picture(self) -> dict[str, Any]:
+        """A small picture, or almost one."""
+        size, written = (self._below(40), self._below(40)), io.BytesIO()
+        form = self._chance.choice(("png", "jpeg", "gif", "webp"))
+        Image.new("RGB", size, (self._below(256), 0, 0)).save(written, form)
+        return {"type": "media", "media_type": f"image/{form}", "data": self._almost(written)}
+
+    def _almost(self, file: io.BytesIO) -> bytes:
+        whole = file.getvalue()
+        return self._chance.choice((lambda: whole, lambda: self._flipped(whole),
+                                    lambda: self._cut(whole)))()  # fmt: skip
 
     def _media(self, size: int) -> dict[str, Any]:
         """One of a few media, or a piece of it: it comes again, and is known then."""
