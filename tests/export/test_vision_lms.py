@@ -3,6 +3,8 @@ beside others, in every form of the graph."""
 
 from __future__ import annotations
 
+import asyncio
+import base64
 import io
 import json
 import re
@@ -13,6 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import pytest
 import torch
 import transformers
@@ -34,10 +37,10 @@ from nsedge.api import (
 )
 from nsedge.bundle.manifest import Bundle
 from nsedge.bundle.vision_lm import VisionLm
-from nsedge.core.service import LocalService
 from nsedge.errors import ContextExceeded, InvalidMedia, InvalidParameter
-from nsedge.ipc.client import Client
+from nsedge.ipc.client import AsyncClient, Client
 from nsedge.runtime.settings import EngineSettings, PrefixReuse
+from nsedge.web.door_settings import DoorSettings
 from tests.export.tiny_dual_encoders import PATCH, PHOTOGRAPH, SIDE
 from tests.export.tiny_vision_lms import (
     FAMILIES,
@@ -49,6 +52,7 @@ from tests.export.tiny_vision_lms import (
 )
 from tests.ipc import short_directory
 from tests.unit.exporters.deploy.deployable import Home
+from tests.web_server import running
 
 pytestmark = [pytest.mark.export, pytest.mark.usefixtures("own_places")]
 
@@ -194,14 +198,14 @@ def bundles(made: Bundles, own_places: None) -> Bundles:
 
 
 @contextmanager
-def serving(bundle: Path, variant: str, **engine: Any) -> Iterator[tuple[Client, LocalService]]:
-    """A client of a daemon that serves a bundle as `tiny`."""
+def serving(bundle: Path, variant: str, **engine: Any) -> Iterator[tuple[Client, str]]:
+    """A client of a daemon that serves a bundle as `tiny`, and where that is."""
     with short_directory() as place:
         home = Home(place, replace(ENGINE, variants={"tiny": variant}, **engine))
         home.store.mkdir()
         shutil.copytree(bundle, home.store / "tiny")
-        with home.serving() as service, Client(home.endpoint) as client:
-            yield client, service
+        with home.serving(), Client(home.endpoint) as client:
+            yield client, home.endpoint
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -322,6 +326,62 @@ def test_what_cannot_be_seen_is_refused(
         pytest.raises(error, match=told),
     ):
         client.chat("tiny", turns, sampling=GREEDY).collected()
+
+
+def test_doors_hand_pictures_on_and_count_their_tokens(bundles: Bundles) -> None:
+    question, data = "What is this?", base64.b64encode(media(PICTURES[0]).data).decode()
+    text = {"type": "text", "text": question}
+    url = {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{data}"}}
+    source = {"type": "base64", "media_type": "image/png", "data": data}
+    asked = {
+        "/v1/chat/completions": {
+            "model": "tiny",
+            "messages": [{"role": "user", "content": [text, url]}],
+            "temperature": 0,
+            "max_tokens": TOKENS,
+            "min_tokens": TOKENS,
+        },
+        "/v1/messages/count_tokens": {
+            "model": "tiny",
+            "messages": [{"role": "user", "content": [text, {"type": "image", "source": source}]}],
+        },
+        "/chat/vision": {
+            "messages": [
+                {
+                    "role": "user",
+                    "content": question,
+                    "images": [{"data_base64": data, "mime_type": "image/png"}],
+                }
+            ],
+            "config": {"maxTokens": TOKENS},
+        },
+    }
+
+    async def answers(endpoint: str) -> dict[str, Any]:
+        settings = DoorSettings(vision_model="tiny")
+        async with (
+            AsyncClient(endpoint) as client,
+            running(client, settings=settings) as shim,
+            aiohttp.ClientSession(shim.url) as session,
+        ):
+            return {path: await posted(session, path, body) for path, body in asked.items()}
+
+    async def posted(session: aiohttp.ClientSession, path: str, body: Any) -> Any:
+        async with session.post(path, json=body) as answer:
+            assert answer.status == 200, await answer.text()
+            return await answer.json()
+
+    with serving(bundles["llava"], "cpu-fp32") as (client, endpoint):
+        told = asyncio.run(answers(endpoint))
+        turns = [said(question, PICTURES[0])]
+        alone = client.chat("tiny", turns, sampling=GREEDY).collected()
+        deltas = [e for e in client.chat("tiny", turns, sampling=GREEDY) if isinstance(e, Delta)]
+    choice = told["/v1/chat/completions"]["choices"][0]
+    assert choice["message"]["content"] == "".join(delta.text for delta in deltas)
+    tokens = alone.usage.prompt_tokens
+    assert told["/v1/chat/completions"]["usage"]["prompt_tokens"] == tokens
+    assert told["/v1/messages/count_tokens"]["input_tokens"] == tokens
+    assert told["/chat/vision"]
 
 
 def test_the_name_of_a_placeholder_in_words_is_words(bundles: Bundles) -> None:
