@@ -245,7 +245,7 @@ class PuppetService(FakeService):
         return self.tickets[number]
 
 
-async def until(condition: Callable[[], bool], within_s: float = 5.0) -> int:
+async def until(condition: Callable[[], bool], within_s: float = 60.0) -> int:
     """Give way until `condition` holds; the loop turns that took."""
     end_s, turns = asyncio.get_running_loop().time() + within_s, 0
     while not condition():
@@ -263,7 +263,7 @@ def served(
 ) -> None:
     async def main() -> None:
         async with running(service or FakeService(), limits, **options) as shim:
-            await asyncio.wait_for(test(shim), 10)
+            await asyncio.wait_for(test(shim), 60)
 
     asyncio.run(main())
 

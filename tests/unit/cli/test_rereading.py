@@ -35,7 +35,7 @@ def settings(**pairs: str) -> Settings:
 def inbox(tmp_path):
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as door:
         door.bind(str(tmp_path / "notify"))
-        door.settimeout(5)
+        door.settimeout(60)
         yield door
 
 

@@ -30,7 +30,7 @@ def test_a_child_is_heard_to_its_end(tmp_path: Path, caplog: pytest.LogCaptureFi
                 notifier.ready(f"at {count}")
                 await asyncio.sleep(0)
             notifier.stopping()
-            said = await asyncio.wait_for(ready, 5)
+            said = await asyncio.wait_for(ready, 60)
             hearing.cancel()
             return said
 

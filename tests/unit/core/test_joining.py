@@ -179,7 +179,7 @@ async def room(
             for model in shelf.models:
                 for work in model.accepted:
                     work.emit(Finished.cancelled(work.request.request_id))
-            await asyncio.wait_for(intake.drain(10.0), 10.0)
+            await asyncio.wait_for(intake.drain(10.0), 60.0)
 
 
 @play

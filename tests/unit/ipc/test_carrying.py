@@ -113,7 +113,7 @@ def chat(*shown: bytes) -> api.Request:
 
 
 def run(scenario: Coroutine[Any, Any, None]) -> None:
-    asyncio.run(asyncio.wait_for(scenario, 20))
+    asyncio.run(asyncio.wait_for(scenario, 60))
 
 
 SMALL, LARGE = b"s" * 100, bytes(range(250)) * 36

@@ -85,7 +85,7 @@ def behind_curve(folder: Path, test: Callable[[Door], Coroutine[None, None, None
         )
         await core.start()
         try:
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(60):
                 await test(door)
         finally:
             await core.stop()
@@ -148,7 +148,7 @@ def test_who_has_no_name_shares_media_with_no_other_session() -> None:
         finally:
             await core.stop()
 
-    asyncio.run(asyncio.wait_for(main(), 20))
+    asyncio.run(asyncio.wait_for(main(), 60))
 
 
 def test_a_strange_key_is_refused_and_told_so(

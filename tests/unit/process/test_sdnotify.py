@@ -15,7 +15,7 @@ from nsedge.process.sdnotify import Notifier
 def inbox(tmp_path):
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as door:
         door.bind(str(tmp_path / "notify"))
-        door.settimeout(5)
+        door.settimeout(60)
         yield door
 
 
@@ -51,7 +51,7 @@ def test_an_abstract_address(tmp_path):
     name = f"nsedge-test-{tmp_path.name}"
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as door:
         door.bind(f"\0{name}")
-        door.settimeout(5)
+        door.settimeout(60)
         Notifier(f"@{name}").watchdog()
         assert door.recv(64) == b"WATCHDOG=1"
 

@@ -153,7 +153,7 @@ def test_the_shim_is_between_its_caller_and_the_core(collector: Collector) -> No
             async with web.get(f"{shim.url}/health") as response:
                 assert response.status == 200
 
-    asyncio.run(asyncio.wait_for(scene(), 10))
+    asyncio.run(asyncio.wait_for(scene(), 60))
     tracing.close()
     (span,) = collector.spans().values()
     assert span.name == "POST /v1/completions"

@@ -67,7 +67,7 @@ ALL = Finished(
 
 
 def play(scene: Callable[[PuppetService], Awaitable[None]]) -> None:
-    asyncio.run(asyncio.wait_for(scene(PuppetService()), 10))
+    asyncio.run(asyncio.wait_for(scene(PuppetService()), 60))
 
 
 def test_each_choice_has_what_is_its_own() -> None:

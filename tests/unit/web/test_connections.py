@@ -23,7 +23,7 @@ def test_one_too_many_is_answered_and_closed(caplog: pytest.LogCaptureFixture) -
     """Those that are there are served on, and newcomers again when one of them has left."""
 
     async def scene() -> None:
-        async with asyncio.timeout(20), running(FakeService(), LIMITS) as shim:
+        async with asyncio.timeout(60), running(FakeService(), LIMITS) as shim:
             there = [await Connection.open(shim.port) for _ in range(MOST)]
             for one in there:
                 one.say("GET", "/live")
@@ -58,7 +58,7 @@ def test_one_too_many_is_answered_and_closed(caplog: pytest.LogCaptureFixture) -
 def test_one_that_says_nothing_is_closed_too() -> None:
     async def scene() -> None:
         limits = WebLimits(max_connections=1)
-        async with asyncio.timeout(20), running(FakeService(), limits) as shim:
+        async with asyncio.timeout(60), running(FakeService(), limits) as shim:
             first = await Connection.open(shim.port)
             first.say("GET", "/live")
             await first.answer()

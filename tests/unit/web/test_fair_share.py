@@ -54,7 +54,7 @@ class Callers:
 
 
 def played(test: Callable[[], Awaitable[None]]) -> None:
-    asyncio.run(asyncio.wait_for(test(), 10))
+    asyncio.run(asyncio.wait_for(test(), 60))
 
 
 def test_a_late_key_does_not_wait_for_all_of_an_early_one() -> None:

@@ -38,7 +38,7 @@ async def apart(
         for together in ((doors.generate.DOOR, OPERATIONS), (OPENAI,))
     ]
     serving = asyncio.create_task(serve(*listeners, stop=stop))
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         await test(await told.get(), await told.get(), stop, service)
         stop.set()
         await serving
@@ -119,7 +119,7 @@ def test_a_door_is_beside_the_others_and_at_an_address_of_its_own_at_once() -> N
         ]
         serving = asyncio.create_task(serve(*listeners, stop=stop))
         found = []
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             for _ in listeners:
                 port = await told.get()
                 answer = await ask(port, "POST", "/chat/stream", {"messages": HI["messages"]})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import re
 from base64 import b64encode
@@ -35,6 +36,7 @@ def all_routes() -> list[tuple[Door, web.RouteDef]]:
     ]
 
 
+@functools.cache
 def told() -> dict[str, Any]:
     return document(doors.ALL, keys=False)
 

@@ -25,7 +25,7 @@ def served(
     async def main() -> None:
         service = PuppetService()
         async with running(service, limits) as shim:
-            await asyncio.wait_for(test(shim, service), 10)
+            await asyncio.wait_for(test(shim, service), 60)
 
     asyncio.run(main())
 
@@ -345,4 +345,4 @@ def test_a_flood_is_answered_to_the_last_and_leaves_nothing() -> None:
             assert (statuses.count(200), statuses.count(429)) == (4, 196)
             assert not service.live
 
-    asyncio.run(asyncio.wait_for(main(), 20))
+    asyncio.run(asyncio.wait_for(main(), 60))

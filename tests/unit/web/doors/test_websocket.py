@@ -334,7 +334,7 @@ def test_stopping_ends_what_runs() -> None:
             assert (failed["id"], failed["code"]) == ("a", "draining")
             assert (await socket.receive(5)).type is aiohttp.WSMsgType.CLOSE
             assert socket.close_code == aiohttp.WSCloseCode.GOING_AWAY
-            await asyncio.wait_for(shim.task, 10)
+            await asyncio.wait_for(shim.task, 60)
 
     served(test, service, WebLimits(drain_s=0))
 
