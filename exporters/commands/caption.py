@@ -22,10 +22,11 @@ def make_caption_bundle(
 ) -> Answer:
     """Make the bundle `name` of a captioner's folder as the options of `add_bundle` say."""
     from exporters.caption.build import CaptionOrder, default_variants, export_caption
+    from exporters.caption.importing import with_weights
 
     variants = wanted_variants(arguments) if says_variants(arguments) else default_variants()
     report = export_caption(
-        CaptionOrder(source=source, variants=variants),
+        CaptionOrder(source=with_weights(source, cache), variants=variants),
         place(arguments, name),
         name=name,
         cache=cache,

@@ -10,6 +10,7 @@ from exporters.deploy.store import Candidate, Store
 from exporters.errors import ExportError
 from exporters.progress import Progress
 from nsedge.api import LoadWish, ModelInfo, ModelState
+from nsedge.bundle.caption import Caption
 from nsedge.bundle.causal_lm import CausalLm
 from nsedge.bundle.dual_encoder import DualEncoder
 from nsedge.bundle.encoder import Encoder
@@ -98,6 +99,7 @@ class RunningDaemon:
     def try_out(self, candidate: Candidate) -> Agreement | Nearness | Closeness:
         """Ask it the golden samples as clients ask."""
         from exporters.deploy.trial import try_out  # tokenizers: only to try one out
+        from exporters.deploy.trial_captions import try_out_captions
         from exporters.deploy.trial_scores import try_out_scores
         from exporters.deploy.trial_speech import try_out_speech
         from exporters.deploy.trial_vectors import try_out_towers, try_out_vectors
@@ -112,6 +114,8 @@ class RunningDaemon:
                 return try_out_towers(self._client, bundle.of_kind(DualEncoder), info)
             if isinstance(bundle.manifest, Speech):
                 return try_out_speech(self._client, bundle.of_kind(Speech), info)
+            if isinstance(bundle.manifest, Caption):
+                return try_out_captions(self._client, bundle.of_kind(Caption), info)
             return try_out(self._client, bundle.of_kind(CausalLm), info)
 
     def switch(self, alias: str, model: str) -> None:

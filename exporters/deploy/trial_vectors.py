@@ -9,13 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nsedge.api import Media, ModelInfo, Priority
-from nsedge.api.media import RAW_PICTURE
 from nsedge.bundle.dual_encoder import GOLDEN_PICTURES, DualEncoder, GoldenPicture
 from nsedge.bundle.encoder import Encoder, GoldenVector, VectorVariant
 from nsedge.bundle.manifest import Bundle
 from nsedge.ipc.client import Client
 from nsedge.runtime.hosting.golden_vectors import Nearness, judge
-from nsedge.runtime.vision.levels import pattern
+from nsedge.runtime.vision.levels import frame_of, pattern
 
 PATIENCE_S = 300.0
 """What the daemon may take, busy as it may be."""
@@ -39,7 +38,7 @@ def try_out_towers(client: Client, bundle: Bundle[DualEncoder], info: ModelInfo)
     told = _texts(client, bundle, info.name, text)
     golden = bundle.golden(GOLDEN_PICTURES, GoldenPicture)
     size = bundle.manifest.processors.pictures.size
-    frames = [_frame(pattern(sample.pattern, *size)) for sample in golden]
+    frames = [frame_of(pattern(sample.pattern, *size)) for sample in golden]
     seen = judge(
         _vectors(client, info.name, frames),
         [sample.vector for sample in golden],
@@ -66,9 +65,3 @@ def _vectors(client: Client, model: str, inputs: Sequence[str | Media]) -> NDArr
         model, inputs, truncate=True, priority=Priority.INTERACTIVE, deadline_s=PATIENCE_S
     )
     return answer.embeddings().array
-
-
-def _frame(pixels: NDArray[np.uint8]) -> Media:
-    """A picture [3, H, W] as a frame that no step changes but for its levels."""
-    frame = np.ascontiguousarray(pixels.transpose(1, 2, 0))
-    return Media(type=RAW_PICTURE, data=frame.tobytes(), shape=frame.shape, dtype="uint8")

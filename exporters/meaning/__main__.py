@@ -9,14 +9,14 @@ from pathlib import Path
 import msgspec
 
 from exporters.cache import Cache, cache_root
-from exporters.meaning import captioner, clip, small_captioner, small_clip
+from exporters.meaning import captioner, clip, small_clip
 from exporters.meaning.results import Measured
 from exporters.progress import Progress
 from nsedge.process import console
 
 MODELS = {
     "clip": (clip.measure, small_clip.SHORT, small_clip.WHOLE_COURSE),
-    "captioner": (captioner.measure, small_captioner.SHORT, small_captioner.WHOLE_COURSE),
+    "captioner": (captioner.measure, captioner.SHORT, captioner.WHOLE_COURSE),
 }
 """What measures each, and its courses."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import pickle
 import subprocess
 import sys
 import threading
@@ -15,10 +16,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from safetensors.torch import load_file
 
+from nsedge.bundle.caption import Caption
 from nsedge.bundle.encoder import Encoder
 from nsedge.bundle.manifest import Bundle
 from tests.export.tiny import NEXT, write_model_folder
+from tests.export.tiny_captioner import write_captioner_folder
 from tests.export.tiny_encoders import set_pooling, write_encoder_folder
 
 pytestmark = pytest.mark.export
@@ -75,7 +80,7 @@ class _Answers(BaseHTTPRequestHandler):
         path = self.path.partition("?")[0]
         self.server.tokens.add(self.headers.get("Authorization"))
         repository = self.server.repository
-        revisions = [f"/api/models/{repository}/revision/{one}" for one in ("v1", "main")]
+        revisions = [f"/api/models/{repository}/revision/{one}" for one in ("v1", "main", COMMIT)]
         if path in (*revisions, f"/api/models/{repository}"):
             names = [{"rfilename": name} for name in self.server.files]
             told = {"id": repository, "sha": COMMIT, "siblings": names, "tags": []}
@@ -192,6 +197,47 @@ def test_modules_of_sentence_transformers_come_with_an_encoder(tmp_path: Path) -
     assert not set(EXTRA) & set(hub.served)
     manifest = Bundle.open(tmp_path / "home" / "bundles" / "tiny").of_kind(Encoder).manifest
     assert (manifest.pooling, manifest.normalised) == ("cls", True)
+
+
+CAPTIONER = "nlpconnect/vit-gpt2-image-captioning"
+LIMITS = ("kl=0.2", "top1=0.5", "golden=0.3")
+
+
+@pytest.mark.parametrize("pickled", [False, True])
+def test_a_captioner_comes_by_its_name_with_weights_of_either_form(
+    tmp_path: Path, pickled: bool
+) -> None:
+    folder = write_captioner_folder(tmp_path / "captioner")
+    if pickled:
+        torch.save(load_file(folder / "model.safetensors"), folder / "pytorch_model.bin")
+        (folder / "model.safetensors").unlink()
+    limits = [word for limit in LIMITS for word in ("--threshold", limit)]
+    with serving(folder, repository=CAPTIONER) as hub:
+        result = export(tmp_path, hub.endpoint, CAPTIONER, *limits)
+    assert result.returncode == 0, result.stderr
+    assert ("pytorch_model.bin" in hub.served) == pickled
+    bundle = Bundle.open(tmp_path / "home" / "bundles" / "vit-gpt2-image-captioning")
+    manifest = bundle.of_kind(Caption).manifest
+    provenance = manifest.provenance
+    assert (provenance.source, provenance.revision) == (CAPTIONER, COMMIT)
+    assert provenance.licence == "Apache-2.0"
+    assert manifest.search.beams == 4
+
+
+def test_a_captioners_pickle_that_is_more_than_tensors_is_not_run(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Odd:
+        def __reduce__(self) -> Any:
+            return (Path.touch, (tmp_path / "run",))
+
+    folder = write_captioner_folder(tmp_path / "captioner")
+    (folder / "model.safetensors").unlink()
+    (folder / "pytorch_model.bin").write_bytes(pickle.dumps({"weight": Odd()}))
+    result = export(tmp_path, "http://127.0.0.1:9", str(folder))
+    assert result.returncode == 1
+    assert "it cannot be read as tensors alone" in json.loads(result.stdout)["error"]
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_token_goes_to_the_hub_and_into_nothing_that_is_kept(hub: Hub, tmp_path: Path) -> None:

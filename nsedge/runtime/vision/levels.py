@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from nsedge.api import Media
+from nsedge.api.media import RAW_PICTURE
 from nsedge.bundle.pictures import PictureSteps
 
 Pixels = NDArray[np.uint8]
@@ -38,3 +40,10 @@ def pattern(number: int, height: int, width: int) -> Pixels:
     tiles = ((x * (3 + n) // 16) ^ (y * (5 + n) // 16)) * (29 + 8 * n)
     rings = ((x - width // 2) ** 2 + (y - height // 2) ** 2) * n // 64
     return np.stack([slopes, tiles, rings]).astype(np.uint8)
+
+
+def frame_of(pixels: Pixels) -> Media:
+    """A picture [3, H, W] as a frame that no step changes but for its levels, where steps bring
+    pictures to its size alone."""
+    frame = np.ascontiguousarray(pixels.transpose(1, 2, 0))
+    return Media(type=RAW_PICTURE, data=frame.tobytes(), shape=frame.shape, dtype="uint8")
