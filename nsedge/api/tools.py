@@ -109,7 +109,7 @@ def check_tools(tools: Sequence[Tool]) -> None:
 
 
 def check_json(value: Any, where: str, *, param: str) -> None:
-    """Refuse what JSON does not have, or that nests deeper than MAX_DEPTH.
+    """Refuse what JSON does not have, integers beyond 64 bits, and nesting beyond MAX_DEPTH.
 
     Raises:
         InvalidParameter: naming `where` it is.
@@ -124,6 +124,8 @@ def check_json(value: Any, where: str, *, param: str) -> None:
                 below += one.values()
             elif isinstance(one, list | tuple):
                 below += one
+            elif isinstance(one, int) and not -(2**63) <= one < 2**64:
+                raise InvalidParameter(f"{where} holds an integer beyond 64 bits", param=param)
             elif not isinstance(one, str | int | float | None):
                 kind = type(one).__name__
                 raise InvalidParameter(f"{where} holds {kind}, which is no JSON", param=param)

@@ -22,6 +22,7 @@ from nsedge.web.answering import ANSWERING
 from nsedge.web.door import DOORS, JSON, UNTYPED
 from nsedge.web.errors import Refusal, Refused
 from nsedge.web.http_guard import IGNORED_FIELDS
+from nsedge.web.integers import with_integers
 from nsedge.web.multipart import FORM, FormPart, form_parts
 from nsedge.web.other_fields import OtherFields
 
@@ -62,6 +63,22 @@ class takes:
         return route
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Link:
+    """A route of the same door that an answer in JSON leads to.
+
+    - name: what it is for. method, path: of the route.
+    - parameters: of its path, and body: fields of its body, each with the place of its value in the
+      answer, as a JSON pointer.
+    """
+
+    name: str
+    method: str = "POST"
+    path: str
+    parameters: Mapping[str, str] = field(default_factory=dict)
+    body: Mapping[str, str] = field(default_factory=dict)
+
+
 @dataclass(frozen=True, slots=True)
 class gives:
     """Declares what a route answers with, for those who ask what there is.
@@ -74,6 +91,7 @@ class gives:
       that gives nothing else always refuses.
     - asks_core: whether it fails where the core does.
     - upgrades: whether it becomes a WebSocket.
+    - links: what its JSON leads to.
     """
 
     kind: Any = None
@@ -83,6 +101,7 @@ class gives:
     refuses: tuple[str, ...] = field(default=(), kw_only=True)
     asks_core: bool = field(default=True, kw_only=True)
     upgrades: bool = field(default=False, kw_only=True)
+    links: tuple[Link, ...] = field(default=(), kw_only=True)
 
     def __call__(self, route: AnyRoute) -> AnyRoute:
         _given[route] = self
@@ -205,16 +224,21 @@ async def read_form(
     lists: Collection[str] = (),
 ) -> tuple[Body, tuple[FormPart, ...]]:
     """The form of a request: its fields, each a text, as `kind`, and those named in `media`. Those
-    in `lists`, and those whose name ends in `[]`, may come any number of times.
+    in `lists`, those whose name ends in `[]` and those that `kind` does not have may come any
+    number of times.
 
     Raises as `read_json`, and BadMessage where it is no form.
     """
     raw, uploaded = await _read_upload(http), []
     fields: dict[str, str | list[str]] = {}
+    unknown: dict[str, list[str]] = {}
+    known = kind.__struct_encode_fields__
     for part in form_parts(http.headers["Content-Type"], raw):
         name = part.name.removesuffix("[]")
         if part.name in media:
             uploaded.append(part)
+        elif name not in known and name == part.name:
+            unknown.setdefault(name, []).append(part.text())
         elif name in lists or name != part.name:
             several = fields.setdefault(name, [])
             if isinstance(several, str):
@@ -224,10 +248,12 @@ async def read_form(
             raise InvalidParameter(f"{name} is given twice", param=name)
         else:
             fields[name] = part.text()
-    known = kind.__struct_encode_fields__
     with _usable_json():
         body = msgspec.convert(fields, kind, strict=False)
-    _leave_out(http, {name: fields[name] for name in fields if name not in known}, kind, others)
+    beyond: dict[str, Any] = {name: fields[name] for name in fields if name not in known}
+    for name, texts in unknown.items():
+        beyond.setdefault(name, texts[0] if len(texts) == 1 else texts)
+    _leave_out(http, beyond, kind, others)
     return body, tuple(uploaded)
 
 
@@ -267,14 +293,21 @@ def text_of(raw: bytes) -> str:
 
 
 def decode(raw: bytes, kind: type[Body]) -> Body:
-    """A JSON body as `kind`.
+    """A JSON body as `kind`; `1.0` is an integer, too.
 
     Raises:
         BadMessage: where it is not JSON in UTF-8, or is nested without measure.
         InvalidParameter: where a field is missing or ill-typed; `param` names it.
     """
+    text = text_of(raw)
     with _usable_json():
-        return msgspec.json.decode(text_of(raw), type=kind)
+        try:
+            return msgspec.json.decode(text, type=kind)
+        except msgspec.ValidationError as error:
+            if "got `float`" not in str(error):
+                raise
+        value = with_integers(msgspec.json.decode(text), kind)
+        return msgspec.json.decode(msgspec.json.encode(value), type=kind)
 
 
 def beyond(raw: bytes, kind: type[msgspec.Struct]) -> dict[str, Any]:

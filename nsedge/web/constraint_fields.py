@@ -14,7 +14,7 @@ import msgspec
 from nsedge.api import Constraint
 from nsedge.api.constraint import MAX_CHOICES
 from nsedge.errors import InvalidParameter
-from nsedge.web.hints import Rules, at_most_one, hint, named, one_of
+from nsedge.web.hints import NULL, UNSET, Rules, at_most_one, hint, named, one_of
 from nsedge.web.request_fields import SchedulingBody
 
 SchemaText = Annotated[str, hint(format="json-schema")]
@@ -63,9 +63,7 @@ class ResponseFormat(msgspec.Struct):
 class StructuredOutputs(msgspec.Struct, forbid_unknown_fields=True):
     """vLLM's; one of them is given."""
 
-    rules: ClassVar[Rules] = (
-        at_most_one("json", "regex", "choice", "grammar", json_object={"const": True}),
-    )
+    rules: ClassVar[Rules] = (at_most_one("json", "regex", "choice", "grammar", json_object=UNSET),)
     json: Schema | None = None
     regex: Regex | None = None
     choice: Choices | None = None
@@ -88,23 +86,24 @@ _FIELDS = (
 )
 
 
-_TEXT = {"type": "string", "minLength": 1}
-_GIVEN: dict[str, dict[str, Any]] = {
-    "response_format": {
-        "type": "object",
-        "properties": {"type": {"enum": ["json_object", "json_schema"]}},
-    },
-    "structured_outputs": {"type": "object", "minProperties": 1},
-    "guided_json_object": {"const": True},
-    **dict.fromkeys(("guided_grammar", "grammar", "ebnf"), _TEXT),
+_NO_TEXT = {"enum": ["", None]}
+_NO_OUTPUTS = {
+    "type": ["object", "null"],
+    "properties": dict.fromkeys(StructuredOutputs.__struct_fields__, NULL) | {"json_object": UNSET},
 }
-"""What asks for something, where not all values do."""
+_NOTHING: dict[str, dict[str, Any]] = {
+    "response_format": {"type": ["object", "null"], "properties": {"type": {"const": "text"}}},
+    "structured_outputs": _NO_OUTPUTS,
+    "guided_json_object": UNSET,
+    **dict.fromkeys(("guided_grammar", "grammar", "ebnf"), _NO_TEXT),
+}
+"""What asks for nothing, where it is more than null."""
 
 
 class ConstraintFields(SchedulingBody, kw_only=True):
     """How a body that asks for text says what its answer must look like, too."""
 
-    rules: ClassVar[Rules] = (at_most_one(*_FIELDS, **_GIVEN),)
+    rules: ClassVar[Rules] = (at_most_one(*_FIELDS, **_NOTHING),)
     response_format: ResponseFormat | None = None
     structured_outputs: StructuredOutputs | None = None
     guided_json: Schema | None = None

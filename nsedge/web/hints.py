@@ -7,7 +7,6 @@ the list.
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterable, Mapping
 from typing import Annotated, Any
 
@@ -20,8 +19,16 @@ KEY = "x-hint"
 GIVEN: dict[str, Any] = {"not": {"type": "null"}}
 """What a field is that says something."""
 NULL: dict[str, Any] = {"type": "null"}
+UNSET: dict[str, Any] = {"enum": [False, None]}
+"""What a switch is that is not on."""
 Filled = Annotated[str, Meta(extra_json_schema={KEY: {"minLength": 1}})]
 """A text that is not empty."""
+Picture = Annotated[str, Meta(extra_json_schema={KEY: {"format": "picture"}})]
+"""A picture as a data URL, or in base64; or where it is fetched from."""
+Sound = Annotated[str, Meta(extra_json_schema={KEY: {"format": "sound"}})]
+"""Sound as a data URL; or where it is fetched from."""
+SpokenLanguage = Annotated[str, Meta(extra_json_schema={KEY: {"format": "language"}})]
+"""A language by its code, or its English name; an empty text is none."""
 Rules = tuple[dict[str, Any], ...]
 """Schemas that a body fits beside its own: the class variable `rules` of its type."""
 
@@ -70,26 +77,25 @@ def between(bounds: tuple[float, float]) -> Meta:
     return hint(minimum=low, maximum=high)
 
 
-def at_most_one(*names: str, **given: dict[str, Any]) -> dict[str, Any]:
-    """The rule that of some fields one at most is given; `given` says of which what that is."""
-    told = dict.fromkeys(names, GIVEN) | given
+def at_most_one(*names: str, **nothing: dict[str, Any]) -> dict[str, Any]:
+    """The rule that of some fields one at most asks for something; `nothing` says of which what
+    asks for nothing, where that is more than null."""
+    empty = dict.fromkeys(names, NULL) | nothing
     return {
-        "not": {
-            "anyOf": [
-                {"required": [one, other], "properties": {one: told[one], other: told[other]}}
-                for one, other in itertools.combinations(told, 2)
-            ]
-        }
+        "anyOf": [
+            {"properties": {other: told for other, told in empty.items() if other != name}}
+            for name in empty
+        ]
     }
 
 
 def of_type(**fields: str) -> dict[str, Any]:
-    """The rule that an object has the field that its `type` asks for."""
+    """The rule that an object has the field that its `type` asks for; `type` stands for none."""
     return {
         "anyOf": [
             {
-                "required": ["type", name],
-                "properties": {"type": {"const": kind}, name: GIVEN},
+                "required": list(dict.fromkeys(("type", name))),
+                "properties": {name: GIVEN, "type": {"const": kind}},
             }
             for kind, name in fields.items()
         ]
@@ -102,10 +108,17 @@ def not_all(**fields: Any) -> dict[str, Any]:
 
 
 def wants(field: str, when: Mapping[str, Any], /, **others: Any) -> dict[str, Any]:
-    """The rule that where `field` is as `when` says, others are as theirs say."""
+    """The rule that where `field` is as `when` says, others are there, and as theirs say."""
+    rule = allows(field, when, **others)
+    rule["then"]["required"] = list(others)
+    return rule
+
+
+def allows(field: str, when: Mapping[str, Any], /, **others: Any) -> dict[str, Any]:
+    """The rule that where `field` is as `when` says, others are as theirs say, or absent."""
     return {
         "if": {"required": [field], "properties": {field: dict(when)}},
-        "then": {"required": list(others), "properties": others},
+        "then": {"properties": others},
     }
 
 

@@ -14,7 +14,8 @@ from nsedge.errors import InvalidParameter
 _DATA_URL = re.compile(r"data:(?P<type>[^;,]*)(?P<options>(?:;[^;,]*)*),(?P<data>.*)", re.DOTALL)
 _FETCHED = ("http://", "https://")
 _REMOTE = ("http://", "https://", "file:", "ftp://", "s3://")
-_FORMAT = re.compile(r"[a-z0-9][a-z0-9.+-]{0,31}")
+FORMAT = "[a-z0-9][a-z0-9.+-]{0,31}"
+"""The pattern of a format of sound."""
 KNOWN = "PNG, JPEG, GIF, WebP or BMP"
 
 
@@ -55,7 +56,7 @@ def recording_of(text: str, where: str, *, form: str | None, param: str) -> Medi
     media = _of_url(text, where, "audio", param=param)
     if media is not None:
         return media
-    if form is None or not _FORMAT.fullmatch(form):
+    if form is None or re.fullmatch(FORMAT, form) is None:
         raise InvalidParameter(f"{where}: sound in base64 wants its format", param=param)
     return Media(type=f"audio/{form}", data=decoded(text, where, param=param))
 

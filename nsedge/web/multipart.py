@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from email.message import Message
-from email.parser import BytesHeaderParser
+from email.parser import HeaderParser
 
 from nsedge.errors import BadMessage
 
@@ -16,7 +16,8 @@ MAX_BOUNDARY = 70
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FormPart:
-    """A field of a form. media_type: None where the part says none, which is a text."""
+    """A field of a form. Its name may be empty. media_type: None where the part says none, which is
+    a text."""
 
     name: str
     media_type: str | None
@@ -41,7 +42,7 @@ def form_parts(content_type: str, raw: bytes) -> tuple[FormPart, ...]:
     """The fields of a form, in order.
 
     Raises:
-        BadMessage: no boundary, no end, too many parts, or one without a name.
+        BadMessage: no boundary, no end, too many parts, or one that says no name.
     """
     header = Message()
     header["Content-Type"] = content_type
@@ -63,11 +64,11 @@ def _part(piece: bytes) -> FormPart:
     head, found, data = rest.partition(b"\r\n\r\n")
     if line_end.strip(b" \t") or not found:
         raise BadMessage("a field of the form has no end of its headers")
-    headers = BytesHeaderParser().parsebytes(head + b"\r\n\r\n")
+    headers = HeaderParser().parsestr(head.decode("utf-8", "replace") + "\r\n\r\n")
     if headers.get("Content-Transfer-Encoding", "binary") not in ("binary", "8bit", "7bit"):
         raise BadMessage("fields of a form have no Content-Transfer-Encoding (RFC 7578)")
     name = headers.get_param("name", header="Content-Disposition")
-    if headers.get_content_disposition() != "form-data" or not isinstance(name, str) or not name:
+    if headers.get_content_disposition() != "form-data" or not isinstance(name, str):
         raise BadMessage(
             'a field of the form has no name: Content-Disposition: form-data; name="..."'
         )

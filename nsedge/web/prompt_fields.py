@@ -9,6 +9,7 @@ from nsedge.api import Generate
 from nsedge.api.inputs import MAX_TOKEN_ID, Tokens
 from nsedge.errors import EmptyPrompt, InvalidParameter
 from nsedge.web.hints import hint
+from nsedge.web.integers import integer_of
 from nsedge.web.limits import WebLimits
 from nsedge.web.request_fields import check_length
 
@@ -39,8 +40,8 @@ def prompts_of(given: str | list[Any], limits: WebLimits) -> list[Prompt]:
     prompts: list[Prompt]
     if isinstance(given, str):
         prompts = [given]
-    elif given and all(map(_is_token, given)):
-        prompts = [tuple(given)]
+    elif (tokens := _tokens(given)) is not None:
+        prompts = [tokens]
     else:
         prompts = [_one(number, one) for number, one in enumerate(given)]
     if not prompts:
@@ -59,8 +60,8 @@ def task_of(prompt: Prompt, **fields: Any) -> Generate:
 def _one(number: int, given: Any) -> Prompt:
     if isinstance(given, str):
         return given
-    if isinstance(given, list) and given and all(map(_is_token, given)):
-        return tuple(given)
+    if isinstance(given, list) and (tokens := _tokens(given)) is not None:
+        return tokens
     raise InvalidParameter(
         f"prompt[{number}] must be a text, or an array of token ids; texts and single ids do not"
         " stand beside each other",
@@ -68,5 +69,8 @@ def _one(number: int, given: Any) -> Prompt:
     )
 
 
-def _is_token(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= MAX_TOKEN_ID
+def _tokens(given: list[Any]) -> Tokens | None:
+    """Token ids, one at least; None where one is none."""
+    ids = [integer_of(one) for one in given]
+    known = tuple(one for one in ids if one is not None and 0 <= one <= MAX_TOKEN_ID)
+    return known if known and len(known) == len(given) else None

@@ -3,7 +3,7 @@ llama.cpp's server give them; pure."""
 
 from __future__ import annotations
 
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import Meta
@@ -29,7 +29,8 @@ from nsedge.errors import InvalidParameter
 from nsedge.web.bodies import Integer, TokenId
 from nsedge.web.chunking import Chunk
 from nsedge.web.constraint_fields import ConstraintFields
-from nsedge.web.hints import Rules, at_most_one, between, hint, one_of
+from nsedge.web.hints import between, hint, one_of
+from nsedge.web.integers import integer_of
 
 SAME = (
     ("max_completion_tokens", "max_tokens"),
@@ -37,7 +38,7 @@ SAME = (
     ("penalty_last_n", "repeat_last_n"),
     ("beams", "num_beams"),
 )
-"""Fields of the same meaning."""
+"""Fields of the same meaning: where both are given, they are equal. JSON Schema cannot say so."""
 
 
 _STEPS = {FLAT_NAMES[name]: bounds for name, bounds in STEP_BOUNDS.items()}
@@ -78,7 +79,6 @@ def bounds_of(name: str) -> Meta:
 class SamplingFields(ConstraintFields, kw_only=True):
     """None is the bundle's default."""
 
-    rules: ClassVar[Rules] = tuple(at_most_one(*pair) for pair in SAME)
     temperature: Annotated[float, bounds_of("temperature")] | None = None
     top_p: Annotated[float, bounds_of("top_p")] | None = None
     presence_penalty: Annotated[float, bounds_of("presence_penalty")] | None = None
@@ -197,13 +197,14 @@ def _biases(
     never = []
     for number, (token, bias) in enumerate(pairs):
         where = f"logit_bias[{number}]"
-        if not isinstance(token, int) or isinstance(token, bool) or not 0 <= token <= MAX_TOKEN_ID:
+        token_id = integer_of(token)
+        if token_id is None or not 0 <= token_id <= MAX_TOKEN_ID:
             message = f"{where} must begin with a token id, not {str(token)[:64]!r}"
             raise InvalidParameter(message, param="logit_bias")
         if bias is False:
-            never.append(token)
+            never.append(token_id)
         elif isinstance(bias, int | float) and bias is not True:
-            added[token] = bias  # a whole number may be beyond all floats: bounds come later
+            added[token_id] = bias  # a whole number may be beyond all floats: bounds come later
         else:
             raise InvalidParameter(f"{where} must be a number, or false", param="logit_bias")
     return added, tuple(never)

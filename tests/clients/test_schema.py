@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 import subprocess
 import threading
 import urllib.request
@@ -34,17 +35,19 @@ LIMIT_S = 1200
 pytestmark = [pytest.mark.clients, pytest.mark.timeout(INSTALL_S + LIMIT_S)]
 
 
-def test_schemathesis_finds_nothing(tmp_path: Path) -> None:
+@pytest.mark.parametrize("phases", ["examples,coverage", "fuzzing,stateful"])
+def test_schemathesis_finds_nothing(tmp_path: Path, phases: str) -> None:
     python, told = python_of("schemathesis"), tmp_path / "openapi.json"
+    place = shutil.copytree(HERE / "schema", tmp_path / "schema")  # it notes failures there
     with fake_daemon(tmp_path, FakeService()) as endpoint, shim(endpoint, keys(tmp_path)) as url:
         told.write_bytes(document_of(url))
         done = subprocess.run(
             [
                 *(str(python.with_name("schemathesis")), "--config-file", "schemathesis.toml"),
-                *("run", str(told), "--url", url),
+                *("run", str(told), "--url", url, "--phases", phases),
             ],
-            cwd=HERE / "schema",
-            env=environment(),
+            cwd=place,
+            env=environment() | {"NSEDGE_PHASES": phases},
             capture_output=True,
             text=True,
             timeout=LIMIT_S,

@@ -15,11 +15,11 @@ from nsedge.web.bodies import given_by, query_of, taken_by
 from nsedge.web.door import Door
 from nsedge.web.multipart import FORM
 from nsedge.web.openapi.answers import responses
+from nsedge.web.openapi.links import PARAMETER, bare, operation_id
 from nsedge.web.openapi.types import Types
 
 KEY = "key"
 """What the document calls an API key."""
-_PARAMETER = re.compile(r"\{(\w+)(:[^{}]*)?\}")
 _MEDIA = {
     "image": {"contentType": "image/png, image/jpeg, image/webp, image/gif"},
     "audio": {"contentType": "audio/wav, audio/flac, audio/ogg, audio/mpeg"},
@@ -35,7 +35,7 @@ def document(doors: Iterable[Door], *, keys: bool) -> dict[str, Any]:
     types = _types_of(routes)
     paths: dict[str, dict[str, Any]] = {}
     for door, route in routes:
-        at = paths.setdefault(_PARAMETER.sub(r"{\1}", route.path), {})
+        at = paths.setdefault(bare(route.path), {})
         told = _operation(door, route, types, keys=keys)
         method = route.method.lower()
         at[method] = _either(at[method], told) if method in at else told
@@ -79,7 +79,7 @@ def _operation(door: Door, route: web.RouteDef, types: Types, *, keys: bool) -> 
     scope, taken = scope_of(route.handler), taken_by(route.handler)
     told: dict[str, Any] = {
         "tags": [door.name],
-        "operationId": _slug(f"{door.name}{route.path}.{route.method.lower()}"),
+        "operationId": operation_id(door, route.method, route.path),
         "summary": _summary(route),
         "responses": responses(door, route, types, keys=keys),
     }
@@ -102,7 +102,7 @@ def _operation(door: Door, route: web.RouteDef, types: Types, *, keys: bool) -> 
 
 
 def _parameters(route: web.RouteDef, types: Types) -> Iterator[dict[str, Any]]:
-    for name, _ in _PARAMETER.findall(route.path):
+    for name, _ in PARAMETER.findall(route.path):
         yield {"name": name, "in": "path", "required": True, "schema": {"type": "string"}}
     if (query := query_of(route.handler)) is not None:
         fields, required = types.texts_of(query)
@@ -145,7 +145,3 @@ def _summary(route: web.RouteDef) -> str:
 
 def _doc(door: Door) -> str:
     return f"docs/doors/{door.name}.md"
-
-
-def _slug(text: str) -> str:
-    return re.sub(r"[^A-Za-z0-9.]+", "_", text).strip("_")

@@ -12,6 +12,7 @@ from nsedge.web.access import scope_of
 from nsedge.web.bodies import given_by, gives, taken_by
 from nsedge.web.door import JSON, Door
 from nsedge.web.errors import STATUSES
+from nsedge.web.openapi.links import link_of
 from nsedge.web.openapi.types import Types
 
 _EVENTS = "text/event-stream"
@@ -68,7 +69,7 @@ OF_WORK = (
 def responses(door: Door, route: web.RouteDef, types: Types, *, keys: bool) -> dict[str, Any]:
     """The responses of an operation, the lowest status first."""
     given = given_by(route.handler) or gives()
-    told = {str(status): one for status, one in _well(given, types)}
+    told = {str(status): one for status, one in _well(door, given, types)}
     for status, codes in _by_status(_codes(route, given, keys=keys)).items():
         refused = _refused(door, codes, types)
         if status in told:
@@ -78,7 +79,7 @@ def responses(door: Door, route: web.RouteDef, types: Types, *, keys: bool) -> d
     return dict(sorted(told.items()))
 
 
-def _well(given: gives, types: Types) -> Iterator[tuple[int, dict[str, Any]]]:
+def _well(door: Door, given: gives, types: Types) -> Iterator[tuple[int, dict[str, Any]]]:
     """What a route gives where it refuses nothing."""
     if given.upgrades:
         yield 101, {"description": "A WebSocket."}
@@ -96,8 +97,11 @@ def _well(given: gives, types: Types) -> Iterator[tuple[int, dict[str, Any]]]:
         content[media_type] = {"schema": {"type": "string"}}
         meanings.append(f"As {media_type}.")
     if content:
+        told: dict[str, Any] = {"description": " ".join(meanings), "content": content}
+        if given.links:
+            told["links"] = {link.name: link_of(door, link) for link in given.links}
         for status in (200, *given.also):
-            yield status, {"description": " ".join(meanings), "content": content}
+            yield status, told
 
 
 def _refused(door: Door, codes: list[str], types: Types) -> dict[str, Any]:

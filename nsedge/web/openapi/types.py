@@ -9,9 +9,10 @@ import msgspec
 
 from nsedge.web.bodies import takes
 from nsedge.web.door import JSON
-from nsedge.web.hints import Rules, merged
+from nsedge.web.hints import NULL, Rules, merged
 
 _AT = "#/components/schemas/"
+_FILE = {"type": "string", "format": "binary", "minLength": 1}
 _SCALARS = frozenset({"string", "integer", "number", "boolean"})
 
 
@@ -54,17 +55,21 @@ class Types:
         return fields, [name for name in whole.get("required", ()) if name in fields]
 
     def form_of(self, taken: takes) -> dict[str, Any]:
-        """The form that is read so, with its files; its rules are told with the JSON body alone."""
+        """The form that is read so, with its files; its rules are told with the JSON body alone.
+        Fields that no text can be are null."""
         fields, required = self.texts_of(taken.kind)
-        whole = self._whole(taken.kind)["properties"]
+        told = self._whole(taken.kind)["properties"]
         fields = {name: _nullable(one) for name, one in fields.items()}
-        lists = {name: whole[name].get("anyOf", [whole[name]])[0] for name in taken.lists}
+        lists = {name: told[name].get("anyOf", [told[name]])[0] for name in taken.lists}
         required += [name for name in self._whole(taken.kind).get("required", ()) if name in lists]
-        files = {name: {"type": "string", "format": "binary"} for name in taken.files}
+        files = dict.fromkeys(taken.files, _FILE)
         if JSON not in taken.types:
             required += files
-        properties = fields | lists | files
-        return {"type": "object", "properties": properties, "required": required}
+        properties = dict.fromkeys(told, NULL) | fields | lists | files
+        whole: dict[str, Any] = {"type": "object", "properties": properties, "required": required}
+        if taken.others is not None and taken.others.refuse_unknown:
+            whole["additionalProperties"] = False
+        return whole
 
     def _whole(self, kind: Any) -> dict[str, Any]:
         told: dict[str, Any] = self.components[self._of[kind]["$ref"].removeprefix(_AT)]

@@ -62,6 +62,12 @@ def test_what_is_no_form(content_type: str, raw: bytes, complaint: str) -> None:
         form_parts(content_type, raw)
 
 
+@pytest.mark.parametrize("name", ["", "größe", "\u0085", "'a", "a\\b", "x" * 300])
+def test_odd_names_of_fields(name: str) -> None:
+    (part,) = form_parts(TYPE, field(name, b"b") + END)
+    assert part.name == name
+
+
 def test_sixty_four_fields_are_a_form() -> None:
     assert len(form_parts(TYPE, field("a", b"b") * 64 + END)) == 64
 

@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 import pytest
 from aiohttp import web
+from jsonschema import Draft202012Validator
 
 from nsedge.web import doors
 from nsedge.web.bodies import given_by, taken_by
@@ -130,7 +131,7 @@ def test_a_form_tells_its_files() -> None:
     body = told()["paths"]["/v1/audio/transcriptions"]["post"]["requestBody"]["content"]
     assert list(body) == ["multipart/form-data"]
     form = body["multipart/form-data"]["schema"]
-    assert form["properties"]["file"] == {"type": "string", "format": "binary"}
+    assert form["properties"]["file"] == {"type": "string", "format": "binary", "minLength": 1}
     assert form["properties"]["model"]["maxLength"] == 256
     assert form["properties"]["timestamp_granularities"]["type"] == "array"
     assert set(form["required"]) == {"model", "file"}
@@ -139,6 +140,68 @@ def test_a_form_tells_its_files() -> None:
     assert list(told()["paths"]["/v1/embeddings"]["post"]["requestBody"]["content"]) == [
         "application/json"
     ]
+
+
+@pytest.mark.parametrize(
+    ("kind", "fits", "value"),
+    [
+        ("Block", True, {"type": "text", "text": "a"}),
+        ("Block", False, {"type": "text", "text": None}),
+        ("Block", True, {"type": "thinking"}),
+        ("Block", False, {"type": "tool_use", "id": "c"}),
+        ("Block", False, {"type": "tool_result", "tool_use_id": "c", "content": [{"type": "x"}]}),
+        ("Source", False, {"type": "base64", "data": "YQ=="}),
+        ("StructuredOutputs", True, {"json": None, "regex": "a", "json_object": False}),
+        ("StructuredOutputs", False, {"regex": "a", "json_object": True}),
+        ("Recording", True, {"data": "YQ==", "format": "wav"}),
+        ("nsedge.web.doors.anthropic.bodies.Turn", True, {"role": "user", "content": "a"}),
+        (
+            "nsedge.web.doors.anthropic.bodies.Turn",
+            False,
+            {"role": "user", "content": [{"type": "thinking"}]},
+        ),
+        ("ChatTurn", False, {"role": "user", "content": [{"type": "refusal", "refusal": "no"}]}),
+        ("ChatTurn", True, {"role": "assistant", "content": [{"type": "refusal", "refusal": "n"}]}),
+    ],
+)
+def test_rules_between_fields(kind: str, fits: bool, value: Any) -> None:
+    assert validator(kind).is_valid(value) is fits
+
+
+@pytest.mark.parametrize(
+    ("fits", "fields"),
+    [
+        (True, {}),
+        (True, {"grammar": "", "regex": "a", "response_format": {"type": "text"}}),
+        (True, {"structured_outputs": {"json": None}, "guided_json": True}),
+        (False, {"regex": "a", "ebnf": "b"}),
+        (False, {"response_format": {"type": "json_object"}, "guided_choice": ["a"]}),
+        (False, {"structured_outputs": {"json": {}}, "guided_json_object": True}),
+        (True, {"max_tokens": 5, "max_completion_tokens": 5}),
+        (True, {"max_tokens": 5.0, "stop_token_ids": [1.0]}),
+        (False, {"max_tokens": 5.5}),
+    ],
+)
+def test_bodies_as_the_document_and_the_door_see_them(fits: bool, fields: dict[str, Any]) -> None:
+    body = {"text": "a", **fields}
+    document_says = validator("nsedge.web.doors.generate.GenerateBody").is_valid(body)
+    door_says = answered("POST", "/api/generate", body).status == 200
+    assert (document_says, door_says) == (fits, fits)
+
+
+def test_the_schema_of_a_form() -> None:
+    content = told()["paths"]["/api/generate"]["post"]["requestBody"]["content"]
+    form = Draft202012Validator({**content[FORM]["schema"], "components": told()["components"]})
+    assert form.is_valid({"text": "a", "raw": True, "image": "pixels"})
+    assert not form.is_valid({"text": "a", "image": ""})
+    assert form.is_valid({"text": "a", "structured_outputs": None})
+    assert not form.is_valid({"text": "a", "structured_outputs": "{}"})
+    heard = told()["paths"]["/v1/audio/transcriptions"]["post"]["requestBody"]["content"]
+    assert heard[FORM]["schema"]["additionalProperties"] is False
+
+
+def validator(kind: str) -> Draft202012Validator:
+    return Draft202012Validator(told() | {"$ref": f"#/components/schemas/{kind}"})
 
 
 def test_every_reference_leads_somewhere_and_every_name_is_told_once() -> None:
@@ -151,6 +214,26 @@ def test_every_reference_leads_somewhere_and_every_name_is_told_once() -> None:
     ids = [one["operationId"] for one in operations]
     assert len(set(ids)) == len(ids)
     assert len(operations) == len({(r.method, r.path) for _, r in all_routes()})
+
+
+def test_links_lead_to_operations_with_what_these_take() -> None:
+    whole = told()
+    operations = {
+        one["operationId"]: one for methods in whole["paths"].values() for one in methods.values()
+    }
+    led = 0
+    for operation in operations.values():
+        links = operation["responses"].get("200", {}).get("links", {})
+        for name, link in links.items():
+            led += 1
+            target = operations[link["operationId"]]
+            taken = {f"path.{one['name']}" for one in target.get("parameters", ())}
+            assert {*link.get("parameters", ())} <= taken, name
+            body = target.get("requestBody", {}).get("content", {}).get(JSON, {})
+            names = [one.rpartition("/")[2] for one in references(body)]
+            fields = {*()}.union(*(whole["components"]["schemas"][n]["properties"] for n in names))
+            assert {*link.get("requestBody", ())} <= fields, name
+    assert led >= 10
 
 
 def test_parameters_of_a_path_and_what_two_doors_answer() -> None:

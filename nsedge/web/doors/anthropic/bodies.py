@@ -9,22 +9,43 @@ import msgspec
 from nsedge.api.tasks import EFFORTS
 from nsedge.api.tools import NAME
 from nsedge.web.bodies import Integer, ModelName
-from nsedge.web.hints import Rules, hint, named, of_type, one_of, wants
+from nsedge.web.hints import GIVEN, Rules, allows, hint, named, not_all, of_type, one_of, wants
 from nsedge.web.other_fields import OtherFields
 from nsedge.web.request_fields import SchedulingBody
 from nsedge.web.sampling_fields import Stops, TopK, bounds_of
+
+PICTURE_TYPE = "image/[a-z0-9][a-z0-9.+-]{0,62}"
 
 
 class Source(msgspec.Struct):
     """Where a picture is: `data` in base64 where `type` is base64, `url` where it is url."""
 
-    type: str
+    rules: ClassVar[Rules] = (
+        {
+            "anyOf": [
+                named(
+                    type={"const": "base64"},
+                    media_type={"type": "string", "pattern": f"^{PICTURE_TYPE}$"},
+                    data={"type": "string", "format": "base64", "minLength": 1},
+                ),
+                named(type={"const": "url"}, url={"type": "string", "format": "uri"}),
+            ]
+        },
+    )
+    type: Annotated[str, one_of(("base64", "url"))]
     media_type: str | None = None
     data: str | None = None
     url: str | None = None
 
 
 BLOCKS = ("text", "image", "thinking", "redacted_thinking", "tool_use", "tool_result")
+_BLOCKS_OF = {
+    "user": ["text", "image", "tool_result"],
+    "assistant": ["text", "image", "thinking", "redacted_thinking", "tool_use"],
+    "system": ["text", "image"],
+}
+"""Role -> what its messages hold."""
+_TEXTS = {"items": named(type={"const": "text"}, text={"type": "string"})}
 
 
 class Block(msgspec.Struct):
@@ -39,6 +60,8 @@ class Block(msgspec.Struct):
             tool_use="id",
             tool_result="tool_use_id",
         ),
+        wants("type", {"const": "tool_use"}, name={"type": "string"}),
+        allows("type", {"const": "tool_result"}, content=_TEXTS),
     )
     type: Annotated[str, one_of(BLOCKS)]
     text: str | None = None
@@ -55,6 +78,12 @@ class Block(msgspec.Struct):
 class Turn(msgspec.Struct):
     """One message of `messages`."""
 
+    rules: ClassVar[Rules] = tuple(
+        allows(
+            "role", {"const": role}, content={"items": {"properties": {"type": {"enum": types}}}}
+        )
+        for role, types in _BLOCKS_OF.items()
+    )
     role: Annotated[str, one_of(("user", "assistant", "system"))]
     content: Annotated[str, hint(minLength=1)] | Annotated[list[Block], hint(minItems=1)]
 
@@ -101,9 +130,6 @@ class OutputConfig(msgspec.Struct, forbid_unknown_fields=True):
     format: OutputFormat | None = None
 
 
-_TEXTS = {"items": named(type={"const": "text"}, text={"type": "string"})}
-
-
 class PromptBody(SchedulingBody, kw_only=True):
     """What is read before an answer: `POST /v1/messages/count_tokens` has no more."""
 
@@ -113,6 +139,7 @@ class PromptBody(SchedulingBody, kw_only=True):
             {"type": "object", "properties": {"type": {"enum": ["any", "tool"]}}},
             tools={"type": "array", "minItems": 1},
         ),
+        not_all(output_format=GIVEN, output_config=named(format=GIVEN)),
     )
     field_names: ClassVar = {"reasoning_effort": "output_config.effort"}
 

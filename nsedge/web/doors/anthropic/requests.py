@@ -74,6 +74,13 @@ def chat_of(body: PromptBody, sampling: Sampling, limits: WebLimits) -> Chat:
     Raises as `messages_request`.
     """
     messages = conversation(body, limits)
+    last = messages[-1]
+    if last.role is Role.ASSISTANT and (last.tool_calls or not last.text):
+        raise InvalidParameter(
+            "messages: the last is the assistant's, and would be gone on with: it must hold text,"
+            " and no tool_use",
+            param="messages",
+        )
     choice = body.tool_choice or ChoiceBody(type="auto")
     try:
         chosen = _CHOICES[choice.type]
@@ -94,7 +101,7 @@ def chat_of(body: PromptBody, sampling: Sampling, limits: WebLimits) -> Chat:
         template_arguments=_thinking(body.thinking),
         reasoning_effort=None if body.output_config is None else body.output_config.effort,
         constraint=_constraint(body),
-        continue_final_message=messages[-1].role is Role.ASSISTANT,
+        continue_final_message=last.role is Role.ASSISTANT,
         split_reasoning=True,
     )
 

@@ -9,14 +9,19 @@ from nsedge.errors import InvalidParameter, NsedgeError, UnknownModel
 from nsedge.security.keyring import Scope
 from nsedge.web.access import needs
 from nsedge.web.answering import ANSWERING
-from nsedge.web.bodies import gives, json_answer, read_json, takes
+from nsedge.web.bodies import Link, gives, json_answer, read_json, takes
 from nsedge.web.doors.chat.bodies import LoadBody, UnloadBody
 from nsedge.web.doors.chat.requests import OTHERS
 from nsedge.web.doors.chat.shapes import LoadAnswer, LoadedModel, LoadedModels, UnloadAnswer
 
 
+def _unload(place: str) -> Link:
+    """What takes a model out of memory; `place` is that of its name in the answer."""
+    return Link(name="unload", path="/models/unload", body={"model_key": place})
+
+
 @needs(Scope.READ)
-@gives(LoadedModels)
+@gives(LoadedModels, links=(_unload("/models/0/model_key"),))
 async def list_models(http: web.Request) -> web.Response:
     """`GET /models`: those that are loaded."""
     answering = http.app[ANSWERING]
@@ -27,7 +32,7 @@ async def list_models(http: web.Request) -> web.Response:
 
 @needs(Scope.MANAGE)
 @takes(LoadBody, OTHERS)
-@gives(LoadAnswer)
+@gives(LoadAnswer, links=(_unload("/model_key"),))
 async def load(http: web.Request) -> web.Response:
     """`POST /models/load`: answers when the model is ready, or why it is not."""
     body = await read_json(http, LoadBody, OTHERS)

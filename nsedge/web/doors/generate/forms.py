@@ -6,12 +6,11 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import Annotated
 
 from nsedge.api import Media, MediaPart
 from nsedge.errors import InvalidParameter
 from nsedge.web.errors import Refused
-from nsedge.web.hints import hint
+from nsedge.web.hints import Picture
 from nsedge.web.inline_media import picture_of, recording_of, remote
 from nsedge.web.multipart import FormPart
 from nsedge.web.other_fields import OtherFields
@@ -22,9 +21,7 @@ OTHERS = OtherFields(refuse_unknown=False)
 """Clients of this door send fields of their own."""
 
 
-InlineMedia = (
-    Annotated[str, hint(format="picture")] | list[Annotated[str, hint(format="picture")]] | None
-)
+InlineMedia = Picture | list[Picture] | None
 """Pictures or recordings in JSON."""
 
 

@@ -35,7 +35,7 @@ from nsedge.web.bodies import Integer, ModelName, gives, json_answer, read_form,
 from nsedge.web.constraint_fields import constraint
 from nsedge.web.doors.generate.forms import MEDIA, OTHERS, media_of, prompt_named
 from nsedge.web.errors import Refused
-from nsedge.web.hints import Filled, between, hint
+from nsedge.web.hints import Filled, SpokenLanguage, between, hint
 from nsedge.web.media_read import MediaTold, media_told
 from nsedge.web.multipart import FORM
 from nsedge.web.request_fields import SchedulingBody, check_length, scheduling, spoken
@@ -76,7 +76,7 @@ class TranscribeBody(SchedulingBody, kw_only=True):
 
     model: ModelName | None = None
     """Without it, the default speech model."""
-    language: str | None = None
+    language: SpokenLanguage | None = None
     """By its code, or its English name; without it, it is detected."""
     translate: bool | None = None
     """Write it in English."""

@@ -11,7 +11,7 @@ from nsedge.api.inputs import MAX_INPUTS
 from nsedge.api.labels import MAX_LABELS, MAX_TOP_K, Text
 from nsedge.errors import EmptyPrompt, InvalidParameter
 from nsedge.web.bodies import Integer, ModelName
-from nsedge.web.hints import GIVEN, NULL, Filled, Rules, between, hint, wants
+from nsedge.web.hints import GIVEN, NULL, Filled, Picture, Rules, between, hint, wants
 from nsedge.web.inline_media import picture_of
 from nsedge.web.limits import WebLimits
 from nsedge.web.other_fields import OtherFields
@@ -49,7 +49,7 @@ class InputObject(msgspec.Struct):
     )
     text: str | None = None
     text_pair: str | None = None
-    image: Annotated[str, hint(format="picture")] | None = None
+    image: Picture | None = None
 
 
 Several = hint(minItems=1, maxItems=MAX_INPUTS)

@@ -12,6 +12,7 @@ from nsedge.version import VERSION
 from nsedge.web.access import needs
 from nsedge.web.answering import ANSWERING
 from nsedge.web.bodies import (
+    Link,
     ModelName,
     TokenId,
     gives,
@@ -57,11 +58,12 @@ class ModelQuery(msgspec.Struct, kw_only=True):
 
 
 _OTHERS = OtherFields()
+_BACK = Link(name="back", path="/detokenize", body={"tokens": "/tokens"})
 
 
 @needs(Scope.INFER)
 @takes(TokenizeBody, _OTHERS)
-@gives(TokenizeAnswer)
+@gives(TokenizeAnswer, links=(_BACK,))
 async def tokenize(http: web.Request) -> web.Response:
     """`POST /tokenize`."""
     answering = http.app[ANSWERING]

@@ -11,11 +11,11 @@ from nsedge.api import Role
 from nsedge.api.inputs import MAX_INPUTS
 from nsedge.api.tasks import EFFORTS, MAX_DIMENSIONS
 from nsedge.web.bodies import Integer, ModelName
-from nsedge.web.hints import FUNCTION, GIVEN, Rules, between, hint, one_of, wants
+from nsedge.web.hints import FUNCTION, GIVEN, Picture, Rules, between, hint, one_of, wants
 from nsedge.web.other_fields import OtherFields
 from nsedge.web.request_fields import KeepAlive
 
-Images = list[Annotated[str, hint(format="picture")]] | None
+Images = list[Picture] | None
 """Pictures in base64."""
 Format = Annotated[str, one_of(("json", ""))] | dict[str, Any] | None
 """What the answer must look like: `json`, or a JSON schema."""

@@ -14,7 +14,7 @@ from nsedge.api import PromptQuestion, Request
 from nsedge.security.keyring import Scope
 from nsedge.web.access import needs
 from nsedge.web.answering import ANSWERING
-from nsedge.web.bodies import gives, json_answer, read_json, takes
+from nsedge.web.bodies import Link, gives, json_answer, read_json, takes
 from nsedge.web.choices import Choice
 from nsedge.web.door import JSON, Door
 from nsedge.web.doors.openai import audio, realtime, responses
@@ -54,11 +54,14 @@ from nsedge.web.multipart import FORM
 from nsedge.web.other_fields import OtherFields
 from nsedge.web.request_fields import check_scheduling
 
+_MODEL = Link(
+    name="show", method="GET", path="/v1/models/{name}", parameters={"name": "/data/0/id"}
+)
 AnyBody = TypeVar("AnyBody", ChatBody, CompletionBody)
 
 
 @needs(Scope.READ)
-@gives(ModelPage)
+@gives(ModelPage, links=(_MODEL,))
 async def list_models(http: web.Request) -> web.Response:
     """`GET /v1/models`."""
     answering = http.app[ANSWERING]

@@ -32,7 +32,7 @@ from nsedge.web.doors.openai.transcripts import (
     TranscriptStream,
     body_of,
 )
-from nsedge.web.hints import Rules, between, hint, not_all, one_of, wants
+from nsedge.web.hints import Rules, SpokenLanguage, between, hint, not_all, one_of, wants
 from nsedge.web.multipart import FORM
 from nsedge.web.other_fields import OtherFields
 from nsedge.web.request_fields import SchedulingBody, scheduling
@@ -78,7 +78,7 @@ class TranscriptionBody(TranslationBody, kw_only=True):
         ),
         not_all(stream={"const": True}, response_format={"enum": [VERBOSE, SRT, VTT]}),
     )
-    language: str | None = None
+    language: SpokenLanguage | None = None
     """By its code, or its English name; without it, it is detected."""
     stream: bool | None = None
     timestamp_granularities: list[Annotated[str, one_of(GRANULARITIES)]] | None = None

@@ -10,12 +10,15 @@ from nsedge.api import ToolChoice
 from nsedge.api.sampling import BOUNDS, MAX_LOGPROBS
 from nsedge.api.tasks import EFFORTS
 from nsedge.web.bodies import Integer, ModelName
-from nsedge.web.doors.openai.parts import Place, Recording
+from nsedge.web.doors.openai.parts import Place, Recording, SoundPlace
 from nsedge.web.hints import (
     FUNCTION,
     GIVEN,
     NEEDS_TOOLS,
+    Picture,
     Rules,
+    Sound,
+    allows,
     between,
     hint,
     named,
@@ -92,8 +95,8 @@ class ContentPart(msgspec.Struct):
     type: str
     text: str | None = None
     refusal: str | None = None
-    image_url: Place | str | None = None
-    audio_url: Place | str | None = None
+    image_url: Place | Picture | None = None
+    audio_url: SoundPlace | Sound | None = None
     input_audio: Recording | None = None
 
 
@@ -143,12 +146,16 @@ ONLY_ASSISTANT = tuple(
         ("refusal", {"type": "string"}),
     )
 )
+_REFUSED = {"items": {"properties": {"type": {"not": {"const": "refusal"}}}}}
+ONLY_ASSISTANT_REFUSES = allows(
+    "role", {"enum": [role for role in ROLES if role != "assistant"]}, content=_REFUSED
+)
 
 
 class ChatTurn(msgspec.Struct):
     """One message of `messages`."""
 
-    rules: ClassVar[Rules] = (_SAID, ONLY_TOOLS, *ONLY_ASSISTANT)
+    rules: ClassVar[Rules] = (_SAID, ONLY_TOOLS, *ONLY_ASSISTANT, ONLY_ASSISTANT_REFUSES)
     role: Annotated[str, one_of(ROLES)]
     content: str | list[ContentPart] | None = None
     refusal: str | None = None

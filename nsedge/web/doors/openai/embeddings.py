@@ -21,7 +21,7 @@ from nsedge.web.choices import Choice
 from nsedge.web.doors.openai.errors import reworded
 from nsedge.web.doors.openai.shapes import EmbeddingPage
 from nsedge.web.errors import Refused
-from nsedge.web.hints import NULL, Rules, between, hint, one_of
+from nsedge.web.hints import NULL, Picture, Rules, between, hint, one_of
 from nsedge.web.inline_media import picture_of
 from nsedge.web.limits import WebLimits
 from nsedge.web.other_fields import OtherFields
@@ -48,7 +48,7 @@ class InputObject(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
         },
     )
     text: str | None = None
-    image: Annotated[str, hint(format="picture")] | None = None
+    image: Picture | None = None
     """A data URL, or base64."""
 
 

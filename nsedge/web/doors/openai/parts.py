@@ -3,27 +3,45 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 import msgspec
 
 from nsedge.api import Media, MediaPart, Part, TextPart
 from nsedge.api.messages import joined
 from nsedge.errors import InvalidParameter
-from nsedge.web.inline_media import picture_of, recording_of, remote
+from nsedge.web.hints import Picture, Rules, Sound, named
+from nsedge.web.inline_media import FORMAT, picture_of, recording_of, remote
 
 
 class Place(msgspec.Struct):
-    """Where a medium is: a data URL, or one that is fetched. What `detail` says of how closely to
+    """Where a picture is: a data URL, or one that is fetched. What `detail` says of how closely to
     look is not heard."""
 
-    url: str
+    url: Picture
     detail: str | None = None
 
 
-class Recording(msgspec.Struct):
-    """Sound as base64, in a format such as wav or mp3."""
+class SoundPlace(msgspec.Struct):
+    """Where sound is: a data URL, or one that is fetched."""
 
+    url: Sound
+
+
+class Recording(msgspec.Struct):
+    """Sound as base64, in a format such as wav or mp3; or as a data URL."""
+
+    rules: ClassVar[Rules] = (
+        {
+            "anyOf": [
+                {"properties": {"data": {"type": "string", "format": "sound"}}},
+                named(
+                    data={"type": "string", "format": "base64", "minLength": 1},
+                    format={"type": "string", "pattern": f"^{FORMAT}$"},
+                ),
+            ]
+        },
+    )
     data: str
     format: str | None = None
 
@@ -40,7 +58,7 @@ class Showing(Protocol):
         """A picture."""
 
     @property
-    def audio_url(self) -> Place | str | None:
+    def audio_url(self) -> SoundPlace | str | None:
         """Sound; vLLM's name of it."""
 
     @property
@@ -85,5 +103,5 @@ def content_of(parts: Iterable[str | MediaPart]) -> str | tuple[Part, ...]:
     return tuple(TextPart(text=one) if isinstance(one, str) else one for one in given)
 
 
-def _url(place: Place | str) -> str:
+def _url(place: Place | SoundPlace | str) -> str:
     return place if isinstance(place, str) else place.url

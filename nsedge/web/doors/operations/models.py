@@ -16,7 +16,7 @@ from nsedge.printable import PRINTABLE_IN_JSON
 from nsedge.security.keyring import Scope
 from nsedge.web.access import needs
 from nsedge.web.answering import ANSWERING
-from nsedge.web.bodies import ModelName, gives, json_answer, read_json, takes
+from nsedge.web.bodies import Link, ModelName, gives, json_answer, read_json, takes
 from nsedge.web.hints import Rules, between, hint
 from nsedge.web.request_fields import KeepAlive, PriorityField, priority_of
 
@@ -111,6 +111,16 @@ class AliasAnswer(TypedDict):
     unkept: str | None
 
 
+_LINKS = tuple(
+    Link(name=name, path=f"/api/models/{name}", body={"model": "/model/name"})
+    for name in ("load", "reload", "unload", "alias")
+)
+_OF_ALIAS = tuple(
+    Link(name=name, path=f"/api/models/{name}", body={"model": "/alias"})
+    for name in ("load", "unload")
+)
+
+
 @needs(Scope.READ)
 @gives(ModelList)
 async def list_models(http: web.Request) -> web.Response:
@@ -131,7 +141,7 @@ async def usage(http: web.Request) -> web.Response:
 
 @needs(Scope.MANAGE)
 @takes(LoadBody)
-@gives(LoadResult)
+@gives(LoadResult, links=_LINKS)
 async def load(http: web.Request) -> web.Response:
     """`POST /api/models/load`: answers when the model is ready, or with `wait: false` at once."""
     body = await read_json(http, LoadBody)
@@ -191,7 +201,7 @@ async def reload(http: web.Request) -> web.Response:
 
 @needs(Scope.MANAGE)
 @takes(AliasBody)
-@gives(AliasAnswer)
+@gives(AliasAnswer, links=_OF_ALIAS)
 async def alias(http: web.Request) -> web.Response:
     """`POST /api/models/alias`: a further name for a model, kept over restarts."""
     body = await read_json(http, AliasBody)

@@ -13,7 +13,7 @@ from nsedge.security.keyring import Scope
 from nsedge.web.access import needs
 from nsedge.web.adaptations import Adaptation
 from nsedge.web.answering import ANSWERING, Answering
-from nsedge.web.bodies import gives, json_answer, read_json, takes
+from nsedge.web.bodies import Link, gives, json_answer, read_json, takes
 from nsedge.web.choices import Choice
 from nsedge.web.constraint_fields import constraint
 from nsedge.web.doors.studio.batch import (
@@ -42,6 +42,10 @@ from nsedge.web.errors import Refusal
 from nsedge.web.framing import SSE
 from nsedge.web.request_fields import check_length, check_scheduling, scheduling
 
+_RATE = Link(
+    name="rate", path="/api/v1/ideas/{idea_id}/rating", parameters={"idea_id": "/ideas/0/id"}
+)
+
 
 @needs(Scope.INFER)
 @takes(IdeaBody, OTHERS)
@@ -68,7 +72,7 @@ async def generate_stream(http: web.Request) -> web.StreamResponse:
 
 @needs(Scope.INFER)
 @takes(BatchBody, OTHERS)
-@gives(BatchAnswer, stream=BatchStream)
+@gives(BatchAnswer, stream=BatchStream, links=(_RATE,))
 async def generate_batch(http: web.Request) -> web.StreamResponse:
     """`POST /api/v1/generate/batch`: each prompt by each model, at once or in turn."""
     body = await read_json(http, BatchBody, OTHERS)
@@ -81,7 +85,7 @@ async def generate_batch(http: web.Request) -> web.StreamResponse:
 
 @needs(Scope.INFER)
 @takes(EnsembleBody, OTHERS)
-@gives(EnsembleAnswer, stream=BatchStream)
+@gives(EnsembleAnswer, stream=BatchStream, links=(_RATE,))
 async def generate_ensemble(http: web.Request) -> web.StreamResponse:
     """`POST /api/v1/generate/ensemble`: one prompt by several models, and what `mode` says."""
     body = await read_json(http, EnsembleBody, OTHERS)

@@ -127,6 +127,14 @@ def test_fields_of_its_clients_own_are_left_out_and_told(route: str) -> None:
     assert answer.headers["x-ignored-fields"] == "temprature, ?, top_n"
 
 
+def test_odd_fields_of_a_form_are_left_out_and_told() -> None:
+    odd = (("", b"a"), ("größe", b"b"), ("mine", b"c"), ("mine", b"d"), ("mine[]", b"e"))
+    raw = form(("text", b"a b"), *odd)
+    answer = answered("POST", "/api/generate", raw=raw, **FORM)
+    assert answer.status == 200
+    assert answer.headers["x-ignored-fields"] == "mine, ?, ?"
+
+
 @pytest.mark.parametrize(
     ("field", "value"),
     [

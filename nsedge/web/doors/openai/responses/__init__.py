@@ -13,7 +13,7 @@ from nsedge.errors import InvalidParameter
 from nsedge.security.keyring import Scope
 from nsedge.web.access import CALLER, needs
 from nsedge.web.answering import ANSWERING
-from nsedge.web.bodies import gives, json_answer, read_json, takes
+from nsedge.web.bodies import Link, gives, json_answer, read_json, takes
 from nsedge.web.doors.openai.errors import reworded
 from nsedge.web.doors.openai.responses.answers import (
     Building,
@@ -29,11 +29,19 @@ from nsedge.web.doors.openai.responses.store import STORE, Kept, Store
 from nsedge.web.errors import Refusal, Refused
 
 UNKNOWN = "unknown_response"
+_THIS = {"id": "/id"}
+_PATH = "/v1/responses"
+_LINKS = (
+    Link(name="show", method="GET", path=f"{_PATH}/{{id}}", parameters=_THIS),
+    Link(name="items", method="GET", path=f"{_PATH}/{{id}}/input_items", parameters=_THIS),
+    Link(name="delete", method="DELETE", path=f"{_PATH}/{{id}}", parameters=_THIS),
+    Link(name="continue", path=_PATH, body={"previous_response_id": "/id"}),
+)
 
 
 @needs(Scope.INFER)
 @takes(ResponsesBody, OTHERS)
-@gives(ResponseObject, stream=ResponseStream)
+@gives(ResponseObject, stream=ResponseStream, links=_LINKS)
 async def create(http: web.Request) -> web.StreamResponse:
     """`POST /v1/responses`."""
     answering = http.app[ANSWERING]

@@ -11,8 +11,20 @@ from nsedge.api.sampling import BOUNDS, MAX_LOGPROBS
 from nsedge.api.tasks import EFFORTS
 from nsedge.api.tools import NAME
 from nsedge.web.bodies import Integer, ModelName
-from nsedge.web.doors.openai.parts import Place, Recording
-from nsedge.web.hints import GIVEN, NEEDS_TOOLS, Rules, between, hint, named, of_type, one_of, wants
+from nsedge.web.doors.openai.parts import Place, Recording, SoundPlace
+from nsedge.web.hints import (
+    GIVEN,
+    NEEDS_TOOLS,
+    Picture,
+    Rules,
+    Sound,
+    between,
+    hint,
+    named,
+    of_type,
+    one_of,
+    wants,
+)
 from nsedge.web.other_fields import OtherFields
 from nsedge.web.sampling_fields import SamplingFields
 
@@ -43,13 +55,16 @@ class Part(msgspec.Struct):
     type: str
     text: str | None = None
     refusal: str | None = None
-    image_url: Place | str | None = None
-    audio_url: Place | str | None = None
+    image_url: Place | Picture | None = None
+    audio_url: SoundPlace | Sound | None = None
     input_audio: Recording | None = None
 
 
 _TEXT = {"type": "string", "minLength": 1}
 _ITEMS = ("message", "function_call", "function_call_output", "reasoning")
+
+_SAID = {"properties": {"type": {"enum": [kind for kind in _ITEMS if kind != "reasoning"]}}}
+"""An item that says something to the model."""
 
 
 class Item(msgspec.Struct):
@@ -148,7 +163,7 @@ class ResponsesBody(SamplingFields, kw_only=True):
     field_names: ClassVar = {"reasoning_effort": "reasoning.effort"}
 
     model: ModelName
-    input: Annotated[str, hint(minLength=1)] | Annotated[list[Item], hint(minItems=1)]
+    input: Annotated[str, hint(minLength=1)] | Annotated[list[Item], hint(contains=_SAID)]
     instructions: str | None = None
     max_output_tokens: Annotated[Integer, between(BOUNDS["max_tokens"])] | None = None
     tools: list[ToolBody] | None = None

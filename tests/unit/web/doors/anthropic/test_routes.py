@@ -30,6 +30,7 @@ from tests.web_server import Connection, PuppetService, Shim, answered, ask, ser
 HI = [{"role": "user", "content": "a b"}]
 HELLO = {"model": MODEL, "max_tokens": 10, "messages": HI}
 EMPTY: dict[str, Any] = {"role": "user", "content": []}
+CALL = {"type": "tool_use", "id": "c0", "name": "look"}
 PATH = "/v1/messages"
 
 
@@ -208,6 +209,12 @@ IMAGE_AT_A_URL = {"type": "image", "source": {"type": "url", "url": "https://x.e
         ),
         ({"messages": [{"role": "assistant", "content": []}]}, 400, BAD, "nothing is said"),
         ({"messages": [{"role": "x", "content": ""}]}, 400, "invalid_request_error", "messages.0"),
+        (
+            {"messages": [*HI, {"role": "assistant", "content": [CALL]}]},
+            400,
+            "invalid_request_error",
+            "messages: the last is the assistant's",
+        ),
         (
             {"messages": [{"role": "user", "content": [IMAGE_AT_A_URL]}]},
             400,
