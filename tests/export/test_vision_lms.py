@@ -5,185 +5,61 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import io
 import json
 import re
 import shutil
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import aiohttp
 import pytest
-import torch
-import transformers
-from PIL import Image
 
 from exporters.__main__ import main
 from nsedge.api import (
     Chat,
     Delta,
-    Event,
-    Finished,
     Media,
     MediaPart,
     Message,
     PromptQuestion,
     Role,
-    Sampling,
     TextPart,
 )
 from nsedge.bundle.manifest import Bundle
 from nsedge.bundle.vision_lm import VisionLm
 from nsedge.errors import ContextExceeded, InvalidMedia, InvalidParameter
-from nsedge.ipc.client import AsyncClient, Client
-from nsedge.runtime.settings import EngineSettings, PrefixReuse
+from nsedge.ipc.client import AsyncClient
+from nsedge.runtime.settings import PrefixReuse
 from nsedge.web.door_settings import DoorSettings
-from tests.export.tiny_dual_encoders import PATCH, PHOTOGRAPH, SIDE
 from tests.export.tiny_vision_lms import (
     FAMILIES,
-    SCALE,
     TOKEN,
-    image_processor,
-    make_vision_lm,
     write_vision_folder,
 )
-from tests.ipc import short_directory
-from tests.unit.exporters.deploy.deployable import Home
+from tests.export.vision_rig import (
+    GREEDY,
+    LOOSE,
+    PICTURES,
+    QUESTIONS,
+    ROWS,
+    TOKENS,
+    Bundles,
+    ByTransformers,
+    media,
+    said,
+    serving,
+    tokens_of,
+)
 from tests.web_server import running
 
 pytestmark = [pytest.mark.export, pytest.mark.usefixtures("own_places")]
-
-ROWS = (SIDE // PATCH) ** 2
-TOKENS = 12
-LOOSE = ("--threshold", "kl=9", "--threshold", "top1=0", "--threshold", "golden=0")
-"""Random weights say nearly the same of every token."""
-
-
-def photograph(box: tuple[int, int, int, int] = (0, 0, 512, 600)) -> Image.Image:
-    with Image.open(PHOTOGRAPH) as whole:
-        return whole.convert("RGB").crop(box)
-
-
-PICTURES = [
-    photograph(),
-    photograph((100, 50, 400, 400)),
-    Image.effect_mandelbrot((90, 60), (-2, -1.5, 1, 1.5), 60).convert("RGB"),
-]
-
-
-def media(image: Image.Image) -> Media:
-    file = io.BytesIO()
-    image.save(file, "PNG")
-    return Media(type="image/png", data=file.getvalue())
-
-
-def said(*parts: str | Image.Image, role: Role = Role.USER) -> Message:
-    content = tuple(
-        TextPart(text=part) if isinstance(part, str) else MediaPart(media=media(part))
-        for part in parts
-    )
-    return Message(role=role, content=content)
-
-
-def answer(capsys: pytest.CaptureFixture[str], *arguments: str, status: int = 0) -> dict[str, Any]:
-    assert main([*arguments, "--json"]) == status
-    told: dict[str, Any] = json.loads(capsys.readouterr().out)
-    return told
-
-
-class ByTransformers:
-    """The model and its processor, as transformers has them."""
-
-    def __init__(self, folder: Path, family: str) -> None:
-        tokenizer = transformers.PreTrainedTokenizerFast.from_pretrained(folder)
-        self.tokenizer = tokenizer
-        self.model = make_vision_lm(family, tokenizer.convert_tokens_to_ids(TOKEN))
-        parts = {
-            "image_processor": image_processor("idefics3" if family == "smolvlm" else family),
-            "tokenizer": tokenizer,
-            "chat_template": (folder / "chat_template.jinja").read_text(),
-        }
-        if family == "llava":
-            self.processor = transformers.LlavaProcessor(
-                **parts,
-                patch_size=PATCH,
-                vision_feature_select_strategy="default",
-                num_additional_image_tokens=1,
-            )
-        else:  # SmolVLM's own wants a package for films, and writes the same of pictures
-            self.processor = transformers.Idefics3Processor(**parts, image_seq_len=ROWS // SCALE**2)
-
-    def answer(self, *turns: Message) -> list[int]:
-        """The tokens of the greedy answer."""
-        told = [
-            {
-                "role": str(turn.role),
-                "content": [
-                    {"type": "text", "text": part.text}
-                    if isinstance(part, TextPart)
-                    else {"type": "image"}
-                    for part in turn.content
-                ],
-            }
-            for turn in turns
-        ]
-        text = self.processor.apply_chat_template(told, add_generation_prompt=True)
-        images = [Image.open(io.BytesIO(one.data)) for turn in turns for one in turn.media]
-        read = self.processor(text=text, images=images or None, return_tensors="pt")
-        read.pop("token_type_ids", None)
-        with torch.no_grad():
-            made = self.model.generate(
-                **read, max_new_tokens=TOKENS, min_new_tokens=TOKENS, do_sample=False
-            )
-        return made[0, read["input_ids"].shape[1] :].tolist()
-
-
-QUESTIONS = [
-    [said("What is this?", PICTURES[0])],
-    [said(PICTURES[1], PICTURES[2], PICTURES[0], "Tell them apart.")],
-    [said("No picture at all.")],
-    [
-        said(PICTURES[2], "Here?"),
-        said("A ball.", role=Role.ASSISTANT),
-        said("And here?", PICTURES[0]),
-    ],
-]
 
 
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     root = tmp_path_factory.mktemp("models")
     return {family: write_vision_folder(root / f"Tiny-{family}", family) for family in FAMILIES}
-
-
-GREEDY = Sampling(temperature=0.0, max_tokens=TOKENS, min_tokens=TOKENS)
-ENGINE = EngineSettings(slots=4, context_tokens=512, threads=1)
-
-
-def tokens_of(events: Iterable[Event]) -> list[int]:
-    """The tokens of an answer, which ends well."""
-    *told, end = events
-    assert isinstance(end, Finished), end
-    return [token for one in told if isinstance(one, Delta) for token in one.token_ids]
-
-
-class Bundles(dict[str, Path]):
-    """Of each family, with every form of the graph of LLaVA; made when it is first asked for."""
-
-    def __init__(self, folders: dict[str, Path], root: Path) -> None:
-        super().__init__()
-        self._folders, self._root = folders, root
-
-    def __missing__(self, family: str) -> Path:
-        forms = "cpu-int8,cpu-fp32,cpu-int8-kv8" if family == "llava" else "cpu-int8,cpu-fp32"
-        out = self._root / family
-        options = ("--name", "tiny", "--out", str(out), "--variants", forms, *LOOSE)
-        assert main(["model", str(self._folders[family]), *options]) == 0
-        self[family] = out
-        return out
 
 
 @pytest.fixture(scope="module")
@@ -197,15 +73,10 @@ def bundles(made: Bundles, own_places: None) -> Bundles:
     return made
 
 
-@contextmanager
-def serving(bundle: Path, variant: str, **engine: Any) -> Iterator[tuple[Client, str]]:
-    """A client of a daemon that serves a bundle as `tiny`, and where that is."""
-    with short_directory() as place:
-        home = Home(place, replace(ENGINE, variants={"tiny": variant}, **engine))
-        home.store.mkdir()
-        shutil.copytree(bundle, home.store / "tiny")
-        with home.serving(), Client(home.endpoint) as client:
-            yield client, home.endpoint
+def answer(capsys: pytest.CaptureFixture[str], *arguments: str, status: int = 0) -> dict[str, Any]:
+    assert main([*arguments, "--json"]) == status
+    told: dict[str, Any] = json.loads(capsys.readouterr().out)
+    return told
 
 
 @pytest.mark.parametrize("family", FAMILIES)
