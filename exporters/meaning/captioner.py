@@ -27,7 +27,7 @@ LIMITS = {"kl": 0.05}
 """Patterns are far from what such a model has seen: it is less sure of them than of pictures."""
 AT_ONCE = 16
 SHORT = Course(steps=300, demanded=0.3)
-WHOLE_COURSE = Course(steps=700, demanded=0.95)
+WHOLE_COURSE = Course(steps=1500, demanded=0.95)
 
 
 def measure(cache: Cache, course: Course, *, most: int | None = None) -> Measured:

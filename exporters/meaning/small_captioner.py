@@ -114,7 +114,7 @@ def _model(vocabulary: int, end: int) -> Any:
         num_hidden_layers=3,
         num_attention_heads=4,
         image_size=SIDE,
-        patch_size=16,
+        patch_size=8,
         initializer_range=SPREAD,
     )
     writer = transformers.GPT2Config(
