@@ -3,7 +3,7 @@ to what writes its answer."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,8 @@ from nsedge.runtime.encode.rows import Picture
 from nsedge.runtime.encode.work import EncodeWork
 
 Floats = NDArray[np.float32]
-GoOn = Callable[[Sequence[Floats]], None]
+GoOn = Callable[[Sequence[Floats], Iterable[tuple[str, Floats]]], None]
+"""Takes the rows of each picture, and by name those that were made for this request."""
 
 
 class SightWork(EncodeWork):
@@ -76,7 +77,7 @@ class SightWork(EncodeWork):
             rows = [next(found) for _ in range(pieces)]
             self._rows[name] = rows[0] if pieces == 1 else np.concatenate(rows)
         try:
-            self._go_on([self._rows[name] for name in self._names])
+            self._go_on([self._rows[name] for name in self._names], self.new_rows)
         except ValueError as error:  # the encoder makes more or fewer rows than it says
             return self.fail(EngineFailure(f"the pictures do not fit their places: {error}"))
         self.ended = self.went_on = True

@@ -153,6 +153,11 @@ class CaptionLoop(WorkLoop[CaptionWork]):
         try:
             with self._seat, native.pausing(self._seat.pause):
                 self._look(pixels, row)
+            emit = self.works[work]
+            work.job = work.begin(row, lambda event: self._saw(work, emit, event))
+        except NsedgeError as error:
+            self.fail(work, error)
+            return
         except Exception:
             log.exception(
                 "a picture was not encoded", extra={"request_id": work.request.request_id}
@@ -162,8 +167,6 @@ class CaptionLoop(WorkLoop[CaptionWork]):
         finally:
             self._encoding = 0
         self._images += 1
-        emit = self.works[work]
-        work.job = work.begin(row, lambda event: self._saw(work, emit, event))
         self._writer.submit(work.job)
 
     def _saw(self, work: CaptionWork, emit: Emit, event: Event) -> None:
@@ -177,13 +180,14 @@ class CaptionLoop(WorkLoop[CaptionWork]):
                     usage=dataclasses.replace(event.usage, images=1),
                     timings=_timings(work, event.timings),
                 )
-        emit(event)
         if is_terminal(event):
-            self.ask(lambda: self._written(work))
+            self.ask(lambda: self._written(work))  # before anybody hears of it, and may stop us
+        emit(event)
 
     def _written(self, work: CaptionWork) -> None:
         """The last event of a request has come from the engine."""
         self.works.pop(work, None)
+        work.job = None  # its events come to this loop, which would hold itself
         self._release(work)
 
     def _end(self, work: CaptionWork, event: Event, how: str) -> None:

@@ -243,6 +243,9 @@ class SpeechLoop(WorkLoop[SpeechWork]):
             came = self._came(work)
         except NsedgeError as error:
             self.fail(work, error)
+        except Exception:
+            log.exception("sound was not taken", extra={"request_id": work.request_id})
+            self.fail(work, EngineFailure("the sound could not be taken"))
         else:
             if came is not None:
                 self._go_on(work, came)

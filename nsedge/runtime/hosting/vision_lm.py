@@ -3,7 +3,7 @@ prompts."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from nsedge.api import Chat, Request
 from nsedge.bundle.causal_lm import Variant
@@ -113,14 +113,13 @@ class _Seen:
             media=media,
         )
 
-        def go_on(rows: Sequence[Floats]) -> None:
+        def go_on(rows: Sequence[Floats], new: Iterable[tuple[str, Floats]]) -> None:
             media.fill(rows)
-            for name, made in work.new_rows:
+            for name, made in new:
                 model.eyes.cache.put(name, made)
             model.engine.submit(job)
 
-        work = model.eyes.work(self._request, shown, go_on=go_on, submitted_s=self._submitted_s)
-        return work
+        return model.eyes.work(self._request, shown, go_on=go_on, submitted_s=self._submitted_s)
 
     def submit(self, work: SightWork) -> None:
         """Have the pictures encoded, then the prompt read."""

@@ -17,6 +17,7 @@ from nsedge.errors import ConfigInvalid, InvalidParameter, NsedgeError, OutOfOrd
 from nsedge.web.access import refuse_exposure
 from nsedge.web.answering import Answering
 from nsedge.web.errors import Refusal, Refused
+from nsedge.web.outgoing import caught_up
 from nsedge.web.pouring import Pouring
 from nsedge.web.wyoming import telling
 from nsedge.web.wyoming.wire import EventReader, WyomingEvent, encode
@@ -113,6 +114,7 @@ class Connection:
             while data := await self._read():
                 for event in events.feed(data):
                     await self._hear(event)
+                    await caught_up(self._out, sender)
         except NsedgeError as error:  # nobody knows where the next event begins
             await self._tell_and_leave(error)
         except ConnectionError:
@@ -246,6 +248,7 @@ class Connection:
                 await self._send(told)
                 if ticket is not None and event is not None:
                     ticket.took(event)
+                self._out.task_done()
         except TimeoutError:
             log.info("a reader took nothing for too long and was cut off")
             self._writer.transport.abort()

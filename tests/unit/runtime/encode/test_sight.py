@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -41,6 +41,7 @@ class Rig:
         self.encoder = FakeEncoder()
         self.events: dict[str, list[Event]] = {}
         self.went: dict[str, list[Floats]] = {}
+        self.new: dict[str, list[str]] = {}
         self.loop = EncodeLoop(
             runner=self.encoder,
             limits=BatchLimits(tokens=64, rows=8, waiting=100),
@@ -56,10 +57,11 @@ class Rig:
         task = Chat(messages=(Message(role=Role.USER, content="see"),))
         request = Request(request_id=name, model="m", task=task, deadline_s=within_s)
 
-        def go_on(rows: Sequence[Floats]) -> None:
+        def go_on(rows: Sequence[Floats], new: Iterable[tuple[str, Floats]]) -> None:
             if any(len(one) != 3 for one in rows):
                 raise ValueError("2 rows for 3 tokens")
             self.went[name] = list(rows)
+            self.new[name] = [key for key, _ in new]
 
         return SightWork(
             request=request,
@@ -91,7 +93,7 @@ def test_requests_share_a_batch_and_go_on_without_an_event() -> None:
     assert [rows[0, 0] for rows in rig.went["b"]] == [3]
     assert rig.events == {"a": [], "b": []}
     assert all(work.went_on for work in works)
-    assert [name for name, _ in works[0].new_rows] == ["1", "2"]
+    assert rig.new == {"a": ["1", "2"], "b": ["3"]}
 
 
 def test_a_picture_that_fails_fails_its_request_alone() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -26,6 +28,7 @@ from nsedge.api import (
     Usage,
     is_terminal,
 )
+from nsedge.errors import ConstraintFailure
 from nsedge.runtime.delivery import Emit
 from nsedge.runtime.hosting.caption_loop import CaptionLoop, CaptionWork
 from nsedge.runtime.machine.arbiter import Arbiter, Rank
@@ -272,3 +275,38 @@ def _later(rig: Rig, name: str) -> CaptionWork:
         pixels=np.zeros((3, 2, 2), np.uint8),
         submitted_s=rig.clock(),
     )
+
+
+def test_a_caption_that_cannot_begin_fails_and_gives_its_row_back() -> None:
+    rig = Rig()
+    rig.ask("a")
+
+    def begin(row: int, emit: Emit) -> Any:
+        raise ConstraintFailure("the grammar cannot be followed")
+
+    rig.works["a"].begin = begin
+    rig.run()
+    (event,) = rig.events["a"]
+    assert isinstance(event, Failed)
+    assert event.code == ConstraintFailure.code
+    for name in ("b", "c"):
+        rig.ask(name)
+    rig.run()
+    assert sorted(row for _, row in rig.looked[1:]) == [0, 1]
+
+
+def test_a_loop_is_gone_with_its_last_reference() -> None:
+    """What its model holds is measured as another model's where it goes later."""
+    rig = Rig()
+    rig.ask("a")
+    rig.run()
+    rig.writings.pop().tell(Finished.cancelled("a"))
+    rig.loop.start()
+    rig.loop.stop()
+    gc.disable()
+    try:
+        loop = weakref.ref(rig.loop)
+        del rig.loop
+        assert loop() is None
+    finally:
+        gc.enable()

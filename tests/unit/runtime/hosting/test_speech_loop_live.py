@@ -22,7 +22,7 @@ from tests.unit.runtime.hosting.test_speech_loop import TOKENS, Rig
 class FakeSound:
     """Sound of which the test says what comes."""
 
-    comes: deque[Came | InvalidMedia] = field(default_factory=deque)
+    comes: deque[Came | Exception] = field(default_factory=deque)
     asked: list[Attend] = field(default_factory=list)
     read_s: float = 0.0
 
@@ -31,7 +31,7 @@ class FakeSound:
         if not self.comes:
             return None
         came = self.comes.popleft()
-        if isinstance(came, InvalidMedia):
+        if isinstance(came, Exception):
             raise came
         return came
 
@@ -86,7 +86,7 @@ class Live:
         self.rig.loop.submit(self.work, self.rig.events.setdefault(self.name, []).append)
         self.rig.loop.drain_inbox(wait=False)
 
-    def hears(self, *what: Came | InvalidMedia) -> None:
+    def hears(self, *what: Came | Exception) -> None:
         self.sound.comes.extend(what)
         self.rig.loop.sound_came(self.work)
         self.rig.loop.drain_inbox(wait=False)
@@ -190,3 +190,13 @@ def test_sound_that_is_none_ends_it_and_what_comes_then_is_nobodys() -> None:
     gone.hears(came())
     rig.loop.step()
     assert rig.kinds("gone") == ["Started", "Finished"]
+
+
+def test_sound_that_breaks_what_decodes_it_ends_its_request_alone() -> None:
+    rig = Rig()
+    broken, other = Live(rig, "broken"), Live(rig, "other")
+    broken.hears(RuntimeError("the resampler is broken"))
+    assert rig.kinds("broken") == ["Started", "Failed"]
+    assert broken.code() == "engine_failure"
+    other.hears(came(Why.END))
+    assert rig.kinds("other") == ["Started", "Finished"]

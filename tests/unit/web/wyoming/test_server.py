@@ -13,7 +13,13 @@ from nsedge.api import Listen
 from nsedge.errors import ConfigInvalid, Draining
 from nsedge.web.answering import Answering
 from nsedge.web.limits import WebLimits
-from nsedge.web.wyoming.server import MAX_CONNECTIONS, WyomingAddress, hearing_wyoming
+from nsedge.web.outgoing import MOST_UNSENT
+from nsedge.web.wyoming.server import (
+    MAX_CONNECTIONS,
+    Connection,
+    WyomingAddress,
+    hearing_wyoming,
+)
 from nsedge.web.wyoming.wire import EventReader, WyomingEvent, encode
 from tests.fakes import MODEL, FakeService
 from tests.ipc import until
@@ -267,3 +273,40 @@ def test_beyond_loopback_it_wants_leave(limits: WebLimits) -> None:
             pass
 
     asyncio.run(main())
+
+
+def test_who_reads_nothing_is_heard_no_further() -> None:
+    """Else what is to be said to him would take any memory."""
+
+    async def main() -> None:
+        reader = asyncio.StreamReader()
+        writer: Any = Stuck()
+        connection = Connection(Answering(FakeService()), reader, writer)
+        serving = asyncio.create_task(connection.serve())
+        reader.feed_data(encode(WyomingEvent(type="ping")) * 1000)
+        for _ in range(1000):
+            await asyncio.sleep(0)
+        assert 0 < connection._out.qsize() <= MOST_UNSENT
+        writer.moves.set()
+        await until(lambda: writer.written == 1000)
+        reader.feed_eof()
+        await serving
+
+    asyncio.run(main())
+
+
+class Stuck:
+    """A stream's writer whose reader takes nothing until it `moves`."""
+
+    def __init__(self) -> None:
+        self.moves = asyncio.Event()
+        self.written = 0
+
+    def write(self, data: bytes) -> None:
+        self.written += 1
+
+    async def drain(self) -> None:
+        await self.moves.wait()
+
+    def close(self) -> None:
+        pass

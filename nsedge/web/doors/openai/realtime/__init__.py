@@ -34,6 +34,7 @@ from nsedge.web.doors.openai.realtime.bodies import (
 from nsedge.web.doors.openai.realtime.items import Items, Told, error_of
 from nsedge.web.doors.openai.realtime.settings import Settings, updated, updated_beta
 from nsedge.web.errors import Refusal, Refused
+from nsedge.web.outgoing import caught_up
 from nsedge.web.pouring import Pouring
 
 log = logging.getLogger(__name__)
@@ -119,6 +120,7 @@ class Connection:
         try:
             async for message in self._socket:
                 await self._hear(message)
+                await caught_up(self._out, sender)
         finally:
             self._leave()
             sender.cancel()
@@ -206,10 +208,10 @@ class Connection:
             )
             refusal = Refusal.of(InvalidParameter(message))
             raise Refused(dataclasses.replace(refusal, code="input_audio_buffer_commit_empty"))
+        listening.pouring.feed.mark(Mark.COMMIT)
         for told in self._items.commit((listening.came_bytes - came) / second):
             self._say(told)
         listening.since_bytes = 0
-        listening.pouring.feed.mark(Mark.COMMIT)
 
     async def _begin(self) -> _Listening:
         """Ask the core to hear."""
@@ -264,6 +266,7 @@ class Connection:
                         await self._socket.send_str(msgspec.json.encode(named).decode())
                 if ticket is not None and event is not None:
                     ticket.took(event)
+                self._out.task_done()
                 if self._closing and self._out.empty():
                     await self._socket.close(code=WSCloseCode.GOING_AWAY)
                     return
