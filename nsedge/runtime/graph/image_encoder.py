@@ -36,7 +36,9 @@ class ImageEncoderSession:
         self._shape = rows, hidden
         self._io = encoder.io
         self._table = level_table(steps)
-        self._session = open_session(graph, encoder.device, threads, requires=encoder.requires)
+        self._session = open_session(
+            graph, encoder.device, threads, requires=encoder.requires, patterns=False
+        )
 
     def run(self, rows: Sequence[Picture]) -> Floats:
         """What the model makes of each picture: float32 [len(rows), rows, hidden]."""

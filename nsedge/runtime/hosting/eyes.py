@@ -100,6 +100,11 @@ class Eyes:
             name=f"eyes-{bundle.name}",
         )
 
+    @property
+    def images(self) -> int:
+        """Pictures, or pieces of some, that were encoded."""
+        return self._loop.stats().images
+
     def start(self) -> None:
         """Let the loop run."""
         self._loop.start()

@@ -3,9 +3,10 @@ prompts."""
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable, Sequence
 
-from nsedge.api import Chat, Request
+from nsedge.api import Chat, ModelStats, Request
 from nsedge.bundle.causal_lm import Variant
 from nsedge.bundle.manifest import Bundle
 from nsedge.bundle.vision_lm import VisionLm
@@ -42,6 +43,7 @@ class VisionModel(TextModel):
         )
         growth = Growth(opening.elsewhere)
         self.eyes = Eyes(bundle, variant, host, reader=pictures)
+        memory.detach(bundle.path)  # nothing that is done to its files reaches it from here on
         self._weights_bytes += growth.take()
 
     def start(self) -> None:
@@ -73,6 +75,10 @@ class VisionModel(TextModel):
         """End encoder and engine, once nobody uses it."""
         self.eyes.stop()
         super().close()
+
+    def stats(self) -> ModelStats:
+        """What the engine did and does, and how many pictures were encoded for it."""
+        return dataclasses.replace(super().stats(), images=self.eyes.images)
 
     def cache_bytes(self) -> int:
         """What its caches hold of the host's memory; from any thread."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
@@ -94,6 +96,17 @@ def test_requests_share_a_batch_and_go_on_without_an_event() -> None:
     assert rig.events == {"a": [], "b": []}
     assert all(work.went_on for work in works)
     assert rig.new == {"a": ["1", "2"], "b": ["3"]}
+
+
+def test_a_request_that_went_on_is_gone_with_its_last_reference() -> None:
+    rig = Rig()
+    seen = weakref.ref(rig.ask("a", 1, 2))
+    gc.disable()
+    try:
+        rig.step()
+        assert seen() is None
+    finally:
+        gc.enable()
 
 
 def test_a_picture_that_fails_fails_its_request_alone() -> None:
