@@ -33,8 +33,8 @@ class SightWork(EncodeWork):
         submitted_s: float,
     ) -> None:
         """names: of the request's pictures, in order; of each either the rows are `known`, or it is
-        among `pictures`, in the pieces that the encoder takes. go_on: called once, with this and
-        the rows of each, where nothing fails."""
+        among `pictures`, in the pieces that the encoder takes. go_on: called once, with the rows of
+        each, where nothing fails."""
         pieces = [piece for several in pictures.values() for piece in several]
         super().__init__(request=request, inputs=pieces, submitted_s=submitted_s)
         self._names = tuple(names)
