@@ -252,6 +252,11 @@ class Family:
         """No further choice begins."""
         self._left.clear()
 
+    def let_go(self) -> None:
+        """The request has ended: its jobs hold it no more, which holds them, and the engine."""
+        for job in (self.first, *self.live.values()):
+            job.family = job.sequence.siblings = None
+
     def leave(self, job: Job, end: ChoiceFinished | ChoiceFailed) -> bool:
         """A choice has ended; whether that was the last."""
         self._ends[job.choice] = end

@@ -175,6 +175,8 @@ class Outbox:
 
     def _forget(self, job: Job, how: str, event: Finished | Failed) -> None:
         self.jobs.pop(job.sequence, None)
+        if job.family is not None:
+            job.family.let_go()
         self.ended[how] += 1
         self._events.append((job.emit, event))
 

@@ -45,12 +45,17 @@ def _failed(events: list[Event]) -> bool:
     return bool(events) and isinstance(events[-1], Failed)
 
 
-def test_an_engine_is_gone_with_its_last_reference() -> None:
+@pytest.mark.parametrize("asked", [{}, {"n": 3}, {"beams": 3}, {"beams": 3, "n": 2}])
+@pytest.mark.parametrize("cancelled", [False, True])
+def test_an_engine_is_gone_with_its_last_reference(asked: dict[str, int], cancelled: bool) -> None:
     """What it holds is measured as another model's where it goes later."""
     rig = Rig()
+    rig.submit("a", PROMPT, 3, ignore_end=True, **asked)  # type: ignore[arg-type]
+    if not cancelled:
+        rig.run()
     rig.engine.start()
-    rig.submit("a", PROMPT, 3)
     rig.engine.stop()
+    assert rig.ended == ["a"]
     gc.disable()
     try:
         engine = weakref.ref(rig.engine)
