@@ -265,6 +265,7 @@ def test_the_name_of_a_placeholder_in_words_is_words(bundles: Bundles) -> None:
 
 def test_a_bundle_that_sees_verifies(bundles: Bundles, capsys: pytest.CaptureFixture[str]) -> None:
     manifest = Bundle.open(bundles["llava"]).of_kind(VisionLm).manifest
+    capsys.readouterr()  # it may have been made just now
     assert manifest.processors.pictures.rows == ROWS
     assert manifest.tasks == ("generate", "chat")
     told = answer(capsys, "verify", str(bundles["llava"]), *LOOSE)
