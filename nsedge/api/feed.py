@@ -154,6 +154,7 @@ class Feed:
         """Nobody hears any more: what waits is forgotten, and nothing is taken in. Idempotent."""
         with self._lock:
             self._closed = True
+            self.came = _nothing  # a feed that is kept must not keep who heard
             self._items.clear()
             self._held_bytes = self._marks = 0
             self._room.notify_all()

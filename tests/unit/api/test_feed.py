@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import weakref
 
 import pytest
 
@@ -80,3 +81,16 @@ def test_who_puts_waits_for_room_and_is_let_go_where_nobody_hears_any_more() -> 
     assert refused == ["the request has ended, and hears nothing"]
     assert feed.closed
     assert feed.take(9) is None
+
+
+def test_a_closed_feed_holds_nobody_who_heard() -> None:
+    class Hearer:
+        def came(self) -> None:
+            """Something came."""
+
+    feed, hearer = Feed(), Hearer()
+    feed.came = hearer.came
+    gone = weakref.ref(hearer)
+    feed.close()
+    del hearer
+    assert gone() is None
