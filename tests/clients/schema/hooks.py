@@ -146,6 +146,8 @@ def mend(body: dict[str, Any], path: str) -> None:
     if path.startswith("/v1/messages"):
         end_with_a_question(body)
     keep_the_rules_of_forms(body)
+    if path == "/api/multimodal/vision/caption":
+        body.pop("prompt", None)  # of models that caption, which the fake core has none of
     if path in UNSEEN:
         show_nothing(body)
 
