@@ -53,6 +53,7 @@ from nsedge.bundle.speech import (
     SpeechTokens,
     SpeechVariant,
 )
+from nsedge.bundle.vision_lm import VisionLm
 
 PAGE = (Path(__file__).parents[3] / "docs" / "bundle.md").read_text(encoding="utf-8")
 MANIFEST = PAGE.partition("## The manifest\n")[2].partition("## Versions\n")[0]
@@ -85,7 +86,7 @@ def test_every_field_is_told(kind: type[msgspec.Struct]) -> None:
 
 
 def test_no_field_is_told_that_a_manifest_does_not_have() -> None:
-    kinds = (CausalLm, Encoder, HeadedEncoder, DualEncoder, Speech, Caption)
+    kinds = (CausalLm, VisionLm, Encoder, HeadedEncoder, DualEncoder, Speech, Caption)
     known = {"kind"}.union(*(kind.__struct_fields__ for kind in kinds))
     tables = MANIFEST.partition("### The decoder's graph")[0]
     rows = re.findall(r"^\| (`.+?) \|", tables, re.MULTILINE)
