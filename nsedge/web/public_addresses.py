@@ -16,11 +16,12 @@ _V4 = tuple(
             *("0.0.0.0/8", "10.0.0.0/8", "100.64.0.0/10", "127.0.0.0/8", "169.254.0.0/16"),
             *("172.16.0.0/12", "192.0.0.0/24", "192.0.2.0/24", "192.88.99.0/24"),
             *("192.168.0.0/16", "198.18.0.0/15", "198.51.100.0/24", "203.0.113.0/24"),
-            *("224.0.0.0/4", "240.0.0.0/4"),
+            *("224.0.0.0/4", "240.0.0.0/4", "168.63.129.16/32"),
         ),
     )
 )
-"""IANA's special-purpose IPv4 addresses (RFC 6890), and multicast."""
+"""IANA's special-purpose IPv4 addresses (RFC 6890), multicast, and the one public address that a
+cloud (Azure) has its machines' own services at."""
 _V6_UNICAST = ipaddress.IPv6Network("2000::/3")
 _V6 = tuple(
     map(
