@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nsedge.api import Event, Failed, Finished, FinishReason, ModelStats, ModelTimes
-from nsedge.errors import EngineFailure, NsedgeError, QueueFull
+from nsedge.errors import EngineFailure, InvalidParameter, NsedgeError, QueueFull
 from nsedge.runtime.delivery import Deliver
 from nsedge.runtime.encode.batching import DUE_S, Batcher, Input
 from nsedge.runtime.encode.work import EncodeWork
@@ -120,7 +120,12 @@ class EncodeLoop(WorkLoop[EncodeWork]):
 
     def take(self, work: EncodeWork) -> None:
         """Let a request's inputs wait for a batch, or refuse it where too many do."""
-        if len(self._batcher) + len(work.inputs) > self._limits.waiting:
+        asked, most = len(work.inputs), self._limits.waiting
+        if asked > most:
+            many = f"{asked} inputs, each tile of a picture one, more than the {most} that may wait"
+            self.fail(work, InvalidParameter(many))
+            return
+        if len(self._batcher) + asked > most:
             full = QueueFull(f"{len(self._batcher)} inputs wait already", retry_after_s=1.0)
             self.fail(work, full)
             return

@@ -107,6 +107,16 @@ def test_a_full_queue_refuses() -> None:
     assert isinstance(rig.events["a"][-1], Finished)
 
 
+def test_what_can_never_wait_is_refused_for_good() -> None:
+    rig = Rig(limits=BatchLimits(tokens=64, rows=8, waiting=3))
+    rig.ask("a", (1,), (2,), (3,), (4,))
+    rig.step()
+    end = rig.events["a"][-1]
+    assert isinstance(end, Failed)
+    assert (end.code, end.retryable) == ("invalid_parameter", False)
+    assert "4 inputs" in end.message
+
+
 def test_who_is_in_a_hurry_goes_first() -> None:
     rig = Rig(limits=BatchLimits(tokens=4, rows=1, waiting=100))
     rig.ask("slow", (1,), priority=Priority.BATCH)
