@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import signal
 import struct
 import threading
 from collections.abc import Iterator
@@ -60,7 +61,7 @@ def wav_shape(stream: BinaryIO) -> Shape:
     Raises:
         InvalidMedia: it is no WAV file, or of a kind that is not read as it comes.
     """
-    head = stream.read(12)
+    head = _read(stream, 12)
     if head[:4] != b"RIFF" or head[8:] != b"WAVE":
         raise InvalidMedia(
             "sound that comes is WAV, or samples alone with --raw HZ; this is neither"
@@ -95,8 +96,16 @@ def _shape(body: bytes) -> Shape:
     return Shape(form=form, rate=rate, channels=channels)
 
 
+def _read(stream: BinaryIO, size: int) -> bytes:
+    """So many bytes of an unbuffered stream, fewer only at its end."""
+    data = b""
+    while len(data) < size and (more := stream.read(size - len(data))):
+        data += more
+    return data
+
+
 def _exactly(stream: BinaryIO, size: int) -> bytes:
-    data = stream.read(size)
+    data = _read(stream, size)
     if len(data) < size:
         raise InvalidMedia("the WAV file ends in its header")
     return data
@@ -105,16 +114,38 @@ def _exactly(stream: BinaryIO, size: int) -> bytes:
 @contextmanager
 def pouring(stream: BinaryIO, shape: Shape, feed: Feed) -> Iterator[None]:
     """Put what `stream` brings into `feed`, within the block and on a thread of its own, as fast as
-    it is heard; the end of it is the end of the sound."""
+    it is heard; the end of it is the end of the sound.
+
+    The thread may wait for `stream` when the process ends: it must not be buffered, since Python
+    aborts where somebody holds the lock of a buffer then.
+    """
 
     def pour() -> None:
         with contextlib.suppress(OutOfOrder):  # nobody hears any more
-            while data := stream.read(shape.piece_bytes):
+            while data := _read(stream, shape.piece_bytes):
                 feed.put(data)
             feed.mark(Mark.END)
 
     threading.Thread(target=pour, name="sound", daemon=True).start()
     yield
+
+
+@contextmanager
+def interrupted(feed: Feed) -> Iterator[None]:
+    """Within the block the first Ctrl-C ends the sound, and what was said until then still comes;
+    the second is a KeyboardInterrupt."""
+
+    def end(number: int, frame: object) -> None:
+        if feed.ended or feed.closed:
+            raise KeyboardInterrupt
+        with contextlib.suppress(OutOfOrder):  # it has ended meanwhile
+            feed.mark(Mark.END)
+
+    before = signal.signal(signal.SIGINT, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 @contextmanager

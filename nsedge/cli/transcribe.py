@@ -7,12 +7,12 @@ import argparse
 import contextlib
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from typing import cast
 
 import msgspec
 
-from nsedge.api import Event, Feed, Loading, Mark, Progress, Segment, Transcribe
+from nsedge.api import Event, Feed, Loading, Progress, Segment, Transcribe
 from nsedge.api.languages import language_code
 from nsedge.api.listen import ListenFields
 from nsedge.api.tasks import TranscribeFields, ladder
@@ -22,10 +22,9 @@ from nsedge.cli.exits import ExitStatus
 from nsedge.cli.scheduling import scheduling_of
 from nsedge.cli.several import STDIN, Asked, asked, default_model, show_each
 from nsedge.config.reader import Loaded
-from nsedge.errors import InvalidParameter, NsedgeError, OutOfOrder
+from nsedge.errors import InvalidParameter, NsedgeError
 from nsedge.ipc import reach
 from nsedge.ipc.client import Client
-from nsedge.ipc.sync import Events
 from nsedge.process import console
 
 BAR = 20
@@ -88,12 +87,12 @@ def _live(loaded: Loaded, options: argparse.Namespace, show: Show) -> int:
             fields["rate"] = live_sound.MICROPHONE_HZ
             sound.enter_context(live_sound.recording(feed))
         else:
-            name, stream = STDIN, sys.stdin.buffer
+            name, stream = STDIN, getattr(sys.stdin.buffer, "raw", sys.stdin.buffer)
             shape = live_sound.raw_or_wav(stream, options.raw)
             fields |= {"form": shape.form, "rate": shape.rate, "channels": shape.channels}
             sound.enter_context(live_sound.pouring(stream, shape, feed))
-        with client.listen(model, feed, **fields) as events:
-            _follow(name, _ending(events, feed), show, quiet=options.quiet)
+        with live_sound.interrupted(feed), client.listen(model, feed, **fields) as events:
+            _follow(name, events, show, quiet=options.quiet)
     return ExitStatus.OK
 
 
@@ -108,23 +107,6 @@ def _live_fields(options: argparse.Namespace) -> ListenFields:
     if options.language is not None:
         asked["language"] = language_code(options.language)
     return cast(ListenFields, asked)
-
-
-def _ending(events: Events, feed: Feed) -> Iterator[Event]:
-    """The events of sound, which the first Ctrl-C ends: what was said until then still comes. The
-    second is the command's."""
-    while True:
-        try:
-            event = next(events, None)
-        except KeyboardInterrupt:
-            if feed.ended:
-                raise
-            with contextlib.suppress(OutOfOrder):  # it has ended meanwhile
-                feed.mark(Mark.END)
-            continue
-        if event is None:
-            return
-        yield event
 
 
 def _fields(options: argparse.Namespace) -> TranscribeFields:
