@@ -59,7 +59,13 @@ def test_run_tells_each_event_as_json(daemon, capsys):
     events = objects(capsys.readouterr().out)
     assert [event["type"] for event in events] == ["started", "delta", "delta", "finished"]
     usage = {"prompt_tokens": 2, "completion_tokens": 2, "cached_tokens": 0}
-    assert events[-1]["usage"] == {**usage, "audio_s": 0.0, "images": 0, "steps": 0}
+    assert events[-1]["usage"] == {
+        **usage,
+        "audio_s": 0.0,
+        "images": 0,
+        "steps": 0,
+        "media_tokens": 0,
+    }
     assert set(events[-1]["seen"]) == {"first_token_s", "tokens_per_s"}
 
 

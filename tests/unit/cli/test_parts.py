@@ -117,7 +117,7 @@ def test_an_event_as_an_object():
     assert told["type"] == "finished"
     assert told["reason"] == "stop"
     usage = {"prompt_tokens": 3, "completion_tokens": 21, "cached_tokens": 0}
-    assert told["usage"] == {**usage, "audio_s": 0.0, "images": 0, "steps": 0}
+    assert told["usage"] == {**usage, "audio_s": 0.0, "images": 0, "steps": 0, "media_tokens": 0}
 
 
 def record(**extra: object) -> logging.LogRecord:

@@ -73,7 +73,8 @@ def test_json_to_the_letter() -> None:
             '{"type":"started","id":"a","prompt_tokens":1,"queue_s":0.0}',
             '{"type":"delta","id":"a","seq":0,"text":"one","token_ids":[0]}',
             '{"type":"finished","id":"a","reason":"stop","usage":{"prompt_tokens":1,'
-            '"completion_tokens":1,"cached_tokens":0,"audio_s":0.0,"images":0,"steps":0},'
+            '"completion_tokens":1,"cached_tokens":0,"audio_s":0.0,"images":0,"steps":0,'
+            '"media_tokens":0},'
             '"timings":{"queue_s":0.0,"prefill_s":0.0,"decode_s":0.0}}',
         ]
 
