@@ -26,7 +26,6 @@ from nsedge.runtime.hosting import (
     encoding,
     headed,
     speech,
-    speech_parts,
     text,
     trust,
     vision_lm,
@@ -54,7 +53,7 @@ KINDS: dict[type, Kind] = {
     HeadedEncoder: Kind(open=headed.open_headed, expected=encoding.expected),
     DualEncoder: Kind(open=dual_encoder.open_dual_encoder, expected=encoding.expected),
     Caption: Kind(open=caption.open_caption, expected=conditioned.expected),
-    Speech: Kind(open=speech.open_speech, expected=speech_parts.expected),
+    Speech: Kind(open=speech.open_speech, expected=conditioned.expected),
 }
 """By the type of the manifest."""
 

@@ -30,9 +30,10 @@ from nsedge.runtime.delivery import Emit
 from nsedge.runtime.hosting import golden_speech, speech_parts
 from nsedge.runtime.hosting.accepted import Accepted
 from nsedge.runtime.hosting.admission import too_many
+from nsedge.runtime.hosting.conditioned import least_bytes, variant_of
 from nsedge.runtime.hosting.hosted import Host, Opening
 from nsedge.runtime.hosting.speech_loop import SpeechLoop
-from nsedge.runtime.hosting.speech_parts import SpeechBundle, least_bytes, variant_of
+from nsedge.runtime.hosting.speech_parts import SpeechBundle
 from nsedge.runtime.hosting.speech_work import SpeechWork, Writing
 from nsedge.runtime.hosting.warming import largest_steps
 from nsedge.runtime.machine import memory
@@ -233,7 +234,7 @@ class SpeechModel:
             arena_bytes=self._arena_bytes,
             kv_reserved_bytes=kv.reserved + heard.reserved,
         )
-        least = least_bytes(self._variant, self._manifest)
+        least = least_bytes(self._variant, self._manifest.context_length)
         return held, Amount(held.weights_bytes + held.arena_bytes + max(held.kv_bytes, least))
 
     def cache_bytes(self) -> int:
