@@ -66,7 +66,7 @@ class Environment:
 
 ENVIRONMENTS = {
     "daemon": Environment(("web",)),
-    "extras": Environment(("web", "signatures", "telemetry"), base="daemon"),
+    "extras": Environment(("web", "signatures", "telemetry", "video"), base="daemon"),
     "exporters": Environment(("web", "exporters"), base="daemon"),
     "development": Environment(("web", "exporters", "dev"), base="exporters"),
     "next": Environment(("web", "exporters-next", "dev"), apart=True),
