@@ -27,6 +27,14 @@ _SIGNATURES = {
     b"BM": "image/bmp",
 }
 """How pictures begin, but for WebP."""
+_MOV_BOXES = (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip", b"styp")
+"""With what an MP4 or MOV may begin, behind the length of it."""
+_FILM_TYPES = {
+    "mov": "video/mp4",
+    "matroska": "video/webm",
+    "gif": "video/gif",
+    "webp": "video/webp",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,3 +123,19 @@ def picture_type(data: bytes) -> str | None:
     if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
         return "image/webp"
     return next((kind for begin, kind in _SIGNATURES.items() if data.startswith(begin)), None)
+
+
+def film_form(data: bytes) -> str | None:
+    """What a film is by its first bytes: mov (MP4 is one), matroska (WebM is one), gif or webp;
+    None where they tell of none."""
+    if data[4:8] in _MOV_BOXES:
+        return "mov"
+    if data.startswith(b"\x1a\x45\xdf\xa3"):
+        return "matroska"
+    return {"image/gif": "gif", "image/webp": "webp"}.get(picture_type(data) or "")
+
+
+def film_type(data: bytes) -> str | None:
+    """The media type of a film by its first bytes; None where they tell of none."""
+    form = film_form(data)
+    return None if form is None else _FILM_TYPES[form]

@@ -7,9 +7,15 @@ import enum
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from nsedge.api.bounds import within
 from nsedge.api.media import Media
 from nsedge.api.tools import ToolCall
 from nsedge.errors import InvalidParameter
+
+FPS = (0.001, 240.0)
+"""Frames of a film that may be asked for a second, least and most."""
+FRAMES = (1, 4096)
+"""And in all."""
 
 
 class Role(enum.StrEnum):
@@ -39,11 +45,35 @@ class TextPart:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MediaPart:
-    """A picture, recording or film, where it stands in a message. place: what its client calls that
-    place, such as messages[2].images[0]; empty is messages[MESSAGE].content[PART]."""
+    """A picture, recording or film, where it stands in a message.
+
+    - place: what its client calls that place, such as messages[2].images[0]; empty is
+      messages[MESSAGE].content[PART].
+    - fps, frames: of a film, how many frames a second are looked at, and how many at most; frames
+      alone are spread over all of it. Without either, as the model has it.
+    """
 
     media: Media
     place: str = dataclasses.field(default="", compare=False)
+    fps: float | None = None
+    frames: int | None = None
+
+    def check(self, where: str) -> None:
+        """Refuse media that are not as they say, and a choice of frames out of range, or of what
+        has none; `where` names the part.
+
+        Raises:
+            InvalidParameter: naming the field.
+        """
+        try:
+            self.media.check()
+        except InvalidParameter as error:
+            raise InvalidParameter(f"{where}: {error.message}", param=error.param) from error
+        for name, value, bounds in (("fps", self.fps, FPS), ("frames", self.frames, FRAMES)):
+            if value is not None and self.media.kind != "video":
+                wrong = f"{where}.{name} is of films, not of {self.media.type}"
+                raise InvalidParameter(wrong, param=name)
+            within(f"{where}.{name}", value, *bounds, param=name)
 
 
 Part = TextPart | MediaPart
@@ -77,9 +107,14 @@ class Message:
     @property
     def media(self) -> tuple[Media, ...]:
         """What the message holds beside text, in order."""
+        return tuple(part.media for part in self.media_parts)
+
+    @property
+    def media_parts(self) -> tuple[MediaPart, ...]:
+        """The same, as it stands in the message."""
         if isinstance(self.content, str):
             return ()
-        return tuple(part.media for part in self.content if isinstance(part, MediaPart))
+        return tuple(part for part in self.content if isinstance(part, MediaPart))
 
     def check(self, where: str) -> None:
         """Refuse what a message of this role cannot have; `where` names the message.
@@ -94,5 +129,6 @@ class Message:
         if self.tool_call_id is not None and self.role is not Role.TOOL:
             wrong = f"{where}.tool_call_id: only a tool answers a call"
             raise InvalidParameter(wrong, param="messages")
-        for media in self.media:
-            media.check()
+        for number, part in enumerate(() if isinstance(self.content, str) else self.content):
+            if isinstance(part, MediaPart):
+                part.check(part.place or f"{where}.content[{number}]")

@@ -4,8 +4,10 @@ rows of an encoder's output in the place of tokens."""
 from __future__ import annotations
 
 from pathlib import PurePosixPath
+from typing import Annotated
 
 import msgspec
+from msgspec import Meta
 
 from nsedge.bundle.causal_lm import (
     CausalLm,
@@ -116,11 +118,33 @@ class PicturePrompt(Strict, frozen=True, kw_only=True):
     after: str = ""
 
 
+class FilmPrompt(Strict, frozen=True, kw_only=True):
+    """How a film stands in a prompt: as frames of it, each a picture that is not cut.
+
+    - fps: frames a second that are looked at where a request says nothing. frames: at most so many
+      then; none is as many as take half of the context.
+    - before, after: around all of them; `{frames}` is how many they are, `{length}` how long the
+      film is, as H:MM:SS.
+    - frame: of each; `{time}` is when it is shown, as M:SS, `{frame}` the picture.
+    """
+
+    fps: Annotated[float, Meta(gt=0)] = 1.0
+    frames: Positive | None = None
+    before: str = ""
+    frame: str = "Frame at {time}: {frame}\n"
+    after: str = ""
+
+    def __post_init__(self) -> None:
+        if self.frame.count("{frame}") != 1:
+            raise ValueError("frame has {frame} in it once")
+
+
 class VisionProcessors(TextProcessors, frozen=True, kw_only=True):
     """What reads prompts, and what prepares pictures."""
 
     pictures: Pictures
     prompt: PicturePrompt
+    film: FilmPrompt = FilmPrompt()
 
 
 class VisionComponents(DecoderComponents, frozen=True, kw_only=True):
@@ -173,8 +197,8 @@ class VisionLm(CausalLm, frozen=True, kw_only=True, tag="vision-lm"):
 
     @property
     def media_kinds(self) -> tuple[str, ...]:
-        """Pictures."""
-        return ("image",)
+        """Pictures, and films as frames of them."""
+        return ("image", "video")
 
     def image_encoder(self, variant: Variant) -> ImageEncoder:
         """The encoder beside a decoder."""

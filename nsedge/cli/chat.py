@@ -18,7 +18,10 @@ from nsedge.ipc import reach
 from nsedge.ipc.client import Client
 from nsedge.process import console
 
-WELCOME = "/exit or Ctrl-D leaves, /reset forgets, Ctrl-C cancels an answer"
+WELCOME = (
+    "/exit or Ctrl-D leaves, /reset forgets, Ctrl-C cancels an answer; drag in pictures, recordings"
+    " and films"
+)
 PROMPT = "> "
 
 if importlib.util.find_spec("readline") is not None:
@@ -30,10 +33,13 @@ def run(loaded: Loaded, options: argparse.Namespace) -> int:
     sampling, media = sampling_of(options), showing.shown(options)
     with reach.to_core(loaded.settings) as client:
         _check_model(client, options.model)
-        if sys.stdin.isatty() and not options.json:
+        by_hand = sys.stdin.isatty()
+        if by_hand and not options.json:
             console.note(WELCOME)
         talk = Conversation(client, options, sampling, media)
         while (line := _read_line()) is not None and line != "/exit":
+            if by_hand:
+                line = _without_files(line, talk, options)
             if line == "/reset":
                 talk.reset()
             elif line.startswith("/"):
@@ -44,7 +50,8 @@ def run(loaded: Loaded, options: argparse.Namespace) -> int:
 
 
 class Conversation:
-    """What was said so far; `media` stand before the first that the user says."""
+    """What was said so far; `media` stand before the first that the user says, and what is shown
+    before the next."""
 
     def __init__(
         self,
@@ -62,8 +69,13 @@ class Conversation:
 
     def reset(self) -> None:
         """Forget everything but the system message."""
+        self._shown: tuple[MediaPart, ...] = ()
         system = self._options.system
         self.messages = [] if system is None else [Message(role=Role.SYSTEM, content=system)]
+
+    def show(self, media: tuple[MediaPart, ...]) -> None:
+        """Put media before what is said next."""
+        self._shown += media
 
     def ask(self, text: str) -> None:
         """Show the answer to `text`; a turn that failed is not remembered.
@@ -73,7 +85,8 @@ class Conversation:
         """
         options = self._options
         first = all(one.role is Role.SYSTEM for one in self.messages)
-        said = showing.content(self._media if first else (), text)
+        said = showing.content((self._media if first else ()) + self._shown, text)
+        self._shown = ()
         asked = [*self.messages, Message(role=Role.USER, content=said)]
         try:
             with self._client.chat(
@@ -96,6 +109,20 @@ class Conversation:
             output.say_json({"error": {"code": error.code, "message": error.message}})
         else:
             console.note(f"nsedge: {error.message} (/reset forgets the conversation)")
+
+
+def _without_files(line: str, talk: Conversation, options: argparse.Namespace) -> str:
+    """What is left of a line whose paths of media are shown with it, or with the next where it says
+    nothing else."""
+    try:
+        text, media = showing.dragged(line, options)
+    except NsedgeError as error:
+        console.note(f"not sent: {error.message}")
+        return ""
+    talk.show(media)
+    for part in media:
+        console.note(f"with {part.place}{'' if text else ': what of it?'}")
+    return text
 
 
 def _check_model(client: Client, name: str) -> None:

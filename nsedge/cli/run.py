@@ -30,7 +30,9 @@ def run(loaded: Loaded, options: argparse.Namespace) -> int:
     if options.raw and options.system:
         raise InvalidParameter("--system needs the chat template that --raw leaves out")
     if options.raw and options.media:
-        raise InvalidParameter("--image and --audio need the chat template that --raw leaves out")
+        raise InvalidParameter(
+            "--image, --audio and --video need the chat template that --raw leaves out"
+        )
     text, media = _prompt(options.prompt), showing.shown(options)
     with reach.to_core(loaded.settings) as client:
         if options.raw:

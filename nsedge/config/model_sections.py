@@ -157,6 +157,14 @@ class Engine(Section, frozen=True, kw_only=True):
         int,
         number("Pixels of one picture, as it comes and as it is resized.", 1, 2**31),
     ] = 64_000_000
+    max_video_frames: Annotated[
+        int,
+        number("Frames of one film that a request may have a model look at.", 1, 4096),
+    ] = 64
+    max_video_s: Annotated[float, number("Seconds that one film may be long.", 0.1, 86400)] = 3600.0
+    video_decode_s: Annotated[
+        float, number("Seconds that decoding one film may take.", 0.1, 3600)
+    ] = 60.0
     picture_cache_bytes: Annotated[
         int,
         number(

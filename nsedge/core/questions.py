@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from nsedge.api import ModelCard, PromptQuestion, PromptReading
+from nsedge.api import Chat, ModelCard, PromptQuestion, PromptReading
 from nsedge.api.prompts import check_tokens
 from nsedge.bundle.adapter import AdapterManifest
 from nsedge.bundle.files import MANIFEST_FILE
@@ -27,11 +27,19 @@ T = TypeVar("T")
 class Questions:
     """Answers what is asked of models beside requests."""
 
-    def __init__(self, *, intake: Intake, reader: Executor, find: Callable[[str], Entry]) -> None:
-        """intake: gives out models, loaded where need be. find: the entry of a name; raises
-        UnknownModel."""
+    def __init__(
+        self,
+        *,
+        intake: Intake,
+        reader: Executor,
+        media_reader: Executor,
+        find: Callable[[str], Entry],
+    ) -> None:
+        """intake: gives out models, loaded where need be. media_reader: reads prompts with media.
+        find: the entry of a name; raises UnknownModel."""
         self._intake = intake
         self._reader = reader
+        self._media_reader = media_reader
         self._find = find
 
     async def read_prompt(self, question: PromptQuestion) -> PromptReading:
@@ -53,12 +61,15 @@ class Questions:
                 return found
             return replace(found, pieces=prompts.pieces(found.token_ids))
 
-        return await self._ask(question.model, read)
+        task = question.task
+        has_media = isinstance(task, Chat) and any(message.media for message in task.messages)
+        reader = self._media_reader if has_media else self._reader
+        return await self._ask(question.model, read, reader)
 
     async def detokenize(self, model: str, token_ids: tuple[int, ...]) -> str:
         """The text of some tokens. Raises as `read_prompt`."""
         check_tokens(token_ids)
-        return await self._ask(model, lambda prompts: prompts.text_of(token_ids))
+        return await self._ask(model, lambda prompts: prompts.text_of(token_ids), self._reader)
 
     async def describe(self, model: str) -> ModelCard:
         """What is known of a model from its package.
@@ -71,14 +82,14 @@ class Questions:
         base = entry if entry.base is None else self._find(entry.base)
         return await asyncio.to_thread(card_of, entry, base)
 
-    async def _ask(self, model: str, call: Callable[[Prompts], T]) -> T:
+    async def _ask(self, model: str, call: Callable[[Prompts], T], reader: Executor) -> T:
         holder = _Holder(asyncio.get_running_loop().create_future())
         async with self._intake.holding(model, holder) as hosted:
             prompts = hosted.prompt_reader()
             if prompts is None:
                 raise UnsupportedTask(f"{model} reads no prompts", param="model")
             loop = asyncio.get_running_loop()
-            answer = loop.run_in_executor(self._reader, call, prompts)
+            answer = loop.run_in_executor(reader, call, prompts)
             waited: set[asyncio.Future[Any]] = {answer, holder.broken}
             await asyncio.wait(waited, return_when=asyncio.FIRST_COMPLETED)
             if not answer.done():

@@ -146,7 +146,10 @@ class LocalService:
         )
 
         self._questions = Questions(
-            intake=self._intake, reader=self._reader, find=self._catalogue.find
+            intake=self._intake,
+            reader=self._reader,
+            media_reader=self._host.media_reader,
+            find=self._catalogue.find,
         )
 
     async def start(self) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable
 from typing import Any
 
+import msgspec
+
 from nsedge import api
 from nsedge.api.scheduling import scheduling_of
 from nsedge.errors import InvalidParameter, InvalidRequest, MessageTooLarge, UnsupportedVersion
@@ -141,7 +143,7 @@ def _said(turn: wire.Message, media: MediaOf) -> api.Message:
     parts = tuple(
         api.TextPart(text=part.text)
         if isinstance(part, wire.TextPart)
-        else api.MediaPart(media=media(part), place=part.place)
+        else api.MediaPart(media=media(part), place=part.place, fps=part.fps, frames=part.frames)
         for part in content
     )
     return api.Message(role=turn.role, content=parts, **more)
@@ -346,13 +348,15 @@ def _turn(message: api.Message, named: Collection[str]) -> wire.Message:
     parts = tuple(
         wire.TextPart(text=part.text)
         if isinstance(part, api.TextPart)
-        else _shown(part.media, named, place=part.place)
+        else msgspec.structs.replace(
+            _shown(part.media, named), place=part.place, fps=part.fps, frames=part.frames
+        )
         for part in message.content
     )
     return wire.Message(role=message.role, content=parts, **more)
 
 
-def _shown(media: api.Media, named: Collection[str], place: str = "") -> wire.MediaPart:
+def _shown(media: api.Media, named: Collection[str]) -> wire.MediaPart:
     by_name = bool(named) and media.sha256 in named
     return wire.MediaPart(
         media_type=media.type,
@@ -360,5 +364,4 @@ def _shown(media: api.Media, named: Collection[str], place: str = "") -> wire.Me
         sha256=media.sha256 if by_name else None,
         shape=media.shape,
         dtype=media.dtype,
-        place=place,
     )

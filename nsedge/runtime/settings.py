@@ -50,6 +50,12 @@ class EngineSettings:
     """Tokens that an encoder runs at once, padding among them; a picture counts as its patches."""
     max_picture_pixels: int = 64_000_000
     """Of one picture, as it comes and as it is resized."""
+    max_video_frames: int = 64
+    """Of one film that are looked at."""
+    max_video_s: float = 3600.0
+    """The length of one film."""
+    video_decode_s: float = 60.0
+    """For decoding one film."""
     picture_cache_bytes: int = 256 << 20
     """For what each model that sees made of pictures before."""
     threads: int = 0

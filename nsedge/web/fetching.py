@@ -1,4 +1,4 @@
-"""Pictures and sound that bodies name by a URL: fetched where the configuration lets them be.
+"""Media that bodies name by a URL: fetched where the configuration lets them be.
 
 A name is resolved once; all its addresses have to be public, and the connection goes to one of
 these very addresses, so that a name cannot lead elsewhere once it was looked at. Each redirect is
@@ -19,7 +19,7 @@ import aiohttp
 from yarl import URL
 
 from nsedge.api import Chat, Media, MediaPart, Message, Task
-from nsedge.api.media import picture_type, sound_type
+from nsedge.api.media import film_type, picture_type, sound_type
 from nsedge.errors import ConfigInvalid, InvalidMedia, InvalidParameter, NsedgeError
 from nsedge.version import VERSION
 from nsedge.web.inline_media import Remote
@@ -38,10 +38,16 @@ _PORTS = {"http": 80, "https": 443}
 _MOVED = {301, 302, 303, 307, 308}
 _PIECE_BYTES = 64 << 10
 _HEADERS = {
-    "Accept": "image/*, audio/*",
+    "Accept": "image/*, audio/*, video/*",
     "Accept-Encoding": "identity",
     "User-Agent": f"nsedge/{VERSION}",
 }
+_KINDS: dict[str, tuple[str, Callable[[bytes], str | None]]] = {
+    "image": ("picture", picture_type),
+    "audio": ("sound", sound_type),
+    "video": ("film", film_type),
+}
+"""What media of a kind are called, and what tells their type."""
 T = TypeVar("T", bound=Task)
 Resolve = Callable[[str, int], Awaitable[Sequence[str]]]
 """The addresses of a name. Raises OSError where it has none."""
@@ -113,7 +119,7 @@ class Fetcher:
         self._gate = asyncio.Semaphore(AT_ONCE)
 
     async def fetch(self, url: str, kind: str, take: Take = _no_matter) -> Media:
-        """The picture (`kind` image) or recording (audio) at `url`.
+        """The picture (`kind` image), recording (audio) or film (video) at `url`.
 
         Raises:
             InvalidParameter: it may not be fetched.
@@ -129,9 +135,8 @@ class Fetcher:
             ) from error
         except (aiohttp.ClientError, OSError) as error:
             raise InvalidMedia(f"the URL cannot be fetched: {_reason(error)}") from error
-        found = picture_type(data) if kind == "image" else sound_type(data)
-        if found is None:
-            known = "picture" if kind == "image" else "sound"
+        known, tell = _KINDS[kind]
+        if (found := tell(data)) is None:
             raise InvalidMedia(f"what the URL leads to is no {known} that is read here")
         return Media(type=found, data=data)
 

@@ -27,6 +27,8 @@ Picture = Annotated[str, Meta(extra_json_schema={KEY: {"format": "picture"}})]
 """A picture as a data URL, or in base64; or where it is fetched from."""
 Sound = Annotated[str, Meta(extra_json_schema={KEY: {"format": "sound"}})]
 """Sound as a data URL; or where it is fetched from."""
+Film = Annotated[str, Meta(extra_json_schema={KEY: {"format": "film"}})]
+"""A film as a data URL, or in base64; or where it is fetched from."""
 SpokenLanguage = Annotated[str, Meta(extra_json_schema={KEY: {"format": "language"}})]
 """A language by its code, or its English name; an empty text is none."""
 Rules = tuple[dict[str, Any], ...]

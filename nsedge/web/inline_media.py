@@ -1,4 +1,4 @@
-"""Pictures and sound in bodies: base64, bare or in a data URL, to media; pure."""
+"""Pictures, sound and films in bodies: base64, bare or in a data URL, to media; pure."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import re
 from dataclasses import dataclass
 
 from nsedge.api import Media
-from nsedge.api.media import picture_type
+from nsedge.api.media import film_type, picture_type
 from nsedge.errors import InvalidParameter
 
 _DATA_URL = re.compile(r"data:(?P<type>[^;,]*)(?P<options>(?:;[^;,]*)*),(?P<data>.*)", re.DOTALL)
@@ -17,6 +17,9 @@ _REMOTE = ("http://", "https://", "file:", "ftp://", "s3://")
 FORMAT = "[a-z0-9][a-z0-9.+-]{0,31}"
 """The pattern of a format of sound."""
 KNOWN = "PNG, JPEG, GIF, WebP or BMP"
+FILMS = "MP4, MOV, WebM, GIF or WebP"
+ANIMATED = ("image/gif", "image/webp")
+"""Types of pictures that may be films."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,8 +34,8 @@ class Remote(Media):
 
 
 def remote(text: str, kind: str) -> Remote | None:
-    """What an http or https URL leads to, a picture (`kind` image) or sound (audio); None where
-    `text` is no such URL."""
+    """What an http or https URL leads to, a picture (`kind` image), sound (audio) or a film
+    (video); None where `text` is no such URL."""
     if not text.startswith(_FETCHED):
         return None
     return Remote(type=f"{kind}/unknown", data=b"", url=text)
@@ -48,6 +51,23 @@ def picture_of(text: str, where: str, *, param: str) -> Media:
     if media is None:
         return sniffed(decoded(text, where, param=param), where, param=param)
     return media
+
+
+def film_of(text: str, where: str, *, param: str) -> Media:
+    """The film that a data URL holds, or bare base64: an animation in GIF or WebP is one, too.
+    Raises as `picture_of`."""
+    media = _of_url(text, where, "video", param=param)
+    data = decoded(text, where, param=param) if media is None else media.data
+    return film_in(data, where, param=param)
+
+
+def film_in(data: bytes, where: str, *, param: str) -> Media:
+    """A film of the type that its first bytes tell. Raises InvalidParameter where they tell of
+    none."""
+    kind = film_type(data)
+    if kind is None:
+        raise InvalidParameter(f"{where} is no {FILMS}", param=param)
+    return Media(type=kind, data=data)
 
 
 def recording_of(text: str, where: str, *, form: str | None, param: str) -> Media:
@@ -74,7 +94,7 @@ def _of_url(text: str, where: str, kind: str, *, param: str) -> Media | None:
         raise InvalidParameter(f"{where}: a data URL is read where it is base64", param=param)
     data = decoded(found["data"], where, param=param)
     said = found["type"].lower()
-    if not said.startswith(f"{kind}/"):
+    if not said.startswith(f"{kind}/") and not (kind == "video" and said in ANIMATED):
         raise InvalidParameter(
             f"{where}: a data URL of {said or 'no type'} is no {kind}", param=param
         )

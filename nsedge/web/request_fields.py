@@ -19,11 +19,12 @@ from nsedge.api import (
     Sampling,
     TextPart,
 )
+from nsedge.api.messages import FPS, FRAMES
 from nsedge.api.models import keep_alive_of
 from nsedge.api.scheduling import MAX_DEADLINE_S, Scheduling, SchedulingFields
 from nsedge.errors import InvalidParameter, MessageTooLarge
 from nsedge.web.bodies import Integer
-from nsedge.web.hints import hint, one_of
+from nsedge.web.hints import between, hint, one_of
 from nsedge.web.limits import WebLimits
 
 PriorityField = Annotated[str, one_of(Priority)] | Integer
@@ -31,6 +32,11 @@ PriorityField = Annotated[str, one_of(Priority)] | Integer
 _DURATION = "([0-9]+([.][0-9]+)?[smhd]?)+"
 KeepAlive = Annotated[str, hint(pattern=f"^(forever|now|-?{_DURATION})$")] | float
 """How long a model stays in memory unused: seconds, `5m`, `forever`, `now`."""
+
+Fps = Annotated[float, between(FPS)]
+"""Of a film, how many frames a second are looked at."""
+Frames = Annotated[Integer, between(FRAMES)]
+"""Of a film, how many frames at most; alone, spread over all of it."""
 
 
 class SchedulingBody(msgspec.Struct, kw_only=True):

@@ -41,7 +41,8 @@ class TextPart(Wire, frozen=True, kw_only=True, tag="text"):
 
 class MediaPart(Wire, frozen=True, kw_only=True, tag="media"):
     """A picture, recording or film among the parts of a message or the inputs of a task: its bytes,
-    or the hash of those that were sent before; `shape` and `dtype` since 1.5, `place` since 1.6."""
+    or the hash of those that were sent before; `shape` and `dtype` since 1.5, `place`, `fps` and
+    `frames` since 1.6."""
 
     media_type: Label
     data: bytes | None = None
@@ -49,6 +50,8 @@ class MediaPart(Wire, frozen=True, kw_only=True, tag="media"):
     shape: tuple[int, ...] = ()
     dtype: Label = ""
     place: Label = ""
+    fps: float | None = None
+    frames: int | None = None
 
 
 class Message(Struct, frozen=True, kw_only=True, omit_defaults=True):

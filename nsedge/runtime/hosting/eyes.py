@@ -21,6 +21,7 @@ from nsedge.runtime.machine.arbiter import Rank
 from nsedge.runtime.machine.cores import usable_cores
 from nsedge.runtime.settings import EngineSettings
 from nsedge.runtime.text.sight import Shown, Sight
+from nsedge.runtime.vision.films import FilmLimits
 from nsedge.runtime.vision.levels import pattern
 from nsedge.runtime.vision.shown import PromptPictures
 
@@ -38,13 +39,26 @@ def sight_of(manifest: VisionLm, pictures: PromptPictures) -> Sight:
         token=prompt.token,
         token_id=prompt.token_id,
         written=pictures.written,
+        film=pictures.film,
     )
 
 
 def pictures_of(manifest: VisionLm, settings: EngineSettings) -> PromptPictures:
     """What reads the pictures of a model's prompts."""
     told = manifest.processors
-    return PromptPictures(told.pictures, told.prompt, max_pixels=settings.max_picture_pixels)
+    return PromptPictures(
+        told.pictures,
+        told.prompt,
+        told.film,
+        max_pixels=settings.max_picture_pixels,
+        films=FilmLimits(
+            frames=settings.max_video_frames,
+            seconds=settings.max_video_s,
+            decode_s=settings.video_decode_s,
+            max_pixels=settings.max_picture_pixels,
+        ),
+        context=min(manifest.context_length, settings.context_tokens),
+    )
 
 
 class Eyes:

@@ -25,14 +25,22 @@ from nsedge.runtime.text.conversation import Habits
 from nsedge.runtime.text.filling import FillTokens
 from nsedge.runtime.text.parts import PLACE
 from nsedge.runtime.text.rendering import ChatTemplate
-from nsedge.runtime.text.sight import Shown, Sight, found_in, placed, with_pictures
+from nsedge.runtime.text.sight import (
+    FILM,
+    PICTURE,
+    Placing,
+    Shown,
+    Sight,
+    found_in,
+    placed,
+    shown_in,
+    with_pictures,
+)
 from nsedge.runtime.text.template import special_texts
 from nsedge.runtime.text.tokens import TokenTexts, is_named
 
 TAIL_TOKENS = 8
 """Of a prompt, looked at for the beginning of a thought."""
-PICTURE = "image"
-"""The kind of media that models may see."""
 
 
 class PromptReader:
@@ -180,12 +188,11 @@ class PromptReader:
 
     def look(self, task: Chat) -> tuple[tuple[int, ...], tuple[Shown, ...]]:
         """The ids of a prompt with pictures, and where these are in it. Raises as `read`."""
-        media = [medium for message in task.messages for medium in message.media]
-        rendered, rows = self._render(task)
+        rendered, placing = self._render(task)
         ids = self._encoded(rendered)
         if self._sight is None:
             return tuple(ids), ()
-        return tuple(ids), found_in(ids, self._sight, media, rows)
+        return tuple(ids), found_in(ids, self._sight, placing)
 
     def _encoded(self, rendered: Rendered) -> list[int]:
         """The ids of a chat. Of a model that sees, the processor puts bos_token before it."""
@@ -271,8 +278,8 @@ class PromptReader:
             param=param,
         )
 
-    def _render(self, task: Chat) -> tuple[Rendered, list[int]]:
-        """What the template makes of a chat, and how many rows each picture in it has."""
+    def _render(self, task: Chat) -> tuple[Rendered, Placing]:
+        """What the template makes of a chat, and the pictures in it."""
         template = self._template
         if task.usable_tools and self._tool_template is not None:
             template = self._tool_template
@@ -282,7 +289,7 @@ class PromptReader:
             )
         if not task.messages:
             raise EmptyPrompt("messages is empty", param="messages")
-        media = [medium for message in task.messages for medium in message.media]
+        parts = shown_in(task.messages)
         variables = template.variables(self._with_places(task))
         for number, turn in enumerate(variables["messages"]):
             _check_unicode(turn, f"messages[{number}]", param="messages")
@@ -290,11 +297,12 @@ class PromptReader:
         shielded = self._control.shield_all(variables)
         render = template.continued if task.continue_final_message else template.render
         text = render(shielded)
-        rows: list[int] = []
-        if self._sight is not None and media:
+        placing = Placing(text)
+        if self._sight is not None and parts:
             text = text.replace(PLACE, self._sight.marker)
-            text, rows = with_pictures(text, self._sight, media)
-        return Rendered(text) if shielded is variables else unmarked(text), rows
+            placing = with_pictures(text, self._sight, parts)
+        text = placing.text
+        return Rendered(text) if shielded is variables else unmarked(text), placing
 
     def _with_places(self, task: Chat) -> Chat:
         """A chat whose messages are texts, with places for the pictures in them."""
@@ -302,8 +310,8 @@ class PromptReader:
         for number, message in enumerate(task.messages):
             where = f"messages[{number}]"
             for medium in message.media:
-                if self._sight is None or medium.kind != PICTURE:
-                    reads = "text" if self._sight is None else "text and pictures"
+                if self._sight is None or medium.kind not in (PICTURE, FILM):
+                    reads = "text" if self._sight is None else "text, pictures and films"
                     what = f"{where}: this model reads {reads}, and takes no {medium.type}"
                     raise InvalidParameter(what, param="messages")
             turns.append(

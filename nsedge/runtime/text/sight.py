@@ -10,6 +10,9 @@ from nsedge.api.messages import joined
 from nsedge.errors import InvalidParameter, InvalidRequest
 from nsedge.runtime.text.parts import PLACE
 
+PICTURE, FILM = "image", "video"
+"""The kinds of media that may be seen."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Sight:
@@ -18,12 +21,14 @@ class Sight:
     - marker: what its template writes in the place of one, and clients may.
     - token, token_id: what stands for each row that the encoder makes of one.
     - written: what comes in the marker's place for a picture, `token` for each of its rows in it.
+    - film: what comes there for a film: texts, and frames of it as pictures.
     """
 
     marker: str
     token: str
     token_id: int
     written: Callable[[Media], str]
+    film: Callable[[MediaPart], Sequence[str | Media]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,6 +37,17 @@ class Shown:
 
     media: Media
     places: tuple[int, ...]
+
+
+def shown_in(messages: Sequence[Message]) -> list[MediaPart]:
+    """The media of a conversation, in order, each with its place."""
+    return [
+        replace(part, place=part.place or f"messages[{number}].content[{at}]")
+        for number, message in enumerate(messages)
+        if not isinstance(message.content, str)
+        for at, part in enumerate(message.content)
+        if isinstance(part, MediaPart)
+    ]
 
 
 def placed(message: Message, marker: str, where: str) -> Message:
@@ -61,40 +77,56 @@ def placed(message: Message, marker: str, where: str) -> Message:
     return replace(message, content=joined(said))
 
 
-def with_pictures(text: str, sight: Sight, media: Sequence[Media]) -> tuple[str, list[int]]:
-    """What a template rendered, with pictures in the place of markers; the rows of each.
+@dataclass(frozen=True, slots=True)
+class Placing:
+    """A text with pictures in it, `rows` tokens each, in order; frames of films among them."""
+
+    text: str
+    pictures: tuple[Media, ...] = ()
+    rows: tuple[int, ...] = ()
+
+
+def with_pictures(text: str, sight: Sight, parts: Sequence[MediaPart]) -> Placing:
+    """What a template rendered, with pictures and films in the place of markers.
 
     Raises:
-        InvalidRequest: the template has not as many places as there are pictures.
+        InvalidRequest: the template has not as many places as there are of them.
     """
     before, *after = text.split(sight.marker)
-    if len(after) != len(media):
+    if len(after) != len(parts):
         raise InvalidRequest(
-            f"the chat template has places for {len(after)} of the {len(media)} pictures in these"
+            f"the chat template has places for {len(after)} of the {len(parts)} pictures in these"
             " messages",
             param="messages",
         )
-    written = [sight.written(medium) for medium in media]
-    pieces = [piece for pair in zip(written, after, strict=True) for piece in pair]
-    return "".join([before, *pieces]), [one.count(sight.token) for one in written]
+    pieces, pictures, rows = [before], list[Media](), list[int]()
+    for part, behind in zip(parts, after, strict=True):
+        for one in sight.film(part) if part.media.kind == FILM else (part.media,):
+            if isinstance(one, Media):
+                written = sight.written(one)
+                pictures.append(one)
+                rows.append(written.count(sight.token))
+                one = written
+            pieces.append(one)
+        pieces.append(behind)
+    return Placing("".join(pieces), tuple(pictures), tuple(rows))
 
 
-def found_in(
-    ids: Sequence[int], sight: Sight, media: Sequence[Media], rows: Sequence[int]
-) -> tuple[Shown, ...]:
-    """Where the tokens of pictures, of so many rows each, are in a prompt.
+def found_in(ids: Sequence[int], sight: Sight, placing: Placing) -> tuple[Shown, ...]:
+    """Where the tokens of pictures are in a prompt.
 
     Raises:
         InvalidRequest: other texts have become such tokens.
     """
     places = [place for place, number in enumerate(ids) if number == sight.token_id]
-    if media and len(places) != sum(rows):
+    rows = placing.rows
+    if rows and len(places) != sum(rows):
         raise InvalidRequest(
             f"the prompt has {len(places)} tokens {sight.token}, and its pictures have {sum(rows)}",
             param="messages",
         )
     shown, begin = [], 0
-    for medium, count in zip(media, rows, strict=True):
+    for medium, count in zip(placing.pictures, rows, strict=True):
         shown.append(Shown(media=medium, places=tuple(places[begin : begin + count])))
         begin += count
     return tuple(shown)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import io
 import warnings
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +18,7 @@ from PIL import Image, UnidentifiedImageError
 from nsedge.api import Media
 from nsedge.api.media import RAW_PICTURE
 from nsedge.errors import InvalidMedia, MessageTooLarge
+from nsedge.runtime.vision.films import FilmFrame
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP")
 TOLD = "JPEG, PNG, WebP, GIF or BMP"
@@ -49,24 +50,28 @@ def decode(media: Media, *, max_pixels: int) -> Image.Image:
         InvalidMedia: it is none in a known format, or damaged.
         MessageTooLarge: it has more than `max_pixels`.
     """
+    if isinstance(media, FilmFrame):
+        return cast(Image.Image, media.picture())
     if media.type == RAW_PICTURE:
         return _of_frame(media, max_pixels)
     try:
         with Image.open(io.BytesIO(media.data), formats=FORMATS) as opened:
             check_pixels(*opened.size, max_pixels=max_pixels)
             opened.load()
-            return _upright(_in_rgb(opened), opened)
+            return _upright(in_rgb(opened), opened)
     except UnidentifiedImageError as error:
         raise InvalidMedia(f"{len(media.data)} bytes are no picture in {TOLD}") from error
     except (InvalidMedia, MessageTooLarge):
         raise
     except Exception as error:  # a decoder's own, of any type
-        raise InvalidMedia(f"the picture cannot be decoded: {_reason(error)}") from error
+        raise InvalidMedia(f"the picture cannot be decoded: {reason(error)}") from error
 
 
 def measure(media: Media, *, max_pixels: int) -> tuple[int, int]:
     """Height and width of the picture as `decode` gives it, of most formats without decoding it;
     raises as `decode` does."""
+    if isinstance(media, FilmFrame):
+        return media.size
     if media.type == RAW_PICTURE:
         height, width, _ = media.shape
         return height, width
@@ -81,7 +86,7 @@ def measure(media: Media, *, max_pixels: int) -> tuple[int, int]:
     except (InvalidMedia, MessageTooLarge):
         raise
     except Exception as error:  # a decoder's own, of any type
-        raise InvalidMedia(f"the picture cannot be decoded: {_reason(error)}") from error
+        raise InvalidMedia(f"the picture cannot be decoded: {reason(error)}") from error
     width, height = opened.size
     return (width, height) if turned else (height, width)
 
@@ -99,7 +104,8 @@ def check_pixels(width: int, height: int, *, max_pixels: int) -> None:
         )
 
 
-def _in_rgb(image: Image.Image) -> Image.Image:
+def in_rgb(image: Image.Image) -> Image.Image:
+    """A picture in 8 bits a channel, over white where it is clear."""
     if image.mode.startswith("I"):  # grey in 16 bits, which Pillow would clip
         levels: NDArray[Any] = np.clip(np.asarray(image).astype(np.int64), 0, 0xFFFF) >> 8
         return Image.fromarray(levels.astype(np.uint8)).convert("RGB")
@@ -110,7 +116,8 @@ def _in_rgb(image: Image.Image) -> Image.Image:
     return image.convert("RGB")
 
 
-def _reason(error: Exception) -> str:
+def reason(error: Exception) -> str:
+    """What a decoder says, in a line."""
     return " ".join(str(error).split())[:LONGEST_REASON] or type(error).__name__
 
 
@@ -142,4 +149,4 @@ def _of_frame(media: Media, max_pixels: int) -> Image.Image:
     levels = frame.astype(np.uint8).reshape(height, width, channels)
     if channels == 1:
         levels = levels[..., 0]
-    return _in_rgb(Image.fromarray(levels))
+    return in_rgb(Image.fromarray(levels))

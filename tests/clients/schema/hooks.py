@@ -29,6 +29,7 @@ FORMATS = {
     "language": st.sampled_from(["", "en", "English", "haitian creole", "yue"]),
     "picture": st.just(PICTURE),
     "sound": st.just("data:audio/wav;base64,UklGRg=="),
+    "film": st.just("data:video/gif;base64,R0lGODlhAQABAAAAACw="),
 }
 for name, strategy in FORMATS.items():
     schemathesis.openapi.format(name, strategy)
@@ -62,7 +63,10 @@ STEPS = {"typ_p": "typical_p", "typical": "typical_p", "nucleus": "top_p", "temp
 """Other names of a sampler's steps."""
 UNSEEN = ("/apply-template", "/v1/messages/count_tokens")
 """Routes that tell of a prompt, which pictures and sound have none of."""
-MEDIA = ("image", "image_url", "input_image", "audio_url", "input_audio")
+MEDIA = (
+    *("image", "image_url", "input_image", "audio_url", "input_audio"),
+    *("video", "video_url", "input_video"),
+)
 fields: dict[str, set[str]] = {}
 """The fields of each route's body."""
 rules: dict[str, dict[str, Any]] = {}

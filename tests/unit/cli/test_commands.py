@@ -586,7 +586,9 @@ def test_chat_shows_them_with_the_first_question(daemon, shown, capsys, monkeypa
         (["--audio", "none.wav"], "nsedge: none.wav: No such file or directory\n"),
         (["--image", "empty"], "nsedge: empty is no PNG, JPEG, GIF, WebP or BMP\n"),
         (["--audio", "empty"], "nsedge: empty is empty\n"),
-        (["--raw", "--audio", "empty"], "nsedge: --image and --audio need the chat template"),
+        (["--video", "empty"], "nsedge: empty is no MP4, MOV, WebM, GIF or WebP\n"),
+        (["--frames", "3"], "nsedge: --frames is of films: name one by --video\n"),
+        (["--raw", "--audio", "empty"], "nsedge: --image, --audio and --video need the chat"),
     ],
 )
 def test_what_cannot_be_shown_is_told(daemon, tmp_path, monkeypatch, capsys, flags, told):

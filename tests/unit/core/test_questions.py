@@ -35,7 +35,12 @@ def about(model: str, text: str = "hi") -> PromptQuestion:
 async def asked(shelf: Shelf, **options: object) -> AsyncIterator[Questions]:
     async with door(shelf, **options) as one:
         with ThreadPoolExecutor(1) as reader:
-            yield Questions(intake=one.intake, reader=reader, find=shelf.residency.catalogue.find)
+            yield Questions(
+                intake=one.intake,
+                reader=reader,
+                media_reader=reader,
+                find=shelf.residency.catalogue.find,
+            )
 
 
 @play

@@ -9,6 +9,7 @@ import msgspec
 
 from nsedge.web.bodies import ModelName
 from nsedge.web.hints import Rules, between, hint
+from nsedge.web.request_fields import Fps, Frames
 from nsedge.web.sampling_fields import SamplingFields
 
 MAX_TEMPERATURE = 2.0
@@ -22,12 +23,22 @@ class Image(msgspec.Struct, kw_only=True):
     mime_type: Literal["image/jpeg", "image/png", "image/webp"]
 
 
+class Film(msgspec.Struct, kw_only=True):
+    """A film of a message, in base64, or an animation; what it is, its bytes tell."""
+
+    data_base64: Annotated[str, hint(minLength=1, format="base64")]
+    mime_type: Literal["video/mp4", "video/quicktime", "video/webm", "image/gif", "image/webp"]
+    fps: Fps | None = None
+    frames: Frames | None = None
+
+
 class Turn(msgspec.Struct, kw_only=True):
     """A message."""
 
     role: Literal["system", "user", "assistant"]
     content: str
     images: list[Image] | None = None
+    videos: list[Film] | None = None
 
 
 def camel_case(name: str) -> str:

@@ -15,7 +15,15 @@ from nsedge.api.bounds import within
 from nsedge.errors import BadMessage, EmptyPrompt, InvalidParameter
 from nsedge.web.bodies import beyond, decode
 from nsedge.web.constraint_fields import constraint
-from nsedge.web.doors.chat.bodies import MAX_TEMPERATURE, ChatBody, Image, Turn, camel_case
+from nsedge.web.doors.chat.bodies import (
+    MAX_TEMPERATURE,
+    ChatBody,
+    Film,
+    Image,
+    Turn,
+    camel_case,
+)
+from nsedge.web.inline_media import film_in
 from nsedge.web.limits import WebLimits
 from nsedge.web.other_fields import OtherFields
 from nsedge.web.request_fields import check_length, scheduling
@@ -96,21 +104,29 @@ def _complaints_as_written() -> Iterator[None]:
 
 def _message(number: int, turn: Turn) -> Message:
     where = f"messages[{number}]"
-    if not turn.images:
+    if not turn.images and not turn.videos:
         return Message(role=Role(turn.role), content=turn.content)
     parts: list[Part] = [
-        MediaPart(media=_media(image, place), place=place)
-        for which, image in enumerate(turn.images)
+        MediaPart(media=Media(type=image.mime_type, data=_data(image, place)), place=place)
+        for which, image in enumerate(turn.images or ())
         if (place := f"{where}.images[{which}]")
+    ]
+    parts += [
+        _film(film, f"{where}.videos[{which}]") for which, film in enumerate(turn.videos or ())
     ]
     if turn.content:
         parts.append(TextPart(text=turn.content))
     return Message(role=Role(turn.role), content=tuple(parts))
 
 
-def _media(image: Image, where: str) -> Media:
+def _film(film: Film, where: str) -> MediaPart:
+    media = film_in(_data(film, where), f"{where}.data_base64", param="messages")
+    return MediaPart(media=media, place=where, fps=film.fps, frames=film.frames)
+
+
+def _data(medium: Image | Film, where: str) -> bytes:
     """Raises InvalidParameter where the data are no base64, or none."""
-    encoded = re.sub(r"^data:[a-z/]+;base64,", "", image.data_base64)
+    encoded = re.sub(r"^data:[a-z0-9/]+;base64,", "", medium.data_base64)
     try:
         data = base64.b64decode(encoded, validate=True)
     except (binascii.Error, ValueError) as error:
@@ -119,7 +135,7 @@ def _media(image: Image, where: str) -> Media:
         ) from error
     if not data:
         raise InvalidParameter(f"{where}.data_base64 is empty", param="messages")
-    return Media(type=image.mime_type, data=data)
+    return data
 
 
 def _snake_case(config: Mapping[str, msgspec.Raw]) -> dict[str, msgspec.Raw]:

@@ -30,6 +30,8 @@ from nsedge.web.doors.generate import multimodal
 from nsedge.web.doors.generate.forms import (
     MEDIA,
     OTHERS,
+    VIDEO,
+    FrameChoice,
     InlineMedia,
     inline,
     prompt_named,
@@ -41,7 +43,7 @@ from nsedge.web.hints import GIVEN, Rules, between, hint, not_all
 from nsedge.web.logprobs import TokenObject, token_object, told
 from nsedge.web.media_read import MediaTold, media_object, media_told
 from nsedge.web.multipart import FORM
-from nsedge.web.request_fields import check_length, scheduling, spoken
+from nsedge.web.request_fields import Fps, Frames, check_length, scheduling, spoken
 from nsedge.web.sampling_fields import SamplingFields, sampling
 from nsedge.web.usage import Clipped, Usage, clipped, usage
 
@@ -65,7 +67,12 @@ class GenerateBody(SamplingFields, kw_only=True):
     """Accepted; the route decides."""
     image: InlineMedia = None
     audio: InlineMedia = None
+    video: InlineMedia = None
     """Beside a text in JSON: base64, or data URLs; they stand before it."""
+    fps: Fps | None = None
+    """Of films, how many frames a second are looked at."""
+    frames: Frames | None = None
+    """Of each film, how many at most; without `fps`, spread over all of it."""
 
 
 class Candidate(TokenObject):
@@ -202,7 +209,7 @@ async def _request(http: web.Request, label: str) -> tuple[Request, GenerateBody
         raise EmptyPrompt("text is empty", param="text")
     check_length(len(body.text), answering.limits, "text")
     if media and body.raw:
-        raise InvalidParameter("a raw text takes no images and no audio", param="raw")
+        raise InvalidParameter("a raw text takes no images, no audio and no video", param="raw")
     sampled, held = sampling(body, logprobs=body.logprobs), constraint(body)
     model = await answering.model(body.model)
     wanted = Request(
@@ -219,9 +226,14 @@ async def _body(http: web.Request) -> tuple[GenerateBody, tuple[MediaPart, ...]]
     """The body, and the media that came with it, in order."""
     if http.content_type != FORM:
         body = await read_json(http, GenerateBody, OTHERS)
-        return body, inline(image=body.image, audio=body.audio)
-    body, parts = await read_form(http, GenerateBody, OTHERS, media=MEDIA)
-    return body, shown(parts)
+        media = inline(image=body.image, audio=body.audio, video=body.video)
+    else:
+        body, parts = await read_form(http, GenerateBody, OTHERS, media=MEDIA)
+        media = shown(parts)
+    choice = FrameChoice(body.fps, body.frames)
+    if choice != FrameChoice() and not any(part.media.kind == VIDEO for part in media):
+        raise InvalidParameter("fps and frames are of films, and there is none", param="video")
+    return body, tuple(map(choice.of, media))
 
 
 DOOR = Door(

@@ -33,7 +33,7 @@ from nsedge.web.access import needs
 from nsedge.web.answering import ANSWERING
 from nsedge.web.bodies import Integer, ModelName, gives, json_answer, read_form, takes
 from nsedge.web.constraint_fields import constraint
-from nsedge.web.doors.generate.forms import MEDIA, OTHERS, media_of, prompt_named
+from nsedge.web.doors.generate.forms import AUDIO, IMAGE, OTHERS, media_of, prompt_named
 from nsedge.web.errors import Refused
 from nsedge.web.hints import Filled, SpokenLanguage, between, hint
 from nsedge.web.media_read import MediaTold, media_told
@@ -123,12 +123,12 @@ class Transcript(TypedDict):
 
 
 @needs(Scope.INFER)
-@takes(CaptionBody, OTHERS, types=(FORM,), files=MEDIA[:1])
+@takes(CaptionBody, OTHERS, types=(FORM,), files=(IMAGE,))
 @gives(CaptionAnswer)
 async def caption(http: web.Request) -> web.StreamResponse:
     """`POST /api/multimodal/vision/caption`: what is to be seen in an image."""
     answering, began_s = http.app[ANSWERING], time.monotonic()
-    body, parts = await read_form(http, CaptionBody, OTHERS, media=MEDIA[:1])
+    body, parts = await read_form(http, CaptionBody, OTHERS, media=(IMAGE,))
     if len(parts) != 1:
         raise InvalidParameter(f"one image is wanted, not {len(parts)}", param="image")
     check_length(len(body.text or ""), answering.limits, "text")
@@ -182,12 +182,12 @@ def _seen(body: CaptionBody, model: ModelInfo, image: Media) -> Caption | Chat |
 
 
 @needs(Scope.INFER)
-@takes(FitBody, OTHERS, types=(FORM,), files=MEDIA[:1], lists=("labels",))
+@takes(FitBody, OTHERS, types=(FORM,), files=(IMAGE,), lists=("labels",))
 @gives(Fits)
 async def classify(http: web.Request) -> web.StreamResponse:
     """`POST /api/multimodal/vision/classify`: which of some labels fits an image."""
     answering, began_s = http.app[ANSWERING], time.monotonic()
-    body, parts = await read_form(http, FitBody, OTHERS, media=MEDIA[:1], lists=("labels",))
+    body, parts = await read_form(http, FitBody, OTHERS, media=(IMAGE,), lists=("labels",))
     if len(parts) != 1:
         raise InvalidParameter(f"one image is wanted, not {len(parts)}", param="image")
     check_length(sum(map(len, body.labels)), answering.limits, "labels")
@@ -211,12 +211,12 @@ async def classify(http: web.Request) -> web.StreamResponse:
 
 
 @needs(Scope.INFER)
-@takes(TranscribeBody, OTHERS, types=(FORM,), files=MEDIA[1:])
+@takes(TranscribeBody, OTHERS, types=(FORM,), files=(AUDIO,))
 @gives(Transcript)
 async def transcribe(http: web.Request) -> web.StreamResponse:
     """`POST /api/multimodal/audio/transcribe`: what is said in a recording."""
     answering, began_s = http.app[ANSWERING], time.monotonic()
-    body, parts = await read_form(http, TranscribeBody, OTHERS, media=MEDIA[1:])
+    body, parts = await read_form(http, TranscribeBody, OTHERS, media=(AUDIO,))
     sound = sound_of(parts, "audio")
     with answering.label(http) as label:
         named = body.model or answering.settings.speech_model or None

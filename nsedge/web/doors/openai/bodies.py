@@ -10,11 +10,12 @@ from nsedge.api import ToolChoice
 from nsedge.api.sampling import BOUNDS, MAX_LOGPROBS
 from nsedge.api.tasks import EFFORTS
 from nsedge.web.bodies import Integer, ModelName
-from nsedge.web.doors.openai.parts import Place, Recording, SoundPlace
+from nsedge.web.doors.openai.parts import FilmPlace, Place, Recording, SoundPlace
 from nsedge.web.hints import (
     FUNCTION,
     GIVEN,
     NEEDS_TOOLS,
+    Film,
     Picture,
     Rules,
     Sound,
@@ -28,6 +29,7 @@ from nsedge.web.hints import (
     wants,
 )
 from nsedge.web.prompt_fields import TEXTS, PromptField
+from nsedge.web.request_fields import Fps, Frames
 from nsedge.web.sampling_fields import SamplingFields
 
 Count = Annotated[Integer, between(BOUNDS["n"])]
@@ -90,6 +92,7 @@ class ContentPart(msgspec.Struct):
             input_image="image_url",
             audio_url="audio_url",
             input_audio="input_audio",
+            video_url="video_url",
         ),
     )
     type: str
@@ -98,6 +101,11 @@ class ContentPart(msgspec.Struct):
     image_url: Place | Picture | None = None
     audio_url: SoundPlace | Sound | None = None
     input_audio: Recording | None = None
+    video_url: FilmPlace | Film | None = None
+    fps: Fps | None = None
+    """Of a film, how many frames a second are looked at."""
+    frames: Frames | None = None
+    """Of a film, how many at most; without `fps`, spread over all of it."""
 
 
 class CalledFunction(msgspec.Struct):

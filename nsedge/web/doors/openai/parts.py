@@ -1,4 +1,4 @@
-"""Parts of messages that are pictures or sound, as OpenAI's clients send them."""
+"""Parts of messages that are pictures, sound or films, as OpenAI's clients send them."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ import msgspec
 from nsedge.api import Media, MediaPart, Part, TextPart
 from nsedge.api.messages import joined
 from nsedge.errors import InvalidParameter
-from nsedge.web.hints import Picture, Rules, Sound, named
-from nsedge.web.inline_media import FORMAT, picture_of, recording_of, remote
+from nsedge.web.hints import Film, Picture, Rules, Sound, named
+from nsedge.web.inline_media import FORMAT, film_of, picture_of, recording_of, remote
+from nsedge.web.request_fields import Fps, Frames
 
 
 class Place(msgspec.Struct):
@@ -26,6 +27,14 @@ class SoundPlace(msgspec.Struct):
     """Where sound is: a data URL, or one that is fetched."""
 
     url: Sound
+
+
+class FilmPlace(msgspec.Struct):
+    """Where a film is: a data URL, or one that is fetched; which of its frames are looked at."""
+
+    url: Film
+    fps: Fps | None = None
+    frames: Frames | None = None
 
 
 class Recording(msgspec.Struct):
@@ -62,6 +71,18 @@ class Showing(Protocol):
         """Sound; vLLM's name of it."""
 
     @property
+    def video_url(self) -> FilmPlace | str | None:
+        """A film; vLLM's name of it."""
+
+    @property
+    def fps(self) -> float | None:
+        """Frames of a film that are looked at a second."""
+
+    @property
+    def frames(self) -> int | None:
+        """And at most."""
+
+    @property
     def input_audio(self) -> Recording | None:
         """Sound."""
 
@@ -73,7 +94,24 @@ def shown(part: Showing, where: str) -> MediaPart:
         InvalidParameter: it is of a type that is not known here, has nothing in it, is elsewhere,
             no base64, or of another kind.
     """
+    if part.type in ("video_url", "input_video") and part.video_url is not None:
+        return _film(part, part.video_url, where)
     return MediaPart(media=_media(part, where), place=where)
+
+
+def _film(part: Showing, video: FilmPlace | str, where: str) -> MediaPart:
+    text = _url(video)
+    media = remote(text, "video") or film_of(text, f"{where}.video_url", param=where)
+    own = FilmPlace(url=text) if isinstance(video, str) else video
+    for name in ("fps", "frames"):
+        if getattr(own, name) is not None and getattr(part, name) is not None:
+            raise InvalidParameter(f"{where}: {name} is given twice", param=where)
+    return MediaPart(
+        media=media,
+        place=where,
+        fps=part.fps if own.fps is None else own.fps,
+        frames=part.frames if own.frames is None else own.frames,
+    )
 
 
 def _media(part: Showing, where: str) -> Media:
@@ -103,5 +141,5 @@ def content_of(parts: Iterable[str | MediaPart]) -> str | tuple[Part, ...]:
     return tuple(TextPart(text=one) if isinstance(one, str) else one for one in given)
 
 
-def _url(place: Place | SoundPlace | str) -> str:
+def _url(place: Place | SoundPlace | FilmPlace | str) -> str:
     return place if isinstance(place, str) else place.url

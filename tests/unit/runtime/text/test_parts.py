@@ -30,23 +30,33 @@ AS_TEXT = "{% for m in messages %}[{{ m.role }}]{{ m.content }}{% endfor %}[a]"
 USER_ALONE = (
     "{% for m in messages %}{% if m.role == 'user' %}{{ m.content }}{% endif %}{% endfor %}[a]"
 )
-PICTURE = Media(type="image/png", data=b"x")
+PICTURE, FRAME = Media(type="image/png", data=b"x"), Media(type="image/png", data=b"y")
+FILM = MediaPart(media=Media(type="video/mp4", data=b"z"), frames=7)
 
 
 def reader(path: Path, template: str, *, add_bos: bool = False) -> PromptReader:
     token_id = tokenizer().token_to_id(MARKER)
     sight = Sight(
-        marker=MARKER, token=MARKER, token_id=token_id, written=lambda media: f"({MARKER * 3})"
+        marker=MARKER,
+        token=MARKER,
+        token_id=token_id,
+        written=lambda media: f"({MARKER * (2 if media is FRAME else 3)})",
+        film=lambda part: ["at 0 ", FRAME, " at 1 ", PICTURE, f" of {part.frames}"],
     )
     bundle = Bundle.open(write_bundle(path / "tiny", template=template, add_bos=add_bos))
     return PromptReader(bundle, tokenizer(), sight=sight)
 
 
-def said(*parts: str | Media, role: Role = Role.USER) -> Message:
+def said(*parts: str | Media | MediaPart, role: Role = Role.USER) -> Message:
     return Message(
         role=role,
         content=tuple(
-            TextPart(text=one) if isinstance(one, str) else MediaPart(media=one) for one in parts
+            TextPart(text=one)
+            if isinstance(one, str)
+            else one
+            if isinstance(one, MediaPart)
+            else MediaPart(media=one)
+            for one in parts
         ),
     )
 
@@ -102,7 +112,9 @@ def test_a_template_without_a_place_is_told(tmp_path: Path) -> None:
 def test_sound_is_not_seen_and_places_cannot_be_said(tmp_path: Path) -> None:
     reading = reader(tmp_path, BOTH)
     sound = Media(type="audio/wav", data=b"x")
-    with pytest.raises(InvalidParameter, match="reads text and pictures, and takes no audio/wav"):
+    with pytest.raises(
+        InvalidParameter, match="reads text, pictures and films, and takes no audio/wav"
+    ):
         look(reading, said(sound))
     with pytest.raises(InvalidParameter, match=r"messages\[0\]: U\+FDD3"):
         look(reading, said("\ufdd3", PICTURE))
@@ -135,3 +147,11 @@ def test_line_ends_beside_a_place_are_the_parts_own() -> None:
     turns = [{"role": "user", "content": "a"}, {"role": "tool", "content": None}]
     assert parted(turns, all_of_them=False) == turns
     assert parted(turns, all_of_them=True)[0]["content"] == [{"type": "text", "text": "a"}]
+
+
+def test_a_film_stands_as_texts_and_frames_each_with_its_places(tmp_path: Path) -> None:
+    text, places = look(reader(tmp_path, IN_PARTS), said("see", FILM, PICTURE, "this"))
+    assert text == "[user]seeat 0 (##) at 1 (###) of 7(###)this[a]"
+    assert [len(each) for each in places] == [2, 3, 3]
+    in_order = [place for each in places for place in each]
+    assert in_order == sorted(in_order)

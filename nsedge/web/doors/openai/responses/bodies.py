@@ -11,10 +11,11 @@ from nsedge.api.sampling import BOUNDS, MAX_LOGPROBS
 from nsedge.api.tasks import EFFORTS
 from nsedge.api.tools import NAME
 from nsedge.web.bodies import Integer, ModelName
-from nsedge.web.doors.openai.parts import Place, Recording, SoundPlace
+from nsedge.web.doors.openai.parts import FilmPlace, Place, Recording, SoundPlace
 from nsedge.web.hints import (
     GIVEN,
     NEEDS_TOOLS,
+    Film,
     Picture,
     Rules,
     Sound,
@@ -26,6 +27,7 @@ from nsedge.web.hints import (
     wants,
 )
 from nsedge.web.other_fields import OtherFields
+from nsedge.web.request_fields import Fps, Frames
 from nsedge.web.sampling_fields import SamplingFields
 
 LOGPROBS = "message.output_text.logprobs"
@@ -40,7 +42,7 @@ ToolChoiceField = (
 
 class Part(msgspec.Struct):
     """A part of a message, or of what a tool gave: `input_text`, `output_text`, `refusal`,
-    `input_image` or `input_audio`."""
+    `input_image`, `input_audio` or `input_video`."""
 
     rules: ClassVar[Rules] = (
         of_type(
@@ -50,6 +52,7 @@ class Part(msgspec.Struct):
             refusal="refusal",
             input_image="image_url",
             input_audio="input_audio",
+            input_video="video_url",
         ),
     )
     type: str
@@ -58,6 +61,9 @@ class Part(msgspec.Struct):
     image_url: Place | Picture | None = None
     audio_url: SoundPlace | Sound | None = None
     input_audio: Recording | None = None
+    video_url: FilmPlace | Film | None = None
+    fps: Fps | None = None
+    frames: Frames | None = None
 
 
 _TEXT = {"type": "string", "minLength": 1}
