@@ -40,17 +40,17 @@ def make_vision_bundle(
         replace=arguments.force,
     )
     result, lines, status = exported(report.text)
-    record = report.record
-    height, width = record.steps.size
+    record, pictures = report.record, report.record.pictures
+    height, width = pictures.steps.size
     result |= {
         "picture": [height, width],
-        "picture_tokens": record.rows,
+        "picture_tokens": pictures.rows,
         "encoder_difference_from_torch": record.difference,
         "pictures": {name: msgspec.to_builtins(trial) for name, trial in report.trials.items()},
     }
     lines = [
         *lines,
-        f"  pictures of {height} x {width} become {record.rows} tokens; the encoder's fp32 graph"
+        f"  pictures of {height} x {width} become {pictures.rows} tokens; the encoder's fp32 graph"
         f" against PyTorch: {record.difference:.1e} of the greatest number",
         *(line for name, trial in report.trials.items() for line in trial_lines(name, trial)),
     ]

@@ -18,6 +18,7 @@ from onnx import ModelProto, NodeProto, TensorProto, ValueInfoProto, helper, num
 from exporters.graph.balance import Floats, factors
 from exporters.graph.graph import MICROSOFT, attribute, index_of
 from exporters.graph.records import SEGMENTS
+from exporters.graph.turned import pack_turned
 from nsedge.bundle.causal_lm import TOKEN_SCALE_BYTES
 from nsedge.native import DOMAIN
 
@@ -40,7 +41,9 @@ def why_no_form(graph: Path) -> str | None:
     All attention has to be rewritten or none of the graph is: the cache has one type, and nothing
     else may ask for the rows' lengths.
     """
-    return _Rewriting(onnx.load(graph, load_external_data=False)).why_not()
+    model = onnx.load(graph, load_external_data=False)
+    pack_turned(model)
+    return _Rewriting(model).why_not()
 
 
 def write_native(
@@ -52,6 +55,7 @@ def write_native(
     [kv_heads, head_dim] of their keys.
     """
     model = onnx.load(graph, load_external_data=False)
+    pack_turned(model)
     rewriting = _Rewriting(model)
     if (reason := rewriting.why_not()) is not None:
         return reason

@@ -65,12 +65,16 @@ class Runner:
         row: int = 0,
         keep: NDArray[np.int64] | None = None,
         media: Media | None = None,
+        positions: NDArray[np.int64] | None = None,
     ) -> NDArray[np.float32]:
         """Append ids [B, Q] to rows `row`..`row + B`; logits [B, K, V] of the kept positions.
-        media: rows [M, H] in the place of ids, and where: [M, 2]."""
+        media: rows [M, H] in the place of ids, and where: [M, 2]. positions [axes, B, Q]: where
+        the ids do not follow each other as a text's do."""
         rows, queries = ids.shape
         kept = np.arange(queries) if keep is None else keep
         feeds = self._segments(ids, row, kept) if self._io.segments else self._rows(ids, row, kept)
+        if self._io.position_ids is not None:
+            feeds[self._io.position_ids] = self._positions(row, rows, queries, positions)
         feeds |= self._no_rows
         if self._io.media is not None and media is not None:
             feeds |= dict(
@@ -104,8 +108,6 @@ class Runner:
             self._io.total_sequence_length: np.array(after.max(), np.int32),
             self._io.kept_positions: kept,
         }
-        if self._io.position_ids is not None:
-            feeds[self._io.position_ids] = past[:, None] + np.arange(queries)[None]
         if self._io.prompt is not None:
             feeds[self._io.prompt.flag] = np.array(False)
         return feeds
@@ -122,9 +124,20 @@ class Runner:
             str(self._io.segments): segments.astype(np.int32),
             self._io.kept_positions: (np.arange(rows)[:, None] * queries + kept).reshape(-1),
         }
-        if self._io.position_ids is not None:
-            feeds[self._io.position_ids] = (past[:, None] + np.arange(queries)).reshape(1, -1)
         return feeds
+
+    def _positions(
+        self, row: int, rows: int, queries: int, stated: NDArray[np.int64] | None
+    ) -> NDArray[np.int64]:
+        """Of so many new tokens of each of the rows, in the shape that the graph reads."""
+        counted = self.lengths[row : row + rows, None] + np.arange(queries)
+        if self._io.position_axes > 1:
+            shape = (self._io.position_axes, rows, queries)
+            counted = np.broadcast_to(counted, shape) if stated is None else stated
+        leading = counted.shape[:-2]
+        return np.ascontiguousarray(
+            counted.reshape(*leading, 1, -1) if self._io.segments else counted
+        )
 
     def cached(self, tokens: int, row: int = 0) -> NDArray[Any]:
         """A copy of what the first `tokens` of a row left: [layers, 2, heads, tokens, head_dim]."""
@@ -132,10 +145,15 @@ class Runner:
         return parts.reshape(-1, 2, *parts.shape[1:])
 
     def log_probs(
-        self, ids: list[int], start: int = 0, *, media: NDArray[np.float32] | None = None
+        self,
+        ids: list[int],
+        start: int = 0,
+        *,
+        media: NDArray[np.float32] | None = None,
+        positions: NDArray[np.int64] | None = None,
     ) -> NDArray[np.float32]:
         """Log-probabilities [len(ids) - start, V] after each token from `start`, anew from 0.
-        media: rows [M, H] in the place of the first M tokens."""
+        media: rows [M, H] in the place of the first M tokens; positions [axes, len(ids)]."""
         self.lengths[:] = 0
         parts = []
         for begin in range(0, len(ids), CHUNK):
@@ -143,7 +161,8 @@ class Runner:
             keep = np.arange(max(start - begin, 0), chunk.shape[1])
             placed = None if media is None else _first_of(media[begin : begin + CHUNK])
             wanted = keep if len(keep) else np.array([0])
-            logits = self.forward(chunk, keep=wanted, media=placed)
+            where = None if positions is None else positions[:, None, begin : begin + CHUNK]
+            logits = self.forward(chunk, keep=wanted, media=placed, positions=where)
             parts.append(log_softmax(logits[0][: len(keep)]))
         return np.concatenate(parts)
 

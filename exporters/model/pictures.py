@@ -88,7 +88,7 @@ def read_steps(folder: Path) -> PictureSteps:
     if is_count(settings["size"]):  # as it is meant where the processor has no other word for it
         settings["size"] = dict.fromkeys(defaults["size"], settings["size"])
     try:
-        return _steps(settings, path)
+        return steps_of(settings, path)
     except ValueError as error:  # msgspec's are such, too
         raise Refused(f"{path}: {error}") from error
 
@@ -109,11 +109,7 @@ def read_tiles(folder: Path) -> Tiles:
         Refused: it is another's, or there are none.
         ExportError: the file is damaged.
     """
-    path, stated = _stated(folder)
-    kind = str(stated.get("image_processor_type")).removesuffix("Fast")
-    if kind not in TILE_PROCESSORS:
-        raise Refused(f"{path}: {shown(kind)} has no form here; known are {TILE_PROCESSORS}")
-    settings = TILE_DEFAULTS | {key: value for key, value in stated.items() if value is not None}
+    path, settings = picture_settings(folder, TILE_PROCESSORS, TILE_DEFAULTS)
     edges = [settings[key] for key in ("size", "max_image_size")]
     for edge in edges:
         if not isinstance(edge, Mapping) or set(edge) != {"longest_edge"}:
@@ -123,10 +119,25 @@ def read_tiles(folder: Path) -> Tiles:
     longest, tile = (_side(edge["longest_edge"], path) for edge in edges)
     size = {"height": tile, "width": tile}
     try:
-        steps = _steps(settings | {"size": size}, path)
+        steps = steps_of(settings | {"size": size}, path)
     except ValueError as error:  # msgspec's are such, too
         raise Refused(f"{path}: {error}") from error
     return Tiles(steps=steps, longest_edge=longest, splits=bool(settings["do_image_splitting"]))
+
+
+def picture_settings(folder: Path, known: tuple[str, ...], defaults: Json) -> tuple[Path, Json]:
+    """The file of a folder whose processor is one of the known ones, and what it says, with
+    `defaults` where it does not.
+
+    Raises:
+        Refused: it is another's, or there is none.
+        ExportError: the file is damaged.
+    """
+    path, stated = _stated(folder)
+    kind = str(stated.get("image_processor_type")).removesuffix("Fast")
+    if kind not in known:
+        raise Refused(f"{path}: {shown(kind)} has no form here; known are {', '.join(known)}")
+    return path, defaults | {key: value for key, value in stated.items() if value is not None}
 
 
 def _stated(folder: Path) -> tuple[Path, Json]:
@@ -140,7 +151,13 @@ def _stated(folder: Path) -> tuple[Path, Json]:
     return whole, stated
 
 
-def _steps(settings: Json, path: Path) -> PictureSteps:
+def steps_of(settings: Json, path: Path) -> PictureSteps:
+    """The steps that settings say.
+
+    Raises:
+        Refused: they have no form here.
+        ValueError: a value is of another type or out of its bounds.
+    """
     normalises = settings.get("do_normalize", True)
     fields = {
         "resize": _resize(settings, path) if settings.get("do_resize", True) else None,

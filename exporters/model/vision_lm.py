@@ -5,9 +5,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Literal
 
 from exporters.errors import Refused
+from exporters.model.anyres import read_anyres
 from exporters.model.files import Json, is_count, read_object, shown
+from exporters.model.patched import read_patched
 from exporters.model.pictures import read_steps, read_tiles
 from exporters.model.source import Source, read_tokenizer
 from exporters.model.texts import TextReader
@@ -22,12 +25,12 @@ from nsedge.bundle.vision_lm import (
 
 ARCHITECTURES = {
     "llava": "LlavaForConditionalGeneration",
+    "llava_next": "LlavaNextForConditionalGeneration",
     "idefics3": "Idefics3ForConditionalGeneration",
     "smolvlm": "SmolVLMForConditionalGeneration",
 }
 """By model_type: those whose encoders have a form here."""
 REFUSED = {
-    "llava_next": "tiles of several shapes",
     "qwen2_vl": "positions of three axes",
     "qwen2_5_vl": "positions of three axes",
     "gemma3": "attention between the tokens of a picture in both directions",
@@ -38,6 +41,9 @@ AROUND, WHOLE = "<fake_token_around_image>", "<global-img>"
 TEMPLATE_FILE = "chat_template.json"
 """Where older processors keep their template."""
 TOWERS = ("clip_vision_model", "siglip_vision_model")
+ANYRES = "llava_next"
+PATCHED = ("qwen2_vl", "qwen2_5_vl")
+"""Those that take pictures in sizes of their own."""
 TILED = ("idefics3", "smolvlm")
 """Those that take pictures in tiles."""
 TEXTS = TileTexts(
@@ -80,10 +86,9 @@ class VisionSource(Source):
         Raises:
             Refused: with the reason.
         """
-        kind = str(self.whole.get("model_type"))
-        if kind in REFUSED:
-            raise Refused(f"{self.architecture()} needs {REFUSED[kind]}, which has no form here")
-        if ARCHITECTURES.get(kind) != self.architecture():
+        if (needed := REFUSED.get(self.kind)) is not None:
+            raise Refused(f"{self.architecture()} needs {needed}, which has no form here")
+        if ARCHITECTURES.get(self.kind) != self.architecture():
             known = ", ".join(ARCHITECTURES.values())
             raise Refused(f"{self.architecture()} has no form here; known are {known}")
 
@@ -114,20 +119,54 @@ class VisionSource(Source):
         token = read_tokenizer(self.tokenizer_file).id_to_token(number)
         if token is None:
             raise Refused(f"{path}: the tokenizer has no token {number}, a picture's")
-        return PicturePrompt(marker=token, token=token, token_id=number)
+        if self.kind not in PATCHED:
+            return PicturePrompt(marker=token, token=token, token_id=number)
+        before, after = (self._token(f"vision_{side}_token_id") for side in ("start", "end"))
+        return PicturePrompt(
+            marker=f"{before}{token}{after}",
+            token=token,
+            token_id=number,
+            before=before,
+            after=after,
+        )
+
+    def _token(self, key: str) -> str:
+        """The token that config.json names.
+
+        Raises:
+            Refused: it names none, or the tokenizer does not know it.
+        """
+        number = self.whole.get(key)
+        token = (
+            read_tokenizer(self.tokenizer_file).id_to_token(number) if is_count(number) else None
+        )
+        if token is None:
+            raise Refused(f"{self.folder / 'config.json'}: {key} {shown(number)} names no token")
+        return token
 
     @property
-    def is_tiled(self) -> bool:
-        """Whether it takes pictures in tiles."""
-        return str(self.whole.get("model_type")) in TILED
+    def position_axes(self) -> Literal[1, 3]:
+        """Axes of a token's position."""
+        return 3 if self.kind in PATCHED else 1
+
+    @property
+    def kind(self) -> str:
+        """The family, by its model_type."""
+        return str(self.whole.get("model_type"))
 
     def pictures(self, rows: int) -> Pictures:
-        """How pictures are given to the encoder, which makes so many rows of one, or of a tile.
+        """How pictures are given to the encoder, which makes so many rows of one, or of a tile,
+        where that does not follow from the folder.
 
         Raises:
             Refused: what has no form here.
         """
-        if not self.is_tiled:
+        if self.kind == ANYRES:
+            self._check_tower()
+            return read_anyres(self.folder, self.whole, self.part("vision_config"))
+        if self.kind in PATCHED:
+            return read_patched(self.folder, self.part("vision_config"))
+        if self.kind not in TILED:
             return WholePicture(steps=self.steps(), rows=rows)
         tiles = read_tiles(self.folder)
         return TiledPicture(
@@ -144,11 +183,11 @@ class VisionSource(Source):
         Raises:
             Refused: they are not, or there are no such steps.
         """
-        if self.is_tiled:
+        if self.kind in TILED:
             return read_tiles(self.folder).steps
-        image = self.part("vision_config")
-        if (kind := image.get("model_type")) not in TOWERS:
-            raise Refused(f"an encoder of pictures {shown(kind)} has no form here")
+        if self.kind == ANYRES or self.kind in PATCHED:
+            return self.pictures(0).steps
+        image = self._check_tower()
         steps, side = read_steps(self.folder), image.get("image_size", 224)
         if steps.size != (side, side):
             height, width = steps.size
@@ -157,6 +196,17 @@ class VisionSource(Source):
                 f" {side} x {side}"
             )
         return steps
+
+    def _check_tower(self) -> Json:
+        """The configuration of the encoder, of a family that there are several in.
+
+        Raises:
+            Refused: it is another.
+        """
+        image = self.part("vision_config")
+        if (kind := image.get("model_type")) not in TOWERS:
+            raise Refused(f"an encoder of pictures {shown(kind)} has no form here")
+        return image
 
 
 def is_vision_lm(source: Source) -> bool:

@@ -90,7 +90,10 @@ def _feeds(ids: NDArray[np.int64], calibration: Calibration) -> dict[str, NDArra
         io.kept_positions: np.arange(length),
     }
     if io.position_ids is not None:
-        feeds[io.position_ids] = np.arange(length)[None]
+        leading = (1,) if io.position_axes == 1 else (io.position_axes, 1)
+        feeds[io.position_ids] = np.ascontiguousarray(
+            np.broadcast_to(np.arange(length), (*leading, length))
+        )
     for layer in range(kv.layers):
         feeds[io.past_key.format(layer=layer)] = empty
         feeds[io.past_value.format(layer=layer)] = empty

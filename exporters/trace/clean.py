@@ -20,6 +20,7 @@ SWAP = (0, 2, 1, 3)
 """[B, S, heads, D] to [B, heads, S, D], and back."""
 SKIP_NORM = "SkipSimplifiedLayerNormalization"
 ALL_TO_ALL = "MultiHeadAttention"
+ROTARY = "RotaryEmbedding"
 ROWWISE = frozenset(
     {"Add", "Div", "FastGelu", "Gelu", "MatMul", "Mul", "QuickGelu", "Relu", "Sigmoid"}
     | {"SkipSimplifiedLayerNormalization", "Split", "Sub", "Tanh", RMS_NORM_MARK}
@@ -52,7 +53,11 @@ def clean_encoder(graph: Graph) -> None:
     open_gemms(graph)
     bypass_reshapes(graph, kind=ALL_TO_ALL)
     graph.prune()
+    join_silu(graph)
     pack_projections(graph)
+    graph.prune()
+    join_skip_norms(graph)
+    name_norms(graph)
     graph.prune()
 
 
@@ -129,6 +134,8 @@ def bypass_reshapes(graph: Graph, *, kind: str = ATTENTION) -> None:
     The trace splits heads, swaps axes and back, and joins heads: in sum nothing.
     """
     made, readers = graph.producers(), graph.consumers()
+    for node in [n for n in graph.nodes if n.op_type == ROTARY]:
+        node.input[0] = _flat_source(graph, made, node.input[0])
     for node in [n for n in graph.nodes if n.op_type == kind]:
         for i in range(3):
             node.input[i] = _flat_source(graph, made, node.input[i])

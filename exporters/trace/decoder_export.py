@@ -52,6 +52,10 @@ def export_raw(
     )
     with quiet():
         hidden = model.config.get_text_config().hidden_size
+        if media is not None and media.axes > 1:
+            io = GraphIo(position_ids="position_ids", media=media)
+            export(Signature(io=io, kv=kv, hidden=hidden), rotary=Rotary.AXES)
+            return io
         try:
             io = GraphIo(media=media)
             _check_positions(model, Signature(io=io, kv=kv, hidden=hidden), positions)

@@ -22,6 +22,7 @@ from transformers.cache_utils import Cache
 from exporters.errors import Refused
 from exporters.trace import operators
 from exporters.trace.experts import has_experts, traceable_forward
+from exporters.trace.many_axes import exchange_axes
 
 IMPLEMENTATION = "nsedge_gqa"
 PROBE_TOLERANCE = 1e-5
@@ -39,6 +40,8 @@ class Rotary(enum.StrEnum):
     """In the attention operator, from tables: the fast way."""
     GRAPH = "graph"
     """In the graph, from an input of position ids: for what the operator cannot express."""
+    AXES = "axes"
+    """The same from positions on several axes."""
 
 
 class RotaryUnfit(Exception):
@@ -82,6 +85,8 @@ class _Pass:
         self.total_length = total_length
         self.present: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
         self.tables: Tables | None = None
+        self.rows: torch.Tensor | None = None
+        """Of tables that have a row for each token: which is whose [B, S]."""
 
     def attend(
         self,
@@ -102,6 +107,10 @@ class _Pass:
         flat = [x.transpose(1, 2).reshape(rows, length, -1) for x in (query, key, value)]
         cos, sin = self.tables or (None, None)
         self.tables = None
+        if self.rows is not None and cos is not None:
+            for i in (0, 1):
+                flat[i] = torch.ops.nsedge.rotary(flat[i], self.rows, cos, sin)
+            cos = sin = None
         out, *present = torch.ops.nsedge.gqa(
             *flat,
             *self.past[layer],
@@ -183,6 +192,10 @@ class DecoderTrace:
         self.current().tables = (cos, sin)
         return q, k
 
+    def rotate_by(self, rows: torch.Tensor) -> None:
+        """Have the running pass rotate by these rows [B, S] of the tables that layers are given."""
+        self.current().rows = rows
+
 
 @contextmanager
 def traceable(
@@ -200,13 +213,15 @@ def traceable(
         for module in model.modules():
             name = type(module).__name__
             if name.endswith("RMSNorm"):
-                _exchange_norm(module, undo)
+                exchange_norm(module, undo)
             elif "GELU" in name:
                 exchange_gelu(module, undo)
             elif has_experts(module):
                 undo.enter_context(patch.object(module, "forward", traceable_forward(module)))
         if rotary is Rotary.INSIDE:
             _exchange_rotary(model, trace, positions, undo)
+        elif rotary is Rotary.AXES:
+            exchange_axes(model, trace, undo)
         yield trace
 
 
@@ -220,7 +235,7 @@ def _exchange_attention(model: Any, trace: DecoderTrace, undo: ExitStack) -> Non
     undo.callback(model.set_attn_implementation, before)
 
 
-def _exchange_norm(module: Any, undo: ExitStack) -> None:
+def exchange_norm(module: Any, undo: ExitStack) -> None:
     """Route a norm to the operator if, on a probe, one of the usual formulas is what it does."""
     weight = getattr(module, "weight", None)
     epsilon = getattr(module, "variance_epsilon", getattr(module, "eps", None))

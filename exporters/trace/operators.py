@@ -6,7 +6,9 @@
   SimplifiedLayerNormalization (whose domain torch's own checker does not accept).
 - `nsedge::gelu_tanh` becomes com.microsoft.FastGelu.
 - `nsedge::place_rows` becomes ScatterND: rows in the place of some tokens' embeddings.
-- `nsedge::mha` becomes com.microsoft.MultiHeadAttention: all attend to all.
+- `nsedge::mha` becomes com.microsoft.MultiHeadAttention: all attend to all, or to those that are
+  there.
+- `nsedge::rotary` becomes com.microsoft.RotaryEmbedding, by the rows of tables that it is told.
 
 The PyTorch side computes what the ONNX operator computes, so that tracing sees true values.
 """
@@ -32,7 +34,10 @@ _library.define(
 _library.define("rms_norm(Tensor x, Tensor weight, float epsilon) -> Tensor")
 _library.define("gelu_tanh(Tensor x) -> Tensor")
 _library.define("place_rows(Tensor embedded, Tensor rows, Tensor positions) -> Tensor")
-_library.define("mha(Tensor query, Tensor key, Tensor value, int heads, float scale) -> Tensor")
+_library.define(
+    "mha(Tensor query, Tensor key, Tensor value, Tensor? there, int heads, float scale) -> Tensor"
+)
+_library.define("rotary(Tensor x, Tensor rows, Tensor cos, Tensor sin) -> Tensor")
 
 
 def rotate(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
@@ -119,16 +124,32 @@ def place_rows(embedded: torch.Tensor, rows: torch.Tensor, positions: torch.Tens
 
 
 def mha(
-    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, heads: int, scale: float
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    there: torch.Tensor | None,
+    heads: int,
+    scale: float,
 ) -> torch.Tensor:
-    """Attention of query [B, S, heads * D] over key and value [B, T, heads * D], all of them."""
+    """Attention of query [B, S, heads * D] over key and value [B, T, heads * D]: all of them, or
+    those that are `there`, int32 [B, T]."""
     parts = (x.unflatten(-1, (heads, -1)).transpose(1, 2) for x in (query, key, value))
-    attended = torch.nn.functional.scaled_dot_product_attention(*parts, scale=scale)
+    mask = None if there is None else there[:, None, None].bool()
+    attended = torch.nn.functional.scaled_dot_product_attention(*parts, attn_mask=mask, scale=scale)
     return attended.transpose(1, 2).flatten(2)
+
+
+def rotary(
+    x: torch.Tensor, rows: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor
+) -> torch.Tensor:
+    """x [B, S, heads * 2 R] with each head rotated by `rows` [B, S] of tables [T, R]."""
+    heads = x.unflatten(-1, (-1, 2 * cos.shape[-1])).transpose(1, 2)
+    return rotate(heads, cos[rows], sin[rows]).transpose(1, 2).flatten(2)
 
 
 _library.impl("gqa", gqa, "CPU")
 _library.impl("mha", mha, "CPU")
+_library.impl("rotary", rotary, "CPU")
 _library.impl("place_rows", place_rows, "CPU")
 _library.impl("rms_norm", rms_norm, "CPU")
 _library.impl("gelu_tanh", gelu_tanh, "CPU")
@@ -166,6 +187,11 @@ def _place_rows_shape(
 @torch.library.register_fake("nsedge::mha", lib=_library)
 def _mha_shape(query: torch.Tensor, *rest: object) -> torch.Tensor:
     return torch.empty_like(query)
+
+
+@torch.library.register_fake("nsedge::rotary", lib=_library)
+def _rotary_shape(x: torch.Tensor, *rest: object) -> torch.Tensor:
+    return torch.empty_like(x)
 
 
 def _absent(value: Any) -> bool:
@@ -236,12 +262,21 @@ def _place_rows_symbol(g: Any, embedded: Any, rows: Any, positions: Any) -> Any:
     return out
 
 
-@symbolic_helper.parse_args("v", "v", "v", "i", "f")
-def _mha_symbol(g: Any, query: Any, key: Any, value: Any, heads: int, scale: float) -> Any:
-    out = g.op(
-        "com.microsoft::MultiHeadAttention", query, key, value, num_heads_i=heads, scale_f=scale
-    )
+@symbolic_helper.parse_args("v", "v", "v", "v", "i", "f")
+def _mha_symbol(
+    g: Any, query: Any, key: Any, value: Any, there: Any, heads: int, scale: float
+) -> Any:
+    inputs = [query, key, value]
+    if not _absent(there):  # the mask of keys is input 4
+        inputs += [symbolic_helper._optional_input_placeholder_tensor(g), there]
+    out = g.op("com.microsoft::MultiHeadAttention", *inputs, num_heads_i=heads, scale_f=scale)
     out.setType(query.type())
+    return out
+
+
+def _rotary_symbol(g: Any, x: Any, rows: Any, cos: Any, sin: Any) -> Any:
+    out = g.op("com.microsoft::RotaryEmbedding", x, rows, cos, sin, interleaved_i=0)
+    out.setType(x.type())
     return out
 
 
@@ -250,3 +285,4 @@ torch.onnx.register_custom_op_symbolic("nsedge::gqa", _gqa_symbol, SYMBOL_OPSET)
 torch.onnx.register_custom_op_symbolic("nsedge::rms_norm", _rms_norm_symbol, SYMBOL_OPSET)
 torch.onnx.register_custom_op_symbolic("nsedge::mha", _mha_symbol, SYMBOL_OPSET)
 torch.onnx.register_custom_op_symbolic("nsedge::place_rows", _place_rows_symbol, SYMBOL_OPSET)
+torch.onnx.register_custom_op_symbolic("nsedge::rotary", _rotary_symbol, SYMBOL_OPSET)

@@ -239,19 +239,25 @@ def compare(model: Any, graph: Path, *, io: GraphIo, kv: KvLayout) -> float:
     rows = [random.integers(0, vocabulary, length + CHECK_STEPS) for length in CHECK_LENGTHS]
     width = 0 if io.media is None else model.get_input_embeddings().weight.shape[1]
     media = random.standard_normal((len(CHECK_MEDIA), width)).astype(np.float32)
-    wanted = [_torch_log_probs(model, row, media) for row in rows]
+    places = [_positions(random, len(row), io) for row in rows]
+    wanted = [_torch_log_probs(model, row, media, at) for row, at in zip(rows, places, strict=True)]
     runner = Runner(graph, io=io, kv=kv, capacity=MIN_CONTEXT, rows=len(rows))
     worst = 0.0
     for i, (row, length) in enumerate(zip(rows, CHECK_LENGTHS, strict=True)):
         for begin, end in ((0, 7), (7, length)):
             placed = _between(media, begin, end) if width else None
-            got = log_softmax(runner.forward(row[None, begin:end], row=i, media=placed)[0])
+            at = places[i]
+            where = None if at is None else at[:, None, begin:end]
+            logits = runner.forward(row[None, begin:end], row=i, media=placed, positions=where)
+            got = log_softmax(logits[0])
             worst = max(worst, float(np.abs(got - wanted[i][begin:end]).max()))
     for _ in range(CHECK_STEPS):
-        at = runner.lengths.copy()
-        ids = np.array([[row[n]] for row, n in zip(rows, at, strict=True)])
-        got = log_softmax(runner.forward(ids)[:, 0])
-        for i, n in enumerate(at):
+        lengths = runner.lengths.copy()
+        ids = np.array([[row[n]] for row, n in zip(rows, lengths, strict=True)])
+        own = [at[:, n] for at, n in zip(places, lengths, strict=True) if at is not None]
+        where = np.stack(own, axis=1)[..., None] if own else None
+        got = log_softmax(runner.forward(ids, positions=where)[:, 0])
+        for i, n in enumerate(lengths):
             worst = max(worst, float(np.abs(got[i] - wanted[i][n]).max()))
     return worst
 
@@ -263,15 +269,28 @@ def _between(media: NDArray[np.float32], begin: int, end: int) -> Media:
     return media[rows], np.array(places, np.int64).reshape(-1, 2)
 
 
+def _positions(random: np.random.Generator, tokens: int, io: GraphIo) -> NDArray[np.int64] | None:
+    """Positions [axes, tokens] of any order, where there are several axes."""
+    if io.position_axes == 1:
+        return None
+    return random.integers(0, MIN_CONTEXT, (io.position_axes, tokens))
+
+
 def _torch_log_probs(
-    model: Any, row: NDArray[np.int64], media: NDArray[np.float32]
+    model: Any,
+    row: NDArray[np.int64],
+    media: NDArray[np.float32],
+    positions: NDArray[np.int64] | None,
 ) -> NDArray[np.float32]:
     with torch.no_grad(), quiet():
         read = {"input_ids": torch.from_numpy(row)[None]}
+        if positions is not None:
+            read["position_ids"] = torch.from_numpy(positions)[:, None]
         if media.size:
             embedded = model.get_input_embeddings()(read["input_ids"])
             embedded[0, list(CHECK_MEDIA)] = torch.from_numpy(media)
-            read = {"inputs_embeds": embedded}
+            del read["input_ids"]
+            read["inputs_embeds"] = embedded
         logits = model(**read, use_cache=False).logits[0]
     result: NDArray[np.float32] = torch.log_softmax(logits.float(), dim=-1).numpy()
     return result

@@ -37,7 +37,8 @@ class Signature:
         named[io.kept_positions] = {0: "kept"}
         named |= self._cache(io.past_key, io.past_value)
         if io.position_ids is not None:
-            named[io.position_ids] = {0: "batch", 1: "queries"}
+            first = 0 if io.position_axes == 1 else 1
+            named[io.position_ids] = {first: "batch", first + 1: "queries"}
         if io.media is not None:
             named |= {io.media.embeds: {0: "rows"}, io.media.positions: {0: "rows"}}
         return named
@@ -61,7 +62,9 @@ class Signature:
             "past_key_values": self._example_cache(),
         }
         if self.io.position_ids is not None:
-            made["position_ids"] = torch.arange(PAST, PAST + QUERIES)[None]
+            axes = self.io.position_axes
+            shape = (1, QUERIES) if axes == 1 else (axes, 1, QUERIES)
+            made["position_ids"] = torch.arange(PAST, PAST + QUERIES).expand(shape).clone()
         if self.io.media is not None:
             made["media_embeds"] = torch.zeros(ROWS, self.hidden)
             made["media_positions"] = torch.tensor([(0, place) for place in range(ROWS)])

@@ -146,7 +146,7 @@ class VisionExport:
         return VisionLm.of(
             text,
             image=encoders,
-            pictures=self.source.pictures(record.rows),
+            pictures=record.pictures,
             prompt=self.prompt,
             golden=PICTURES_FILE,
             hidden_size=record.hidden,

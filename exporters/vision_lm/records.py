@@ -9,20 +9,18 @@ import msgspec
 from exporters.graph.records import Record
 from nsedge.bundle.causal_lm import Fidelity
 from nsedge.bundle.encoder import VectorFidelity
-from nsedge.bundle.pictures import PictureSteps
-from nsedge.bundle.vision_lm import GoldenPicture, ImageEncoder, ImageEncoderIo
-from nsedge.runtime.graph.image_encoder import ImageEncoderSession
+from nsedge.bundle.vision_lm import GoldenPicture, ImageEncoder, ImageEncoderIo, Pictures
+from nsedge.runtime.graph.image_encoders import PictureSession, open_image_encoder
 
 IMAGE_FILE = "image.onnx"
 
 
 class ImageRecord(Record, frozen=True, kw_only=True):
-    """The fp32 graph: `rows` of `hidden` numbers of a picture. difference: the greatest one from
-    PyTorch in any number, as a share of the greatest."""
+    """The fp32 graph: rows of `hidden` numbers of pictures that are given to it as `pictures` says.
+    difference: the greatest one from PyTorch in any number, as a share of the greatest."""
 
     io: ImageEncoderIo
-    steps: PictureSteps
-    rows: int
+    pictures: Pictures
     hidden: int
     difference: float
 
@@ -45,18 +43,17 @@ class ImageTrial(msgspec.Struct, frozen=True, kw_only=True):
 Golden = tuple[GoldenPicture, ...]
 
 
-def session_of(folder: Path, record: ImageRecord, *, threads: int = 0) -> ImageEncoderSession:
+def session_of(folder: Path, record: ImageRecord, *, threads: int = 0) -> PictureSession:
     """The graph in a stage's directory, opened as the daemon opens it.
 
     Raises:
         BundleInvalid: it does not load.
     """
     encoder = ImageEncoder(name="", device="cpu", scheme="", graph=IMAGE_FILE, io=record.io)
-    return ImageEncoderSession(
+    return open_image_encoder(
         folder / IMAGE_FILE,
         encoder,
-        steps=record.steps,
-        rows=record.rows,
+        pictures=record.pictures,
         hidden=record.hidden,
         threads=threads,
     )

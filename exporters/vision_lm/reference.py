@@ -15,21 +15,18 @@ from transformers import AutoModelForImageTextToText
 from exporters.errors import ExportError, Refused
 from exporters.graph.graph import OPSET, Graph
 from exporters.model.source import Source
-from exporters.model.vision_lm import TILED, vision_source
+from exporters.model.vision_lm import vision_source
 from exporters.trace.clean import clean_encoder
 from exporters.trace.quiet import quiet
 from exporters.trace.reference import load_weights, write_reference
 from exporters.vision_lm.records import IMAGE_FILE, ImageRecord, session_of
-from exporters.vision_lm.towers import decoder_of, encoder_of, traceable_encoder
+from exporters.vision_lm.towers import Encoder, decoder_of, encoder_of, traceable_encoder
+from exporters.vision_lm.truths import truths_of
 from nsedge.bundle.causal_lm import MediaIo
-from nsedge.bundle.vision_lm import ImageEncoderIo
-from nsedge.runtime.vision.levels import level_table, normalised, pattern
 
 MAX_DIFFERENCE = 1e-4
 """Of any number of a row, as a share of the greatest."""
-CHECK_PICTURES = range(100, 103)
 RAW_FILE = "raw.onnx"
-IO = ImageEncoderIo()
 
 
 def load_model(source: Source) -> Any:
@@ -45,8 +42,9 @@ def load_model(source: Source) -> Any:
 def make_decoder(source: Source, out: Path, max_context: int) -> None:
     """Write the decoder's fp32 graph, with inputs for rows of pictures; raises what
     `write_reference` does."""
+    media = MediaIo(axes=vision_source(source).position_axes)
     write_reference(
-        decoder_of(load_model(source)), source, out, max_context=max_context, media=MediaIo()
+        decoder_of(load_model(source)), source, out, max_context=max_context, media=media
     )
 
 
@@ -57,13 +55,14 @@ def make_encoder(source: Source, out: Path) -> None:
         Refused: the encoder has no form here.
         ExportError: the graph does not compute what PyTorch does.
     """
-    steps, model = vision_source(source).steps(), load_model(source)
-    pictures = np.stack([pattern(number, *steps.size) for number in CHECK_PICTURES])
-    pixels = torch.from_numpy(normalised(pictures, level_table(steps)))
-    with torch.no_grad(), quiet():
-        wanted = features_of(model, pixels)
+    seen, model = vision_source(source), load_model(source)
+    with quiet():
+        truths = truths_of(model, seen)
+    rows, hidden = truths[0].rows.shape
+    pictures = seen.pictures(rows)
     try:
-        trace(encoder_of(model, steps.size), pixels[:2]).save(out / IMAGE_FILE)
+        encoder = encoder_of(model, pictures)
+        trace(encoder).save(out / IMAGE_FILE)
     except Refused:
         raise
     except Exception as error:  # whatever a model's own code raises while it is traced
@@ -72,38 +71,32 @@ def make_encoder(source: Source, out: Path) -> None:
             f"the encoder of {type(model).__name__} cannot be traced:"
             f" {type(error).__name__}: {told}"
         ) from error
-    rows, hidden = wanted.shape[1:]
-    record = ImageRecord(io=IO, steps=steps, rows=rows, hidden=hidden, difference=0.0)
-    found = session_of(out, record).see(list(pictures))
-    difference = float(np.abs(found - wanted).max() / np.abs(wanted).max())
+    record = ImageRecord(io=encoder.io, pictures=pictures, hidden=hidden, difference=0.0)
+    session = session_of(out, record)
+    greatest = max(float(np.abs(truth.rows).max()) for truth in truths)
+    difference = max(truth.distance(session) for truth in truths) / greatest
     if not difference <= MAX_DIFFERENCE:
         raise ExportError(f"the encoder's graph differs from PyTorch by {difference:.2g}")
     msgspec.structs.replace(record, difference=difference).write(out)
 
 
-def features_of(model: Any, pixels: torch.Tensor) -> Any:
-    """What eager PyTorch makes of pictures, as the whole model has it made: [B, rows, hidden]."""
-    several = model.config.model_type in TILED
-    found = model.model.get_image_features(pixel_values=pixels[None] if several else pixels)
-    return (torch.stack(list(found)) if isinstance(found, list | tuple) else found).numpy()
-
-
-def trace(encoder: torch.nn.Module, pixels: torch.Tensor) -> Graph:
-    """The graph of an encoder; `pixels` [B, 3, H, W] are an example.
+def trace(encoder: Encoder) -> Graph:
+    """The graph of an encoder.
 
     Raises:
         Exception: whatever the model's own code raises while it is traced.
     """
-    raw = Path(tempfile.mkdtemp())
+    raw, given = Path(tempfile.mkdtemp()), list(encoder.names.values())
+    embeds = encoder.io.embeds
     try:
-        with torch.no_grad(), quiet(), traceable_encoder(encoder):
+        with torch.no_grad(), quiet(), traceable_encoder(encoder.module):
             torch.onnx.export(
-                encoder,
-                (pixels,),
+                encoder.module,
+                tuple(encoder.example.values()),
                 str(raw / RAW_FILE),
-                input_names=[IO.pixel_values],
-                output_names=[IO.embeds],
-                dynamic_axes={IO.pixel_values: {0: "pictures"}, IO.embeds: {0: "pictures"}},
+                input_names=given,
+                output_names=[embeds],
+                dynamic_axes={name: {0: f"{name}_count"} for name in (*given, embeds)},
                 opset_version=OPSET,
                 dynamo=False,
             )

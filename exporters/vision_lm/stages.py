@@ -20,6 +20,7 @@ from exporters.trace.route import TRACED
 from exporters.vision_lm.records import Golden, ImageRecord, ImageTrial, session_of
 from exporters.vision_lm.trial import (
     fidelity_seen,
+    grid_of_patterns,
     read_golden,
     read_trial,
     write_golden,
@@ -127,6 +128,7 @@ class EncoderStages(AnyReferenceStages):
             (runner, session_of(self.variant(order), record)),
             fidelity_passages(self.source.text_reader()),
             token_id=self._prompt.token_id,
+            grid=grid_of_patterns(record.pictures),
             text_sha256=fidelity_text_sha256(),
         )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from typing import Any
 from unittest.mock import patch
 
@@ -12,7 +13,12 @@ import torch
 from transformers import AttentionInterface, AutoModelForCausalLM
 
 from exporters.errors import Refused
-from exporters.trace.decoder_trace import exchange_gelu
+from exporters.trace.decoder_trace import exchange_gelu, exchange_norm
+from exporters.vision_lm.patch_tower import PatchEncoder
+from nsedge.bundle.patched import PatchedPicture
+from nsedge.bundle.pictures import CHANNELS
+from nsedge.bundle.vision_lm import ImageEncoderIo, PatchIo, Pictures, WindowIo
+from nsedge.runtime.graph.patch_encoder import patch_feeds
 
 IMPLEMENTATION = "nsedge_mha"
 
@@ -35,6 +41,26 @@ class LlavaEncoder(torch.nn.Module):
         states = self.tower(pixel_values, output_hidden_states=True).hidden_states
         chosen = [states[layer][:, self._first :] for layer in self._layers]
         return self.projector(torch.cat(chosen, dim=-1))
+
+
+class AnyresEncoder(LlavaEncoder):
+    """The same of LLaVA-Next, with the row that ends each row of patches behind it: rows
+    [B, side * (side + 1), hidden], which stand in prompts where they lie, or not at all."""
+
+    def __init__(self, model: Any, size: tuple[int, int]) -> None:
+        super().__init__(model, size)
+        image = model.config.vision_config
+        self._side = int(image.image_size) // int(image.patch_size)
+        self.newline = model.model.image_newline
+
+    def forward(self, pixel_values: torch.Tensor) -> torch.Tensor:
+        rows = super().forward(pixel_values)
+        if rows.shape[1] != self._side**2:
+            raise Refused(f"{int(rows.shape[1])} rows of {self._side**2} patches have no form here")
+        side, hidden = self._side, int(rows.shape[2])
+        grid = rows.reshape(-1, side, side, hidden)
+        lines = torch.cat([grid, self.newline.expand_as(grid[:, :, :1])], dim=2)
+        return lines.reshape(-1, side * (side + 1), hidden)
 
 
 class TileEncoder(torch.nn.Module):
@@ -73,20 +99,61 @@ def _places(tower: Any, size: tuple[int, int]) -> torch.Tensor:
 
 ENCODERS: dict[str, Callable[[Any, tuple[int, int]], torch.nn.Module]] = {
     "llava": LlavaEncoder,
+    "llava_next": AnyresEncoder,
     "idefics3": TileEncoder,
     "smolvlm": TileEncoder,
 }
-"""By model_type."""
+"""By model_type, those that take pictures of one size."""
 
 
-def encoder_of(model: Any, size: tuple[int, int]) -> torch.nn.Module:
-    """The encoder of a model, by its family, for pictures of a size (height, width)."""
-    return ENCODERS[model.config.model_type](model, size).eval()
+@dataclass(frozen=True, kw_only=True)
+class Encoder:
+    """The encoder of a model, and how its graph is made: an example of each input by the name that
+    its forward has for it, and the names in the graph, of which the first axis is of any size."""
+
+    module: torch.nn.Module
+    io: ImageEncoderIo
+    example: dict[str, torch.Tensor]
+    names: dict[str, str]
+
+
+def encoder_of(model: Any, pictures: Pictures) -> Encoder:
+    """The encoder of a model, by its family, given pictures as said."""
+    if isinstance(pictures, PatchedPicture):
+        return _patch_encoder(model, pictures)
+    io, size = ImageEncoderIo(), pictures.steps.size
+    return Encoder(
+        module=ENCODERS[model.config.model_type](model, size).eval(),
+        io=io,
+        example={"pixel_values": torch.zeros(2, CHANNELS, *size)},
+        names={"pixel_values": io.pixel_values},
+    )
+
+
+def _patch_encoder(model: Any, pictures: PatchedPicture) -> Encoder:
+    module = PatchEncoder(model).eval()
+    io = PatchIo(windows=WindowIo() if module.has_windows else None)
+    feeds = patch_feeds(io, pictures, *pictures.grid)
+    names = {"places": io.places}
+    if io.windows is not None:
+        names |= {name: getattr(io.windows, name) for name in ("slots", "filled", "back")}
+    example = {name: torch.from_numpy(feeds[told]) for name, told in names.items()}
+    values = torch.zeros(len(feeds[io.places]), module.patch.shape[0])
+    whole = ImageEncoderIo(patches=io)
+    return Encoder(
+        module=module,
+        io=whole,
+        example={"pixel_values": values, **example},
+        names={"pixel_values": whole.pixel_values, **names},
+    )
 
 
 def decoder_of(model: Any) -> Any:
     """The decoder of a model as a causal LM, with its weights."""
     parts = model.model
+    if hasattr(parts, "visual"):  # no class of its own has this decoder with a head
+        del parts.visual
+        return model.eval()
     language = parts.language_model if hasattr(parts, "language_model") else parts.text_model
     with torch.device("meta"):
         causal = AutoModelForCausalLM.from_config(language.config, attn_implementation="eager")
@@ -114,6 +181,8 @@ def traceable_encoder(encoder: torch.nn.Module) -> Iterator[None]:
                 undo.enter_context(patch.object(module, "forward", _constants(module)))
             elif "GELU" in type(module).__name__:
                 exchange_gelu(module, undo)
+            elif type(module).__name__.endswith("RMSNorm"):
+                exchange_norm(module, undo)
         yield
 
 
@@ -132,7 +201,7 @@ def _attend(
     rows, heads, length, width = query.shape
     flat = [x.transpose(1, 2).reshape(rows, -1, heads * width) for x in (query, key, value)]
     scale = float(width**-0.5 if scaling is None else scaling)
-    out = torch.ops.nsedge.mha(*flat, heads, scale)
+    out = torch.ops.nsedge.mha(*flat, None, heads, scale)
     return out.view(rows, length, heads, width), None
 
 

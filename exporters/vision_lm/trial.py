@@ -17,8 +17,10 @@ from exporters.measure.runner import Runner
 from exporters.vision_lm.records import Golden, ImageRecord, ImageTrial, session_of
 from nsedge.bundle.causal_lm import Fidelity
 from nsedge.bundle.encoder import VectorFidelity
-from nsedge.bundle.vision_lm import GoldenPicture
-from nsedge.runtime.graph.image_encoder import ImageEncoderSession
+from nsedge.bundle.patched import PatchedPicture
+from nsedge.bundle.vision_lm import GoldenPicture, Pictures
+from nsedge.runtime.decode.positions import Block, Positions
+from nsedge.runtime.graph.image_encoders import PictureSession
 from nsedge.runtime.vision.levels import pattern
 
 GOLDEN_NAME = "golden.json"
@@ -29,6 +31,7 @@ SEEN_PATTERNS = range(4, 12)
 """Those that texts follow."""
 
 Floats = NDArray[np.float32]
+Grid = tuple[int, int]
 
 
 def write_golden(reference: Path, out: Path) -> None:
@@ -46,13 +49,13 @@ def read_golden(folder: Path) -> Golden:
     return msgspec.json.decode((folder / GOLDEN_NAME).read_bytes(), type=Golden)
 
 
-def means(session: ImageEncoderSession, numbers: Iterable[int]) -> Floats:
+def means(session: PictureSession, numbers: Iterable[int]) -> Floats:
     """The mean of the rows of each pattern: [patterns, hidden]."""
     found = [rows.mean(axis=0) for rows in seen(session, numbers)]
     return np.stack(found)
 
 
-def seen(session: ImageEncoderSession, numbers: Iterable[int]) -> list[Floats]:
+def seen(session: PictureSession, numbers: Iterable[int]) -> list[Floats]:
     """The rows [rows, hidden] of the patterns of these numbers, each by itself."""
     return [session.see([pattern(number, *session.size)])[0] for number in numbers]
 
@@ -80,8 +83,8 @@ def read_trial(folder: Path) -> ImageTrial:
 
 
 def image_trial(
-    session: ImageEncoderSession,
-    exact: ImageEncoderSession,
+    session: PictureSession,
+    exact: PictureSession,
     *,
     golden: Golden,
     told: dict[str, Fidelity],
@@ -108,7 +111,7 @@ def image_trial(
     )
 
 
-def golden_cosine(session: ImageEncoderSession, golden: Golden) -> float:
+def golden_cosine(session: PictureSession, golden: Golden) -> float:
     """The least cosine to a golden picture."""
     wanted = np.array([one.vector for one in golden], np.float32)
     found = means(session, [one.pattern for one in golden])
@@ -118,11 +121,15 @@ def golden_cosine(session: ImageEncoderSession, golden: Golden) -> float:
 class Beside:
     """A decoder that reads a pattern before each passage."""
 
-    def __init__(self, runner: Runner, rows: Sequence[Floats], token_id: int) -> None:
-        """rows: what its encoder makes of each pattern; token_id: what stands for one of them."""
+    def __init__(
+        self, runner: Runner, rows: Sequence[Floats], token_id: int, grid: Grid | None
+    ) -> None:
+        """rows: what its encoder makes of each pattern; token_id: what stands for one of them;
+        grid: the rows and columns that these are, where that tells their positions."""
         self._runner = runner
         self._rows = rows
         self._token_id = token_id
+        self._blocks = [] if grid is None else [Block(place=0, rows=grid[0], columns=grid[1])]
         self.capacity = runner.capacity - len(rows[0])
         """Tokens of a passage."""
         self._next = 0
@@ -133,19 +140,29 @@ class Beside:
         rows = self._rows[self._next % len(self._rows)]
         self._next += 1
         all_ids = [self._token_id] * len(rows) + ids
-        return self._runner.log_probs(all_ids, len(rows), media=rows)
+        positions = None
+        if self._blocks:
+            positions = Positions.of(len(all_ids), self._blocks).of_prompt
+        return self._runner.log_probs(all_ids, len(rows), media=rows, positions=positions)
+
+
+def grid_of_patterns(pictures: Pictures) -> Grid | None:
+    """The rows and columns that come of a pattern, where that tells positions."""
+    return pictures.grid if isinstance(pictures, PatchedPicture) else None
 
 
 def fidelity_seen(
-    exact: tuple[Runner, ImageEncoderSession],
-    found: tuple[Runner, ImageEncoderSession],
+    exact: tuple[Runner, PictureSession],
+    found: tuple[Runner, PictureSession],
     passages: Sequence[Sequence[int]],
     *,
     token_id: int,
+    grid: Grid | None,
     text_sha256: str,
 ) -> Fidelity:
     """How near a decoder and its encoder are to the exact ones, over what follows patterns."""
     wanted, got = (
-        Beside(runner, seen(session, SEEN_PATTERNS), token_id) for runner, session in (exact, found)
+        Beside(runner, seen(session, SEEN_PATTERNS), token_id, grid)
+        for runner, session in (exact, found)
     )
     return measure(wanted, got, passages, text_sha256=text_sha256)

@@ -15,12 +15,12 @@ from exporters.measure.runner import TEXT_ROOM, Runner, runner_of
 from exporters.model.texts import fidelity_passages, fidelity_text_sha256
 from exporters.vision_lm.build import EYES, image_check
 from exporters.vision_lm.records import ImageRecord, ImageTrial, session_of
-from exporters.vision_lm.trial import fidelity_seen, golden_cosine, image_trial
+from exporters.vision_lm.trial import fidelity_seen, golden_cosine, grid_of_patterns, image_trial
 from nsedge.bundle.causal_lm import Fidelity, Variant
 from nsedge.bundle.manifest import Bundle
 from nsedge.bundle.vision_lm import GOLDEN_PICTURES, GoldenPicture, ImageEncoder, VisionLm
 from nsedge.errors import BundleInvalid
-from nsedge.runtime.graph.image_encoder import ImageEncoderSession
+from nsedge.runtime.graph.image_encoders import PictureSession, open_image_encoder
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,7 +53,7 @@ def verify_sight(
     return SightVerdict(encoders=verdict, told=dict(told))
 
 
-Exact = tuple[Runner, ImageEncoderSession] | None
+Exact = tuple[Runner, PictureSession] | None
 
 
 class _Check:
@@ -95,17 +95,16 @@ class _Check:
             (runner, self._session(encoder)),
             self._passages,
             token_id=manifest.processors.prompt.token_id,
+            grid=grid_of_patterns(manifest.processors.pictures),
             text_sha256=fidelity_text_sha256(),
         )
 
-    def _session(self, encoder: ImageEncoder) -> ImageEncoderSession:
+    def _session(self, encoder: ImageEncoder) -> PictureSession:
         manifest = self._bundle.manifest
-        pictures = manifest.processors.pictures
-        return ImageEncoderSession(
+        return open_image_encoder(
             self._bundle.file(encoder.graph),
             encoder,
-            steps=pictures.steps,
-            rows=pictures.rows,
+            pictures=manifest.processors.pictures,
             hidden=manifest.hidden_size,
             threads=0,
         )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import Meta
@@ -78,10 +78,13 @@ class MediaIo(Strict, frozen=True, kw_only=True):
 
     - embeds: float32 [M, hidden], M from 0 on.
     - positions: int64 [M, 2], where each goes: the row of the batch, and the place in it.
+    - axes: that position_ids has, which then are int64 [axes, B, Q]: 1, or 3 where a token of a
+      picture has a time, a row and a column.
     """
 
     embeds: Line = "media_embeds"
     positions: Line = "media_positions"
+    axes: Literal[1, 3] = 1
 
 
 class GraphIo(Strict, frozen=True, kw_only=True):
@@ -92,7 +95,8 @@ class GraphIo(Strict, frozen=True, kw_only=True):
     - segments: int32 [S, 3], in place of those two, and B = 1: the Q tokens are of S sequences, one
       after the other; for each the row of the cache, the tokens in it, and how many are new to it.
     - kept_positions: int64 [K], which of the Q positions to give logits for.
-    - position_ids: int64 [B, Q]; None where the graph computes positions itself.
+    - position_ids: int64 [B, Q], or as `media` says; None where the graph computes positions
+      itself.
     - logits: float32 [B, K, vocab_size].
     - past_* and present_*: the KV cache, to be bound to the same memory.
     - prompt: the float32 cache that prompts are read with, where the KV cache is int8.
@@ -112,6 +116,11 @@ class GraphIo(Strict, frozen=True, kw_only=True):
     present_value: Line = "present.{layer}.value"
     prompt: PromptIo | None = None
     media: MediaIo | None = None
+
+    @property
+    def position_axes(self) -> int:
+        """Axes of position_ids."""
+        return 1 if self.media is None else self.media.axes
 
 
 class Fidelity(Strict, frozen=True, kw_only=True):

@@ -9,6 +9,7 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
+from nsedge.bundle.anyres import AnyresPicture
 from nsedge.bundle.causal_lm import (
     CausalLm,
     DecoderComponents,
@@ -18,21 +19,46 @@ from nsedge.bundle.causal_lm import (
 )
 from nsedge.bundle.encoder import VectorVariant
 from nsedge.bundle.fields import AnyVariant, Count, Line, Name, Positive, Strict, Variants
+from nsedge.bundle.patched import PatchedPicture
 from nsedge.bundle.pictures import PictureSteps
 
 GOLDEN_PICTURES = "see"
 """The golden samples that are pictures; those of `generate` are texts."""
 
 
+class WindowIo(Strict, frozen=True, kw_only=True):
+    """Names of the inputs that tell of the windows which layers attend within.
+
+    - slots: int64 [windows, places], the patch in each place. filled: int32 of the same shape, 0
+      where there is none. back: int64 [N], the place of each patch among all of them.
+    """
+
+    slots: Line = "window_slots"
+    filled: Line = "window_filled"
+    back: Line = "window_back"
+
+
+class PatchIo(Strict, frozen=True, kw_only=True):
+    """Names of the further inputs of a graph that takes one picture in patches.
+
+    - places: int64 [N, 2], the row and column of each patch. windows: where layers have some.
+    """
+
+    places: Line = "patch_places"
+    windows: WindowIo | None = None
+
+
 class ImageEncoderIo(Strict, frozen=True, kw_only=True):
     """Names of the graph's input and output.
 
-    - pixel_values: float32 [B, 3, H, W].
-    - embeds: float32 [B, rows, hidden], as wide as the decoder's embeddings.
+    - pixel_values: float32 [B, 3, H, W]; with `patches`, those of one picture [N, numbers].
+    - embeds: float32 [B, rows, hidden], as wide as the decoder's embeddings; with `patches` [rows,
+      hidden].
     """
 
     pixel_values: Line = "pixel_values"
     embeds: Line = "embeds"
+    patches: PatchIo | None = None
 
 
 class ImageEncoder(VectorVariant, frozen=True, kw_only=True):
@@ -99,7 +125,7 @@ class TiledPicture(Strict, frozen=True, kw_only=True, tag_field="layout", tag="t
         return self.steps.size[0]
 
 
-Pictures = WholePicture | TiledPicture
+Pictures = WholePicture | TiledPicture | AnyresPicture | PatchedPicture
 """How pictures are given to an encoder."""
 
 

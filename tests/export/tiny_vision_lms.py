@@ -40,6 +40,21 @@ def _llava(token_id: int) -> Any:
     return transformers.LlavaForConditionalGeneration(config)
 
 
+RESOLUTIONS = [[32, 64], [64, 32], [64, 64], [96, 32]]
+
+
+def _llava_next(token_id: int) -> Any:
+    config = transformers.LlavaNextConfig(
+        vision_config=transformers.CLIPVisionConfig(**IMAGE | {"num_hidden_layers": 3}),
+        text_config=transformers.MistralConfig(**SIZES, sliding_window=None),
+        image_token_index=token_id,
+        vision_feature_layer=-2,
+        vision_feature_select_strategy="default",
+        image_grid_pinpoints=RESOLUTIONS,
+    )
+    return transformers.LlavaNextForConditionalGeneration(config)
+
+
 TILE, SCALE = 32, 2
 SMALL_TEMPLATE = (
     "<s>{% for message in messages %}{{message['role'] | capitalize}}"
@@ -68,6 +83,7 @@ def _tiled(name: str) -> Callable[[int], Any]:
 
 FAMILIES: dict[str, Callable[[int], Any]] = {
     "llava": _llava,
+    "llava_next": _llava_next,
     "idefics3": _tiled("Idefics3"),
     "smolvlm": _tiled("SmolVLM"),
 }
@@ -87,7 +103,8 @@ def make_vision_lm(family: str, token_id: int) -> Any:
 def write_vision_folder(folder: Path, family: str = "llava") -> Path:
     """The model, a byte-level tokenizer with its token for pictures, a processor's settings."""
     folder.mkdir(parents=True, exist_ok=True)
-    token_id = write_tokenizer(folder, LLAVA_TEMPLATE if family == "llava" else SMALL_TEMPLATE)
+    written_as = LLAVA_TEMPLATE if family.startswith("llava") else SMALL_TEMPLATE
+    token_id = write_tokenizer(folder, written_as)
     make_vision_lm(family, token_id).save_pretrained(folder)
     image_processor(family).save_pretrained(folder)
     (folder / "README.md").write_text("---\nlicense: mit\n---\n")
@@ -99,6 +116,12 @@ def image_processor(family: str) -> Any:
     if family == "llava":
         return transformers.CLIPImageProcessor(
             size={"shortest_edge": SIDE}, crop_size={"height": SIDE, "width": SIDE}
+        )
+    if family == "llava_next":
+        return transformers.LlavaNextImageProcessor(
+            size={"shortest_edge": SIDE},
+            crop_size={"height": SIDE, "width": SIDE},
+            image_grid_pinpoints=RESOLUTIONS,
         )
     kind = "Idefics3" if family == "idefics3" else "SmolVLM"
     made = getattr(transformers, f"{kind}ImageProcessor")

@@ -82,8 +82,9 @@ class ByTransformers:
             "tokenizer": tokenizer,
             "chat_template": (folder / "chat_template.jinja").read_text(),
         }
-        if family == "llava":
-            self.processor = transformers.LlavaProcessor(
+        if family.startswith("llava"):
+            kind = "LlavaNextProcessor" if family == "llava_next" else "LlavaProcessor"
+            self.processor = getattr(transformers, kind)(
                 **parts,
                 patch_size=PATCH,
                 vision_feature_select_strategy="default",

@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from nsedge.runtime.decode.positions import Block, Positions
+
 Floats = NDArray[np.float32]
 Key = int | str
 """What tells a token of a prompt from others: its id; of a medium's, the name of the medium."""
@@ -24,10 +26,12 @@ class Placed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Medium:
-    """A picture in a prompt: what it is called, and the places of its tokens, in order."""
+    """A picture in a prompt: what it is called, the places of its tokens, in order, and the rows
+    and columns that these are, where that tells their positions."""
 
     key: str
     places: tuple[int, ...]
+    grid: tuple[int, int] | None = None
 
 
 @dataclass(eq=False, slots=True, kw_only=True)
@@ -39,6 +43,8 @@ class PromptMedia:
     keys: tuple[Key, ...]
     """The prompt, each token of a medium by the medium's name: a prefix of it is one only of
     prompts about the same media."""
+    positions: Positions | None = None
+    """Of its tokens, where pictures are rows and columns of them."""
     _rows: Floats | None = None
     _places: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
 
@@ -49,7 +55,13 @@ class PromptMedia:
         for medium in media:
             for place in medium.places:
                 keys[place] = medium.key
-        return cls(media=media, keys=tuple(keys))
+        blocks = [
+            Block(place=one.places[0], rows=one.grid[0], columns=one.grid[1])
+            for one in media
+            if one.grid is not None
+        ]
+        positions = Positions.of(len(keys), blocks) if blocks else None
+        return cls(media=media, keys=tuple(keys), positions=positions)
 
     @property
     def tokens(self) -> int:

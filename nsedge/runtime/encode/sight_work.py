@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from nsedge.api import Event, Request, Result
 from nsedge.errors import EngineFailure
-from nsedge.runtime.encode.rows import Picture
+from nsedge.runtime.encode.rows import Pieces
 from nsedge.runtime.encode.work import EncodeWork
 
 Floats = NDArray[np.float32]
@@ -28,17 +28,17 @@ class SightWork(EncodeWork):
         request: Request,
         names: Sequence[str],
         known: Mapping[str, Floats],
-        pictures: Mapping[str, Sequence[Picture]],
+        pictures: Mapping[str, Pieces],
         go_on: GoOn,
         submitted_s: float,
     ) -> None:
         """names: of the request's pictures, in order; of each either the rows are `known`, or it is
         among `pictures`, in the pieces that the encoder takes. go_on: called once, with the rows of
         each, where nothing fails."""
-        pieces = [piece for several in pictures.values() for piece in several]
+        pieces = [piece for several in pictures.values() for piece in several.pieces]
         super().__init__(request=request, inputs=pieces, submitted_s=submitted_s)
         self._names = tuple(names)
-        self._new = {name: len(several) for name, several in pictures.items()}
+        self._new = dict(pictures)
         self._found: list[Floats | None] = [None] * len(pieces)
         self._rows: dict[str, Floats] = dict(known)
         self._go_on = go_on
@@ -73,10 +73,9 @@ class SightWork(EncodeWork):
     def go_on(self) -> list[Event]:
         """Hand the request on, all of whose rows are there."""
         found = (rows for rows in self._found if rows is not None)
-        for name, pieces in self._new.items():
-            rows = [next(found) for _ in range(pieces)]
-            self._rows[name] = rows[0] if pieces == 1 else np.concatenate(rows)
         try:
+            for name, several in self._new.items():
+                self._rows[name] = several.joined([next(found) for _ in several.pieces])
             self._go_on([self._rows[name] for name in self._names], self.new_rows)
         except ValueError as error:  # the encoder makes more or fewer rows than it says
             return self.fail(EngineFailure(f"the pictures do not fit their places: {error}"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence as Many
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ from numpy.typing import NDArray
 from nsedge.runtime.decode.conditioning import Placed
 from nsedge.runtime.decode.plan import StepPlan
 from nsedge.runtime.decode.sampling.logits import HostLogits
+from nsedge.runtime.decode.sequence import Sequence
 from nsedge.runtime.graph.adapted import Adapted, adapted_to
 from nsedge.runtime.graph.adapters import Owned
 from nsedge.runtime.graph.binding import Binding, place_cache
@@ -17,6 +19,7 @@ from nsedge.runtime.graph.conditioning import About
 from nsedge.runtime.graph.executor import Executor, Source
 from nsedge.runtime.graph.kv import KvMemory
 from nsedge.runtime.graph.media import placed_in
+from nsedge.runtime.graph.positions import one_row, positions_of
 
 
 class RaggedExecutor(Executor):
@@ -54,7 +57,7 @@ class RaggedExecutor(Executor):
         binding = self._binding_for(owned)
         if self._reader is not None:
             binding.feed(str(self._reader.io.segments), self._reader.segments(abouts))
-        self._feed(binding, ids, segments, wanted)
+        self._feed(binding, ids, segments, wanted, of=[about.sequence for about in abouts])
         self._fetch(binding, logits[None])
         self._run(binding, placed)
         return HostLogits(logits[: len(kept)])
@@ -89,16 +92,23 @@ class RaggedExecutor(Executor):
         ids: list[int],
         segments: list[tuple[int, int, int]],
         kept: list[int],
+        *,
+        of: Many[Sequence | None] = (None,),
     ) -> None:
         """Have a run append `ids` to rows of the cache; a segment is a row, the tokens it holds,
-        and how many of the ids are new to it. Logits are wanted of the `kept` ones."""
+        and how many of the ids, `of` a sequence, are new to it. Logits are wanted of the `kept`
+        ones."""
         inputs: dict[str, NDArray[Any]] = {
             self._io.input_ids: np.array([ids], np.int64),
             str(self._io.segments): np.array(segments, np.int32),
             self._io.kept_positions: np.array(kept, np.int64),
         }
         if self._io.position_ids is not None:
-            positions = [range(past, past + tokens) for _, past, tokens in segments]
-            inputs[self._io.position_ids] = np.concatenate(positions, dtype=np.int64)[None]
+            inputs[self._io.position_ids] = one_row(
+                [
+                    positions_of(sequence, past, past + tokens, axes=self._io.position_axes)
+                    for sequence, (_, past, tokens) in zip(of, segments, strict=True)
+                ]
+            )
         for name, array in inputs.items():
             binding.feed(name, array)

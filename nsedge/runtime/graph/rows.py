@@ -27,6 +27,7 @@ from nsedge.runtime.graph.binding import Binding, place_cache
 from nsedge.runtime.graph.executor import Executor, Source
 from nsedge.runtime.graph.kv import HostKv, KvMemory
 from nsedge.runtime.graph.media import placed_in
+from nsedge.runtime.graph.positions import one_row, positions_of
 from nsedge.runtime.graph.prompt_cache import PromptCaches, read_scales
 
 
@@ -68,6 +69,7 @@ class RowExecutor(Executor):
         self._ids = np.zeros((slots, 1), np.int64)
         self._lengths = np.zeros(slots, np.int32)
         self._positions = np.zeros((slots, 1), np.int64)
+        self._axes = source.variant.io.position_axes
         self._memory_rows = np.zeros(slots, np.int64)
         self._total = np.zeros((), np.int32)
         # A captured run keeps the total it was captured with: the greatest there can be.
@@ -110,7 +112,7 @@ class RowExecutor(Executor):
         self._memory_rows[:rows] = [sequence.memory or 0 for sequence in plan.decode]
         owned = [Owned(sequence.adapter, 1) for sequence in plan.decode]
         for span in _spans([sequence.held_row for sequence in plan.decode]):
-            self._run_rows(span, owned[span.places])
+            self._run_rows(span, owned[span.places], plan.decode[span.places])
 
     def _check(self, plan: StepPlan) -> NDArray[np.float32]:
         """Read the newest token and its guesses into the only row, like a piece of a prompt."""
@@ -126,8 +128,8 @@ class RowExecutor(Executor):
         )
         return logits
 
-    def _run_rows(self, span: _Span, owned: list[Owned]) -> None:
-        """Decode a token for each row of a span."""
+    def _run_rows(self, span: _Span, owned: list[Owned], sequences: Many[Sequence]) -> None:
+        """Decode a token for each row of a span, of these sequences."""
         self._total[...] = self._fixed_total or self._lengths[span.places].max() + 1
         adapted = adapted_to(self._adapted, owned)
         if adapted is None:
@@ -138,6 +140,12 @@ class RowExecutor(Executor):
         else:
             make = partial(self._bind_rows, span)
             binding = adapted.once(owned, make=make, by_row=True)
+        if self._axes > 1:
+            own = [
+                positions_of(one, one.kv_length, one.kv_length + 1, axes=self._axes)
+                for one in sequences
+            ]
+            binding.feed(str(self._io.position_ids), np.stack(own, axis=1))
         binding.run()
 
     def _prefill(self, chunk: Chunk, logits: NDArray[np.float32]) -> None:
@@ -176,14 +184,20 @@ class RowExecutor(Executor):
             binding = self._new_binding(self._session)
         else:
             binding = adapted.once(owned, make=self._new_binding)
-        self._place_read(binding, ids, start=start, logits=logits)
+        self._place_read(binding, ids, start=start, logits=logits, of=of)
         place_cache(binding, self._io, self._kv, first=row, rows=1)
         self._place_prompt(binding, prompt)
         self._place_memory(binding, np.array([of.memory or 0], np.int64))
         self._run(binding, placed)
 
     def _place_read(
-        self, binding: Binding, ids: Many[int], *, start: int, logits: NDArray[np.float32]
+        self,
+        binding: Binding,
+        ids: Many[int],
+        *,
+        start: int,
+        logits: NDArray[np.float32],
+        of: Sequence | None = None,
     ) -> None:
         end = start + len(ids)
         inputs: dict[str, NDArray[Any]] = {
@@ -192,7 +206,8 @@ class RowExecutor(Executor):
             self._io.kept_positions: np.arange(len(ids) - len(logits), len(ids), dtype=np.int64),
         }
         if self._io.position_ids is not None:
-            inputs[self._io.position_ids] = np.arange(start, end, dtype=np.int64)[None]
+            own = positions_of(of, start, end, axes=self._axes)
+            inputs[self._io.position_ids] = one_row([own])
         self._bind(binding, inputs, logits[None], total=np.array(end, np.int32))
 
     def _try(self, adapted: Adapted, cache: KvMemory, logits: NDArray[np.float32]) -> None:
@@ -217,7 +232,7 @@ class RowExecutor(Executor):
             self._io.seqlens_k: self._lengths[places],
             self._io.kept_positions: self._first,
         }
-        if self._io.position_ids is not None:
+        if self._io.position_ids is not None and self._axes == 1:
             inputs[self._io.position_ids] = self._positions[places]
         binding = self._new_binding(session, repeats=span.rows if span.usual else None)
         self._bind(binding, inputs, self._logits[places, None], total=self._total)

@@ -12,9 +12,9 @@ from nsedge.bundle.vision_lm import GOLDEN_PICTURES, GoldenPicture, VisionLm
 from nsedge.runtime.delivery import Emit
 from nsedge.runtime.encode.loop import BatchLimits, EncodeLoop
 from nsedge.runtime.encode.row_cache import RowCache, name_of
-from nsedge.runtime.encode.rows import Picture
+from nsedge.runtime.encode.rows import Picture, Pieces
 from nsedge.runtime.encode.sight_work import GoOn, SightWork
-from nsedge.runtime.graph.image_encoder import ImageEncoderSession
+from nsedge.runtime.graph.image_encoders import open_image_encoder
 from nsedge.runtime.hosting.golden_vectors import judge
 from nsedge.runtime.hosting.hosted import Host
 from nsedge.runtime.machine.arbiter import Rank
@@ -79,18 +79,16 @@ class Eyes:
         """
         manifest, settings = bundle.manifest, host.settings
         encoder, pictures = manifest.image_encoder(variant), manifest.processors.pictures
-        self._session = ImageEncoderSession(
+        self._session = open_image_encoder(
             bundle.file(encoder.graph),
             encoder,
-            steps=pictures.steps,
-            rows=pictures.rows,
+            pictures=pictures,
             hidden=manifest.hidden_size,
             threads=settings.threads or usable_cores(),
         )
-        self._patches = pictures.rows
         self.cache = RowCache(most_bytes=settings.picture_cache_bytes)
         self._reader = reader
-        batch = min(MAX_ROWS, max(1, settings.embed_batch_tokens // self._patches))
+        batch = min(MAX_ROWS, max(1, settings.embed_batch_tokens // pictures.rows))
         self._session.see([pattern(0, *self._session.size)] * batch)
         golden = bundle.golden(GOLDEN_PICTURES, GoldenPicture)
         seen = self._session.see([pattern(one.pattern, *self._session.size) for one in golden])
@@ -144,8 +142,9 @@ class Eyes:
             if (rows := self.cache.get(name)) is not None:
                 known[name] = rows
             else:
-                pieces = self._reader.read(one.media)
-                pictures[name] = [Picture(pixels, self._patches) for pixels in pieces]
+                taken = self._reader.read(one.media)
+                pieces = [Picture(one, self._reader.rows(one)) for one in taken.pieces]
+                pictures[name] = Pieces(pieces=pieces, order=taken.order)
         return SightWork(
             request=request,
             names=names,

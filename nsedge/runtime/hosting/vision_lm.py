@@ -107,7 +107,8 @@ class _Seen:
         model = self._model
         ids, shown = model.prompts.look(self._task)
         media = PromptMedia.of(
-            ids, (Medium(key=name_of(one.media), places=one.places) for one in shown)
+            ids,
+            (Medium(key=name_of(one.media), places=one.places, grid=one.grid) for one in shown),
         )
         job = self._job = make_job(
             self._request,

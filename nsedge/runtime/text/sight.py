@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 from nsedge.api import Media, MediaPart, Message
 from nsedge.api.messages import joined
@@ -12,6 +13,17 @@ from nsedge.runtime.text.parts import PLACE
 
 PICTURE, FILM = "image", "video"
 """The kinds of media that may be seen."""
+
+
+class Written(Protocol):
+    """What stands in a prompt for a picture. grid: the rows and columns that its tokens are, where
+    a place in them tells a token's position."""
+
+    @property
+    def text(self) -> str: ...
+
+    @property
+    def grid(self) -> tuple[int, int] | None: ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,16 +39,18 @@ class Sight:
     marker: str
     token: str
     token_id: int
-    written: Callable[[Media], str]
+    written: Callable[[Media], Written]
     film: Callable[[MediaPart], Sequence[str | Media]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shown:
-    """A picture in a prompt, and the places of its tokens, in order."""
+    """A picture in a prompt, the places of its tokens, in order, and the rows and columns that
+    these are, where that matters."""
 
     media: Media
     places: tuple[int, ...]
+    grid: tuple[int, int] | None = None
 
 
 def shown_in(messages: Sequence[Message]) -> list[MediaPart]:
@@ -79,11 +93,12 @@ def placed(message: Message, marker: str, where: str) -> Message:
 
 @dataclass(frozen=True, slots=True)
 class Placing:
-    """A text with pictures in it, `rows` tokens each, in order; frames of films among them."""
+    """A text with pictures in it, and what stands there for each, in order; frames of films among
+    them."""
 
     text: str
     pictures: tuple[Media, ...] = ()
-    rows: tuple[int, ...] = ()
+    written: tuple[Written, ...] = ()
 
 
 def with_pictures(text: str, sight: Sight, parts: Sequence[MediaPart]) -> Placing:
@@ -99,17 +114,17 @@ def with_pictures(text: str, sight: Sight, parts: Sequence[MediaPart]) -> Placin
             " messages",
             param="messages",
         )
-    pieces, pictures, rows = [before], list[Media](), list[int]()
+    pieces, pictures, all_written = [before], list[Media](), list[Written]()
     for part, behind in zip(parts, after, strict=True):
         for one in sight.film(part) if part.media.kind == FILM else (part.media,):
             if isinstance(one, Media):
                 written = sight.written(one)
                 pictures.append(one)
-                rows.append(written.count(sight.token))
-                one = written
+                all_written.append(written)
+                one = written.text
             pieces.append(one)
         pieces.append(behind)
-    return Placing("".join(pieces), tuple(pictures), tuple(rows))
+    return Placing("".join(pieces), tuple(pictures), tuple(all_written))
 
 
 def found_in(ids: Sequence[int], sight: Sight, placing: Placing) -> tuple[Shown, ...]:
@@ -119,14 +134,15 @@ def found_in(ids: Sequence[int], sight: Sight, placing: Placing) -> tuple[Shown,
         InvalidRequest: other texts have become such tokens.
     """
     places = [place for place, number in enumerate(ids) if number == sight.token_id]
-    rows = placing.rows
+    rows = [one.text.count(sight.token) for one in placing.written]
     if rows and len(places) != sum(rows):
         raise InvalidRequest(
             f"the prompt has {len(places)} tokens {sight.token}, and its pictures have {sum(rows)}",
             param="messages",
         )
     shown, begin = [], 0
-    for medium, count in zip(placing.pictures, rows, strict=True):
-        shown.append(Shown(media=medium, places=tuple(places[begin : begin + count])))
+    for medium, one, count in zip(placing.pictures, placing.written, rows, strict=True):
+        own = tuple(places[begin : begin + count])
+        shown.append(Shown(media=medium, places=own, grid=one.grid))
         begin += count
     return tuple(shown)

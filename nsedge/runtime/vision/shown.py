@@ -13,6 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nsedge.api import Media, MediaPart
+from nsedge.bundle.anyres import AnyresPicture
+from nsedge.bundle.patched import PatchedPicture
 from nsedge.bundle.vision_lm import (
     FilmPrompt,
     PicturePrompt,
@@ -21,11 +23,13 @@ from nsedge.bundle.vision_lm import (
     WholePicture,
 )
 from nsedge.errors import NsedgeError
+from nsedge.runtime.vision import tiles
+from nsedge.runtime.vision.anyres import order_of
 from nsedge.runtime.vision.films import Film, FilmFrame, FilmLimits
 from nsedge.runtime.vision.frames import chosen, clock_times
-from nsedge.runtime.vision.tiles import grid_of, written
+from nsedge.runtime.vision.patches import grid_of
+from nsedge.runtime.vision.taken import Taken, Written
 
-Pixels = NDArray[np.uint8]
 T = TypeVar("T")
 
 
@@ -45,40 +49,64 @@ class PromptPictures:
         """`max_pixels`: of one picture, before and after it is resized. films: bounds of each.
         context: tokens that a prompt may have."""
         self._layout = layout
-        self._of_frames = (
-            msgspec.structs.replace(layout, splits=False)
-            if isinstance(layout, TiledPicture)
-            else layout
-        )
+        self._of_frames = _uncut(layout)
         self._prompt = prompt
         self._film = film
         self._films = films
         self._context = context
         self._most = {"max_pixels": max_pixels}
-        self._whole = f"{prompt.before}{prompt.token * layout.rows}{prompt.after}"
 
-    def written(self, media: Media) -> str:
+    def written(self, media: Media) -> Written:
         """What stands in a prompt for a picture; of one that may be cut, its size is looked at.
 
         Raises:
             InvalidMedia: it is no picture, or damaged.
             MessageTooLarge: it has too many pixels.
         """
-        layout = self._layout_of(media)
-        if isinstance(layout, WholePicture):
-            return self._whole
-        size = _told(lambda: _module("decoding").measure(media, **self._most))
-        return written(layout, self._prompt.token, grid_of(layout, *size))
+        layout, prompt = self._layout_of(media), self._prompt
+        match layout:
+            case WholePicture():
+                return self._rows(layout.rows)
+            case AnyresPicture():
+                return self._rows(len(order_of(layout, *self._size(media))))
+            case PatchedPicture():
+                size = self._size(media)
+                grid = _told(lambda: grid_of(layout, *size))
+                return self._rows(grid[0] * grid[1], grid=grid)
+            case TiledPicture():
+                cut = tiles.grid_of(layout, *self._size(media))
+                return Written(text=tiles.written(layout, prompt.token, cut))
 
-    def read(self, media: Media) -> list[Pixels]:
-        """What the encoder takes of a picture, in the order of its rows: uint8 [3, H, W] each.
+    def read(self, media: Media) -> Taken:
+        """What the encoder takes of a picture, in the order of its rows.
 
         Raises as `written`.
         """
         layout, preparing = self._layout_of(media), _module("preparing")
-        if isinstance(layout, WholePicture):
-            return [_told(lambda: preparing.prepare(media, layout.steps, **self._most))]
-        return list(_told(lambda: preparing.prepare_tiles(media, layout, **self._most)))
+        make = {
+            WholePicture: lambda: [preparing.prepare(media, layout.steps, **self._most)],
+            TiledPicture: lambda: preparing.prepare_tiles(media, layout, **self._most),
+            PatchedPicture: lambda: [preparing.prepare_patched(media, layout, **self._most)],
+            AnyresPicture: lambda: preparing.prepare_anyres(media, layout, **self._most),
+        }[type(layout)]
+        made = _told(make)
+        return made if isinstance(made, Taken) else Taken(pieces=made)
+
+    def rows(self, piece: NDArray[np.uint8]) -> int:
+        """How many rows come of a piece [3, H, W]."""
+        layout = self._layout
+        if isinstance(layout, PatchedPicture):
+            return int(piece[0].size) // layout.unit**2
+        return layout.rows
+
+    def _rows(self, count: int, *, grid: tuple[int, int] | None = None) -> Written:
+        prompt = self._prompt
+        return Written(text=f"{prompt.before}{prompt.token * count}{prompt.after}", grid=grid)
+
+    def _size(self, media: Media) -> tuple[int, int]:
+        """Height and width of a picture; raises as `written`."""
+        size: tuple[int, int] = _told(lambda: _module("decoding").measure(media, **self._most))
+        return size
 
     def film(self, part: MediaPart) -> list[str | Media]:
         """What stands in a prompt for a film: texts, and frames of it.
@@ -103,7 +131,7 @@ class PromptPictures:
 
     def _chosen(self, film: Film, part: MediaPart, place: str) -> tuple[int, ...]:
         told = self._film
-        tokens = self.written(FilmFrame.of(film, 0)).count(self._prompt.token)
+        tokens = self.written(FilmFrame.of(film, 0)).text.count(self._prompt.token)
         usual = told.frames or max(1, self._context // 2 // tokens)
         return _told(
             lambda: chosen(
@@ -119,6 +147,16 @@ class PromptPictures:
 
     def _layout_of(self, media: Media) -> Pictures:
         return self._of_frames if isinstance(media, FilmFrame) else self._layout
+
+
+def _uncut(layout: Pictures) -> Pictures:
+    """The same for pictures that are not cut."""
+    match layout:
+        case TiledPicture():
+            return msgspec.structs.replace(layout, splits=False)
+        case AnyresPicture():
+            return msgspec.structs.replace(layout, resolutions=())
+    return layout
 
 
 def _filled(text: str, words: Mapping[str, str]) -> str:

@@ -13,7 +13,7 @@ import pytest
 from nsedge.api import Chat, Event, Failed, Finished, FinishReason, Media, Message, Request, Role
 from nsedge.runtime.encode.loop import BatchLimits, EncodeLoop
 from nsedge.runtime.encode.row_cache import RowCache, name_of
-from nsedge.runtime.encode.rows import Picture
+from nsedge.runtime.encode.rows import Picture, Pieces
 from nsedge.runtime.encode.sight_work import Floats, SightWork
 from nsedge.runtime.machine.arbiter import Arbiter, Rank
 from tests.fakes import FakeClock
@@ -70,7 +70,8 @@ class Rig:
             names=[*known, *map(str, levels)],
             known=known,
             pictures={
-                str(level): [Picture(np.full((3, 2, 2), level, np.uint8), 3)] for level in levels
+                str(level): Pieces(pieces=[Picture(np.full((3, 2, 2), level, np.uint8), 3)])
+                for level in levels
             },
             go_on=go_on,
             submitted_s=self.clock(),

@@ -12,6 +12,7 @@ from nsedge.errors import InvalidParameter, InvalidRequest
 from nsedge.runtime.text.parts import in_parts, parted
 from nsedge.runtime.text.prompt import PromptReader
 from nsedge.runtime.text.sight import Sight
+from nsedge.runtime.vision.taken import Written
 from tests.unit.bundles import tokenizer, write_bundle
 
 MARKER = "<|user|>"
@@ -40,7 +41,7 @@ def reader(path: Path, template: str, *, add_bos: bool = False) -> PromptReader:
         marker=MARKER,
         token=MARKER,
         token_id=token_id,
-        written=lambda media: f"({MARKER * (2 if media is FRAME else 3)})",
+        written=lambda media: Written(text=f"({MARKER * (2 if media is FRAME else 3)})"),
         film=lambda part: ["at 0 ", FRAME, " at 1 ", PICTURE, f" of {part.frames}"],
     )
     bundle = Bundle.open(write_bundle(path / "tiny", template=template, add_bos=add_bos))
