@@ -190,7 +190,7 @@ def test_several_choices_and_placeholders_of_the_client(bundles: Bundles) -> Non
                 )
             ],
             InvalidParameter,
-            "reads text and image, and takes no audio/wav",
+            "reads text and image and video, and takes no audio/wav",
         ),
     ],
 )
