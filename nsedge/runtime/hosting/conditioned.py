@@ -141,7 +141,7 @@ class ConditionedModel(ABC, Generic[M, P]):
             sampler=Sampler(end_ids=end_ids),
             deliver=deliver,
             clock=self.host.clock,
-            turn=self.host.arbiter(self.variant.device).seat(Rank.STREAMS),
+            turn=self.host.arbiter(self.variant.device).seat(Rank.OTHERS),
             name=f"engine-{self.name}",
         )
 

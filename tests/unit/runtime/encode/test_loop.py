@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from nsedge.api import Failed, Finished, FinishReason, Priority, Started, Vectors, is_terminal
 from nsedge.runtime.encode.loop import BatchLimits
-from nsedge.runtime.machine.arbiter import Rank
+from nsedge.runtime.machine.arbiter import STRETCH, Rank
 from tests.unit.runtime.encode.rig import WIDTH, Rig, vector_of
 
 
@@ -127,7 +127,7 @@ def test_who_is_in_a_hurry_goes_first() -> None:
     assert rig.runner.batches == [[(3,)], [(2,)], [(1,)]]
 
 
-def test_beside_streams_batches_are_as_short_as_their_steps() -> None:
+def test_beside_streams_batches_are_as_short_as_a_token_may_wait() -> None:
     rig = Rig(limits=BatchLimits(tokens=4096, rows=64, waiting=1000))
     streams = rig.arbiter.seat(Rank.STREAMS)
     rig.loop._token_s = 0.001
@@ -135,7 +135,7 @@ def test_beside_streams_batches_are_as_short_as_their_steps() -> None:
     rig.arbiter.give(streams, 0.040)
     rig.ask("a", *[(1,) * 10] * 30)
     rig.step()
-    assert len(rig.runner.batches[0]) == 4
+    assert len(rig.runner.batches[0]) == int((STRETCH - 1) * 4)
 
 
 @given(

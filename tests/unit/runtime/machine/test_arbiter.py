@@ -6,7 +6,17 @@ import threading
 
 import pytest
 
-from nsedge.runtime.machine.arbiter import LEAST_SLICE_S, RECENT_S, Arbiter, Rank
+from nsedge.runtime.machine.arbiter import (
+    LEAST_SHARE,
+    LEAST_SLICE_S,
+    PIECE,
+    RECENT_S,
+    RECENT_STEPS,
+    STRETCH,
+    Arbiter,
+    Rank,
+    Seat,
+)
 from tests.fakes import FakeClock
 from tests.ipc import PATIENCE_S
 
@@ -85,23 +95,74 @@ def test_a_step_that_fails_gives_its_turn_back() -> None:
         pass
 
 
-def test_other_work_may_take_as_long_as_a_stream_s_step_while_streams_run() -> None:
+def took(seat: Seat, clock: FakeClock, seconds: float) -> None:
+    """A step of so long."""
+    with seat:
+        clock.advance(seconds)
+
+
+def test_other_work_has_what_a_stream_s_token_may_take_beyond_its_step() -> None:
     clock = FakeClock()
     arbiter = Arbiter(clock=clock)
     streams, others = arbiter.seat(S), arbiter.seat(O)
     assert (streams.slice_s(), others.slice_s()) == (None, None)
-    arbiter.take(streams)
-    arbiter.give(streams, 0.010)
-    assert others.slice_s() == pytest.approx(0.010)
-    arbiter.take(streams)
-    arbiter.give(streams, 0.0)
-    assert others.slice_s() == pytest.approx(0.008)
-    for _ in range(40):
-        arbiter.take(streams)
-        arbiter.give(streams, 0.0)
+    took(streams, clock, 0.010)
+    assert others.slice_s() == pytest.approx((STRETCH - 1) * 0.010)
+    took(others, clock, 0.004)
+    assert others.slice_s() == pytest.approx((STRETCH - 1) * 0.010 - 0.004)
+    took(others, clock, 0.004)
     assert others.slice_s() == LEAST_SLICE_S
+    took(streams, clock, 0.010)
+    assert others.slice_s() == pytest.approx((STRETCH - 1) * 0.010)
     clock.advance(RECENT_S + 0.01)
     assert others.slice_s() is None
+
+
+def test_steps_that_take_longer_beside_others_leave_these_less_and_never_nothing() -> None:
+    clock = FakeClock()
+    arbiter = Arbiter(clock=clock)
+    streams, others = arbiter.seat(S), arbiter.seat(O)
+    for _ in range(RECENT_STEPS):
+        took(streams, clock, 0.010)
+    before = others.slice_s()
+    took(streams, clock, 0.015)
+    assert before is not None
+    assert others.slice_s() == pytest.approx(before - 0.001)
+    for _ in range(RECENT_STEPS // 2):
+        took(streams, clock, 0.050)
+    assert others.slice_s() == pytest.approx(LEAST_SHARE * 0.010)
+    for _ in range(RECENT_STEPS):  # that is how long they take now
+        took(streams, clock, 0.050)
+    assert others.slice_s() == pytest.approx((STRETCH - 1) * 0.050, rel=0.01)
+
+
+def order_beside(usual_s: float) -> list[str]:
+    """Who comes after a step of other work that took 2 of the 7 ms there are, where a stream waits
+    and before it another that usually takes so long."""
+    clock, log = FakeClock(), list[str]()
+    arbiter = Arbiter(clock=clock)
+    first = arbiter.seat(O)
+    second, stream = Runner(arbiter, O, log, "other"), Runner(arbiter, S, log, "stream")
+    took(second.seat, clock, usual_s)
+    took(arbiter.seat(S), clock, 0.010)
+    with first:
+        for number, runner in enumerate((second, stream)):
+            runner.start()
+            while waiting(arbiter) <= number:
+                runner.thread.join(0.001)
+            runner.go.set()
+        clock.advance(0.002)
+    second.end()
+    stream.end()
+    return log
+
+
+def test_short_steps_share_the_time_before_a_stream_s_step() -> None:
+    assert order_beside(0.004) == ["other", "stream"]
+
+
+def test_a_step_for_which_too_little_of_it_is_left_waits_for_the_stream_s() -> None:
+    assert order_beside(0.006) == ["stream", "other"]
 
 
 def test_a_step_that_can_stop_lets_a_stream_in_between_once_it_had_its_time() -> None:
@@ -125,7 +186,7 @@ def test_a_step_that_can_stop_lets_a_stream_in_between_once_it_had_its_time() ->
         while waiting(arbiter) < 1:
             late.thread.join(0.001)
         late.go.set()
-        clock.advance(0.001)
+        clock.advance(PIECE * LEAST_SLICE_S / 2)
         seat.pause()  # it has only begun
         log.append("other ends")
     late.end()
