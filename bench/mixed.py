@@ -1,5 +1,6 @@
 """Streams of text beside other work in the same core: the p99 of seconds between their tokens,
-quiet, beside requests of each kind alone, and beside all kinds at once.
+quiet, beside requests of each kind alone, and beside all kinds at once; and how many of those were
+answered meanwhile.
 
     python -m bench.mixed --bundle DIR --beside DIR... [--streams 4] [--others 12] [--rounds 3]
 
@@ -18,8 +19,10 @@ import io
 import itertools
 import statistics
 import sys
+import time
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -39,13 +42,24 @@ from nsedge.ipc.client import AsyncClient
 from nsedge.runtime.machine.cores import usable_cores
 
 QUIET, ALL = "quiet", "all at once"
-TOKENS, PROMPT_TOKENS = 100, 32
+TOKENS, PROMPT_TOKENS = 300, 32
+"""Of a stream: one step in a hundred is not its slowest step by itself."""
 TEXTS = ("Wind and weather. " * 12, "The ferry leaves at six.", "Tea costs two euros.") * 5
 PHOTOGRAPH = 3000, 2000
 """Pixels of a picture, whose decoding takes longer than a step."""
 RETRY_S = 0.05
 
 Ask = Callable[[AsyncClient], EventStream]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shown:
+    """Of one run. p99_s, median_s: of seconds between two tokens of one stream; answered: other
+    requests a second meanwhile, by name."""
+
+    p99_s: float
+    median_s: float
+    answered: Mapping[str, float]
 
 
 def photograph() -> Media:
@@ -116,7 +130,7 @@ async def measure(options: argparse.Namespace) -> dict[str, Any]:
         AsyncClient(found.endpoint) as other,
     ):
         streams = Streams(client, found, options)
-        contenders: dict[str, Callable[[], Awaitable[float]]] = {QUIET: streams.p99_s}
+        contenders: dict[str, Callable[[], Awaitable[Shown]]] = {QUIET: streams.alone}
         for name, ask in asks.items():
             contenders[name] = streams.beside(other, [(name, ask)] * options.others, done)
         if len(asks) > 1:
@@ -124,7 +138,8 @@ async def measure(options: argparse.Namespace) -> dict[str, Any]:
             contenders[ALL] = streams.beside(other, mixed, done)
         schedule = Schedule(rounds=options.rounds, extra=options.extra)
         rounds = await interleave(contenders, schedule, Noise)
-    p99_s = {name: [round(one, 5) for one in rounds.of(name)] for name in contenders}
+    shown = {name: rounds.of(name) for name in contenders}
+    p99_s = {name: [round(one.p99_s, 5) for one in runs] for name, runs in shown.items()}
     ratios = {
         name: round(paired_ratio(found, p99_s[QUIET]), 3)
         for name, found in p99_s.items()
@@ -132,7 +147,11 @@ async def measure(options: argparse.Namespace) -> dict[str, Any]:
     }
     return {
         "inter_token_p99_s": p99_s,
+        "inter_token_median_s": {
+            name: [round(one.median_s, 5) for one in runs] for name, runs in shown.items()
+        },
         "ratios": ratios,
+        "answered_per_s": {name: answered(runs) for name, runs in shown.items() if name != QUIET},
         "ended_well": dict(done),
         "others_cores": [round(one, 3) for one in rounds.noise()],
         "quiet_cores": QUIET_CORES,
@@ -146,23 +165,45 @@ class Streams:
         self._door, self._writer = ZmqDoor(client, found.model), Writer.of(options.bundle)
         self._count = options.streams
 
-    async def p99_s(self) -> float:
-        """Have them written; the p99 of seconds between two tokens of one."""
+    async def gaps_s(self) -> list[float]:
+        """Have them written; the seconds between two tokens of one."""
         prompts = self._writer.prompts(count=self._count, tokens=PROMPT_TOKENS)
         asked = (self._door.ask(prompt, TOKENS, Trace()) for prompt in prompts)
-        gaps = [gap for trace in await asyncio.gather(*asked) for gap in trace.gaps_s]
-        return statistics.quantiles(gaps, n=100)[-1]
+        return [gap for trace in await asyncio.gather(*asked) for gap in trace.gaps_s]
+
+    async def alone(self) -> Shown:
+        """Nothing beside them."""
+        return shown_of(await self.gaps_s(), {})
 
     def beside(
         self, other: AsyncClient, asks: Sequence[tuple[str, Ask]], done: Counter[str]
-    ) -> Callable[[], Awaitable[float]]:
+    ) -> Callable[[], Awaitable[Shown]]:
         """The same while `asks` are under way."""
 
-        async def run() -> float:
+        async def run() -> Shown:
             async with busy(other, asks, done):
-                return await self.p99_s()
+                before, began_s = Counter(done), time.perf_counter()
+                gaps_s = await self.gaps_s()
+                took_s = time.perf_counter() - began_s
+                ended = done - before
+            return shown_of(gaps_s, {name: count / took_s for name, count in ended.items()})
 
         return run
+
+
+def shown_of(gaps_s: list[float], answered: Mapping[str, float]) -> Shown:
+    """What a run showed."""
+    p99_s = statistics.quantiles(gaps_s, n=100)[-1]
+    return Shown(p99_s=p99_s, median_s=statistics.median(gaps_s), answered=answered)
+
+
+def answered(runs: Sequence[Shown]) -> dict[str, float]:
+    """By name, the median of the runs' requests a second."""
+    names = sorted({name for run in runs for name in run.answered})
+    return {
+        name: round(statistics.median(run.answered.get(name, 0.0) for run in runs), 2)
+        for name in names
+    }
 
 
 def main() -> int:
@@ -181,7 +222,12 @@ def main() -> int:
         say(f"bench.mixed: {error}")
         return 1
     for name, ratio in result["ratios"].items():
-        say(f"  inter-token p99 beside {options.others} of {name}: {ratio:.2f} times that of quiet")
+        rates = result["answered_per_s"][name].items()
+        told = ", ".join(f"{rate:g} {kind}" for kind, rate in rates)
+        say(
+            f"  inter-token p99 beside {options.others} of {name}: {ratio:.2f} times that of quiet;"
+            f" answered a second: {told}"
+        )
     date = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     beside = [one.name for one in options.beside]
     described = {**chosen_of(options), "beside": beside}
