@@ -50,7 +50,9 @@ from nsedge.errors import (
 from nsedge.runtime.delivery import Emit
 from nsedge.runtime.hosting.hosted import Host, HostedModel, Opening
 from nsedge.runtime.hosting.kinds import expected, open_model
+from nsedge.runtime.hosting.media_reader import MediaReader
 from nsedge.runtime.machine import footprint
+from nsedge.runtime.machine.arbiter import Arbiter
 from nsedge.runtime.residency.aliases import Aliases
 from nsedge.runtime.residency.catalogue import Catalogue
 from nsedge.runtime.residency.entries import Origin
@@ -117,8 +119,15 @@ class LocalService:
             clock=clock,
         )
         self._reader = ThreadPoolExecutor(1, thread_name_prefix="read")
+        arbiter = Arbiter(clock=clock)
+        self._media_reader = MediaReader(arbiter, threads=settings.engine.threads)
         self._host = Host(
-            settings=settings.engine, deliver=self._deliver, clock=clock, reader=self._reader
+            settings=settings.engine,
+            deliver=self._deliver,
+            clock=clock,
+            reader=self._reader,
+            media_reader=self._media_reader,
+            arbiters={"cpu": arbiter},
         )
         self._residency = Residency(
             settings=settings.residency,
@@ -210,6 +219,7 @@ class LocalService:
             self._status = HealthStatus.DRAINING
         await self._intake.stop()
         await asyncio.to_thread(self._reader.shutdown)
+        await asyncio.to_thread(self._media_reader.shutdown)
         await self._residency.stop()
         self._lag.stop()
 

@@ -116,7 +116,7 @@ class Host:
 
     reader: one thread that reads inputs (templates, tokenisers) so that a long one holds up no
     event loop and no engine. compiler: another, for inputs with a constraint, which take longer.
-    media_reader: a third, for inputs with pictures or sound, which are decoded there.
+    media_reader: a third, for inputs with pictures or sound.
     clock: monotonic, in seconds. arbiters: of each device, who runs there next.
     """
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable
 from typing import cast
 
@@ -12,6 +11,7 @@ from numpy.typing import NDArray
 from nsedge.api import Media
 from nsedge.bundle.pictures import PictureSteps
 from nsedge.errors import NsedgeError
+from nsedge.runtime.vision import apart
 
 Prepare = Callable[..., NDArray[np.uint8]]
 
@@ -31,8 +31,7 @@ class PictureReader:
             InvalidMedia: it is no picture, or damaged.
             MessageTooLarge: it has too many pixels.
         """
-        preparing = importlib.import_module("nsedge.runtime.vision.preparing")
-        prepare = cast(Prepare, preparing.prepare)
+        prepare = cast(Prepare, apart.module("preparing").prepare)
         try:
             return prepare(media, self._steps, max_pixels=self._max_pixels)
         except NsedgeError as error:

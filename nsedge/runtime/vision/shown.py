@@ -3,7 +3,6 @@ them is imported with the first."""
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable, Mapping
 from datetime import timedelta
 from typing import Any, TypeVar
@@ -23,7 +22,7 @@ from nsedge.bundle.vision_lm import (
     WholePicture,
 )
 from nsedge.errors import NsedgeError
-from nsedge.runtime.vision import tiles
+from nsedge.runtime.vision import apart, tiles
 from nsedge.runtime.vision.anyres import order_of
 from nsedge.runtime.vision.films import Film, FilmFrame, FilmLimits
 from nsedge.runtime.vision.frames import chosen, clock_times
@@ -166,7 +165,7 @@ def _filled(text: str, words: Mapping[str, str]) -> str:
 
 
 def _module(name: str) -> Any:
-    return importlib.import_module(f"nsedge.runtime.vision.{name}")
+    return apart.module(name)
 
 
 def _told(look: Callable[[], T], what: str = "a picture") -> T:
