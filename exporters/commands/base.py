@@ -20,6 +20,7 @@ from exporters.errors import ExportError
 from exporters.finetune.examples import report_path
 from exporters.finetune.report import read_report
 from exporters.model.source import Source
+from exporters.model.vision_lm import is_vision_lm, vision_source
 
 if TYPE_CHECKING:
     from exporters.finetune.adapters import Adapter
@@ -75,7 +76,8 @@ def choose_base(arguments: argparse.Namespace, cache: Cache, noted: Noted | None
     from exporters.model.hub import find_source
 
     if arguments.base is not None:
-        return Chosen(source=find_source(arguments.base, arguments.revision), why="as named")
+        source = find_source(arguments.base, arguments.revision)
+        return Chosen(source=_with_eyes(source), why="as named")
     if arguments.revision is not None:
         raise ExportError("--revision is of a --base on the hub; name that, too")
     if noted is None:
@@ -83,9 +85,15 @@ def choose_base(arguments: argparse.Namespace, cache: Cache, noted: Noted | None
     elif (noted.origin, noted.revision) == (ORIGIN, REVISION):
         chosen = Chosen(source=starter_source(cache), why=f"the starter, as {noted.by} notes")
     else:
-        chosen = Chosen(source=_noted_source(noted, cache), why=f"as {noted.by} notes")
+        source = _with_eyes(_noted_source(noted, cache))
+        chosen = Chosen(source=source, why=f"as {noted.by} notes")
     cache.progress.note(f"Base: {chosen.source.origin}, {chosen.why}")
     return chosen
+
+
+def _with_eyes(source: Source) -> Source:
+    """The folder of a model that sees, as such; any other as it is."""
+    return vision_source(source) if is_vision_lm(source) else source
 
 
 def _noted_source(noted: Noted, cache: Cache) -> Source:

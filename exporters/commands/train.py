@@ -55,7 +55,14 @@ def _add_settings(parser: argparse.ArgumentParser) -> None:
         "--targets",
         type=names,
         metavar="NAME,...",
-        help="layers to adapt (default: by architecture, every linear layer but the head)",
+        help="layers to adapt, or none (default: by architecture, every linear layer but the head;"
+        " of a model that sees, of its decoder)",
+    )
+    group.add_argument(
+        "--whole",
+        type=names,
+        metavar="NAME,...",
+        help="modules to learn whole, or none (default: of a model that sees its projector)",
     )
     number("--learning-rate", above_zero, "at its highest (default: by the number of steps)")
     group.add_argument(
@@ -140,11 +147,13 @@ def whole(text: str) -> int:
 
 
 def names(text: str) -> tuple[str, ...]:
-    """Names set apart by commas.
+    """Names set apart by commas; the word none stands for no name.
 
     Raises:
         argparse.ArgumentTypeError: there is none.
     """
+    if text.strip() == "none":
+        return ()
     found = tuple(name.strip() for name in text.split(",") if name.strip())
     if not found:
         raise argparse.ArgumentTypeError("names set apart by commas")
@@ -196,6 +205,7 @@ def _result(report: Report) -> dict[str, Any]:
         "examples": lineage.dataset.examples,
         "validation_examples": lineage.dataset.validation_examples,
         "targets": list(lineage.settings.targets or ()),
+        "whole": list(lineage.settings.whole or ()),
         "epochs": lineage.settings.epochs,
         "batch": lineage.settings.batch,
         "learning_rate": lineage.settings.learning_rate,
@@ -241,6 +251,8 @@ def _lines(report: Report) -> list[str]:
             f" {facts.peak_bytes / 2**20:.0f} MiB of memory at most"
         )
     settings = lineage.settings
+    if settings.whole:
+        lines.append(f"  learnt whole: {', '.join(settings.whole)}")
     lines.append(
         f"  steps: {lineage.steps} of {settings.batch * settings.accumulate} examples,"
         f" learning rate {settings.learning_rate:g}; kept: {lineage.best_step}"

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from exporters.errors import ExportError
-from exporters.finetune.examples import Example
+from exporters.finetune.examples import Example, PictureFile
 from exporters.finetune.settings import Settings
 from nsedge.runtime.text.control import ControlTokens
 
@@ -21,10 +21,12 @@ GROUPED = 16
 
 @dataclass(frozen=True, kw_only=True)
 class Tokens:
-    """One example: ids [n], and for each of them whether it is to be learnt [n]."""
+    """One example: ids [n], for each of them whether it is to be learnt [n], and the pictures whose
+    tokens are among them."""
 
     ids: NDArray[np.int64]
     learnt: NDArray[np.bool_]
+    pictures: tuple[PictureFile, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,6 +53,8 @@ class Batch:
     ids: NDArray[np.int64]
     mask: NDArray[np.int64]
     targets: NDArray[np.int64]
+    pictures: tuple[PictureFile, ...] = ()
+    """Of the rows one after the other."""
 
     @property
     def learnt(self) -> int:
@@ -58,16 +62,28 @@ class Batch:
         return int((self.targets != NO_TARGET).sum())
 
 
-def tokenise(examples: Iterable[Example], control: ControlTokens, *, max_tokens: int) -> Tokenised:
+def tokenise(
+    examples: Iterable[Example],
+    control: ControlTokens,
+    *,
+    max_tokens: int,
+    picture_token: int | None = None,
+) -> Tokenised:
     """Token ids of the examples' text: the template's control tokens are tokens, and none is added.
 
-    What is longer than `max_tokens` is cut there; where nothing is left to learn, it is dropped.
+    What is longer than `max_tokens` is cut there; where nothing is left to learn, or a picture is
+    cut off or through, it is dropped. picture_token: what stands for each row of one.
     """
     kept, cut, dropped = [], 0, 0
     for example in examples:
         tokens = _tokens(example, control)
-        short = Tokens(ids=tokens.ids[:max_tokens], learnt=tokens.learnt[:max_tokens])
-        if not short.learnt[1:].any():
+        short = Tokens(
+            ids=tokens.ids[:max_tokens],
+            learnt=tokens.learnt[:max_tokens],
+            pictures=example.pictures,
+        )
+        is_seen = not example.pictures or picture_token not in tokens.ids[max_tokens:]
+        if not (is_seen and short.learnt[1:].any()):
             dropped += 1
             continue
         cut += len(short.ids) < len(tokens.ids)
@@ -98,7 +114,8 @@ def padded(examples: Sequence[Tokens]) -> Batch:
         ids[row, :length] = example.ids
         mask[row, :length] = 1
         targets[row, : length - 1] = np.where(example.learnt[1:], example.ids[1:], NO_TARGET)
-    return Batch(ids=ids, mask=mask, targets=targets)
+    pictures = tuple(picture for example in examples for picture in example.pictures)
+    return Batch(ids=ids, mask=mask, targets=targets, pictures=pictures)
 
 
 def in_order(examples: Sequence[Tokens], batch: int) -> list[Batch]:

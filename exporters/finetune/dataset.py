@@ -15,6 +15,7 @@ from exporters.errors import ExportError
 from exporters.finetune.examples import report_path, validation_path
 from exporters.finetune.making import DatasetOrder, Making, longest
 from exporters.finetune.report import DatasetReport, read_report
+from exporters.model.vision_lm import VisionSource
 from exporters.outputs import stage_key
 from exporters.progress import Progress
 from nsedge.bundle.files import sha256_of
@@ -43,11 +44,16 @@ def make_dataset(order: DatasetOrder, progress: Progress) -> Made:
     digests = [sha256_of(path) for path in order.inputs]
     key = _key(order, digests)
     known = read_report(report_path(train))
-    if known is not None and known.key == key and _is_whole(train.parent, known):
+    # Pictures are files of their own, which may have come, gone or changed: rows tell which.
+    may_have_changed = isinstance(order.base, VisionSource)
+    is_known = known is not None and known.key == key and _is_whole(train.parent, known)
+    if known is not None and is_known and not may_have_changed:
         return Made(report=known, up_to_date=True)
     _check_place(order, known)
     with _scratch(train) as folder:
         report = Making(order, folder).run(progress, digests, key)
+        if is_known and report == known:
+            return Made(report=report, up_to_date=True)
         for path in (validation_path(train), train, report_path(train)):
             os.replace(folder / path.name, path)
     return Made(report=report, up_to_date=False)

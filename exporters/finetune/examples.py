@@ -25,6 +25,13 @@ class Turn(msgspec.Struct, frozen=True):
     content: str
 
 
+class PictureFile(msgspec.Struct, frozen=True, kw_only=True):
+    """A picture: its path from the folder of train.jsonl on, and what it was when that was made."""
+
+    path: str
+    sha256: str
+
+
 class Example(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One conversation, and where in it there is something to learn."""
 
@@ -37,6 +44,8 @@ class Example(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """[begin, end) in `text`: the assistant's words with the token that ends its turn."""
     literal: tuple[tuple[int, int], ...] = ()
     """[begin, end) in `text`: said, so that no control token of the template reaches into it."""
+    pictures: tuple[PictureFile, ...] = ()
+    """Those that the conversation shows, in order."""
 
     @property
     def rendered(self) -> Rendered:

@@ -29,6 +29,7 @@ from exporters.finetune.batches import (
 from exporters.finetune.checkpoints import Checkpoint, Tensors
 from exporters.finetune.curve import Curve, Learnt, Measured
 from exporters.finetune.device import Place
+from exporters.finetune.examples import PictureFile
 from exporters.finetune.settings import Settings, rate_at
 from exporters.progress import Progress
 
@@ -39,8 +40,15 @@ EXAMINED = 32
 """Training examples whose loss is taken before and after."""
 
 
+See = Callable[[Sequence[PictureFile]], Any]
+"""Pixel values of pictures, as the model takes them."""
+
+
 class Training:
-    """One run. `model` is a peft model on its device; only what requires a gradient is learnt."""
+    """One run. `model` is a peft model on its device; only what requires a gradient is learnt.
+
+    see: what reads the pictures of a model that sees.
+    """
 
     def __init__(
         self,
@@ -51,6 +59,7 @@ class Training:
         training: Tokenised,
         validation: Tokenised,
         threads: int,
+        see: See | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._model = model
@@ -60,6 +69,7 @@ class Training:
         self._validation = in_order(validation.examples, settings.batch)
         self._examined = in_order(_some(self._examples, settings.seed), settings.batch)
         self._threads = threads
+        self._see = see
         self._clock = clock
         self._parameters = {n: p for n, p in model.named_parameters() if p.requires_grad}
         self._optimiser = torch.optim.AdamW(
@@ -174,11 +184,11 @@ class Training:
             torch.from_numpy(part).to(device) for part in (batch.ids, batch.mask, batch.targets)
         )
         kept = (targets != NO_TARGET).any(0).nonzero()[:, 0]
-        narrow = {"logits_to_keep": kept} if self._keeps_logits else {}
+        more = {"logits_to_keep": kept} if self._keeps_logits else {}
+        if batch.pictures and self._see is not None:
+            more["pixel_values"] = self._see(batch.pictures).to(device, self._place.dtype)
         with torch.autocast(device, self._place.dtype, enabled=self._place.narrow):
-            logits = self._model(
-                input_ids=ids, attention_mask=mask, use_cache=False, **narrow
-            ).logits
+            logits = self._model(input_ids=ids, attention_mask=mask, use_cache=False, **more).logits
         if logits.shape[1] != len(kept):
             logits = logits[:, kept]
         return cross_entropy(

@@ -7,7 +7,7 @@ import os
 import unicodedata
 from array import array
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -24,13 +24,16 @@ from exporters.finetune.examples import (
     validation_path,
     write_examples,
 )
+from exporters.finetune.pictures import PictureShelf, conversation_of
 from exporters.finetune.report import Cause, DatasetReport, Dropped, InputFile, lengths
 from exporters.finetune.rows import Row, read_rows
-from exporters.finetune.shapes import BadRow, Shape, conversation
+from exporters.finetune.shapes import BadRow, Shape
 from exporters.finetune.spans import Renderer
 from exporters.model.source import Source
+from exporters.model.vision_lm import VisionSource
 from exporters.progress import Progress
 from nsedge.bundle.files import sha256_of
+from nsedge.runtime.text.parts import PLACE
 
 BATCH = 256
 REASONS_TOLD = 3
@@ -95,7 +98,13 @@ class Making:
         """Refuses a base whose template does not do."""
         self._order = order
         self._folder = folder
-        self._renderer = Renderer(order.base.text_reader())
+        base = order.base
+        self._shelf = (
+            PictureShelf(base, order.output.parent) if isinstance(base, VisionSource) else None
+        )
+        sight = None if self._shelf is None else self._shelf.sight
+        self._marker = None if sight is None else sight.marker
+        self._renderer = Renderer(base.text_reader(), sight)
         self._control = self._renderer.control
         self._longest = longest(order)
         self._seen: dict[bytes, tuple[str, int]] = {}
@@ -135,9 +144,15 @@ class Making:
         try:
             if row.problem is not None:
                 raise BadRow(row.problem)
-            found = conversation(row.value, self._order.shape, system=self._order.system)
-            digest = content_digest(found.turns)
-            rendered, learn = self._renderer.render(found)
+            found = conversation_of(
+                row.value, self._order.shape, system=self._order.system, marker=self._marker
+            )
+            seen = (
+                [] if self._shelf is None else self._shelf.take(found.pictures, Path(file).parent)
+            )
+            pictures = tuple(one.file for one in seen)
+            digest = content_digest(found.turns, [one.sha256 for one in pictures])
+            rendered, learn = self._renderer.render(found, [one.part for one in seen])
         except BadRow as error:
             self._drop(file, row.number, Cause.BAD, str(error))
             return None
@@ -148,13 +163,20 @@ class Making:
         self._seen[digest] = (file, row.number)
         example = Example(
             row=row.number,
-            messages=found.turns,
+            messages=self._told(found.turns),
             text=rendered.text,
             learn=learn,
             literal=rendered.literal,
+            pictures=pictures,
         )
         validates = share(digest, self._order.seed) < self._order.validation
         return _Draft(file=file, example=example, validates=validates)
+
+    def _told(self, turns: tuple[Turn, ...]) -> tuple[Turn, ...]:
+        """Turns as people write them: the marker where a picture stands."""
+        if self._marker is None:
+            return turns
+        return tuple(Turn(one.role, one.content.replace(PLACE, self._marker)) for one in turns)
 
     def _drop(self, file: str, number: int, cause: Cause, reason: str) -> None:
         dropped = Dropped(file=file, row=number, cause=cause, reason=reason)
@@ -183,12 +205,19 @@ class Making:
         reason = f"{count} tokens, more than {most}"
         if self._order.truncate:
             short, kept = self._cut(example, most)
-            if short.learn:
+            if short.learn and self._keeps_pictures(short, example):
                 self._tally.truncated += 1
                 return short, kept
             reason += ", and nothing to learn within them"
         self._drop(draft.file, example.row, Cause.TOO_LONG, reason)
         return None, 0
+
+    def _keeps_pictures(self, short: Example, example: Example) -> bool:
+        """Whether no picture was cut off, or cut through."""
+        if self._shelf is None or not example.pictures:
+            return True
+        token = self._shelf.sight.token
+        return short.text.count(token) == example.text.count(token)
 
     def _cut(self, example: Example, most: int) -> tuple[Example, int]:
         """The longest beginning that takes at most `most` tokens, about; and how many."""
@@ -230,6 +259,7 @@ class Making:
             validation=tally.validation,
             truncated=tally.truncated,
             literal=tally.literal,
+            pictures=0 if self._shelf is None else len(self._shelf),
             causes=dict(Counter(each.cause for each in tally.dropped)),
             lengths=lengths(tally.tokens),
             dropped=tuple(tally.dropped),
@@ -237,10 +267,12 @@ class Making:
         )
 
 
-def content_digest(turns: tuple[Turn, ...]) -> bytes:
-    """The same for conversations that differ in nothing but blanks or Unicode's composed forms."""
+def content_digest(turns: tuple[Turn, ...], pictures: Sequence[str] = ()) -> bytes:
+    """The same for conversations about the same pictures, by their SHA-256, that differ in nothing
+    but blanks or Unicode's composed forms."""
     said = [(t.role, " ".join(unicodedata.normalize("NFC", t.content).split())) for t in turns]
-    return hashlib.blake2b(msgspec.json.encode(said), digest_size=16).digest()
+    told = [said, pictures] if pictures else said
+    return hashlib.blake2b(msgspec.json.encode(told), digest_size=16).digest()
 
 
 def share(digest: bytes, seed: int) -> float:

@@ -40,6 +40,7 @@ from exporters.model.files import read_safetensors_header
 from exporters.model.lora import Part, Role
 from exporters.model.lora_config import Start
 from exporters.model.source import INDEX_FILE, Source
+from exporters.model.vision_lm import VisionSource
 from exporters.outputs import check_replaceable, is_finished, output_directory, stage_key
 from nsedge.bundle.files import sha256_of
 
@@ -55,6 +56,9 @@ CARRIED = (
     "vocab.json",
     "merges.txt",
     "*.jinja",
+    "chat_template.json",
+    "preprocessor_config.json",
+    "processor_config.json",
     "LICEN[SC]E*",
     "NOTICE*",
     "COPYING*",
@@ -266,10 +270,13 @@ def _write_rest(order: Order, base: Base, skeleton: Skeleton, out: Path, *, unti
     source = order.source
     for path in _carried(source):
         shutil.copyfile(path, out / path.name)
-    config = skeleton.replicated(source.config)
+    whole = source.whole if isinstance(source, VisionSource) else source.config
+    config = skeleton.replicated(whole)
     config.pop("_name_or_path", None)
     if untied:
         config["tie_word_embeddings"] = False
+        if "text_config" in config:
+            config["text_config"] = config["text_config"] | {"tie_word_embeddings": False}
     if order.dtype != AS_BASE:
         config.pop("dtype", None)
         config["torch_dtype"] = order.dtype

@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import save_file
-from transformers import AutoModelForCausalLM
 
 from exporters.errors import ExportError
+from exporters.finetune.classes import model_class
 from exporters.model.source import Source
 from exporters.model.texts import golden_texts
 from exporters.trace.quiet import quiet
@@ -26,7 +26,7 @@ def write_reference_logits(source: Source, folder: Path) -> None:
     Raises:
         ExportError: the folder lacks weights, or the model's logits are not finite.
     """
-    model = _loaded(folder)
+    model = _loaded(folder, model_class(source))
     reader = source.text_reader()
     most = int(model.config.get_text_config().max_position_embeddings)
     tensors: dict[str, torch.Tensor] = {}
@@ -43,9 +43,9 @@ def write_reference_logits(source: Source, folder: Path) -> None:
         raise ExportError(f"{REFERENCE_FILE} cannot be written: {error}") from error
 
 
-def _loaded(folder: Path) -> Any:
+def _loaded(folder: Path, kind: Any) -> Any:
     with quiet():
-        model, told = AutoModelForCausalLM.from_pretrained(
+        model, told = kind.from_pretrained(
             folder,
             dtype=torch.float32,
             attn_implementation="eager",

@@ -84,6 +84,8 @@ class DatasetReport(msgspec.Struct, frozen=True, kw_only=True):
     truncated: int
     literal: int = 0
     """Examples whose words read like control tokens of the base: learnt as the letters they are."""
+    pictures: int = 0
+    """Different ones that can be read."""
     causes: dict[Cause, int]
     lengths: Lengths
     dropped: tuple[Dropped, ...]
@@ -145,6 +147,8 @@ def dataset_lines(report: DatasetReport, train: Path, *, up_to_date: bool) -> li
         lines.append(
             f"with control tokens in what is said, which are learnt as text: {report.literal}"
         )
+    if report.pictures:
+        lines.append(f"pictures: {report.pictures}")
     for cause, count in report.causes.items():
         lines.append(f"dropped, {cause}: {count}")
     shown = [each for each in report.dropped if each.cause is not Cause.DUPLICATE][:SHOWN]

@@ -24,7 +24,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     alpha: float = 32.0
     dropout: float = 0.05
     targets: tuple[str, ...] | None = None
-    """Names of the layers to adapt; None: what suits the architecture."""
+    """Names of the layers to adapt; None: what suits the architecture; empty: none."""
+    whole: tuple[str, ...] | None = None
+    """Names of the modules to learn whole; None: of a base that sees, what brings the rows of its
+    encoder to its decoder."""
     learning_rate: float = 2e-4
     schedule: Schedule = Schedule.COSINE
     warmup: float = 0.05

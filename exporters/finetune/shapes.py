@@ -40,10 +40,14 @@ class BadRow(Exception):
 
 
 class Conversation(msgspec.Struct, frozen=True):
-    """Turns; those of the assistant whose places are in `muted` are there, but not to be learnt."""
+    """Turns; those of the assistant whose places are in `muted` are there, but not to be learnt.
+
+    `pictures`: the files that stand in the turns' places for them, in order.
+    """
 
     turns: tuple[Turn, ...]
     muted: frozenset[int] = frozenset()
+    pictures: tuple[str, ...] = ()
 
 
 SYSTEM, USER, ASSISTANT = "system", "user", "assistant"
@@ -111,7 +115,7 @@ def _alpaca(row: Fields) -> Conversation:
 
 def _history(row: Fields) -> list[Turn]:
     """LLaMA-Factory's earlier rounds: a list of question and answer."""
-    rounds = _unpacked(row.get("history") or [])
+    rounds = unpacked(row.get("history") or [])
     turns = []
     for pair in rounds if isinstance(rounds, list) else [rounds]:
         if not (isinstance(pair, list) and len(pair) == 2 and all(type(x) is str for x in pair)):
@@ -158,7 +162,7 @@ def _turn_list(row: Fields, keys: tuple[str, ...]) -> list[dict[str, Any]]:
     key = next((key for key in keys if key in row), None)
     if key is None:
         raise BadRow(f"no {keys[0]}")
-    turns = _unpacked(row[key])
+    turns = unpacked(row[key])
     if not isinstance(turns, list):
         raise BadRow(f"{key} is {_kind(turns)}, not a list")
     if not turns:
@@ -171,8 +175,8 @@ def _turn_list(row: Fields, keys: tuple[str, ...]) -> list[dict[str, Any]]:
     return turns
 
 
-def _unpacked(value: object) -> object:
-    """A list; in a CSV it is written as JSON within a field."""
+def unpacked(value: object) -> object:
+    """A list of a row; in a CSV it is written as JSON within a field."""
     if not isinstance(value, str):
         return value
     try:

@@ -11,10 +11,11 @@ from typing import Any
 import torch
 import transformers
 from torch import nn
-from transformers import AutoConfig, AutoModelForCausalLM
+from transformers import AutoConfig
 from transformers.pytorch_utils import Conv1D
 
 from exporters.errors import ExportError, Refused
+from exporters.finetune.classes import model_class, sees
 from exporters.model.environment import unknown_architecture
 from exporters.model.files import Json
 from exporters.model.lora import Part, Role
@@ -24,6 +25,14 @@ from exporters.trace.quiet import quiet
 
 _LAYER = re.compile(r"(?P<before>(?:.*?\.)?(?:layers|h)\.)(?P<number>\d+)(?P<after>\..+)")
 """A tensor of a layer, as peft finds layers to repeat."""
+
+RENAMED = (
+    ("language_model.model.", "model.language_model."),
+    ("language_model.lm_head.", "lm_head."),
+    ("vision_tower.", "model.vision_tower."),
+    ("multi_modal_projector.", "model.multi_modal_projector."),
+)
+"""How tensors of a LLaVA begin in files, and in the model."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,6 +57,8 @@ class Skeleton:
             Refused: transformers does not know the architecture, or the base has less layers.
         """
         layers = tuple(n for begin, end in replication for n in range(begin, end)) or None
+        if layers is not None and sees(source):
+            raise Refused(f"layer_replication has no form in {source.origin}, which sees")
         count = source.config.get("num_hidden_layers")
         if layers is not None and (type(count) is not int or max(layers) >= count):
             raise Refused(f"layer_replication goes beyond the {count} layers of {source.origin}")
@@ -59,7 +70,7 @@ class Skeleton:
                     local_files_only=True,
                     **_replication(source.config, layers),
                 )
-                model = AutoModelForCausalLM.from_config(config, trust_remote_code=False)
+                model = model_class(source).from_config(config, trust_remote_code=False)
         except (ValueError, KeyError, OSError) as error:
             raise unknown_architecture(source, transformers.__version__) from error
         names = {id(module): name for name, module in model.named_modules()}
@@ -137,10 +148,11 @@ class Skeleton:
         return names
 
     def name_of(self, stored: str) -> str:
-        """What the model calls a stored tensor: files of a bare body leave out its prefix."""
-        prefix = f"{self.model.base_model_prefix}."
-        known = stored in self._names or prefix + stored not in self._names
-        return stored if known else prefix + stored
+        """What the model calls a stored tensor: files of a bare body leave out its prefix, and
+        LLaVA's have other names."""
+        others = [f"{self.model.base_model_prefix}.{stored}"]
+        others += [stored.replace(old, new, 1) for old, new in RENAMED if stored.startswith(old)]
+        return next((name for name in [stored, *others] if name in self._names), stored)
 
     def _replicas(self, stored: str) -> list[str]:
         """What a stored tensor is called in these layers: once in each that its layer is."""

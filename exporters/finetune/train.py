@@ -1,4 +1,5 @@
-"""From a base model and a dataset to a LoRA adapter in peft's own format."""
+"""From a base model and a dataset to a LoRA adapter in peft's own format, with what is learnt whole
+beside it."""
 
 from __future__ import annotations
 
@@ -14,9 +15,9 @@ import msgspec
 import peft
 import torch
 from peft.utils import get_peft_model_state_dict
+from peft.utils.constants import DUMMY_TARGET_MODULES
 from safetensors import SafetensorError
 from safetensors.torch import save_file
-from transformers import AutoModelForCausalLM
 
 from exporters.cache import Cache
 from exporters.code import code_digest
@@ -24,6 +25,7 @@ from exporters.errors import ExportError
 from exporters.finetune.batches import Tokenised, check_ids, tokenise
 from exporters.finetune.cards import adapter_card
 from exporters.finetune.checkpoints import CHECKPOINT_FILE, read_checkpoint
+from exporters.finetune.classes import model_class
 from exporters.finetune.curve import Curve, read_curve, write_curve
 from exporters.finetune.device import Place, threads_free
 from exporters.finetune.examples import read_examples, validation_path
@@ -36,11 +38,13 @@ from exporters.finetune.lineage import (
     write_lineage,
 )
 from exporters.finetune.loop import Training, trained_parameters
+from exporters.finetune.pixels import Pixels
 from exporters.finetune.settings import Settings, fitted
-from exporters.finetune.targets import keeps_input_first, targets_of
+from exporters.finetune.targets import learnt_of
 from exporters.model.lora import WEIGHTS_FILE
 from exporters.model.lora_config import CONFIG_FILE
 from exporters.model.source import Source
+from exporters.model.vision_lm import VisionSource
 from exporters.outputs import check_replaceable, is_finished, output_directory, stage_key
 from exporters.trace.quiet import quiet
 from nsedge.bundle.files import sha256_of
@@ -125,6 +129,7 @@ def _run(
     order: Order, training: Tokenised, validation: Tokenised, *, work: Path, cache: Cache
 ) -> tuple[Training, Any, Facts]:
     checkpoint = read_checkpoint(work)
+    see = _eyes(order, training, validation)
     meter = CpuMeter()
     with cache.progress.step(f"Loading {order.source.origin}"):
         model = _adapted_model(order)
@@ -138,6 +143,7 @@ def _run(
         training=training,
         validation=validation,
         threads=threads,
+        see=see,
     )
     cache.progress.note(f"Training on {order.place.told()}; threads on the CPU: {threads}")
     if checkpoint is not None:
@@ -158,10 +164,30 @@ def _run(
     return run, model, facts
 
 
+def _eyes(order: Order, *parts: Tokenised) -> Pixels | None:
+    """What reads the pictures of the dataset, which are all there; None for a base without eyes.
+
+    Raises:
+        ExportError: a picture is not there, or the base sees none.
+    """
+    pictures = [one for part in parts for example in part.examples for one in example.pictures]
+    if not isinstance(order.source, VisionSource):
+        if pictures:
+            raise ExportError(
+                f"{order.dataset} shows pictures, and {order.source.origin} sees none"
+            )
+        return None
+    eyes = Pixels(order.source, order.dataset.parent)
+    eyes.check(pictures)
+    return eyes
+
+
 def _tokenised(order: Order) -> tuple[Tokenised, Tokenised]:
-    control = order.source.text_reader().control_tokens()
+    source = order.source
+    control = source.text_reader().control_tokens()
+    token = source.prompt().token_id if isinstance(source, VisionSource) else None
     most = order.settings.max_tokens
-    training = tokenise(read_examples(order.dataset), control, max_tokens=most)
+    training = tokenise(read_examples(order.dataset), control, max_tokens=most, picture_token=token)
     if not training.examples:
         raise ExportError(
             f"{order.dataset}: nothing to learn within --max-tokens {most}"
@@ -169,10 +195,10 @@ def _tokenised(order: Order) -> tuple[Tokenised, Tokenised]:
         )
     aside = validation_path(order.dataset)
     held_back = read_examples(aside) if aside.is_file() else ()
-    validation = tokenise(held_back, control, max_tokens=most)
-    vocabulary = int(order.source.config.get("vocab_size", 0))
-    for tokenised in (training, validation):
-        check_ids(tokenised, vocabulary)
+    validation = tokenise(held_back, control, max_tokens=most, picture_token=token)
+    if (vocabulary := source.config.get("vocab_size")) is not None:
+        for tokenised in (training, validation):
+            check_ids(tokenised, int(vocabulary))
     return training, validation
 
 
@@ -205,24 +231,29 @@ def _adapted_model(order: Order) -> Any:
     """The base with a fresh adapter, its weights drawn from the seed; on its device."""
     settings = order.settings
     with quiet():
-        model = AutoModelForCausalLM.from_pretrained(
+        model = model_class(order.source).from_pretrained(
             order.source.folder,
             dtype=order.place.dtype,
             use_safetensors=True,
             trust_remote_code=False,
             local_files_only=True,
         )
-        targets = targets_of(model, settings.targets)
+        learnt = learnt_of(model, settings.targets, settings.whole)
         config = peft.LoraConfig(
             task_type=peft.TaskType.CAUSAL_LM,
             r=settings.rank,
             lora_alpha=settings.alpha,
             lora_dropout=settings.dropout,
-            target_modules=list(targets),
-            fan_in_fan_out=keeps_input_first(model, targets),
+            target_modules=list(learnt.targets) or DUMMY_TARGET_MODULES,
+            exclude_modules=learnt.left_out if learnt.targets else None,
+            modules_to_save=list(learnt.whole) or None,
+            fan_in_fan_out=learnt.input_first,
         )
         torch.manual_seed(settings.seed)
         adapted = peft.get_peft_model(model, config)
+    for parameter in adapted.parameters():
+        if parameter.requires_grad:  # what is learnt whole has the base's type at first
+            parameter.data = parameter.data.float()
     if settings.checkpointing:
         adapted.gradient_checkpointing_enable({"use_reentrant": False})
     return adapted.to(order.place.device)
@@ -231,12 +262,15 @@ def _adapted_model(order: Order) -> Any:
 def _lineage(
     order: Order, model: Any, curve: Curve, *, base: Base, dataset: Dataset
 ) -> AdapterLineage:
-    targets = tuple(sorted(model.peft_config["default"].target_modules))
+    config = model.peft_config["default"]
+    is_adapted = config.target_modules != DUMMY_TARGET_MODULES
+    targets = tuple(sorted(config.target_modules)) if is_adapted else ()
+    whole = tuple(sorted(config.modules_to_save or ()))
     best = curve.best()
     return AdapterLineage(
         base=base,
         dataset=dataset,
-        settings=msgspec.structs.replace(order.settings, targets=targets),
+        settings=msgspec.structs.replace(order.settings, targets=targets, whole=whole),
         device=order.place.device,
         precision=order.place.precision.value,
         steps=curve.step,
@@ -255,7 +289,7 @@ def _write(folder: Path, model: Any, curve: Curve, lineage: AdapterLineage) -> N
     config |= {
         "base_model_name_or_path": lineage.base.origin,
         "revision": lineage.base.revision,
-        "target_modules": lineage.settings.targets,
+        "target_modules": lineage.settings.targets or DUMMY_TARGET_MODULES,
         "inference_mode": True,
     }
     text = json.dumps(config, indent=2, sort_keys=True) + "\n"

@@ -55,7 +55,7 @@ class Part:
     module: str
     """As the base's model names it."""
     of: str
-    """`weight` or `bias`."""
+    """`weight` or `bias`; of a module within one that is put in place whole, any tensor of it."""
     tensors: dict[Role, str]
     """Their names in the file."""
     shape: tuple[int, ...]
@@ -159,7 +159,10 @@ class Lora:
         """The module of a tensor, what of it, in which role, and whether that is an embedding."""
         match = _NAME.fullmatch(name)
         if match is None:
-            raise Refused(f"{self.weights}: a tensor {name}, which is not known of a LoRA")
+            module, _, of = name.removeprefix(PREFIX).rpartition(".")
+            if not self._is_whole(module):
+                raise Refused(f"{self.weights}: a tensor {name}, which is not known of a LoRA")
+            return module, of, Role.WHOLE, False
         module, is_embedding = match["module"], match["embedding"] is not None
         if match["side"]:
             return module, "weight", Role(match["side"]), is_embedding
@@ -170,6 +173,10 @@ class Lora:
         if match["added"]:
             return module, "bias", Role.ADDED, False
         return module, "bias" if match["whole_bias"] else "weight", Role.WHOLE, False
+
+    def _is_whole(self, module: str) -> bool:
+        """Whether it lies in one that was learnt whole."""
+        return not set(module.split(".")).isdisjoint(self.config.whole)
 
 
 @dataclass(frozen=True)

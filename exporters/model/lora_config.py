@@ -101,6 +101,8 @@ class LoraConfig:
     """Fields that change more than products, and how: such an adapter can be merged only."""
     base: str | None
     """What it calls its base: a folder or a hub id."""
+    whole: tuple[str, ...] = ()
+    """The last parts of the names of modules that were learnt whole."""
 
     def rank_of(self, module: str) -> int:
         """The rank of the matrices of a layer."""
@@ -149,6 +151,7 @@ def read_lora_config(folder: Path) -> LoraConfig:
         replication=replication,
         merged_only=read.merged_only(start),
         base=read.text("base_model_name_or_path"),
+        whole=tuple(read.names("modules_to_save")),
     )
 
 
@@ -212,6 +215,13 @@ class _Fields:
                 ) from error
         return list((value or {}).items())
 
+    def names(self, name: str) -> list[str]:
+        """A list of names, which may be empty or not be there."""
+        value = self._fields.get(name) or []
+        if not isinstance(value, list) or not all(isinstance(each, str) for each in value):
+            raise self._wrong(name, value, "a list of names")
+        return value
+
     def start(self) -> Start:
         """What was taken out of the base when training began."""
         value = self._fields.get("init_lora_weights")
@@ -246,14 +256,14 @@ class _Fields:
         bias = self._fields.get("bias", "none")
         if bias not in ("none", "all", "lora_only"):
             raise self._wrong("bias", bias, "none, all or lora_only")
-        whole = self._fields.get("modules_to_save") or []
-        if not isinstance(whole, list) or not all(isinstance(name, str) for name in whole):
-            raise self._wrong("modules_to_save", whole, "a list of names")
         told = {
             "use_dora": (self.flag("use_dora"), "it scales whole rows of the base's weights"),
             "bias": (bias != "none", "it trained biases of the base"),
             "lora_bias": (self.flag("lora_bias"), "it adds biases"),
-            "modules_to_save": (bool(whole), "it replaces whole modules of the base"),
+            "modules_to_save": (
+                bool(self.names("modules_to_save")),
+                "it replaces whole modules of the base",
+            ),
             "layer_replication": (bool(self.replication()), "it repeats layers of the base"),
             "init_lora_weights": (
                 start is not Start.NOTHING,

@@ -44,6 +44,11 @@ TOWERS = ("clip_vision_model", "siglip_vision_model")
 ANYRES = "llava_next"
 PATCHED = ("qwen2_vl", "qwen2_5_vl")
 """Those that take pictures in sizes of their own."""
+CLASSED_TOWER = "clip_vision_model"
+"""The one of them that puts a row for the whole picture before those of its patches."""
+DEFAULT_PATCHES = {CLASSED_TOWER: 32, "siglip_vision_model": 16}
+TILED_PATCH = 32
+"""Sides of patches in pixels, where a configuration says nothing of them."""
 TILED = ("idefics3", "smolvlm")
 """Those that take pictures in tiles."""
 TEXTS = TileTexts(
@@ -176,6 +181,23 @@ class VisionSource(Source):
             splits=tiles.splits,
             texts=TEXTS,
         )
+
+    def rows(self) -> int:
+        """Tokens that a picture, or a tile of one, becomes in a prompt, in a family that has as
+        many for each.
+
+        Raises:
+            Refused: the encoder, or how pictures are prepared for it, has no form here.
+        """
+        self.check_architecture()
+        image, size = self.part("vision_config"), self.steps().size
+        tower = str(image.get("model_type"))
+        patch = image.get("patch_size", DEFAULT_PATCHES.get(tower, TILED_PATCH))
+        patches = (size[0] // patch) * (size[1] // patch)
+        if self.kind in TILED:
+            return int(patches // self.whole.get("scale_factor", 2) ** 2)
+        strategy = self.whole.get("vision_feature_select_strategy", "default")
+        return int(patches + (tower == CLASSED_TOWER) - (strategy == "default"))
 
     def steps(self) -> PictureSteps:
         """How pictures are prepared, which must be as large as the encoder takes them.
