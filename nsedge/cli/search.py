@@ -97,6 +97,7 @@ class _Following:
         self._under_way: deque[tuple[str, Stamp, Events]] = deque()
         self._done = 0
         self._unwritten = 0
+        self._unkept = False
 
     def follow(self) -> None:
         """All that changed."""
@@ -112,8 +113,17 @@ class _Following:
                 self._take(len(changes.wanted))
         finally:
             if changes.wanted or changes.removed:
-                self._index.write()
+                self._write()
         self._conclude(len(changes.new), len(changes.changed), len(changes.removed))
+
+    def _write(self) -> None:
+        """Keep the index. Where that cannot be done, which is told once, the search goes on."""
+        try:
+            self._index.write()
+        except OSError as error:
+            if not self._unkept:
+                console.note(f"the index is not kept: {console.reason(error)}")
+            self._unkept = True
 
     def _ask(self, path: str) -> None:
         whole = self._index.folder / path
@@ -138,7 +148,7 @@ class _Following:
         self._done += 1
         self._unwritten += 1
         if self._unwritten >= max(WRITE_EVERY, len(self._index) // 4):
-            self._index.write()
+            self._write()
             self._unwritten = 0
         if sys.stderr.isatty() and not self._quiet:
             sys.stderr.write(f"\r{self._done} of {of} pictures")

@@ -149,6 +149,27 @@ def test_an_index_that_cannot_be_written_leaves_the_old_one(tmp_path: Path, fold
     assert index.place.read_bytes() == before
 
 
+def test_a_full_disk_costs_the_index_and_not_the_answer(
+    daemon: FakeService, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    wanted = search(capsys, str(folder), "x")
+    (index,) = (tmp_path / "home" / "state" / "search").iterdir()
+    before = index.read_bytes()
+    (folder / "d.png").write_bytes(PNG + b"new")
+    index.with_suffix(".part").symlink_to("/dev/full")
+    assert main(["search", "--json", "--model", MODEL, str(folder), "x"]) == 0
+    said = capsys.readouterr()
+    assert len(said.out.splitlines()) == len(wanted) + 1
+    assert said.err.splitlines() == [
+        "the index is not kept: No space left on device",
+        "4 pictures: 1 new, 0 changed, 0 removed",
+    ]
+    assert index.read_bytes() == before
+    seen(daemon)
+    search(capsys, str(folder), "x")
+    assert seen(daemon) == [PNG + b"new"]
+
+
 @pytest.mark.parametrize(
     ("words", "told"),
     [
