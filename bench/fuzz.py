@@ -1,6 +1,8 @@
-"""Messages and HTTP requests that are almost right, against a real core and shim.
+"""Messages and HTTP requests that are almost right, against a real core and shim; and requests by
+the rules, with recordings, pictures and texts that are almost right, for models of every kind.
 
-    python -m bench.fuzz --bundle DIR [--frames 1000000] [--requests 100000] [--seed 1]
+    python -m bench.fuzz --bundle DIR [--beside DIR ...] [--frames 1000000] [--requests 100000]
+        [--asks 20000] [--seed 1]
 
 Demanded: neither process ends, no answer says `internal`, nothing is left waiting, no request stays
 behind, and memory and descriptors are where they were. Ends with status 1 where that is not so.
@@ -25,6 +27,7 @@ import zmq
 from bench.daemon import Daemon, daemon
 from bench.mutants import MAGIC, VERSION, Mutants
 from bench.report import chosen_of, emit, parser, say
+from nsedge.bundle.manifest import Bundle
 from nsedge.ipc.client import AsyncClient
 
 BATCH = 200
@@ -33,6 +36,8 @@ PATIENCE_S = 60.0
 UNFINISHED_S = 0.3
 """How long an answer is waited for before the request is taken for one that has no end."""
 AT_ONCE = 64
+REAL_SHARE = 0.95
+"""Of requests by the rules, those for models that are there."""
 WARM_UP = 0.5
 """The share of the messages before which memory is not compared: the C allocator's pieces are many
 by then, and what goes on growing is a leak."""
@@ -199,23 +204,27 @@ class Holdings:
         return cls(rss, len(os.listdir(f"/proc/{pid}/fd")))
 
 
-async def left_behind(client: AsyncClient, model: str) -> int:
-    """Requests still there after the patience that all others got."""
+async def left_behind(client: AsyncClient) -> int:
+    """Requests still there, of any model, after the patience that all others got."""
     end_s = time.monotonic() + PATIENCE_S
     while True:
-        stats = (await client.stats()).models[model]
-        busy = stats.running + stats.waiting
+        models = (await client.stats()).models.values()
+        busy = sum(stats.running + stats.waiting for stats in models)
         if not busy or time.monotonic() > end_s:
             return busy
         await asyncio.sleep(0.05)
 
 
 async def measure(options: argparse.Namespace) -> dict[str, Any]:
-    """Both floods, and what they left behind."""
+    """The floods, and what they left behind."""
     result: dict[str, Any] = {}
-    async with daemon(options.bundle, slots=8, context_tokens=512) as door:
-        result["frames"] = await _flood(door, options.frames, options.seed, 0, _frames)
-        result["requests"] = await _flood(door, options.requests, options.seed, 1, _http)
+    beside = [Bundle.open(path).name for path in options.beside]
+    async with daemon(options.bundle, *options.beside, slots=8, context_tokens=512) as door:
+        odd = Mutants(options.seed, model=door.model, beside=beside)
+        meant = Mutants(options.seed, model=door.model, beside=beside, real_share=REAL_SHARE)
+        result["frames"] = await _flood(door, options.frames, odd, 0, _frames)
+        result["requests"] = await _flood(door, options.requests, odd, 1, _http)
+        result["asks"] = await _flood(door, options.asks, meant, 0, _asks)
     return result
 
 
@@ -227,9 +236,14 @@ async def _http(door: Daemon, mutants: Mutants, count: int) -> Answers:
     return await flood_http(int(door.url.rpartition(":")[2]), mutants, count)
 
 
-async def _flood(door: Daemon, count: int, seed: int, which: int, flood: Any) -> dict[str, Any]:
+async def _asks(door: Daemon, mutants: Mutants, count: int) -> Answers:
+    return await asyncio.to_thread(flood_asks, door.endpoint, mutants, count)
+
+
+async def _flood(
+    door: Daemon, count: int, mutants: Mutants, which: int, flood: Any
+) -> dict[str, Any]:
     """One flood at process `which`, 0 the core and 1 the shim."""
-    mutants = Mutants(seed, model=door.model)
     first = max(1, int(count * WARM_UP))
     began_s = time.perf_counter()
     early = await flood(door, mutants, first)
@@ -237,7 +251,7 @@ async def _flood(door: Daemon, count: int, seed: int, which: int, flood: Any) ->
     answers = await flood(door, mutants, count - first)
     elapsed_s = time.perf_counter() - began_s
     async with AsyncClient(door.endpoint) as client:
-        behind = await left_behind(client, door.model)
+        behind = await left_behind(client)
     after = [Holdings.of(pid) for pid in door.pids]
     return {
         "count": count,
@@ -263,6 +277,8 @@ def main() -> int:
     arguments = parser(__doc__)
     arguments.add_argument("--frames", type=int, default=1_000_000)
     arguments.add_argument("--requests", type=int, default=100_000)
+    arguments.add_argument("--asks", type=int, default=20_000)
+    arguments.add_argument("--beside", type=Path, nargs="+", default=[], help="of other kinds")
     arguments.add_argument("--seed", type=int, default=1)
     options = arguments.parse_args()
     result = asyncio.run(measure(options))

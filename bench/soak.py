@@ -239,7 +239,7 @@ async def measure(options: argparse.Namespace) -> dict[str, Any]:
             sampling.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await sampling
-        behind = await left_behind(client, door.model)
+        behind = await left_behind(client)
         stats = (await client.stats()).models[door.model]
     since_s = began_s + options.warm_up * seconds
     return {

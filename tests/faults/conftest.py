@@ -9,6 +9,8 @@ import pytest
 
 from tests.faults.site import Site, site
 from tests.integration.conftest import (
+    captioner,
+    dual_encoder,
     embeddings_bundle,
     masked,
     names,
@@ -16,7 +18,15 @@ from tests.integration.conftest import (
     starter_bundle,
 )
 
-__all__ = ["embeddings_bundle", "masked", "names", "speech_bundle", "starter_bundle"]
+__all__ = [
+    "captioner",
+    "dual_encoder",
+    "embeddings_bundle",
+    "masked",
+    "names",
+    "speech_bundle",
+    "starter_bundle",
+]
 
 
 @pytest.fixture(scope="session")

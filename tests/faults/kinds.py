@@ -11,15 +11,20 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+from PIL import Image
 
-from nsedge.api import Media
+from nsedge.api import Media, Sampling
 from nsedge.api.stream import EventStream
 from nsedge.ipc.client import AsyncClient
+from nsedge.runtime.vision.levels import pattern
 from tests.faults.site import ENDLESS, GREEDY, PROMPT
 
 TEXTS = (*["Wind and weather. " * 20, "The ferry leaves at six.", "Tea costs two euros."] * 8,)
 LONG = 40
 """How often a request that takes seconds has what another has once."""
+LONG_CAPTION = Sampling(temperature=0.0, max_tokens=200, ignore_eos=True)
+MANY_CAPTIONS = Sampling(temperature=1.0, seed=1, n=32, max_tokens=400, ignore_eos=True)
+PICTURES, MANY_PICTURES = 8, 250
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,6 +48,14 @@ def recording(bundle: Path, *, times: int = 1) -> Media:
     written = io.BytesIO()
     soundfile.write(written, np.tile(samples, times), rate, format="WAV")
     return Media(type="audio/wav", data=written.getvalue())
+
+
+def picture(number: int) -> Media:
+    """A pattern of that number in a file of 96 x 72 pixels."""
+    levels = np.ascontiguousarray(pattern(number, 72, 96).transpose(1, 2, 0))
+    written = io.BytesIO()
+    Image.fromarray(levels).save(written, "PNG", compress_level=1)
+    return Media(type="image/png", data=written.getvalue())
 
 
 def _write(client: AsyncClient, bundle: Path) -> EventStream:
@@ -70,6 +83,18 @@ def _transcribe(client: AsyncClient, bundle: Path, times: int = 1) -> EventStrea
     return client.transcribe(bundle.name, media, word_timestamps=True)
 
 
+def _caption(client: AsyncClient, bundle: Path) -> EventStream:
+    return client.caption(bundle.name, picture(1), sampling=LONG_CAPTION)
+
+
+def _caption_long(client: AsyncClient, bundle: Path) -> EventStream:
+    return client.caption(bundle.name, picture(1), sampling=MANY_CAPTIONS)
+
+
+def _see(client: AsyncClient, bundle: Path, count: int = PICTURES) -> EventStream:
+    return client.embed(bundle.name, [*TEXTS, *map(picture, range(count))], truncate=True)
+
+
 KINDS = {
     "text": Kind(fixture="starter_bundle", ask=_write, ask_long=_write_long),
     "embeddings": Kind(
@@ -80,4 +105,6 @@ KINDS = {
     "speech": Kind(
         fixture="speech_bundle", ask=_transcribe, ask_long=partial(_transcribe, times=LONG)
     ),
+    "captions": Kind(fixture="captioner", ask=_caption, ask_long=_caption_long),
+    "pictures": Kind(fixture="dual_encoder", ask=_see, ask_long=partial(_see, count=MANY_PICTURES)),
 }

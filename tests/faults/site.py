@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import os
 import resource
 import signal
@@ -17,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.daemon import free_port, healthy
-from nsedge.api import Delta, Event, Finished, ModelStats, Sampling
+from nsedge.api import Delta, Event, Finished, Loading, ModelStats, Sampling, Started
 from nsedge.api.stream import EventStream
 from nsedge.ipc.client import AsyncClient
 from tests.ipc import short_directory
@@ -239,6 +240,18 @@ async def until_idle(client: AsyncClient, model: str) -> ModelStats:
             assert stats.kv_tokens_used == 0
             return stats
         await asyncio.sleep(0.02)
+
+
+def said(events: list[Event]) -> list[Event | tuple[int, ...]]:
+    """What came of a request that ended well, whichever request it was; a text is its tokens, in
+    however many pieces it came."""
+    assert isinstance(events[-1], Finished), events[-1]
+    parts = [event for event in events if not isinstance(event, Loading | Started | Finished)]
+    written = [token for part in parts if isinstance(part, Delta) for token in part.token_ids]
+    if written:
+        assert all(isinstance(part, Delta) for part in parts)
+        return [tuple(written)]
+    return [dataclasses.replace(part, request_id="") for part in parts]
 
 
 def text_of(events: list[Event]) -> str:

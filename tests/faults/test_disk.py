@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import os
+import resource
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import msgspec
+import numpy as np
 import pytest
+import soundfile
 
 from nsedge.errors import BundleInvalid
 from nsedge.ipc.client import AsyncClient
 from nsedge.runtime.residency.habits import SAVE_EVERY_S
 from nsedge.runtime.residency.usage import History
 from tests.faults.clock import Clock
-from tests.faults.site import answer, play, site, until, until_idle
+from tests.faults.kinds import KINDS, picture, recording
+from tests.faults.site import Site, answer, gather, play, said, site, until, until_idle
+from tests.unit.web.forms import FORM, form
+from tests.web_server import ask
 
 pytestmark = pytest.mark.integration
 
@@ -88,3 +97,63 @@ def test_a_model_in_memory_goes_on_whatever_becomes_of_its_files(
         where.core.spawn()
         assert where.core.wait() != 0
         assert str(bundle) in where.core.log.splitlines()[-1]
+
+
+async def joined(where: Site, speech: Path) -> Any:
+    """What is told of a picture and a recording that stand in a conversation."""
+    seen = base64.b64encode(picture(3).data).decode()
+    heard = base64.b64encode(recording(speech).data).decode()
+    content = [
+        {"type": "text", "text": "What is it?"},
+        {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{seen}"}},
+        {"type": "input_audio", "input_audio": {"data": heard, "format": "wav"}},
+    ]
+    body = {"model": where.model, "max_tokens": 4, "temperature": 0}
+    messages = [{"role": "user", "content": content}]
+    told = await ask(where.port, "POST", "/v1/chat/completions", body | {"messages": messages})
+    assert told.status == 200, told.body
+    answered: Any = told.json
+    return answered["media"], answered["choices"]
+
+
+async def uploaded(where: Site, speech: Path) -> Any:
+    """The transcript of a recording with a minute of silence behind it, which comes in a form."""
+    samples, rate = soundfile.read(speech / "golden" / "0930.wav", dtype="int16")
+    file = io.BytesIO()
+    soundfile.write(file, np.append(samples, np.zeros(60 * rate, np.int16)), rate, format="WAV")
+    fields = ("file", file.getvalue(), "audio/wav"), ("model", speech.name.encode())
+    told = await ask(where.port, "POST", "/v1/audio/transcriptions", raw=form(*fields), **FORM)
+    assert told.status == 200, told.body
+    return told.json
+
+
+def test_no_request_needs_room_on_disk(
+    starter_bundle: Path, speech_bundle: Path, request: pytest.FixtureRequest
+) -> None:
+    """Core and shim may not write a byte to any file: uploads, and the texts that are kept of them,
+    are in memory."""
+    others = {name: KINDS[name].bundle(request) for name in KINDS if name != "text"}
+    with site(starter_bundle, *others.values()) as where:
+        where.start()
+
+        async def scene(client: AsyncClient) -> None:
+            async def all_of_it() -> list[Any]:
+                told = [said(await gather(KINDS[n].ask(client, others[n]))) for n in others]
+                return [*told, await uploaded(where, speech_bundle)]
+
+            wanted = await all_of_it()
+            with (
+                where.core.limited(resource.RLIMIT_FSIZE, 0),
+                where.shim.limited(resource.RLIMIT_FSIZE, 0),
+            ):
+                assert await all_of_it() == wanted
+                media, first = await joined(where, speech_bundle)
+                assert [one["cached"] for one in media] == [False, False]
+                again, second = await joined(where, speech_bundle)
+                assert [one["cached"] for one in again] == [True, True]
+                assert [one["text"] for one in again] == [one["text"] for one in media]
+                assert first == second
+            assert where.core.running
+            assert where.shim.running
+
+        play(where, scene)

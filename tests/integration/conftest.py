@@ -1,4 +1,5 @@
-"""The real starter bundles, from the user's cache: whatever was made before is not made again."""
+"""The real starter bundles, from the user's cache: whatever was made before is not made again; and
+small ones with random weights of the kinds of which there are no weights to be had."""
 
 from __future__ import annotations
 
@@ -8,15 +9,25 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from exporters.bundle.orders import variants_named
 from exporters.bundle.starter import NAME, export_starter
 from exporters.cache import Cache, cache_root
+from exporters.caption.build import CaptionOrder, export_caption
+from exporters.dual_encoder.build import DualOrder, export_dual_encoder
 from exporters.encoder.starter import export_encoder_starter
 from exporters.encoder.starter_folder import MASKED, NAMES, VECTORS, Starter
+from exporters.model.source import Source
 from exporters.progress import Progress
 from exporters.speech.starter import STARTERS, export_speech_starter
 from nsedge.bundle.causal_lm import DecoderComponents, Variants
 from nsedge.bundle.files import write_manifest
 from nsedge.bundle.manifest import open_causal_lm
+from tests.export.tiny_captioner import write_captioner_folder
+from tests.export.tiny_dual_encoders import write_dual_folder
+
+VARIANTS = "cpu-int8-b64,cpu-fp32"
+UNSURE = {"kl": 0.2, "top1": 0.5, "golden": 0.3}
+"""Random weights are unsure of everything."""
 
 
 @pytest.fixture(scope="session")
@@ -72,3 +83,24 @@ def speech_bundle() -> Path:
     root, starter = cache_root(), STARTERS["tiny.en"]
     cache = Cache(root, Progress(sys.__stderr__))
     return export_speech_starter(starter, cache, root / "tests" / starter.name).bundle
+
+
+@pytest.fixture(scope="session")
+def captioner(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The directory of the bundle of a captioner with random weights, which may write much."""
+    place = tmp_path_factory.mktemp("captioner")
+    folder = write_captioner_folder(place / "source", n_positions=512)
+    source = Source(folder=folder, origin="tiny-captioner")
+    order = CaptionOrder(source=source, variants=variants_named(VARIANTS))
+    name, cache = "tiny-captioner", Cache(place / "cache", Progress(None))
+    return export_caption(order, place / name, name=name, cache=cache, overrides=UNSURE).bundle
+
+
+@pytest.fixture(scope="session")
+def dual_encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The directory of the bundle of a CLIP with random weights and pictures of the usual size."""
+    place = tmp_path_factory.mktemp("dual-encoder")
+    source = Source(folder=write_dual_folder(place / "source", side=224), origin="tiny-clip")
+    order = DualOrder(source=source, variants=variants_named(VARIANTS))
+    name, cache = "tiny-clip", Cache(place / "cache", Progress(None))
+    return export_dual_encoder(order, place / name, name=name, cache=cache).bundle

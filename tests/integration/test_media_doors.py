@@ -21,10 +21,8 @@ import soundfile
 from PIL import Image
 
 from bench.daemon import free_port
-from exporters.__main__ import main as export
 from nsedge.api import Media, MediaPart, MediaRead, Message, Role, Sampling, TextPart
 from nsedge.ipc.client import Client
-from tests.export.tiny_captioner import write_captioner_folder
 from tests.integration.test_access_real import environment, up
 from tests.integration.test_speech_doors import SAID
 from tests.unit.web.forms import FORM, form
@@ -32,17 +30,6 @@ from tests.web_server import Answer, ask
 
 pytestmark = pytest.mark.integration
 WITHIN_S = 120
-
-
-@pytest.fixture(scope="module")
-def captioner_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A captioner with random weights."""
-    place = tmp_path_factory.mktemp("captioner")
-    folder = write_captioner_folder(place / "models" / "eyes")
-    limits = [f"--threshold={one}" for one in ("kl=0.2", "top1=0.5", "golden=0.3")]
-    made = ["model", str(folder), "--out", str(place / "eyes"), "--variants", "cpu-int8-b64"]
-    assert export([*made, *limits]) == 0
-    return place / "eyes"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,18 +62,18 @@ class Served:
 def served(
     starter_bundle: Path,
     speech_bundle: Path,
-    captioner_bundle: Path,
+    captioner: Path,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Served]:
     home, port = tmp_path_factory.mktemp("media"), free_port()
-    bundles = [starter_bundle, speech_bundle, captioner_bundle]
+    bundles = [starter_bundle, speech_bundle, captioner]
     paths = ",".join(str(one.resolve()) for one in bundles)
     with up(home, NSEDGE_MODELS_LOAD=paths, NSEDGE_WEB_PORT=str(port)):
         yield Served(
             home=home,
             port=port,
             writer=starter_bundle.name,
-            eyes=captioner_bundle.name,
+            eyes=captioner.name,
             ears=speech_bundle.name,
             speech=speech_bundle / "golden" / "0930.wav",
         )
