@@ -25,7 +25,7 @@ from bench.rounds import paired_ratio
 from bench.step import GREEDY, Bench
 from exporters.adapter.graph import find_sites, with_adapters
 from exporters.graph.records import GRAPH_FILE
-from nsedge.bundle.adapter import Site
+from nsedge.bundle.sites import Site
 from nsedge.runtime.graph.adapters import AdapterStack, LoadedAdapter
 from nsedge.runtime.hosting.hosted import Host
 from nsedge.runtime.hosting.text import TextModel, load

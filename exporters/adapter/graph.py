@@ -20,8 +20,9 @@ from exporters.errors import Refused
 from exporters.graph.graph import MICROSOFT, attribute
 from exporters.graph.native import MATMUL as OWN_MATMUL
 from exporters.graph.pack import ATTENTION
-from nsedge.bundle.adapter import A_INPUT, B_INPUT, MASK_INPUT, Part, Site
+from nsedge.bundle.adapter import A_INPUT, B_INPUT, MASK_INPUT
 from nsedge.bundle.causal_lm import GraphIo
+from nsedge.bundle.sites import Part, Site
 
 PRODUCTS = frozenset({"MatMulNBits", "MatMul", OWN_MATMUL})
 QUERY, KEY, VALUE = "q_proj", "k_proj", "v_proj"

@@ -28,6 +28,14 @@ class ServedLora:
         """Those that occur."""
         return tuple(sorted({len(a) for a, _ in self.matrices.values()}))
 
+    def arrays(self) -> dict[str, NDArray[np.float32]]:
+        """All matrices, as a file of NumPy's names them."""
+        return {
+            f"{module}.{end}": matrix
+            for module, pair in self.matrices.items()
+            for end, matrix in zip("ab", pair, strict=True)
+        }
+
 
 def read_lora(folder: Path) -> ServedLora:
     """The LoRA in `folder`.

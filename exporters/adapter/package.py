@@ -23,12 +23,12 @@ from nsedge.bundle.adapter import (
     AdapterManifest,
     AdapterProvenance,
     Form,
-    Site,
 )
 from nsedge.bundle.causal_lm import Variant
 from nsedge.bundle.fields import FileEntry
 from nsedge.bundle.files import sha256_of, write_manifest
 from nsedge.bundle.manifest import TextBundle, open_causal_lm
+from nsedge.bundle.sites import Site
 from nsedge.errors import BundleInvalid
 from nsedge.runtime.graph.adapters import LoadedAdapter
 from nsedge.version import VERSION
@@ -70,7 +70,8 @@ def package_adapter(
         raise ExportError(f"{out} is there already and is another thing; --force replaces it")
     try:
         with new_directory(out) as building:
-            _write_matrices(lora, building)
+            arrays: dict[str, Any] = lora.arrays()
+            np.savez(building / WEIGHTS, **arrays)
             for variant in variants:
                 graph = with_adapters(bundle.file(variant.graph), sites, variant.io)
                 (building / _graph(variant)).write_bytes(graph)
@@ -135,13 +136,6 @@ def _check_fit(lora: ServedLora, sites: tuple[Site, ...]) -> None:
     except BundleInvalid as error:
         made_for = "" if lora.base is None else f" (it says it was made for {lora.base})"
         raise Refused(f"{error.message}{made_for}") from error
-
-
-def _write_matrices(lora: ServedLora, folder: Path) -> None:
-    arrays: dict[str, Any] = {}
-    for module, (a, b) in lora.matrices.items():
-        arrays[f"{module}.a"], arrays[f"{module}.b"] = a, b
-    np.savez(folder / WEIGHTS, **arrays)
 
 
 def _graph(variant: Variant) -> str:

@@ -47,7 +47,7 @@ def run(arguments: argparse.Namespace, cache: Cache) -> Answer:
     from exporters.model.dual_encoder import is_dual_encoder
     from exporters.model.encoder import is_encoder
     from exporters.model.speech import is_speech
-    from exporters.model.vision_lm import is_vision_lm
+    from exporters.model.vision_sources import is_vision_lm
 
     variants = wanted_variants(arguments)
     source = model_source(arguments, cache)

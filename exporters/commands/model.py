@@ -45,7 +45,7 @@ def run(arguments: argparse.Namespace, cache: Cache) -> Answer:
     from exporters.model.encoder import is_encoder
     from exporters.model.hub import bundle_name
     from exporters.model.speech import is_speech
-    from exporters.model.vision_lm import is_vision_lm
+    from exporters.model.vision_sources import is_vision_lm
     from exporters.speech.importing import as_model_folder
 
     variants = wanted_variants(arguments)

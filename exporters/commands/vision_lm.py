@@ -26,7 +26,7 @@ def make_vision_bundle(
 ) -> Answer:
     """Make the bundle `name` of a folder as the options of `add_bundle` say."""
     from exporters.bundle.orders import MAX_CONTEXT
-    from exporters.model.vision_lm import vision_source
+    from exporters.model.vision_sources import vision_source
     from exporters.vision_lm.build import export_vision_lm
 
     report = export_vision_lm(
@@ -46,15 +46,33 @@ def make_vision_bundle(
         "picture": [height, width],
         "picture_tokens": pictures.rows,
         "encoder_difference_from_torch": record.difference,
-        "pictures": {name: msgspec.to_builtins(trial) for name, trial in report.trials.items()},
+        "pictures": _built(report.trials.pictures),
     }
     lines = [
         *lines,
         f"  pictures of {height} x {width} become {pictures.rows} tokens; the encoder's fp32 graph"
         f" against PyTorch: {record.difference:.1e} of the greatest number",
-        *(line for name, trial in report.trials.items() for line in trial_lines(name, trial)),
+        *_trials_lines(report.trials.pictures, "pictures"),
     ]
+    if report.sound is not None:
+        result |= {
+            "sound_encoder_difference_from_torch": report.sound.difference,
+            "sounds": _built(report.trials.sounds),
+        }
+        lines += [
+            "  the encoder of sound's fp32 graph against PyTorch:"
+            f" {report.sound.difference:.1e} of the greatest number",
+            *_trials_lines(report.trials.sounds, "sounds"),
+        ]
     return result, lines, status
+
+
+def _built(trials: Mapping[str, ImageTrial]) -> dict[str, object]:
+    return {name: msgspec.to_builtins(trial) for name, trial in trials.items()}
+
+
+def _trials_lines(trials: Mapping[str, ImageTrial], of: str) -> list[str]:
+    return [line for name, trial in trials.items() for line in trial_lines(name, trial, of)]
 
 
 def with_sight(
@@ -69,27 +87,36 @@ def with_sight(
     pictures = verdict_result(found.encoders) | {
         "after_pictures": {name: msgspec.to_builtins(told) for name, told in found.told.items()}
     }
+    if found.heard:
+        heard = {name: msgspec.to_builtins(told) for name, told in found.heard.items()}
+        pictures["after_sounds"] = heard
     passed = status == SUCCESS and found.encoders.passed
     return (
         result | {"passed": passed, "pictures": pictures},
-        [*lines, *verdict_lines(found.encoders), *told_lines(found.told)],
+        [
+            *lines,
+            *verdict_lines(found.encoders),
+            *told_lines(found.told, "pictures"),
+            *told_lines(found.heard, "sounds"),
+        ],
         SUCCESS if passed else FAILURE,
     )
 
 
-def trial_lines(name: str, trial: ImageTrial) -> list[str]:
-    """How near an encoder is to fp32, alone and with its decoders, for people."""
+def trial_lines(name: str, trial: ImageTrial, of: str) -> list[str]:
+    """How near an encoder of pictures or sounds is to fp32, alone and with its decoders, for
+    people."""
     near = trial.fidelity
     return [
-        f"  {name} against fp32: rows of pictures with a cosine of {near.cosine:.6f} in the mean,"
+        f"  {name} against fp32: rows of {of} with a cosine of {near.cosine:.6f} in the mean,"
         f" {near.cosine_least:.6f} at least",
-        *told_lines(trial.seen),
+        *told_lines(trial.seen, of),
     ]
 
 
-def told_lines(told: Mapping[str, Fidelity]) -> list[str]:
-    """How near to fp32 decoders are after pictures, with their encoders, for people."""
+def told_lines(told: Mapping[str, Fidelity], of: str) -> list[str]:
+    """How near to fp32 decoders are after pictures or sounds, with their encoders, for people."""
     return [
-        f"  {name} against fp32, after pictures: KL {found.kl:.4g} nats, top-1 {found.top1:.3f}"
+        f"  {name} against fp32, after {of}: KL {found.kl:.4g} nats, top-1 {found.top1:.3f}"
         for name, found in told.items()
     ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import cached_property
+from pathlib import Path
 from typing import Literal
 
 from exporters.errors import Refused
@@ -14,6 +15,7 @@ from exporters.model.patched import read_patched
 from exporters.model.pictures import read_steps, read_tiles
 from exporters.model.source import Source, read_tokenizer
 from exporters.model.texts import TextReader
+from nsedge.bundle.hearing import SoundPrompt
 from nsedge.bundle.pictures import PictureSteps
 from nsedge.bundle.vision_lm import (
     PicturePrompt,
@@ -31,10 +33,10 @@ ARCHITECTURES = {
 }
 """By model_type: those whose encoders have a form here."""
 REFUSED = {
+    "phi4mm": "code of its own (transformers' layout, Phi4MultimodalForCausalLM, does not)",
     "qwen2_vl": "positions of three axes",
     "qwen2_5_vl": "positions of three axes",
     "gemma3": "attention between the tokens of a picture in both directions",
-    "phi4_multimodal": "adapters by what the prompt holds",
 }
 """By model_type: what a known family needs that has no form here yet."""
 AROUND, WHOLE = "<fake_token_around_image>", "<global-img>"
@@ -149,6 +151,22 @@ class VisionSource(Source):
             raise Refused(f"{self.folder / 'config.json'}: {key} {shown(number)} names no token")
         return token
 
+    def sound_prompt(self) -> SoundPrompt | None:
+        """How sound stands in a prompt; None of a model that does not hear.
+
+        Raises:
+            Refused: as `prompt`.
+        """
+        return None
+
+    def adapters(self) -> dict[str, Path]:
+        """The folders of adapters that are the model's own, by the kind of media in a prompt.
+
+        Raises:
+            Refused: one is missing.
+        """
+        return {}
+
     @property
     def position_axes(self) -> Literal[1, 3]:
         """Axes of a token's position."""
@@ -229,21 +247,3 @@ class VisionSource(Source):
         if (kind := image.get("model_type")) not in TOWERS:
             raise Refused(f"an encoder of pictures {shown(kind)} has no form here")
         return image
-
-
-def is_vision_lm(source: Source) -> bool:
-    """Whether the folder is of a model that sees pictures and writes text, of a family that is
-    known by name."""
-    kind = str(source.config.get("model_type"))
-    return kind in ARCHITECTURES or kind in REFUSED
-
-
-def vision_source(source: Source) -> VisionSource:
-    """The same folder, read as such a model's."""
-    return VisionSource(
-        folder=source.folder,
-        origin=source.origin,
-        revision=source.revision,
-        tokenizer=source.tokenizer,
-        surplus=source.surplus,
-    )

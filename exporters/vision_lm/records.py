@@ -1,4 +1,5 @@
-"""What is known of the encoder of a model that sees; read without the libraries that made it."""
+"""What is known of the encoders of a model that sees, or hears; read without the libraries that
+made them."""
 
 from __future__ import annotations
 
@@ -9,10 +10,14 @@ import msgspec
 from exporters.graph.records import Record
 from nsedge.bundle.causal_lm import Fidelity
 from nsedge.bundle.encoder import VectorFidelity
+from nsedge.bundle.hearing import SoundEncoder, SoundEncoderIo, SoundFeatures
 from nsedge.bundle.vision_lm import GoldenPicture, ImageEncoder, ImageEncoderIo, Pictures
 from nsedge.runtime.graph.image_encoders import PictureSession, open_image_encoder
+from nsedge.runtime.graph.sound_encoder import SoundEncoderSession
 
 IMAGE_FILE = "image.onnx"
+SOUND_FILE = "sound.onnx"
+FILTERS_FILE = "mel_filters.bin"
 
 
 class ImageRecord(Record, frozen=True, kw_only=True):
@@ -21,6 +26,16 @@ class ImageRecord(Record, frozen=True, kw_only=True):
 
     io: ImageEncoderIo
     pictures: Pictures
+    hidden: int
+    difference: float
+
+
+class SoundRecord(Record, frozen=True, kw_only=True):
+    """The fp32 graph for sound, whose features are `told` of. difference: as an ImageRecord's, over
+    sounds of several lengths."""
+
+    io: SoundEncoderIo
+    told: SoundFeatures
     hidden: int
     difference: float
 
@@ -41,6 +56,14 @@ class ImageTrial(msgspec.Struct, frozen=True, kw_only=True):
 
 
 Golden = tuple[GoldenPicture, ...]
+
+
+def sound_session(folder: Path, record: SoundRecord, *, threads: int = 0) -> SoundEncoderSession:
+    """The graph for sound in a stage's directory; raises as `session_of`."""
+    encoder = SoundEncoder(name="", device="cpu", scheme="", graph=SOUND_FILE, io=record.io)
+    return SoundEncoderSession(
+        folder / SOUND_FILE, encoder, told=record.told, hidden=record.hidden, threads=threads
+    )
 
 
 def session_of(folder: Path, record: ImageRecord, *, threads: int = 0) -> PictureSession:

@@ -10,15 +10,17 @@ from typing import Any
 import msgspec
 import numpy as np
 import torch
-from transformers import AutoModelForImageTextToText
+from transformers import AutoModelForCausalLM, AutoModelForImageTextToText
 
 from exporters.errors import ExportError, Refused
 from exporters.graph.graph import OPSET, Graph
+from exporters.model.phi4 import PhiSource
 from exporters.model.source import Source
-from exporters.model.vision_lm import vision_source
+from exporters.model.vision_sources import vision_source
 from exporters.trace.clean import clean_encoder
 from exporters.trace.quiet import quiet
 from exporters.trace.reference import load_weights, write_reference
+from exporters.vision_lm import phi4
 from exporters.vision_lm.records import IMAGE_FILE, ImageRecord, session_of
 from exporters.vision_lm.towers import Encoder, decoder_of, encoder_of, traceable_encoder
 from exporters.vision_lm.truths import truths_of
@@ -35,8 +37,10 @@ def load_model(source: Source) -> Any:
     Raises:
         Refused: transformers cannot build it, or not of these weights.
     """
+    is_causal = isinstance(vision_source(source), PhiSource)
+    kind = AutoModelForCausalLM if is_causal else AutoModelForImageTextToText
     with quiet():
-        return load_weights(source, AutoModelForImageTextToText, matters=_matters)
+        return load_weights(source, kind, matters=_matters)
 
 
 def make_decoder(source: Source, out: Path, max_context: int) -> None:
@@ -56,6 +60,9 @@ def make_encoder(source: Source, out: Path) -> None:
         ExportError: the graph does not compute what PyTorch does.
     """
     seen, model = vision_source(source), load_model(source)
+    if isinstance(seen, PhiSource):
+        phi4.make_crop_encoder(model, seen, out)
+        return
     with quiet():
         truths = truths_of(model, seen)
     rows, hidden = truths[0].rows.shape
@@ -78,6 +85,15 @@ def make_encoder(source: Source, out: Path) -> None:
     if not difference <= MAX_DIFFERENCE:
         raise ExportError(f"the encoder's graph differs from PyTorch by {difference:.2g}")
     msgspec.structs.replace(record, difference=difference).write(out)
+
+
+def make_ears(source: Source, out: Path) -> None:
+    """Write the fp32 graph of the encoder of sound and `SoundRecord` to the directory `out`; raises
+    what `make_encoder` does."""
+    read = vision_source(source)
+    if not isinstance(read, PhiSource):
+        raise Refused(f"{source.folder}: this model does not hear")
+    phi4.make_sound_encoder(load_model(source), read, out)
 
 
 def trace(encoder: Encoder) -> Graph:

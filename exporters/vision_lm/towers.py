@@ -10,7 +10,7 @@ from typing import Any
 from unittest.mock import patch
 
 import torch
-from transformers import AttentionInterface, AutoModelForCausalLM
+from transformers import AttentionInterface, AutoModelForCausalLM, Phi4MultimodalForCausalLM
 
 from exporters.errors import Refused
 from exporters.trace.decoder_trace import exchange_gelu, exchange_norm
@@ -151,6 +151,8 @@ def _patch_encoder(model: Any, pictures: PatchedPicture) -> Encoder:
 def decoder_of(model: Any) -> Any:
     """The decoder of a model as a causal LM, with its weights."""
     parts = model.model
+    if isinstance(model, Phi4MultimodalForCausalLM):  # a causal LM as it is
+        return model
     if hasattr(parts, "visual"):  # no class of its own has this decoder with a head
         del parts.visual
         return model.eval()

@@ -1,11 +1,13 @@
-"""What the encoder of a model makes of patterns, how near that is to fp32, and what the decoder
+"""What an encoder of a model makes of patterns, how near that is to fp32, and what the decoder
 says after it, as files of a stage."""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import msgspec
 import numpy as np
@@ -14,7 +16,7 @@ from numpy.typing import NDArray
 from exporters.encoder.outputs import DIGITS, cosines
 from exporters.measure.fidelity import measure
 from exporters.measure.runner import Runner
-from exporters.vision_lm.records import Golden, ImageRecord, ImageTrial, session_of
+from exporters.vision_lm.records import Golden, ImageTrial
 from nsedge.bundle.causal_lm import Fidelity
 from nsedge.bundle.encoder import VectorFidelity
 from nsedge.bundle.patched import PatchedPicture
@@ -34,9 +36,35 @@ Floats = NDArray[np.float32]
 Grid = tuple[int, int]
 
 
-def write_golden(reference: Path, out: Path) -> None:
-    """Write what the fp32 graph in `reference` makes of the golden patterns."""
-    session = session_of(reference, ImageRecord.read(reference))
+class Patterned(Protocol):
+    """An encoder that is given patterns."""
+
+    def sample(self, number: int) -> Floats:
+        """What it makes of the pattern of that number: float32 [rows, hidden]."""
+        ...
+
+    def pattern_bytes(self, number: int) -> bytes:
+        """What tells that pattern from others."""
+        ...
+
+
+@dataclass(frozen=True)
+class OfPictures:
+    """An encoder of pictures."""
+
+    session: PictureSession
+
+    def sample(self, number: int) -> Floats:
+        """What it makes of a pattern."""
+        return self.session.see([pattern(number, *self.session.size)])[0]
+
+    def pattern_bytes(self, number: int) -> bytes:
+        """The pattern."""
+        return pattern(number, *self.session.size).tobytes()
+
+
+def write_golden(session: Patterned, out: Path) -> None:
+    """Write what the fp32 graph in a session makes of the golden patterns."""
     golden = tuple(
         GoldenPicture(pattern=number, vector=tuple(round(float(x), DIGITS) for x in vector))
         for number, vector in zip(GOLDEN_PATTERNS, means(session, GOLDEN_PATTERNS), strict=True)
@@ -49,31 +77,27 @@ def read_golden(folder: Path) -> Golden:
     return msgspec.json.decode((folder / GOLDEN_NAME).read_bytes(), type=Golden)
 
 
-def means(session: PictureSession, numbers: Iterable[int]) -> Floats:
+def means(session: Patterned, numbers: Iterable[int]) -> Floats:
     """The mean of the rows of each pattern: [patterns, hidden]."""
-    found = [rows.mean(axis=0) for rows in seen(session, numbers)]
-    return np.stack(found)
+    return np.stack([rows.mean(axis=0) for rows in seen(session, numbers)])
 
 
-def seen(session: PictureSession, numbers: Iterable[int]) -> list[Floats]:
+def seen(session: Patterned, numbers: Iterable[int]) -> list[Floats]:
     """The rows [rows, hidden] of the patterns of these numbers, each by itself."""
-    return [session.see([pattern(number, *session.size)])[0] for number in numbers]
+    return [session.sample(number) for number in numbers]
 
 
 def write_trial(
-    variant: Path,
+    session: Patterned,
     out: Path,
     *,
-    reference: Path,
+    exact: Patterned,
     golden: Golden,
     told: dict[str, Fidelity],
 ) -> None:
-    """Write how near the encoder in `variant` is to the fp32 one in `reference`; `told`: by
-    decoder, how near both are together."""
-    record = ImageRecord.read(reference)
-    trial = image_trial(
-        session_of(variant, record), session_of(reference, record), golden=golden, told=told
-    )
+    """Write how near an encoder is to the `exact` one; `told`: by decoder, how near both are
+    together."""
+    trial = image_trial(session, exact, golden=golden, told=told)
     (out / TRIAL_NAME).write_bytes(msgspec.json.encode(trial))
 
 
@@ -83,8 +107,8 @@ def read_trial(folder: Path) -> ImageTrial:
 
 
 def image_trial(
-    session: PictureSession,
-    exact: PictureSession,
+    session: Patterned,
+    exact: Patterned,
     *,
     golden: Golden,
     told: dict[str, Fidelity],
@@ -98,12 +122,12 @@ def image_trial(
     ]
     digest = hashlib.sha256()
     for number in FIDELITY_PATTERNS:
-        digest.update(pattern(number, *session.size).tobytes())
+        digest.update(session.pattern_bytes(number))
     return ImageTrial(
         fidelity=VectorFidelity(
             texts=len(near),
-            cosine=round(float(np.mean(near)), 6),
-            cosine_least=round(float(np.min(near)), 6),
+            cosine=round(float(np.concatenate(near).mean()), 6),
+            cosine_least=round(float(np.concatenate(near).min()), 6),
             text_sha256=digest.hexdigest(),
         ),
         golden=golden_cosine(session, golden),
@@ -111,7 +135,7 @@ def image_trial(
     )
 
 
-def golden_cosine(session: PictureSession, golden: Golden) -> float:
+def golden_cosine(session: Patterned, golden: Golden) -> float:
     """The least cosine to a golden picture."""
     wanted = np.array([one.vector for one in golden], np.float32)
     found = means(session, [one.pattern for one in golden])
@@ -130,7 +154,7 @@ class Beside:
         self._rows = rows
         self._token_id = token_id
         self._blocks = [] if grid is None else [Block(place=0, rows=grid[0], columns=grid[1])]
-        self.capacity = runner.capacity - len(rows[0])
+        self.capacity = runner.capacity - max(map(len, rows))
         """Tokens of a passage."""
         self._next = 0
 
@@ -152,8 +176,8 @@ def grid_of_patterns(pictures: Pictures) -> Grid | None:
 
 
 def fidelity_seen(
-    exact: tuple[Runner, PictureSession],
-    found: tuple[Runner, PictureSession],
+    exact: tuple[Runner, Patterned],
+    found: tuple[Runner, Patterned],
     passages: Sequence[Sequence[int]],
     *,
     token_id: int,

@@ -33,7 +33,8 @@ class Truth:
 
     def distance(self, session: PictureSession) -> float:
         """How far off the farthest number of a session's rows is."""
-        found = self.pieces.joined(list(session.run(self.pieces.pieces)))
+        pieces = [piece for piece in self.pieces.pieces if isinstance(piece, Picture)]
+        found = self.pieces.joined(list(session.run(pieces)))
         return float(np.abs(found - self.rows).max())
 
 

@@ -1,4 +1,4 @@
-"""An encoder of pictures as a stage's directory, in the form that a scheme has."""
+"""An encoder of media as a stage's directory, in the form that a scheme has."""
 
 from __future__ import annotations
 
@@ -7,21 +7,21 @@ from pathlib import Path
 from exporters.graph.graph import Graph
 from exporters.quantise.blocks import quantise
 from exporters.quantise.schemes import SCHEMES, Method, Scheme
-from exporters.vision_lm.records import IMAGE_FILE, QuantisedRecord
+from exporters.vision_lm.records import QuantisedRecord
 
 IN_BLOCKS = SCHEMES["int8-b64"]
 """What encoders have where their decoder's scheme is not one of blocks of 8 bits."""
 
 
-def write_variant(reference: Path, out: Path, *, scheme: Scheme) -> None:
-    """Write the fp32 graph in `reference`, quantised, to `out`.
+def write_variant(reference: Path, out: Path, *, scheme: Scheme, file: str) -> None:
+    """Write the fp32 graph `file` in the directory `reference`, quantised, to `out`.
 
     Raises:
         Refused: the scheme does not fit the model.
     """
-    graph = Graph.load(reference / IMAGE_FILE)
+    graph = Graph.load(reference / file)
     kept = quantise(graph, scheme_of(scheme))
-    graph.save(out / IMAGE_FILE)
+    graph.save(out / file)
     QuantisedRecord(kept_fp32=kept).write(out)
 
 

@@ -1,5 +1,5 @@
-"""Check the encoder of a finished bundle that sees: its golden pictures, how near it is to fp32,
-and how near what its decoders say after pictures is."""
+"""Check the encoders of a finished bundle that sees, or hears: their golden patterns, how near they
+are to fp32, and how near what the decoders say after pictures and sounds is."""
 
 from __future__ import annotations
 
@@ -13,23 +13,41 @@ from exporters.encoder.verdict import EncoderCheck, EncoderVerdict
 from exporters.measure.examining import examined
 from exporters.measure.runner import TEXT_ROOM, Runner, runner_of
 from exporters.model.texts import fidelity_passages, fidelity_text_sha256
-from exporters.vision_lm.build import EYES, image_check
-from exporters.vision_lm.records import ImageRecord, ImageTrial, session_of
-from exporters.vision_lm.trial import fidelity_seen, golden_cosine, grid_of_patterns, image_trial
+from exporters.vision_lm.build import EARS, EYES, PICTURES, SOUNDS, image_check
+from exporters.vision_lm.records import (
+    ImageRecord,
+    ImageTrial,
+    SoundRecord,
+    session_of,
+    sound_session,
+)
+from exporters.vision_lm.trial import (
+    OfPictures,
+    Patterned,
+    fidelity_seen,
+    golden_cosine,
+    grid_of_patterns,
+    image_trial,
+)
 from nsedge.bundle.causal_lm import Fidelity, Variant
+from nsedge.bundle.hearing import GOLDEN_SOUNDS, SoundEncoder
 from nsedge.bundle.manifest import Bundle
 from nsedge.bundle.vision_lm import GOLDEN_PICTURES, GoldenPicture, ImageEncoder, VisionLm
 from nsedge.errors import BundleInvalid
-from nsedge.runtime.graph.image_encoders import PictureSession, open_image_encoder
+from nsedge.runtime.graph.image_encoders import open_image_encoder
+from nsedge.runtime.graph.sound_encoder import SoundEncoderSession
+
+AnyEncoder = ImageEncoder | SoundEncoder
 
 
 @dataclass(frozen=True, kw_only=True)
 class SightVerdict:
     """What was found of the encoders. told: by decoder, what follows pictures, measured anew where
-    fp32 is at hand, else as recorded."""
+    fp32 is at hand, else as recorded; heard: the same of sounds, where the model hears."""
 
     encoders: EncoderVerdict
     told: dict[str, Fidelity]
+    heard: dict[str, Fidelity]
 
 
 def verify_sight(
@@ -38,50 +56,58 @@ def verify_sight(
     """Check the encoders of `bundle`, whose files are right; nearness anew if the fp32 graphs that
     they came from are in `cache`."""
     manifest, digest = bundle.manifest, variant_digest(bundle)
-    folders = cache.follow(EYES, digest), cache.follow(LINKS, digest)
-    check = _Check(bundle)
-    exact = None
-    if folders[0] is not None and folders[1] is not None:
-        exact = runner_of(folders[1]), session_of(folders[0], ImageRecord.read(folders[0]))
-    checks, skipped = examined(
-        manifest.components.image.variants, lambda each: check.encoder(each, exact)
-    )
-    told, _ = examined(manifest.variants, lambda each: (each.name, check.told(each, exact)))
+    eyes, ears, text = (cache.follow(link, digest) for link in (EYES, EARS, LINKS))
+    seeing = _Check(bundle, PICTURES)
+    if eyes is not None and text is not None:
+        seeing.exact = (
+            runner_of(text),
+            OfPictures(session_of(eyes, ImageRecord.read(eyes))),
+        )
+    checks, skipped = examined(manifest.components.image.variants, seeing.encoder)
+    told, _ = examined(manifest.variants, lambda one: (one.name, seeing.told(one)))
+    heard: tuple[tuple[str, Fidelity], ...] = ()
+    if manifest.hearing is not None:
+        hearing = _Check(bundle, SOUNDS)
+        if ears is not None and text is not None:
+            hearing.exact = runner_of(text), sound_session(ears, SoundRecord.read(ears))
+        more, _ = examined(manifest.hearing.encoder.variants, hearing.encoder)
+        heard, _ = examined(manifest.variants, lambda one: (one.name, hearing.told(one)))
+        checks = (*checks, *more)
     verdict = EncoderVerdict(
         name=manifest.name, checks=checks, skipped=skipped, overrides=dict(overrides)
     )
-    return SightVerdict(encoders=verdict, told=dict(told))
-
-
-Exact = tuple[Runner, PictureSession] | None
+    return SightVerdict(encoders=verdict, told=dict(told), heard=dict(heard))
 
 
 class _Check:
-    """One bundle, looked at."""
+    """The encoders of one bundle, looked at: of pictures, or of sounds."""
 
-    def __init__(self, bundle: Bundle[VisionLm]) -> None:
+    def __init__(self, bundle: Bundle[VisionLm], of: str) -> None:
         self._bundle = bundle
+        self._of = of
         self._passages = fidelity_passages(reader_of(bundle))
+        self.exact: tuple[Runner, Patterned] | None = None
+        """The fp32 graphs, where they are at hand."""
 
-    def encoder(self, encoder: ImageEncoder, exact: Exact) -> EncoderCheck:
-        """An encoder: its golden pictures, and its nearness as recorded and as measured."""
+    def encoder(self, encoder: AnyEncoder) -> EncoderCheck:
+        """An encoder: its golden patterns, and its nearness as recorded and as measured."""
         if encoder.fidelity is None:
             raise BundleInvalid(f"encoder {encoder.name} says nothing of its nearness to fp32")
         session, golden = self._session(encoder), self._golden()
         recorded = ImageTrial(
             fidelity=encoder.fidelity, golden=golden_cosine(session, golden), seen={}
         )
-        check = image_check(encoder.name, encoder.scheme, recorded)
-        if exact is None:
+        check = image_check(encoder.name, encoder.scheme, recorded, of=self._of)
+        if self.exact is None:
             return check
-        found = image_trial(session, exact[1], golden=golden, told={})
+        found = image_trial(session, self.exact[1], golden=golden, told={})
         return replace(check, measured=found.fidelity)
 
-    def told(self, variant: Variant, exact: Exact) -> Fidelity:
+    def told(self, variant: Variant) -> Fidelity:
         """How near a decoder and its encoder are to fp32 together."""
         manifest = self._bundle.manifest
-        encoder = manifest.image_encoder(variant)
-        if exact is None:
+        encoder = self._beside(variant)
+        if self.exact is None:
             return encoder.seen[variant.name]
         runner = Runner(
             self._bundle.file(variant.graph),
@@ -90,24 +116,37 @@ class _Check:
             capacity=min(manifest.context_length, TEXT_ROOM),
             requires=variant.requires,
         )
+        told = manifest.processors
+        token_id, grid = told.prompt.token_id, grid_of_patterns(told.pictures)
+        if manifest.hearing is not None and self._of == SOUNDS:
+            token_id, grid = manifest.hearing.prompt.token_id, None
         return fidelity_seen(
-            exact,
+            self.exact,
             (runner, self._session(encoder)),
             self._passages,
-            token_id=manifest.processors.prompt.token_id,
-            grid=grid_of_patterns(manifest.processors.pictures),
+            token_id=token_id,
+            grid=grid,
             text_sha256=fidelity_text_sha256(),
         )
 
-    def _session(self, encoder: ImageEncoder) -> PictureSession:
+    def _beside(self, variant: Variant) -> AnyEncoder:
         manifest = self._bundle.manifest
-        return open_image_encoder(
-            self._bundle.file(encoder.graph),
-            encoder,
-            pictures=manifest.processors.pictures,
-            hidden=manifest.hidden_size,
-            threads=0,
+        sound = manifest.sound_encoder(variant) if self._of == SOUNDS else None
+        return manifest.image_encoder(variant) if sound is None else sound
+
+    def _session(self, encoder: AnyEncoder) -> Patterned:
+        manifest, graph = self._bundle.manifest, self._bundle.file(encoder.graph)
+        hidden = manifest.hidden_size
+        if isinstance(encoder, SoundEncoder):
+            if manifest.hearing is None:
+                raise BundleInvalid(f"{self._bundle.path} has an encoder of sound, and hears none")
+            features = manifest.hearing.features
+            return SoundEncoderSession(graph, encoder, told=features, hidden=hidden, threads=0)
+        pictures = manifest.processors.pictures
+        return OfPictures(
+            open_image_encoder(graph, encoder, pictures=pictures, hidden=hidden, threads=0)
         )
 
     def _golden(self) -> tuple[GoldenPicture, ...]:
-        return self._bundle.golden(GOLDEN_PICTURES, GoldenPicture)
+        task = GOLDEN_SOUNDS if self._of == SOUNDS else GOLDEN_PICTURES
+        return self._bundle.golden(task, GoldenPicture)

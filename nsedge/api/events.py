@@ -53,7 +53,7 @@ class Usage:
     images: int = 0
     steps: int = 0
     media_tokens: int = 0
-    """Prompt tokens that stand for pictures."""
+    """Prompt tokens that stand for pictures and sound."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

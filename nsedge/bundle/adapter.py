@@ -29,9 +29,12 @@ from nsedge.bundle.files import (
     verify_hashes,
 )
 from nsedge.bundle.manifest import AnyBundle, Bundle, TextBundle
+from nsedge.bundle.sites import Site
 from nsedge.errors import BundleInvalid
 
 ADAPTER_FORMAT = Format(name="nsedge-adapter", version=1)
+Matrices = dict[str, tuple[NDArray[np.float32], NDArray[np.float32]]]
+"""Of an adapter, by module."""
 SEPARATOR = ":"
 """Between a base's name and an adapter's, as clients ask for them."""
 
@@ -41,31 +44,6 @@ B_INPUT = "adapter.{site}.b"
 """Graph input: float32 [R, output width], the second ones, transposed and scaled by alpha."""
 MASK_INPUT = "adapter.{role}.mask"
 """Graph input: float32 [B, Q, R], 1 where a token goes through that row of the matrices, else 0."""
-
-
-class Part(Strict, frozen=True, kw_only=True):
-    """A module of the model, and how many of a site's outputs are its own."""
-
-    module: Line
-    width: Positive
-
-
-class Site(Strict, frozen=True, kw_only=True):
-    """A product in the graph that adapters add to: modules packed side by side.
-
-    Sites of one role have their masks in common, since a role's modules differ by layer only.
-    """
-
-    name: Line
-    role: Line
-    width: Positive
-    """Of the input."""
-    parts: Annotated[tuple[Part, ...], Meta(min_length=1)]
-
-    @property
-    def outputs(self) -> int:
-        """Width of the output."""
-        return sum(part.width for part in self.parts)
 
 
 class Form(Strict, frozen=True, kw_only=True):
@@ -184,19 +162,23 @@ class Adapter:
                 )
         return form
 
-    def matrices(self) -> dict[str, tuple[NDArray[np.float32], NDArray[np.float32]]]:
+    def matrices(self) -> Matrices:
         """Module -> its two matrices, float32 [rank, input width] and [rank, output width].
 
         Raises:
             BundleInvalid: the file is not what it should be.
         """
-        path = self.file(self.manifest.weights)
-        try:
-            with np.load(path, allow_pickle=False) as file:
-                modules = [key.removesuffix(".a") for key in file.files if key.endswith(".a")]
-                return {name: (file[f"{name}.a"], file[f"{name}.b"]) for name in modules}
-        except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
-            raise BundleInvalid(f"{path}: {error}") from error
+        return read_matrices(self.file(self.manifest.weights))
+
+
+def read_matrices(path: Path) -> Matrices:
+    """The matrices in the file `path`; raises as `Adapter.matrices`."""
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            modules = [key.removesuffix(".a") for key in file.files if key.endswith(".a")]
+            return {name: (file[f"{name}.a"], file[f"{name}.b"]) for name in modules}
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        raise BundleInvalid(f"{path}: {error}") from error
 
 
 def is_adapter(path: Path) -> bool:

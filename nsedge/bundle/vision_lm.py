@@ -19,6 +19,8 @@ from nsedge.bundle.causal_lm import (
 )
 from nsedge.bundle.encoder import VectorVariant
 from nsedge.bundle.fields import AnyVariant, Count, Line, Name, Positive, Strict, Variants
+from nsedge.bundle.hearing import GOLDEN_SOUNDS, Hearing, SoundEncoder
+from nsedge.bundle.mode_adapters import ModeAdapters
 from nsedge.bundle.patched import PatchedPicture
 from nsedge.bundle.pictures import PictureSteps
 
@@ -54,11 +56,16 @@ class ImageEncoderIo(Strict, frozen=True, kw_only=True):
     - pixel_values: float32 [B, 3, H, W]; with `patches`, those of one picture [N, numbers].
     - embeds: float32 [B, rows, hidden], as wide as the decoder's embeddings; with `patches` [rows,
       hidden].
+    - bias, places: where patches may be none of the picture's: float32 [B, patches], what is added
+      to the scores of each, 0 or its least number; int64 [B, patches], their rows in the table of
+      positions.
     """
 
     pixel_values: Line = "pixel_values"
     embeds: Line = "embeds"
     patches: PatchIo | None = None
+    bias: Line | None = None
+    places: Line | None = None
 
 
 class ImageEncoder(VectorVariant, frozen=True, kw_only=True):
@@ -125,14 +132,38 @@ class TiledPicture(Strict, frozen=True, kw_only=True, tag_field="layout", tag="t
         return self.steps.size[0]
 
 
-Pictures = WholePicture | TiledPicture | AnyresPicture | PatchedPicture
+class CroppedPicture(Strict, frozen=True, kw_only=True, tag_field="layout", tag="crops"):
+    """A picture that the encoder takes in square crops of a larger one, which is filled up with
+    white at the right or below, and as a whole before them, as Phi-4-multimodal does.
+
+    - steps: the levels of a crop, and its size. most: crops of a picture, without the whole.
+    - patch: the side of a patch. Four of them make a row.
+    - rows: what the graph makes of a crop: (side / 2 patch)^2, then the end of a line of them, and
+      what stands between the crops and the whole.
+    """
+
+    steps: PictureSteps
+    rows: Positive
+    patch: Positive
+    most: Positive
+
+    def __post_init__(self) -> None:
+        side = self.steps.size[0]
+        if self.steps.size != (side, side) or side % (2 * self.patch):
+            raise ValueError("crops are squares of whole pairs of patches")
+        if self.rows != (side // (2 * self.patch)) ** 2 + 2:
+            raise ValueError("a crop has a row for each four patches, and two more")
+
+
+Pictures = WholePicture | TiledPicture | AnyresPicture | PatchedPicture | CroppedPicture
 """How pictures are given to an encoder."""
 
 
 class PicturePrompt(Strict, frozen=True, kw_only=True):
     """How a picture stands in a prompt.
 
-    - marker: what the chat template writes where a picture stands, and clients may write.
+    - marker: what the chat template writes where a picture stands, and clients may write; with
+      `{n}` in it the number of the picture, from 1 on.
     - token, token_id: what stands there for each row that an encoder gives.
     - before, after: what stands around these tokens in the marker's place.
     """
@@ -180,20 +211,34 @@ class VisionComponents(DecoderComponents, frozen=True, kw_only=True):
 
 
 class VisionLm(CausalLm, frozen=True, kw_only=True, tag="vision-lm"):
-    """A model that writes text and sees pictures. hidden_size: numbers of a row."""
+    """A model that writes text and sees pictures.
+
+    - hidden_size: numbers of a row.
+    - hearing: where it hears sound, too. adapters: where it goes through adapters of its own by
+      what a prompt holds.
+    """
 
     components: VisionComponents
     processors: VisionProcessors
     hidden_size: Positive
+    hearing: Hearing | None = None
+    adapters: ModeAdapters | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if any(variant.io.media is None for variant in self.variants):
             raise ValueError("a decoder has no inputs for pictures")
-        folders = [_folder(variant) for variant in self.components.image.variants]
+        beside = {"pictures": [_folder(one) for one in self.components.image.variants]}
+        if self.hearing is not None:
+            beside["sound"] = [_folder(one) for one in self.hearing.encoder.variants]
         for variant in self.variants:
-            if folders.count(_folder(variant)) != 1:
-                raise ValueError(f"{variant.graph} has no encoder of pictures of its own beside it")
+            for what, folders in beside.items():
+                if folders.count(_folder(variant)) != 1:
+                    raise ValueError(
+                        f"{variant.graph} has no encoder of {what} of its own beside it"
+                    )
+            if self.adapters is not None and variant.name not in self.adapters.graphs:
+                raise ValueError(f"{variant.graph} has no form that takes adapters")
 
     @classmethod
     def of(
@@ -205,8 +250,13 @@ class VisionLm(CausalLm, frozen=True, kw_only=True, tag="vision-lm"):
         prompt: PicturePrompt,
         golden: str,
         hidden_size: int,
+        hearing: Hearing | None = None,
+        golden_sounds: str | None = None,
+        adapters: ModeAdapters | None = None,
     ) -> VisionLm:
-        """What `text` says, and how the model sees. golden: the file of golden pictures."""
+        """What `text` says, and how the model sees and hears. golden, golden_sounds: the files of
+        golden pictures, and of sounds where it hears."""
+        sounds = {} if golden_sounds is None else {GOLDEN_SOUNDS: golden_sounds}
         fields = {name: getattr(text, name) for name in text.__struct_fields__}
         reads = msgspec.structs.asdict(text.processors)
         return cls(
@@ -216,24 +266,37 @@ class VisionLm(CausalLm, frozen=True, kw_only=True, tag="vision-lm"):
                     decoder=text.components.decoder, image=Variants(variants=image)
                 ),
                 "processors": VisionProcessors(**reads, pictures=pictures, prompt=prompt),
-                "golden": {**text.golden, GOLDEN_PICTURES: golden},
+                "golden": {**text.golden, GOLDEN_PICTURES: golden, **sounds},
             },
             hidden_size=hidden_size,
+            hearing=hearing,
+            adapters=adapters,
         )
 
     @property
     def media_kinds(self) -> tuple[str, ...]:
-        """Pictures, and films as frames of them."""
-        return ("image", "video")
+        """Pictures, films as frames of them, and sound where it hears."""
+        return ("image", "video") if self.hearing is None else ("image", "video", "audio")
 
     def image_encoder(self, variant: Variant) -> ImageEncoder:
         """The encoder beside a decoder."""
         wanted = _folder(variant)
         return next(one for one in self.components.image.variants if _folder(one) == wanted)
 
+    def sound_encoder(self, variant: Variant) -> SoundEncoder | None:
+        """The encoder of sound beside a decoder; None where the model does not hear."""
+        if self.hearing is None:
+            return None
+        wanted = _folder(variant)
+        return next(one for one in self.hearing.encoder.variants if _folder(one) == wanted)
+
     def named_files(self) -> list[str]:
         """The files that have a use, the encoders' graphs among them."""
-        return [*super().named_files(), *(one.graph for one in self.components.image.variants)]
+        named = [*super().named_files(), *(one.graph for one in self.components.image.variants)]
+        if self.hearing is not None:
+            named += [one.graph for one in self.hearing.encoder.variants]
+            named.append(self.hearing.features.filters)
+        return named if self.adapters is None else [*named, *self.adapters.named_files()]
 
 
 class GoldenPicture(Strict, frozen=True, kw_only=True):

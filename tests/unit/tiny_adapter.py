@@ -11,12 +11,11 @@ from nsedge.bundle.adapter import (
     AdapterManifest,
     AdapterProvenance,
     Form,
-    Part,
-    Site,
 )
 from nsedge.bundle.fields import FileEntry
 from nsedge.bundle.files import sha256_of, write_manifest
 from nsedge.bundle.manifest import Bundle
+from nsedge.bundle.sites import Part, Site
 
 SITE = Site(
     name="/model/layers.0/attn/q_proj+2",

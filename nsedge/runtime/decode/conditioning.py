@@ -26,12 +26,14 @@ class Placed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Medium:
-    """A picture in a prompt: what it is called, the places of its tokens, in order, and the rows
-    and columns that these are, where that tells their positions."""
+    """A picture or sound in a prompt: what it is called, the places of its tokens, in order, and
+    the rows and columns that these are, where that tells their positions. audio_s: seconds of
+    sound; none where it is a picture."""
 
     key: str
     places: tuple[int, ...]
     grid: tuple[int, int] | None = None
+    audio_s: float = 0.0
 
 
 @dataclass(eq=False, slots=True, kw_only=True)
@@ -67,6 +69,16 @@ class PromptMedia:
     def tokens(self) -> int:
         """Of all media."""
         return sum(len(medium.places) for medium in self.media)
+
+    @property
+    def images(self) -> int:
+        """How many are pictures."""
+        return sum(not medium.audio_s for medium in self.media)
+
+    @property
+    def audio_s(self) -> float:
+        """Seconds of sound."""
+        return sum(medium.audio_s for medium in self.media)
 
     def fill(self, rows: Many[Floats]) -> None:
         """Take the rows [tokens, hidden] of each medium.

@@ -202,7 +202,8 @@ class Sequence:
             prompt_tokens=len(self.prompt_ids),
             completion_tokens=len(self.output_ids),
             cached_tokens=self.cached_tokens,
-            images=0 if self.media is None else len(self.media.media),
+            audio_s=0.0 if self.media is None else self.media.audio_s,
+            images=0 if self.media is None else self.media.images,
             media_tokens=0 if self.media is None else self.media.tokens,
         )
 

@@ -28,17 +28,17 @@ class SightWork(EncodeWork):
         request: Request,
         names: Sequence[str],
         known: Mapping[str, Floats],
-        pictures: Mapping[str, Pieces],
+        taken: Mapping[str, Pieces],
         go_on: GoOn,
         submitted_s: float,
     ) -> None:
-        """names: of the request's pictures, in order; of each either the rows are `known`, or it is
-        among `pictures`, in the pieces that the encoder takes. go_on: called once, with the rows of
+        """names: of the request's media, in order; of each either the rows are `known`, or it was
+        `taken`, in the pieces that an encoder takes. go_on: called once, with the rows of
         each, where nothing fails."""
-        pieces = [piece for several in pictures.values() for piece in several.pieces]
+        pieces = [piece for several in taken.values() for piece in several.pieces]
         super().__init__(request=request, inputs=pieces, submitted_s=submitted_s)
         self._names = tuple(names)
-        self._new = dict(pictures)
+        self._new = dict(taken)
         self._found: list[Floats | None] = [None] * len(pieces)
         self._rows: dict[str, Floats] = dict(known)
         self._go_on = go_on

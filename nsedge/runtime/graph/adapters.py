@@ -15,7 +15,8 @@ from itertools import accumulate
 import numpy as np
 from numpy.typing import NDArray
 
-from nsedge.bundle.adapter import A_INPUT, B_INPUT, MASK_INPUT, Site
+from nsedge.bundle.adapter import A_INPUT, B_INPUT, MASK_INPUT
+from nsedge.bundle.sites import Site
 from nsedge.errors import BundleInvalid
 
 LARGEST = 1e20

@@ -10,8 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nsedge.bundle.patched import PatchedPicture
-from nsedge.bundle.vision_lm import ImageEncoder, Pictures
+from nsedge.bundle.vision_lm import CroppedPicture, ImageEncoder, Pictures
 from nsedge.runtime.encode.rows import Picture
+from nsedge.runtime.graph.crop_encoder import CropEncoderSession
 from nsedge.runtime.graph.image_encoder import ImageEncoderSession
 from nsedge.runtime.graph.patch_encoder import PatchEncoderSession
 
@@ -46,7 +47,8 @@ def open_image_encoder(
     raises what `open_session` does."""
     if isinstance(pictures, PatchedPicture):
         return PatchEncoderSession(graph, encoder, layout=pictures, hidden=hidden, threads=threads)
-    return ImageEncoderSession(
+    kind = CropEncoderSession if isinstance(pictures, CroppedPicture) else ImageEncoderSession
+    return kind(
         graph,
         encoder,
         steps=pictures.steps,

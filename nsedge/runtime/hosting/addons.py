@@ -9,9 +9,10 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable
 
-from nsedge.bundle.adapter import Adapter
+from nsedge.bundle.adapter import Adapter, read_matrices
 from nsedge.bundle.causal_lm import Variant
 from nsedge.bundle.manifest import TextBundle
+from nsedge.bundle.mode_adapters import ModeAdapters
 from nsedge.errors import BundleInvalid
 from nsedge.runtime.graph.adapters import AdapterStack, LoadedAdapter
 from nsedge.runtime.graph.executor import Executor
@@ -55,6 +56,27 @@ class Addons:
             self._executor.use_adapters(stack)
         self._stack = stack
         return stack.adapter(key)
+
+    def attach_modes(self, modes: ModeAdapters | None) -> dict[str, str]:
+        """Serve the adapters that the model itself has from now on; by the kind of media that they
+        are for, their keys. Raises what `Executor.open_adapters` does, and
+
+        Raises:
+            BundleInvalid: one does not fit the model.
+        """
+        if modes is None:
+            return {}
+        keys = {kind: f"{kind} {next(self._numbers)}" for kind in modes.matrices}
+        loaded = [
+            LoadedAdapter.of(
+                keys[kind], modes.sites, read_matrices(self._bundle.file(modes.matrices[kind]))
+            )
+            for kind in keys
+        ]
+        self._stack = AdapterStack(modes.sites, loaded)
+        graph = self._bundle.file(modes.graphs[self._variant.name])
+        self._executor.open_adapters(graph, self._stack)
+        return keys
 
     def detach(self, key: str) -> None:
         """Serve it no more; nobody uses it."""

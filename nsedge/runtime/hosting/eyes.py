@@ -1,26 +1,34 @@
-"""How a model sees: its encoder's loop, what that made of pictures before, and how they stand in
-prompts."""
+"""How a model sees and hears: its encoders' loop, what that made of media before, and how these
+stand in prompts."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
 
-from nsedge.api import Request
+import numpy as np
+from numpy.typing import NDArray
+
+from nsedge.api import Media, Request
 from nsedge.bundle.causal_lm import Variant
 from nsedge.bundle.manifest import Bundle
 from nsedge.bundle.vision_lm import GOLDEN_PICTURES, GoldenPicture, VisionLm
 from nsedge.runtime.delivery import Emit
 from nsedge.runtime.encode.loop import BatchLimits, EncodeLoop
 from nsedge.runtime.encode.row_cache import RowCache, name_of
-from nsedge.runtime.encode.rows import Picture, Pieces
-from nsedge.runtime.encode.sight_work import GoOn, SightWork
-from nsedge.runtime.graph.image_encoders import open_image_encoder
+from nsedge.runtime.encode.rows import Crop, Picture, Pieces
+from nsedge.runtime.encode.sight_work import Floats, GoOn, SightWork
+from nsedge.runtime.graph.image_encoders import PictureSession, open_image_encoder
+from nsedge.runtime.graph.sound_encoder import SoundEncoderSession
+from nsedge.runtime.hosting.ears import PromptSounds, open_ears
 from nsedge.runtime.hosting.golden_vectors import judge
 from nsedge.runtime.hosting.hosted import Host
 from nsedge.runtime.machine.arbiter import Rank
 from nsedge.runtime.machine.cores import usable_cores
 from nsedge.runtime.settings import EngineSettings
-from nsedge.runtime.text.sight import Shown, Sight
+from nsedge.runtime.text.sight import NUMBER, SOUND, Shown, Sight
+from nsedge.runtime.vision.crops import CropPixels
 from nsedge.runtime.vision.films import FilmLimits
 from nsedge.runtime.vision.levels import pattern
 from nsedge.runtime.vision.shown import PromptPictures
@@ -31,15 +39,63 @@ MAX_ROWS = 64
 """Pictures of one batch."""
 
 
-def sight_of(manifest: VisionLm, pictures: PromptPictures) -> Sight:
-    """How pictures stand in the prompts of a model."""
-    prompt = manifest.processors.prompt
+@dataclass(frozen=True, kw_only=True)
+class Senses:
+    """What reads the media of a prompt; `sounds` is None where the model does not hear."""
+
+    pictures: PromptPictures
+    sounds: PromptSounds | None
+
+    @classmethod
+    def of(cls, bundle: Bundle[VisionLm], settings: EngineSettings) -> Senses:
+        """Of a bundle; raises ValueError where the filters for sound are not as it says."""
+        hearing = bundle.manifest.hearing
+        return cls(
+            pictures=pictures_of(bundle.manifest, settings),
+            sounds=None if hearing is None else PromptSounds(bundle, hearing),
+        )
+
+    def read(self, media: Media, *, beside: bool) -> Pieces:
+        """What an encoder takes of a medium; `beside`: its prompt has pictures."""
+        if self.sounds is not None and media.kind == SOUND:
+            return self.sounds.read(media, beside=beside)
+        taken = self.pictures.read(media)
+        return Pieces(pieces=[self._piece(one) for one in taken.pieces], order=taken.order)
+
+    def _piece(self, one: NDArray[np.uint8] | CropPixels) -> Picture:
+        if isinstance(one, CropPixels):
+            return Crop(one.pixels, self.pictures.rows(one.pixels), one.bias, one.places)
+        return Picture(one, self.pictures.rows(one))
+
+    def seconds(self, media: Media) -> float:
+        """Of sound in a medium."""
+        return 0.0 if self.sounds is None or media.kind != SOUND else self.sounds.seconds(media)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Both:
+    """Runs a batch, of pictures or of sounds, on their encoder."""
+
+    image: PictureSession
+    sound: SoundEncoderSession | None
+
+    def run(self, rows: Sequence[Any]) -> Sequence[Floats]:
+        if self.sound is None or isinstance(rows[0], Picture):
+            return list(self.image.run(rows))
+        return self.sound.run(rows)
+
+
+def sight_of(manifest: VisionLm, senses: Senses) -> Sight:
+    """How media stand in the prompts of a model."""
+    prompt, pictures = manifest.processors.prompt, senses.pictures
     return Sight(
         marker=prompt.marker,
         token=prompt.token,
         token_id=prompt.token_id,
         written=pictures.written,
         film=pictures.film,
+        sound=None if senses.sounds is None else senses.sounds.stand(),
+        beside="" if NUMBER in prompt.marker else "\n",
     )
 
 
@@ -70,9 +126,9 @@ class Eyes:
         variant: Variant,
         host: Host,
         *,
-        reader: PromptPictures,
+        senses: Senses,
     ) -> None:
-        """Open the encoder beside a decoder's variant, warm it up, and check its golden pictures.
+        """Open the encoders beside a decoder's variant, warm it up, and check its golden pictures.
 
         Raises:
             BundleInvalid: it cannot be loaded, or does not make what it should.
@@ -87,7 +143,7 @@ class Eyes:
             threads=settings.threads or usable_cores(),
         )
         self.cache = RowCache(most_bytes=settings.picture_cache_bytes)
-        self._reader = reader
+        self._senses = senses
         batch = min(MAX_ROWS, max(1, settings.embed_batch_tokens // pictures.rows))
         self._session.see([pattern(0, *self._session.size)] * batch)
         golden = bundle.golden(GOLDEN_PICTURES, GoldenPicture)
@@ -99,8 +155,9 @@ class Eyes:
             name=bundle.name,
             what="pictures",
         )
+        sound = open_ears(bundle, variant, settings)
         self._loop = EncodeLoop(
-            runner=self._session,
+            runner=_Both(image=self._session, sound=sound),
             limits=BatchLimits(
                 tokens=settings.embed_batch_tokens,
                 rows=MAX_ROWS,
@@ -128,28 +185,26 @@ class Eyes:
     def work(
         self, request: Request, shown: Sequence[Shown], *, go_on: GoOn, submitted_s: float
     ) -> SightWork:
-        """The request's pictures, decoded where no rows are known of them; on a reader's thread.
+        """The request's media, decoded where no rows are known of them; on a reader's thread.
 
         Raises:
-            InvalidMedia: one is no picture, or damaged.
-            MessageTooLarge: one has too many pixels.
+            InvalidMedia: one is no picture or sound, or damaged.
+            MessageTooLarge: one has too many pixels, or is too long.
         """
-        names = [name_of(one.media) for one in shown]
-        known, pictures = {}, {}
+        names, beside = names_of(shown), sees(shown)
+        known, taken = {}, {}
         for name, one in zip(names, shown, strict=True):
-            if name in known or name in pictures:
+            if name in known or name in taken:
                 continue
             if (rows := self.cache.get(name)) is not None:
                 known[name] = rows
             else:
-                taken = self._reader.read(one.media)
-                pieces = [Picture(one, self._reader.rows(one)) for one in taken.pieces]
-                pictures[name] = Pieces(pieces=pieces, order=taken.order)
+                taken[name] = self._senses.read(one.media, beside=beside)
         return SightWork(
             request=request,
             names=names,
             known=known,
-            pictures=pictures,
+            taken=taken,
             go_on=go_on,
             submitted_s=submitted_s,
         )
@@ -168,3 +223,18 @@ class Eyes:
     def ask(self, answer: Callable[[], None]) -> None:
         """Have the loop call `answer` between two batches."""
         self._loop.ask(answer)
+
+
+def sees(shown: Sequence[Shown]) -> bool:
+    """Whether pictures are among the media of a prompt."""
+    return any(one.media.kind != SOUND for one in shown)
+
+
+def names_of(shown: Sequence[Shown]) -> list[str]:
+    """What tells the rows of each medium of a prompt from others: those of a sound depend on
+    whether there are pictures, too."""
+    beside = " beside pictures" if sees(shown) else ""
+    return [
+        name_of(one.media) + ("" if one.media.kind != SOUND else beside or " alone")
+        for one in shown
+    ]

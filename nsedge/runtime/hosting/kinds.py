@@ -48,7 +48,7 @@ class Kind:
 
 KINDS: dict[type, Kind] = {
     CausalLm: Kind(open=text.open_text, expected=text.expected),
-    VisionLm: Kind(open=vision_lm.open_vision, expected=text.expected),
+    VisionLm: Kind(open=vision_lm.open_vision, expected=vision_lm.expected),
     Encoder: Kind(open=encoder.open_encoder, expected=encoding.expected),
     HeadedEncoder: Kind(open=headed.open_headed, expected=encoding.expected),
     DualEncoder: Kind(open=dual_encoder.open_dual_encoder, expected=encoding.expected),

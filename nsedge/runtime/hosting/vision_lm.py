@@ -9,19 +9,23 @@ from collections.abc import Iterable, Sequence
 from nsedge.api import Chat, ModelStats, Request
 from nsedge.bundle.causal_lm import Variant
 from nsedge.bundle.manifest import Bundle
+from nsedge.bundle.mode_adapters import mode_of
 from nsedge.bundle.vision_lm import VisionLm
 from nsedge.runtime.decode.conditioning import Floats, Medium, PromptMedia
 from nsedge.runtime.decode.job import Job
 from nsedge.runtime.delivery import Emit
-from nsedge.runtime.encode.row_cache import name_of
 from nsedge.runtime.encode.sight_work import SightWork
+from nsedge.runtime.hosting import text
 from nsedge.runtime.hosting.accepted import Accepted
 from nsedge.runtime.hosting.admission import make_job
-from nsedge.runtime.hosting.eyes import Eyes, pictures_of, sight_of
+from nsedge.runtime.hosting.eyes import Eyes, Senses, names_of, sight_of
 from nsedge.runtime.hosting.hosted import Host, Opening, Work
 from nsedge.runtime.hosting.text import TextModel, wanted_variant
 from nsedge.runtime.machine import memory
+from nsedge.runtime.machine.amounts import Amount
 from nsedge.runtime.machine.footprint import Growth
+from nsedge.runtime.settings import EngineSettings
+from nsedge.runtime.text.sight import Shown
 
 VisionBundle = Bundle[VisionLm]
 
@@ -33,16 +37,17 @@ class VisionModel(TextModel):
         self, *, bundle: VisionBundle, variant: Variant, host: Host, opening: Opening
     ) -> None:
         """Load `variant` and the encoder beside it; raises what `TextModel` does."""
-        pictures = pictures_of(bundle.manifest, host.settings)
+        self.senses = Senses.of(bundle, host.settings)
         super().__init__(
             bundle=bundle,
             variant=variant,
             host=host,
             opening=opening,
-            sight=sight_of(bundle.manifest, pictures),
+            sight=sight_of(bundle.manifest, self.senses),
         )
         growth = Growth(opening.elsewhere)
-        self.eyes = Eyes(bundle, variant, host, reader=pictures)
+        self.eyes = Eyes(bundle, variant, host, senses=self.senses)
+        self._modes = self.addons.attach_modes(bundle.manifest.adapters)
         memory.detach(bundle.path)  # nothing that is done to its files reaches it from here on
         self._weights_bytes += growth.take()
 
@@ -70,6 +75,11 @@ class VisionModel(TextModel):
         )
         work.begin()
         return work
+
+    def adapter_for(self, shown: Sequence[Shown]) -> str | None:
+        """The key of the model's own adapter for a prompt with these media; None for none."""
+        mode = mode_of({one.media.kind for one in shown})
+        return None if mode is None else self._modes.get(mode)
 
     def close(self) -> None:
         """End encoder and engine, once nobody uses it."""
@@ -108,7 +118,15 @@ class _Seen:
         ids, shown = model.prompts.look(self._task)
         media = PromptMedia.of(
             ids,
-            (Medium(key=name_of(one.media), places=one.places, grid=one.grid) for one in shown),
+            (
+                Medium(
+                    key=name,
+                    places=one.places,
+                    grid=one.grid,
+                    audio_s=model.senses.seconds(one.media),
+                )
+                for name, one in zip(names_of(shown), shown, strict=True)
+            ),
         )
         job = self._job = make_job(
             self._request,
@@ -116,7 +134,7 @@ class _Seen:
             prompt_ids=ids,
             submitted_s=self._submitted_s,
             emit=self._emit,
-            adapter=self._adapter,
+            adapter=self._adapter or model.adapter_for(shown),
             media=media,
         )
 
@@ -146,3 +164,18 @@ def open_vision(bundle: VisionBundle, host: Host, opening: Opening) -> VisionMod
     variant = wanted_variant(bundle, host.settings)
     with memory.blocks_of_their_own():
         return VisionModel(bundle=bundle, variant=variant, host=host, opening=opening)
+
+
+def expected(bundle: VisionBundle, settings: EngineSettings) -> Amount:
+    """What `bundle` can be expected to claim, before it was ever loaded: what `text.expected` says,
+    and the matrices of its own adapters.
+
+    Raises:
+        DeviceUnavailable: where none of its variants runs on the wanted device.
+    """
+    told, adapters = text.expected(bundle, settings), bundle.manifest.adapters
+    if adapters is None:
+        return told
+    files = bundle.manifest.files
+    more = sum(files[name].bytes for name in adapters.matrices.values())
+    return Amount(told.host + more, told.device)

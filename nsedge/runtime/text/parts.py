@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 PLACE = "\ufdd3"
 """Stands for a picture in a text until a template is given it: no character of Unicode's."""
+SOUND_PLACE = "\ufdd4"
+"""Stands for a sound."""
+ANY_PLACE = re.compile(f"([{PLACE}{SOUND_PLACE}])")
+_KINDS = {PLACE: "image", SOUND_PLACE: "audio"}
+"""What templates call it."""
 _PROBE = "qzxj"
 
 Turn = dict[str, Any]
@@ -49,13 +55,15 @@ def takes_pictures(render: Render, marker: str) -> bool:
 
 
 def in_parts(text: str) -> list[dict[str, str]]:
-    """A text with places for pictures as a list of parts. Of line ends beside a place one is the
+    """A text with places for media as a list of parts. Of line ends beside a place one is the
     part's own, and goes."""
     parts: list[dict[str, str]] = []
-    pieces = text.split(PLACE)
+    pieces = ANY_PLACE.split(text)  # at odd numbers, places
     for number, piece in enumerate(pieces):
+        if number % 2:
+            parts.append({"type": _KINDS[piece]})
+            continue
         if number:
-            parts.append({"type": "image"})
             piece = piece.removeprefix("\n")
         if number < len(pieces) - 1:
             piece = piece.removesuffix("\n")
@@ -68,7 +76,7 @@ def parted(turns: Sequence[Turn], *, all_of_them: bool) -> list[Turn]:
     """Turns with places for pictures as such parts; `all_of_them` are the others, too."""
     return [
         turn | {"content": in_parts(turn["content"])}
-        if isinstance(turn["content"], str) and (all_of_them or PLACE in turn["content"])
+        if isinstance(turn["content"], str) and (all_of_them or ANY_PLACE.search(turn["content"]))
         else turn
         for turn in turns
     ]

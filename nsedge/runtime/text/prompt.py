@@ -6,6 +6,7 @@ that both give the same ids.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -23,18 +24,17 @@ from nsedge.runtime.text.answer.reader import AnswerForm
 from nsedge.runtime.text.control import ControlTokens, Rendered, texts_in, unmarked
 from nsedge.runtime.text.conversation import Habits
 from nsedge.runtime.text.filling import FillTokens
-from nsedge.runtime.text.parts import PLACE
 from nsedge.runtime.text.rendering import ChatTemplate
 from nsedge.runtime.text.sight import (
-    FILM,
-    PICTURE,
+    TOLD,
     Placing,
     Shown,
     Sight,
     found_in,
+    place_of,
     placed,
     shown_in,
-    with_pictures,
+    with_media,
 )
 from nsedge.runtime.text.template import special_texts
 from nsedge.runtime.text.tokens import TokenTexts, is_named
@@ -299,25 +299,27 @@ class PromptReader:
         text = render(shielded)
         placing = Placing(text)
         if self._sight is not None and parts:
-            text = text.replace(PLACE, self._sight.marker)
-            placing = with_pictures(text, self._sight, parts)
+            marked = template.writes_markers
+            placing = with_media(text, self._sight, parts, marked=marked)
         text = placing.text
         return Rendered(text) if shielded is variables else unmarked(text), placing
 
     def _with_places(self, task: Chat) -> Chat:
         """A chat whose messages are texts, with places for the pictures in them."""
-        turns = []
+        sight = self._sight
+        takes = () if sight is None else sight.kinds
+        turns, before = [], Counter[str]()
         for number, message in enumerate(task.messages):
             where = f"messages[{number}]"
             for medium in message.media:
-                if self._sight is None or medium.kind not in (PICTURE, FILM):
-                    reads = "text" if self._sight is None else "text, pictures and films"
+                if medium.kind not in takes:
+                    *before_last, last = ("text", *(TOLD[kind] for kind in takes))
+                    reads = " and ".join(filter(None, (", ".join(before_last), last)))
                     what = f"{where}: this model reads {reads}, and takes no {medium.type}"
                     raise InvalidParameter(what, param="messages")
-            turns.append(
-                message if self._sight is None else placed(message, self._sight.marker, where)
-            )
-        return task if self._sight is None else replace(task, messages=tuple(turns))
+            turns.append(message if sight is None else placed(message, sight, where, before))
+            before.update(map(place_of, message.media))
+        return task if sight is None else replace(task, messages=tuple(turns))
 
 
 def _as_text(text: str, *, literal: bool) -> Rendered:

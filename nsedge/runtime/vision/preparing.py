@@ -10,8 +10,9 @@ from nsedge.api import Media
 from nsedge.bundle.anyres import AnyresPicture
 from nsedge.bundle.patched import PatchedPicture
 from nsedge.bundle.pictures import Crop, PictureSteps
-from nsedge.bundle.vision_lm import TiledPicture
+from nsedge.bundle.vision_lm import CroppedPicture, TiledPicture
 from nsedge.runtime.vision.anyres import fit_of, order_of
+from nsedge.runtime.vision.crops import CropPixels, arrangement, frame_of, patches_of, shrunk
 from nsedge.runtime.vision.decoding import check_pixels, decode, measure
 from nsedge.runtime.vision.patches import size_of
 from nsedge.runtime.vision.taken import Taken
@@ -110,6 +111,32 @@ def _cut(image: Image.Image, side: int, *, down: int, across: int) -> list[Image
 
 def _channels_first(image: Image.Image) -> NDArray[np.uint8]:
     return np.ascontiguousarray(np.asarray(image, np.uint8).transpose(2, 0, 1))
+
+
+def prepare_crops(media: Media, layout: CroppedPicture, *, max_pixels: int) -> Taken:
+    """The whole of a picture, and its crops behind it, row by row.
+
+    Raises as `prepare` does.
+    """
+    side = layout.steps.size[0]
+    image = decode(media, max_pixels=max_pixels)
+    frame = frame_of(layout, image.height, image.width)
+    height, width = frame.rows * side, frame.columns * side
+    check_pixels(width, height, max_pixels=max_pixels)
+    image = image.resize(frame.size[::-1], _filter(layout.steps))
+    canvas = np.full((height, width, 3), 255, np.uint8)
+    canvas[: frame.size[0], : frame.size[1]] = np.asarray(image, np.uint8)
+    patches = (side // layout.patch) ** 2
+    everywhere = np.zeros(patches, np.float32), np.arange(patches)
+    whole = np.ascontiguousarray(shrunk(canvas, side).transpose(2, 0, 1))
+    pieces = [CropPixels(pixels=whole, bias=everywhere[0], places=everywhere[1])]
+    for row in range(frame.rows):
+        for column in range(frame.columns):
+            part = canvas[row * side : (row + 1) * side, column * side : (column + 1) * side]
+            pixels = np.ascontiguousarray(part.transpose(2, 0, 1))
+            bias, places = patches_of(layout, frame, row, column)
+            pieces.append(CropPixels(pixels=pixels, bias=bias, places=places))
+    return Taken(pieces=pieces, order=arrangement(layout, frame))
 
 
 def _cropped(image: Image.Image, crop: Crop) -> Image.Image:

@@ -8,13 +8,13 @@ from datetime import timedelta
 from typing import Any, TypeVar
 
 import msgspec
-import numpy as np
 from numpy.typing import NDArray
 
 from nsedge.api import Media, MediaPart
 from nsedge.bundle.anyres import AnyresPicture
 from nsedge.bundle.patched import PatchedPicture
 from nsedge.bundle.vision_lm import (
+    CroppedPicture,
     FilmPrompt,
     PicturePrompt,
     Pictures,
@@ -24,6 +24,7 @@ from nsedge.bundle.vision_lm import (
 from nsedge.errors import NsedgeError
 from nsedge.runtime.vision import apart, tiles
 from nsedge.runtime.vision.anyres import order_of
+from nsedge.runtime.vision.crops import arrangement, frame_of
 from nsedge.runtime.vision.films import Film, FilmFrame, FilmLimits
 from nsedge.runtime.vision.frames import chosen, clock_times
 from nsedge.runtime.vision.patches import grid_of
@@ -72,6 +73,9 @@ class PromptPictures:
                 size = self._size(media)
                 grid = _told(lambda: grid_of(layout, *size))
                 return self._rows(grid[0] * grid[1], grid=grid)
+            case CroppedPicture():
+                size = self._size(media)
+                return self._rows(len(_told(lambda: arrangement(layout, frame_of(layout, *size)))))
             case TiledPicture():
                 cut = tiles.grid_of(layout, *self._size(media))
                 return Written(text=tiles.written(layout, prompt.token, cut))
@@ -87,11 +91,12 @@ class PromptPictures:
             TiledPicture: lambda: preparing.prepare_tiles(media, layout, **self._most),
             PatchedPicture: lambda: [preparing.prepare_patched(media, layout, **self._most)],
             AnyresPicture: lambda: preparing.prepare_anyres(media, layout, **self._most),
+            CroppedPicture: lambda: preparing.prepare_crops(media, layout, **self._most),
         }[type(layout)]
         made = _told(make)
         return made if isinstance(made, Taken) else Taken(pieces=made)
 
-    def rows(self, piece: NDArray[np.uint8]) -> int:
+    def rows(self, piece: NDArray[Any]) -> int:
         """How many rows come of a piece [3, H, W]."""
         layout = self._layout
         if isinstance(layout, PatchedPicture):
@@ -155,6 +160,8 @@ def _uncut(layout: Pictures) -> Pictures:
             return msgspec.structs.replace(layout, splits=False)
         case AnyresPicture():
             return msgspec.structs.replace(layout, resolutions=())
+        case CroppedPicture():
+            return msgspec.structs.replace(layout, most=1)
     return layout
 
 

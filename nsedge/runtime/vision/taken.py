@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+
+from nsedge.runtime.vision.crops import CropPixels
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -19,8 +22,8 @@ class Written:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Taken:
-    """Pieces uint8 [3, H, W]. order: which of the rows that come of them, one after the other,
-    stand in the prompt; None where all do."""
+    """Pieces uint8 [3, H, W], or crops. order: which of the rows that come of them, one after the
+    other, stand in the prompt; None where all do."""
 
-    pieces: list[NDArray[np.uint8]]
+    pieces: Sequence[NDArray[np.uint8] | CropPixels]
     order: NDArray[np.int64] | None = None

@@ -69,7 +69,7 @@ class Rig:
             request=request,
             names=[*known, *map(str, levels)],
             known=known,
-            pictures={
+            taken={
                 str(level): Pieces(pieces=[Picture(np.full((3, 2, 2), level, np.uint8), 3)])
                 for level in levels
             },

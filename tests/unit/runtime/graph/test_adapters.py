@@ -10,8 +10,9 @@ import pytest
 from numpy.typing import NDArray
 
 from exporters.adapter.graph import with_adapters
-from nsedge.bundle.adapter import Adapter, Part, Site, is_adapter, open_package
+from nsedge.bundle.adapter import Adapter, is_adapter, open_package
 from nsedge.bundle.manifest import Bundle
+from nsedge.bundle.sites import Part, Site
 from nsedge.errors import BundleInvalid
 from nsedge.runtime.decode.plan import Chunk, StepPlan
 from nsedge.runtime.decode.sequence import Limits, Sequence, State

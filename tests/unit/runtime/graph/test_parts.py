@@ -11,7 +11,7 @@ import pytest
 from numpy.typing import NDArray
 
 from exporters.adapter.graph import with_adapters
-from nsedge.bundle.adapter import Part, Site
+from nsedge.bundle.sites import Part, Site
 from nsedge.runtime.decode.plan import Chunk, KvCopy, KvSwap, StepPlan
 from nsedge.runtime.decode.sequence import Limits, Sequence, State
 from nsedge.runtime.graph.adapters import AdapterStack, LoadedAdapter

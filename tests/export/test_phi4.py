@@ -1,0 +1,223 @@
+"""Phi-4-multimodal: what a daemon answers about pictures and sound, through the adapters that these
+ask for, is what transformers answers, alone and beside others."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+import transformers
+from PIL import Image
+from transformers.models.phi4_multimodal.feature_extraction_phi4_multimodal import (
+    Phi4MultimodalFeatureExtractor,
+)
+
+from exporters.__main__ import main
+from exporters.model.phi4 import PhiSource
+from nsedge.api import Media, MediaPart, Message, Role, TextPart
+from nsedge.bundle.vision_lm import CroppedPicture
+from nsedge.runtime.settings import PrefixReuse
+from nsedge.runtime.vision.crops import arrangement, frame_of
+from nsedge.runtime.vision.levels import level_table, normalised
+from nsedge.runtime.vision.preparing import prepare_crops
+from tests.export.tiny_phi4 import (
+    AUDIO_TOKEN,
+    CONTEXT,
+    IMAGE_TOKEN,
+    SIDE,
+    make_phi4,
+    with_adapter,
+    write_phi4_folder,
+)
+from tests.export.vision_rig import GREEDY, LOOSE, TOKENS, media, photograph, serving, tokens_of
+
+pytestmark = [pytest.mark.export, pytest.mark.usefixtures("own_places")]
+
+RATE = 16000
+FORMS = ("cpu-fp32", "cpu-int8", "cpu-int8-native")
+
+
+def tune(seconds: float, pitch: float) -> Media:
+    """A sound of 16 bits, so that files and arrays hold the same."""
+    t = np.arange(int(seconds * RATE)) / RATE
+    wave = np.sin(2 * np.pi * pitch * t * (1 + t / 3)) * 0.3 + np.sin(t * 7000) * 0.1
+    file = io.BytesIO()
+    soundfile.write(file, wave, RATE, format="WAV", subtype="PCM_16")
+    return Media(type="audio/wav", data=file.getvalue())
+
+
+SMALL = photograph((0, 0, 300, 200))
+WIDE = photograph((0, 100, 512, 400))
+TUNE, OTHER = tune(2.03, 300), tune(3.4, 900)
+
+
+def said(*parts: str | Image.Image | Media, role: Role = Role.USER) -> Message:
+    content = tuple(
+        TextPart(text=one)
+        if isinstance(one, str)
+        else MediaPart(media=media(one) if isinstance(one, Image.Image) else one)
+        for one in parts
+    )
+    return Message(role=role, content=content)
+
+
+QUESTIONS = {
+    "text": [said("No media at all.")],
+    "picture": [said(SMALL, "What is this?")],
+    "two pictures": [said(SMALL, WIDE, "Which?")],
+    "sound": [said(TUNE, "What is said?")],
+    "two sounds": [said(OTHER, "Then"), said("Yes.", role=Role.ASSISTANT), said(TUNE, "And?")],
+    "both": [said(SMALL, TUNE, "What is this?")],
+}
+
+
+class ByTransformers:
+    """The model with its adapters, and its processor, as transformers has them."""
+
+    def __init__(self, folder: Path) -> None:
+        self.tokenizer = transformers.PreTrainedTokenizerFast.from_pretrained(folder)
+        ids = self.tokenizer.convert_tokens_to_ids([IMAGE_TOKEN, AUDIO_TOKEN])
+        self.models = {
+            "text": make_phi4(*ids),
+            "vision": with_adapter(make_phi4(*ids), "vision"),
+            "speech": with_adapter(make_phi4(*ids), "speech"),
+        }
+        layout = PhiSource(folder=folder, origin="").crops()
+        self.layout, self.hear = layout, Phi4MultimodalFeatureExtractor()
+
+    def answer(self, *turns: Message) -> list[int]:
+        """The tokens of the greedy answer."""
+        text, pictures, sounds = "", [], []
+        for turn in turns:
+            text += f"<|{turn.role}|>"
+            for part in turn.content:
+                if isinstance(part, TextPart):
+                    text += part.text
+                elif part.media.kind == "image":
+                    pictures.append(part.media)
+                    text += IMAGE_TOKEN * self._tokens(part.media)
+                else:
+                    samples, _ = soundfile.read(io.BytesIO(part.media.data), dtype="float32")
+                    sounds.append(self.hear([samples], sampling_rate=RATE, return_tensors="pt"))
+                    text += AUDIO_TOKEN * int(sounds[-1]["audio_embed_sizes"][0])
+            text += "<|end|>"
+        ids = self.tokenizer(text + "<|assistant|>", return_tensors="pt")["input_ids"]
+        mode = "vision" if pictures else "speech" if sounds else "text"
+        model = self.models[mode]
+        with torch.no_grad():
+            embedded = self._embedded(model, ids, pictures, sounds, mode)
+            made = model.generate(
+                inputs_embeds=embedded,
+                attention_mask=torch.ones_like(ids),
+                max_new_tokens=TOKENS,
+                min_new_tokens=TOKENS,
+                do_sample=False,
+            )
+        return made[0].tolist()
+
+    def _tokens(self, picture: Media) -> int:
+        image = Image.open(io.BytesIO(picture.data))
+        frame = frame_of(self.layout, image.height, image.width)
+        return len(arrangement(self.layout, frame))
+
+    def _embedded(
+        self, model: Any, ids: Any, pictures: list[Media], sounds: list[Any], mode: str
+    ) -> Any:
+        """The model's own embeddings of a prompt. Sounds are given to it one after the other:
+        several at once are padded, and it attends to the padding."""
+        inner = getattr(model, "base_model", model)
+        inner = getattr(inner, "model", inner) if mode == "text" else inner.model.model
+        embedded = inner.embed_tokens(ids)
+        image_ids, extend = ids.clone(), inner.embed_tokens_extend
+        if pictures:
+            given = pixels_of(self.layout, pictures)
+            embedded = extend.image_embed(image_ids, embedded, **given)
+        audio_id = extend.audio_token_id
+        places = (ids[0] == audio_id).nonzero().flatten().tolist()
+        for sound in sounds:
+            own = int(sound["audio_embed_sizes"][0])
+            mask = torch.zeros_like(ids)
+            mask[0, places[:own]] = audio_id
+            del places[:own]
+            embedded = extend.audio_embed(
+                mask,
+                embedded,
+                audio_input_features=sound["audio_input_features"],
+                audio_embed_sizes=sound["audio_embed_sizes"],
+                audio_projection_mode="vision" if pictures else "speech",
+            )
+        return embedded
+
+
+def pixels_of(layout: CroppedPicture, pictures: list[Media]) -> dict[str, Any]:
+    """What transformers' processor gives of pictures, made of our crops: padded to as many."""
+    table, side = level_table(layout.steps), layout.steps.size[0] // layout.patch
+    all_pixels, masks, sizes = [], [], []
+    for one in pictures:
+        image = Image.open(io.BytesIO(one.data))
+        frame = frame_of(layout, image.height, image.width)
+        crops = prepare_crops(one, layout, max_pixels=10**8).pieces
+        whole = (crops[0].pixels / 255 - 0.5) / 0.5
+        parts = normalised(np.stack([crop.pixels for crop in crops[1:]]), table)
+        all_pixels.append(np.concatenate([whole[None], parts]).astype(np.float32))
+        masks.append(np.stack([crop.bias == 0 for crop in crops]).reshape(-1, side, side))
+        sizes.append((frame.rows * SIDE, frame.columns * SIDE))
+    most = max(map(len, all_pixels))
+    for n, (pixels, mask) in enumerate(zip(all_pixels, masks, strict=True)):
+        lacking = [(0, most - len(pixels)), *[(0, 0)] * 3]
+        all_pixels[n] = np.pad(pixels, lacking)
+        masks[n] = np.pad(mask, lacking[:3], constant_values=True)
+    return {
+        "image_pixel_values": torch.from_numpy(np.stack(all_pixels)),
+        "image_attention_mask": torch.from_numpy(np.stack(masks)).float(),
+        "image_sizes": torch.tensor(sizes),
+    }
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_phi4_folder(tmp_path_factory.mktemp("models") / "Tiny-Phi-4")
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("bundles") / "tiny"
+
+
+@pytest.fixture
+def bundle(folder: Path, made: Path, own_places: None) -> Path:
+    """Made within a test, whose places it is made in."""
+    out = made
+    if not out.exists():
+        options = ("--name", "tiny", "--out", str(out), "--variants", "cpu-int8,cpu-fp32", *LOOSE)
+        assert main(["model", str(folder), *options]) == 0
+    return out
+
+
+def asked(bundle: Path, form: str, questions: Any, **engine: Any) -> list[list[int]]:
+    """Answers to all at once."""
+    with serving(bundle, form, context_tokens=CONTEXT, **engine) as (client, _):
+        streams = [client.chat("tiny", turns, sampling=GREEDY) for turns in questions]
+        return [tokens_of(one) for one in streams]
+
+
+def test_answers_are_those_of_transformers(folder: Path, bundle: Path) -> None:
+    reference = ByTransformers(folder)
+    wanted = {name: reference.answer(*turns) for name, turns in QUESTIONS.items()}
+    assert len({tuple(tokens) for tokens in wanted.values()}) == len(wanted)
+    found = asked(bundle, "cpu-fp32", QUESTIONS.values())
+    assert dict(zip(QUESTIONS, found, strict=True)) == wanted
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_rows_of_every_kind_beside_each_other_are_each_as_alone(form: str, bundle: Path) -> None:
+    many = [*QUESTIONS.values()]
+    with serving(bundle, form, context_tokens=CONTEXT, prefix_reuse=PrefixReuse.OFF) as (client, _):
+        alone = [tokens_of(client.chat("tiny", turns, sampling=GREEDY)) for turns in many]
+    small = {"prefill_chunk_tokens": 61, "prefix_reuse": PrefixReuse.OFF}
+    assert asked(bundle, form, [*many, *many], **small) == [*alone, *alone]
