@@ -20,7 +20,7 @@ from exporters.errors import ExportError
 from exporters.finetune.examples import report_path
 from exporters.finetune.report import read_report
 from exporters.model.source import Source
-from exporters.model.vision_lm import is_vision_lm, vision_source
+from exporters.model.vision_sources import is_vision_lm, vision_source
 
 if TYPE_CHECKING:
     from exporters.finetune.adapters import Adapter

@@ -16,6 +16,7 @@ from exporters.finetune.pictures import pictures_of
 from exporters.model.vision_lm import TILED, VisionSource
 from nsedge.api import Media
 from nsedge.errors import NsedgeError
+from nsedge.runtime.vision.crops import CropPixels
 from nsedge.runtime.vision.levels import level_table, normalised
 
 KEPT_BYTES = 512 * 2**20
@@ -71,7 +72,7 @@ class Pixels:
                 raise ExportError(
                     f"{path}: the picture is another than when the dataset was made; make that anew"
                 )
-            pieces = self._reader.read(media).pieces
+            pieces = [_whole(piece) for piece in self._reader.read(media).pieces]
         except OSError as error:
             raise ExportError(f"{path}: {error.strerror}") from error
         except NsedgeError as error:
@@ -81,3 +82,14 @@ class Pixels:
             self._room -= size
             self._kept[picture.sha256] = pieces
         return pieces
+
+
+def _whole(piece: NDArray[np.uint8] | CropPixels) -> NDArray[np.uint8]:
+    """A piece whose patches are all the picture's.
+
+    Raises:
+        ExportError: some are not.
+    """
+    if isinstance(piece, CropPixels):
+        raise ExportError("models that see pictures in crops are not trained here")
+    return piece

@@ -25,7 +25,7 @@ from nsedge.api import MediaPart
 from nsedge.errors import InvalidParameter, InvalidRequest
 from nsedge.runtime.text.control import SENTINEL, Rendered, TemplateTurn, unmarked
 from nsedge.runtime.text.parts import PLACE, parted, takes_pictures, wants_parts
-from nsedge.runtime.text.sight import Sight, with_pictures
+from nsedge.runtime.text.sight import Sight, with_media
 from nsedge.runtime.text.template import template_environment
 
 PLAIN_TEMPLATE = (
@@ -214,8 +214,7 @@ class Renderer:
             if self._sight is None or not media:
                 return text
             shown = media[: sum(map(_places, turns))]
-            text = text.replace(PLACE, self._sight.marker)
-            return with_pictures(text, self._sight, shown).text
+            return with_media(text, self._sight, shown, marked=self._writes_markers).text
         except InvalidRequest as error:
             raise BadRow(error.message) from error
         except jinja2.TemplateError as error:

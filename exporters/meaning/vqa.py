@@ -37,7 +37,8 @@ from exporters.meaning.questions import Asked, read_questions, usual_share
 from exporters.meaning.results import trained
 from exporters.meaning.serving import client_of_process
 from exporters.model.source import Source
-from exporters.model.vision_lm import VisionSource, vision_source
+from exporters.model.vision_lm import VisionSource
+from exporters.model.vision_sources import vision_source
 from exporters.vision_lm.build import export_vision_lm
 from nsedge.api import Media, MediaPart, Message, Role, Sampling, TextPart
 from nsedge.bundle.manifest import Bundle
