@@ -3,7 +3,7 @@
 Told are, in seconds: how long after the first sound of speech the first words came; how old the
 sound was that partial results told of; how long after the end of speech all was final, the silence
 that ends it included. Word error rates are of the final text, beside those of the same files sent
-whole. With a text model, gaps between the tokens of a stream alone, and beside the sound.
+whole. With a text model, gaps between the tokens of a stream alone, and beside a minute of sound.
 
     python -m bench.live [--model tiny.en] [--streams 1 4] [--prompts 40] [--text BUNDLE]
 """
@@ -41,6 +41,8 @@ TAIL_S = 1.5
 SILENCE_S = 0.6
 PADDING_S = 0.3
 TOKENS = 200
+BESIDE_S = 60.0
+"""How long sound is played beside text."""
 
 
 def main() -> None:
@@ -75,6 +77,8 @@ async def measure(options: argparse.Namespace) -> dict[str, Any]:
     beside = [options.text] if options.text else []
     spoken = {**recordings(), **prompts("en", most=options.prompts)}
     found: dict[str, Any] = {}
+    minutes = _expected_s(list(spoken), options) / 60
+    say(f"  sound is played as fast as it was spoken: this takes {minutes:.0f} minutes or more")
     async with (
         daemon(bundle, *beside, threads=options.threads) as ours,
         AsyncClient(ours.endpoint) as client,
@@ -100,6 +104,24 @@ async def measure(options: argparse.Namespace) -> dict[str, Any]:
         "silence_s": SILENCE_S,
         **found,
     }
+
+
+def _expected_s(files: list[str], options: argparse.Namespace) -> float:
+    """How long the sound is played, in all."""
+    parts = sum(_played_s(files) / streams for streams in options.streams)
+    beside_s = BESIDE_S * len(options.streams) if options.text else 0.0
+    return float(parts / options.speed + beside_s)
+
+
+def _played_s(files: Sequence[str]) -> float:
+    """How long recordings are, with their tails of silence."""
+    return float(sum(soundfile.info(file).duration + TAIL_S for file in files))
+
+
+def _first(files: list[str], seconds: float) -> list[str]:
+    """So many recordings that they are as long as that, or all."""
+    count = next((n for n in range(len(files)) if _played_s(files[:n]) >= seconds), len(files))
+    return files[:count]
 
 
 def _starter(cache: Cache, model: str) -> Path:
@@ -210,7 +232,8 @@ async def _beside_text(
     alone = [gap async for gap in _gaps(client, writer)]
     found = {"alone_s": _rounded(alone)}
     for streams in options.streams:
-        playing = asyncio.create_task(_play_all(client, model, files, streams, options.speed))
+        some = _first(files, BESIDE_S * streams * options.speed)
+        playing = asyncio.create_task(_play_all(client, model, some, streams, options.speed))
         gaps: list[float] = []
         while not playing.done():
             gaps += [gap async for gap in _gaps(client, writer)]

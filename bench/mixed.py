@@ -2,7 +2,8 @@
 quiet, beside requests of each kind alone, and beside all kinds at once; and how many of those were
 answered meanwhile.
 
-    python -m bench.mixed --bundle DIR --beside DIR... [--streams 4] [--others 12] [--rounds 3]
+    python -m bench.mixed --bundle DIR --beside DIR... [--streams 4] [--tokens 300] [--others 12]
+        [--rounds 3]
 
 `--bundle` writes text. Those `--beside` it are of any kind; what each is asked follows from its
 tasks: texts to embed, to classify and to fill, photographs to embed and to caption, and the
@@ -42,8 +43,9 @@ from nsedge.ipc.client import AsyncClient
 from nsedge.runtime.machine.cores import usable_cores
 
 QUIET, ALL = "quiet", "all at once"
-TOKENS, PROMPT_TOKENS = 300, 32
-"""Of a stream: one step in a hundred is not its slowest step by itself."""
+PROMPT_TOKENS = 32
+SETTLE_S = 1.0
+"""Other requests are under way for so long before the streams begin."""
 TEXTS = ("Wind and weather. " * 12, "The ferry leaves at six.", "Tea costs two euros.") * 5
 PHOTOGRAPH = 3000, 2000
 """Pixels of a picture, whose decoding takes longer than a step."""
@@ -163,12 +165,12 @@ class Streams:
 
     def __init__(self, client: AsyncClient, found: Daemon, options: argparse.Namespace) -> None:
         self._door, self._writer = ZmqDoor(client, found.model), Writer.of(options.bundle)
-        self._count = options.streams
+        self._count, self._tokens = options.streams, options.tokens
 
     async def gaps_s(self) -> list[float]:
         """Have them written; the seconds between two tokens of one."""
         prompts = self._writer.prompts(count=self._count, tokens=PROMPT_TOKENS)
-        asked = (self._door.ask(prompt, TOKENS, Trace()) for prompt in prompts)
+        asked = (self._door.ask(prompt, self._tokens, Trace()) for prompt in prompts)
         return [gap for trace in await asyncio.gather(*asked) for gap in trace.gaps_s]
 
     async def alone(self) -> Shown:
@@ -182,6 +184,7 @@ class Streams:
 
         async def run() -> Shown:
             async with busy(other, asks, done):
+                await asyncio.sleep(SETTLE_S)
                 before, began_s = Counter(done), time.perf_counter()
                 gaps_s = await self.gaps_s()
                 took_s = time.perf_counter() - began_s
@@ -211,6 +214,7 @@ def main() -> int:
     made = parser(__doc__)
     made.add_argument("--beside", type=Path, nargs="+", required=True, help="other bundles")
     made.add_argument("--streams", type=int, default=4)
+    made.add_argument("--tokens", type=int, default=300, help="of a stream")
     made.add_argument("--others", type=int, default=12)
     made.add_argument("--extra", type=int, default=3, help="rounds that may replace disturbed ones")
     made.add_argument("--threads", type=int, default=usable_cores())
