@@ -18,6 +18,7 @@ from typing import Any
 from bench.charts import SHORT_PROMPT, TITLES, demands_of, tables
 from bench.demands import Roles
 from bench.embed_page import embedding
+from bench.mixed_page import mixed
 from bench.peers.process import ROOT
 from bench.peers.servers import SSE
 from bench.report import PACKAGES
@@ -218,6 +219,7 @@ PARTS: dict[str, Part] = {
     "queue": _queue,
     "shape": _shape,
     "embed": lambda results: embedding(results["embed"]),
+    "mixed": lambda results: mixed(results["mixed"]),
     "speech": lambda results: speech(results["speech"]),
     "languages": lambda results: languages(results["languages"]),
     **{name: _of_compare(name) for name in TITLES},
