@@ -159,7 +159,8 @@ class FakeTicket:
 class FakeService:
     """Echoes the words of a prompt, a delta each, waiting `pace_s` (and a loop turn) between them.
 
-    Without `gate`, at once; with one, each delta waits for the gate to be open.
+    Without `gate`, at once; with one, each delta waits for the gate to be open, and so does the end
+    of sound that came.
     """
 
     pace_s: float = 0.0
@@ -362,6 +363,7 @@ class FakeService:
             )
             if isinstance(request.task, Listen):
                 heard_s = await hear(ticket, request.task)
+                await self._wait()
             for number, event in enumerate(self._results(request, words)):
                 await self._wait()
                 if number == self.fail_after:

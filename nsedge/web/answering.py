@@ -290,7 +290,8 @@ class Answering:
 
     async def fetched(self, http: web.Request, task: Asked) -> Asked:
         """`task` with what is elsewhere in its place. Raises NsedgeError, by the place."""
-        return await fetched(task, self._fetcher, functools.partial(self.uploads.take, http))
+        take = functools.partial(self.uploads.take, http)
+        return await fetched(task, self._fetcher, take, caller=http[CALLER])
 
     async def _whole(self, http: web.Request, requests: Sequence[Request]) -> list[Request]:
         """The requests with all that they name."""

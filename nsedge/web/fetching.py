@@ -23,6 +23,7 @@ from nsedge.api.media import film_type, picture_type, sound_type
 from nsedge.errors import ConfigInvalid, InvalidMedia, InvalidParameter, NsedgeError
 from nsedge.version import VERSION
 from nsedge.web.inline_media import Remote
+from nsedge.web.places import Places
 from nsedge.web.public_addresses import is_public
 
 ANY = "*"
@@ -33,7 +34,7 @@ MAX_ADDRESSES = 3
 MAX_URLS = 16
 """Of one request."""
 AT_ONCE = 4
-"""Of all requests together."""
+"""Of all requests together; those of one caller leave one place to others."""
 _PORTS = {"http": 80, "https": 443}
 _MOVED = {301, 302, 303, 307, 308}
 _PIECE_BYTES = 64 << 10
@@ -116,10 +117,13 @@ class Fetcher:
         self._rules = rules
         self._resolve = resolve
         self._dial = dial
-        self._gate = asyncio.Semaphore(AT_ONCE)
+        self._places = Places(AT_ONCE)
 
-    async def fetch(self, url: str, kind: str, take: Take = _no_matter) -> Media:
-        """The picture (`kind` image), recording (audio) or film (video) at `url`.
+    async def fetch(
+        self, url: str, kind: str, take: Take = _no_matter, *, caller: str = ""
+    ) -> Media:
+        """The picture (`kind` image), recording (audio) or film (video) at `url`, for
+        `caller`.
 
         Raises:
             InvalidParameter: it may not be fetched.
@@ -127,7 +131,7 @@ class Fetcher:
         """
         self._check(_parsed(url))
         try:
-            async with self._gate, asyncio.timeout(self._rules.timeout_s):
+            async with self._places.taken(caller), asyncio.timeout(self._rules.timeout_s):
                 data = await self._followed(_parsed(url), take)
         except TimeoutError as error:
             raise InvalidMedia(
@@ -241,8 +245,8 @@ class Fetcher:
         return bytes(data)
 
 
-async def fetched(task: T, fetcher: Fetcher, take: Take) -> T:
-    """`task` with the media of its conversation that are elsewhere.
+async def fetched(task: T, fetcher: Fetcher, take: Take, *, caller: str = "") -> T:
+    """`task` with the media of its conversation that are elsewhere, fetched for `caller`.
 
     Raises:
         NsedgeError: what one of them failed with, by its place.
@@ -259,7 +263,9 @@ async def fetched(task: T, fetcher: Fetcher, take: Take) -> T:
         )
     try:
         async with asyncio.TaskGroup() as together:
-            coming = [together.create_task(_brought(part, fetcher, take)) for part in wanted]
+            coming = [
+                together.create_task(_brought(part, fetcher, take, caller)) for part in wanted
+            ]
     except BaseExceptionGroup as group:
         raise group.exceptions[0] from None
     found = [one.result() for one in coming]
@@ -279,11 +285,13 @@ def _remote_in(message: Message) -> Iterator[MediaPart]:
             yield part
 
 
-async def _brought(part: MediaPart, fetcher: Fetcher, take: Take) -> MediaPart:
-    if not isinstance(part.media, Remote):
+async def _brought(part: MediaPart, fetcher: Fetcher, take: Take, caller: str) -> MediaPart:
+    wanted = part.media
+    if not isinstance(wanted, Remote):
         return part
     try:
-        return replace(part, media=await fetcher.fetch(part.media.url, part.media.kind, take))
+        media = await fetcher.fetch(wanted.url, wanted.kind, take, caller=caller)
+        return replace(part, media=media)
     except NsedgeError as error:
         message = f"{part.place}: {error.message}"
         raise type(error)(message, param=part.place, retry_after_s=error.retry_after_s) from error

@@ -12,7 +12,7 @@ import logging
 import msgspec
 from aiohttp import WSCloseCode, WSMessage, WSMsgType, web
 
-from nsedge.api import Event, Failed, Media
+from nsedge.api import Event, Failed, Media, is_terminal
 from nsedge.errors import BadMessage, NsedgeError, QueueFull, UnknownMedia
 from nsedge.ipc import messages as wire
 from nsedge.ipc import protocol
@@ -32,6 +32,7 @@ from nsedge.web.answering import ANSWERING
 from nsedge.web.bodies import gives
 from nsedge.web.door import Door
 from nsedge.web.errors import PlainErrorBody, Refused, plain_error
+from nsedge.web.outgoing import MOST_UNSENT, unless_ended
 
 log = logging.getLogger(__name__)
 HEARTBEAT_S = 20.0
@@ -96,6 +97,9 @@ class Connection:
         self._loop = asyncio.get_running_loop()
         self._numbers = itertools.count()
         self._due = asyncio.Event()
+        self._sent = asyncio.Event()
+        self._said = 0
+        """Of what the session's outbox holds, the pongs and refusals."""
         self._stopping = False
 
     async def serve(self) -> None:
@@ -105,6 +109,7 @@ class Connection:
         try:
             async for message in self._socket:
                 self._hear(message)
+                await self._caught_up(sender)
         finally:
             self._session.end_all(None)
             self._answering.end(self)
@@ -182,7 +187,7 @@ class Connection:
             case Cancel():
                 self._session.cancel(asked.id)
             case Ping():
-                self._session.outbox.append(self._encoded(wire.Pong()))
+                self._say(self._encoded(wire.Pong()))
             case _:
                 self._begin(asked)
 
@@ -221,7 +226,22 @@ class Connection:
         self._flush_soon()
 
     def _say_failed(self, failed: Failed) -> None:
-        self._session.outbox.append(self._session.encode(failed))
+        self._say(self._session.encode(failed))
+
+    def _say(self, frame: bytes) -> None:
+        self._session.outbox.append(frame)
+        self._said += 1
+
+    @property
+    def _unsent(self) -> int:
+        """Pongs, refusals and ends of requests that wait to be sent."""
+        return self._said + sum(is_terminal(event) for _, event in self._session.taken)
+
+    async def _caught_up(self, sender: asyncio.Task[None]) -> None:
+        """Wait until what was answered is sent, where it is much; results have their credit."""
+        while len(self._session.outbox) >= MOST_UNSENT <= self._unsent and not sender.done():
+            self._sent.clear()
+            await unless_ended(self._sent.wait, sender)
 
     def _encoded(self, message: wire.ServerMessage) -> bytes:
         if self._form is WSMsgType.TEXT:
@@ -241,13 +261,14 @@ class Connection:
                 await self._due.wait()
                 self._due.clear()
                 frames, taken = session.outbox, session.taken
-                session.outbox, session.taken = [], []
+                session.outbox, session.taken, self._said = [], [], 0
                 async with asyncio.timeout(limit_s):
                     for frame in frames:
                         await self._send(frame)
                 for running, event in taken:
                     if running.ticket is not None:
                         running.ticket.took(event)
+                self._sent.set()
                 if self._stopping:
                     await self._socket.close(code=WSCloseCode.GOING_AWAY)
                     return

@@ -39,6 +39,8 @@ class EventReader:
 
     def __init__(self) -> None:
         self._held = bytearray()
+        self.taken_bytes = 0
+        """Of all events so far."""
         self._header: _Header | None = None
 
     def feed(self, data: bytes) -> Iterator[WyomingEvent]:
@@ -61,6 +63,7 @@ class EventReader:
                 return None
             self._header = _header(bytes(self._held[:end]))
             del self._held[: end + 1]
+            self.taken_bytes += end + 1
         header = self._header
         data_size, payload_size = header.data_length or 0, header.payload_length or 0
         if len(self._held) < data_size + payload_size:
@@ -68,6 +71,7 @@ class EventReader:
         more = _json(bytes(self._held[:data_size]), dict[str, Any]) if data_size else {}
         payload = bytes(self._held[data_size : data_size + payload_size])
         del self._held[: data_size + payload_size]
+        self.taken_bytes += data_size + payload_size
         self._header = None
         return WyomingEvent(type=header.type, data={**(header.data or {}), **more}, payload=payload)
 

@@ -15,8 +15,9 @@ from aiohttp import web
 
 from nsedge.api import Chat, Media, MediaPart, Message, Role, TextPart
 from nsedge.errors import ConfigInvalid, InvalidMedia, InvalidParameter, NsedgeError, Unavailable
-from nsedge.web.fetching import MAX_URLS, Fetcher, FetchRules, fetched
+from nsedge.web.fetching import AT_ONCE, MAX_URLS, Fetcher, FetchRules, fetched
 from nsedge.web.inline_media import Remote
+from tests.web_server import until
 
 PNG = b"\x89PNG\r\n\x1a\nP"
 WAV = b"RIFF....WAVEfmt "
@@ -336,6 +337,22 @@ async def test_a_request_gets_all_that_it_names(made: World) -> None:
     assert [media.data for media in message.media] == [PNG, PNG]
     assert message.text == "Well?"
     assert sum(taken) == 2 * len(PNG)
+
+
+@play
+async def test_whoever_fetches_much_leaves_a_place_to_others(made: World) -> None:
+    fetcher = made.fetcher()
+    made.answers["/slow"] = made.answers["/p"]
+    slow = asking(*["http://pics.example/slow"] * 2 * AT_ONCE)
+    one = asyncio.create_task(fetched(slow, fetcher, lambda size: None, caller="one"))
+    await until(lambda: len(made.asked) == AT_ONCE - 1)
+    quick = await fetched(
+        asking("http://pics.example/p"), fetcher, lambda size: None, caller="other"
+    )
+    assert [media.data for media in quick.messages[0].media] == [PNG]
+    assert not one.done()
+    made.gate.set()
+    assert len((await one).messages[0].media) == 2 * AT_ONCE
 
 
 @play

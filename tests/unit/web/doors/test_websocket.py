@@ -18,7 +18,9 @@ from nsedge.errors import QueueFull
 from nsedge.security import keyring
 from nsedge.security.keyring import ApiKey, KeyRing, Scope
 from nsedge.security.watched_file import WatchedFile
+from nsedge.web.doors.websocket import Connection
 from nsedge.web.limits import WebLimits
+from nsedge.web.outgoing import MOST_UNSENT
 from tests.fakes import DIMENSIONS, MODEL, FakeService, FakeTicket
 from tests.web_server import PuppetService, Shim, served, until
 
@@ -305,6 +307,45 @@ def test_so_many_requests_and_no_more() -> None:
         assert (await hear(socket))["id"] == "d"
 
     talk(said, service, WebLimits(max_in_flight=2))
+
+
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [
+        (lambda number: {"type": "ping"}, "pong"),
+        (lambda number: {"type": "nothing"}, "failed"),
+        (lambda number: generate(f"r{number}", model="none"), "failed"),
+    ],
+)
+def test_who_reads_nothing_is_heard_no_further(
+    said: Callable[[int], dict[str, Any]], told: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else what is to be said to him would take any memory."""
+    moves, heard, count = asyncio.Event(), list[object](), 500
+    send, hear_one = aiohttp.web.WebSocketResponse.send_str, Connection._hear
+
+    async def stuck(self: aiohttp.web.WebSocketResponse, data: str) -> None:
+        await moves.wait()
+        await send(self, data)
+
+    def hearing(self: Connection, message: aiohttp.WSMessage) -> None:
+        heard.append(message)
+        hear_one(self, message)
+
+    monkeypatch.setattr(aiohttp.web.WebSocketResponse, "send_str", stuck)
+    monkeypatch.setattr(Connection, "_hear", hearing)
+
+    async def talked(socket: Socket) -> None:
+        for number in range(count):
+            await socket.send_str(json.dumps(said(number)))
+        await until(lambda: len(heard) >= MOST_UNSENT)
+        for _ in range(count):
+            await asyncio.sleep(0)
+        assert len(heard) < count
+        moves.set()
+        assert [(await hear(socket))["type"] for _ in range(count)] == [told] * count
+
+    talk(talked)
 
 
 def test_a_client_that_leaves_cancels_what_runs() -> None:

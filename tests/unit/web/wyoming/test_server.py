@@ -223,6 +223,45 @@ def test_a_client_that_leaves_is_heard_no_further() -> None:
     asyncio.run(main())
 
 
+def test_a_client_is_heard_while_its_transcript_is_made() -> None:
+    """What it says next is done behind that, in order."""
+    gate = asyncio.Event()
+
+    async def said(client: Client) -> None:
+        await client.chunk(b"one")
+        await client.say("audio-stop")
+        await client.say("ping", text="there?")
+        assert (await client.until("pong"))[-1].data == {"text": "there?"}
+        await client.say("audio-start", **FORM)
+        await client.chunk(b"two")
+        await client.say("audio-stop")
+        gate.set()
+        for text in ("one", "two"):
+            assert (await client.until("transcript-stop"))[-2].data["text"] == text
+
+    service = talk(said, FakeService(gate=gate))
+    assert service.cancelled == 0
+
+
+@pytest.mark.parametrize("more", [b"", b"two"])
+def test_a_client_that_leaves_while_its_transcript_is_made_is_noticed(more: bytes) -> None:
+    async def main() -> None:
+        service = FakeService(gate=asyncio.Event())
+        async with listening(service) as (port, answering):
+            client = await Client.open(port)
+            await client.chunk(b"one")
+            await client.say("audio-stop")
+            await client.until("transcript-chunk")
+            if more:
+                await client.chunk(more)
+            client.writer.close()
+            await until(lambda: not (service.live or answering.under_way))
+        assert service.cancelled == 1
+        assert len(service.requests) == 1
+
+    asyncio.run(main())
+
+
 def test_there_is_room_for_so_many() -> None:
     async def main() -> None:
         async with listening(FakeService()) as (port, _):

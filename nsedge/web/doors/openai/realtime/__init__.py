@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import binascii
 import dataclasses
-import functools
 import itertools
-import logging
 import secrets
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 
 import msgspec
 from aiohttp import WSCloseCode, WSMessage, WSMsgType, web
 
-from nsedge.api import Event, Failed, Listen, Mark, Request, Ticket, is_terminal
-from nsedge.errors import BadMessage, InvalidParameter, NsedgeError, OutOfOrder
+from nsedge.api import Event, Listen, Mark, Request, is_terminal
+from nsedge.errors import BadMessage, InvalidParameter
 from nsedge.security.keyring import Scope
 from nsedge.web import http_guard
 from nsedge.web.access import needs
@@ -28,16 +25,13 @@ from nsedge.web.doors.openai.realtime.bodies import (
     BetaUpdate,
     Clear,
     Commit,
-    Message,
     SessionUpdate,
 )
 from nsedge.web.doors.openai.realtime.items import Items, Told, error_of
 from nsedge.web.doors.openai.realtime.settings import Settings, updated, updated_beta
 from nsedge.web.errors import Refusal, Refused
-from nsedge.web.outgoing import caught_up
-from nsedge.web.pouring import Pouring
+from nsedge.web.hearing import HearingConnection, Listening
 
-log = logging.getLogger(__name__)
 HEARTBEAT_S = 20.0
 """Of silence, before the connection is asked whether it lives."""
 TRANSCRIPTION = "transcription"
@@ -82,123 +76,83 @@ async def realtime(http: web.Request) -> web.StreamResponse:
 
 
 @dataclasses.dataclass(eq=False, kw_only=True)
-class _Listening:
+class _Listening(Listening):
     """A request that hears. came_bytes: of sound, since it began; since_bytes: since the last
-    commit. ended: set with its end."""
+    commit."""
 
-    pouring: Pouring
-    ticket: Ticket | None = None
     came_bytes: int = 0
     since_bytes: int = 0
-    ended: asyncio.Event = dataclasses.field(default_factory=asyncio.Event)
 
 
-class Connection:
+class Connection(HearingConnection[WSMessage, Told, _Listening]):
     """One session: what its client says, and what it is told."""
 
     def __init__(
         self, http: web.Request, socket: web.WebSocketResponse, settings: Settings
     ) -> None:
+        super().__init__(http.app[ANSWERING])
         self._http = http
         self._socket = socket
-        self._answering = http.app[ANSWERING]
-        self._submit = self._answering.submitter(http)
+        self._submit = self.answering.submitter(http)
         self._settings = settings
         self._is_beta = BETA in http.headers.get("OpenAI-Beta", "")
         self._items = Items(beta=self._is_beta)
         self._id = f"sess_{secrets.token_hex(12)}"
         self._numbers = itertools.count()
-        self._listening: _Listening | None = None
-        self._out: asyncio.Queue[tuple[Sequence[Told], Ticket | None, Event | None]]
-        self._out = asyncio.Queue()
-        self._closing = False
 
     async def serve(self) -> None:
         """Until either side leaves; what is heard then is cancelled."""
-        sender = asyncio.create_task(self._keep_sending())
         self._tell_session("created", beta=self._is_beta)
-        try:
-            async for message in self._socket:
-                await self._hear(message)
-                await caught_up(self._out, sender)
-        finally:
-            self._leave()
-            sender.cancel()
-            await asyncio.gather(sender, return_exceptions=True)
+        await self.keep_up(self._messages())
 
-    def fail(self, error: NsedgeError) -> None:
-        """Tell `error`, and end the connection: we are stopping."""
-        self._closing = True
-        self._say({"type": "error", "error": {**error_of(Refusal.of(error)), "event_id": None}})
-
-    def _leave(self) -> None:
-        self._answering.end(self)
-        if self._listening is not None and self._listening.ticket is not None:
-            self._listening.ticket.cancel()
+    async def _messages(self) -> AsyncIterator[tuple[WSMessage, int]]:
+        async for message in self._socket:
+            yield message, len(message.data)
 
     # What comes in.
 
-    async def _hear(self, message: WSMessage) -> None:
-        """Take an event; what is wrong with it is told, and the session goes on."""
-        if message.type is not WSMsgType.TEXT:
-            self._refuse(Refusal.of(BadMessage("events are text messages")), None)
-            return
-        event_id = bodies.event_id_of(message.data)
-        try:
-            await self._do(bodies.read(message.data))
-        except Refused as error:
-            self._refuse(error.refusal, event_id)
-        except NsedgeError as error:
-            self._refuse(Refusal.of(error), event_id)
-
-    def _refuse(self, refusal: Refusal, event_id: str | None) -> None:
-        self._say({"type": "error", "error": {**error_of(refusal), "event_id": event_id}})
-
-    async def _do(self, said: Message) -> None:
-        match said:
-            case SessionUpdate():
-                await self._update(updated(self._settings, said.session), beta=False)
-            case BetaUpdate():
-                await self._update(updated_beta(self._settings, said.session), beta=True)
-            case Append():
-                await self._append(said)
+    async def do(self, said: WSMessage) -> None:
+        """Do what an event asks for; where something is wrong with it, the session goes on."""
+        if said.type is not WSMsgType.TEXT:
+            raise BadMessage("events are text messages")
+        match bodies.read(said.data):
+            case SessionUpdate(session=session):
+                await self._update(updated(self._settings, session), beta=False)
+            case BetaUpdate(session=session):
+                await self._update(updated_beta(self._settings, session), beta=True)
+            case Append(audio=audio):
+                await self._append(audio)
             case Commit():
                 self._commit()
             case Clear():
-                if self._listening is not None:
-                    self._listening.pouring.feed.mark(Mark.CLEAR)
-                    self._listening.since_bytes = 0
+                if self.listening is not None:
+                    self.listening.pouring.feed.mark(Mark.CLEAR)
+                    self.listening.since_bytes = 0
                 self._items.clear()
-                self._say({"type": "input_audio_buffer.cleared"})
+                self.say({"type": "input_audio_buffer.cleared"})
 
     async def _update(self, settings: Settings, *, beta: bool) -> None:
         """Set the session. What is heard under other settings is heard out first."""
         if settings.model is not None and settings.model != self._settings.model:
-            await self._answering.model(settings.model)
-        if settings != self._settings and self._listening is not None:
-            self._listening.pouring.feed.mark(Mark.END)
-            await self._listening.ended.wait()
+            await self.answering.model(settings.model)
+        if settings != self._settings and (listening := self.listening) is not None:
+            listening.stop()
+            await listening.ended.wait()
         self._settings, self._items.beta = settings, beta
         self._tell_session("updated", beta=beta)
 
-    async def _append(self, said: Append) -> None:
+    async def _append(self, audio: str) -> None:
         try:
-            data = base64.b64decode(said.audio, validate=True)
+            data = base64.b64decode(audio, validate=True)
         except (binascii.Error, ValueError) as error:
             raise InvalidParameter(f"audio is not base64: {error}", param="audio") from error
-        if self._listening is None:
-            self._listening = await self._begin()
-        listening = self._listening
+        listening = self.listening or await self._begin()
         listening.came_bytes += len(data)
         listening.since_bytes += len(data)
-        try:
-            await listening.pouring.put(data)
-        except OutOfOrder:
-            if not listening.ended.is_set():  # else why it ended is told already
-                raise
+        await listening.pour(data)
 
     def _commit(self) -> None:
-        listening, second = self._listening, self._settings.bytes_a_second
+        listening, second = self.listening, self._settings.bytes_a_second
         came = 0 if listening is None else listening.since_bytes
         if listening is None or came < LEAST_S * second:
             message = (
@@ -210,16 +164,16 @@ class Connection:
             raise Refused(dataclasses.replace(refusal, code="input_audio_buffer_commit_empty"))
         listening.pouring.feed.mark(Mark.COMMIT)
         for told in self._items.commit((listening.came_bytes - came) / second):
-            self._say(told)
+            self.say(told)
         listening.since_bytes = 0
 
     async def _begin(self) -> _Listening:
         """Ask the core to hear."""
-        settings, answering = self._settings, self._answering
+        settings, answering = self._settings, self.answering
         wanted = settings.model or answering.settings.speech_model or None
         model = await answering.model(wanted, task=Listen.name)
         answering.charge(self._http)
-        listening = _Listening(pouring=Pouring())
+        listening = _Listening()
         request = Request(
             request_id=f"{self._http[http_guard.REQUEST_ID]}/{next(self._numbers)}",
             model=model.name,
@@ -228,54 +182,44 @@ class Connection:
         )
         request.check()
         self._items.turns = settings.turns
-        answering.begin(self)
-        listening.ticket = self._submit(request, functools.partial(self._heard, listening))
+        self.listen(listening, request, self._submit)
         return listening
 
     # What goes out.
 
-    def _heard(self, listening: _Listening, event: Event) -> None:
+    def told_of(self, listening: _Listening, event: Event) -> Sequence[Told]:
+        """The items of a session, as they become known."""
         told = self._items.heard(event)
         if is_terminal(event):
-            listening.pouring.feed.close()
-            listening.ended.set()
             self._items.offset_s += listening.came_bytes / self._settings.bytes_a_second
-            self._answering.end(self)
-            if self._listening is listening:
-                self._listening = None
-            if isinstance(event, Failed):
-                log.info("a realtime session's request failed", extra={"code": event.code})
-        self._out.put_nowait((told, listening.ticket, event))
+        return told
+
+    def refuse(self, refusal: Refusal, said: WSMessage | None) -> None:
+        """Tell an error, by the client's own id of its event."""
+        event_id = None
+        if said is not None and said.type is WSMsgType.TEXT:
+            event_id = bodies.event_id_of(said.data)
+        self.say({"type": "error", "error": {**error_of(refusal), "event_id": event_id}})
 
     def _tell_session(self, what: str, *, beta: bool) -> None:
         kind = "transcription_session" if beta else "session"
         session = (self._settings.told_beta if beta else self._settings.told)(self._id)
-        self._say({"type": f"{kind}.{what}", "session": session})
+        self.say({"type": f"{kind}.{what}", "session": session})
 
-    def _say(self, told: Told) -> None:
-        self._out.put_nowait(((told,), None, None))
+    async def send(self, told: Sequence[Told]) -> None:
+        """Write to the client. Raises ConnectionError where it went away."""
+        for one in told:
+            named = {"event_id": f"event_{secrets.token_hex(12)}", **one}
+            await self._socket.send_str(msgspec.json.encode(named).decode())
 
-    async def _keep_sending(self) -> None:
-        """Send what there is; a reader that takes nothing for too long is cut off."""
-        try:
-            while True:
-                told, ticket, event = await self._out.get()
-                async with asyncio.timeout(self._answering.limits.write_timeout_s):
-                    for one in told:
-                        named = {"event_id": f"event_{secrets.token_hex(12)}", **one}
-                        await self._socket.send_str(msgspec.json.encode(named).decode())
-                if ticket is not None and event is not None:
-                    ticket.took(event)
-                self._out.task_done()
-                if self._closing and self._out.empty():
-                    await self._socket.close(code=WSCloseCode.GOING_AWAY)
-                    return
-        except TimeoutError:
-            log.info("a reader took nothing for too long and was cut off")
-            if self._http.transport is not None:
-                self._http.transport.abort()
-        except ConnectionError:
-            log.debug("the client of a realtime session went away")
+    async def hang_up(self) -> None:
+        """End the connection: all was sent."""
+        await self._socket.close(code=WSCloseCode.GOING_AWAY)
+
+    def cut_off(self) -> None:
+        """End the connection at once."""
+        if self._http.transport is not None:
+            self._http.transport.abort()
 
 
 ROUTES = (web.get("/v1/realtime", realtime),)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from base64 import b64encode
 from collections.abc import Awaitable, Callable
@@ -15,7 +16,7 @@ from nsedge.errors import InvalidParameter
 from nsedge.web.doors.openai.realtime.settings import Settings, updated, updated_beta
 from nsedge.web.limits import WebLimits
 from tests.fakes import MODEL, FakeService
-from tests.web_server import Shim, ask, served
+from tests.web_server import Shim, ask, served, until
 
 PATH = "/v1/realtime?intent=transcription"
 SOUND = b"one two"
@@ -188,6 +189,22 @@ def test_a_request_that_fails_is_told_and_the_next_sound_begins_another() -> Non
 
     service = FakeService(max_requests=0)
     talk(said, service)
+
+
+def test_a_client_that_leaves_while_it_is_heard_out_is_noticed() -> None:
+    service = FakeService(gate=asyncio.Event())
+
+    async def said(session: Session) -> None:
+        await session.hear()
+        await session.append(b"one two")
+        await session.until("input_audio_buffer.speech_started")
+        audio = {"input": {"transcription": {"language": "de"}}}
+        await session.say("session.update", session={"type": "transcription", "audio": audio})
+        await until(lambda: any(ticket.request.task.feed.ended for ticket in service.live))
+        await session.socket.close()
+        await until(lambda: not service.live)
+
+    assert talk(said, service).cancelled == 1
 
 
 def test_sound_comes_as_fast_as_it_is_heard() -> None:
