@@ -35,13 +35,14 @@ class Feed:
 
     `came` is called when there is something where there was nothing, on the thread that pushes;
     `moved` when something was taken, or it was closed, on the thread that does that. Neither may
-    block. The first is for who hears to set, the second for who speaks.
+    block. The first is for who hears to set (a closed feed does not keep it), the second for who
+    speaks.
     """
 
     def __init__(self, capacity_bytes: int = CAPACITY_BYTES) -> None:
         """`capacity_bytes`: of sound that was pushed and not taken."""
         self.capacity_bytes = capacity_bytes
-        self.came: Callable[[], None] = _nothing
+        self._came: Callable[[], None] = _nothing
         self.moved: Callable[[], None] = _nothing
         self._lock = threading.Lock()
         self._items: deque[bytearray | Mark] = deque()
@@ -51,6 +52,16 @@ class Feed:
         self._ended = False
         self._closed = False
         self._room = threading.Condition(self._lock)
+
+    @property
+    def came(self) -> Callable[[], None]:
+        """Called when there is something where there was nothing."""
+        return self._came
+
+    @came.setter
+    def came(self, came: Callable[[], None]) -> None:
+        with self._lock:
+            self._came = _nothing if self._closed else came
 
     @property
     def ended(self) -> bool:
@@ -154,7 +165,7 @@ class Feed:
         """Nobody hears any more: what waits is forgotten, and nothing is taken in. Idempotent."""
         with self._lock:
             self._closed = True
-            self.came = _nothing  # a feed that is kept must not keep who heard
+            self._came = _nothing  # a feed that is kept must not keep who heard
             self._items.clear()
             self._held_bytes = self._marks = 0
             self._room.notify_all()

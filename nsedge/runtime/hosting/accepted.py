@@ -33,7 +33,8 @@ class Accepted(Generic[J]):
         cancel: Callable[[J], None],
     ) -> None:
         """make: reads the input to a job, on a thread of `reader`; raises why it is refused. queue,
-        cancel: hand a job to the loop and end it there, from any thread."""
+        cancel: hand a job to the loop and end it there, from any thread; where `queue` raises, the
+        loop does not have the job."""
         self._host = host
         self._request = request
         self._emit = emit
@@ -60,7 +61,8 @@ class Accepted(Generic[J]):
             self._host.tell(self._emit, Finished.cancelled(label))
             return
         try:
-            job = self._make()
+            job = self._job = self._make()
+            self._queue(job)
         except NsedgeError as error:
             self._host.tell(self._emit, Failed.of(label, error))
         except Exception:
@@ -68,7 +70,5 @@ class Accepted(Generic[J]):
             unforeseen = NsedgeError("the input could not be read")
             self._host.tell(self._emit, Failed.of(label, unforeseen))
         else:
-            self._job = job
-            self._queue(job)
             if self._cancelled:
                 self._cancel(job)

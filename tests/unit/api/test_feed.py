@@ -92,5 +92,6 @@ def test_a_closed_feed_holds_nobody_who_heard() -> None:
     feed.came = hearer.came
     gone = weakref.ref(hearer)
     feed.close()
+    feed.came = hearer.came  # it comes too late
     del hearer
     assert gone() is None
