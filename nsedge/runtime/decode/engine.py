@@ -263,8 +263,9 @@ class Engine:
         read = self._choose(plan.sampled, logits, errors)
         self._clear(errors)
         self._commit(plan.without(errors), list(read.values()))
+        good = not errors
         self._drop(errors)
-        return not errors
+        return good
 
     def _choose(
         self, sampled: Many[Sequence], logits: Logits, errors: Errors
@@ -344,10 +345,9 @@ class Engine:
             self._runner.clear(sequence.held_row, sequence.length + MOST_DRAFTED)
 
     def _drop(self, errors: Errors) -> None:
-        """End sequences that cannot go on; nobody finds what their rows hold."""
-        for sequence, error in errors.items():
-            if not sequence.leads:
-                continue
+        """End sequences that cannot go on, and forget why: nobody finds what their rows hold."""
+        leading = [(sequence, error) for sequence, error in errors.items() if sequence.leads]
+        for sequence, error in leading:
             job = self._jobs[sequence]
             level = logging.INFO if isinstance(error, InvalidRequest) else logging.ERROR
             log.log(level, "%s", error.message, extra={"request_id": job.request_id})
@@ -355,6 +355,7 @@ class Engine:
                 job.family.close()  # none can go on after this prompt
             self._scheduler.fail(sequence)
             self._outbox.fail(job, error)
+        errors.clear()  # an error holds the frames that it came through, and one of these holds it
 
     def _abandon(self, error: Exception) -> None:
         """End everything that holds a slot: its KV memory cannot be trusted after a failed step."""

@@ -90,13 +90,15 @@ class Scheduler:
         return not (self._placed.running or self._placed.filling or self._waiting)
 
     def submit(self, sequence: Sequence) -> None:
-        """Queue a sequence.
+        """Queue a sequence, and its beams with it.
 
         Raises:
             QueueFull: where as many wait as may wait.
         """
         limit = self._policy.max_waiting
         if len(self._waiting) >= limit:
+            for one in sequence.together:
+                one.beams = ()
             raise QueueFull(f"{limit} requests wait already", retry_after_s=RETRY_AFTER_S)
         self._enqueue(sequence)
 
@@ -386,3 +388,4 @@ class Scheduler:
             self._placed.release(sequence, keep=keep)
         self._deadlines.discard(sequence)
         sequence.move(State.ENDED)
+        sequence.beams = ()

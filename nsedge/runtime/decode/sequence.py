@@ -94,7 +94,8 @@ class Sequence:
     """Guesses how it goes on, where several tokens may be decoded in a step."""
     beams: tuple[Sequence, ...] = ()
     """Of one beam search, all its sequences: they hold rows together, and are of one length. The
-    first of them waits for all, and reads the prompt."""
+    first of them waits for all, and reads the prompt. None once they have ended, so that they do
+    not keep each other."""
 
     def move(self, state: State) -> None:
         """Go to `state`.

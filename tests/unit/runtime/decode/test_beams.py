@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import zlib
 from dataclasses import dataclass
 
@@ -28,6 +29,7 @@ from nsedge.runtime.decode.plan import KvCopy
 from nsedge.runtime.decode.sampling.logits import Floats
 from nsedge.runtime.decode.sampling.params import SamplingParams
 from nsedge.runtime.decode.sampling.row import SamplerRow, TokenRules
+from nsedge.runtime.decode.sequence import Sequence
 from nsedge.runtime.settings import PrefixReuse
 from tests.unit.rig import END, GREEDY, VOCAB, Rig, continuation
 
@@ -294,6 +296,32 @@ def test_cancel_frees_all_rows_at_once(mixed: bool, steps: int) -> None:
     rig.submit("next", (7,), 3, ignore_end=True)
     rig.run()
     assert isinstance(rig.events["next"][-1], Finished)
+
+
+@pytest.mark.parametrize("how", ["finished", "cancelled", "failed", "late", "refused"])
+def test_its_sequences_are_gone_with_its_end(how: str) -> None:
+    """What they hold is not to stay until garbage is next collected."""
+
+    def held() -> int:
+        return sum(isinstance(one, Sequence) for one in gc.get_objects())
+
+    gc.disable()
+    try:
+        before = held()
+        rig = uncertain(Rig(max_waiting=0 if how == "refused" else 8))
+        job = rig.submit("a", PROMPT, 5, beams=3, n=2, deadline_s=0.035 if how == "late" else None)
+        rig.step()
+        if how == "cancelled":
+            rig.engine.cancel(job)
+        if how == "failed":
+            rig.model.spread = lambda tokens: np.full(VOCAB, np.nan, np.float32)
+        rig.run()
+        rig.step()
+        del job
+        assert rig.ended == ["a"]
+        assert held() == before
+    finally:
+        gc.enable()
 
 
 @pytest.mark.parametrize("mixed", [False, True])
