@@ -30,7 +30,15 @@ from nsedge.api.service import Submitter
 from nsedge.api.stream import EventStream
 from nsedge.core.media_kinds import MediaKind, MediaSettings, kinds_of
 from nsedge.core.media_texts import MediaText, MediaTexts
-from nsedge.errors import ContextExceeded, InvalidParameter, InvalidRequest, NsedgeError, of_code
+from nsedge.core.once import Once
+from nsedge.errors import (
+    ContextExceeded,
+    DeadlineExceeded,
+    InvalidParameter,
+    InvalidRequest,
+    NsedgeError,
+    of_code,
+)
 from nsedge.runtime.residency.catalogue import Catalogue
 from nsedge.runtime.residency.entries import Entry
 
@@ -110,6 +118,7 @@ class Joining:
         self._core = core
         self._clock = clock
         self._texts = MediaTexts(settings.kept_bytes)
+        self._once = Once[object, MediaText]()
         self._kinds = kinds_of(settings)
 
     def shown(self, task: Task, entry: Entry) -> tuple[Shown, ...]:
@@ -222,12 +231,13 @@ class Joining:
         self, key: tuple[object, ...], same: Sequence[Shown], ask: _Asking
     ) -> MediaText:
         """What is made of a medium, which stands in several places."""
-        began_s, known = self._clock(), self._texts.get(key)
-        made = await ask.text_of(same[0]) if known is None else known
+        began_s, made, known = self._clock(), self._texts.get(key), True
+        if made is None:
+            made, known = await self._made(key, same[0], ask)
         took_s = self._clock() - began_s
         self._texts.keep(key, made)
         for one in same:
-            cached = known is not None or one is not same[0]
+            cached = known or one is not same[0]
             ask.tell(
                 MediaRead(
                     request_id=ask.request.request_id,
@@ -242,6 +252,18 @@ class Joining:
                 )
             )
         return made
+
+    async def _made(
+        self, key: tuple[object, ...], shown: Shown, ask: _Asking
+    ) -> tuple[MediaText, bool]:
+        """What is made of a medium, and whether another request of this priority had it made."""
+        try:
+            return await self._once.made(
+                (key, ask.request.priority), lambda: ask.text_of(shown), patience_s=ask.left_s
+            )
+        except TimeoutError as error:
+            late = DeadlineExceeded("it was not read in time", param="deadline_s")
+            raise _Failure(shown, late) from error
 
 
 class _Failure(Exception):
@@ -272,17 +294,23 @@ class _Asking:
         self._loading: dict[str, Loading] = {}
         """What was told last of each model that is loaded."""
 
+    @property
+    def left_s(self) -> float | None:
+        """Until the request's deadline, LEAST_S where that has passed; None where it has none."""
+        deadline_s = self.request.deadline_s
+        if deadline_s is None:
+            return None
+        return max(deadline_s - (self._clock() - self._submitted_s), LEAST_S)
+
     async def text_of(self, shown: Shown) -> MediaText:
         """Raises _Failure."""
-        request, deadline_s = self.request, self.request.deadline_s
-        if deadline_s is not None:
-            deadline_s = max(deadline_s - (self._clock() - self._submitted_s), LEAST_S)
+        request = self.request
         wanted = Request(
             request_id=f"{request.request_id}/{shown.place}",
             model=shown.maker.name,
             task=shown.kind.ask(shown.media),
             priority=request.priority,
-            deadline_s=deadline_s,
+            deadline_s=self.left_s,
             traceparent=request.traceparent,
         )
         reading = shown.kind.reading()
