@@ -42,9 +42,10 @@ class ModelMemory:
     """What a resident model holds, measured.
 
     - weights_bytes: what memory grew by while it was opened: packed weights, graph, tokeniser.
-    - kv_bytes: the pages of its key and value cache that have been written.
+    - kv_bytes: the pages of its key and value cache that have been written, and rows of pictures
+      and sound that are kept.
     - arena_bytes: what memory grew by while it ran its largest steps for the first time.
-    - kv_reserved_bytes: what the cache takes where every slot is full; not part of the others.
+    - kv_reserved_bytes: what these caches take at most, every slot full; not part of the others.
     - device_bytes: of the cache, what lies in a GPU's own memory.
     """
 

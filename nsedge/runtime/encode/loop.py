@@ -108,7 +108,7 @@ class EncodeLoop(WorkLoop[EncodeWork]):
         if len(self._batcher):
             with self._seat:
                 batch = self._batch()
-                outputs = self._run(batch)
+                outputs = self._run(batch) if batch else []
             now_s = self.clock()
             for one, output in zip(batch, outputs, strict=True):
                 self._settle(one, output, now_s)
@@ -148,7 +148,25 @@ class EncodeLoop(WorkLoop[EncodeWork]):
         tokens, slice_s = self._limits.tokens, self._seat.slice_s()
         if slice_s is not None and self._token_s:
             tokens = min(tokens, max(LEAST_TOKENS, int(slice_s / self._token_s)))
-        return self._batcher.take(budget_tokens=tokens, max_rows=self._limits.rows)
+        return self._unknown(self._batcher.take(budget_tokens=tokens, max_rows=self._limits.rows))
+
+    def _unknown(self, taken: list[Input]) -> list[Input]:
+        """Those that have to be run; of several that are the same, the first. The others wait: what
+        comes of that will be known then, or if it fails they are run themselves."""
+        wanted: list[Input] = []
+        keys: set[object] = set()
+        for one in taken:
+            key = one.owner.key(one.index)
+            events = one.owner.pass_over(one.index)
+            if events is not None:
+                self._tell_all(one.owner, events)
+            elif key in keys:
+                self._batcher.add(one)
+            else:
+                wanted.append(one)
+                if key is not None:
+                    keys.add(key)
+        return wanted
 
     def _run(self, batch: list[Input]) -> list[NDArray[np.float32] | None]:
         """What came of each, None where nothing did."""

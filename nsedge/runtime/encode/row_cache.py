@@ -26,7 +26,7 @@ class RowCache:
     """Rows [tokens, hidden] by name. Thread-safe."""
 
     def __init__(self, *, most_bytes: int) -> None:
-        self._most = most_bytes
+        self.most_bytes = most_bytes
         self._lock = threading.Lock()
         self._rows: OrderedDict[str, Floats] = OrderedDict()
         self._bytes = 0
@@ -47,11 +47,11 @@ class RowCache:
     def put(self, name: str, rows: Floats) -> None:
         """Keep the rows of a medium, unless they alone are more than the budget."""
         with self._lock:
-            if name in self._rows or rows.nbytes > self._most:
+            if name in self._rows or rows.nbytes > self.most_bytes:
                 return
             self._rows[name] = rows
             self._bytes += rows.nbytes
-            while self._bytes > self._most:
+            while self._bytes > self.most_bytes:
                 _, gone = self._rows.popitem(last=False)
                 self._bytes -= gone.nbytes
 

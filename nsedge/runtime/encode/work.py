@@ -48,6 +48,16 @@ class EncodeWork(ABC):
         """The events that may be told of inputs `begin` to `end`, which are all there, each with
         the input behind its last; all of them, where the request is `done`."""
 
+    def key(self, index: int) -> object | None:
+        """What tells an input from others, whosever they are: the same need be run only once. None
+        where that is not known."""
+        return None
+
+    def pass_over(self, index: int) -> list[Event] | None:
+        """Take what is known by now of an input, which need not be run then; the events that may be
+        told. None where it has to be run."""
+        return None
+
     @property
     def deadline_s(self) -> float | None:
         """When it is too late."""

@@ -133,6 +133,7 @@ class Eyes:
         Raises:
             BundleInvalid: it cannot be loaded, or does not make what it should.
         """
+        self._host = host
         manifest, settings = bundle.manifest, host.settings
         encoder, pictures = manifest.image_encoder(variant), manifest.processors.pictures
         self._session = open_image_encoder(
@@ -207,14 +208,16 @@ class Eyes:
             taken=taken,
             go_on=go_on,
             submitted_s=submitted_s,
+            look=self.cache.get,
         )
 
     def submit(self, work: SightWork, emit: Emit) -> None:
         """Have what is not known yet encoded; where there is nothing, the request goes on."""
         if work.inputs:
             self._loop.submit(work, emit)
-        else:
-            work.go_on()
+            return
+        for event in work.go_on():
+            self._host.tell(emit, event)
 
     def cancel(self, work: SightWork) -> None:
         """End a request that waits here; nothing where it went on."""

@@ -6,7 +6,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable, Sequence
 
-from nsedge.api import Chat, ModelStats, Request
+from nsedge.api import Chat, ModelMemory, ModelStats, Request
 from nsedge.bundle.causal_lm import Variant
 from nsedge.bundle.manifest import Bundle
 from nsedge.bundle.mode_adapters import mode_of
@@ -89,6 +89,17 @@ class VisionModel(TextModel):
     def stats(self) -> ModelStats:
         """What the engine did and does, and how many pictures were encoded for it."""
         return dataclasses.replace(super().stats(), images=self.eyes.images)
+
+    def measure(self) -> tuple[ModelMemory, Amount]:
+        """As a text model's, with the rows of pictures that are kept among its caches."""
+        held, claimed = super().measure()
+        rows = self.eyes.cache
+        held = dataclasses.replace(
+            held,
+            kv_bytes=held.kv_bytes + rows.bytes,
+            kv_reserved_bytes=held.kv_reserved_bytes + rows.most_bytes,
+        )
+        return held, claimed + Amount(rows.bytes)
 
     def cache_bytes(self) -> int:
         """What its caches hold of the host's memory; from any thread."""

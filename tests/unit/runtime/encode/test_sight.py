@@ -26,9 +26,14 @@ class FakeEncoder:
     """Makes three rows of a picture, of its first level; fails on POISON, and makes two of ODD."""
 
     batches: list[int] = field(default_factory=list)
+    failing: int = 0
+    """Runs that are still to fail."""
 
     def run(self, pictures: Sequence[Picture]) -> list[Floats]:
         self.batches.append(len(pictures))
+        if self.failing:
+            self.failing -= 1
+            raise RuntimeError("not now")
         levels = [int(one.pixels.flat[0]) for one in pictures]
         if POISON in levels:
             raise RuntimeError("poisoned")
@@ -44,6 +49,7 @@ class Rig:
         self.events: dict[str, list[Event]] = {}
         self.went: dict[str, list[Floats]] = {}
         self.new: dict[str, list[str]] = {}
+        self.cache = RowCache(most_bytes=1 << 20)
         self.loop = EncodeLoop(
             runner=self.encoder,
             limits=BatchLimits(tokens=64, rows=8, waiting=100),
@@ -63,7 +69,10 @@ class Rig:
             if any(len(one) != 3 for one in rows):
                 raise ValueError("2 rows for 3 tokens")
             self.went[name] = list(rows)
-            self.new[name] = [key for key, _ in new]
+            self.new[name] = []
+            for key, made in new:
+                self.new[name].append(key)
+                self.cache.put(key, made)
 
         return SightWork(
             request=request,
@@ -75,6 +84,7 @@ class Rig:
             },
             go_on=go_on,
             submitted_s=self.clock(),
+            look=self.cache.get,
         )
 
     def ask(self, name: str, *levels: int, **more: float) -> SightWork:
@@ -108,6 +118,68 @@ def test_a_request_that_went_on_is_gone_with_its_last_reference() -> None:
         assert seen() is None
     finally:
         gc.enable()
+
+
+def test_a_picture_of_several_requests_is_encoded_once() -> None:
+    rig = Rig()
+    rig.ask("a", 1)
+    rig.ask("b", 2, 1)
+    for _ in range(2):
+        rig.step()
+    assert rig.encoder.batches == [2]
+    assert [rows[0, 0] for rows in rig.went["b"]] == [2, 1]
+    rig.ask("c", 1)  # it was read before the rows were known
+    rig.step()
+    assert rig.encoder.batches == [2]
+    assert rig.loop.stats().images == 2
+    assert rig.loop.is_idle()
+    assert rig.events == {"a": [], "b": [], "c": []}
+    assert sorted(rig.went) == ["a", "b", "c"]
+
+
+def test_where_the_first_fails_or_is_cancelled_the_next_has_its_own() -> None:
+    rig = Rig()
+    first, _, _ = rig.ask("a", 1), rig.ask("b", 1), rig.ask("c", 1)
+    rig.loop.cancel(first)
+    rig.encoder.failing = 1
+    for _ in range(3):
+        rig.step()
+    assert [type(event) for event in rig.events["a"]] == [Finished]
+    assert [type(event) for event in rig.events["b"]] == [Failed]
+    assert rig.events["c"] == []
+    assert list(rig.went) == ["c"]
+
+
+def test_pieces_of_one_picture_are_joined_whoever_had_them_encoded() -> None:
+    rig = Rig()
+    pieces = [Picture(np.full((3, 2, 2), level, np.uint8), 3) for level in (1, 2)]
+    whole: list[Floats] = []
+
+    def go_on(rows: Sequence[Floats], new: Iterable[tuple[str, Floats]]) -> None:
+        whole.extend(rows)
+        for name, made in new:
+            rig.cache.put(name, made)
+
+    def work(request: str) -> SightWork:
+        task = Chat(messages=(Message(role=Role.USER, content="see"),))
+        return SightWork(
+            request=Request(request_id=request, model="m", task=task),
+            names=["tiled"],
+            known={},
+            taken={"tiled": Pieces(pieces=pieces)},
+            go_on=go_on,
+            submitted_s=rig.clock(),
+            look=rig.cache.get,
+        )
+
+    for request in "ab":
+        rig.loop.submit(work(request), rig.events.setdefault(request, []).append)
+    for _ in range(2):
+        rig.step()
+    assert rig.encoder.batches == [2]
+    for rows in whole:
+        assert rows[:, 0].tolist() == [1, 1, 1, 2, 2, 2]
+    assert len(whole) == 2
 
 
 def test_a_picture_that_fails_fails_its_request_alone() -> None:
