@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import functools
 import importlib
+import math
 import pickle
 import signal
 import subprocess
@@ -75,7 +76,8 @@ class PictureProcess:
                 child.signal(signal.SIGSTOP)
                 with seat:
                     child.signal(signal.SIGCONT)
-                    child.pipe.poll(seat.slice_s() or LOOK_S)
+                    # A poll takes whole milliseconds, rounded up.
+                    child.pipe.poll(math.floor(1e3 * (seat.slice_s() or LOOK_S)) / 1e3)
                     child.signal(signal.SIGSTOP)
         child.signal(signal.SIGCONT)
 
