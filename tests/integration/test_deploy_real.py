@@ -1,7 +1,8 @@
-"""Deploying the real model into the real daemon, while it answers."""
+"""Deploying models of every kind into the real daemon, while it answers."""
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import subprocess
@@ -18,7 +19,10 @@ from exporters.__main__ import main
 from exporters.deploy.store import examine
 from nsedge.api import LoadWish, ModelState, Sampling
 from nsedge.bundle.files import MANIFEST_FILE, sha256_of
-from nsedge.ipc.client import Client, Finished, Started
+from nsedge.ipc.client import AsyncClient, Client, Finished, Started
+from tests.faults.kinds import KINDS
+from tests.faults.site import gather
+from tests.full_disk import no_file_beyond
 from tests.ipc import short_directory
 from tests.unit.exporters.deploy.deployable import Home
 
@@ -82,7 +86,7 @@ def version(starter: Path, path: Path, *, created: str, **changes: Any) -> Path:
     path.mkdir()
     manifest = json.loads((starter / MANIFEST_FILE).read_text(encoding="utf-8"))
     for name in manifest["files"]:
-        (path / name).parent.mkdir(exist_ok=True)
+        (path / name).parent.mkdir(parents=True, exist_ok=True)
         os.link((starter / name).resolve(), path / name)
     manifest["provenance"]["created"] = created
     manifest |= changes
@@ -146,3 +150,39 @@ def test_requests_end_on_the_version_that_they_began_on(
         client.load(LoadWish(model="assistant"))
         aliases = {one.name: one.aliases for one in client.models()}
         assert aliases == {old: ("assistant",), new: ()}
+
+
+@pytest.mark.parametrize("name", [name for name in KINDS if name != "text"])
+def test_every_kind_is_deployed_and_rolled_back_and_a_full_disk_leaves_nothing(
+    name: str,
+    request: pytest.FixtureRequest,
+    place: Place,
+    export: Callable[..., dict[str, Any]],
+    tmp_path: Path,
+) -> None:
+    kind = KINDS[name]
+    made = kind.bundle(request)
+    one = version(made, tmp_path / "one", created="2026-01-01T00:00:00Z")
+    two = version(made, tmp_path / "two", created="2026-01-02T00:00:00Z")
+
+    async def ask() -> None:
+        async with AsyncClient(place.home.endpoint) as client:
+            assert isinstance((await gather(kind.ask(client, made)))[-1], Finished)
+
+    old, new = examine(one).served, examine(two).served
+    assert export("deploy", one, "--as", made.name, "--offline", "--link")["status"] == 0
+    with place.daemon(), Client(place.home.endpoint) as client:
+        asyncio.run(ask())
+        with no_file_beyond(4096):
+            failed = export("deploy", two, "--as", made.name)
+        assert failed["status"] == 1
+        assert failed["error"].startswith("copy failed: ")
+        assert "File too large" in failed["error"]
+        assert place.home.stored() == [examine(one).folder]
+        deployed = export("deploy", two, "--as", made.name, "--link")
+        assert (deployed["status"], deployed["model"], deployed["previous"]) == (0, new, old)
+        asyncio.run(ask())
+        assert export("rollback", made.name)["model"] == old
+        asyncio.run(ask())
+        aliases = {one.name: one.aliases for one in client.models()}
+        assert aliases == {old: (made.name,), new: ()}
