@@ -6,6 +6,11 @@ that ends it included. Word error rates are of the final text, beside those of t
 whole. With a text model, gaps between the tokens of a stream alone, and beside a minute of sound.
 
     python -m bench.live [--model tiny.en] [--streams 1 4] [--prompts 40] [--text BUNDLE]
+    python -m bench.live --long 3600 --speed 6
+
+The second is one request of so many seconds of sound alone, told in quarters: how much more the
+core holds than before, at most, and how late it is. It ends with status 1 where the core holds
+200 MiB more, or finals of the last quarter are half as late again as those of the first.
 """
 
 from __future__ import annotations
@@ -16,7 +21,6 @@ import datetime
 import sys
 import time
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -24,50 +28,42 @@ import numpy as np
 import soundfile
 
 from bench.daemon import daemon
+from bench.long_live import hear_long
+from bench.playing import SILENCE_S, Played, play
 from bench.report import Noise, chosen_of, emit, machine, percentiles, say
 from bench.spoken import prompts, recordings, wrong_words
 from exporters.cache import Cache, cache_root, home
 from exporters.progress import Progress
 from exporters.speech.starter import STARTERS, export_speech_starter
-from nsedge.api import Activity, Committed, Delta, Failed, Feed, Mark, Sampling, Segment
-from nsedge.api.transcripts import joined_text
+from nsedge.api import Delta, Sampling
 from nsedge.bundle.manifest import Bundle
 from nsedge.ipc.client import AsyncClient
 from nsedge.runtime.machine.cores import usable_cores
 
-PIECE_S = 0.1
 TAIL_S = 1.5
 """Of silence behind each recording."""
-SILENCE_S = 0.6
-PADDING_S = 0.3
 TOKENS = 200
 BESIDE_S = 60.0
 """How long sound is played beside text."""
 
 
-def main() -> None:
-    """Measure and print."""
+def main() -> int:
+    """Measure and print; 1 where sound of a long time is not heard as at its begin."""
     made = argparse.ArgumentParser(description=__doc__)
     made.add_argument("--model", default="tiny.en", choices=tuple(STARTERS))
     made.add_argument("--streams", type=int, nargs="+", default=[1, 4], help="at once")
     made.add_argument("--prompts", type=int, default=40, help="of Asterisk's, beside LibriVox")
     made.add_argument("--speed", type=float, default=1.0, help="of playing; 1 is real time")
+    made.add_argument("--long", type=int, metavar="SECONDS", help="of sound in one request, alone")
     made.add_argument("--bundle", type=Path, help="of speech, instead of the starter")
     made.add_argument("--text", type=Path, help="a bundle that writes text beside it")
     made.add_argument("--threads", type=int, default=usable_cores())
     made.add_argument("--json", type=Path, help="write the result there instead of to stdout")
     options = made.parse_args()
-    emit(asyncio.run(measure(options)), options.json)
-
-
-@dataclass(eq=False, kw_only=True)
-class Played:
-    """What came of one recording, and when; in seconds."""
-
-    first: list[float] = field(default_factory=list)
-    partial: list[float] = field(default_factory=list)
-    final: list[float] = field(default_factory=list)
-    text: str = ""
+    result = asyncio.run(measure(options))
+    emit(result, options.json)
+    long = result.get("long")
+    return 0 if long is None or (long["flat"] and long["in_time"]) else 1
 
 
 async def measure(options: argparse.Namespace) -> dict[str, Any]:
@@ -83,16 +79,11 @@ async def measure(options: argparse.Namespace) -> dict[str, Any]:
         daemon(bundle, *beside, threads=options.threads) as ours,
         AsyncClient(ours.endpoint) as client,
     ):
-        whole = {file: await _whole(client, ours.model, file) for file in spoken}
-        for streams in options.streams:
-            noise = Noise()
-            played = await _play_all(client, ours.model, list(spoken), streams, options.speed)
-            found[f"{streams} at once"] = {
-                **_told(played),
-                "word_error_rate": _rates(spoken, whole, played),
-                "others_cores": round(noise.others(), 2),
-            }
-            say(f"  {streams}: {found[f'{streams} at once']}")
+        if options.long:
+            long, files = options.long, list(spoken)
+            found["long"] = await hear_long(client, ours, files, seconds=long, speed=options.speed)
+        else:
+            found |= await _several(client, ours.model, spoken, options)
         if options.text:
             found["text"] = await _beside_text(client, ours.model, list(spoken), options)
     return {
@@ -108,7 +99,7 @@ async def measure(options: argparse.Namespace) -> dict[str, Any]:
 
 def _expected_s(files: list[str], options: argparse.Namespace) -> float:
     """How long the sound is played, in all."""
-    parts = sum(_played_s(files) / streams for streams in options.streams)
+    parts = options.long or sum(_played_s(files) / streams for streams in options.streams)
     beside_s = BESIDE_S * len(options.streams) if options.text else 0.0
     return float(parts / options.speed + beside_s)
 
@@ -122,6 +113,24 @@ def _first(files: list[str], seconds: float) -> list[str]:
     """So many recordings that they are as long as that, or all."""
     count = next((n for n in range(len(files)) if _played_s(files[:n]) >= seconds), len(files))
     return files[:count]
+
+
+async def _several(
+    client: AsyncClient, model: str, spoken: dict[str, str], options: argparse.Namespace
+) -> dict[str, Any]:
+    """All recordings, for each number of them at once."""
+    found: dict[str, Any] = {}
+    whole = {file: await _whole(client, model, file) for file in spoken}
+    for streams in options.streams:
+        noise = Noise()
+        played = await _play_all(client, model, list(spoken), streams, options.speed)
+        found[f"{streams} at once"] = {
+            **_told(played),
+            "word_error_rate": _rates(spoken, whole, played),
+            "others_cores": round(noise.others(), 2),
+        }
+        say(f"  {streams}: {found[f'{streams} at once']}")
+    return found
 
 
 def _starter(cache: Cache, model: str) -> Path:
@@ -152,53 +161,12 @@ async def _play(client: AsyncClient, model: str, file: str, speed: float) -> Pla
     """Play one recording, and its tail of silence."""
     samples, rate = soundfile.read(file, dtype="int16", always_2d=True)
     sound = np.concatenate([samples[:, 0], np.zeros(round(TAIL_S * rate), np.int16)])
-    feed, sent = Feed(), [time.perf_counter()]
-    events = client.listen(model, feed, rate=rate, silence_s=SILENCE_S, padding_s=PADDING_S)
-    playing = asyncio.create_task(_push(feed, sound, rate, speed, sent))
-
-    def since(at_s: float) -> float:
-        """Seconds since the sound at that place was sent, or now where it is not quite."""
-        return time.perf_counter() - sent[min(len(sent) - 1, int(at_s / PIECE_S) + 1)]
-
-    played, began_s, finals = Played(), None, list[Segment]()
-    async for event in events:
-        match event:
-            case Activity(speaking=True, at_s=at_s):
-                began_s = at_s + PADDING_S
-            case Activity(at_s=ended_s):
-                end_s = ended_s
-            case Segment(final=False):
-                if began_s is not None:
-                    played.first.append(since(began_s))
-                    began_s = None
-                played.partial.append(since(event.end_s))
-            case Segment():
-                finals.append(event)
-            case Committed(at_s=at_s) if finals and at_s == end_s:
-                played.final.append(since(at_s) + SILENCE_S / speed)
-            case Failed():
-                raise event.error()
-    await playing
-    played.text = joined_text(finals)
-    return played
-
-
-async def _push(
-    feed: Feed, sound: np.ndarray[Any, Any], rate: int, speed: float, sent: list[float]
-) -> None:
-    """Push a recording as a microphone does; `sent` notes when each piece went."""
-    count = round(rate * PIECE_S)
-    for number in range(-(-len(sound) // count)):
-        due_s = sent[0] + (number + 1) * PIECE_S / speed
-        await asyncio.sleep(max(0.0, due_s - time.perf_counter()))
-        feed.push(sound[number * count : (number + 1) * count].tobytes())
-        sent.append(time.perf_counter())
-    feed.mark(Mark.END)
+    return await play(client, model, sound, rate, speed)
 
 
 def _told(played: dict[str, Played]) -> dict[str, Any]:
     return {
-        name: _rounded(value for one in played.values() for value in getattr(one, which))
+        name: _rounded(late.seconds for one in played.values() for late in getattr(one, which))
         for name, which in (
             ("first_words_s", "first"),
             ("partial_age_s", "partial"),
@@ -255,4 +223,4 @@ async def _gaps(client: AsyncClient, model: str) -> AsyncIterator[float]:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())
