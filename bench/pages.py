@@ -221,6 +221,7 @@ PARTS: dict[str, Part] = {
     "embed": lambda results: embedding(results["embed"]),
     "mixed": lambda results: mixed(results["mixed"]),
     "speech": lambda results: speech(results["speech"]),
+    "speech-beams": lambda results: speech(results["speech-beams"]),
     "languages": lambda results: languages(results["languages"]),
     **{name: _of_compare(name) for name in TITLES},
 }

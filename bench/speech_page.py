@@ -35,10 +35,12 @@ def _load(result: Result) -> str:
             f" Others took up to {max(noise):.1f} cores meanwhile, so that speeds are to be read"
             " beside each other only."
         )
+    beams = int(options["beam"])
+    how = "greedily" if beams == 1 else f"by {beams} beams"
     return _wrapped(
         f"Machine: {machine['cores']} cores of an {machine['cpu']} with vector units up to"
         f" {machine['vector'][-1]}; whisper-{options['model']} in int8; {peers}. Taken on"
-        f" {result['date'][:10]}, {options['rounds']} rounds, all greedily, with"
+        f" {result['date'][:10]}, {options['rounds']} rounds, all {how}, with"
         f" {options['threads']} threads each.{loud}"
     )
 
