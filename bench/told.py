@@ -1,4 +1,4 @@
-"""What streams wait for a prompt whose log-probabilities are told: the processor time between two
+"""The wait of streams for a prompt whose log-probabilities are told: the processor time between two
 of their tokens while prompts of 900 tokens arrive that tell nothing of themselves, those of their
 tokens, or those of the likeliest in each place, too.
 
@@ -21,7 +21,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from bench.report import emit, parser, percentiles, say
+from bench.report import chosen_of, emit, parser, percentiles, say
 from bench.scenarios import ARRIVALS, LONG_CONTEXT, LONG_TOKENS, RUNNING_STREAMS, Arrival
 from bench.workload import Writer
 from nsedge.api import Event, Finished, Generate, Request, Sampling
@@ -64,7 +64,7 @@ class Site:
 
     @property
     def model(self) -> str:
-        """What is run."""
+        """The name of the model that is run."""
         return self._resident.manifest.name
 
     def ask(self, text: str, **sampling: Any) -> Job:
@@ -207,8 +207,7 @@ def main() -> None:
             f" first token {one['first_token_s']['p50']:.2f} s"
         )
     date = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-    chosen = {key: str(value) for key, value in vars(options).items() if key != "json"}
-    emit({"bench": "told", "date": date, "options": chosen, **result}, options.json)
+    emit({"bench": "told", "date": date, "options": chosen_of(options), **result}, options.json)
 
 
 if __name__ == "__main__":

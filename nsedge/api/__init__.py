@@ -5,39 +5,31 @@ A client sends a `Request` with a task, and sees `Event`s.
 
 from nsedge.api.constraint import Constraint, ConstraintKind
 from nsedge.api.events import (
-    Activity,
     AnyDelta,
     ArtifactPending,
     ArtifactReady,
     ChoiceFailed,
     ChoiceFinished,
-    Committed,
     Delta,
     Event,
     Failed,
-    Fillings,
     Finished,
     FinishReason,
-    Labels,
-    Language,
     Loading,
     MediaRead,
     Progress,
     PromptLogprobs,
     ReasoningDelta,
     Result,
-    Scores,
-    Segment,
     Sink,
     Started,
     Timings,
     ToolCallDelta,
     Usage,
-    Vectors,
-    Word,
     is_terminal,
 )
 from nsedge.api.feed import Feed, Mark
+from nsedge.api.found import Fillings, Labels, Scores, Vectors
 from nsedge.api.labels import Activation, Aggregation, Classify, Fill, Filling, Label, Score
 from nsedge.api.listen import Listen, SoundForm
 from nsedge.api.logprobs import Logprobs, TokenLogprob
@@ -64,6 +56,7 @@ from nsedge.api.requests import Request
 from nsedge.api.sampling import EarlyStopping, Sampling
 from nsedge.api.scheduling import Scheduling
 from nsedge.api.service import Health, HealthStatus, Service, Stats, Ticket
+from nsedge.api.spoken import Activity, Committed, Language, Segment, Word
 from nsedge.api.steps import AdaptiveP, Dry, DynamicTemperature, Mirostat, SamplerStep, Xtc
 from nsedge.api.tasks import Caption, Chat, Embed, ExtraFile, Generate, Input, Task, Transcribe
 from nsedge.api.tools import Tool, ToolCall, ToolChoice, ToolFormat

@@ -6,18 +6,8 @@ import sys
 from array import array
 from dataclasses import dataclass
 
-from nsedge.api.events import (
-    Delta,
-    Event,
-    Failed,
-    Fillings,
-    Finished,
-    FinishReason,
-    Labels,
-    Result,
-    Scores,
-    Usage,
-)
+from nsedge.api.events import Delta, Event, Failed, Finished, FinishReason, Result, Usage
+from nsedge.api.found import Fillings, Labels, Scores
 from nsedge.api.labels import Filling, Label
 from nsedge.errors import NsedgeError, Unavailable
 
@@ -67,11 +57,10 @@ def scores_of(results: tuple[Result, ...]) -> tuple[float, ...]:
     return tuple(found)
 
 
-class Collecting:
-    """Takes the events of a request."""
+class Awaiting:
+    """Takes the events of a request, which has to end well; a kind keeps what it needs of them."""
 
     def __init__(self) -> None:
-        self.results: list[Result] = []
         self.usage: Usage | None = None
 
     def saw(self, event: Event) -> None:
@@ -87,7 +76,33 @@ class Collecting:
             if event.reason is FinishReason.CANCELLED:
                 raise Unavailable("the request was cancelled before it ended")
             self.usage = event.usage
-        elif isinstance(event, Result):
+        else:
+            self.take(event)
+
+    def take(self, event: Event) -> None:
+        """Take an event that is no end."""
+
+    def ended(self) -> Usage:
+        """The usage that the end told.
+
+        Raises:
+            NsedgeError: the last event has not come.
+        """
+        if self.usage is None:
+            raise NsedgeError("the answer has no end")
+        return self.usage
+
+
+class Collecting(Awaiting):
+    """Keeps all results of a request."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.results: list[Result] = []
+
+    def take(self, event: Event) -> None:
+        """Keep a result."""
+        if isinstance(event, Result):
             self.results.append(event)
 
     def collected(self) -> Collected:
@@ -96,6 +111,5 @@ class Collecting:
         Raises:
             NsedgeError: the last event has not come.
         """
-        if self.usage is None:
-            raise NsedgeError("the answer has no end")
-        return Collected(results=tuple(self.results), usage=self.usage)
+        usage = self.ended()
+        return Collected(results=tuple(self.results), usage=usage)

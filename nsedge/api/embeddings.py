@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nsedge.api.collecting import Collected
-from nsedge.api.events import Usage, Vectors
+from nsedge.api.events import Usage
+from nsedge.api.found import Vectors
 from nsedge.errors import NsedgeError
 
 

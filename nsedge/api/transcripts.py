@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from nsedge.api.events import Event, Failed, Finished, FinishReason, Language, Segment, Usage
-from nsedge.errors import NsedgeError, Unavailable
+from nsedge.api.collecting import Awaiting
+from nsedge.api.events import Event, Usage
+from nsedge.api.spoken import Language, Segment
 
 ENGLISH = "en"
 """What translations are in."""
@@ -31,31 +32,20 @@ def joined_text(segments: Iterable[Segment]) -> str:
     return "".join(one.text for one in segments).strip()
 
 
-class Gathering:
-    """Takes the events of a request that transcribes."""
+class Gathering(Awaiting):
+    """Keeps what a request that transcribes has heard, of each segment the newest."""
 
     def __init__(self) -> None:
+        super().__init__()
         self._segments: dict[int, Segment] = {}
         self._language: str | None = None
-        self._usage: Usage | None = None
 
-    def saw(self, event: Event) -> None:
-        """Take the next event.
-
-        Raises:
-            NsedgeError: the request failed.
-            Unavailable: it was cancelled.
-        """
+    def take(self, event: Event) -> None:
+        """Keep a segment, or the language."""
         if isinstance(event, Segment):
             self._segments[event.seq] = event
         elif isinstance(event, Language):
             self._language = event.language
-        elif isinstance(event, Failed):
-            raise event.error()
-        elif isinstance(event, Finished):
-            if event.reason is FinishReason.CANCELLED:
-                raise Unavailable("the request was cancelled before it ended")
-            self._usage = event.usage
 
     def result(self) -> TranscriptText:
         """The whole.
@@ -63,11 +53,10 @@ class Gathering:
         Raises:
             NsedgeError: the last event has not come.
         """
-        if self._usage is None:
-            raise NsedgeError("the transcript has no end")
+        usage = self.ended()
         told = (self._segments[seq] for seq in sorted(self._segments))
         segments = tuple(one for one in told if one.final)
-        return TranscriptText(segments=segments, language=self._language, usage=self._usage)
+        return TranscriptText(segments=segments, language=self._language, usage=usage)
 
 
 def srt(segments: Iterable[Segment]) -> str:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nsedge.api import Request, Scores, Vectors
-from nsedge.api.events import MAX_ARRAY_BYTES
+from nsedge.api.found import MAX_ARRAY_BYTES
 from nsedge.runtime.encode.work import EncodeWork
 
 SMALLEST_NORM = 1e-12

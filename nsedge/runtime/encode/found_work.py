@@ -10,7 +10,7 @@ from typing import Any, Generic, TypeVar
 from numpy.typing import NDArray
 
 from nsedge.api import Filling, Fillings, Label, Labels, Request
-from nsedge.api.events import MAX_ENTRIES
+from nsedge.api.found import MAX_ENTRIES
 from nsedge.runtime.encode.work import EncodeWork
 
 F = TypeVar("F")

@@ -14,7 +14,7 @@ import msgspec
 import pytest
 
 from nsedge import api
-from nsedge.api.events import MAX_ARRAY_BYTES
+from nsedge.api.found import MAX_ARRAY_BYTES
 from nsedge.api.inputs import MAX_INPUTS
 from nsedge.ipc import limits, messages, protocol
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from nsedge import api
-from nsedge.api.events import MAX_ARRAY_BYTES
+from nsedge.api.found import MAX_ARRAY_BYTES
 from nsedge.errors import (
     ConfigInvalid,
     InvalidParameter,

@@ -24,7 +24,6 @@ from nsedge.api import (
 )
 from nsedge.api.labels import MAX_TOP_K
 from nsedge.api.languages import language_code
-from nsedge.api.sampling import MAX_BEAMS
 from nsedge.api.tasks import ladder
 from nsedge.api.transcripts import joined_text
 from nsedge.errors import InvalidParameter
@@ -41,6 +40,7 @@ from nsedge.web.multipart import FORM
 from nsedge.web.request_fields import SchedulingBody, check_length, scheduling, spoken
 from nsedge.web.sampling_fields import SamplingFields, sampling
 from nsedge.web.sound import fields_named, seconds_of, sound_of
+from nsedge.web.speech_fields import SpeechSearchBody, speech_search
 
 _COMPARES = "dual-encoder"
 """The kind of models that compare pictures with texts."""
@@ -71,7 +71,7 @@ class FitBody(SchedulingBody, kw_only=True):
     top_k: Annotated[Integer, between((1, MAX_TOP_K))] | None = None
 
 
-class TranscribeBody(SchedulingBody, kw_only=True):
+class TranscribeBody(SpeechSearchBody, kw_only=True):
     """`POST /api/multimodal/audio/transcribe`, beside its audio."""
 
     model: ModelName | None = None
@@ -82,11 +82,6 @@ class TranscribeBody(SchedulingBody, kw_only=True):
     """Write it in English."""
     prompt: str | None = None
     temperature: float | None = None
-    vad: bool | None = None
-    beam_size: Annotated[Integer, between((1, MAX_BEAMS))] | None = None
-    """Above 1, beams find the text at temperature 0."""
-    patience: Annotated[float, hint(exclusiveMinimum=0, maximum=10)] | None = None
-    """The search ends with beam_size * patience texts; 1."""
 
 
 class CaptionAnswer(MediaTold):
@@ -227,9 +222,7 @@ async def transcribe(http: web.Request) -> web.StreamResponse:
             translate=bool(body.translate),
             prompt=body.prompt or "",
             temperatures=ladder(body.temperature or 0.0),
-            vad=body.vad,
-            beams=1 if body.beam_size is None else body.beam_size,
-            patience=1.0 if body.patience is None else body.patience,
+            **speech_search(body),
         )
         wanted = Request(request_id=label, model=model.name, task=task, **scheduling(body))
         with fields_named("audio"):

@@ -10,7 +10,6 @@ from aiohttp import web
 
 from nsedge.api import Media, Request, Transcribe
 from nsedge.api.languages import language_code
-from nsedge.api.sampling import MAX_BEAMS
 from nsedge.api.tasks import ladder
 from nsedge.errors import InvalidParameter
 from nsedge.security.keyring import Scope
@@ -32,11 +31,12 @@ from nsedge.web.doors.openai.transcripts import (
     TranscriptStream,
     body_of,
 )
-from nsedge.web.hints import Rules, SpokenLanguage, between, hint, not_all, one_of, wants
+from nsedge.web.hints import Rules, SpokenLanguage, between, not_all, one_of, wants
 from nsedge.web.multipart import FORM
 from nsedge.web.other_fields import OtherFields
-from nsedge.web.request_fields import SchedulingBody, scheduling
+from nsedge.web.request_fields import scheduling
 from nsedge.web.sound import fields_named, sound_of
+from nsedge.web.speech_fields import SpeechSearchBody, speech_search
 
 FILE = "file"
 LISTS = ("timestamp_granularities",)
@@ -49,7 +49,7 @@ _OTHERS = OtherFields(
 )
 
 
-class TranslationBody(SchedulingBody, kw_only=True):
+class TranslationBody(SpeechSearchBody, kw_only=True):
     """`POST /v1/audio/translations`, beside its `file`."""
 
     model: ModelName
@@ -59,12 +59,6 @@ class TranslationBody(SchedulingBody, kw_only=True):
     """The first that is tried; 0.2 more each time that the result is doubtful."""
     seed: Integer | None = None
     """Not OpenAI's, as `vad`."""
-    vad: bool | None = None
-    """Leave out what nobody speaks in; without it, of recordings longer than 30 s."""
-    beam_size: Annotated[Integer, between((1, MAX_BEAMS))] | None = None
-    """As faster-whisper and whisper.cpp have it: above 1, beams find the text at temperature 0."""
-    patience: Annotated[float, hint(exclusiveMinimum=0, maximum=10)] | None = None
-    """The search ends with beam_size * patience texts; 1."""
 
 
 class TranscriptionBody(TranslationBody, kw_only=True):
@@ -141,7 +135,7 @@ def _wanted(body: TranslationBody) -> _Wanted:
             f"response_format must be {', '.join(FORMATS[:-1])} or {FORMATS[-1]}, not {form!r}",
             param="response_format",
         )
-    task: dict[str, Any] = {"translate": True, "vad": body.vad}
+    task: dict[str, Any] = {"translate": True, **speech_search(body)}
     granularities: tuple[str, ...] = (SEGMENT,)
     stream = False
     if isinstance(body, TranscriptionBody):
@@ -186,8 +180,6 @@ def _request(body: TranslationBody, wanted: _Wanted, sound: Media, label: str) -
         prompt=body.prompt or "",
         temperatures=ladder(body.temperature or 0.0),
         seed=None if body.seed is None else body.seed % 2**64,
-        beams=1 if body.beam_size is None else body.beam_size,
-        patience=1.0 if body.patience is None else body.patience,
         **wanted.task,
     )
     request = Request(request_id=label, model=body.model, task=task, **scheduling(body))

@@ -24,7 +24,7 @@ from nsedge.api import (
     Scores,
 )
 from nsedge.api.collecting import Collecting
-from nsedge.api.events import MAX_ENTRIES
+from nsedge.api.found import MAX_ENTRIES
 from nsedge.runtime.encode.embed_work import CosineWork, ScoreWork
 from nsedge.runtime.encode.found_work import FillWork, LabelWork
 from nsedge.runtime.encode.match_work import MatchWork
