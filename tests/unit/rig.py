@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from nsedge.api import Event, Priority, is_terminal
+from nsedge.api import Delta, Event, Priority, is_terminal
 from nsedge.api.sampling import seed_of
 from nsedge.runtime.decode.beams import ByBest, Ending
 from nsedge.runtime.decode.conditioning import PromptMedia
@@ -57,6 +57,10 @@ def continuation(
         if said[-1] == END and not ignore_end:
             break
     return said
+
+
+def said(events: list[Event]) -> list[int]:
+    return [token for e in events if isinstance(e, Delta) for token in e.token_ids]
 
 
 class RowModel:

@@ -18,23 +18,6 @@ PNG = b"\x89PNG a red circle"
 
 
 @pytest.fixture
-def home(tmp_path, monkeypatch):
-    for name in ("XDG_CONFIG_HOME", "XDG_DATA_HOME", "XDG_RUNTIME_DIR", "NSEDGE_CONFIG"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.setenv("NSEDGE_HOME", str(tmp_path))
-    monkeypatch.setenv("NSEDGE_ENDPOINT", f"ipc://{tmp_path}/core.sock")
-    return tmp_path
-
-
-@pytest.fixture
-def daemon(home):
-    service = FakeService()
-    with fake_daemon(home, service):
-        yield service
-
-
-@pytest.fixture
 def picture(tmp_path):
     path = tmp_path / "quay.png"
     path.write_bytes(PNG)

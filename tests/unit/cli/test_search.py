@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,22 +14,15 @@ from nsedge.__main__ import main
 from nsedge.api import Embed, Media
 from nsedge.cli.exits import ExitStatus
 from nsedge.cli.picture_index import PictureIndex, Stamp, stamp_of
-from tests.fake_daemon import fake_daemon
 from tests.fakes import MODEL, FakeService, vector
 
 PNG = b"\x89PNG"
 
 
 @pytest.fixture
-def daemon(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeService]:
-    for name in ("XDG_CONFIG_HOME", "XDG_DATA_HOME", "XDG_RUNTIME_DIR", "NSEDGE_CONFIG"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.setenv("NSEDGE_HOME", str(tmp_path / "home"))
-    monkeypatch.setenv("NSEDGE_ENDPOINT", f"ipc://{tmp_path}/core.sock")
-    service = FakeService()
-    with fake_daemon(tmp_path, service):
-        yield service
+def daemon(daemon: FakeService, home: Path, monkeypatch: pytest.MonkeyPatch) -> FakeService:
+    monkeypatch.setenv("NSEDGE_HOME", str(home / "home"))
+    return daemon
 
 
 @pytest.fixture

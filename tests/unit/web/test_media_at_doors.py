@@ -15,7 +15,7 @@ from nsedge.api import Chat, Media, MediaPart, MediaRead, Message, Role
 from nsedge.web.doors.openai.responses import store as storing
 from nsedge.web.fetching import Fetcher, FetchRules
 from tests.fakes import FakeClock, FakeService
-from tests.unit.web.doors.test_websocket import Socket, end_of, talk
+from tests.unit.web.doors.websocket_client import Socket, end_of, talk
 from tests.unit.web.events import delta
 from tests.unit.web.forms import FORM, form
 from tests.web_server import Answer, Shim, answered, ask, served
@@ -307,7 +307,7 @@ class Elsewhere(Fetcher):
         super().__init__(FetchRules())
         self.asked: list[tuple[str, str]] = []
 
-    async def fetch(self, url: str, kind: str, take: Any = None) -> Media:
+    async def fetch(self, url: str, kind: str, take: Any = None, *, caller: str = "") -> Media:
         self.asked.append((url, kind))
         return Media(type="image/png", data=PNG)
 

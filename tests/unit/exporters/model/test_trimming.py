@@ -11,9 +11,12 @@ from exporters.errors import Refused
 from exporters.model.source import Source
 from exporters.model.trimming import without_surplus_tokens
 from exporters.progress import Progress
-from tests.unit.exporters.model.test_source import CONFIG, VOCABULARY, folder, tokenizer, write_json
-
-__all__ = ["folder"]
+from tests.unit.exporters.model.source_folders import (
+    CONFIG,
+    VOCABULARY,
+    tokenizer,
+    write_json,
+)
 
 
 @pytest.fixture

@@ -1,0 +1,3 @@
+"""How the studio door is asked for a stream."""
+
+EVENTS = {"accept": "text/event-stream"}
