@@ -1,5 +1,5 @@
-"""What adapters cost: decode steps of rows with none, one or four adapters, as ratios to the plain
-base in the same rounds, by rank; all projections are adapted, with random matrices.
+"""The cost of adapters: decode steps of rows with none, one or four adapters, as ratios to the
+plain base in the same rounds, by rank; all projections are adapted, with random matrices.
 
 Beside tokens/s there are tokens per second of processor time, which neighbours disturb less.
 

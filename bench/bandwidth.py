@@ -67,7 +67,7 @@ def reading(*, threads: int, rounds: int = ROUNDS) -> Iterator[Read]:
 
 
 def beside(read: Read, run: Callable[[], T]) -> tuple[T, float]:
-    """What `run` gives, and the mean of the bytes/s that were read before and after it."""
+    """The result of `run`, and the mean of the bytes/s that were read before and after it."""
     before = read()
     given = run()
     return given, (before + read()) / 2
@@ -140,7 +140,7 @@ def _are_halves(side: NDArray[Any]) -> bool:
 
 
 def bound(size: int, rates: Sequence[float], read: Sequence[float]) -> dict[str, Any]:
-    """What one row reaches of what memory allows: tokens/s of each round, and the bytes/s read
+    """The speed of one row beside the bound of memory: tokens/s of each round, and the bytes/s read
     around it, for `size` bytes of weights; medians."""
     return {
         "bytes_per_s": statistics.median(read),

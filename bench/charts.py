@@ -26,7 +26,7 @@ SIZES = {
     "rss_mib": "RSS",
     "peak_mib": "peak RSS",
 }
-"""What cannot be taken back from a process, what was resident, and the most that ever was."""
+"""Memory that cannot be taken back from a process, resident memory, and its greatest amount."""
 TIMES = {"ready_seconds": "READY", "http_seconds": "HTTP"}
 
 
@@ -169,7 +169,7 @@ def _load(cell: Cell) -> str:
 
 
 def _medians(cells: Sequence[Cell]) -> list[Entry]:
-    """What was measured of memory and of starts, in the order of SIZES and TIMES."""
+    """The measurements of memory and of starts, in the order of SIZES and TIMES."""
     return [
         _column(name, cell, _number(cell[key]["median"]))
         for key, name in {**SIZES, **TIMES}.items()

@@ -46,7 +46,7 @@ MEMORY_ROUNDS = 3
 
 
 class Scenario(enum.StrEnum):
-    """What `--only` can name."""
+    """The scenarios that `--only` can name."""
 
     FIDELITY = "fidelity"
     STREAMS = "streams"
@@ -169,7 +169,7 @@ def _lab(
 
 
 def name_of(bundle: Path) -> str:
-    """What a bundle's rows are called: by the scheme of its first variant."""
+    """The name of a bundle's rows: the scheme of its first variant."""
     return f"nsedge {open_causal_lm(bundle).manifest.variants[0].scheme}"
 
 

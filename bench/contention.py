@@ -41,7 +41,7 @@ PROMPT = Generate(text="The quick brown fox jumps over the lazy dog.")
 
 
 class Phase(enum.StrEnum):
-    """What happens beside the engine."""
+    """The load beside the engine."""
 
     ALONE = "alone"
     BESIDE = "beside competitors"

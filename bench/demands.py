@@ -1,4 +1,4 @@
-"""What is to be reached, each demand with its figure, as far as a result holds it."""
+"""The demands on results, each with its figure, as far as a result holds it."""
 
 from __future__ import annotations
 
@@ -152,7 +152,7 @@ class _Table:
         yield _smaller("exec to READY, to the peer's", 2.0, ready, _median(peer, "http_seconds"))
 
     def share_of_bare(self) -> Demand:
-        """What of the bare engine reaches ZeroMQ clients."""
+        """The share of the bare engine's speed that reaches ZeroMQ clients."""
         ours = self._cell(f"{self._roles.ours} {ZEROMQ}", scenario="bare", streams=16)
         bare = self._cell(f"{self._roles.ours} bare engine", scenario="bare", streams=16)
         what = "share of the bare engine that reaches ZeroMQ clients, 16 streams"
@@ -167,7 +167,7 @@ class _Table:
 
 
 def _held(where: str, limit: float, ours: Cell | None, peer: Cell | None) -> Iterator[Demand]:
-    """What cannot be taken back from a process, and the most that was resident of it."""
+    """Memory that cannot be taken back from a process, and the most that was resident of it."""
     for key, what in MEMORY.items():
         yield _smaller(f"{where}, {what}", limit, _median(ours, key), _median(peer, key))
 

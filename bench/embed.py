@@ -161,7 +161,7 @@ class Speed:
 
     @property
     def texts_per_core_s(self) -> float:
-        """What does not depend on how much of the machine others take."""
+        """Texts per second of processor time: others on the machine do not change it."""
         return self.texts_per_s / self.cores
 
 
@@ -261,7 +261,7 @@ def _cell(found: Sequence[float], *, digits: int = 1) -> dict[str, Any]:
 
 
 def _noise(rounds: Rounds[Any]) -> dict[str, Any]:
-    """What others took of the machine, and whether rounds count in which that was much."""
+    """The share of the machine that others took, and whether rounds with a large one count."""
     noise = rounds.noise()
     return {
         "others_cores": [round(value, 3) for value in noise],

@@ -60,7 +60,7 @@ async def rates(lab: Lab, *, rows_list: Sequence[int], bench: LlamaBench | None)
 
 
 async def memory(lab: Lab) -> None:
-    """What fresh processes hold that filled their slots, and the most they ever had."""
+    """The memory of fresh processes that filled their slots, and its greatest amount."""
 
     def way(engine: EngineProgram) -> Callable[[], Awaitable[Held]]:
         async def run() -> Held:

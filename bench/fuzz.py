@@ -50,7 +50,7 @@ class Stuck(Exception):
 
 @dataclass
 class Answers:
-    """What was heard, by code or status, and what should not have been."""
+    """Counts the answers by code or status, and keeps those that should not have come."""
 
     counts: Counter[str] = field(default_factory=Counter)
     internal: list[bytes] = field(default_factory=list)
@@ -191,7 +191,7 @@ async def _exchange(port: int, request: bytes) -> bytes:
 
 @dataclass(frozen=True)
 class Holdings:
-    """What a process holds."""
+    """The resources that a process holds."""
 
     rss_bytes: int
     descriptors: int

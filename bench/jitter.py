@@ -1,5 +1,5 @@
-"""What the machine itself does to work of one size: equal pieces of arithmetic on every core, and
-no memory, socket or engine. No engine's latency can spread less than these.
+"""The spread that the machine itself gives to work of one size: equal pieces of arithmetic on every
+core, and no memory, socket or engine. No engine's latency can spread less than these.
 
     python -m bench.jitter [--threads 2] [--seconds 0.008] [--pieces 1000]
 """

@@ -1,4 +1,4 @@
-"""What every scenario of the comparison works with, and how its figures are told."""
+"""The common parts of the comparison's scenarios, and how their figures are told."""
 
 from __future__ import annotations
 

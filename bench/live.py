@@ -139,7 +139,7 @@ def _starter(cache: Cache, model: str) -> Path:
 
 
 async def _whole(client: AsyncClient, model: str, file: str) -> str:
-    """What is written of a recording that is sent whole."""
+    """The transcript of a recording that is sent whole."""
     data = await asyncio.to_thread(Path(file).read_bytes)
     return (await client.transcribe(model, data, vad=False).transcript()).text
 

@@ -76,7 +76,7 @@ async def hear_long(
 
 
 def told(played: Played, grown: Sequence[tuple[float, float]], seconds: float) -> dict[str, Any]:
-    """What was found in each part of the sound, and whether it was as it should be. grown: by the
+    """The findings in each part of the sound, and whether they are as they should be. grown: by the
     second of the sound, how many MiB the core held more than before."""
     peaks = [max((mib for _, mib in part), default=0.0) for part in _parts(grown, seconds)]
     finals = [_late(part) for part in _parts(played.final, seconds)]
@@ -91,7 +91,7 @@ def told(played: Played, grown: Sequence[tuple[float, float]], seconds: float) -
 
 
 def _parts(found: Sequence[Any], seconds: float) -> list[list[Any]]:
-    """What was found at each quarter of the sound; each begins with its place in seconds."""
+    """The findings at each quarter of the sound; each begins with its place in seconds."""
     parts: list[list[Any]] = [[] for _ in range(PARTS)]
     for one in found:
         parts[min(PARTS - 1, int(one[0] * PARTS / seconds))].append(one)

@@ -1,4 +1,4 @@
-"""What a core's memory grows by while it hears a long recording, in a process of its own."""
+"""The growth of a core's memory during a long recording, in a process of its own."""
 
 from __future__ import annotations
 

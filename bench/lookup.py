@@ -48,7 +48,7 @@ REQUESTS = {
 
 @dataclass(frozen=True, kw_only=True)
 class Answer:
-    """What came, in how many steps, and how fast the first token was followed."""
+    """The tokens that came, in how many steps, and how fast the first was followed."""
 
     ids: tuple[int, ...]
     steps: int

@@ -74,7 +74,7 @@ def photograph() -> Media:
 
 
 def asks_of(bundle: Path, picture: Media) -> dict[str, Ask]:
-    """What can be asked of a model, by what that is called in the result."""
+    """The requests that a model takes, by their names in the result."""
     manifest = Bundle.open(bundle).manifest
     name, found = manifest.name, dict[str, Ask]()
     if manifest.kind == "dual-encoder":
@@ -195,7 +195,7 @@ class Streams:
 
 
 def shown_of(gaps_s: list[float], answered: Mapping[str, float]) -> Shown:
-    """What a run showed."""
+    """The figures of a run."""
     p99_s = statistics.quantiles(gaps_s, n=100)[-1]
     return Shown(p99_s=p99_s, median_s=statistics.median(gaps_s), answered=answered)
 

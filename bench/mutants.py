@@ -1,4 +1,4 @@
-"""What is almost a message, or almost an HTTP request: the same from the same seed, for ever."""
+"""Almost messages, and almost HTTP requests: the same from the same seed, for ever."""
 
 from __future__ import annotations
 

@@ -69,7 +69,7 @@ WIDEST = {
     "avx512f": "AVX-512",
     "avx2": "AVX2",
 }
-"""What people call the widest instructions of a processor, widest first, by the system's flags."""
+"""The names of a processor's widest instructions, widest first, by the system's flags."""
 
 
 def prose(page: str) -> str:

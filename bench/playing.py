@@ -28,9 +28,9 @@ class Late(NamedTuple):
 
 @dataclass(eq=False, kw_only=True)
 class Played:
-    """What came of sound. first: the first words of each stretch of speech, after its begin.
-    partial: results that are not final, after the sound that they tell of. final: the last words of
-    each stretch, after its end and the silence behind it."""
+    """The events of sound as they came. first: the first words of each stretch of speech, after its
+    begin. partial: results that are not final, after the sound that they tell of. final: the last
+    words of each stretch, after its end and the silence behind it."""
 
     first: list[Late] = field(default_factory=list)
     partial: list[Late] = field(default_factory=list)

@@ -59,7 +59,7 @@ class Held:
 
 @dataclass(kw_only=True)
 class Tally:
-    """What came of a replay."""
+    """The outcome of a replay."""
 
     requests: int = 0
     hits: int = 0

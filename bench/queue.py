@@ -1,6 +1,6 @@
-"""What a long queue costs: admission, cancelling in the queue, a decode step, and a row's change of
-hands, at few and at many queued requests. The engine and its model are stepped from here, so that
-each part is timed by itself; both lengths take turns in every round.
+"""The cost of a long queue: admission, cancelling in the queue, a decode step, and a row's change
+of hands, at few and at many queued requests. The engine and its model are stepped from here, so
+that each part is timed by itself; both lengths take turns in every round.
 
     python -m bench.queue --bundle DIR [--lengths 10,10000] [--rows 4] [--rounds 5]
 """

@@ -1,4 +1,4 @@
-"""What every benchmark prints beside its figures: machine, versions, percentiles, noise."""
+"""The common parts of benchmark results: machine, versions, percentiles, noise."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What models in memory cost: accounts against RSS, load and unload over and over, and cold starts.
+"""The cost of models in memory: accounts against RSS, loads and unloads over and over, cold starts.
 
     python -m bench.residency --bundle DIR [--cycles 50] [--rounds 5]
 

@@ -22,7 +22,7 @@ class Watch(Protocol):
 
 @dataclass(frozen=True)
 class Run(Generic[T]):
-    """What one contender showed in one round, and what others took of the machine meanwhile."""
+    """The figures of one contender in one round, and the machine's load by others meanwhile."""
 
     figures: T
     others_cores: float

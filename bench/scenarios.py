@@ -268,7 +268,7 @@ async def _repeat(lab: Lab, door: Door) -> Prefixes:
 
 
 async def memory(lab: Lab) -> None:
-    """What fresh servers hold once every slot has been filled, and the most they ever had."""
+    """The memory of fresh servers once every slot has been filled, and its greatest amount."""
 
     def way(server: Server) -> Callable[[], Awaitable[Held]]:
         async def run() -> Held:

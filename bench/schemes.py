@@ -141,7 +141,7 @@ def measure(
 
 
 def tell(entry: Entry, rounds: dict[str, Any], *, cpu: bool) -> dict[str, Any]:
-    """What is known of one variant; of processor time, which others only add to, the best round."""
+    """The figures of one variant; of processor time, which others only add to, the best round."""
     return {
         "variant": entry.variant.name,
         "scheme": entry.scheme,

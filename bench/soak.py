@@ -51,12 +51,12 @@ GROWTH = 0.02
 DRIFT = 0.2
 SAMPLE_S = 5.0
 END_S = 60.0
-"""What the last requests get to end."""
+"""Time for the last requests to end."""
 
 
 @dataclass(frozen=True)
 class Wish:
-    """What is asked next, and after how many pieces it is given up; None is never."""
+    """The next request, and after how many pieces it is given up; None is never."""
 
     text: str
     tokens: int
@@ -76,7 +76,7 @@ class Wish:
 
 @dataclass
 class Tally:
-    """What was seen."""
+    """Counts of what the soak has seen."""
 
     requests: int = 0
     cancels: int = 0
@@ -178,7 +178,7 @@ class Samples:
     at_s: list[float] = field(default_factory=list)
     held: list[tuple[Holdings, ...]] = field(default_factory=list)
     cache_bytes: list[int] = field(default_factory=list)
-    """What of the core's is a cache that was written."""
+    """The written pages of the core's caches, at each look."""
 
     async def take(self, pids: tuple[int, ...], client: AsyncClient, model: str) -> None:
         """Take one now and then, until cancelled."""

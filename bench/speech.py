@@ -230,7 +230,7 @@ async def _beside(
 
 
 async def _hour(bundle: Path, threads: int) -> dict[str, Any]:
-    """What a core's memory grows by in an hour of sound."""
+    """The growth of a core's memory in an hour of sound."""
     sound = long_recording(list(recordings()), HOUR_S)
     heard = await hear(bundle, sound, HOUR_S, threads=threads)
     growth = round(heard.growth / MIB, 1)

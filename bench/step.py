@@ -56,7 +56,7 @@ person: %json {
 }
 """
 )
-"""What constrained rows write: an object a line, without end."""
+"""The grammar of constrained rows: an object a line, without end."""
 
 
 class TimedRunner:

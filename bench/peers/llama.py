@@ -36,7 +36,7 @@ AMX_BARRIER = '    asm volatile("" : : "r"(&tc) : "memory");'
 the others: every prompt of eight tokens or more then crashes where there is AMX."""
 CMAKE, NINJA = "4.1.2", "1.13.0"
 BINDINGS_NEED = ("sentencepiece==0.2.1", "diskcache==5.6.3")
-"""What the converter and the Python bindings import, and the exporters' environment lacks."""
+"""Packages that converter and Python bindings import and the exporters' environment lacks."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,4 +1,4 @@
-"""What processes hold of memory, ours and others' by the same reading of /proc."""
+"""The memory of processes, ours and others' by the same reading of /proc."""
 
 from __future__ import annotations
 
@@ -49,7 +49,8 @@ NOTHING = Held(peak_rss=0, rss=0, private_dirty=0, anonymous=0)
 
 
 def held(pids: Sequence[int], proc: Path = PROC) -> Held:
-    """What the processes hold together. Pages that several share are in the resident size of each.
+    """The memory of the processes together. Pages that several share are in the resident size of
+    each.
 
     Raises:
         OSError: a process is gone.

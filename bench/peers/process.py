@@ -32,7 +32,7 @@ class Program:
         return self._process.pid
 
     async def do(self, operation: str, **arguments: Any) -> dict[str, Any]:
-        """What the operation answers.
+        """Do an operation in the process; its answer.
 
         Raises:
             ProgramFailed: the program ended instead.

@@ -33,7 +33,7 @@ class Server(Protocol):
 
     @property
     def name(self) -> str:
-        """What its rows are called."""
+        """The name of its rows."""
 
     def start(self, *, slots: int, context: int) -> AbstractAsyncContextManager[Running]:
         """Run it with `slots` of `context` tokens each, until the context ends."""

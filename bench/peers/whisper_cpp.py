@@ -121,7 +121,7 @@ class Server:
     session: aiohttp.ClientSession
 
     async def transcribe(self, file: str, *, beam: int) -> str:
-        """What is said in a file."""
+        """The transcript of a file."""
         form = aiohttp.FormData()
         form.add_field("file", await asyncio.to_thread(Path(file).read_bytes), filename="a.wav")
         form.add_field("response_format", "json")

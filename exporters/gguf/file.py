@@ -84,7 +84,7 @@ class Metadata:
         return iter(self._values)
 
     def plain(self, key: str) -> Any:
-        """What is there, an array as a list; None where nothing is."""
+        """The value of a key, an array as a list; None where there is none."""
         value = self._values.get(key)
         return value.tolist() if isinstance(value, np.ndarray) else value
 

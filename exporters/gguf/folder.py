@@ -116,7 +116,7 @@ def write_description(file: GgufFile, folder: Path, *, ends: Sequence[int]) -> S
 
 
 def licence_of(metadata: Metadata) -> str | None:
-    """What the file says of its licence, if that is a name."""
+    """The file's licence, if it is given as a name."""
     stated = metadata.text("general.license", "")
     return stated if LICENCE.fullmatch(stated) else None
 

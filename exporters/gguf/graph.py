@@ -246,7 +246,7 @@ class _Building:
         return attended
 
     def _query_key_value(self, layer: int, normed: str) -> list[str]:
-        """What attention reads: one packed value, or three where heads are normed."""
+        """The inputs of attention: one packed value, or three where heads are normed."""
         shape, block, at = self._shape, f"blk.{layer}", f"/model/layers.{layer}/self_attn"
         parts = [f"{block}.{name}" for name in ("attn_q", "attn_k", "attn_v")]
         packed = self._packed(f"{at}/q_proj+2", normed, [f"{part}.weight" for part in parts])

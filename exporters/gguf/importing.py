@@ -53,7 +53,7 @@ class GgufSource(Source):
         return OwnWeights(self.file)
 
     def notes(self) -> tuple[str, ...]:
-        """What of the file is left aside."""
+        """The parts of the file that are left aside, a line each."""
         return (*super().notes(), *notes_on(self.file.metadata))
 
 

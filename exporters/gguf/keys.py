@@ -187,7 +187,7 @@ def _check(
 
 
 def notes_on(metadata: Metadata) -> Iterator[str]:
-    """What the file says that nobody follows, though it changes no weight and no token."""
+    """The settings of the file that are not followed, though they change no weight and no token."""
     advice = {
         name: metadata.plain(key)
         for name, neutral in ADVICE.items()

@@ -17,7 +17,7 @@ from exporters.gguf.keys import check_keys
 HEAD_MULTIPLE = 16
 """Of a head's features, as attention with a rotation inside needs."""
 ROPE_FACTORS = "rope_freqs.weight"
-"""What each frequency is divided by: how Llama 3's scaling comes in a GGUF file."""
+"""Divisors of the frequencies: Llama 3's scaling as a GGUF file has it."""
 HEAD = "output.weight"
 TABLE = "token_embd.weight"
 NORM = "output_norm.weight"
@@ -25,7 +25,7 @@ NORM = "output_norm.weight"
 
 @dataclass(frozen=True, kw_only=True)
 class Family:
-    """What sets an architecture apart.
+    """The traits of an architecture.
 
     `interleaved`: the converter has put rows i and i + D/2 of each query and key head side by side.
     """

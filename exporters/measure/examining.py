@@ -15,7 +15,7 @@ C = TypeVar("C")
 def examined(
     variants: Iterable[V], check: Callable[[V], C]
 ) -> tuple[tuple[C, ...], dict[str, str]]:
-    """What `check` finds of each variant that runs here; of the others, what they lack."""
+    """The findings of `check` on each variant that runs here; of the others, what they lack."""
     checks, skipped = [], {}
     for variant in variants:
         lacking = native.missing(variant.requires)

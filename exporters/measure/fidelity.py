@@ -20,7 +20,7 @@ ANSWER_TOKENS = 48
 
 
 class Predictor(Protocol):
-    """What predicts the tokens of a text."""
+    """Predicts the tokens of a text."""
 
     capacity: int
     """Tokens that it has room for."""
@@ -72,7 +72,7 @@ def divergence(wanted: NDArray[np.float32], got: NDArray[np.float32]) -> float:
 def continue_greedily(
     reference: Runner, text: str, prompt_ids: Sequence[int], ends: Sequence[int]
 ) -> GoldenPrompt:
-    """What `greedy` chooses, as a golden prompt."""
+    """A golden prompt of the tokens that `greedy` chooses."""
     chosen, log_probs = greedy(reference, prompt_ids, ends, most=GOLDEN_TOKENS)
     return GoldenPrompt(
         text=text,
@@ -104,7 +104,7 @@ def greedy(
 def answers(
     runner: Runner, reader: TextReader, prompts: Sequence[str], ends: Sequence[int]
 ) -> tuple[str, ...]:
-    """What the graph says to each prompt, greedily; "" to one that there is no room for."""
+    """The graph's greedy answer to each prompt; "" to one that there is no room for."""
     said = []
     for prompt in prompts:
         ids = reader.question(prompt)

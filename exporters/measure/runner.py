@@ -98,7 +98,7 @@ class Runner:
     def _rows(
         self, ids: NDArray[np.int64], row: int, kept: NDArray[np.int64]
     ) -> dict[str, NDArray[Any]]:
-        """What a graph reads whose runs are of rows of equally many tokens."""
+        """The inputs of a graph whose runs are of rows of equally many tokens."""
         rows, queries = ids.shape
         past = self.lengths[row : row + rows]
         after = past + queries
@@ -115,7 +115,7 @@ class Runner:
     def _segments(
         self, ids: NDArray[np.int64], row: int, kept: NDArray[np.int64]
     ) -> dict[str, NDArray[Any]]:
-        """What a graph reads whose runs are of segments: here one for each row."""
+        """The inputs of a graph whose runs are of segments: here one for each row."""
         rows, queries = ids.shape
         past = self.lengths[row : row + rows]
         segments = np.stack([np.arange(row, row + rows), past, np.full(rows, queries)], axis=1)
@@ -196,7 +196,7 @@ def _first_of(rows: NDArray[np.float32]) -> Media:
 
 
 def no_rows(session: Any, io: MediaIo) -> dict[str, NDArray[Any]]:
-    """What a decoder is fed with where no token is a row of media's."""
+    """The media inputs of a decoder where no token is a row of media's."""
     hidden = next(one.shape[1] for one in session.get_inputs() if one.name == io.embeds)
     return {
         io.embeds: np.empty((0, hidden), np.float32),

@@ -18,7 +18,7 @@ from nsedge.bundle.causal_lm import Fidelity
 
 
 class Measure(enum.StrEnum):
-    """What has a limit. PERPLEXITY is how many times fp32's a variant's may be."""
+    """A measure that can have a limit. PERPLEXITY is how many times fp32's a variant's may be."""
 
     KL = "kl"
     TOP1 = "top1"
@@ -35,13 +35,13 @@ class Measure(enum.StrEnum):
 
 
 OF_VECTORS = frozenset({Measure.COSINE, Measure.COSINE_LEAST, Measure.GOLDEN_COSINE})
-"""What is measured of models that make vectors."""
+"""The measures of models that make vectors."""
 OF_SCORES = frozenset(
     {Measure.SCORE_TOP1, Measure.SCORE_ERROR, Measure.SCORE_ERROR_MOST, Measure.GOLDEN_ERROR}
 )
-"""What is measured of those that end in a head."""
+"""The measures of models that end in a head."""
 OF_TEXT = frozenset(Measure) - OF_VECTORS - OF_SCORES
-"""What is measured of those that write text."""
+"""The measures of models that write text."""
 AT_LEAST = frozenset({Measure.TOP1, Measure.GOLDEN, Measure.SCORE_TOP1, *OF_VECTORS})
 """The other measures are to be at most their limit."""
 
@@ -103,7 +103,7 @@ def form_names(variants: Iterable[str]) -> set[str]:
 
 
 def limits_of(variant: str, promise: Promise | None, overrides: Overrides) -> Limits:
-    """What `variant` is held to: what its scheme promises, where nothing else was asked for.
+    """The limits of `variant`: its scheme's promise, where nothing else was asked for.
 
     What is asked of a variant is asked of its native form, unless that is named itself.
     """
@@ -129,7 +129,7 @@ def asked_for(variant: str, overrides: Overrides) -> Limits:
 
 
 def failures(limits: Limits, golden: GoldenResult, fidelity: Fidelity | None) -> list[str]:
-    """What of `limits` does not hold, a line each."""
+    """The limits that do not hold, a line each."""
     found = {Measure.GOLDEN: golden.top1, Measure.GOLDEN_DIFFERENCE: golden.difference}
     if fidelity is not None:
         found[Measure.KL], found[Measure.TOP1] = fidelity.kl, fidelity.top1

@@ -1,4 +1,4 @@
-"""What the graphs of a model say, and how near they are to fp32, as files of a stage."""
+"""The answers of a model's graphs, and how near they are to fp32, as files of a stage."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def write_golden(source: Source, reference: Path, out: Path) -> None:
 
 
 def read_golden(folder: Path) -> tuple[GoldenPrompt, ...]:
-    """What `write_golden` wrote to `folder`."""
+    """Read what `write_golden` wrote to `folder`."""
     return msgspec.json.decode((folder / GOLDEN_NAME).read_bytes(), type=tuple[GoldenPrompt, ...])
 
 
@@ -51,7 +51,7 @@ def write_answers(source: Source, reference: Path, out: Path, *, prompts: Sequen
 
 
 def read_answers(folder: Path) -> tuple[str, ...]:
-    """What `write_answers` wrote to `folder`."""
+    """Read what `write_answers` wrote to `folder`."""
     return msgspec.json.decode((folder / ANSWERS_NAME).read_bytes(), type=tuple[str, ...])
 
 
@@ -76,5 +76,5 @@ def write_trial(
 
 
 def read_trial(folder: Path) -> Trial:
-    """What `write_trial` wrote to `folder`."""
+    """Read what `write_trial` wrote to `folder`."""
     return msgspec.json.decode((folder / TRIAL_NAME).read_bytes(), type=Trial)

@@ -1,4 +1,4 @@
-"""What was found of a bundle's variants, and whether that is near enough to fp32."""
+"""The findings on a bundle's variants, and whether they are near enough to fp32."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from nsedge.bundle.causal_lm import Fidelity
 
 @dataclass(frozen=True, kw_only=True)
 class Check:
-    """What was found of a variant. `measured` is None where the fp32 graph is not in the cache.
+    """The findings on a variant. `measured` is None where the fp32 graph is not in the cache.
 
     `text` is fidelity over a text of the user's, where he gave one: told, not judged.
     """
@@ -31,11 +31,11 @@ class Check:
 
     @property
     def failures(self) -> list[str]:
-        """What of the limits does not hold."""
+        """The limits that do not hold, a line each."""
         return self.under(self.limits)
 
     def under(self, limits: Limits) -> list[str]:
-        """What of `limits` does not hold."""
+        """Of other `limits`, those that do not hold."""
         return failures(limits, self.golden, self.fidelity)
 
     @property
@@ -46,7 +46,7 @@ class Check:
 
 @dataclass(frozen=True, kw_only=True)
 class Verdict:
-    """What was found of a bundle: each variant that runs here, and why others do not.
+    """The findings on a bundle: each variant that runs here, and why others do not.
 
     `answers` are fp32's to `prompts`; None where its graph is not at hand. Differences are those
     of the fp32 graph from PyTorch and from recorded logits, in nats, where they are known. `notes`

@@ -16,7 +16,7 @@ from nsedge.process import console
 
 @dataclass(frozen=True, kw_only=True)
 class Answer:
-    """What came of a request."""
+    """The answer to a request."""
 
     text: str
     reason: FinishReason

@@ -18,7 +18,7 @@ from nsedge.version import VERSION
 
 @dataclass(frozen=True, kw_only=True)
 class Invocation:
-    """What a person typed."""
+    """A command line as a person typed it."""
 
     command: str
     config: Path | None

@@ -76,7 +76,7 @@ def strays(settings: Settings) -> Iterator[str]:
 
 
 def _names_of(path: Path) -> Iterator[str]:
-    """What a bundle is called; nothing where it cannot be read."""
+    """The names of a bundle; none where it cannot be read."""
     with contextlib.suppress(BundleInvalid):
         yield open_package(path).name
 

@@ -50,7 +50,7 @@ def run(loaded: Loaded, options: argparse.Namespace) -> int:
 
 
 class Conversation:
-    """What was said so far; `media` stand before the first that the user says, and what is shown
+    """The turns so far; `media` stand before the first that the user says, and what is shown
     before the next."""
 
     def __init__(
@@ -112,7 +112,7 @@ class Conversation:
 
 
 def _without_files(line: str, talk: Conversation, options: argparse.Namespace) -> str:
-    """What is left of a line whose paths of media are shown with it, or with the next where it says
+    """The rest of a line whose paths of media are shown with it, or with the next where it says
     nothing else."""
     try:
         text, media = showing.dragged(line, options)

@@ -11,7 +11,7 @@ from nsedge.process import console
 
 
 class ExitStatus(enum.IntEnum):
-    """What the shell sees."""
+    """Exit statuses."""
 
     OK = 0
     FAILURE = 1

@@ -29,7 +29,7 @@ PLACES = {
 SOCKETS = ("nsedge.socket", "nsedge-web.socket")
 SERVICES = ("nsedge.service", "nsedge-web.service")
 HIDDEN = ("/home", "/root", "/run/user", "/tmp", "/var/tmp")
-"""What the units' processes do not see, or see another of."""
+"""Folders that the units' processes do not see, or see another of."""
 WAITS_FOR_RELOAD = 253
 """The first systemd that knows Type=notify-reload."""
 ANSWER_S = 300.0

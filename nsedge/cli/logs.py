@@ -56,7 +56,7 @@ def _word(value: object) -> str:
 
 
 def _fields(record: logging.LogRecord) -> dict[str, object]:
-    """What the caller gave as `extra`."""
+    """The fields that the caller gave as `extra`."""
     return {key: value for key, value in vars(record).items() if key not in _STANDARD}
 
 

@@ -1,4 +1,4 @@
-"""What this machine is, read from where Linux says it; whatever is not said is left out."""
+"""Facts about this machine, from where Linux tells them; those it does not tell are left out."""
 
 from __future__ import annotations
 

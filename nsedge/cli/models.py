@@ -53,7 +53,7 @@ def _row(model: ModelInfo) -> tuple[object, ...]:
 
 
 def held_bytes(memory: ModelMemory) -> int:
-    """What a model holds, of whatever memory."""
+    """The bytes that a model holds, of whatever memory."""
     return memory.weights_bytes + memory.arena_bytes + memory.kv_bytes + memory.device_bytes
 
 

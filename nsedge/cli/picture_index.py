@@ -22,7 +22,7 @@ Floats = NDArray[np.float32]
 
 
 class Stamp(msgspec.Struct, frozen=True):
-    """What tells that a file is as it was."""
+    """Size and time of a file: where both are the same, it is as it was."""
 
     size: int
     changed_ns: int
@@ -37,7 +37,7 @@ class Kept(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Head(msgspec.Struct, frozen=True, kw_only=True):
-    """What stands before the vectors. model: what made them, and when it was made itself."""
+    """The head of an index, before the vectors. model: their maker, and when that was made."""
 
     model: str
     dimensions: int
@@ -46,7 +46,7 @@ class Head(msgspec.Struct, frozen=True, kw_only=True):
 
 @dataclass(frozen=True, kw_only=True)
 class Changes:
-    """What the folder has that the index has not, and the other way round."""
+    """The files that the folder has and the index has not, and the other way round."""
 
     new: tuple[str, ...]
     changed: tuple[str, ...]
@@ -87,7 +87,7 @@ class PictureIndex:
         return len(self._entries)
 
     def changes(self) -> Changes:
-        """What differs from the folder now."""
+        """The differences from the folder as it is now."""
         there = dict(_pictures(self.folder))
         new = [path for path in there if path not in self._entries]
         changed = [

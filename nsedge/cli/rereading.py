@@ -90,7 +90,7 @@ class Reloader:
 
 
 def compare(before: Settings, after: Settings, *, ours: Set[str], live: Set[str]) -> Changes:
-    """What differs, of the tables and settings that are `ours`; `live` are those to apply."""
+    """The differences of tables and settings that are `ours`; `live` are those to apply."""
     names = [
         path
         for path in KEYS

@@ -32,7 +32,7 @@ def add_priority_flag(group: argparse._ActionsContainer) -> None:
 
 
 def scheduling_of(options: argparse.Namespace) -> SchedulingFields:
-    """What the flags say of scheduling."""
+    """The scheduling that the flags ask for."""
     return {
         "priority": options.priority,
         "deadline_s": options.deadline,

@@ -41,14 +41,14 @@ from nsedge.telemetry.tracing import Tracing
 log = logging.getLogger("nsedge.core")
 
 EXTENSION_S = 15.0
-"""What the supervisor is asked for, again and again, while models load."""
+"""The time asked of the supervisor, again and again, while models load."""
 STATUS_S = 5.0
 """Between two looks for what the status line says."""
 STOPPING_S = 10.0
-"""What ending takes, beyond the time that requests get to end."""
+"""The time that ending takes, beyond the time that requests get to end."""
 OURS = frozenset({"home", "core", "media", "models", "engine", "log", "observability"})
 LIVE = frozenset({"core.drain_s", "log.level", "log.json"})
-"""What SIGHUP changes; the rest of what is ours needs a restart."""
+"""The settings that SIGHUP changes; the rest of ours need a restart."""
 
 
 def run(loaded: config.Loaded, options: argparse.Namespace) -> int:
@@ -302,7 +302,7 @@ def service_settings(settings: Settings) -> ServiceSettings:
 
 
 def media(settings: Settings) -> MediaSettings:
-    """What is done with media in conversations, as configured."""
+    """The configured handling of media in conversations."""
     said = settings.media
     return MediaSettings(
         join=said.join,

@@ -24,7 +24,7 @@ _WORD = re.compile(r"'[^']+'|\"[^\"]+\"|(?:\\.|[^\s\\])+")
 
 
 class Kind(enum.Enum):
-    """What a file is looked at as."""
+    """The kind of medium that a file is taken for."""
 
     IMAGE = enum.auto()
     AUDIO = enum.auto()
@@ -38,7 +38,7 @@ _SUFFIXES = {
 }
 """By which a file that is dragged in is known."""
 _ANIMATED = (b"NETSCAPE2.0", b"ANIM")
-"""What tells, near the beginning of a GIF or WebP, that it is an animation."""
+"""Marks near the beginning of a GIF or WebP that is an animation."""
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
@@ -67,7 +67,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def shown(options: argparse.Namespace) -> tuple[MediaPart, ...]:
-    """What the flags name, each by its file.
+    """The media that the flags name, each by its file.
 
     Raises:
         NsedgeError: a file that cannot be read.
@@ -95,7 +95,7 @@ def part_of(kind: Kind, path: Path, options: argparse.Namespace) -> MediaPart:
 
 
 def dragged(line: str, options: argparse.Namespace) -> tuple[str, tuple[MediaPart, ...]]:
-    """What a line says, and the media whose paths were dragged into it: names of files that are
+    """The words of a line, and the media whose paths were dragged into it: names of files that are
     there, by suffixes of pictures, recordings and films. Raises as `shown`."""
     if (path := _file(line)) is not None:
         return "", (_found(path, options),)

@@ -1,4 +1,4 @@
-"""What both processes of the daemon owe their supervisor while they run."""
+"""The duties of both processes of the daemon to their supervisor while they run."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ FEEDS = 3
 Alive = Callable[[float], Awaitable[bool]]
 """Whether what must not hang shows life within so many seconds."""
 Words = Callable[[], Awaitable[str]]
-"""What goes on, for people."""
+"""Tells the state of the process, for people."""
 
 
 async def report(

@@ -21,7 +21,7 @@ from nsedge.config import reader as config
 from nsedge.process import console
 
 GRACE_S = 5.0
-"""What a child gets beyond its own time to drain before it is killed."""
+"""The time that a child gets beyond its own to drain, before it is killed."""
 
 
 def run(loaded: config.Loaded, options: argparse.Namespace) -> int:

@@ -45,7 +45,7 @@ log = logging.getLogger("nsedge.web")
 STATUS_S = 5.0
 """Between two looks for what the status line says."""
 STOPPING_S = 10.0
-"""What ending takes, beyond the time that open answers get."""
+"""The time that ending takes, beyond the time that open answers get."""
 OURS = frozenset(
     {
         "web",
@@ -75,7 +75,7 @@ LIVE = frozenset(
         "log.json",
     }
 )
-"""What SIGHUP changes; the rest of what is ours needs a restart."""
+"""The settings that SIGHUP changes; the rest of ours need a restart."""
 
 RETRY_S = 1.0
 """Between two looks for a core that has not been there yet."""
@@ -162,7 +162,7 @@ async def _serve(
 
 
 class Shim:
-    """What the supervisor is told, and told to do."""
+    """The shim as its supervisor sees it: tells its state, and does what it is told."""
 
     def __init__(
         self,
@@ -262,7 +262,7 @@ def keys(settings: Settings) -> WatchedFile[KeyRing] | None:
 
 
 def tls_context(settings: Settings) -> ssl.SSLContext | None:
-    """What HTTPS needs, as configured; None for clear text.
+    """The TLS context of HTTPS, as configured; None for clear text.
 
     Raises:
         ConfigInvalid: where it cannot be read.
@@ -294,7 +294,7 @@ def limits(settings: Settings) -> WebLimits:
 
 
 def fetcher(settings: Settings) -> Fetcher:
-    """What fetches media by their URLs, as configured.
+    """The fetcher of media by their URLs, as configured.
 
     Raises:
         ConfigInvalid: a host that is none.
@@ -305,8 +305,8 @@ def fetcher(settings: Settings) -> Fetcher:
 
 
 def door_settings(settings: Settings, *, state: Path) -> DoorSettings:
-    """What doors do where a request does not say, as configured. `state`: where they may keep
-    files.
+    """The doors' behaviour where a request does not say, as configured. `state`: where they may
+    keep files.
 
     Raises:
         ConfigInvalid: where a file that is named cannot be read.

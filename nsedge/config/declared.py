@@ -44,7 +44,7 @@ class Key:
 
     @property
     def kind(self) -> str:
-        """What a value must be, in words."""
+        """The values that are allowed, in words."""
         if self.meta.title is not None:
             return self.meta.title
         bare = get_args(self.type)[0]

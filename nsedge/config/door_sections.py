@@ -200,7 +200,7 @@ class Web(Section, frozen=True, kw_only=True):
 
 
 class Doors(Section, frozen=True, kw_only=True):
-    """What the shim's doors do where a request does not say."""
+    """The behaviour of the shim's doors where a request does not say."""
 
     chunk: Annotated[
         Literal["token", "adaptive"] | Annotated[int, Meta(ge=1, le=1_000_000)],

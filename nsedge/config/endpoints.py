@@ -12,7 +12,7 @@ from nsedge.errors import ConfigInvalid
 CONTROL_SUFFIX = ".control"
 CONTROL_PORT_OFFSET = 1
 MAX_PATH_BYTES = 107
-"""What `sockaddr_un` holds on Linux, less the terminating zero."""
+"""The length of a path in `sockaddr_un` on Linux, less the terminating zero."""
 
 
 @dataclass(frozen=True, slots=True)

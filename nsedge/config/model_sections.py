@@ -10,7 +10,7 @@ from nsedge.config.fields import Section, number, text
 
 
 class Models(Section, frozen=True, kw_only=True):
-    """What is served, and what of it is held in memory."""
+    """The models that are served, and which of them are held in memory."""
 
     load: Annotated[
         tuple[str, ...],

@@ -69,7 +69,7 @@ class Loaded:
 
 @dataclass(frozen=True, kw_only=True)
 class Supervisor:
-    """What a service supervisor told this process: sd_notify(3), sd_watchdog_enabled(3),
+    """The environment of a service supervisor: sd_notify(3), sd_watchdog_enabled(3),
     sd_listen_fds(3), and StateDirectory= of systemd.exec(5)."""
 
     notify_socket: str | None
@@ -294,7 +294,7 @@ def _check(settings: Settings, origins: Mapping[str, str]) -> None:
 
 
 _Faults = Iterator[tuple[tuple[str, ...], str]]
-"""What cannot be, and the keys that say so."""
+"""Faults of the settings: the keys at fault, and what is wrong."""
 
 
 def _faults(settings: Settings) -> _Faults:

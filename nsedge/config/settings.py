@@ -45,7 +45,7 @@ class Log(Section, frozen=True, kw_only=True):
 
 
 class Observability(Section, frozen=True, kw_only=True):
-    """What is sent elsewhere."""
+    """Telemetry that is sent elsewhere."""
 
     otlp_endpoint: Annotated[
         str,

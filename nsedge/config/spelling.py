@@ -1,4 +1,4 @@
-"""What somebody may have meant who typed a name that there is not."""
+"""Guesses at the name that was meant where there is none of that spelling."""
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@ from nsedge.ipc.socket_files import Permit
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Access:
-    """What stands before each kind of socket.
+    """The checks before each kind of socket.
 
     - permit: of socket files.
     - curve: for every tcp endpoint; None is clear text.

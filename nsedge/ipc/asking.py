@@ -1,4 +1,4 @@
-"""What can be asked for, of a client with an event loop and of one without."""
+"""The tasks as methods, of a client with an event loop and of one without."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ SOUND = "audio/unknown"
 PICTURE = "image/unknown"
 """The types of sound, and of a picture, that come as bytes: what they are, is read from them."""
 S = TypeVar("S")
-"""What iterates over the events of a request."""
+"""An iterator over the events of a request."""
 
 
 class Asking(ABC, Generic[S]):

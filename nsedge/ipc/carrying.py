@@ -98,7 +98,7 @@ class Carrier:
             self._there.pop(one.sha256, None)
 
     def hear(self, message: wire.Credit | wire.MediaReady) -> None:
-        """What the daemon says of an upload."""
+        """Take the daemon's word on an upload."""
         upload = self._uploads.get(message.id)
         if upload is None:
             return

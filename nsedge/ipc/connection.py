@@ -21,14 +21,14 @@ from nsedge.ipc.loopsocket import Frames, LoopSocket
 log = logging.getLogger(__name__)
 
 LINGER_MS = 100
-"""What a closing client gives its last messages to leave."""
+"""The time that a closing client gives its last messages to leave."""
 MAX_UNSENT_MESSAGES = 16384
 MAX_FRAMES = 2**20
 
 REFUSED = zmq.EVENT_HANDSHAKE_FAILED_AUTH
 
 Answer = wire.EventMessage | wire.Credit | wire.MediaReady | wire.Reply
-"""What a client hears once its session is open."""
+"""The messages that a client hears once its session is open."""
 OnMessage = Callable[[Answer, int], None]
 """Takes a message and the length of its payload frame in bytes."""
 OnLost = Callable[[NsedgeError], None]

@@ -133,7 +133,7 @@ def error_of(message: wire.Failed) -> NsedgeError:
 
 
 def tag_of(event: api.Event) -> str:
-    """What the protocol calls an event of this kind."""
+    """The protocol's name of an event of this kind."""
     return OF_EVENT[type(event)].tag
 
 

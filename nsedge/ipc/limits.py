@@ -1,4 +1,4 @@
-"""What a server grants its clients, in one place."""
+"""The limits that a server grants its clients, in one place."""
 
 from __future__ import annotations
 
@@ -40,9 +40,9 @@ class Limits:
     """Of media that are kept by their hash, or on their way; with 0 only what fits a message
     is taken, and none kept."""
     media_credit_bytes: int = 512 * KIB
-    """What an upload may send before it is granted more."""
+    """The bytes that an upload may send before it is granted more."""
     audio_credit_bytes: int = 512 * KIB
-    """What of the sound of a `listen` may have been sent that nobody has heard yet."""
+    """The bytes of sound that a `listen` may have sent and nobody has heard yet."""
     max_uploads: int = 4
     """Unfinished ones of one session."""
     max_sessions: int = 1024
@@ -53,7 +53,7 @@ class Limits:
 
     @property
     def max_media_bytes(self) -> int:
-        """What the media that one request names may have together, and so the unfinished uploads
+        """The bytes that the media of one request may have together, and so the unfinished uploads
         of one session."""
         return self.media_bytes // 4
 

@@ -143,7 +143,7 @@ class Hold:
         self._held: list[str] = []
 
     def media(self, part: wire.MediaPart) -> api.Media:
-        """What a part of a message, or an input, shows.
+        """The medium of a part of a message, or of an input.
 
         Raises:
             UnknownMedia: it is named, and not here.

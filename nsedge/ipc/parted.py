@@ -18,7 +18,7 @@ from nsedge.ipc.events import CREDITED
 from nsedge.ipc.ticket import Line, RemoteTicket
 
 INPUT_BYTES = 9
-"""What an input, or a token, takes beside its own bytes, at most."""
+"""The bytes that an input, or a token, takes beside its own, at most."""
 
 Send = Callable[[api.Request, api.Sink], RemoteTicket]
 """Sends a request; refusals come to the sink, too."""

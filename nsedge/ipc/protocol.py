@@ -38,7 +38,7 @@ _PATH = re.compile(r"at `(?:key in )?\$\.?([^`]*)`$|required field `([^`]+)`")
 
 
 _PLAIN = (bytes,)
-"""What msgpack holds as it is, beside the types of JSON."""
+"""Types that msgpack holds as they are, beside those of JSON."""
 
 
 def _added(kind: type, last: str) -> dict[str, Any]:
@@ -62,12 +62,12 @@ _ADDED = {
     Label: _added(Label, "score"),
     PromptReading: _added(PromptReading, "token_ids"),
 }
-"""What need not be written of types whose other fields always are: what came with 1.3, to
+"""Fields that need not be written of types whose others always are: those new with 1.3, to
 `Sampling` with 1.4, and the rare of what there is much of."""
 
 
 def new_in_sampling(sampling: Sampling) -> dict[str, int]:
-    """What is set of it that came with 1.4 or later, and the minor version that it came with."""
+    """The fields that are set and came with 1.4 or later, each with its minor version."""
     added = _ADDED[Sampling].items()
     return {
         name: 6 if name in OF_BEAMS else 4
@@ -77,7 +77,7 @@ def new_in_sampling(sampling: Sampling) -> dict[str, int]:
 
 
 class Labelled(msgspec.Struct):
-    """What a payload that does not decode otherwise may still say."""
+    """The `id` of a payload that does not decode otherwise."""
 
     id: wire.Id | None = None
 
@@ -146,7 +146,7 @@ def open_envelope(frames: Sequence[bytes], *, max_frames: int, max_bytes: int) -
 
 
 def decode_data(frame: bytes) -> wire.DataMessage:
-    """What a client says on the data socket. Raises BadMessage, naming the field at fault."""
+    """Read a client's message on the data socket. Raises BadMessage, naming the field at fault."""
     return decode_data_whole(frame)[0]
 
 
@@ -158,13 +158,13 @@ def decode_data_whole(frame: bytes) -> tuple[wire.DataMessage, Any]:
 
 
 def decode_control(frame: bytes) -> wire.ControlMessage:
-    """What a client says on the control socket. Raises BadMessage, naming the field at fault."""
+    """Read a client's message on the control socket. Raises BadMessage, naming the field."""
     message: wire.ControlMessage = _decode_one(frame, _CONTROL, wire.ControlMessage)
     return message
 
 
 def decode_server(frame: bytes) -> wire.ServerMessage:
-    """What a server says. Raises BadMessage, naming the field at fault."""
+    """Read a server's message. Raises BadMessage, naming the field at fault."""
     message: wire.ServerMessage = _decode_one(frame, _SERVER, wire.ServerMessage)
     return message
 

@@ -1,4 +1,4 @@
-"""What a query or a command asks of a `Service`, and how its answer reaches older clients."""
+"""Queries and commands as calls of a `Service`, and their answers as older clients know them."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def known_to(models: tuple[ModelInfo, ...], minor: int) -> tuple[ModelInfo, ...]
 
 
 def present(value: T | None) -> T:
-    """What a reply must have. Raises NsedgeError where it lacks it."""
+    """The value that a reply must have. Raises NsedgeError where it is missing."""
     if value is None:
         raise NsedgeError("the daemon's reply lacks what was asked for")
     return value

@@ -1,4 +1,4 @@
-"""What can be asked about a daemon, and told it, of a client with an event loop."""
+"""Queries and commands as methods of a client with an event loop."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ class Querying(ABC):
         return queries.present((await self._ask(query)).text)
 
     async def describe(self, model: str) -> api.ModelCard:
-        """What is known of a model from its package. Raises ConnectionLost, or what the daemon
+        """The card of a model, from its package. Raises ConnectionLost, or what the daemon
         answers."""
         reply = await self._ask(wire.Describe(id=self.new_id(), model=model))
         return queries.present(reply.card)

@@ -24,14 +24,14 @@ from nsedge.ipc.zap import Doorkeeper
 from nsedge.security.keyring import Caller
 
 LINGER_MS = 200
-"""What a stopping server gives its last messages to leave."""
+"""The time that a stopping server gives its last messages to leave."""
 HARD_LIMIT = 4
 """ZeroMQ disconnects who sends a frame this many times beyond the limit; up to it, we answer."""
 
 _OWN_SOCKET = -1
 """ZMQ_USE_FD's value for opening one's own."""
 HANDSHAKE_MS = 5000
-"""What a connection has to prove who it is, or is closed."""
+"""The time that a connection has to prove who it is, before it is closed."""
 
 Receive = Callable[[Frames], None]
 

@@ -43,7 +43,7 @@ have forgotten its route."""
 Send = Callable[[Peer, Sequence[bytes]], bool]
 
 _OWN_SESSION = wire.Credit | wire.Cancel | wire.Ping | wire.Bye
-"""What only touches the sender's own session, and needs no scope."""
+"""Messages that only touch the sender's own session, and need no scope."""
 _WANTS: dict[type, Scope] = {
     **dict.fromkeys(get_args(wire.Asking), Scope.INFER),
     wire.MediaPut: Scope.INFER,

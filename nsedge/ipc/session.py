@@ -208,8 +208,8 @@ class Session:
             stream.cancel()
 
     def _offer_other(self, stream: Stream, event: Event) -> None:
-        """What its client does not know is let go, and so is news of progress that would have to
-        wait: the next says more."""
+        """Send or hold an event that is no text. One that the client does not know is let go, and
+        so is news of progress that would have to wait: the next says more."""
         kind = OF_EVENT[type(event)]
         if kind.since > self.minor or (isinstance(event, Progress) and stream.pending):
             self.taken.append((stream, event))

@@ -221,7 +221,7 @@ class Client(Asking[Events]):
         return self._run(self._client.detokenize(model, token_ids))
 
     def describe(self, model: str) -> api.ModelCard:
-        """What is known of a model from its package. Raises ConnectionLost, or what the daemon
+        """The card of a model, from its package. Raises ConnectionLost, or what the daemon
         answers."""
         return self._run(self._client.describe(model))
 

@@ -21,10 +21,10 @@ SINCE = 4
 MAX_SHOWN = 64
 """Characters of a name that are shown."""
 _PASSED_OVER: dict[type, tuple[str, ...]] = {Tool: ("type",)}
-"""What says nothing, and is often there: OpenAI's tools have a `type`."""
+"""Fields without meaning here that are often there: OpenAI's tools have a `type`."""
 
 _HOLDING = (dict, list, tuple)
-"""What maps are in, or are."""
+"""Types that hold maps, or are maps."""
 Find = Callable[[Any], Iterator[tuple[str, Iterable[str]]]]
 """Gives the paths of unknown fields in a value, each with the names that there are."""
 
@@ -51,7 +51,7 @@ def check_fields(payload: Any, kind: type, *, minor: int = protocol.MINOR) -> No
 
 @functools.cache
 def _finder(kind: type) -> Find | None:
-    """What finds unknown fields in messages of a type."""
+    """A finder of unknown fields in messages of a type."""
     return _find_in(inspect.type_info(kind))
 
 

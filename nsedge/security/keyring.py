@@ -28,7 +28,7 @@ from msgspec import Meta
 from nsedge.errors import ConfigInvalid, Forbidden
 
 SECRET_PREFIX = "nse-"
-"""What every API key begins with, so that scanners for leaked secrets can know it."""
+"""The beginning of every API key, so that scanners for leaked secrets can know it."""
 SECRET_BYTES = 32
 OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 OTHERS_READ = stat.S_IROTH
@@ -36,7 +36,7 @@ OTHERS_READ = stat.S_IROTH
 
 
 class Scope(enum.StrEnum):
-    """What a key opens."""
+    """The scopes of a key."""
 
     INFER = "infer"
     """Have models answer."""
@@ -116,7 +116,7 @@ class KeyRing(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 
 
 def digest_of(secret: str) -> str:
-    """What is kept of an API key: its SHA-256, in hexadecimal."""
+    """The digest of an API key that is kept: its SHA-256, in hexadecimal."""
     return hashlib.sha256(secret.encode("utf-8", "surrogatepass")).hexdigest()
 
 

@@ -17,7 +17,7 @@ _Mark = tuple[int, int, int]
 
 
 class WatchedFile(Generic[T]):
-    """What `read` makes of `path`, looked at again at most every `look_s` seconds.
+    """The value that `read` makes of `path`, which is looked at at most every `look_s` seconds.
 
     - also: further files that `read` looks into, and that change with it.
 
@@ -68,7 +68,7 @@ class WatchedFile(Generic[T]):
 
 
 def _mark(path: Path) -> _Mark | None:
-    """What tells one version of a file from the next; None where there is none."""
+    """The mark that tells one version of a file from the next; None where there is none."""
     try:
         found = path.stat()
     except OSError:

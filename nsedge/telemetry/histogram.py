@@ -51,7 +51,7 @@ class Histogram:
         return lower_s
 
     def since(self, earlier: Histogram | None) -> Histogram:
-        """What came after `earlier`; all, where counting began anew."""
+        """The counts since `earlier`; all, where counting began anew."""
         if earlier is None or earlier.bounds_s != self.bounds_s or earlier.count > self.count:
             return self
         pairs = zip(self.counts, earlier.counts, strict=True)
@@ -78,5 +78,5 @@ class Stopwatch:
         self._sum_s += seconds
 
     def read(self) -> Histogram:
-        """What was counted; the sum may be a duration ahead or behind."""
+        """The counts so far; the sum may be a duration ahead or behind."""
         return Histogram(bounds_s=self._bounds_s, counts=tuple(self._counts), sum_s=self._sum_s)

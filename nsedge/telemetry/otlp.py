@@ -30,7 +30,7 @@ from nsedge.version import VERSION
 log = logging.getLogger(__name__)
 
 CLOSING_S = 1.0
-"""What the last spans get to leave, and, where they do not, to be counted."""
+"""The time for the last spans to leave, and, where they do not, to be counted."""
 TELL_S = 60.0
 """Between two lines about a collector that cannot be reached."""
 _NS = 1_000_000_000

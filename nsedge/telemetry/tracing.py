@@ -1,4 +1,4 @@
-"""What a process tells of its requests as spans (OpenTelemetry), whoever takes them.
+"""A process's requests as spans (OpenTelemetry), whoever takes them.
 
 `otlp` sends them to a collector, and needs the extra `telemetry`; nothing else imports it.
 """

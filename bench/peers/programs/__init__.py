@@ -1,1 +1,1 @@
-"""What runs inside a peer's own environment, spoken to in lines of JSON."""
+"""Programs inside a peer's own environment, spoken to in lines of JSON."""

@@ -19,7 +19,7 @@ class Loading(Wire, frozen=True, kw_only=True, tag="loading"):
 
 
 class MediaRead(Wire, frozen=True, kw_only=True, tag="media_read"):
-    """What was made of a picture or recording among the messages; since 1.6."""
+    """The text that was made of a picture or recording among the messages; since 1.6."""
 
     id: str
     place: str
@@ -103,7 +103,7 @@ class Scores(Wire, frozen=True, kw_only=True, tag="scores"):
 
 
 class Language(Wire, frozen=True, kw_only=True, tag="language"):
-    """What is spoken in a recording; since 1.5."""
+    """The language of a recording; since 1.5."""
 
     id: str
     language: str

@@ -1,4 +1,4 @@
-"""What asks for a task to be done, a message each, and what is said of it on its way."""
+"""Requests for tasks, a message each, and the messages about one on its way."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ class Message(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Asked(Wire, frozen=True, kw_only=True):
-    """What every task is asked for with: `nsedge.api.Scheduling`, flat, after three of its own."""
+    """The fields of every task's request: `nsedge.api.Scheduling`, flat, after three of its own."""
 
     id: Id
     model: Name
