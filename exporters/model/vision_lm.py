@@ -30,12 +30,12 @@ ARCHITECTURES = {
     "llava_next": "LlavaNextForConditionalGeneration",
     "idefics3": "Idefics3ForConditionalGeneration",
     "smolvlm": "SmolVLMForConditionalGeneration",
+    "qwen2_vl": "Qwen2VLForConditionalGeneration",
+    "qwen2_5_vl": "Qwen2_5_VLForConditionalGeneration",
 }
 """By model_type: those whose encoders have a form here."""
 REFUSED = {
     "phi4mm": "code of its own (transformers' layout, Phi4MultimodalForCausalLM, does not)",
-    "qwen2_vl": "positions of three axes",
-    "qwen2_5_vl": "positions of three axes",
     "gemma3": "attention between the tokens of a picture in both directions",
 }
 """By model_type: what a known family needs that has no form here yet."""

@@ -81,12 +81,65 @@ def _tiled(name: str) -> Callable[[int], Any]:
     return make
 
 
+QWEN_TOKENS = ("<|vision_start|>", "<|vision_end|>", "<|image_pad|>", "<|video_pad|>")
+QWEN_TEMPLATE = (
+    "{% for message in messages %}<|{{ message['role'] }}|>"
+    "{% if message['content'] is string %}{{ message['content'] }}{% else %}"
+    "{% for content in message['content'] %}{% if content['type'] == 'image' %}"
+    "<|vision_start|><|image_pad|><|vision_end|>"
+    "{% elif 'text' in content %}{{ content['text'] }}{% endif %}{% endfor %}{% endif %}<|end|>"
+    "{% endfor %}{% if add_generation_prompt %}<|assistant|>{% endif %}"
+)
+"""As Qwen2.5-VL's, but for its names of turns."""
+UNIT, PATCH_SIDE = 16, 8
+
+
+def _qwen(name: str, **vision: Any) -> Callable[[int], Any]:
+    def make(token_id: int) -> Any:
+        config = getattr(transformers, f"{name}Config")(
+            vision_config={
+                "depth": 3,
+                "num_heads": 5,
+                "patch_size": PATCH_SIDE,
+                "spatial_merge_size": UNIT // PATCH_SIDE,
+                "temporal_patch_size": 2,
+                **vision,
+            },
+            text_config={
+                **SIZES,
+                "rope_scaling": {"type": "mrope", "mrope_section": [2, 3, 3]},
+                "rope_theta": 100.0,
+            },
+            vision_start_token_id=token_id - 2,
+            vision_end_token_id=token_id - 1,
+            image_token_id=token_id,
+            video_token_id=token_id + 1,
+        )
+        return getattr(transformers, f"{name}ForConditionalGeneration")(config)
+
+    return make
+
+
 FAMILIES: dict[str, Callable[[int], Any]] = {
     "llava": _llava,
     "llava_next": _llava_next,
     "idefics3": _tiled("Idefics3"),
     "smolvlm": _tiled("SmolVLM"),
+    "qwen2_vl": _qwen("Qwen2VL", embed_dim=80, hidden_size=64, mlp_ratio=2),
+    "qwen2_5_vl": _qwen(
+        "Qwen2_5_VL",
+        hidden_size=80,
+        intermediate_size=112,
+        out_hidden_size=64,
+        window_size=2 * UNIT,
+        fullatt_block_indexes=[1],
+    ),
 }
+
+
+def token_of(family: str) -> str:
+    """What stands for a row of a picture."""
+    return QWEN_TOKENS[2] if family.startswith("qwen") else TOKEN
 
 
 def make_vision_lm(family: str, token_id: int) -> Any:
@@ -103,8 +156,9 @@ def make_vision_lm(family: str, token_id: int) -> Any:
 def write_vision_folder(folder: Path, family: str = "llava") -> Path:
     """The model, a byte-level tokenizer with its token for pictures, a processor's settings."""
     folder.mkdir(parents=True, exist_ok=True)
-    written_as = LLAVA_TEMPLATE if family.startswith("llava") else SMALL_TEMPLATE
-    token_id = write_tokenizer(folder, written_as)
+    templates = {"llava": LLAVA_TEMPLATE, "qwen": QWEN_TEMPLATE}
+    written_as = next((t for name, t in templates.items() if family.startswith(name)), None)
+    token_id = write_tokenizer(folder, written_as or SMALL_TEMPLATE, token=token_of(family))
     make_vision_lm(family, token_id).save_pretrained(folder)
     image_processor(family).save_pretrained(folder)
     (folder / "README.md").write_text("---\nlicense: mit\n---\n")
@@ -123,21 +177,28 @@ def image_processor(family: str) -> Any:
             crop_size={"height": SIDE, "width": SIDE},
             image_grid_pinpoints=RESOLUTIONS,
         )
+    if family.startswith("qwen"):
+        return transformers.Qwen2VLImageProcessor(
+            patch_size=PATCH_SIDE,
+            merge_size=UNIT // PATCH_SIDE,
+            min_pixels=4 * UNIT**2,
+            max_pixels=40 * UNIT**2,
+        )
     kind = "Idefics3" if family == "idefics3" else "SmolVLM"
     made = getattr(transformers, f"{kind}ImageProcessor")
     return made(size={"longest_edge": 2 * TILE}, max_image_size={"longest_edge": TILE})
 
 
-def write_tokenizer(folder: Path, template: str = LLAVA_TEMPLATE) -> int:
-    """The tokenizer of `tiny`, with tokens for pictures; the id of what stands for a row."""
+def write_tokenizer(folder: Path, template: str = LLAVA_TEMPLATE, *, token: str = TOKEN) -> int:
+    """The tokenizer of `tiny`, with tokens for pictures; the id of `token`, a row's."""
     tiny.write_tokenizer(folder)
     path = folder / "tokenizer.json"
     tokenizer = Tokenizer.from_file(str(path))
-    added = [TOKEN, "<fake_token_around_image>", "<global-img>", "<row_1_col_1>"]
+    added = [TOKEN, "<fake_token_around_image>", "<global-img>", "<row_1_col_1>", *QWEN_TOKENS]
     tokenizer.add_special_tokens([AddedToken(one, special=True, normalized=False) for one in added])
     tokenizer.save(str(path))
     settings = json.loads((folder / "tokenizer_config.json").read_text())
     del settings["chat_template"]
     (folder / "tokenizer_config.json").write_text(json.dumps(settings))
     (folder / "chat_template.jinja").write_text(template)
-    return int(tokenizer.token_to_id(TOKEN))
+    return int(tokenizer.token_to_id(token))

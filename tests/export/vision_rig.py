@@ -31,9 +31,9 @@ from nsedge.runtime.settings import EngineSettings
 from tests.export.tiny_dual_encoders import PATCH, PHOTOGRAPH, SIDE
 from tests.export.tiny_vision_lms import (
     SCALE,
-    TOKEN,
     image_processor,
     make_vision_lm,
+    token_of,
 )
 from tests.ipc import short_directory
 from tests.unit.exporters.deploy.deployable import Home
@@ -76,7 +76,7 @@ class ByTransformers:
     def __init__(self, folder: Path, family: str) -> None:
         tokenizer = transformers.PreTrainedTokenizerFast.from_pretrained(folder)
         self.tokenizer = tokenizer
-        self.model = make_vision_lm(family, tokenizer.convert_tokens_to_ids(TOKEN))
+        self.model = make_vision_lm(family, tokenizer.convert_tokens_to_ids(token_of(family)))
         parts = {
             "image_processor": image_processor("idefics3" if family == "smolvlm" else family),
             "tokenizer": tokenizer,
@@ -90,6 +90,8 @@ class ByTransformers:
                 vision_feature_select_strategy="default",
                 num_additional_image_tokens=1,
             )
+        elif family.startswith("qwen"):
+            self.processor = qwen_processor(family, **parts)
         else:  # SmolVLM's own wants a package for films, and writes the same of pictures
             self.processor = transformers.Idefics3Processor(**parts, image_seq_len=ROWS // SCALE**2)
 
@@ -118,6 +120,20 @@ class ByTransformers:
         return made[0, read["input_ids"].shape[1] :].tolist()
 
 
+def qwen_processor(family: str, **parts: Any) -> Any:
+    """The family's own, without what reads films, which wants another package."""
+    name = "Qwen2VL" if family == "qwen2_vl" else "Qwen2_5_VL"
+    kind = getattr(transformers, f"{name}Processor")
+    processor = object.__new__(kind)
+    tokens = {f"{what}_token": f"<|{what}_pad|>" for what in ("image", "video")}
+    ids = {
+        f"{name}_id": parts["tokenizer"].convert_tokens_to_ids(token)
+        for name, token in tokens.items()
+    }
+    vars(processor).update(parts | tokens | ids)
+    return processor
+
+
 QUESTIONS = [
     [said("What is this?", PICTURES[0])],
     [said(PICTURES[1], PICTURES[2], PICTURES[0], "Tell them apart.")],
@@ -142,14 +158,15 @@ def tokens_of(events: Iterable[Event]) -> list[int]:
 
 
 class Bundles(dict[str, Path]):
-    """Of each family, with every form of the graph of LLaVA; made when it is first asked for."""
+    """Of each family, with every form of the graph of two; made when it is first asked for."""
 
     def __init__(self, folders: dict[str, Path], root: Path) -> None:
         super().__init__()
         self._folders, self._root = folders, root
 
     def __missing__(self, family: str) -> Path:
-        forms = "cpu-int8,cpu-fp32,cpu-int8-kv8" if family == "llava" else "cpu-int8,cpu-fp32"
+        every = family in ("llava", "qwen2_5_vl")
+        forms = "cpu-int8,cpu-fp32,cpu-int8-kv8" if every else "cpu-int8,cpu-fp32"
         out = self._root / family
         options = ("--name", "tiny", "--out", str(out), "--variants", forms, *LOOSE)
         assert main(["model", str(self._folders[family]), *options]) == 0
