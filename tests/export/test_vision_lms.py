@@ -125,8 +125,8 @@ def test_company_and_pieces_change_no_answer(family: str, form: str, bundles: Bu
 def test_a_prompt_goes_on_from_another_about_the_same_picture_alone(
     form: str, family: str, bundles: Bundles
 ) -> None:
-    first = [said("What is this? Tell me about it at some length.", PICTURES[0])]
-    other = [said("What is this? Tell me about it at some length.", PICTURES[1])]
+    first = [said(PICTURES[0], "What is this? Tell me about it at some length.")]
+    other = [said(PICTURES[1], "What is this? Tell me about it at some length.")]
     again = [*first, said("A woman.", role=Role.ASSISTANT), said("Is she?")]
     with serving(bundles[family], form) as (client, _):
         ends = [client.chat("tiny", turns, sampling=GREEDY).collected() for turns in (first, other)]
