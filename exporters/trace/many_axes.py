@@ -35,7 +35,8 @@ def exchange_axes(model: Any, trace: Trace, undo: ExitStack) -> None:
         Refused: it has no sections, or applies it in its own way.
     """
     text = model.config.get_text_config()
-    sections = (getattr(text, "rope_scaling", None) or {}).get("mrope_section")
+    stated = getattr(text, "rope_parameters", None) or getattr(text, "rope_scaling", None) or {}
+    sections = stated.get("mrope_section")
     if not sections:
         raise Refused(f"{type(model).__name__} has no mrope_section")
     sources = [m for m in model.modules() if type(m).__name__.endswith("RotaryEmbedding")]

@@ -28,7 +28,7 @@ from nsedge.ipc.client import AsyncClient
 from nsedge.runtime.settings import PrefixReuse
 from nsedge.runtime.vision.films import Film, FilmLimits
 from nsedge.web.door_settings import DoorSettings
-from tests.export.tiny_vision_lms import TOKEN, write_vision_folder
+from tests.export.tiny_vision_lms import marker_of, write_vision_folder
 from tests.export.vision_rig import (
     GREEDY,
     PICTURES,
@@ -46,7 +46,8 @@ from tests.web_server import running
 
 pytestmark = [pytest.mark.export, pytest.mark.usefixtures("own_places")]
 
-FAMILIES = ("llava", "idefics3")
+FAMILIES = {"llava": ROWS, "idefics3": ROWS // 4, "qwen2_5_vl": 6 * 4}
+"""With how many tokens a frame has."""
 SCENES = [picture.resize((96, 64)) for picture in PICTURES for _ in range(5)]
 FILM = film(pictures=SCENES)
 """Of 3 s: three pictures, a second each."""
@@ -82,10 +83,11 @@ def by_transformers(folder: Path, family: str, question: str) -> list[int]:
     prompt = reference.processor.apply_chat_template(
         [{"role": "user", "content": told}], add_generation_prompt=True
     )
-    prompt = prompt.replace(TOKEN, "".join(f"Frame at {time}: {TOKEN}\n" for time in TIMES))
+    marker = marker_of(family)
+    prompt = prompt.replace(marker, "".join(f"Frame at {time}: {marker}\n" for time in TIMES))
     opened = Film(Media(type="video/mp4", data=FILM), FilmLimits())
     frames: list[Image.Image] = [opened.picture(number) for number in (0, 5, 10)]
-    if family != "llava":
+    if family == "idefics3":
         reference.processor.image_processor.do_image_splitting = False
     read = reference.processor(text=prompt, images=frames, return_tensors="pt")
     read.pop("token_type_ids", None)
@@ -107,7 +109,7 @@ def test_answers_about_films_are_those_of_transformers_about_their_frames(
         end = client.chat("tiny", turns, sampling=GREEDY).collected()
         rows = end.usage.media_tokens // 3
         assert (end.usage.images, end.usage.media_tokens) == (3, 3 * rows)
-        assert rows == (ROWS if family == "llava" else ROWS // 4)
+        assert rows == FAMILIES[family]
         assert client.stats().models["tiny"].images == 3  # the second time, none is encoded
 
 

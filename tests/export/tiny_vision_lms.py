@@ -83,14 +83,18 @@ def _tiled(name: str) -> Callable[[int], Any]:
 
 QWEN_TOKENS = ("<|vision_start|>", "<|vision_end|>", "<|image_pad|>", "<|video_pad|>")
 QWEN_TEMPLATE = (
-    "{% for message in messages %}<|{{ message['role'] }}|>"
-    "{% if message['content'] is string %}{{ message['content'] }}{% else %}"
-    "{% for content in message['content'] %}{% if content['type'] == 'image' %}"
-    "<|vision_start|><|image_pad|><|vision_end|>"
-    "{% elif 'text' in content %}{{ content['text'] }}{% endif %}{% endfor %}{% endif %}<|end|>"
-    "{% endfor %}{% if add_generation_prompt %}<|assistant|>{% endif %}"
+    "{% set image_count = namespace(value=0) %}{% for message in messages %}"
+    "{% if loop.first and message['role'] != 'system' %}<|im_start|>system\n"
+    "You are a helpful assistant.<|im_end|>\n{% endif %}<|im_start|>{{ message['role'] }}\n"
+    "{% if message['content'] is string %}{{ message['content'] }}<|im_end|>\n{% else %}"
+    "{% for content in message['content'] %}{% if content['type'] == 'image' or 'image' in content"
+    " or 'image_url' in content %}{% set image_count.value = image_count.value + 1 %}"
+    "{% if add_vision_id %}Picture {{ image_count.value }}: {% endif %}"
+    "<|vision_start|><|image_pad|><|vision_end|>{% elif 'text' in content %}{{ content['text'] }}"
+    "{% endif %}{% endfor %}<|im_end|>\n{% endif %}{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
-"""As Qwen2.5-VL's, but for its names of turns."""
+"""As Qwen2.5-VL's, but for films."""
 UNIT, PATCH_SIDE = 16, 8
 
 
@@ -140,6 +144,11 @@ FAMILIES: dict[str, Callable[[int], Any]] = {
 def token_of(family: str) -> str:
     """What stands for a row of a picture."""
     return QWEN_TOKENS[2] if family.startswith("qwen") else TOKEN
+
+
+def marker_of(family: str) -> str:
+    """What the template writes for a picture."""
+    return "".join(QWEN_TOKENS[i] for i in (0, 2, 1)) if family.startswith("qwen") else TOKEN
 
 
 def make_vision_lm(family: str, token_id: int) -> Any:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from nsedge.api import Media, Request
 from nsedge.bundle.causal_lm import Variant
 from nsedge.bundle.manifest import Bundle
+from nsedge.bundle.patched import PatchedPicture
 from nsedge.bundle.vision_lm import GOLDEN_PICTURES, GoldenPicture, VisionLm
 from nsedge.runtime.delivery import Emit
 from nsedge.runtime.encode.loop import BatchLimits, EncodeLoop
@@ -145,7 +146,9 @@ class Eyes:
         )
         self.cache = RowCache(most_bytes=settings.picture_cache_bytes)
         self._senses = senses
-        batch = min(MAX_ROWS, max(1, settings.embed_batch_tokens // pictures.rows))
+        # Pictures in sizes of their own are run one by one.
+        alone = isinstance(pictures, PatchedPicture)
+        batch = 1 if alone else min(MAX_ROWS, max(1, settings.embed_batch_tokens // pictures.rows))
         self._session.see([pattern(0, *self._session.size)] * batch)
         golden = bundle.golden(GOLDEN_PICTURES, GoldenPicture)
         seen = self._session.see([pattern(one.pattern, *self._session.size) for one in golden])
