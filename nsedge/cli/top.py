@@ -191,7 +191,7 @@ def _row(
         state,
         f"{now.running}/{now.slots}",
         now.waiting,
-        f"{now.kv_tokens_used / max(1, now.kv_tokens_capacity):.0%}",
+        f"{now.kv_tokens_used / now.kv_tokens_capacity:.0%}" if now.kv_tokens_capacity else "-",
         _rate(now.completion_tokens, before.completion_tokens if before else 0, span_s),
         _rate(now.prompt_tokens, before.prompt_tokens if before else 0, span_s),
         f"{hits / queries:.0%}" if queries else "-",

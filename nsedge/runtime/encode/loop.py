@@ -78,7 +78,6 @@ class EncodeLoop(WorkLoop[EncodeWork]):
 
     def stats(self) -> ModelStats:
         """Counters, read from any thread: each is true, together they may be a batch apart."""
-        nothing = Stopwatch(WAIT_BOUNDS_S).read()
         return ModelStats(
             running=self._running,
             waiting=len(self._batcher),
@@ -95,8 +94,8 @@ class EncodeLoop(WorkLoop[EncodeWork]):
             times=ModelTimes(
                 queue=self._queue_times.read(),
                 prefill=self._prefill_times.read(),
-                first_token=nothing,
-                inter_token=nothing,
+                first_token=Stopwatch(WAIT_BOUNDS_S).read(),
+                inter_token=Stopwatch(TOKEN_BOUNDS_S).read(),
                 request=self._request_times.read(),
                 step=self._batch_times.read(),
             ),

@@ -39,6 +39,16 @@ def test_the_first_look_has_no_rates() -> None:
     assert lines[0].startswith("nsedge · up 1:02:05 · 300.0 MiB resident · 7 requests · event loop")
 
 
+def test_a_model_without_a_cache_has_no_share_of_one() -> None:
+    told = stats()
+    bare = {
+        name: dataclasses.replace(one, kv_tokens_used=0, kv_tokens_capacity=0)
+        for name, one in told.models.items()
+    }
+    lines = top.view(None, dataclasses.replace(told, models=bare), MODELS)
+    assert row(lines, "echo")[5] == "-"
+
+
 def test_only_what_a_model_has_done_is_told_of_it() -> None:
     def heard(times: int, **at: float) -> Stats:
         told = stats(times, **at)

@@ -7,7 +7,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nsedge.api import Failed, Finished, FinishReason, Priority, Started, Vectors, is_terminal
+from nsedge.api import (
+    Failed,
+    Finished,
+    FinishReason,
+    ModelTimes,
+    Priority,
+    Started,
+    Vectors,
+    is_terminal,
+)
+from nsedge.runtime.decode.timing import Times
 from nsedge.runtime.encode.loop import BatchLimits
 from nsedge.runtime.machine.arbiter import STRETCH, Rank
 from tests.unit.runtime.encode.rig import WIDTH, Rig, vector_of
@@ -35,6 +45,14 @@ def test_a_request_gets_its_vectors_in_order() -> None:
     assert np.array_equal(gathered(rig, "a"), np.stack([vector_of(ids) for ids in inputs]))
     told = rig.loop.stats()
     assert (told.finished, told.texts, told.images) == ({"stop": 1}, 3, 0)
+
+
+def test_times_have_the_buckets_of_models_that_write() -> None:
+    """They are summed over models, bucket by bucket."""
+    ours, theirs = Rig().loop.stats().times, Times().read()
+    assert ours is not None
+    for name in ModelTimes.__dataclass_fields__:
+        assert getattr(ours, name).bounds_s == getattr(theirs, name).bounds_s, name
 
 
 def test_requests_of_many_share_a_batch() -> None:
