@@ -35,7 +35,7 @@ from nsedge.api import Delta, Finished, Media, MediaPart, Message, Role, Samplin
 from nsedge.bundle.manifest import Bundle
 from nsedge.bundle.vision_lm import VisionLm
 from nsedge.ipc.client import Client
-from nsedge.runtime.graph.image_encoder import ImageEncoderSession
+from nsedge.runtime.graph.image_encoders import PictureSession, open_image_encoder
 from nsedge.runtime.hosting.kinds import expected
 from nsedge.runtime.machine.cores import usable_cores
 from nsedge.runtime.settings import EngineSettings
@@ -108,12 +108,11 @@ def _encoder(bundle: Bundle[VisionLm], variant: str) -> dict[str, Any]:
     """Seconds a picture, without a daemon."""
     manifest = bundle.manifest
     decoder = next(one for one in manifest.variants if one.name == variant)
-    encoder, layout = manifest.image_encoder(decoder), manifest.processors.pictures
-    session = ImageEncoderSession(
+    encoder = manifest.image_encoder(decoder)
+    session = open_image_encoder(
         bundle.file(encoder.graph),
         encoder,
-        steps=layout.steps,
-        rows=layout.rows,
+        pictures=manifest.processors.pictures,
         hidden=manifest.hidden_size,
         threads=usable_cores(),
     )
@@ -124,7 +123,7 @@ def _encoder(bundle: Bundle[VisionLm], variant: str) -> dict[str, Any]:
     }
 
 
-def _timed(session: ImageEncoderSession, seen: Sequence[Any]) -> float:
+def _timed(session: PictureSession, seen: Sequence[Any]) -> float:
     session.see(seen)
     took = []
     for _ in range(3):
