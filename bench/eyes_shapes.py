@@ -16,7 +16,7 @@ from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 from exporters.bundle.orders import variants_named
 from exporters.cache import Cache
 from exporters.model.source import Source
-from exporters.model.vision_lm import vision_source
+from exporters.model.vision_sources import vision_source
 from exporters.trace.quiet import quiet
 from exporters.vision_lm.build import export_vision_lm
 

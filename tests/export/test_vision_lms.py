@@ -185,7 +185,7 @@ def test_several_choices_and_placeholders_of_the_client(bundles: Bundles) -> Non
                 )
             ],
             InvalidMedia,
-            "a picture: 10 bytes are no picture",
+            r"messages\[0\].content\[0\]: 10 bytes are no picture",
         ),
         (
             [

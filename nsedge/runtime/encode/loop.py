@@ -186,7 +186,7 @@ class EncodeLoop(WorkLoop[EncodeWork]):
         """Give what came of an input to its request, or fail that."""
         work = one.owner
         if output is None or not np.isfinite(output).all():
-            self.fail(work, EngineFailure(f"the model failed on input {one.index}"))
+            self.fail(work, EngineFailure(f"the model failed on {work.called(one.index)}"))
             return
         if one.is_picture:
             self._images += 1

@@ -38,10 +38,12 @@ class SightWork(EncodeWork):
         go_on: GoOn,
         submitted_s: float,
         look: Look = _nothing,
+        parts: Mapping[str, str] | None = None,
     ) -> None:
         """names: of the request's media, in order; of each either the rows are `known`, or it was
         `taken`, in the pieces that an encoder takes. go_on: called once, with the rows of
-        each, where nothing fails. look: tells what others had encoded meanwhile."""
+        each, where nothing fails. look: tells what others had encoded meanwhile.
+        parts: by name, where in its messages the request has each."""
         pieces = [piece for several in taken.values() for piece in several.pieces]
         super().__init__(request=request, inputs=pieces, submitted_s=submitted_s)
         self._names = tuple(names)
@@ -55,12 +57,18 @@ class SightWork(EncodeWork):
         self._rows: dict[str, Floats] = dict(known)
         self._go_on = go_on
         self._look = look
+        self._parts = parts or {}
         self.went_on = False
         """Whether it is somebody else's now."""
 
     def keep(self, index: int, output: NDArray[Any]) -> None:
         """Keep the rows [rows, hidden] of a piece."""
         self._found[index] = np.array(output, np.float32)
+
+    def called(self, index: int) -> str:
+        """The part of a message that a piece is of."""
+        name, _ = self._pieces[index]
+        return self._parts.get(name, super().called(index))
 
     def chunks(self, begin: int, end: int, *, done: bool) -> Iterator[tuple[int, Result]]:
         """Nothing is told of pictures."""

@@ -58,6 +58,10 @@ class EncodeWork(ABC):
         told. None where it has to be run."""
         return None
 
+    def called(self, index: int) -> str:
+        """What an input is called where it is at fault."""
+        return f"input {index}"
+
     @property
     def deadline_s(self) -> float | None:
         """When it is too late."""

@@ -14,7 +14,7 @@ from nsedge.bundle.causal_lm import Variant
 from nsedge.bundle.hearing import GOLDEN_SOUNDS, Hearing
 from nsedge.bundle.manifest import Bundle
 from nsedge.bundle.vision_lm import GoldenPicture, VisionLm
-from nsedge.errors import InvalidMedia, MessageTooLarge, NsedgeError
+from nsedge.errors import InvalidMedia, MessageTooLarge
 from nsedge.runtime.audio.fbank import FilterBank
 from nsedge.runtime.audio.samples import RATE, Samples
 from nsedge.runtime.encode.rows import Pieces
@@ -76,18 +76,15 @@ class PromptSounds:
     def _samples(self, media: Media) -> Samples:
         sound: Any = importlib.import_module("nsedge.runtime.audio.sound")
         most, blocks, count = self._told.most_s * RATE, [], 0
-        try:
-            for block in sound.Sound(media.data).blocks():
-                blocks.append(block)
-                count += len(block)
-                if count > most:
-                    raise MessageTooLarge(
-                        f"it is longer than {self._told.most_s} s, the most that this model hears"
-                    )
-            if count < self._told.window:
-                raise InvalidMedia(f"{count} samples are too short to be heard")
-        except NsedgeError as error:
-            raise type(error)(f"a sound: {error.message}", param="messages") from error
+        for block in sound.Sound(media.data).blocks():
+            blocks.append(block)
+            count += len(block)
+            if count > most:
+                raise MessageTooLarge(
+                    f"it is longer than {self._told.most_s} s, the most that this model hears"
+                )
+        if count < self._told.window:
+            raise InvalidMedia(f"{count} samples are too short to be heard")
         with self._lock:
             self._lengths[media.sha256] = count
             while len(self._lengths) > LENGTHS_KEPT:

@@ -28,7 +28,7 @@ from nsedge.runtime.hosting.hosted import Host
 from nsedge.runtime.machine.arbiter import Rank
 from nsedge.runtime.machine.cores import usable_cores
 from nsedge.runtime.settings import EngineSettings
-from nsedge.runtime.text.sight import NUMBER, SOUND, Shown, Sight
+from nsedge.runtime.text.sight import NUMBER, SOUND, Shown, Sight, told_of
 from nsedge.runtime.vision.crops import CropPixels
 from nsedge.runtime.vision.films import FilmLimits
 from nsedge.runtime.vision.levels import pattern
@@ -203,7 +203,8 @@ class Eyes:
             if (rows := self.cache.get(name)) is not None:
                 known[name] = rows
             else:
-                taken[name] = self._senses.read(one.media, beside=beside)
+                with told_of(one.part):
+                    taken[name] = self._senses.read(one.media, beside=beside)
         return SightWork(
             request=request,
             names=names,
@@ -212,6 +213,7 @@ class Eyes:
             go_on=go_on,
             submitted_s=submitted_s,
             look=self.cache.get,
+            parts={name: one.part for name, one in reversed(list(zip(names, shown, strict=True)))},
         )
 
     def submit(self, work: SightWork, emit: Emit) -> None:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import Protocol
 
 from nsedge.api import Media, MediaPart, Message, TextPart
 from nsedge.api.messages import joined
-from nsedge.errors import InvalidParameter, InvalidRequest
+from nsedge.errors import InvalidParameter, InvalidRequest, NsedgeError
 from nsedge.runtime.text.parts import ANY_PLACE, PLACE, SOUND_PLACE
 
 PICTURE, FILM, SOUND = "image", "video", "audio"
@@ -84,11 +85,21 @@ class Sight(Stand):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shown:
     """A medium in a prompt, the places of its tokens, in order, and the rows and columns that these
-    are, where that matters."""
+    are, where that matters. part: the place of the part that it is, or is a frame of."""
 
     media: Media
+    part: str
     places: tuple[int, ...]
     grid: tuple[int, int] | None = None
+
+
+@contextmanager
+def told_of(part: str) -> Iterator[None]:
+    """Errors name the part of a message that is at fault."""
+    try:
+        yield
+    except NsedgeError as error:
+        raise type(error)(f"{part}: {error.message}", param=part) from error
 
 
 def shown_in(messages: Sequence[Message]) -> list[MediaPart]:
@@ -161,12 +172,20 @@ def _check_marks(stand: Stand, text: str, count: int, before: int, where: str, w
 
 
 @dataclass(frozen=True, slots=True)
+class Stood:
+    """A medium, or a frame of a film, what stands for it, and the place of its part."""
+
+    media: Media
+    written: Written
+    part: str
+
+
+@dataclass(frozen=True, slots=True)
 class Placing:
-    """A text with media in it, and what stands there for each; frames of films among them."""
+    """A text with media in it, and these; frames of films among them."""
 
     text: str
-    media: tuple[Media, ...] = ()
-    written: tuple[Written, ...] = ()
+    stood: tuple[Stood, ...] = ()
 
 
 def with_media(text: str, sight: Sight, parts: Sequence[MediaPart], *, marked: bool) -> Placing:
@@ -174,11 +193,12 @@ def with_media(text: str, sight: Sight, parts: Sequence[MediaPart], *, marked: b
     of pictures there.
 
     Raises:
-        InvalidRequest: the template has not as many places as there are of them.
+        InvalidRequest: the template has not as many places as there are of them; or one cannot be
+            seen, which the message names.
     """
     if marked:
         text = text.replace(sight.marker, PLACE)
-    media, all_written = list[Media](), list[Written]()
+    stood: list[Stood] = []
     for place, stand in sight.stands.items():
         own = [part for part in parts if place_of(part.media) == place]
         before, *after = text.split(place)
@@ -191,16 +211,15 @@ def with_media(text: str, sight: Sight, parts: Sequence[MediaPart], *, marked: b
             )
         pieces = [before]
         for part, behind in zip(own, after, strict=True):
-            for one in sight.film(part) if part.media.kind == FILM else (part.media,):
-                if isinstance(one, Media):
-                    written = stand.written(one)
-                    media.append(one)
-                    all_written.append(written)
-                    one = written.text
-                pieces.append(one)
+            with told_of(part.place):
+                for one in sight.film(part) if part.media.kind == FILM else (part.media,):
+                    if isinstance(one, Media):
+                        stood.append(Stood(one, stand.written(one), part.place))
+                        one = stood[-1].written.text
+                    pieces.append(one)
             pieces.append(behind)
         text = "".join(pieces)
-    return Placing(text, tuple(media), tuple(all_written))
+    return Placing(text, tuple(stood))
 
 
 def found_in(ids: Sequence[int], sight: Sight, placing: Placing) -> tuple[Shown, ...]:
@@ -212,12 +231,12 @@ def found_in(ids: Sequence[int], sight: Sight, placing: Placing) -> tuple[Shown,
     shown: list[Shown] = []
     for place, stand in sight.stands.items():
         own = [
-            (medium, written, written.text.count(stand.token))
-            for medium, written in zip(placing.media, placing.written, strict=True)
-            if place_of(medium) == place
+            (one, one.written.text.count(stand.token))
+            for one in placing.stood
+            if place_of(one.media) == place
         ]
         places = [at for at, number in enumerate(ids) if number == stand.token_id]
-        if own and len(places) != (wanted := sum(rows for _, _, rows in own)):
+        if own and len(places) != (wanted := sum(rows for _, rows in own)):
             what = TOLD[SOUND] if place == SOUND_PLACE else TOLD[PICTURE]
             raise InvalidRequest(
                 f"the prompt has {len(places)} tokens {stand.token}, and its {what} have {wanted}",
@@ -227,9 +246,9 @@ def found_in(ids: Sequence[int], sight: Sight, placing: Placing) -> tuple[Shown,
     return tuple(sorted(shown, key=lambda one: one.places))
 
 
-def _dealt(media: Sequence[tuple[Media, Written, int]], places: Sequence[int]) -> Iterator[Shown]:
+def _dealt(stood: Sequence[tuple[Stood, int]], places: Sequence[int]) -> Iterator[Shown]:
     begin = 0
-    for medium, written, rows in media:
+    for one, rows in stood:
         own = tuple(places[begin : begin + rows])
-        yield Shown(media=medium, places=own, grid=written.grid)
+        yield Shown(media=one.media, part=one.part, places=own, grid=one.written.grid)
         begin += rows

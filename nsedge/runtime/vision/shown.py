@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from datetime import timedelta
-from typing import Any, TypeVar
+from typing import Any
 
 import msgspec
 from numpy.typing import NDArray
@@ -21,7 +21,6 @@ from nsedge.bundle.vision_lm import (
     TiledPicture,
     WholePicture,
 )
-from nsedge.errors import NsedgeError
 from nsedge.runtime.vision import apart, tiles
 from nsedge.runtime.vision.anyres import order_of
 from nsedge.runtime.vision.crops import arrangement, frame_of
@@ -29,8 +28,6 @@ from nsedge.runtime.vision.films import Film, FilmFrame, FilmLimits
 from nsedge.runtime.vision.frames import chosen, clock_times
 from nsedge.runtime.vision.patches import grid_of
 from nsedge.runtime.vision.taken import Taken, Written
-
-T = TypeVar("T")
 
 
 class PromptPictures:
@@ -71,11 +68,11 @@ class PromptPictures:
                 return self._rows(len(order_of(layout, *self._size(media))))
             case PatchedPicture():
                 size = self._size(media)
-                grid = _told(lambda: grid_of(layout, *size))
+                grid = grid_of(layout, *size)
                 return self._rows(grid[0] * grid[1], grid=grid)
             case CroppedPicture():
                 size = self._size(media)
-                return self._rows(len(_told(lambda: arrangement(layout, frame_of(layout, *size)))))
+                return self._rows(len(arrangement(layout, frame_of(layout, *size))))
             case TiledPicture():
                 cut = tiles.grid_of(layout, *self._size(media))
                 return Written(text=tiles.written(layout, prompt.token, cut))
@@ -86,14 +83,14 @@ class PromptPictures:
         Raises as `written`.
         """
         layout, preparing = self._layout_of(media), _module("preparing")
-        make = {
+        makers: dict[type, Callable[[], Taken | list[NDArray[Any]]]] = {
             WholePicture: lambda: [preparing.prepare(media, layout.steps, **self._most)],
             TiledPicture: lambda: preparing.prepare_tiles(media, layout, **self._most),
             PatchedPicture: lambda: [preparing.prepare_patched(media, layout, **self._most)],
             AnyresPicture: lambda: preparing.prepare_anyres(media, layout, **self._most),
             CroppedPicture: lambda: preparing.prepare_crops(media, layout, **self._most),
-        }[type(layout)]
-        made = _told(make)
+        }
+        made = makers[type(layout)]()
         return made if isinstance(made, Taken) else Taken(pieces=made)
 
     def rows(self, piece: NDArray[Any]) -> int:
@@ -109,7 +106,7 @@ class PromptPictures:
 
     def _size(self, media: Media) -> tuple[int, int]:
         """Height and width of a picture; raises as `written`."""
-        size: tuple[int, int] = _told(lambda: _module("decoding").measure(media, **self._most))
+        size: tuple[int, int] = _module("decoding").measure(media, **self._most)
         return size
 
     def film(self, part: MediaPart) -> list[str | Media]:
@@ -119,9 +116,8 @@ class PromptPictures:
             InvalidMedia, MessageTooLarge: as `Film` does.
             InvalidParameter: more frames are asked for than are looked at.
         """
-        place = part.place or "a film"
-        told, film = self._film, _told(lambda: Film(part.media, self._films), place)
-        frames = [FilmFrame.of(film, number) for number in self._chosen(film, part, place)]
+        told, film = self._film, Film(part.media, self._films)
+        frames = [FilmFrame.of(film, number) for number in self._chosen(film, part)]
         words = {
             "{frames}": str(len(frames)),
             "{length}": str(timedelta(seconds=int(film.end_s))),
@@ -133,20 +129,17 @@ class PromptPictures:
             shown += [before, frame, after]
         return [*shown, _filled(told.after, words)]
 
-    def _chosen(self, film: Film, part: MediaPart, place: str) -> tuple[int, ...]:
+    def _chosen(self, film: Film, part: MediaPart) -> tuple[int, ...]:
         told = self._film
         tokens = self.written(FilmFrame.of(film, 0)).text.count(self._prompt.token)
         usual = told.frames or max(1, self._context // 2 // tokens)
-        return _told(
-            lambda: chosen(
-                film.times,
-                film.end_s,
-                fps=part.fps,
-                frames=part.frames,
-                most=self._films.frames,
-                usual=(told.fps, usual),
-            ),
-            place,
+        return chosen(
+            film.times,
+            film.end_s,
+            fps=part.fps,
+            frames=part.frames,
+            most=self._films.frames,
+            usual=(told.fps, usual),
         )
 
     def _layout_of(self, media: Media) -> Pictures:
@@ -173,10 +166,3 @@ def _filled(text: str, words: Mapping[str, str]) -> str:
 
 def _module(name: str) -> Any:
     return apart.module(name)
-
-
-def _told(look: Callable[[], T], what: str = "a picture") -> T:
-    try:
-        return look()
-    except NsedgeError as error:
-        raise type(error)(f"{what}: {error.message}", param="messages") from error
