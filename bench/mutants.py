@@ -58,6 +58,7 @@ VALUES = (
     *("gzip", "127.0.0.1", "evil.example", "100-continue", "websocket", "Bearer x", "", "\x7f"),
 )
 NUMBERS = (0, 1, -1, 2**31, 2**63 - 1, -(2**63), 2**64 - 1, 0.0, 1e308, float("inf"), float("nan"))
+FEW = {"max_tokens": 4}
 WORDS = ("", "a", "user", "1.2", "\0", "\ud7ff", "🦫", "a" * 300, "../../etc/passwd", "{{ x }}")
 
 
@@ -104,6 +105,8 @@ class Mutants:
                 {"type": "classify", "inputs": media, "labels": texts},
                 {"type": "fill", "inputs": [f"{text} [MASK]" for text in texts]},
                 {"type": "score", "query": texts[0], "documents": texts},
+                {"type": "chat", "messages": self._shown(texts, media), "sampling": FEW},
+                {"type": "chat", "messages": self._shown(texts, [self._film()]), "sampling": FEW},
             )
         )
         return bytes(msgpack.packb({"id": label, "model": self._target(), **task}))
@@ -251,6 +254,23 @@ class Mutants:
         form = self._chance.choice(("png", "jpeg", "gif", "webp"))
         Image.new("RGB", size, (self._below(256), 0, 0)).save(written, form)
         return {"type": "media", "media_type": f"image/{form}", "data": self._almost(written)}
+
+    def _film(self) -> dict[str, Any]:
+        """A small animation, or almost one, with a choice of its frames that may be odd."""
+        size, written = (self._below(40), self._below(40)), io.BytesIO()
+        form, count = self._chance.choice(("gif", "webp")), self._below(6)
+        first, *others = (
+            Image.new("RGB", size, (self._below(256), 40 * number, 0)) for number in range(count)
+        )
+        first.save(written, form, save_all=True, append_images=others, duration=self._below(900))
+        part = {"type": "media", "media_type": f"video/{form}", "data": self._almost(written)}
+        choice = self._chance.choice(({}, {"fps": 2.0}, {"frames": 3}, {"fps": 1e9}))
+        return part | choice
+
+    def _shown(self, texts: list[str], media: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """A message of media and texts."""
+        parts = [*media, *({"type": "text", "text": text} for text in texts)]
+        return [{"role": "user", "content": parts}]
 
     def _almost(self, file: io.BytesIO) -> bytes:
         whole = file.getvalue()

@@ -310,6 +310,8 @@ def media(settings: Settings) -> MediaSettings:
         speech_model=said.speech_model,
         image_template=said.image_template,
         audio_template=said.audio_template,
+        video_template=said.video_template,
+        video_frames=said.video_frames,
         kept_bytes=said.kept_bytes,
     )
 

@@ -52,6 +52,23 @@ class MediaParts(Section, frozen=True, kw_only=True):
             _TEMPLATE % "transcript",
         ),
     ] = "[Audio {n}: {transcript}]"
+    video_template: Annotated[
+        str,
+        text(
+            "What stands in the place of a film, likewise: {captions} is a line for each frame that"
+            " is looked at, its time and what was made of it.",
+            _TEMPLATE % "captions",
+        ),
+    ] = "[Video {n}:\n{captions}]"
+    video_frames: Annotated[
+        int,
+        number(
+            "Frames of a film that are captioned at most, one a second, where a request says"
+            " nothing.",
+            1,
+            4096,
+        ),
+    ] = 8
     url_hosts: Annotated[
         tuple[str, ...],
         text(

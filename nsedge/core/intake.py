@@ -14,9 +14,10 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from dataclasses import replace
 
 from nsedge.api import Chat, Generate, Loading, LoadWish, Priority, Request, Sink
-from nsedge.core.joining import Joining, Shown
+from nsedge.core.joining import Joining
 from nsedge.core.journal import Journal
 from nsedge.core.live import LiveRequest
+from nsedge.core.media_asking import Shown
 from nsedge.core.media_kinds import MediaSettings
 from nsedge.errors import (
     DeadlineExceeded,
@@ -26,6 +27,7 @@ from nsedge.errors import (
     QueueFull,
     UnsupportedTask,
 )
+from nsedge.runtime.hosting.films import MediaFilms
 from nsedge.runtime.hosting.hosted import HostedModel
 from nsedge.runtime.residency.entries import Entry, Load, Origin, Resident, User
 from nsedge.runtime.residency.residency import Residency
@@ -47,6 +49,7 @@ class Intake:
         max_untaken: int,
         clock: Callable[[], float],
         media: MediaSettings | None = None,
+        films: MediaFilms | None = None,
     ) -> None:
         """`check_open` raises why no requests are taken now; `max_waiting` bounds those that wait
         for one model to be loaded, `max_untaken` the events that a stream may hold.
@@ -63,7 +66,11 @@ class Intake:
         self._max_untaken = max_untaken
         self._clock = clock
         self._joining = Joining(
-            media or MediaSettings(), catalogue=residency.catalogue, core=_Inner(self), clock=clock
+            media or MediaSettings(),
+            catalogue=residency.catalogue,
+            core=_Inner(self),
+            clock=clock,
+            films=films,
         )
         self._live: set[LiveRequest] = set()
         self._quiet = asyncio.Event()

@@ -16,8 +16,6 @@ from nsedge.api import (
     Event,
     Failed,
     Finished,
-    Loading,
-    Media,
     MediaPart,
     MediaRead,
     Message,
@@ -27,7 +25,7 @@ from nsedge.api import (
 )
 from nsedge.api.bounds import within
 from nsedge.api.service import Submitter
-from nsedge.api.stream import EventStream
+from nsedge.core.media_asking import Asking, Failure, Shown
 from nsedge.core.media_kinds import MediaKind, MediaSettings, kinds_of
 from nsedge.core.media_texts import MediaText, MediaTexts
 from nsedge.core.once import Once
@@ -36,9 +34,9 @@ from nsedge.errors import (
     DeadlineExceeded,
     InvalidParameter,
     InvalidRequest,
-    NsedgeError,
     of_code,
 )
+from nsedge.runtime.hosting.films import MediaFilms
 from nsedge.runtime.residency.catalogue import Catalogue
 from nsedge.runtime.residency.entries import Entry
 
@@ -46,29 +44,6 @@ AT_ONCE = 8
 """Media of one request that are read side by side."""
 MAX_MEDIA = 256
 """In one conversation."""
-LEAST_S = 1e-3
-"""The deadline of what is asked of a model when the request's own has passed."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Shown:
-    """A medium of a conversation. n: its number among those of its kind, from 1 on. param: the
-    field that is at fault where it cannot be read. maker: the model that makes text of it."""
-
-    message: int
-    part: int
-    n: int
-    place: str
-    param: str
-    media: Media
-    kind: MediaKind
-    maker: Entry
-
-    @property
-    def key(self) -> tuple[object, ...]:
-        """What its text depends on."""
-        media = self.media
-        return (self.maker.name, self.maker.stamp, media.sha256, media.shape, media.dtype)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,8 +82,9 @@ class Joining:
         catalogue: Catalogue,
         core: Submitter,
         clock: Callable[[], float],
+        films: MediaFilms | None = None,
     ) -> None:
-        """`core` takes the requests that make texts.
+        """`core` takes the requests that make texts. films: reads frames of films.
 
         Raises:
             ConfigInvalid: a template that cannot be filled, by its setting.
@@ -120,6 +96,7 @@ class Joining:
         self._texts = MediaTexts(settings.kept_bytes)
         self._once = Once[object, MediaText]()
         self._kinds = kinds_of(settings)
+        self._films = films or MediaFilms()
 
     def shown(self, task: Task, entry: Entry) -> tuple[Shown, ...]:
         """The media that are to become text before `entry` can do `task`.
@@ -147,6 +124,7 @@ class Joining:
                     place=place,
                     param=one.place or "messages",
                     media=one.media,
+                    choice=(one.fps, one.frames),
                     kind=kind,
                     maker=maker,
                 )
@@ -208,7 +186,14 @@ class Joining:
         Raises:
             NsedgeError: what a medium failed with, by its place; the others are cancelled.
         """
-        ask = _Asking(self._core, request, tell, clock=self._clock, submitted_s=submitted_s)
+        ask = Asking(
+            self._core,
+            request,
+            tell,
+            clock=self._clock,
+            submitted_s=submitted_s,
+            films=self._films,
+        )
         groups: dict[tuple[object, ...], list[Shown]] = {}
         for one in shown:
             groups.setdefault(one.key, []).append(one)
@@ -227,9 +212,7 @@ class Joining:
             raise _foremost(group) from group
         return _joined(request, shown, {key: task.result() for key, task in reading.items()})
 
-    async def _read(
-        self, key: tuple[object, ...], same: Sequence[Shown], ask: _Asking
-    ) -> MediaText:
+    async def _read(self, key: tuple[object, ...], same: Sequence[Shown], ask: Asking) -> MediaText:
         """What is made of a medium, which stands in several places."""
         began_s, made, known = self._clock(), self._texts.get(key), True
         if made is None:
@@ -254,7 +237,7 @@ class Joining:
         return made
 
     async def _made(
-        self, key: tuple[object, ...], shown: Shown, ask: _Asking
+        self, key: tuple[object, ...], shown: Shown, ask: Asking
     ) -> tuple[MediaText, bool]:
         """What is made of a medium, and whether another request of this priority had it made."""
         try:
@@ -263,73 +246,7 @@ class Joining:
             )
         except TimeoutError as error:
             late = DeadlineExceeded("it was not read in time", param="deadline_s")
-            raise _Failure(shown, late) from error
-
-
-class _Failure(Exception):
-    """What a medium failed with."""
-
-    def __init__(self, shown: Shown, error: NsedgeError) -> None:
-        super().__init__(shown.place)
-        self.shown, self.error = shown, error
-
-
-class _Asking:
-    """Asks models for texts, for one request and under its terms."""
-
-    def __init__(
-        self,
-        core: Submitter,
-        request: Request,
-        tell: Callable[[Event], None],
-        *,
-        clock: Callable[[], float],
-        submitted_s: float,
-    ) -> None:
-        self.request = request
-        self.tell = tell
-        self._core = core
-        self._clock = clock
-        self._submitted_s = submitted_s
-        self._loading: dict[str, Loading] = {}
-        """What was told last of each model that is loaded."""
-
-    @property
-    def left_s(self) -> float | None:
-        """Until the request's deadline, LEAST_S where that has passed; None where it has none."""
-        deadline_s = self.request.deadline_s
-        if deadline_s is None:
-            return None
-        return max(deadline_s - (self._clock() - self._submitted_s), LEAST_S)
-
-    async def text_of(self, shown: Shown) -> MediaText:
-        """Raises _Failure."""
-        request = self.request
-        wanted = Request(
-            request_id=f"{request.request_id}/{shown.place}",
-            model=shown.maker.name,
-            task=shown.kind.ask(shown.media),
-            priority=request.priority,
-            deadline_s=self.left_s,
-            traceparent=request.traceparent,
-        )
-        reading = shown.kind.reading()
-        try:
-            async with EventStream(self._core, wanted) as events:
-                async for event in events:
-                    if isinstance(event, Loading):
-                        self._tell_loading(event)
-                    reading.saw(event)
-            return reading.made()
-        except NsedgeError as error:
-            raise _Failure(shown, error) from error
-
-    def _tell_loading(self, event: Loading) -> None:
-        """Several media may wait for one model: what is the same is told once."""
-        told = dataclasses.replace(event, request_id=self.request.request_id)
-        if self._loading.get(told.model) != told:
-            self._loading[told.model] = told
-            self.tell(told)
+            raise Failure(shown, late) from error
 
 
 def _media_in(messages: Sequence[Message]) -> Iterator[tuple[int, int, MediaPart]]:
@@ -342,9 +259,9 @@ def _media_in(messages: Sequence[Message]) -> Iterator[tuple[int, int, MediaPart
 
 def _foremost(group: BaseExceptionGroup[BaseException]) -> BaseException:
     """Of what went wrong at once, what is told: anything unforeseen, or else the first medium."""
-    failures = [one for one in group.exceptions if isinstance(one, _Failure)]
+    failures = [one for one in group.exceptions if isinstance(one, Failure)]
     if len(failures) < len(group.exceptions):
-        return next(one for one in group.exceptions if not isinstance(one, _Failure))
+        return next(one for one in group.exceptions if not isinstance(one, Failure))
     first = min(failures, key=lambda failure: (failure.shown.message, failure.shown.part))
     error = first.error
     at_fault = isinstance(error, InvalidRequest)
@@ -378,7 +295,7 @@ def _joined(
     ]
     return Joined(
         task=dataclasses.replace(request.task, messages=tuple(turns)),
-        images=sum(one.media.kind == "image" for one in shown),
+        images=sum(texts[one.key].images for one in shown),
         audio_s=sum(texts[one.key].audio_s for one in shown),
         media=len(shown),
     )

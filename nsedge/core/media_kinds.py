@@ -22,6 +22,7 @@ class MediaSettings:
 
     - join: False refuses media for models that read text alone.
     - caption_model, speech_model: empty is the only one there is.
+    - video_frames: of a film, where nothing is said of it, so many frames at most are captioned.
     - kept_bytes: of the texts that are kept, so that a later turn finds them.
     """
 
@@ -30,6 +31,8 @@ class MediaSettings:
     speech_model: str = ""
     image_template: str = "[Image {n}: {caption}]"
     audio_template: str = "[Audio {n}: {transcript}]"
+    video_template: str = "[Video {n}:\n{captions}]"
+    video_frames: int = 8
     kept_bytes: int = 4 << 20
 
 
@@ -67,7 +70,7 @@ class _Seeing:
         self._collecting.saw(event)
 
     def made(self) -> MediaText:
-        return MediaText(text=self._collecting.collected().text.strip())
+        return MediaText(text=self._collecting.collected().text.strip(), images=1)
 
 
 def _caption(media: Media) -> Caption:
@@ -84,6 +87,7 @@ class MediaKind:
 
     - does: what such a model does, in words.
     - model, setting: its name as configured, and the setting that says so.
+    - by_frames: it is asked of frames, whose texts stand a line each, behind their times.
     """
 
     task: str
@@ -93,6 +97,7 @@ class MediaKind:
     template: MediaTemplate
     ask: Callable[[Media], Task]
     reading: Callable[[], Reading]
+    by_frames: bool = False
 
 
 def kinds_of(settings: MediaSettings) -> Mapping[str, MediaKind]:
@@ -119,6 +124,16 @@ def kinds_of(settings: MediaSettings) -> Mapping[str, MediaKind]:
             template=MediaTemplate(settings.audio_template, "transcript"),
             ask=_transcribe,
             reading=_Hearing,
+        ),
+        "video": MediaKind(
+            task=Caption.name,
+            does="captions pictures",
+            model=settings.caption_model,
+            setting="media.caption_model",
+            template=MediaTemplate(settings.video_template, "captions"),
+            ask=_caption,
+            reading=_Seeing,
+            by_frames=True,
         ),
     }
     for name, kind in kinds.items():

@@ -11,10 +11,12 @@ ENTRY_BYTES = 512
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MediaText:
-    """What a model made of a medium. audio_s: seconds of sound in it."""
+    """What a model made of a medium. audio_s: seconds of sound in it. images: pictures that were
+    looked at."""
 
     text: str
     audio_s: float = 0.0
+    images: int = 0
 
 
 class MediaTexts:

@@ -48,6 +48,7 @@ from nsedge.errors import (
     NsedgeError,
 )
 from nsedge.runtime.delivery import Emit
+from nsedge.runtime.hosting.films import MediaFilms, film_limits
 from nsedge.runtime.hosting.hosted import Host, HostedModel, Opening
 from nsedge.runtime.hosting.kinds import expected, open_model
 from nsedge.runtime.hosting.media_reader import MediaReader
@@ -152,6 +153,11 @@ class LocalService:
             max_untaken=settings.max_untaken_events,
             clock=clock,
             media=settings.media,
+            films=MediaFilms(
+                film_limits(settings.engine),
+                reader=self._host.media_reader,
+                usual=settings.media.video_frames,
+            ),
         )
 
         self._questions = Questions(

@@ -137,6 +137,20 @@ def test_a_batch_of_sixteen_of_every_kind_is_each_alone(form: str, bundles: Bund
         assert [tokens_of(one) for one in asked] == alone * 2
 
 
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_second_turn_goes_on_behind_what_the_first_showed(family: str, bundles: Bundles) -> None:
+    shown = (said("What is this?", PICTURES[0]), filmed(FILM, "What happens?"))
+    with serving(bundles[family], "cpu-int8-native") as (client, _):
+        for number, message in enumerate(shown):
+            first = client.chat("tiny", [message], sampling=GREEDY).collected()
+            encoded = client.stats().models["tiny"].images
+            again = [message, said("A woman.", role=Role.ASSISTANT), said("Is she?")]
+            second = client.chat("tiny", again, sampling=GREEDY).collected()
+            assert second.usage.media_tokens == first.usage.media_tokens > 0, number
+            assert second.usage.cached_tokens >= first.usage.media_tokens
+            assert client.stats().models["tiny"].images == encoded
+
+
 @pytest.mark.parametrize(
     ("turn", "error", "told"),
     [

@@ -16,6 +16,7 @@ from tests.integration.conftest import (
     names,
     speech_bundle,
     starter_bundle,
+    vision_lm,
 )
 
 __all__ = [
@@ -26,6 +27,7 @@ __all__ = [
     "names",
     "speech_bundle",
     "starter_bundle",
+    "vision_lm",
 ]
 
 

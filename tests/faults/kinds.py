@@ -13,7 +13,7 @@ import pytest
 import soundfile
 from PIL import Image
 
-from nsedge.api import Media, Sampling
+from nsedge.api import Media, MediaPart, Message, Role, Sampling, TextPart
 from nsedge.api.stream import EventStream
 from nsedge.ipc.client import AsyncClient
 from nsedge.runtime.vision.levels import pattern
@@ -95,6 +95,13 @@ def _see(client: AsyncClient, bundle: Path, count: int = PICTURES) -> EventStrea
     return client.embed(bundle.name, [*TEXTS, *map(picture, range(count))], truncate=True)
 
 
+def _tell(client: AsyncClient, bundle: Path, sampling: Sampling = GREEDY) -> EventStream:
+    pictures = (MediaPart(media=picture(number)) for number in range(3))
+    shown = (*pictures, TextPart(text="Tell them apart."))
+    asked = [Message(role=Role.USER, content=shown)]
+    return client.chat(bundle.name, asked, sampling=sampling)
+
+
 KINDS = {
     "text": Kind(fixture="starter_bundle", ask=_write, ask_long=_write_long),
     "embeddings": Kind(
@@ -107,4 +114,5 @@ KINDS = {
     ),
     "captions": Kind(fixture="captioner", ask=_caption, ask_long=_caption_long),
     "pictures": Kind(fixture="dual_encoder", ask=_see, ask_long=partial(_see, count=MANY_PICTURES)),
+    "sight": Kind(fixture="vision_lm", ask=_tell, ask_long=partial(_tell, sampling=MANY_CAPTIONS)),
 }

@@ -17,13 +17,16 @@ from exporters.dual_encoder.build import DualOrder, export_dual_encoder
 from exporters.encoder.starter import export_encoder_starter
 from exporters.encoder.starter_folder import MASKED, NAMES, VECTORS, Starter
 from exporters.model.source import Source
+from exporters.model.vision_sources import vision_source
 from exporters.progress import Progress
 from exporters.speech.starter import STARTERS, export_speech_starter
+from exporters.vision_lm.build import export_vision_lm
 from nsedge.bundle.causal_lm import DecoderComponents, Variants
 from nsedge.bundle.files import write_manifest
 from nsedge.bundle.manifest import open_causal_lm
 from tests.export.tiny_captioner import write_captioner_folder
 from tests.export.tiny_dual_encoders import write_dual_folder
+from tests.export.tiny_vision_lms import write_vision_folder
 
 VARIANTS = "cpu-int8-b64,cpu-fp32"
 UNSURE = {"kl": 0.2, "top1": 0.5, "golden": 0.3}
@@ -104,3 +107,21 @@ def dual_encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     order = DualOrder(source=source, variants=variants_named(VARIANTS))
     name, cache = "tiny-clip", Cache(place / "cache", Progress(None))
     return export_dual_encoder(order, place / name, name=name, cache=cache).bundle
+
+
+@pytest.fixture(scope="session")
+def vision_lm(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The directory of the bundle of a LLaVA with random weights."""
+    place = tmp_path_factory.mktemp("vision-lm")
+    folder = write_vision_folder(place / "source")
+    name, cache = "tiny-llava", Cache(place / "cache", Progress(None))
+    export_vision_lm(
+        vision_source(Source(folder=folder, origin=name)),
+        place / name,
+        variants=variants_named("cpu-int8"),
+        context=512,
+        name=name,
+        cache=cache,
+        overrides=UNSURE,
+    )
+    return place / name

@@ -23,6 +23,7 @@ from nsedge.runtime.encode.sight_work import Floats, GoOn, SightWork
 from nsedge.runtime.graph.image_encoders import PictureSession, open_image_encoder
 from nsedge.runtime.graph.sound_encoder import SoundEncoderSession
 from nsedge.runtime.hosting.ears import PromptSounds, open_ears
+from nsedge.runtime.hosting.films import film_limits
 from nsedge.runtime.hosting.golden_vectors import judge
 from nsedge.runtime.hosting.hosted import Host
 from nsedge.runtime.machine.arbiter import Rank
@@ -30,7 +31,6 @@ from nsedge.runtime.machine.cores import usable_cores
 from nsedge.runtime.settings import EngineSettings
 from nsedge.runtime.text.sight import NUMBER, SOUND, Shown, Sight, told_of
 from nsedge.runtime.vision.crops import CropPixels
-from nsedge.runtime.vision.films import FilmLimits
 from nsedge.runtime.vision.levels import pattern
 from nsedge.runtime.vision.shown import PromptPictures
 
@@ -108,12 +108,7 @@ def pictures_of(manifest: VisionLm, settings: EngineSettings) -> PromptPictures:
         told.prompt,
         told.film,
         max_pixels=settings.max_picture_pixels,
-        films=FilmLimits(
-            frames=settings.max_video_frames,
-            seconds=settings.max_video_s,
-            decode_s=settings.video_decode_s,
-            max_pixels=settings.max_picture_pixels,
-        ),
+        films=film_limits(settings),
         context=min(manifest.context_length, settings.context_tokens),
     )
 

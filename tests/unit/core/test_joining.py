@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from nsedge.api import (
@@ -14,6 +15,8 @@ from nsedge.api import (
     Delta,
     Finished,
     Loading,
+    Media,
+    MediaPart,
     MediaRead,
     Role,
     TextPart,
@@ -23,9 +26,11 @@ from nsedge.core.media_kinds import MediaSettings
 from nsedge.errors import (
     InvalidParameter,
 )
+from tests.films import animation, number_of
 from tests.ipc import until
 from tests.unit.core.joining_room import finish, hear, room, said, sound
 from tests.unit.core.test_intake import play
+from tests.unit.shelf import FakeWork
 
 
 @play
@@ -86,6 +91,54 @@ async def test_a_caption_stands_in_the_place_of_a_picture(tmp_path: Path) -> Non
         end = await one.end("x")
         assert isinstance(end, Finished)
         assert (end.usage.images, end.usage.audio_s) == (3, 2.0)
+
+
+def caption(work: FakeWork, text: str) -> None:
+    label = work.request.request_id
+    work.emit(Delta(request_id=label, seq=0, text=text, token_ids=(0,)))
+    finish(work)
+
+
+@play
+async def test_captions_of_frames_stand_in_the_place_of_a_film(tmp_path: Path) -> None:
+    async with room(tmp_path, "writer", "eyes") as one:
+        media = Media(type="video/gif", data=animation(6, shown_ms=500))
+        film = MediaPart(media=media)
+        for label in ("x", "again"):
+            one.ask(label, said("Look:", film, "Well?"))
+            for number, text in enumerate(("a dog", "two dogs", "no dog") if label == "x" else ()):
+                (*_, work) = await one.given("eyes", number + 1)
+                assert isinstance(work.request.task, Caption)
+                frame = work.request.task.media
+                frame.check()
+                assert (frame.type, frame.shape) == ("image/x-raw", (48, 64, 3))
+                assert number_of(np.frombuffer(frame.data, np.uint8)) == 2 * number
+                caption(work, text)
+            lines = "0:00 a dog\n0:01 two dogs\n0:02 no dog"
+            seen = await one.joined(1 if label == "x" else 2)
+            assert seen == [f"Look:\n[Video 1:\n{lines}]\nWell?"]
+            finish(one.work("writer")[-1])
+            end = await one.end(label)
+            assert isinstance(end, Finished)
+            assert end.usage.images == 3
+            (told,) = one.read(label)
+            assert (told.media_type, told.text, told.cached) == ("video/gif", lines, label != "x")
+
+
+@play
+async def test_a_film_that_cannot_be_read_is_told_by_its_place(tmp_path: Path) -> None:
+    async with room(tmp_path, "writer", "eyes") as one:
+        for data, choice, wrong in (
+            (b"no film", {}, "7 bytes are no film in MP4"),
+            (animation(3)[:300], {}, "the GIF breaks off"),
+            (animation(3), {"frames": 65}, "65 frames; at most 64 are looked at"),
+        ):
+            part = MediaPart(media=Media(type="video/mp4", data=data), place="video[1]", **choice)
+            one.ask(wrong, said(part))
+            end = await one.failed(wrong)
+            assert end.message.startswith(f"video[1]: {wrong}")
+            assert end.param == "video[1]"
+        assert not one.work("eyes")
 
 
 @play

@@ -44,7 +44,7 @@ async def test_both_models_take_turns_where_there_is_room_for_one(tmp_path: Path
     ("models", "kind", "settings", "told"),
     [
         (("writer",), "audio/wav", {}, "a model that transcribes sound is missing here"),
-        (("writer", "ears"), "video/mp4", {}, "a model that makes text of it is missing here"),
+        (("writer", "ears"), "video/mp4", {}, "a model that captions pictures is missing here"),
         (
             ("writer", "ears"),
             "audio/wav",
