@@ -4,20 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from dataclasses import replace as replace_fields
 from pathlib import Path
 
 from exporters.bundle.orders import VariantOrder, variants_named
-from exporters.bundle.package import check_place, settle
 from exporters.cache import Cache
-from exporters.caption.package import CaptionProduct, package
+from exporters.caption.package import CaptionProduct
 from exporters.caption.records import PROMISES
 from exporters.caption.stages import CaptionStages, CaptionVariantStages
-from exporters.conditioned.records import ConditionedRecord
-from exporters.conditioned.stages import LIBRARIES, check_orders, folders_of
-from exporters.conditioned.verdict import MEASURED, ConditionedVerdict
-from exporters.measure.thresholds import check_overrides, form_names
+from exporters.conditioned.package import ConditionedReport, check_export, made_of, package
+from exporters.conditioned.stages import check_orders
 from exporters.model.caption import CaptionShape, Writing, read_caption_shape, read_writing
-from exporters.model.route import library_versions
 from exporters.model.source import Source
 
 DEFAULT_VARIANTS = "cpu-int8-b64"
@@ -47,19 +44,6 @@ class CaptionOrder:
         return shape, read_writing(self.source, shape)
 
 
-@dataclass(frozen=True, kw_only=True)
-class CaptionReport:
-    """What came of a bundle's making. `made` is False where the same bundle was there already;
-    `notes` say what of the source is left aside."""
-
-    bundle: Path
-    made: bool
-    bytes: int
-    record: ConditionedRecord
-    verdict: ConditionedVerdict
-    notes: tuple[str, ...]
-
-
 def export_caption(
     order: CaptionOrder,
     out: Path,
@@ -68,7 +52,7 @@ def export_caption(
     cache: Cache,
     overrides: Mapping[str, float] | None = None,
     replace: bool = False,
-) -> CaptionReport:
+) -> ConditionedReport:
     """Make the bundle `name` of `order` at `out`.
 
     A bundle of the same source is brought up to date; anything else there needs `replace`.
@@ -79,26 +63,23 @@ def export_caption(
     """
     shape, writing = order.check()
     limits = overrides or {}
-    check_overrides(limits, form_names(one.name for one in order.variants), measures=MEASURED)
-    check_place(out, name, order.source.origin, replace=replace)
+    check_export(order.variants, order.source, out, name=name, overrides=limits, replace=replace)
     reference = CaptionStages(order.source, cache)
     stages = [CaptionVariantStages(reference, one, shape) for one in order.variants]
     product = CaptionProduct(
         source=order.source,
+        made=made_of(reference.record, stages),
         shape=shape,
         writing=writing,
-        record=reference.record,
-        libraries=library_versions(LIBRARIES),
-        forms=tuple(form for one in stages for form in one.forms()),
-        folders=folders_of(stages),
         golden=reference.golden(),
     )
-    made, verdict = package(product, out, name=name, overrides=limits, replace=replace)
-    return CaptionReport(
-        bundle=out,
-        made=made,
-        bytes=settle(out, cache, reference.folder),
-        record=product.record,
-        verdict=verdict,
-        notes=writing.notes,
+    report = package(
+        product,
+        out,
+        name=name,
+        overrides=limits,
+        replace=replace,
+        cache=cache,
+        reference=reference.folder,
     )
+    return replace_fields(report, notes=writing.notes)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from exporters.answer import Answer
 from exporters.cache import Cache
-from exporters.commands.conditioned import exported, verify_conditioned
+from exporters.commands.conditioned import conditioned_exported, verify_conditioned
 from exporters.commands.options import place, says_variants, wanted_variants
 from exporters.measure.thresholds import read_overrides
 from exporters.model.source import Source
@@ -33,7 +33,7 @@ def make_caption_bundle(
         overrides=read_overrides(arguments.threshold),
         replace=arguments.force,
     )
-    return exported(report, notes=report.notes)
+    return conditioned_exported(report)
 
 
 def verify_caption_bundle(

@@ -4,62 +4,35 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Mapping
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from exporters.answer import SUCCESS, Answer
+from exporters.commands.made import made_line, made_result
 from exporters.commands.verified import verified
 from exporters.errors import ExportError
 from exporters.measure.thresholds import read_overrides
 
 if TYPE_CHECKING:
-    from exporters.conditioned.records import ConditionedRecord
+    from exporters.conditioned.package import ConditionedReport
     from exporters.conditioned.verdict import ConditionedVerdict
     from nsedge.bundle.manifest import Bundle
 
 
-class Report(Protocol):
-    """What came of a bundle's making."""
-
-    @property
-    def bundle(self) -> Path:
-        """Where it is."""
-
-    @property
-    def made(self) -> bool:
-        """Whether it was not there already."""
-
-    @property
-    def bytes(self) -> int:
-        """Its size."""
-
-    @property
-    def record(self) -> ConditionedRecord:
-        """What is known of the fp32 graphs."""
-
-    @property
-    def verdict(self) -> ConditionedVerdict:
-        """How its forms are."""
-
-
-def exported(report: Report, *, notes: tuple[str, ...] = ()) -> Answer:
+def conditioned_exported(report: ConditionedReport) -> Answer:
     """What an export tells."""
     from exporters.conditioned.verdict import verdict_lines, verdict_result
 
     result = {
-        "bundle": str(report.bundle),
-        "made": report.made,
-        "bytes": report.bytes,
+        **made_result(report),
         "states_difference": report.record.states_difference,
-        **({"notes": list(notes)} if notes else {}),
+        **({"notes": list(report.notes)} if report.notes else {}),
         **verdict_result(report.verdict),
     }
-    state = "written" if report.made else "up to date"
     lines = [
-        f"{report.bundle}: {state}, {report.bytes / 1e6:.0f} MB",
+        made_line(report),
         f"  fp32 graphs against PyTorch: {report.record.difference:.1e} nats at most",
         *verdict_lines(report.verdict),
-        *(f"  {note}" for note in notes),
+        *(f"  {note}" for note in report.notes),
     ]
     return result, lines, SUCCESS
 

@@ -9,6 +9,7 @@ import msgspec
 
 from exporters.answer import SUCCESS, Answer
 from exporters.cache import Cache
+from exporters.commands.made import made_line, made_result
 from exporters.commands.options import place, says_variants, wanted_variants
 from exporters.commands.verified import verified
 from exporters.errors import ExportError
@@ -48,9 +49,7 @@ def _exported(report: DualReport) -> Answer:
     height, width = record.steps.size
     trials = {made.name: msgspec.to_builtins(made.trial) for made in report.towers}
     result = {
-        "bundle": str(report.bundle),
-        "made": report.made,
-        "bytes": report.bytes,
+        **made_result(report),
         "difference_from_torch": record.difference,
         "dimensions": record.dimensions,
         "context_length": record.context_length,
@@ -58,9 +57,8 @@ def _exported(report: DualReport) -> Answer:
         "variants": trials,
         "thresholds_overridden": report.verdict.overrides,
     }
-    state = "written" if report.made else "up to date"
     lines = [
-        f"{report.bundle}: {state}, {report.bytes / 1e6:.0f} MB",
+        made_line(report),
         f"  {record.dimensions} numbers of length 1; texts of {record.context_length} tokens at"
         f" most, pictures of {height} x {width}",
         f"  fp32 graphs against PyTorch: {record.difference:.1e} at most",

@@ -8,6 +8,7 @@ import msgspec
 
 from exporters.bundle.build import Report
 from exporters.bundle.forms import notes_on
+from exporters.commands.made import made_line, made_result
 from exporters.graph.records import Exported, ExportedVariant
 from exporters.measure.build_report import limits_text, report_result
 from exporters.measure.verdict import Check, Verdict
@@ -21,9 +22,7 @@ def export_result(report: Report) -> Json:
     exported = report.exported
     first = exported.variants[0]
     return {
-        "bundle": str(report.bundle),
-        "made": report.made,
-        "bytes": report.bytes,
+        **made_result(report),
         "difference_from_torch": exported.difference,
         "difference_from_recorded": exported.recorded_difference,
         **_variant_result(first),
@@ -46,9 +45,7 @@ def _variant_result(variant: ExportedVariant) -> Json:
 
 def export_lines(report: Report) -> list[str]:
     """A made bundle for people."""
-    state = "written" if report.made else "up to date"
-    head = f"{report.bundle}: {state}, {report.bytes / 1e6:.0f} MB"
-    return [head, *graph_lines(report.exported)]
+    return [made_line(report), *graph_lines(report.exported)]
 
 
 def graph_lines(exported: Exported) -> list[str]:

@@ -7,14 +7,13 @@ from typing import TYPE_CHECKING
 
 from exporters.answer import Answer
 from exporters.cache import Cache
-from exporters.commands.conditioned import exported, verify_conditioned
+from exporters.commands.conditioned import conditioned_exported, verify_conditioned
 from exporters.commands.options import place, says_variants, wanted_variants
 from exporters.measure.thresholds import read_overrides
 from exporters.model.source import Source
 
 if TYPE_CHECKING:
     from exporters.bundle.orders import VariantOrder
-    from exporters.speech.build import SpeechReport
     from nsedge.bundle.manifest import Bundle
     from nsedge.bundle.speech import Speech
 
@@ -44,7 +43,7 @@ def make_speech_bundle(
         overrides=read_overrides(arguments.threshold),
         replace=arguments.force,
     )
-    return speech_exported(report)
+    return conditioned_exported(report)
 
 
 def speech_variants(arguments: argparse.Namespace) -> tuple[VariantOrder, ...]:
@@ -52,11 +51,6 @@ def speech_variants(arguments: argparse.Namespace) -> tuple[VariantOrder, ...]:
     from exporters.speech.build import default_variants
 
     return wanted_variants(arguments) if says_variants(arguments) else default_variants()
-
-
-def speech_exported(report: SpeechReport) -> Answer:
-    """What a speech model's export tells."""
-    return exported(report)
 
 
 def verify_speech_bundle(

@@ -7,8 +7,9 @@ import argparse
 from exporters.answer import SUCCESS, Answer
 from exporters.cache import Cache
 from exporters.commands import Commands
+from exporters.commands.conditioned import conditioned_exported
 from exporters.commands.options import add_bundle, exported, place, wanted_variants
-from exporters.commands.speech import add_voice, speech_exported, speech_variants
+from exporters.commands.speech import add_voice, speech_variants
 from exporters.commands.vectors import encoder_exported, encoder_variants
 from exporters.quantise.schemes import STARTER_SCHEME
 
@@ -88,7 +89,7 @@ def _speech(arguments: argparse.Namespace, cache: Cache) -> Answer:
         overrides=read_overrides(arguments.threshold),
         replace=arguments.force,
     )
-    return speech_exported(report)
+    return conditioned_exported(report)
 
 
 def _encoder(arguments: argparse.Namespace, cache: Cache) -> Answer:

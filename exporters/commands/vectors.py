@@ -9,6 +9,7 @@ import msgspec
 
 from exporters.answer import SUCCESS, Answer
 from exporters.cache import Cache
+from exporters.commands.made import made_line, made_result
 from exporters.commands.options import place, says_variants, wanted_variants
 from exporters.commands.verified import verified
 from exporters.errors import ExportError
@@ -61,9 +62,7 @@ def encoder_exported(report: EncoderReport) -> Answer:
     record = exported.record
     given, told = _given(record)
     result = {
-        "bundle": str(report.bundle),
-        "made": report.made,
-        "bytes": report.bytes,
+        **made_result(report),
         "difference_from_torch": record.difference,
         "context_length": record.context_length,
         **given,
@@ -71,9 +70,8 @@ def encoder_exported(report: EncoderReport) -> Answer:
         "notes": exported.notes,
         "thresholds_overridden": report.verdict.overrides,
     }
-    state = "written" if report.made else "up to date"
     lines = [
-        f"{report.bundle}: {state}, {report.bytes / 1e6:.0f} MB",
+        made_line(report),
         f"  {told}, texts of {record.context_length} tokens at most",
         f"  fp32 graph against PyTorch: {record.difference:.1e} at most",
     ]

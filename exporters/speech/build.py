@@ -7,16 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from exporters.bundle.orders import VariantOrder, variants_named
-from exporters.bundle.package import check_place, settle
 from exporters.cache import Cache
-from exporters.conditioned.records import ConditionedRecord
-from exporters.conditioned.stages import LIBRARIES, check_orders, folders_of
-from exporters.conditioned.verdict import MEASURED, ConditionedVerdict
-from exporters.measure.thresholds import check_overrides, form_names
-from exporters.model.route import library_versions
+from exporters.conditioned.package import ConditionedReport, check_export, made_of, package
+from exporters.conditioned.stages import check_orders
 from exporters.model.source import Source
 from exporters.model.speech import SpeechShape, read_alignment_heads, read_speech_shape, read_tokens
-from exporters.speech.package import SpeechProduct, package
+from exporters.speech.package import SpeechProduct
 from exporters.speech.records import PROMISES
 from exporters.speech.stages import SpeechStages, SpeechVariantStages
 from exporters.speech.voice import voice_files
@@ -51,17 +47,6 @@ class SpeechOrder:
         return shape
 
 
-@dataclass(frozen=True, kw_only=True)
-class SpeechReport:
-    """What came of a bundle's making. `made` is False where the same bundle was there already."""
-
-    bundle: Path
-    made: bool
-    bytes: int
-    record: ConditionedRecord
-    verdict: ConditionedVerdict
-
-
 def export_speech(
     order: SpeechOrder,
     out: Path,
@@ -70,7 +55,7 @@ def export_speech(
     cache: Cache,
     overrides: Mapping[str, float] | None = None,
     replace: bool = False,
-) -> SpeechReport:
+) -> ConditionedReport:
     """Make the bundle `name` of `order` at `out`.
 
     A bundle of the same source is brought up to date; anything else there needs `replace`.
@@ -81,26 +66,23 @@ def export_speech(
     """
     shape = order.check()
     limits = overrides or {}
-    check_overrides(limits, form_names(one.name for one in order.variants), measures=MEASURED)
-    check_place(out, name, order.source.origin, replace=replace)
+    check_export(order.variants, order.source, out, name=name, overrides=limits, replace=replace)
     reference = SpeechStages(order.source, cache)
     stages = [SpeechVariantStages(reference, one, shape) for one in order.variants]
     product = SpeechProduct(
         source=order.source,
+        made=made_of(reference.record, stages),
         shape=shape,
-        record=reference.record,
-        libraries=library_versions(LIBRARIES),
-        forms=tuple(form for one in stages for form in one.forms()),
-        folders=folders_of(stages),
         golden=reference.golden(),
         golden_folder=reference.golden_folder(),
         voice=voice_files(cache) if order.voice else {},
     )
-    made, verdict = package(product, out, name=name, overrides=limits, replace=replace)
-    return SpeechReport(
-        bundle=out,
-        made=made,
-        bytes=settle(out, cache, reference.folder),
-        record=reference.record,
-        verdict=verdict,
+    return package(
+        product,
+        out,
+        name=name,
+        overrides=limits,
+        replace=replace,
+        cache=cache,
+        reference=reference.folder,
     )

@@ -12,11 +12,12 @@ from typing import BinaryIO
 from exporters.bundle.orders import VariantOrder
 from exporters.cache import Cache
 from exporters.code import code_digest
+from exporters.conditioned.package import ConditionedReport
 from exporters.errors import ExportError
 from exporters.model.ctranslate2 import write_whisper
 from exporters.model.source import Source
 from exporters.model.wheels import Wheel
-from exporters.speech.build import SpeechOrder, SpeechReport, default_variants, export_speech
+from exporters.speech.build import SpeechOrder, default_variants, export_speech
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,7 +126,7 @@ def export_speech_starter(
     voice: bool = True,
     overrides: Mapping[str, float] | None = None,
     replace: bool = False,
-) -> SpeechReport:
+) -> ConditionedReport:
     """Make the starter's bundle at `out`, from the cache as far as that goes.
 
     Raises:
