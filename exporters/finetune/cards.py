@@ -19,10 +19,13 @@ def adapter_card(lineage: AdapterLineage) -> str:
         if lineage.validation_loss is None
         else f", validation loss {lineage.validation_loss:.3f}"
     )
+    settings = lineage.settings
+    rank = () if settings.targets == () else (f"Rank {settings.rank}",)
+    learnt = ", ".join([*rank, *(f"`{name}` whole" for name in settings.whole or ())])
     head = _head([f"base_model: {base.origin}", "library_name: peft", "tags: [lora]"])
     return (
         f"{head}# LoRA adapter for {base.origin}\n\n"
-        f"Rank {lineage.settings.rank}, {lineage.best_step} of {lineage.steps} steps"
+        f"{learnt}, {lineage.best_step} of {lineage.steps} steps"
         f" over {dataset.examples} examples{loss} (nats a token).\n"
         f"The base's licence: {base.licence}. lineage.json tells what it was made from.\n"
     )

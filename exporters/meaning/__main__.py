@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
 from exporters.cache import Cache, cache_root
-from exporters.meaning import captioner, clip, small_clip
-from exporters.meaning.results import Measured
+from exporters.meaning import captioner, clip, small_clip, vqa
+from exporters.meaning.results import Measured, MeasuredAnswers
 from exporters.progress import Progress
 from nsedge.process import console
 
-MODELS = {
+MODELS: dict[str, tuple[Callable[..., Measured | MeasuredAnswers], Any, Any]] = {
     "clip": (clip.measure, small_clip.SHORT, small_clip.WHOLE_COURSE),
     "captioner": (captioner.measure, captioner.SHORT, captioner.WHOLE_COURSE),
+    "vqa": (vqa.measure, vqa.SHORT, vqa.WHOLE_COURSE),
 }
 """What measures each, and its courses."""
 
@@ -31,7 +34,7 @@ def main() -> int:
     )
     arguments = parser.parse_args()
     cache = Cache(cache_root(), Progress(sys.stderr))
-    found: dict[str, Measured] = {}
+    found: dict[str, Measured | MeasuredAnswers] = {}
     for name in [arguments.only] if arguments.only else MODELS:
         measure, short, whole = MODELS[name]
         found[name] = measure(cache, short if arguments.short else whole)
@@ -41,10 +44,7 @@ def main() -> int:
         arguments.json.write_text(f"{_text(known | found)}\n", encoding="utf-8")
     poor = [name for name, one in found.items() if not one.passed]
     for name in poor:
-        console.note(
-            f"{name}: too little is understood: {found[name].demanded:.0%} of colours and of"
-            " shapes, at least"
-        )
+        console.note(f"{name}: too little is understood: {found[name].wanted}")
     return 1 if poor else 0
 
 

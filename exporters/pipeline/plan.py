@@ -11,7 +11,7 @@ from typing import Any
 
 from exporters.errors import ExportError
 from exporters.pipeline.options import CommandOptions, near
-from exporters.pipeline.stages import STAGE_NAMES, STAGES, Kind, Stage
+from exporters.pipeline.stages import AT_ONCE, BY_PARTS, STAGE_NAMES, STAGES, Kind, Stage
 
 NEEDED = ("base", "name", "work")
 SHARED = (*NEEDED, "revision")
@@ -41,9 +41,14 @@ def read_plan(path: Path, parsers: Parsers) -> list[Planned]:
     stages = [stage for stage in STAGES if stage.name in recipe]
     if not stages:
         raise ExportError(f"{path} has no stage; the stages are {', '.join(STAGE_NAMES)}")
-    if {"train", "export"} <= recipe.keys() and "merge" not in recipe:
+    made_of = next((name for name in ("export", AT_ONCE) if name in recipe), None)
+    if "train" in recipe and made_of is not None and "merge" not in recipe:
         raise ExportError(
-            f"{path}: [train] and [export] without [merge]: what is learnt would be in no bundle"
+            f"{path}: [train] and [{made_of}] without [merge]: what is learnt would be in no bundle"
+        )
+    if AT_ONCE in recipe and not recipe.keys().isdisjoint(BY_PARTS):
+        raise ExportError(
+            f"{path}: [{AT_ONCE}] makes the bundle that [export] and [package] make; leave one out"
         )
     made: dict[Kind, str] = {Kind.BASE: shared["base"], Kind.MODEL: shared["base"]}
     return [_planned(stage, recipe[stage.name], (shared, made, path), parsers) for stage in stages]

@@ -66,7 +66,15 @@ STAGES = (
         gives=Kind.BUNDLE,
         place="bundles/{name}",
     ),
+    Stage(
+        name="model",
+        takes={POSITIONAL: Kind.MODEL},
+        gives=Kind.BUNDLE,
+        place="bundles/{name}",
+    ),
     Stage(name="verify", takes={POSITIONAL: Kind.BUNDLE}),
     Stage(name="deploy", takes={POSITIONAL: Kind.BUNDLE}),
 )
 STAGE_NAMES = tuple(stage.name for stage in STAGES)
+AT_ONCE, BY_PARTS = "model", ("export", "package")
+"""Two ways to a bundle; of what is no text model the first alone."""

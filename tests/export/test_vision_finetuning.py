@@ -287,6 +287,7 @@ def test_the_adapter_tells_what_it_is(
     assert "learnt whole: multi_modal_projector" in capsys.readouterr().out
     config = json.loads((out / CONFIG_FILE).read_text())
     assert config["modules_to_save"] == ["multi_modal_projector"]
+    assert "Rank 4, `multi_modal_projector` whole, " in (out / "README.md").read_text()
     assert json.loads((out / "lineage.json").read_text())["settings"]["whole"] == [
         "multi_modal_projector"
     ]

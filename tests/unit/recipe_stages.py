@@ -66,6 +66,11 @@ def _export(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--variants")
 
 
+def _model(parser: argparse.ArgumentParser) -> None:
+    _export(parser)
+    parser.add_argument("--name")
+
+
 def _package(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("graphs", type=Path, metavar="DIR")
     parser.add_argument("--name", required=True)
@@ -84,7 +89,12 @@ def _deploy(parser: argparse.ArgumentParser) -> None:
 
 ADDS = (
     *(_stage("train", _train), _stage("merge", _merge), _stage("export", _export)),
-    *(_stage("package", _package), _stage("verify", _verify), _stage("deploy", _deploy)),
+    *(
+        _stage("package", _package),
+        _stage("model", _model),
+        _stage("verify", _verify),
+        _stage("deploy", _deploy),
+    ),
 )
 
 

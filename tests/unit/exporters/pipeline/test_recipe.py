@@ -26,7 +26,8 @@ from tests.unit.recipe_stages import call, entered, failing_check, parsers
 from tests.unit.tiny_base import base_folder
 
 HEAD = 'base = "{base}"\nname = "mine"\nwork = "{work}"\n'
-ALL = "".join(f"[{name}]\n" for name in STAGE_NAMES if name != "dataset")
+BY_PARTS = tuple(name for name in STAGE_NAMES if name != "model")
+ALL = "".join(f"[{name}]\n" for name in BY_PARTS if name != "dataset")
 
 
 @pytest.fixture
@@ -69,7 +70,7 @@ def test_each_stage_is_fed_by_the_one_before(tmp_path: Path, base: Path, data: P
     result, lines, status = call("run", str(path), cache=tmp_path / "cache")
     work = tmp_path / "work"
     assert status == 0
-    assert states(result) == dict.fromkeys(STAGE_NAMES, "done")
+    assert states(result) == dict.fromkeys(BY_PARTS, "done")
     train = given(work / "adapter")
     assert (train["base"], train["dataset"]) == (str(base), str(work / "train.jsonl"))
     assert (work / "train.validation.jsonl").is_file()
@@ -79,7 +80,18 @@ def test_each_stage_is_fed_by_the_one_before(tmp_path: Path, base: Path, data: P
     assert (package["graphs"], package["name"]) == (str(work / "graphs"), "mine")
     ends = [each["result"]["given"] for each in result["stages"][-2:]]
     assert [end["bundle"] for end in ends] == [str(work / "bundles/mine")] * 2
-    assert [line.split()[0] for line in lines] == ["stage", *STAGE_NAMES]
+    assert [line.split()[0] for line in lines] == ["stage", *BY_PARTS]
+
+
+def test_a_bundle_is_made_at_once(tmp_path: Path, base: Path, data: Path) -> None:
+    stages = "[train]\n[merge]\n[model]\nvariants = 'cpu-int8'\n[verify]\n"
+    path = recipe(tmp_path, f'[dataset]\ninput = "{data}"\n' + stages)
+    result, _, status = call("run", str(path), cache=tmp_path / "cache")
+    work = tmp_path / "work"
+    assert status == 0
+    made = given(work / "bundles/mine")
+    assert (made["model"], made["name"]) == (str(work / "merged"), "mine")
+    assert result["stages"][-1]["result"]["given"]["bundle"] == str(work / "bundles/mine")
 
 
 def test_a_second_run_finds_what_is_done(tmp_path: Path, base: Path, data: Path) -> None:
@@ -138,6 +150,8 @@ def test_the_revision_goes_to_those_that_take_the_base(tmp_path: Path) -> None:
         ("[verify]\n", "[verify]: the following arguments are required: BUNDLE"),
         ("[verify]\nbundle = 'b'\nquick = 'yes'\n", "[verify]: quick is true or false"),
         ("[train]\ndataset = 'd'\n[export]\n", "[train] and [export] without [merge]"),
+        ("[train]\ndataset = 'd'\n[model]\n", "[train] and [model] without [merge]"),
+        ("[export]\n[model]\n", "[model] makes the bundle that [export] and [package] make"),
         ("train = 3\n", "train is the table of a stage"),
         ("", "has no stage; the stages are dataset, train"),
         ("[train\n", "recipe.toml: "),
@@ -246,10 +260,10 @@ def test_the_command_prints_a_recipe_and_knows_its_keys(
     assert main(["run", "--example"]) == 0
     text = capsys.readouterr().out
     example = tomllib.loads(text)
-    assert set(STAGE_NAMES) < set(example)
+    assert set(BY_PARTS) < set(example)
     (tmp_path / "recipe.toml").write_text(text)
     assert [stage.name for stage in read_plan(tmp_path / "recipe.toml", parsers())] == list(
-        STAGE_NAMES
+        BY_PARTS
     )
     assert main(["run", "--json"]) == 1
     assert "run --example" in json.loads(capsys.readouterr().out)["error"]
