@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 
 def conditioned_exported(report: ConditionedReport) -> Answer:
     """What an export tells."""
-    from exporters.conditioned.verdict import verdict_lines, verdict_result
+    from exporters.conditioned.verdict import verdict_lines
+    from exporters.measure.findings import verdict_result
 
     result = {
         **made_result(report),
@@ -47,12 +48,8 @@ def verify_conditioned(
     Raises:
         ExportError: options that are for models which read text, or a report within the bundle.
     """
-    from exporters.conditioned.verdict import (
-        verdict_json,
-        verdict_lines,
-        verdict_page,
-        verdict_result,
-    )
+    from exporters.conditioned.verdict import verdict_lines, verdict_page
+    from exporters.measure.findings import verdict_json, verdict_result
 
     if arguments.answers or arguments.prompts is not None or arguments.text is not None:
         raise ExportError("--answers, --prompts and --text are for models that read text")

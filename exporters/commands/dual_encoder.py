@@ -81,12 +81,8 @@ def verify_dual_bundle(
         ExportError: options that are for other models, or a report within the bundle.
     """
     from exporters.dual_encoder.verify import verify_dual_encoder
-    from exporters.encoder.verdict import (
-        verdict_json,
-        verdict_lines,
-        verdict_page,
-        verdict_result,
-    )
+    from exporters.encoder.verdict import verdict_lines, verdict_page
+    from exporters.measure.findings import verdict_json, verdict_result
 
     if arguments.answers or arguments.prompts is not None or arguments.text is not None:
         raise ExportError("--text, --answers and --prompts are not for models of pictures")

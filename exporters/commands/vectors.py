@@ -111,13 +111,9 @@ def verify_encoder_bundle(
     Raises:
         ExportError: options that are for models which write text, or a report within the bundle.
     """
-    from exporters.encoder.verdict import (
-        verdict_json,
-        verdict_lines,
-        verdict_page,
-        verdict_result,
-    )
+    from exporters.encoder.verdict import verdict_lines, verdict_page
     from exporters.encoder.verify import verify_encoder
+    from exporters.measure.findings import verdict_json, verdict_result
 
     if arguments.answers or arguments.prompts is not None:
         raise ExportError("--answers and --prompts are for models that write text")

@@ -79,7 +79,8 @@ def with_sight(
     bundle: Bundle[VisionLm], answer: Answer, arguments: argparse.Namespace, cache: Cache
 ) -> Answer:
     """What `verify` found of a bundle's text, and what there is to find of its encoders."""
-    from exporters.encoder.verdict import verdict_lines, verdict_result
+    from exporters.encoder.verdict import verdict_lines
+    from exporters.measure.findings import verdict_result
     from exporters.vision_lm.verify import verify_sight
 
     result, lines, status = answer

@@ -24,14 +24,9 @@ from exporters.bundle.package import (
 from exporters.cache import Cache
 from exporters.conditioned.records import ConditionedRecord, Form, graph_files, judged
 from exporters.conditioned.stages import LIBRARIES, VariantStages, folders_of
-from exporters.conditioned.verdict import (
-    MEASURED,
-    ConditionedVerdict,
-    Promises,
-    verdict_json,
-    verdict_page,
-)
+from exporters.conditioned.verdict import MEASURED, ConditionedVerdict, Promises, verdict_page
 from exporters.measure.build_report import REPORT_FILE, REPORT_PAGE
+from exporters.measure.findings import verdict_json
 from exporters.measure.thresholds import Overrides, check_overrides, form_names
 from exporters.model.route import library_versions
 from exporters.model.source import LICENCE_FILE, Source

@@ -11,10 +11,15 @@ import msgspec
 
 from exporters.conditioned.samples import Trial
 from exporters.measure.build_report import limits_text
+from exporters.measure.findings import (
+    Findings,
+    Json,
+    limits_section,
+    skipped_section,
+    title_lines,
+)
 from exporters.measure.thresholds import Limits, Measure, not_kept
 from nsedge.bundle.conditioning import ConditionedFidelity
-
-Json = dict[str, Any]
 
 MEASURED = frozenset({Measure.KL, Measure.TOP1, Measure.GOLDEN})
 """What has a limit."""
@@ -42,21 +47,18 @@ class Check:
             found[Measure.KL], found[Measure.TOP1] = newest.kl, newest.top1
         return not_kept(self.limits, found)
 
+    def figures(self) -> Json:
+        """The figures, as plain data."""
+        return {
+            "golden_top1": self.golden,
+            "fidelity_recorded": msgspec.to_builtins(self.recorded),
+            "fidelity_measured": msgspec.to_builtins(self.measured),
+            "texts": self.texts,
+        }
 
-@dataclass(frozen=True, kw_only=True)
-class ConditionedVerdict:
-    """What was found of a bundle: each form that runs here, and why others do not."""
 
-    name: str
-    checks: tuple[Check, ...]
-    skipped: dict[str, str]
-    overrides: dict[str, float]
-    difference: float | None = None
-
-    @property
-    def passed(self) -> bool:
-        """Every form that runs here does, and there is one."""
-        return bool(self.checks) and not any(check.failures for check in self.checks)
+class ConditionedVerdict(Findings[Check]):
+    """The findings on a bundle of an encoder and a decoder."""
 
 
 def check_of(variant: str, promised: Limits, trial: Trial[Any], asked: Limits) -> Check:
@@ -70,39 +72,9 @@ def check_of(variant: str, promised: Limits, trial: Trial[Any], asked: Limits) -
     )
 
 
-def verdict_result(verdict: ConditionedVerdict) -> Json:
-    """A verdict as plain data."""
-    return {
-        "name": verdict.name,
-        "passed": verdict.passed,
-        "difference_from_torch": verdict.difference,
-        "thresholds_overridden": verdict.overrides,
-        "variants": {check.variant: _check_result(check) for check in verdict.checks},
-        "skipped": verdict.skipped,
-    }
-
-
-def _check_result(check: Check) -> Json:
-    return {
-        "passed": not check.failures,
-        "failures": check.failures,
-        "limits": {str(measure): limit for measure, limit in check.limits.items()},
-        "golden_top1": check.golden,
-        "fidelity_recorded": msgspec.to_builtins(check.recorded),
-        "fidelity_measured": msgspec.to_builtins(check.measured),
-        "texts": check.texts,
-    }
-
-
-def verdict_json(verdict: ConditionedVerdict) -> bytes:
-    """`verdict_result`, indented, with a final newline."""
-    encoded = msgspec.json.encode(verdict_result(verdict), order="sorted")
-    return msgspec.json.format(encoded, indent=2) + b"\n"
-
-
 def verdict_page(verdict: ConditionedVerdict) -> str:
     """The same for people, as a page of Markdown."""
-    lines = [f"# {verdict.name}: {'passed' if verdict.passed else 'FAILED'}", ""]
+    lines = title_lines(verdict)
     if verdict.difference is not None:
         lines += [
             f"The fp32 graphs differ from PyTorch by {verdict.difference:.1e} nats at most.",
@@ -115,16 +87,10 @@ def verdict_page(verdict: ConditionedVerdict) -> str:
         if found is not None:
             cells = [f"{found.kl:.5f}", f"{found.top1:.4f}", str(found.positions)]
         lines.append("| " + " | ".join([check.variant, *cells, f"{check.golden:.4f}"]) + " |")
-    lines += ["", "## Limits", ""]
-    for check in verdict.checks:
-        state = "; ".join(check.failures) if check.failures else "kept"
-        lines.append(f"- {check.variant}: {limits_text(check.limits)}: {state}")
+    lines += limits_section(verdict)
     for check in verdict.checks:
         lines += ["", f"## What {check.variant} writes", "", *(f"-{text}" for text in check.texts)]
-    if verdict.skipped:
-        lines += ["", "## Not run here", ""]
-        lines += [f"- {name}: {why}" for name, why in verdict.skipped.items()]
-    return "\n".join(lines) + "\n"
+    return "\n".join([*lines, *skipped_section(verdict)]) + "\n"
 
 
 def verdict_lines(verdict: ConditionedVerdict) -> list[str]:

@@ -25,9 +25,10 @@ from exporters.dual_encoder.records import (
     TowerTrial,
 )
 from exporters.encoder.outputs import vectors_promised
-from exporters.encoder.verdict import EncoderCheck, EncoderVerdict, verdict_json, verdict_page
+from exporters.encoder.verdict import EncoderCheck, EncoderVerdict, verdict_page
 from exporters.graph.records import DATA_SUFFIX
 from exporters.measure.build_report import REPORT_FILE, REPORT_PAGE
+from exporters.measure.findings import verdict_json
 from exporters.measure.thresholds import Measure, Overrides, asked_for
 from exporters.model.source import LICENCE_FILE, Source
 from nsedge.bundle.dual_encoder import (

@@ -17,14 +17,10 @@ from exporters.bundle.package import (
 )
 from exporters.encoder.outputs import Output
 from exporters.encoder.records import ExportedEncoder, HeadSpec
-from exporters.encoder.verdict import (
-    EncoderCheck,
-    EncoderVerdict,
-    verdict_json,
-    verdict_page,
-)
+from exporters.encoder.verdict import EncoderCheck, EncoderVerdict, verdict_page
 from exporters.graph.records import DATA_FILE, GRAPH_FILE
 from exporters.measure.build_report import REPORT_FILE, REPORT_PAGE
+from exporters.measure.findings import verdict_json
 from exporters.measure.thresholds import Overrides, asked_for
 from exporters.model.heads import special_token
 from exporters.model.source import LICENCE_FILE, Source

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import msgspec
 
 from exporters.encoder.outputs import measures_of
 from exporters.encoder.records import AnyFidelity
 from exporters.measure.build_report import limits_text
+from exporters.measure.findings import (
+    Findings,
+    Json,
+    limits_section,
+    skipped_section,
+    title_lines,
+)
 from exporters.measure.thresholds import Limits, Measure, not_kept
 from nsedge.bundle.headed import ScoreFidelity
-
-Json = dict[str, Any]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,75 +44,38 @@ class EncoderCheck:
         found = {} if newest is None else measures_of(newest)
         return not_kept(self.limits, {self.golden_measure: self.golden, **found})
 
+    def figures(self) -> Json:
+        """The figures, as plain data."""
+        return {
+            str(self.golden_measure): self.golden,
+            "fidelity_recorded": msgspec.to_builtins(self.recorded),
+            "fidelity_measured": msgspec.to_builtins(self.measured),
+            "fidelity_text": msgspec.to_builtins(self.text),
+        }
+
 
 @dataclass(frozen=True, kw_only=True)
-class EncoderVerdict:
-    """What was found of a bundle: each variant that runs here, and why others do not.
+class EncoderVerdict(Findings[EncoderCheck]):
+    """The findings on an encoder's bundle. `notes` are those of the export."""
 
-    `difference`: the fp32 graph's from PyTorch, where it is known. `notes` are those of the export.
-    """
-
-    name: str
-    checks: tuple[EncoderCheck, ...]
-    skipped: dict[str, str]
-    overrides: dict[str, float]
-    difference: float | None = None
     notes: tuple[str, ...] = ()
 
-    @property
-    def passed(self) -> bool:
-        """Every variant that runs here does, and there is one."""
-        return bool(self.checks) and not any(check.failures for check in self.checks)
-
-
-def verdict_result(verdict: EncoderVerdict) -> Json:
-    """A verdict as plain data."""
-    return {
-        "name": verdict.name,
-        "passed": verdict.passed,
-        "difference_from_torch": verdict.difference,
-        "notes": verdict.notes,
-        "thresholds_overridden": verdict.overrides,
-        "variants": {check.variant: _check_result(check) for check in verdict.checks},
-        "skipped": verdict.skipped,
-    }
-
-
-def _check_result(check: EncoderCheck) -> Json:
-    return {
-        "passed": not check.failures,
-        "failures": check.failures,
-        "limits": {str(measure): limit for measure, limit in check.limits.items()},
-        str(check.golden_measure): check.golden,
-        "fidelity_recorded": msgspec.to_builtins(check.recorded),
-        "fidelity_measured": msgspec.to_builtins(check.measured),
-        "fidelity_text": msgspec.to_builtins(check.text),
-    }
-
-
-def verdict_json(verdict: EncoderVerdict) -> bytes:
-    """`verdict_result`, indented, with a final newline."""
-    encoded = msgspec.json.encode(verdict_result(verdict), order="sorted")
-    return msgspec.json.format(encoded, indent=2) + b"\n"
+    def more(self) -> Json:
+        """The notes."""
+        return {"notes": self.notes}
 
 
 def verdict_page(verdict: EncoderVerdict) -> str:
     """The same for people, as a page of Markdown."""
-    lines = [f"# {verdict.name}: {'passed' if verdict.passed else 'FAILED'}", ""]
+    lines = title_lines(verdict)
     if verdict.difference is not None:
         told = f"{verdict.difference:.1e} at most (of a vector of length 1, or of logits)"
         lines += [f"The fp32 graph differs from PyTorch by {told}.", ""]
     lines += _table(verdict)
-    lines += ["", "## Limits", ""]
-    for check in verdict.checks:
-        state = "; ".join(check.failures) if check.failures else "kept"
-        lines.append(f"- {check.variant}: {limits_text(check.limits)}: {state}")
+    lines += limits_section(verdict)
     if verdict.notes:
         lines += ["", "## Notes", "", *(f"- {note}" for note in verdict.notes)]
-    if verdict.skipped:
-        lines += ["", "## Not run here", ""]
-        lines += [f"- {name}: {why}" for name, why in verdict.skipped.items()]
-    return "\n".join(lines) + "\n"
+    return "\n".join([*lines, *skipped_section(verdict)]) + "\n"
 
 
 def verdict_lines(verdict: EncoderVerdict) -> list[str]:
