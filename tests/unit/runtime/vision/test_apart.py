@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import os
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -112,6 +113,36 @@ def test_while_streams_run_it_goes_on_in_its_turns_only() -> None:
             assert time.monotonic() < until_s
     finally:
         process.close()
+
+
+PARENT = """
+import signal, time
+from tests.unit.runtime.vision.test_apart import PICTURE, STEPS, apart, pid_of
+process = apart.PictureProcess(None)
+process.call("prepare", PICTURE, STEPS, max_pixels=100)
+process._child.signal(signal.SIGSTOP)
+print(pid_of(process), flush=True)
+time.sleep(3600)
+"""
+
+
+@ONLY_LINUX
+def test_it_ends_with_a_parent_that_is_killed_while_it_is_stopped() -> None:
+    with subprocess.Popen([sys.executable, "-c", PARENT], stdout=subprocess.PIPE) as parent:
+        assert parent.stdout is not None
+        pid = int(parent.stdout.readline())
+        parent.kill()
+    until_s = time.monotonic() + PATIENCE_S
+    while runs(pid):
+        assert time.monotonic() < until_s
+
+
+def runs(pid: int) -> bool:
+    """Whether a process has not ended; one that nobody has looked after yet has."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2][0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
 
 
 def test_a_thread_without_a_process_reads_here() -> None:
