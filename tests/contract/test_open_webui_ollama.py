@@ -22,7 +22,8 @@ from nsedge.security import keyring
 from nsedge.security.keyring import ApiKey, KeyRing, Scope
 from nsedge.security.watched_file import WatchedFile
 from tests.contract.open_webui import ASKED, TOOLS, Backend, play
-from tests.fakes import DIMENSIONS, MODEL
+from tests.fake_answers import DIMENSIONS
+from tests.fakes import MODEL
 
 LISTED = f"{MODEL}:latest"
 OPTIONS: dict[str, Any] = {

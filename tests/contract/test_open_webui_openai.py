@@ -7,7 +7,8 @@ import json
 from typing import Any
 
 from tests.contract.open_webui import ASKED, TOOLS, Backend, play
-from tests.fakes import DIMENSIONS, MODEL
+from tests.fake_answers import DIMENSIONS
+from tests.fakes import MODEL
 
 
 def test_the_models_of_an_openai_server() -> None:

@@ -21,7 +21,8 @@ from openai import AsyncOpenAI, OpenAI
 from nsedge.api import Failed, Request, Sink
 from nsedge.errors import QueueFull
 from nsedge.web.limits import WebLimits
-from tests.fakes import MODEL, FakeService, FakeTicket, vector
+from tests.fake_answers import vector
+from tests.fakes import MODEL, FakeService, FakeTicket
 from tests.web_server import Shim, running, until
 
 Endpoint = tuple[str, str]

@@ -4,84 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-import functools
 import itertools
-import math
-from collections.abc import Callable, Coroutine
 
 import numpy as np
 import pytest
 
 from nsedge import api
 from nsedge.api.stream import EventStream
-from nsedge.errors import InvalidParameter, UnknownModel
-from tests.contract.subjects import EVERYTHING, SUBJECTS, Subject
+from tests.contract.scenarios import Record, asking, endless, over_every_subject
+from tests.contract.subjects import EVERYTHING, Subject
 from tests.ipc import PATIENCE_S, gathered, text_of, until
-
-Scenario = Callable[[Subject], Coroutine[None, None, None]]
-
-
-def over_every_subject(scenario: Scenario) -> Callable[[str], None]:
-    @pytest.mark.parametrize("name", SUBJECTS)
-    @functools.wraps(scenario, assigned=("__module__", "__name__", "__doc__"), updated=())
-    def test(name: str) -> None:
-        async def play() -> None:
-            async with asyncio.timeout(2 * PATIENCE_S), SUBJECTS[name]() as subject:
-                await scenario(subject)
-
-        asyncio.run(play())
-
-    del test.__wrapped__  # type: ignore[attr-defined]
-    return test
-
-
-def asking(
-    subject: Subject,
-    label: str = "a",
-    *,
-    model: str | None = None,
-    text: str | None = None,
-    sampling: api.Sampling | None = None,
-) -> api.Request:
-    return api.Request(
-        request_id=label,
-        model=model or subject.model,
-        task=api.Generate(
-            text=subject.text if text is None else text,
-            sampling=sampling or api.Sampling(max_tokens=5, ignore_eos=True),
-        ),
-    )
-
-
-def endless(subject: Subject, label: str = "a") -> api.Request:
-    return asking(subject, label, sampling=api.Sampling(ignore_eos=True))
-
-
-class Record:
-    """A sink that takes what it sees, unless told not to."""
-
-    def __init__(self, subject: Subject, request: api.Request, *, takes: bool = True) -> None:
-        self.events: list[api.Event] = []
-        self._takes = takes
-        self.ticket = subject.service.submit(request, self._see)
-        self.seen_in_submit = len(self.events)
-
-    def _see(self, event: api.Event) -> None:
-        self.events.append(event)
-        if self._takes:
-            self.ticket.took(event)
-
-    @property
-    def ends(self) -> list[api.Event]:
-        return [event for event in self.events if api.is_terminal(event)]
-
-    async def end(self) -> api.Event:
-        """The terminal event, once, and the last: given time for a second one to show up."""
-        await until(lambda: bool(self.ends))
-        for _ in range(20):
-            await asyncio.sleep(0)
-        assert self.ends == [self.events[-1]]
-        return self.events[-1]
 
 
 @over_every_subject
@@ -355,20 +287,6 @@ async def cancelled(subject: Subject) -> int:
 
 
 @over_every_subject
-async def test_models_health_and_stats(subject: Subject) -> None:
-    service = subject.service
-    (model,) = [model for model in await service.models() if model.name == subject.model]
-    assert model.state is api.ModelState.READY
-    assert model.context_tokens > 0
-    assert (await service.health()).status is api.HealthStatus.READY
-    before = await service.stats()
-    await Record(subject, asking(subject)).end()
-    after = await service.stats()
-    assert after.requests_accepted == before.requests_accepted + 1
-    assert after.models[subject.model].slots == model.slots
-
-
-@over_every_subject
 async def test_a_deadline_ends_what_is_not_done_by_then(subject: Subject) -> None:
     request = dataclasses.replace(endless(subject), deadline_s=0.05)
     end = await Record(subject, request).end()
@@ -389,98 +307,3 @@ async def test_every_class_is_served(subject: Subject) -> None:
     for priority in api.Priority:
         request = dataclasses.replace(asking(subject, priority), priority=priority)
         assert isinstance(await Record(subject, request).end(), api.Finished)
-
-
-@over_every_subject
-async def test_models_are_loaded_and_unloaded(subject: Subject) -> None:
-    service = subject.service
-    await service.unload(subject.model)
-    assert await service.unload(subject.model) == ()
-    wish = api.LoadWish(model=subject.model, keep_alive_s=600.0)
-    first, second = await service.load(wish), await service.load(wish)
-    assert first.outcome is api.LoadOutcome.LOADED
-    assert second.outcome is api.LoadOutcome.ALREADY_LOADED
-    assert second.model.state is api.ModelState.READY
-    (gone,) = await service.unload(None)
-    assert gone.name == subject.model
-    assert (await service.reload(subject.model)).state is api.ModelState.READY
-    for call in (service.load(api.LoadWish(model="no")), service.unload("no")):
-        with pytest.raises(UnknownModel):
-            await call
-    with pytest.raises(InvalidParameter):
-        await service.load(api.LoadWish(model=subject.model, keep_alive_s=-1.0))
-    for drain_s in (-1.0, math.nan, math.inf):
-        with pytest.raises(InvalidParameter):
-            await service.unload(subject.model, drain_s=drain_s)
-
-
-@over_every_subject
-async def test_an_alias_is_a_name(subject: Subject) -> None:
-    service = subject.service
-    named = await service.alias("nickname", subject.model)
-    assert named.model is not None
-    assert named.model.aliases == ("nickname",)
-    assert named.unkept is None
-    end = await Record(subject, asking(subject, model="nickname")).end()
-    assert isinstance(end, api.Finished)
-    assert await service.alias("nickname", None) == api.AliasResult(model=None)
-    end = await Record(subject, asking(subject, "b", model="nickname")).end()
-    assert isinstance(end, api.Failed)
-    with pytest.raises(UnknownModel):
-        await service.alias("nickname", "no-such-model")
-    for unreadable in ("a\x1b[31mb", "a\nb"):
-        with pytest.raises(InvalidParameter) as refused:
-            await service.alias(unreadable, subject.model)
-        assert refused.value.param == "alias"
-
-
-@over_every_subject
-async def test_use_is_counted(subject: Subject) -> None:
-    await Record(subject, asking(subject)).end()
-    report = await subject.service.usage()
-    assert report.models[subject.model].usage_count >= 1
-    assert len(report.models[subject.model].hours) == 24
-    assert [one.model for one in report.recommendations] == [subject.model]
-
-
-@over_every_subject
-async def test_prompts_and_tokens(subject: Subject) -> None:
-    service, model = subject.service, subject.model
-    asked = api.PromptQuestion(model=model, task=api.Generate(text=subject.text), add_special=False)
-    read = await service.read_prompt(asked)
-    assert read.text == subject.text
-    assert len(read.token_ids) >= 1
-    assert read.pieces == ()
-    with_pieces = await service.read_prompt(dataclasses.replace(asked, with_pieces=True))
-    assert with_pieces.token_ids == read.token_ids
-    assert len(with_pieces.pieces) == len(read.token_ids)
-    assert all(with_pieces.pieces)
-    assert await service.detokenize(model, read.token_ids)
-    said = api.Message(role=api.Role.USER, content="hello there")
-    chat = api.Chat(messages=(said,))
-    told = await service.read_prompt(api.PromptQuestion(model=model, task=chat))
-    assert "hello there" in told.text
-    assert told.token_ids
-    empty = dataclasses.replace(asked, task=api.Generate(text=""))
-    assert (await service.read_prompt(empty)).token_ids == ()
-    gap = dataclasses.replace(asked, task=api.Generate(text="a", suffix="b"))
-    with pytest.raises(InvalidParameter) as caught:
-        await service.read_prompt(gap)
-    assert caught.value.param == "suffix"
-    with pytest.raises(UnknownModel):
-        await service.read_prompt(dataclasses.replace(asked, model="none"))
-    with pytest.raises(UnknownModel):
-        await service.detokenize("none", (1,))
-    with pytest.raises(InvalidParameter):
-        await service.detokenize(model, (-1,))
-
-
-@over_every_subject
-async def test_a_models_card(subject: Subject) -> None:
-    card = await subject.service.describe(subject.model)
-    assert card.name == subject.model
-    assert card.parameters > 0
-    assert len(card.sha256) == 64
-    assert card.chat_template
-    with pytest.raises(UnknownModel):
-        await subject.service.describe("none")

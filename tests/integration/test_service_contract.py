@@ -10,10 +10,15 @@ import pytest
 
 from nsedge.core.service import LocalService, ServiceSettings
 from nsedge.runtime.settings import EngineSettings
-from tests.contract import subjects, test_service
+from tests.contract import subjects, test_models, test_service
 
 pytestmark = pytest.mark.integration
-SCENARIOS = {n: f for n, f in vars(test_service).items() if n.startswith("test_")}
+SCENARIOS = {
+    name: scenario
+    for module in (test_service, test_models)
+    for name, scenario in vars(module).items()
+    if name.startswith("test_")
+}
 
 
 @pytest.mark.parametrize("scenario", SCENARIOS.values(), ids=SCENARIOS.keys())

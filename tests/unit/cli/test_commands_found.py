@@ -11,7 +11,8 @@ import pytest
 from nsedge.__main__ import main
 from nsedge.api import Delta, MediaRead
 from nsedge.cli.exits import ExitStatus
-from tests.fakes import DIMENSIONS, MASK, MODEL, vector
+from tests.fake_answers import DIMENSIONS, MASK, vector
+from tests.fakes import MODEL
 from tests.unit.cli.said import objects
 
 pytestmark = pytest.mark.usefixtures("home")

@@ -14,7 +14,8 @@ from nsedge.__main__ import main
 from nsedge.api import Embed, Media
 from nsedge.cli.exits import ExitStatus
 from nsedge.cli.picture_index import PictureIndex, Stamp, stamp_of
-from tests.fakes import MODEL, FakeService, vector
+from tests.fake_answers import vector
+from tests.fakes import MODEL, FakeService
 
 PNG = b"\x89PNG"
 

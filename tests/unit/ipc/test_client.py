@@ -22,7 +22,8 @@ from nsedge.errors import (
 from nsedge.ipc import client as door
 from nsedge.ipc.client import AsyncClient, Client, Delta, Failed, Finished, Message, Role, Vectors
 from nsedge.ipc.limits import Limits
-from tests.fakes import DIMENSIONS, MODEL, FakeService, vector
+from tests.fake_answers import DIMENSIONS, vector
+from tests.fakes import MODEL, FakeService
 from tests.ipc import QUICK, gathered, serving, text_of, until
 
 SMALL = Limits(sweep_s=0.01, initial_credit_bytes=400)

@@ -14,7 +14,8 @@ import pytest
 from nsedge.errors import ConnectionLost, UnknownModel
 from nsedge.ipc.client import Client, Delta, Failed, Finished, Media, Message, Role
 from nsedge.ipc.limits import Limits
-from tests.fakes import MODEL, FakeService, vector
+from tests.fake_answers import vector
+from tests.fakes import MODEL, FakeService
 from tests.ipc import PATIENCE_S, QUICK, serving, short_directory, text_of, until
 
 TRACE = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"

@@ -7,7 +7,8 @@ import asyncio
 import pytest
 
 from tests.contract.subjects import EVERYTHING, SHOW
-from tests.fakes import MODEL, FakeService, vector
+from tests.fake_answers import vector
+from tests.fakes import MODEL, FakeService
 from tests.ipc import RawClient, serving
 
 

@@ -10,7 +10,8 @@ import msgpack
 import pytest
 
 from nsedge.api import Chat, Embed, Media, MediaPart, Request, Sink, TextPart
-from tests.fakes import DIMENSIONS, MODEL, FakeService, FakeTicket
+from tests.fake_answers import DIMENSIONS
+from tests.fakes import MODEL, FakeService, FakeTicket
 from tests.unit.web.doors.websocket_client import Socket, end_of, generate, hear, talk
 from tests.web_server import PuppetService, until
 

@@ -9,7 +9,8 @@ import msgspec
 import pytest
 
 from nsedge.api import Activation, Aggregation, Classify, Fill, Media, Priority, Score
-from tests.fakes import LABELS, MASK, MODEL, FakeService
+from tests.fake_answers import MASK
+from tests.fakes import LABELS, MODEL, FakeService
 from tests.web_server import answered
 
 DOCUMENTS = ["bb", "a", "dddd", "ccc"]

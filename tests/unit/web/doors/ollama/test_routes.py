@@ -37,7 +37,8 @@ from nsedge.web.door import Door
 from nsedge.web.doors import generate as generate_door
 from nsedge.web.doors import ollama
 from nsedge.web.limits import WebLimits
-from tests.fakes import DIMENSIONS, MODEL, FakeService
+from tests.fake_answers import DIMENSIONS
+from tests.fakes import MODEL, FakeService
 from tests.web_server import Answer, Shim, answered, ask, served, until
 
 HI = [{"role": "user", "content": "a b"}]

@@ -10,7 +10,8 @@ import pytest
 
 from nsedge.api import Embed, Media
 from nsedge.web.limits import WebLimits
-from tests.fakes import DIMENSIONS, MODEL, FakeService, vector
+from tests.fake_answers import DIMENSIONS, vector
+from tests.fakes import MODEL, FakeService
 from tests.web_server import answered
 
 PATH = "/v1/embeddings"
