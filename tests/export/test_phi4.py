@@ -4,6 +4,8 @@ ask for, is what transformers answers, alone and beside others."""
 from __future__ import annotations
 
 import io
+import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +20,12 @@ from transformers.models.phi4_multimodal.feature_extraction_phi4_multimodal impo
 )
 
 from exporters.__main__ import main
+from exporters.errors import Refused
 from exporters.model.phi4 import PhiSource
-from nsedge.api import Media, MediaPart, Message, Role, TextPart
-from nsedge.bundle.vision_lm import CroppedPicture
+from nsedge.api import Chat, Media, MediaPart, Message, PromptQuestion, Role, TextPart
+from nsedge.bundle.manifest import Bundle
+from nsedge.bundle.vision_lm import CroppedPicture, VisionLm
+from nsedge.errors import ContextExceeded, InvalidMedia, InvalidParameter
 from nsedge.runtime.settings import PrefixReuse
 from nsedge.runtime.vision.crops import arrangement, frame_of
 from nsedge.runtime.vision.levels import level_table, normalised
@@ -40,11 +45,14 @@ pytestmark = [pytest.mark.export, pytest.mark.usefixtures("own_places")]
 
 RATE = 16000
 FORMS = ("cpu-fp32", "cpu-int8", "cpu-int8-native")
+OF = ("pictures", "sounds")
+SMALL_ROWS = 11 * 17 + 1 + 16 * 17
+"""Of a crop 22 lines of patches are the picture's, all 32 columns; and the whole."""
 
 
 def tune(seconds: float, pitch: float) -> Media:
     """A sound of 16 bits, so that files and arrays hold the same."""
-    t = np.arange(int(seconds * RATE)) / RATE
+    t = np.arange(round(seconds * RATE)) / RATE
     wave = np.sin(2 * np.pi * pitch * t * (1 + t / 3)) * 0.3 + np.sin(t * 7000) * 0.1
     file = io.BytesIO()
     soundfile.write(file, wave, RATE, format="WAV", subtype="PCM_16")
@@ -221,3 +229,129 @@ def test_rows_of_every_kind_beside_each_other_are_each_as_alone(form: str, bundl
         alone = [tokens_of(client.chat("tiny", turns, sampling=GREEDY)) for turns in many]
     small = {"prefill_chunk_tokens": 61, "prefix_reuse": PrefixReuse.OFF}
     assert asked(bundle, form, [*many, *many], **small) == [*alone, *alone]
+
+
+def test_a_prefix_is_never_one_of_another_adapter_or_projection(bundle: Path) -> None:
+    """The same words before a picture, before a sound, and without either."""
+    words = "The same words, and so many of them that they fill blocks. " * 3
+    first = [said(words), said("Yes.", role=Role.ASSISTANT)]
+    kinds = {
+        "text": [*first, said("And?")],
+        "picture": [*first, said(SMALL, "And?")],
+        "sound": [*first, said(TUNE, "And?")],
+        "both": [*first, said(SMALL, TUNE, "And?")],
+    }
+    with serving(bundle, "cpu-fp32", context_tokens=CONTEXT) as (client, _):
+        cached = {
+            name: client.chat("tiny", turns, sampling=GREEDY).collected().usage.cached_tokens
+            for name, turns in kinds.items()
+        }
+        again = {
+            name: client.chat("tiny", turns, sampling=GREEDY).collected().usage.cached_tokens
+            for name, turns in kinds.items()
+        }
+        found = [tokens_of(client.chat("tiny", turns, sampling=GREEDY)) for turns in kinds.values()]
+    # Of those with pictures the second goes on from the first up to its sound.
+    assert (cached["text"], cached["picture"], cached["sound"]) == (0, 0, 0)
+    assert cached["both"] > SMALL_ROWS
+    assert all(again.values())
+    off = {"prefix_reuse": PrefixReuse.OFF}
+    assert asked(bundle, "cpu-fp32", kinds.values(), **off) == found
+
+
+def test_markers_of_the_client_and_those_that_are_left_to_the_daemon(bundle: Path) -> None:
+    plain = [said(SMALL, TUNE, "What?"), said("A ball.", role=Role.ASSISTANT), said(OTHER, "And?")]
+    with serving(bundle, "cpu-fp32", context_tokens=CONTEXT) as (client, _):
+
+        def read(*turns: Message) -> tuple[int, ...]:
+            question = PromptQuestion(model="tiny", task=Chat(messages=turns))
+            return client.read_prompt(question).token_ids
+
+        wanted = read(*plain)
+        for number in (1, 2):  # of its message, or on in the conversation
+            marked = [
+                said(SMALL, TUNE, "<|image_1|><|audio_1|>What?"),
+                plain[1],
+                said(f"<|audio_{number}|>And?", OTHER),
+            ]
+            assert read(*marked) == wanted
+        assert read(said("Say <|image_1|>.")) != read(said("Say ."))
+        for turn, told in (
+            (said("<|image_1|><|image_2|>", SMALL), "2 times, and it holds 1 pictures"),
+            (said("<|image_1|>", SMALL, TUNE), "0 times, and it holds 1 sounds"),
+            (said("<|image_2|>", SMALL), "numbers pictures 2; they count in order"),
+            (said("<|audio_2|><|audio_1|>", TUNE, OTHER), "numbers sounds 2, 1; they count"),
+        ):
+            with pytest.raises(InvalidParameter, match=told):
+                client.chat("tiny", [turn], sampling=GREEDY).collected()
+
+
+def test_what_was_heard_is_counted_and_what_cannot_be_is_refused(bundle: Path) -> None:
+    with serving(bundle, "cpu-fp32", context_tokens=CONTEXT) as (client, _):
+        told = client.chat("tiny", QUESTIONS["both"], sampling=GREEDY).collected().usage
+        rows = -(-((round(2.03 * RATE) - 400) // 160 + 1) // 8)
+        assert (told.images, told.audio_s) == (1, pytest.approx(2.03))
+        assert told.media_tokens == SMALL_ROWS + rows
+        long = Message(role=Role.USER, content=(MediaPart(media=tune(200.0, 300)),))
+        with pytest.raises(ContextExceeded, match="the context holds 2048"):
+            client.chat("tiny", [long], sampling=GREEDY).collected()
+        for data, error in (
+            (b"no sound", "a sound: no sound that is read here"),
+            (tune(0.02, 300).data, "a sound: 320 samples are too short"),
+        ):
+            broken = said(Media(type="audio/wav", data=data), "What?")
+            with pytest.raises(InvalidMedia, match=error):
+                client.chat("tiny", [broken], sampling=GREEDY).collected()
+
+
+def test_a_bundle_that_hears_verifies(bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    manifest = Bundle.open(bundle).of_kind(VisionLm).manifest
+    assert manifest.media_kinds == ("image", "video", "audio")
+    assert manifest.adapters is not None
+    assert set(manifest.adapters.graphs) == set(FORMS)
+    capsys.readouterr()  # it may have been made just now
+    assert main(["verify", str(bundle), *LOOSE, "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["passed"] is True
+    for after in ("after_pictures", "after_sounds"):
+        assert set(told["pictures"][after]) == set(FORMS)
+        for name, found in told["pictures"][after].items():
+            assert found["kl"] < (1e-6 if name == "cpu-fp32" else 1e-3)
+    names = set(told["pictures"]["variants"])
+    assert names == {f"cpu-{form} ({of})" for form in ("fp32", "int8") for of in OF}
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"architectures": ["Phi4Other"]}, "Phi4Other has no form here"),
+        ({"model_type": "phi4mm"}, "needs code of its own"),
+        ({"audio_config": {"chunk_size": 18}}, "streamed chunks has no form"),
+        ({"vision_config": {"crop_size": 336}}, "are not as the encoder takes them"),
+    ],
+)
+def test_what_has_no_form_is_refused(
+    changes: dict[str, Any],
+    reason: str,
+    folder: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    copy = shutil.copytree(folder, tmp_path / "model")
+    stated = json.loads((copy / "config.json").read_text())
+    for key, value in changes.items():
+        stated[key] = stated[key] | value if isinstance(value, dict) else value
+    (copy / "config.json").write_text(json.dumps(stated))
+    assert main(["model", str(copy)]) == 1
+    assert reason in capsys.readouterr().err
+
+
+def test_adapters_are_there_both_or_it_is_said(folder: Path, tmp_path: Path) -> None:
+    copy = shutil.copytree(folder, tmp_path / "model")
+    shutil.rmtree(copy / "speech-lora")
+    with pytest.raises(Refused, match=r"an adapter is missing: .*speech-lora"):
+        PhiSource(folder=copy, origin="").adapters()
+    shutil.rmtree(copy / "vision-lora")
+    source = PhiSource(folder=copy, origin="")
+    assert source.adapters() == {}
+    assert "media go through the base alone" in source.notes()[-1]
