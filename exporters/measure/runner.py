@@ -66,10 +66,12 @@ class Runner:
         keep: NDArray[np.int64] | None = None,
         media: Media | None = None,
         positions: NDArray[np.int64] | None = None,
+        block: tuple[int, int] | None = None,
     ) -> NDArray[np.float32]:
         """Append ids [B, Q] to rows `row`..`row + B`; logits [B, K, V] of the kept positions.
         media: rows [M, H] in the place of ids, and where: [M, 2]. positions [axes, B, Q]: where
-        the ids do not follow each other as a text's do."""
+        the ids do not follow each other as a text's do. block: the first and last place of tokens
+        that see each other, of the only row."""
         rows, queries = ids.shape
         kept = np.arange(queries) if keep is None else keep
         feeds = self._segments(ids, row, kept) if self._io.segments else self._rows(ids, row, kept)
@@ -80,6 +82,8 @@ class Runner:
             feeds |= dict(
                 zip((self._io.media.embeds, self._io.media.positions), media, strict=True)
             )
+        if block is not None and self._io.media is not None and self._io.media.blocks is not None:
+            feeds[self._io.media.blocks] = np.array([block], np.int64)
         binding = self._session.io_binding()
         for name, value in feeds.items():
             binding.bind_cpu_input(name, value)
@@ -155,15 +159,20 @@ class Runner:
         """Log-probabilities [len(ids) - start, V] after each token from `start`, anew from 0.
         media: rows [M, H] in the place of the first M tokens; positions [axes, len(ids)]."""
         self.lengths[:] = 0
-        parts = []
-        for begin in range(0, len(ids), CHUNK):
-            chunk = np.array([ids[begin : begin + CHUNK]], np.int64)
+        parts, begin, block = [], 0, None
+        together = self._io.media is not None and self._io.media.blocks is not None
+        while begin < len(ids):
+            end = begin + CHUNK
+            if media is not None and together and not begin:  # all of them see each other
+                end, block = max(end, len(media)), (0, len(media) - 1)
+            chunk = np.array([ids[begin:end]], np.int64)
             keep = np.arange(max(start - begin, 0), chunk.shape[1])
-            placed = None if media is None else _first_of(media[begin : begin + CHUNK])
+            placed = None if media is None else _first_of(media[begin:end])
             wanted = keep if len(keep) else np.array([0])
-            where = None if positions is None else positions[:, None, begin : begin + CHUNK]
-            logits = self.forward(chunk, keep=wanted, media=placed, positions=where)
+            where = None if positions is None else positions[:, None, begin:end]
+            logits = self.forward(chunk, keep=wanted, media=placed, positions=where, block=block)
             parts.append(log_softmax(logits[0][: len(keep)]))
+            begin, block = end, None
         return np.concatenate(parts)
 
     def next_log_probs(self, token: int) -> NDArray[np.float32]:
@@ -198,10 +207,9 @@ def _first_of(rows: NDArray[np.float32]) -> Media:
 def no_rows(session: Any, io: MediaIo) -> dict[str, NDArray[Any]]:
     """The media inputs of a decoder where no token is a row of media's."""
     hidden = next(one.shape[1] for one in session.get_inputs() if one.name == io.embeds)
-    return {
-        io.embeds: np.empty((0, hidden), np.float32),
-        io.positions: np.empty((0, 2), np.int64),
-    }
+    nothing = np.empty((0, 2), np.int64)
+    blocks = {} if io.blocks is None else {io.blocks: nothing}
+    return {io.embeds: np.empty((0, hidden), np.float32), io.positions: nothing, **blocks}
 
 
 def _caches(

@@ -35,6 +35,12 @@ DEFAULTS: dict[str, Json] = {
         "image_mean": HALF,
         "image_std": HALF,
     },
+    "Gemma3ImageProcessor": {
+        "size": {"height": 224, "width": 224},
+        "resample": 2,
+        "image_mean": HALF,
+        "image_std": HALF,
+    },
     "DeiTImageProcessor": {
         "size": {"height": 256, "width": 256},
         "resample": 3,

@@ -6,7 +6,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from exporters.errors import Refused
 from exporters.model.anyres import read_anyres
@@ -25,6 +25,9 @@ from nsedge.bundle.vision_lm import (
     WholePicture,
 )
 
+if TYPE_CHECKING:
+    from exporters.bundle.orders import VariantOrder
+
 ARCHITECTURES = {
     "llava": "LlavaForConditionalGeneration",
     "llava_next": "LlavaNextForConditionalGeneration",
@@ -36,7 +39,6 @@ ARCHITECTURES = {
 """By model_type: those whose encoders have a form here."""
 REFUSED = {
     "phi4mm": "code of its own (transformers' layout, Phi4MultimodalForCausalLM, does not)",
-    "gemma3": "attention between the tokens of a picture in both directions",
 }
 """By model_type: what a known family needs that has no form here yet."""
 AROUND, WHOLE = "<fake_token_around_image>", "<global-img>"
@@ -150,6 +152,18 @@ class VisionSource(Source):
         if token is None:
             raise Refused(f"{self.folder / 'config.json'}: {key} {shown(number)} names no token")
         return token
+
+    @property
+    def together(self) -> bool:
+        """Whether the tokens of a picture see each other, those behind them, too."""
+        return False
+
+    def check_variant(self, order: VariantOrder) -> None:
+        """Refuse a variant that has no form for this family.
+
+        Raises:
+            Refused: with the reason.
+        """
 
     def sound_prompt(self) -> SoundPrompt | None:
         """How sound stands in a prompt; None of a model that does not hear.

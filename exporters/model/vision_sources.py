@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from exporters.model.gemma3 import MODEL_TYPE as GEMMA3
+from exporters.model.gemma3 import GemmaSource
 from exporters.model.phi4 import MODEL_TYPE as PHI4
 from exporters.model.phi4 import PhiSource
 from exporters.model.source import Source
 from exporters.model.vision_lm import ARCHITECTURES, REFUSED, VisionSource
 
-KINDS: dict[str, type[VisionSource]] = {PHI4: PhiSource}
+KINDS: dict[str, type[VisionSource]] = {PHI4: PhiSource, GEMMA3: GemmaSource}
 """By model_type, those that are read in their own way."""
 
 

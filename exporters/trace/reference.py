@@ -18,6 +18,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 from exporters.errors import ExportError, Refused
 from exporters.graph.graph import Graph
 from exporters.graph.records import GRAPH_FILE, ReferenceRecord
+from exporters.graph.together import see_within_pictures
 from exporters.measure.recorded import LOGITS_FILE, difference_from_recorded
 from exporters.measure.runner import Media, Runner, log_softmax
 from exporters.model.environment import unknown_architecture
@@ -44,6 +45,8 @@ TOLD, LONGEST_REASON = 3, 300
 CHECK_SEED = 20
 CHECK_LENGTHS = (23, 9, 31)
 CHECK_STEPS = 4
+CHECK_BORDER = 7
+"""Of the two pieces of a row, which may be within media."""
 CHECK_MEDIA = (3, 4, 5, 6, 7, 8)
 """Places of tokens that rows of media stand for, where a graph takes some."""
 MIN_CONTEXT = max(CHECK_LENGTHS) + CHECK_STEPS
@@ -156,6 +159,8 @@ def export_clean(
         io = export_raw(model, raw, kv=kv, positions=context, media=media)
         graph = Graph.load(raw / RAW_FILE)
         nodes = clean(graph)
+        if media is not None and media.blocks is not None:
+            see_within_pictures(graph, io, media.blocks)
         graph.save(out / GRAPH_FILE)
     finally:
         shutil.rmtree(raw)
@@ -240,15 +245,23 @@ def compare(model: Any, graph: Path, *, io: GraphIo, kv: KvLayout) -> float:
     width = 0 if io.media is None else model.get_input_embeddings().weight.shape[1]
     media = random.standard_normal((len(CHECK_MEDIA), width)).astype(np.float32)
     places = [_positions(random, len(row), io) for row in rows]
-    wanted = [_torch_log_probs(model, row, media, at) for row, at in zip(rows, places, strict=True)]
+    together = io.media is not None and io.media.blocks is not None
+    wanted = [
+        _torch_log_probs(model, row, media, at, together=together)
+        for row, at in zip(rows, places, strict=True)
+    ]
+    border = CHECK_MEDIA[-1] + 1 if together else CHECK_BORDER
     runner = Runner(graph, io=io, kv=kv, capacity=MIN_CONTEXT, rows=len(rows))
     worst = 0.0
     for i, (row, length) in enumerate(zip(rows, CHECK_LENGTHS, strict=True)):
-        for begin, end in ((0, 7), (7, length)):
+        for begin, end in ((0, border), (border, length)):
             placed = _between(media, begin, end) if width else None
             at = places[i]
             where = None if at is None else at[:, None, begin:end]
-            logits = runner.forward(row[None, begin:end], row=i, media=placed, positions=where)
+            block = (CHECK_MEDIA[0], CHECK_MEDIA[-1]) if together and not begin else None
+            logits = runner.forward(
+                row[None, begin:end], row=i, media=placed, positions=where, block=block
+            )
             got = log_softmax(logits[0])
             worst = max(worst, float(np.abs(got - wanted[i][begin:end]).max()))
     for _ in range(CHECK_STEPS):
@@ -281,6 +294,8 @@ def _torch_log_probs(
     row: NDArray[np.int64],
     media: NDArray[np.float32],
     positions: NDArray[np.int64] | None,
+    *,
+    together: bool,
 ) -> NDArray[np.float32]:
     with torch.no_grad(), quiet():
         read = {"input_ids": torch.from_numpy(row)[None]}
@@ -291,6 +306,24 @@ def _torch_log_probs(
             embedded[0, list(CHECK_MEDIA)] = torch.from_numpy(media)
             del read["input_ids"]
             read["inputs_embeds"] = embedded
+            if together:
+                read["attention_mask"] = _masks_together(model, len(row))
         logits = model(**read, use_cache=False).logits[0]
     result: NDArray[np.float32] = torch.log_softmax(logits.float(), dim=-1).numpy()
     return result
+
+
+def _masks_together(model: Any, tokens: int) -> dict[str, torch.Tensor]:
+    """What is added to scores where the tokens of media see each other, by the kind of layer."""
+    query, key = torch.arange(tokens)[:, None], torch.arange(tokens)[None]
+    within = torch.zeros(tokens, dtype=torch.bool)
+    within[list(CHECK_MEDIA)] = True
+    both, causal = within[:, None] & within[None], key <= query
+    window = int(model.config.get_text_config().sliding_window or tokens)
+    kinds = {"full_attention": causal, "sliding_attention": causal & (key > query - window)}
+    return {
+        kind: torch.zeros(1, 1, tokens, tokens).masked_fill(
+            ~(seen | both), torch.finfo(torch.float32).min
+        )
+        for kind, seen in kinds.items()
+    }

@@ -106,6 +106,7 @@ class VisionExport:
         for variant in variants:
             if variant.device is not Device.CPU:
                 raise Refused(f"variant {variant.name}: encoders of pictures run on the CPU so far")
+            source.check_variant(variant)
         text = Export(order, cache)
         source.steps()
         source.adapters()

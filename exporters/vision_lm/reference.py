@@ -29,6 +29,7 @@ from nsedge.bundle.causal_lm import MediaIo
 MAX_DIFFERENCE = 1e-4
 """Of any number of a row, as a share of the greatest."""
 RAW_FILE = "raw.onnx"
+BLOCKS = "media_blocks"
 
 
 def load_model(source: Source) -> Any:
@@ -46,7 +47,8 @@ def load_model(source: Source) -> Any:
 def make_decoder(source: Source, out: Path, max_context: int) -> None:
     """Write the decoder's fp32 graph, with inputs for rows of pictures; raises what
     `write_reference` does."""
-    media = MediaIo(axes=vision_source(source).position_axes)
+    read = vision_source(source)
+    media = MediaIo(axes=read.position_axes, blocks=BLOCKS if read.together else None)
     write_reference(
         decoder_of(load_model(source)), source, out, max_context=max_context, media=media
     )

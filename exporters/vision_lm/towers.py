@@ -81,6 +81,19 @@ class TileEncoder(torch.nn.Module):
         return self.connector(self.tower.post_layernorm(states))
 
 
+class PooledEncoder(torch.nn.Module):
+    """Pixels [B, 3, H, W] to rows [B, rows, hidden]: Gemma 3's tower, and its projector, which
+    pools patches."""
+
+    def __init__(self, model: Any, size: tuple[int, int]) -> None:
+        super().__init__()
+        self.tower = model.model.vision_tower
+        self.projector = model.model.multi_modal_projector
+
+    def forward(self, pixel_values: torch.Tensor) -> torch.Tensor:
+        return self.projector(self.tower(pixel_values=pixel_values).last_hidden_state)
+
+
 def _places(tower: Any, size: tuple[int, int]) -> torch.Tensor:
     """Where the patches of a whole tile are in the table of places [1, patches], as the tower's own
     code has it."""
@@ -100,6 +113,7 @@ def _places(tower: Any, size: tuple[int, int]) -> torch.Tensor:
 ENCODERS: dict[str, Callable[[Any, tuple[int, int]], torch.nn.Module]] = {
     "llava": LlavaEncoder,
     "llava_next": AnyresEncoder,
+    "gemma3": PooledEncoder,
     "idefics3": TileEncoder,
     "smolvlm": TileEncoder,
 }

@@ -80,11 +80,15 @@ class MediaIo(Strict, frozen=True, kw_only=True):
     - positions: int64 [M, 2], where each goes: the row of the batch, and the place in it.
     - axes: that position_ids has, which then are int64 [axes, B, Q]: 1, or 3 where a token of a
       picture has a time, a row and a column.
+    - blocks: where the tokens of a picture see each other: int64 [P, 2], the first and last places
+      in the row of those pictures that a run's tokens are of, P from 0 on; a run that has some is
+      of one row, and of all tokens of a picture that are not cached.
     """
 
     embeds: Line = "media_embeds"
     positions: Line = "media_positions"
     axes: Literal[1, 3] = 1
+    blocks: Line | None = None
 
 
 class GraphIo(Strict, frozen=True, kw_only=True):

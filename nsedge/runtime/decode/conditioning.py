@@ -22,6 +22,9 @@ class Placed:
 
     rows: Floats
     places: NDArray[np.int64]
+    blocks: NDArray[np.int64] | None = None
+    """Where tokens of a picture see each other: the first and last place in the prompt of each of
+    those that are read, int64 [P, 2]."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,11 +50,15 @@ class PromptMedia:
     prompts about the same media."""
     positions: Positions | None = None
     """Of its tokens, where pictures are rows and columns of them."""
+    together: bool = False
+    """Whether the tokens of a picture see each other: no piece of the prompt ends within one."""
     _rows: Floats | None = None
     _places: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
 
     @classmethod
-    def of(cls, prompt_ids: Many[int], media: Iterable[Medium]) -> PromptMedia:
+    def of(
+        cls, prompt_ids: Many[int], media: Iterable[Medium], *, together: bool = False
+    ) -> PromptMedia:
         """Of a prompt in whose tokens `media` have places."""
         media, keys = tuple(media), list[Key](prompt_ids)
         for medium in media:
@@ -63,7 +70,7 @@ class PromptMedia:
             if one.grid is not None
         ]
         positions = Positions.of(len(keys), blocks) if blocks else None
-        return cls(media=media, keys=tuple(keys), positions=positions)
+        return cls(media=media, keys=tuple(keys), positions=positions, together=together)
 
     @property
     def tokens(self) -> int:
@@ -104,4 +111,20 @@ class PromptMedia:
         first, last = np.searchsorted(self._places, (start, end))
         if first == last:
             return None
-        return Placed(rows=self._rows[first:last], places=self._places[first:last] - start)
+        blocks = None
+        if self.together:
+            told = [(one.places[0], one.places[-1]) for one in self.media]
+            met = [block for block in told if block[0] < end and block[1] >= start]
+            blocks = np.array(met, np.int64)
+        return Placed(
+            rows=self._rows[first:last], places=self._places[first:last] - start, blocks=blocks
+        )
+
+    def border(self, end: int) -> int:
+        """Where a piece of the prompt may end that shall end before token `end`: there, or behind
+        a picture whose tokens see each other."""
+        if self.together:
+            for one in self.media:
+                if one.places[0] < end <= one.places[-1]:
+                    return one.places[-1] + 1
+        return end

@@ -330,6 +330,8 @@ class Scheduler:
         if sequence.prompt_told is not None:
             size = self._pace.told_tokens(end - sequence.kv_length)
             end = sequence.kv_length + min(size, TOLD_TOKENS)
+        if sequence.media is not None:
+            end = sequence.media.border(end)
         if end >= length - 1:
             # A token by itself would go the way of decoding, whose rounding is not that of reading.
             end = length

@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from collections.abc import Sequence as Many
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -31,6 +32,8 @@ class MediaInput:
         """Let the graph read no rows."""
         binding.feed(self._io.embeds, self._no_rows)
         binding.feed(self._io.positions, self._no_places)
+        if self._io.blocks is not None:
+            binding.feed(self._io.blocks, self._no_places)
 
     @contextmanager
     def fed(self, binding: Binding, placed: Many[Placed]) -> Iterator[None]:
@@ -43,6 +46,9 @@ class MediaInput:
         rows = np.concatenate([one.rows for one in placed])
         binding.feed(self._io.embeds, np.ascontiguousarray(rows, np.float32))
         binding.feed(self._io.positions, positions)
+        blocks = [one.blocks for one in placed if one.blocks is not None]
+        if self._io.blocks is not None and blocks:
+            binding.feed(self._io.blocks, np.concatenate(blocks))
         try:
             yield
         finally:
@@ -53,4 +59,4 @@ def placed_in(chunk: Chunk, offset: int) -> list[Placed]:
     """What stands for tokens of a piece of a prompt that begins at `offset` in a run."""
     media = chunk.sequence.media
     found = None if media is None else media.between(chunk.start, chunk.end)
-    return [] if found is None else [Placed(rows=found.rows, places=found.places + offset)]
+    return [] if found is None else [replace(found, places=found.places + offset)]

@@ -76,6 +76,12 @@ class VisionModel(TextModel):
         work.begin()
         return work
 
+    @property
+    def sees_within(self) -> bool:
+        """Whether the tokens of a picture see each other."""
+        media = self.variant.io.media
+        return media is not None and media.blocks is not None
+
     def adapter_for(self, shown: Sequence[Shown]) -> str | None:
         """The key of the model's own adapter for a prompt with these media; None for none."""
         mode = mode_of({one.media.kind for one in shown})
@@ -138,6 +144,7 @@ class _Seen:
                 )
                 for name, one in zip(names_of(shown), shown, strict=True)
             ),
+            together=model.sees_within,
         )
         job = self._job = make_job(
             self._request,

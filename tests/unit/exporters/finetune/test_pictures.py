@@ -392,10 +392,10 @@ def test_rows_of_a_picture(changes: dict[str, Any], rows: int, tmp_path: Path) -
 def test_a_family_without_a_form_is_refused_by_name(tmp_path: Path, folder: Path) -> None:
     other = seeing(
         tmp_path / "other",
-        model_type="gemma3",
-        architectures=["Gemma3ForConditionalGeneration"],
+        model_type="phi4mm",
+        architectures=["Phi4MMForCausalLM"],
     )
-    with pytest.raises(Refused, match="Gemma3ForConditionalGeneration needs attention"):
+    with pytest.raises(Refused, match="Phi4MMForCausalLM needs code of its own"):
         make(other, folder, [asked(shown("red"), "?")])
 
 

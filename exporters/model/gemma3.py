@@ -1,0 +1,93 @@
+"""What the folder of a Gemma 3 that sees says: pictures as a whole, whose tokens see each other."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from exporters.errors import Refused
+from exporters.model.files import is_count, read_object
+from exporters.model.pictures import SETTINGS_FILE, read_steps
+from exporters.model.vision_lm import VisionSource
+from exporters.quantise.schemes import KvFormat, Method
+from nsedge.bundle.pictures import PictureSteps
+from nsedge.bundle.vision_lm import PicturePrompt, Pictures, WholePicture
+
+if TYPE_CHECKING:
+    from exporters.bundle.orders import VariantOrder
+
+ARCHITECTURE = "Gemma3ForConditionalGeneration"
+MODEL_TYPE = "gemma3"
+AROUND = "\n\n"
+"""What the processor writes before and after a picture."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class GemmaSource(VisionSource):
+    """The folder of such a model."""
+
+    @property
+    def together(self) -> Literal[True]:
+        """The tokens of a picture see each other."""
+        return True
+
+    def check_architecture(self) -> None:
+        """Refuse what has no form here.
+
+        Raises:
+            Refused: with the reason.
+        """
+        if self.architecture() != ARCHITECTURE:
+            raise Refused(f"{self.architecture()} has no form here; {ARCHITECTURE} has one")
+        text, path = self.part("text_config"), self.folder / "config.json"
+        if text.get("use_bidirectional_attention"):
+            raise Refused(f"{path}: texts that are read in both directions have no form here")
+
+    def check_variant(self, order: VariantOrder) -> None:
+        """Refuse variants whose graphs attention in both directions has no form in.
+
+        Raises:
+            Refused: with the reason.
+        """
+        if order.kv is not KvFormat.FLOAT32 or order.scheme.method is Method.ROTATED:
+            raise Refused(
+                f"variant {order.name}: the tokens of a picture see each other, which has no form"
+                " in a cache of int8, or between rotated layers"
+            )
+
+    def prompt(self) -> PicturePrompt:
+        """How a picture stands in a prompt; raises as `VisionSource.prompt`."""
+        plain = super().prompt()
+        begin, end = (self._token(f"{side}_token_index") for side in ("boi", "eoi"))
+        return PicturePrompt(
+            marker=begin,
+            token=plain.token,
+            token_id=plain.token_id,
+            before=f"{AROUND}{begin}",
+            after=f"{end}{AROUND}",
+        )
+
+    def pictures(self, rows: int) -> Pictures:
+        """How pictures are given to the encoder; raises as `steps`."""
+        return WholePicture(steps=self.steps(), rows=rows)
+
+    def steps(self) -> PictureSteps:
+        """How pictures are prepared.
+
+        Raises:
+            Refused: not as the encoder takes them, or in a way that has no form here.
+        """
+        image, path = self._check_tower(), self.folder / SETTINGS_FILE
+        if path.is_file() and read_object(path).get("do_pan_and_scan"):
+            raise Refused(f"{path}: do_pan_and_scan has no form here")
+        steps, side = read_steps(self.folder), image.get("image_size", 224)
+        tokens = self.whole.get("mm_tokens_per_image", 256)
+        if steps.size != (side, side):
+            height, width = steps.size
+            raise Refused(
+                f"{self.folder}: pictures are prepared as {height} x {width}, and the encoder takes"
+                f" {side} x {side}"
+            )
+        if not is_count(tokens) or not tokens:
+            raise Refused(f"{self.folder / 'config.json'}: mm_tokens_per_image is no count")
+        return steps
