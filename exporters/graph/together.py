@@ -70,6 +70,9 @@ class _Layer:
         if odd or any(inputs[9:12]) or not inputs[1]:
             raise Refused(f"attention with {', '.join(odd) or 'further inputs'} has no form here")
         cache = next(value for value in graph.inputs if value.name == inputs[3])
+        width = cache.type.tensor_type.shape.dim[3].dim_value
+        if attribute(node, "do_rotary", 0) and 2 * graph.weights[inputs[7]].shape[1] != width:
+            raise Refused("heads that are rotated in part have no form here")
         return cls(
             query=inputs[0],
             keys=node.output[1],
@@ -77,7 +80,7 @@ class _Layer:
             tables=(inputs[7], inputs[8]) if attribute(node, "do_rotary", 0) else None,
             heads=attribute(node, "num_heads"),
             kv_heads=attribute(node, "kv_num_heads"),
-            width=cache.type.tensor_type.shape.dim[3].dim_value,
+            width=width,
             scale=attribute(node, "scale"),
             has_window=attribute(node, "local_window_size", -1) > 0,
             total=io.total_sequence_length,
