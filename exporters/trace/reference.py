@@ -43,7 +43,7 @@ UNFIT = {
 TOLD, LONGEST_REASON = 3, 300
 """Names in a message, and characters of a library's."""
 CHECK_SEED = 20
-CHECK_LENGTHS = (23, 9, 31)
+CHECK_LENGTHS = (23, 11, 31)
 CHECK_STEPS = 4
 CHECK_BORDER = 7
 """Of the two pieces of a row, which may be within media."""

