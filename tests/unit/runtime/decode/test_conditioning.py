@@ -83,3 +83,24 @@ def test_what_was_read_of_one_picture_is_no_prefix_of_a_prompt_about_another() -
         cached.append(job.sequence.cached_tokens)
     assert cached[:2] == [0, 0]
     assert 42 < cached[2] < len(ids)
+
+
+def test_no_piece_ends_within_a_picture_whose_tokens_see_each_other() -> None:
+    ids = (1, *[PICTURE] * 4, 2, *[PICTURE] * 4, 3, 4)
+    apart = shown(ids, "a", "b")
+    assert [apart.border(end) for end in range(1, 12)] == list(range(1, 12))
+    media = PromptMedia.of(ids, apart.media, together=True)
+    assert [media.border(end) for end in range(1, 12)] == [1, 5, 5, 5, 5, 6, 10, 10, 10, 10, 11]
+    media.fill([rows_of(1), rows_of(2)])
+    found = [media.between(0, 5), media.between(3, 10), media.between(6, 12)]
+    told = [None if one is None or one.blocks is None else one.blocks.tolist() for one in found]
+    assert told == [[[1, 4]], [[1, 4], [6, 9]], [[6, 9]]]
+    assert media.between(10, 12) is None
+
+
+def test_pictures_and_sound_are_counted_apart() -> None:
+    media = PromptMedia.of(
+        (PICTURE, 1, PICTURE),
+        [Medium(key="a", places=(0,)), Medium(key="b", places=(2,), audio_s=1.5)],
+    )
+    assert (media.images, media.audio_s, media.tokens) == (1, 1.5, 2)

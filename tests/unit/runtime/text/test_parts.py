@@ -11,7 +11,7 @@ from nsedge.bundle.manifest import Bundle
 from nsedge.errors import InvalidParameter, InvalidRequest
 from nsedge.runtime.text.parts import in_parts, parted
 from nsedge.runtime.text.prompt import PromptReader
-from nsedge.runtime.text.sight import Sight
+from nsedge.runtime.text.sight import Sight, Stand
 from nsedge.runtime.vision.taken import Written
 from tests.unit.bundles import tokenizer, write_bundle
 
@@ -156,3 +156,55 @@ def test_a_film_stands_as_texts_and_frames_each_with_its_places(tmp_path: Path) 
     assert [len(each) for each in places] == [2, 3, 3]
     in_order = [place for each in places for place in each]
     assert in_order == sorted(in_order)
+
+
+def hearing(path: Path) -> PromptReader:
+    """Of a model whose markers have numbers, and that hears."""
+    ids = {name: tokenizer().token_to_id(name) for name in (MARKER, "<|begin|>")}
+    sight = Sight(
+        marker="<|image_{n}|>",
+        token=MARKER,
+        token_id=ids[MARKER],
+        written=lambda media: Written(text=MARKER * 3),
+        film=lambda part: [PICTURE],
+        sound=Stand(
+            marker="<|audio_{n}|>",
+            token="<|begin|>",
+            token_id=ids["<|begin|>"],
+            written=lambda media: Written(text="<|begin|>" * 2),
+        ),
+        beside="",
+    )
+    bundle = Bundle.open(write_bundle(path / "tiny", template=AS_TEXT))
+    return PromptReader(bundle, tokenizer(), sight=sight)
+
+
+SOUND = Media(type="audio/wav", data=b"x")
+
+
+def test_sounds_and_pictures_stand_where_parts_or_numbered_markers_do(tmp_path: Path) -> None:
+    reading = hearing(tmp_path)
+    text, places = look(reading, said(SOUND, PICTURE, "this", SOUND))
+    assert text == "[user]<|begin|><|begin|>###this<|begin|><|begin|>[a]"
+    assert [len(each) for each in places] == [2, 3, 2]
+    assert places == sorted(places)
+    marked = said("<|audio_1|><|image_1|>this<|audio_2|>", SOUND, PICTURE, SOUND)
+    assert look(reading, marked) == (text, places)
+    again = look(reading, said(PICTURE, SOUND), said("<|audio_2|> or <|image_2|>", PICTURE, SOUND))
+    assert again == look(reading, said(PICTURE, SOUND), said(SOUND, " or ", PICTURE))
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("<|image_1|>", "has <.audio_{n}.> 0 times, and it holds 1 sounds"),
+        ("<|image_1|><|audio_1|><|audio_2|>", "has <.audio_{n}.> 2 times"),
+        ("<|image_2|><|audio_1|>", "numbers pictures 2; they count in order, from 1 on"),
+        ("\ufdd4", r"U\+FDD4 is in its text"),
+    ],
+)
+def test_markers_that_do_not_fit_the_media_are_refused(
+    text: str, told: str, tmp_path: Path
+) -> None:
+    with pytest.raises(InvalidParameter, match=told):
+        look(hearing(tmp_path), said(text, PICTURE, SOUND))
