@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from exporters.errors import Refused
 from exporters.model.files import is_count, read_object
 from exporters.model.pictures import SETTINGS_FILE, read_steps
 from exporters.model.vision_lm import VisionSource
-from exporters.quantise.schemes import KvFormat, Method
 from nsedge.bundle.pictures import PictureSteps
 from nsedge.bundle.vision_lm import PicturePrompt, Pictures, WholePicture
-
-if TYPE_CHECKING:
-    from exporters.bundle.orders import VariantOrder
 
 ARCHITECTURE = "Gemma3ForConditionalGeneration"
 MODEL_TYPE = "gemma3"
@@ -42,18 +38,6 @@ class GemmaSource(VisionSource):
         text, path = self.part("text_config"), self.folder / "config.json"
         if text.get("use_bidirectional_attention"):
             raise Refused(f"{path}: texts that are read in both directions have no form here")
-
-    def check_variant(self, order: VariantOrder) -> None:
-        """Refuse variants whose graphs attention in both directions has no form in.
-
-        Raises:
-            Refused: with the reason.
-        """
-        if order.kv is not KvFormat.FLOAT32 or order.scheme.method is Method.ROTATED:
-            raise Refused(
-                f"variant {order.name}: the tokens of a picture see each other, which has no form"
-                " in a cache of int8, or between rotated layers"
-            )
 
     def prompt(self) -> PicturePrompt:
         """How a picture stands in a prompt; raises as `VisionSource.prompt`."""

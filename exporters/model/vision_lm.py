@@ -6,7 +6,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from exporters.errors import Refused
 from exporters.model.anyres import read_anyres
@@ -24,9 +24,6 @@ from nsedge.bundle.vision_lm import (
     TileTexts,
     WholePicture,
 )
-
-if TYPE_CHECKING:
-    from exporters.bundle.orders import VariantOrder
 
 ARCHITECTURES = {
     "llava": "LlavaForConditionalGeneration",
@@ -157,13 +154,6 @@ class VisionSource(Source):
     def together(self) -> bool:
         """Whether the tokens of a picture see each other, those behind them, too."""
         return False
-
-    def check_variant(self, order: VariantOrder) -> None:
-        """Refuse a variant that has no form for this family.
-
-        Raises:
-            Refused: with the reason.
-        """
 
     def sound_prompt(self) -> SoundPrompt | None:
         """How sound stands in a prompt; None of a model that does not hear.

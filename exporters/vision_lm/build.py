@@ -29,7 +29,7 @@ from exporters.graph.records import NATIVE_SUFFIX, native_record
 from exporters.measure.runner import Runner, runner_of
 from exporters.measure.thresholds import Measure, Overrides, check_overrides, form_names
 from exporters.model.vision_lm import VisionSource
-from exporters.quantise.schemes import Device
+from exporters.quantise.schemes import Device, KvFormat, Method
 from exporters.vision_lm.modes import Decoder, mode_adapters
 from exporters.vision_lm.records import FILTERS_FILE, ImageRecord, ImageTrial, SoundRecord
 from exporters.vision_lm.stages import DECODER, EncoderStages, ImageStages, SoundStages
@@ -106,7 +106,8 @@ class VisionExport:
         for variant in variants:
             if variant.device is not Device.CPU:
                 raise Refused(f"variant {variant.name}: encoders of pictures run on the CPU so far")
-            source.check_variant(variant)
+            if source.together:
+                _check_together(variant)
         text = Export(order, cache)
         source.steps()
         source.adapters()
@@ -289,3 +290,16 @@ def image_check(name: str, scheme: str, trial: ImageTrial, *, of: str = PICTURES
 
 def _golden(encoder: EncoderStages) -> bytes:
     return msgspec.json.format(msgspec.json.encode(encoder.golden()), indent=1) + b"\n"
+
+
+def _check_together(order: VariantOrder) -> None:
+    """Refuse variants whose graphs have no form of attention in both directions.
+
+    Raises:
+        Refused: with the reason.
+    """
+    if order.kv is not KvFormat.FLOAT32 or order.scheme.method is Method.ROTATED:
+        raise Refused(
+            f"variant {order.name}: the tokens of a picture see each other, which has no form in a"
+            " cache of int8, or between rotated layers"
+        )
