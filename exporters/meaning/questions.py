@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import zipfile
 from collections import Counter, defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from exporters.cache import Cache
@@ -41,3 +41,17 @@ def usual_share(answers: Iterable[str]) -> float:
     """How often the answer that is given most is right: what is got by chance."""
     counted = Counter(answers)
     return max(counted.values()) / counted.total()
+
+
+def blind_share(learnt: Iterable[Asked], questions: Sequence[tuple[str, str]]) -> float:
+    """How often the answer that a question mostly gets in what is learnt from is right: what is got
+    by reading questions and looking at no picture."""
+    counted: dict[str, Counter[str]] = defaultdict(Counter)
+    for one in learnt:
+        for question, answer in one.questions:
+            counted[question][answer] += 1
+    right = 0
+    for question, answer in questions:
+        usual = counted[question].most_common(1)
+        right += bool(usual) and usual[0][0] == answer
+    return right / len(questions)

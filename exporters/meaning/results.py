@@ -67,7 +67,8 @@ class MeasuredAnswers(msgspec.Struct, frozen=True, kw_only=True):
     - words_steps, steps, batch: of its decoder on words, and of fine-tuning.
     - train_cpu_s: seconds of processor time of both; None where they were kept from before. The
       eyes are the small CLIP's, and are not counted.
-    - questions: asked of each variant. usual: the share that the most usual answer gets.
+    - questions: asked of each variant. usual: the share that the most usual answer gets. blind: the
+      share that the most usual answer to each question gets, of those that are learnt from.
     - before: the share that the base answers right, whose projector has learnt nothing.
     """
 
@@ -78,6 +79,7 @@ class MeasuredAnswers(msgspec.Struct, frozen=True, kw_only=True):
     demanded: float
     questions: int
     usual: float
+    blind: float
     before: float
     found: tuple[Answered, ...]
 

@@ -32,7 +32,7 @@ from exporters.finetune.train import train
 from exporters.meaning import small_clip, small_vlm
 from exporters.meaning.easy_vqa import WHEEL, read_pictures
 from exporters.meaning.fitting import Course
-from exporters.meaning.questions import Asked, read_questions, usual_share
+from exporters.meaning.questions import Asked, blind_share, read_questions, usual_share
 from exporters.meaning.results import Answered, MeasuredAnswers, trained
 from exporters.meaning.serving import client_of_process
 from exporters.model.source import Source
@@ -82,7 +82,7 @@ SHORT = VqaCourse(
     pictures=1000,
     steps=150,
     questions=400,
-    demanded=0.6,
+    demanded=0.8,
 )
 WHOLE_COURSE = VqaCourse(
     eyes=small_clip.WHOLE_COURSE,
@@ -103,8 +103,8 @@ def measure(cache: Cache, course: VqaCourse, *, most: int | None = None) -> Meas
     """
     torch.set_num_threads(THREADS)
     base, words_s = _base(cache, course)
-    asked = read_questions(cache, "train")[: course.pictures]
-    merged, tuned_s = _tuned(cache, base, asked, course)
+    learnt = read_questions(cache, "train")
+    merged, tuned_s = _tuned(cache, base, learnt[: course.pictures], course)
     questions = _some(
         read_questions(cache, "test"), min(course.questions, most or course.questions)
     )
@@ -120,6 +120,7 @@ def measure(cache: Cache, course: VqaCourse, *, most: int | None = None) -> Meas
         demanded=course.demanded,
         questions=len(questions),
         usual=round(usual_share(answers), 4),
+        blind=round(blind_share(learnt, [(asked, answer) for _, asked, answer in questions]), 4),
         before=_ask(before, "cpu-fp32", questions).right,
         found=tuple(
             _ask(after, variant.name, questions) for variant in Bundle.open(after).manifest.variants

@@ -1,10 +1,11 @@
-"""A small CLIP that learned for a minute tells colours and shapes of pictures it has not seen."""
+"""Small models that learned for a minute tell what pictures show that they have not seen."""
 
 from __future__ import annotations
 
 import pytest
 
 from exporters.cache import Cache, cache_root
+from exporters.meaning import vqa
 from exporters.meaning.clip import measure
 from exporters.meaning.small_clip import SHORT
 from exporters.progress import Progress
@@ -17,3 +18,11 @@ def test_what_it_tells_is_right() -> None:
     assert found.passed, found
     assert {one.variant for one in found.found} == {"cpu-int8-b64", "cpu-fp32"}
     assert all(one.colour.pictures > 200 and one.shape.pictures > 200 for one in found.found)
+
+
+def test_what_a_tuned_model_that_sees_answers_is_right() -> None:
+    found = vqa.measure(Cache(cache_root(), Progress(None)), vqa.SHORT)
+    assert found.passed, found
+    assert {one.variant for one in found.found} == {"cpu-int8-native", "cpu-int8", "cpu-fp32"}
+    # Not by chance: what is got without a picture, and by the base without its eyes.
+    assert max(found.usual, found.blind, found.before) < found.demanded

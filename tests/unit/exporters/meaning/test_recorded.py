@@ -53,6 +53,8 @@ def test_the_page_tells_what_is_answered() -> None:
     assert told("docs/vlm.md", "fine-tuned, fp32", f"{fp32:.1%}")
     assert told("docs/vlm.md", "before, fp32", f"{result.before:.1%}")
     assert told("docs/vlm.md", "the most usual answer", f"{result.usual:.1%}")
+    assert told("docs/vlm.md", "the most usual answer to each question", f"{result.blind:.1%}")
+    assert result.blind < result.demanded
 
 
 @pytest.mark.parametrize(
@@ -69,6 +71,7 @@ def test_int8_is_to_answer_as_fp32_does(int8: float, fp32: float, passed: bool) 
         demanded=0.9,
         questions=1000,
         usual=0.4,
+        blind=0.7,
         before=0.0,
         found=tuple(Answered(variant=name, right=right) for name, right in shares.items()),
     )
