@@ -8,10 +8,12 @@ from exporters.answer import Answer
 from exporters.cache import Cache
 from exporters.commands import Commands
 from exporters.commands.caption import make_caption_bundle
+from exporters.commands.diffusion import make_diffusion_bundle
 from exporters.commands.dual_encoder import make_dual_bundle
 from exporters.commands.options import (
     add_bundle,
     add_model,
+    found_source,
     make_bundle,
     model_source,
     wanted_variants,
@@ -26,8 +28,8 @@ def add(commands: Commands) -> None:
     """Enter the command."""
     parser = commands.add_parser(
         "model",
-        help="make a bundle of a causal LM, one that sees, an encoder, CLIP and SigLIP, Whisper, or"
-        " a captioner",
+        help="make a bundle of a causal LM, one that sees, an encoder, CLIP and SigLIP, Whisper, a"
+        " captioner, or Stable Diffusion",
     )
     add_model(parser)
     parser.add_argument("--name", help="the bundle's name (default: the folder's or the hub id's)")
@@ -41,6 +43,7 @@ def run(arguments: argparse.Namespace, cache: Cache) -> Answer:
     from exporters.bundle.orders import MAX_CONTEXT, Order
     from exporters.model.caption import is_caption
     from exporters.model.ctranslate2 import is_ctranslate2
+    from exporters.model.diffusion import is_diffusion
     from exporters.model.dual_encoder import is_dual_encoder
     from exporters.model.encoder import is_encoder
     from exporters.model.hub import bundle_name
@@ -50,7 +53,10 @@ def run(arguments: argparse.Namespace, cache: Cache) -> Answer:
 
     variants = wanted_variants(arguments)
     name = bundle_name(arguments.name or arguments.model, exact=arguments.name is not None)
-    source = model_source(arguments, cache)
+    found = found_source(arguments)
+    if is_diffusion(found.folder):
+        return make_diffusion_bundle(found, arguments, name=name, cache=cache)
+    source = model_source(arguments, cache, found)
     if is_dual_encoder(source):
         return make_dual_bundle(source, arguments, name=name, cache=cache)
     if is_caption(source):

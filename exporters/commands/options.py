@@ -61,13 +61,24 @@ def add_model(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def model_source(arguments: argparse.Namespace, cache: Cache) -> Source:
-    """What `add_model` was given.
+def found_source(arguments: argparse.Namespace) -> Source:
+    """The folder that `add_model` was given.
 
     Raises:
         ExportError: there is no such model.
     """
-    source = with_tokenizer_file(find_source(arguments.model, arguments.revision), cache)
+    return find_source(arguments.model, arguments.revision)
+
+
+def model_source(
+    arguments: argparse.Namespace, cache: Cache, found: Source | None = None
+) -> Source:
+    """What `add_model` was given, as its options want it; `found` where it was looked for already.
+
+    Raises:
+        ExportError: there is no such model.
+    """
+    source = with_tokenizer_file(found or found_source(arguments), cache)
     return without_surplus_tokens(source, cache) if arguments.drop_surplus_tokens else source
 
 

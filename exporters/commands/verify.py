@@ -9,6 +9,7 @@ from exporters.answer import FAILURE, SUCCESS, Answer
 from exporters.cache import Cache
 from exporters.commands import Commands
 from exporters.commands.caption import verify_caption_bundle
+from exporters.commands.diffusion import verify_diffusion_bundle
 from exporters.commands.dual_encoder import verify_dual_bundle
 from exporters.commands.options import add_json, add_thresholds
 from exporters.commands.speech import verify_speech_bundle
@@ -47,6 +48,7 @@ def run(arguments: argparse.Namespace, cache: Cache) -> Answer:
     from exporters.measure.build_report import write_report
     from exporters.measure.thresholds import read_overrides
     from nsedge.bundle.caption import Caption
+    from nsedge.bundle.diffusion import Diffusion
     from nsedge.bundle.dual_encoder import DualEncoder
     from nsedge.bundle.encoder import Encoder
     from nsedge.bundle.headed import HeadedEncoder
@@ -67,6 +69,8 @@ def run(arguments: argparse.Namespace, cache: Cache) -> Answer:
         return verify_speech_bundle(Bundle(bundle.path, manifest, bundle.name), arguments, cache)
     if isinstance(manifest, Caption):
         return verify_caption_bundle(Bundle(bundle.path, manifest, bundle.name), arguments, cache)
+    if isinstance(manifest, Diffusion):
+        return verify_diffusion_bundle(Bundle(bundle.path, manifest, bundle.name), arguments)
     question = Question(
         text=arguments.text,
         prompts=arguments.prompts,

@@ -87,8 +87,9 @@ def pairs(nibbles: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return np.ascontiguousarray(even[..., 0::2] | (even[..., 1::2] << 4))
 
 
-def quantise(graph: Graph, scheme: Scheme) -> dict[str, int]:
-    """Quantise every matrix of `graph` in place; what stays fp32, as kind -> bytes.
+def quantise(graph: Graph, scheme: Scheme, *, meant: Collection[str] = ()) -> dict[str, int]:
+    """Quantise every matrix of `graph` in place, but for those that are `meant` to stay; what stays
+    fp32, as kind -> bytes.
 
     Raises:
         Refused: a large matrix is multiplied in a way that has no quantised form.
@@ -104,7 +105,7 @@ def quantise(graph: Graph, scheme: Scheme) -> dict[str, int]:
         blocks = quantise_blocks(weight, bits=bits, block=block)
         put_blocks(graph, projection, blocks, bits=bits, block=block, width=weight.shape[1])
     graph.prune()
-    refuse_large(graph)
+    refuse_large(graph, meant=meant)
     return kept_fp32(graph)
 
 

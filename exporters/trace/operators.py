@@ -147,6 +147,9 @@ def rotary(
     return rotate(heads, cos[rows], sin[rows]).transpose(1, 2).flatten(2)
 
 
+whole_attention = torch.ops.nsedge.mha
+"""`mha` as a trace keeps it whole."""
+
 _library.impl("gqa", gqa, "CPU")
 _library.impl("mha", mha, "CPU")
 _library.impl("rotary", rotary, "CPU")

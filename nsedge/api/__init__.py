@@ -30,6 +30,7 @@ from nsedge.api.events import (
 )
 from nsedge.api.feed import Feed, Mark
 from nsedge.api.found import Fillings, Labels, Scores, Vectors
+from nsedge.api.imagine import Imagine, Picture, PictureRecord
 from nsedge.api.labels import Activation, Aggregation, Classify, Fill, Filling, Label, Score
 from nsedge.api.listen import Listen, SoundForm
 from nsedge.api.logprobs import Logprobs, TokenLogprob
@@ -97,6 +98,7 @@ __all__ = [
     "Health",
     "HealthStatus",
     "Histogram",
+    "Imagine",
     "Input",
     "Label",
     "Labels",
@@ -121,6 +123,8 @@ __all__ = [
     "ModelTimes",
     "ModelUsage",
     "Part",
+    "Picture",
+    "PictureRecord",
     "Priority",
     "Progress",
     "PromptLogprobs",

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from nsedge.api.events import Delta, Event, Failed, Finished, FinishReason, Result, Usage
 from nsedge.api.found import Fillings, Labels, Scores
+from nsedge.api.imagine import Picture
 from nsedge.api.labels import Filling, Label
 from nsedge.errors import NsedgeError, Unavailable
 
@@ -38,6 +39,11 @@ class Collected:
         return tuple(
             one for event in self.results if isinstance(event, Fillings) for one in event.masks
         )
+
+    @property
+    def pictures(self) -> tuple[Picture, ...]:
+        """Those that were made, in the order that they were done in."""
+        return tuple(event for event in self.results if isinstance(event, Picture))
 
     @property
     def scores(self) -> tuple[float, ...]:

@@ -151,7 +151,7 @@ class ModelStats:
     texts: int = 0
     """Texts that an encoder has read."""
     images: int = 0
-    """Pictures that were looked at."""
+    """Pictures that were looked at, or made."""
     audio_s: float = 0.0
     """Seconds of sound that were heard, of requests that have ended."""
 

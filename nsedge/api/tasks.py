@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 
 from nsedge.api.bounds import MAX_PROMPT_CHARS, within
 from nsedge.api.constraint import Constraint
+from nsedge.api.imagine import Imagine
 from nsedge.api.inputs import MAX_TOKEN_ID, Tokens, check_count, check_media
 from nsedge.api.labels import Classify, Fill, Score
 from nsedge.api.languages import LANGUAGES
@@ -334,5 +335,5 @@ class Caption:
             self.constraint.check()
 
 
-Task = Generate | Chat | Embed | Classify | Fill | Score | Transcribe | Caption | Listen
+Task = Generate | Chat | Embed | Classify | Fill | Score | Transcribe | Caption | Listen | Imagine
 """What a request asks for."""

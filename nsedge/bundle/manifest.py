@@ -19,6 +19,7 @@ from typing import Any, Generic, TypeVar
 from nsedge.bundle import versions
 from nsedge.bundle.caption import Caption
 from nsedge.bundle.causal_lm import CausalLm, CausalLmV1
+from nsedge.bundle.diffusion import Diffusion
 from nsedge.bundle.dual_encoder import DualEncoder
 from nsedge.bundle.encoder import Encoder
 from nsedge.bundle.fields import FORMAT, FORMAT_VERSION
@@ -37,7 +38,9 @@ from nsedge.bundle.speech import Speech
 from nsedge.bundle.vision_lm import VisionLm
 from nsedge.errors import BundleInvalid
 
-Manifest = CausalLm | VisionLm | Encoder | HeadedEncoder | DualEncoder | Speech | Caption
+Manifest = (
+    CausalLm | VisionLm | Encoder | HeadedEncoder | DualEncoder | Speech | Caption | Diffusion
+)
 """What a bundle says of itself, by `kind`."""
 
 M = TypeVar("M", bound=Manifest, covariant=True)

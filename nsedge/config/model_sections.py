@@ -165,6 +165,27 @@ class Engine(Section, frozen=True, kw_only=True):
     video_decode_s: Annotated[
         float, number("Seconds that decoding one film may take.", 0.1, 3600)
     ] = 60.0
+    max_image_pixels: Annotated[
+        int,
+        number(
+            "Pixels of a picture that is made; 0 is as many as the model's own size has. What the"
+            " largest takes is measured as the model loads.",
+            0,
+            2**28,
+        ),
+    ] = 0
+    max_image_steps: Annotated[
+        int, number("Steps of denoising that a request for a picture may ask for.", 1, 1000)
+    ] = 150
+    image_batch: Annotated[
+        int,
+        number(
+            "Pictures of the model's own size that are denoised in one run; one with guidance"
+            " counts as two, one that is larger or smaller by its pixels.",
+            1,
+            64,
+        ),
+    ] = 4
     picture_cache_bytes: Annotated[
         int,
         number(

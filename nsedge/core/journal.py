@@ -16,6 +16,7 @@ from nsedge.api import (
     Failed,
     Finished,
     Generate,
+    Imagine,
     Listen,
     Media,
     Message,
@@ -109,6 +110,8 @@ def _said(task: Task) -> object:
         return [_turn(message) for message in task.messages]
     if isinstance(task, Generate):
         return task.text if task.token_ids is None else task.token_ids
+    if isinstance(task, Imagine):
+        return {"prompt": task.prompt, "negative_prompt": task.negative_prompt}
     if isinstance(task, Listen):
         return {"prompt": task.prompt}
     if isinstance(task, Transcribe | Caption):

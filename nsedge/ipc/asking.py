@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any, Generic, TypeVar, Unpack, cast
 
 from nsedge import api
+from nsedge.api.imagine import ImagineFields
 from nsedge.api.labels import Text
 from nsedge.api.listen import ListenFields
 from nsedge.api.scheduling import SchedulingFields
@@ -134,6 +135,23 @@ class Asking(ABC, Generic[S]):
             constraint=constraint,
         )
         return self._ask_for(task, model, request_id, scheduling)
+
+    def imagine(
+        self,
+        model: str,
+        prompt: str,
+        *,
+        request_id: str | None = None,
+        **more: Unpack[ImagineFields],
+    ) -> S:
+        """The events of pictures of `prompt`; `more` is what else `Imagine` and `Scheduling` have.
+        `collected().pictures` of what this returns has them all."""
+        asked: dict[str, Any] = dict(more)
+        scheduling = {
+            name: asked.pop(name) for name in SchedulingFields.__annotations__ if name in asked
+        }
+        task = api.Imagine(prompt=prompt, **asked)
+        return self._ask_for(task, model, request_id, cast(SchedulingFields, scheduling))
 
     def classify(
         self,

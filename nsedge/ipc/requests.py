@@ -17,7 +17,7 @@ MediaOf = Callable[[wire.MediaPart], api.Media]
 _SINCE: dict[type, int] = {
     wire.Embed: 3,
     **dict.fromkeys((wire.Classify, wire.Fill, wire.Score, wire.Transcribe), 5),
-    **dict.fromkeys((wire.Caption, wire.Listen), 6),
+    **dict.fromkeys((wire.Caption, wire.Listen, wire.Imagine), 6),
 }
 """The minor version whose clients can read what comes of a task, where not all can."""
 _TELLING = ("tools", "split_reasoning")
@@ -44,6 +44,10 @@ _OF_TASK = {
     wire.Listen: (
         api.Listen,
         wire.Listen.__struct_fields__[len(wire.Asked.__struct_fields__) :],
+    ),
+    wire.Imagine: (
+        api.Imagine,
+        wire.Imagine.__struct_fields__[len(wire.Asked.__struct_fields__) :],
     ),
 }
 """Messages of tasks whose fields are the same here and there, by name."""
@@ -124,7 +128,7 @@ def _task_of(message: wire.Asking, media: MediaOf) -> api.Task:
         case wire.Transcribe() | wire.Caption():
             about, names = _OF_MEDIA[type(message)]
             return about(media=media(message.media), **_same(message, names))
-        case wire.Embed() | wire.Classify() | wire.Fill() | wire.Score() | wire.Listen():
+        case _:
             kind, names = _OF_TASK[type(message)]
             fields = _same(message, names)
             if "inputs" in fields:
@@ -247,7 +251,7 @@ def check_known(request: api.Request, version: str) -> None:
         UnsupportedVersion: naming the version that knows it.
     """
     minor, task = protocol.minor_of(version), request.task
-    if isinstance(task, api.Transcribe | api.Caption | api.Listen):
+    if isinstance(task, api.Transcribe | api.Caption | api.Listen | api.Imagine):
         told, _ = {**_TOLD_OF_MEDIA, **_TOLD_AS}[type(task)]
         if minor < _SINCE[told]:
             raise UnsupportedVersion(

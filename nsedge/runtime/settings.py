@@ -56,6 +56,13 @@ class EngineSettings:
     """The length of one film."""
     video_decode_s: float = 60.0
     """For decoding one film."""
+    max_image_pixels: int = 0
+    """Of a picture that is made; 0 is as many as the model's own size has."""
+    max_image_steps: int = 150
+    """Of denoising a picture."""
+    image_batch: int = 4
+    """Rows of the model's own size that one run of the denoiser takes; a picture with guidance is
+    two."""
     picture_cache_bytes: int = 256 << 20
     """For what each model that sees made of pictures before."""
     threads: int = 0

@@ -23,6 +23,7 @@ from nsedge.ipc.messages.events import (
     Language,
     Loading,
     MediaRead,
+    Picture,
     Progress,
     PromptLogprobs,
     ReasoningDelta,
@@ -57,6 +58,7 @@ from nsedge.ipc.messages.requests import (
     Embed,
     Fill,
     Generate,
+    Imagine,
     Listen,
     MediaPart,
     MediaPut,
@@ -71,7 +73,7 @@ from nsedge.ipc.messages.sessions import Bye, Hello, Ping, Pong, Welcome
 Command = Load | Unload | Reload | Alias
 Question = ReadPrompt | Detokenize | Describe
 Query = ModelsQuery | StatsQuery | HealthQuery | UsageQuery | Question | Command
-Asking = Generate | Chat | Embed | Classify | Fill | Score | Transcribe | Caption | Listen
+Asking = Generate | Chat | Embed | Classify | Fill | Score | Transcribe | Caption | Listen | Imagine
 DataMessage = Hello | Asking | Audio | Credit | MediaPut | Query | Cancel | Bye
 ControlMessage = Cancel | Ping | HealthQuery
 ClientMessage = DataMessage | Ping
@@ -80,7 +82,8 @@ AnyDelta = Delta | ReasoningDelta | ToolCallDelta
 Text = PromptLogprobs | AnyDelta | ChoiceFinished | ChoiceFailed
 Speech = Language | Segment | Activity | Committed
 Found = Vectors | Scores | Labels | Fillings
-Result = MediaRead | Text | Found | Speech | Progress | ArtifactPending | ArtifactReady
+Made = Picture | Progress | ArtifactPending | ArtifactReady
+Result = MediaRead | Text | Found | Speech | Made
 EventMessage = Loading | Started | Result | Finished | Failed
 ServerMessage = Welcome | EventMessage | Credit | MediaReady | Reply | Pong
 
@@ -120,6 +123,7 @@ __all__ = [
     "HealthQuery",
     "Hello",
     "Id",
+    "Imagine",
     "Labels",
     "Language",
     "Listen",
@@ -131,6 +135,7 @@ __all__ = [
     "MediaReady",
     "Message",
     "ModelsQuery",
+    "Picture",
     "Ping",
     "Pong",
     "Progress",

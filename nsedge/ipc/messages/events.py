@@ -4,7 +4,17 @@ from __future__ import annotations
 
 from msgspec import field
 
-from nsedge.api import Filling, FinishReason, Label, Logprobs, ModelState, Timings, Usage, Word
+from nsedge.api import (
+    Filling,
+    FinishReason,
+    Label,
+    Logprobs,
+    ModelState,
+    PictureRecord,
+    Timings,
+    Usage,
+    Word,
+)
 from nsedge.ipc.messages.base import Wire
 
 
@@ -158,6 +168,16 @@ class Committed(Wire, frozen=True, kw_only=True, tag="committed"):
 
     id: str
     at_s: float
+
+
+class Picture(Wire, frozen=True, kw_only=True, tag="picture"):
+    """A picture is done; since 1.6."""
+
+    id: str
+    index: int
+    media_type: str
+    data: bytes
+    record: PictureRecord
 
 
 class Progress(Wire, frozen=True, kw_only=True, tag="progress"):

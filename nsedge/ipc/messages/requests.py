@@ -191,6 +191,21 @@ class Listen(Asked, frozen=True, kw_only=True, tag="listen"):
     idle_s: float = 60.0
 
 
+class Imagine(Asked, frozen=True, kw_only=True, tag="imagine"):
+    """Asks for pictures of a prompt; since 1.6."""
+
+    prompt: str
+    negative_prompt: str = ""
+    width: int | None = None
+    height: int | None = None
+    steps: int | None = None
+    guidance: float | None = None
+    guidance_rescale: float = 0.0
+    scheduler: Label | None = None
+    seed: int | None = None
+    count: int = 1
+
+
 class Audio(Wire, frozen=True, kw_only=True, tag="audio"):
     """Sound for a `listen`, and what is to be done then; since 1.6."""
 

@@ -88,7 +88,8 @@ class EulerAncestralScheduler(SigmaScheduler):
         up = (after**2 * (sigma**2 - after**2) / sigma**2) ** 0.5
         down = (after**2 - up**2) ** 0.5
         slope = over(sample - self.original(output, sample, sigma), sigma)
-        return sample + single(down - sigma) * slope + single(up) * noise()
+        made: Floats = sample + single(down - sigma) * slope
+        return made + single(up) * noise()
 
 
 class HeunScheduler(SigmaScheduler):

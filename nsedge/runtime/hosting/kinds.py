@@ -10,6 +10,7 @@ from typing import Any
 from nsedge.bundle.adapter import Adapter, open_package
 from nsedge.bundle.caption import Caption
 from nsedge.bundle.causal_lm import CausalLm
+from nsedge.bundle.diffusion import Diffusion
 from nsedge.bundle.dual_encoder import DualEncoder
 from nsedge.bundle.encoder import Encoder
 from nsedge.bundle.headed import HeadedEncoder
@@ -21,6 +22,7 @@ from nsedge.runtime.hosting import (
     adapter,
     caption,
     conditioned,
+    diffusion,
     dual_encoder,
     encoder,
     encoding,
@@ -52,6 +54,7 @@ KINDS: dict[type, Kind] = {
     Encoder: Kind(open=encoder.open_encoder, expected=encoding.expected),
     HeadedEncoder: Kind(open=headed.open_headed, expected=encoding.expected),
     DualEncoder: Kind(open=dual_encoder.open_dual_encoder, expected=encoding.expected),
+    Diffusion: Kind(open=diffusion.open_diffusion, expected=diffusion.expected),
     Caption: Kind(open=caption.open_caption, expected=conditioned.expected),
     Speech: Kind(open=speech.open_speech, expected=conditioned.expected),
 }

@@ -18,6 +18,19 @@ from nsedge.bundle.caption import (
 )
 from nsedge.bundle.causal_lm import CausalLm, Fidelity, GoldenPrompt, GraphIo, KvLayout, Variant
 from nsedge.bundle.conditioning import MemoryIo, MemoryLayout, MemoryOutput
+from nsedge.bundle.diffusion import (
+    DecoderIo,
+    DenoiserIo,
+    Diffusion,
+    DiffusionComponents,
+    GoldenImage,
+    ImageFidelity,
+    PromptReading,
+    TextEncoderIo,
+)
+from nsedge.bundle.diffusion import (
+    EncoderIo as LatentIo,
+)
 from nsedge.bundle.dual_encoder import (
     DualEncoder,
     GoldenPicture,
@@ -45,6 +58,7 @@ from nsedge.bundle.headed import (
     TokenClassification,
 )
 from nsedge.bundle.pictures import Crop, PictureSteps, Resize
+from nsedge.bundle.scheduler import SchedulerConfig
 from nsedge.bundle.speech import (
     GoldenSpeech,
     LogMel,
@@ -62,6 +76,10 @@ INNER = (Variant, EncoderVariant, Provenance, Tokenizer, KvLayout, Fidelity, Vec
 HEADS = (HeadVariant, MaskedLm, SequenceClassification, TokenClassification, ScoreFidelity)
 TOWERS = (TextTower, ImageTower, Likelihood, PictureSteps, Resize, Crop)
 CAPTION = (CaptionVariant, CaptionFidelity, Search, GoldenCaption)
+DIFFUSION = (
+    *(DiffusionComponents, TextEncoderIo, DenoiserIo, DecoderIo, LatentIo),
+    *(SchedulerConfig, PromptReading, ImageFidelity, GoldenImage),
+)
 SPEECH = (SpeechVariant, SpeechTokens, LogMel, SpeechFidelity, MemoryLayout, MemoryIo, GoldenSpeech)
 
 
@@ -74,10 +92,12 @@ SPEECH = (SpeechVariant, SpeechTokens, LogMel, SpeechFidelity, MemoryLayout, Mem
         DualEncoder,
         Speech,
         Caption,
+        Diffusion,
         *INNER,
         *HEADS,
         *TOWERS,
         *SPEECH,
+        *DIFFUSION,
         *CAPTION,
     ],
 )
@@ -86,7 +106,7 @@ def test_every_field_is_told(kind: type[msgspec.Struct]) -> None:
 
 
 def test_no_field_is_told_that_a_manifest_does_not_have() -> None:
-    kinds = (CausalLm, VisionLm, Encoder, HeadedEncoder, DualEncoder, Speech, Caption)
+    kinds = (CausalLm, VisionLm, Encoder, HeadedEncoder, DualEncoder, Speech, Caption, Diffusion)
     known = {"kind"}.union(*(kind.__struct_fields__ for kind in kinds))
     tables = MANIFEST.partition("### The decoder's graph")[0]
     rows = re.findall(r"^\| (`.+?) \|", tables, re.MULTILINE)

@@ -39,6 +39,7 @@ TYPES = [
     messages.TextPart,
     messages.MediaPart,
     api.Word,
+    api.PictureRecord,
     api.Usage,
     api.Timings,
     api.ModelInfo,

@@ -1,0 +1,1 @@
+"""From a diffusers folder to the bundle of a model of pictures."""

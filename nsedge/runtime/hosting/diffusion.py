@@ -1,0 +1,365 @@
+"""Models that make pictures of prompts."""
+
+from __future__ import annotations
+
+import datetime
+import hashlib
+import secrets
+from collections.abc import Callable
+from pathlib import PurePosixPath
+from typing import TypeVar
+
+from nsedge.api import (
+    Imagine,
+    ModelInfo,
+    ModelMemory,
+    ModelState,
+    ModelStats,
+    PictureRecord,
+    Request,
+)
+from nsedge.bundle.diffusion import (
+    DenoiserVariant,
+    Diffusion,
+    DiffusionComponents,
+    GoldenImage,
+)
+from nsedge.bundle.fields import AnyVariant
+from nsedge.bundle.files import MANIFEST_FILE
+from nsedge.bundle.manifest import Bundle
+from nsedge.bundle.vocabulary import read_tokenizer
+from nsedge.errors import InvalidParameter, UnsupportedTask
+from nsedge.runtime.delivery import Emit
+from nsedge.runtime.diffusion.registry import begin
+from nsedge.runtime.graph.diffusion import (
+    Chunk,
+    DiffusionGraphs,
+    DiffusionSession,
+    LatentForm,
+)
+from nsedge.runtime.hosting import golden_images
+from nsedge.runtime.hosting.accepted import Accepted
+from nsedge.runtime.hosting.canvas import ImagineWork, begin_canvas
+from nsedge.runtime.hosting.diffusion_loop import DiffusionLoop
+from nsedge.runtime.hosting.hosted import Host, Opening, Work
+from nsedge.runtime.hosting.trust import Hashes
+from nsedge.runtime.hosting.variants import choose_variant
+from nsedge.runtime.machine import memory
+from nsedge.runtime.machine.amounts import Amount
+from nsedge.runtime.machine.arbiter import Rank
+from nsedge.runtime.machine.cores import usable_cores
+from nsedge.runtime.machine.footprint import Growth
+from nsedge.runtime.settings import EngineSettings
+from nsedge.runtime.text.prompt_chunks import PromptChunks
+
+DiffusionBundle = Bundle[Diffusion]
+MAX_DRAWN_SEED = 2**32
+"""Seeds that nobody gave are below: they are told, and easy to copy."""
+V = TypeVar("V", bound=AnyVariant)
+
+
+class DiffusionModel:
+    """A model of pictures in memory, with its loop."""
+
+    def __init__(
+        self, *, bundle: DiffusionBundle, graphs: DiffusionGraphs, host: Host, opening: Opening
+    ) -> None:
+        """Load `graphs`, warm them up and check golden samples; the loop does not run yet.
+
+        Raises:
+            BundleInvalid: where a file was altered or cannot be loaded, or the golden samples do
+                not come.
+            DeviceUnavailable: where a graph's provider is not the one in use.
+        """
+        self.name = bundle.name
+        self._manifest = manifest = bundle.manifest
+        self._variant = graphs.denoiser
+        self._host = host
+        self._most_pixels = host.settings.max_image_pixels or manifest.height * manifest.width
+        manifest_file = bundle.file(MANIFEST_FILE).read_bytes()
+        self._digest = hashlib.sha256(manifest_file).hexdigest()
+        memory.trim()  # what others freed must not go while this one is measured
+        growth = Growth(opening.elsewhere)
+        hashes = Hashes(
+            bundle,
+            graphs.names[0],
+            lambda share: opening.told(ModelState.LOADING, share),
+            beside=graphs.names[1:],
+        )
+        hashes.check_parsed()
+        hashes.check_weights()
+        self._session = open_graphs(bundle, graphs, host.settings)
+        self._readers = [
+            PromptChunks(read_tokenizer(bundle.file(reading.tokenizer)), reading)
+            for reading in manifest.processors.prompts
+        ]
+        opening.told(ModelState.WARMING, 1.0)
+        self._weights_bytes = growth.take()
+        self._places = self._warm_up()
+        golden_images.check(
+            self._session,
+            bundle.golden("imagine", GoldenImage),
+            variant=self._variant.name,
+            name=self.name,
+        )
+        self._arena_bytes = growth.take()
+        memory.detach(bundle.path)  # nothing that is done to its files reaches it from here on
+        self._weights_bytes += growth.take()
+        self._loop = DiffusionLoop(
+            graphs=self._session,
+            places=self._places,
+            waiting=host.settings.max_queue,
+            seat=host.arbiter(self._variant.device).seat(Rank.OTHERS),
+            deliver=host.deliver,
+            clock=host.clock,
+            name=f"diffusion-{bundle.name}",
+        )
+
+    def start(self) -> None:
+        """Let the loop run."""
+        self._loop.start()
+
+    def accept(self, request: Request, emit: Emit, *, submitted_s: float) -> Work:
+        """Read the prompt, and queue it."""
+        loop = self._loop
+        work = Accepted(
+            host=self._host,
+            reader=self._host.reader,
+            request=request,
+            emit=emit,
+            make=lambda: self._make(request, submitted_s),
+            queue=lambda job: loop.submit(job, emit),
+            cancel=loop.cancel,
+        )
+        work.begin()
+        return work
+
+    def prompt_reader(self) -> None:
+        """None: nothing goes on from its prompts."""
+
+    def comes_round(self, answer: Callable[[], None]) -> bool:
+        """Have the loop call `answer` between two steps."""
+        self._loop.ask(answer)
+        return True
+
+    def close(self) -> None:
+        """End the loop, once nobody uses it."""
+        self._loop.stop()
+
+    def measure(self) -> tuple[ModelMemory, Amount]:
+        """What it holds: it has no cache."""
+        held = ModelMemory(
+            weights_bytes=self._weights_bytes,
+            kv_bytes=0,
+            arena_bytes=self._arena_bytes,
+            kv_reserved_bytes=0,
+        )
+        return held, Amount(held.weights_bytes + held.arena_bytes)
+
+    def cache_bytes(self) -> int:
+        """Nothing."""
+        return 0
+
+    def info(self) -> ModelInfo:
+        """What clients are told."""
+        manifest = self._manifest
+        created = datetime.datetime.fromisoformat(manifest.provenance.created)
+        return ModelInfo(
+            name=self.name,
+            kind=manifest.kind,
+            state=ModelState.READY,
+            created=int(created.timestamp()),
+            variant=self._variant.name,
+            provider=self._session.provider,
+            context_tokens=manifest.processors.prompts[0].context_length,
+            slots=self._host.settings.max_queue,
+            tasks=manifest.tasks,
+        )
+
+    def stats(self) -> ModelStats:
+        """What the loop did and does."""
+        return self._loop.stats()
+
+    def _warm_up(self) -> int:
+        """Run the largest runs that there will be; places of latents that one may take."""
+        manifest, factor = self._manifest, self._manifest.latent_factor
+        step = manifest.size_step // factor
+        largest = self._most_pixels // factor**2
+        own = manifest.height * manifest.width // factor**2
+        places = max(2 * largest, self._host.settings.image_batch * own)
+        height = max(step, int(largest**0.5) // step * step)
+        width = max(step, largest // height // step * step)
+        golden_images.rehearse(
+            self._session,
+            [tuple((one.end_id,) * one.context_length for one in manifest.processors.prompts)],
+            rows=max(1, places // (height * width)),
+            shape=(self._session.form.channels, height, width),
+        )
+        return places
+
+    def _make(self, request: Request, submitted_s: float) -> ImagineWork:
+        """Read a request; on the reader's thread.
+
+        Raises:
+            UnsupportedTask: it asks for something else than pictures.
+            InvalidParameter: a value that this model, or this daemon, does not take.
+            ContextExceeded: a prompt is too long.
+        """
+        task = request.task
+        if not isinstance(task, Imagine):
+            raise UnsupportedTask(f"this model does not {task.name}", param="model")
+        record = self._record(task)
+        is_guided = record.guidance > 1
+        asked = [reader.tokens(task.prompt, "prompt") for reader in self._readers]
+        unlike = [
+            reader.tokens(task.negative_prompt, "negative_prompt") for reader in self._readers
+        ]
+        pieces = max(
+            reader.chunks_of(ids)
+            for reader, ids in zip((*self._readers, *self._readers), (*asked, *unlike), strict=True)
+        )
+        is_zero = self._manifest.empty_is_zero and not task.negative_prompt
+        negative: list[Chunk] | None = None
+        if is_guided:
+            negative = [] if is_zero else self._chunks(unlike, pieces)
+        work = ImagineWork(
+            request=request,
+            submitted_s=submitted_s,
+            prompt=self._chunks(asked, pieces),
+            negative=negative,
+            prompt_tokens=len(asked[0]),
+            record=record,
+        )
+        form = self._session.form
+        shape = form.channels, record.height // form.factor, record.width // form.factor
+        work.canvases = [
+            begin_canvas(
+                work, index, begin(self._manifest.scheduler, record.steps, task.scheduler), shape
+            )
+            for index in range(task.count)
+        ]
+        return work
+
+    def _chunks(self, ids: list[list[int]], pieces: int) -> list[Chunk]:
+        framed = [
+            reader.framed(tokens, pieces) for reader, tokens in zip(self._readers, ids, strict=True)
+        ]
+        return list(zip(*framed, strict=True))
+
+    def _record(self, task: Imagine) -> PictureRecord:
+        """What the pictures of a request are made of, with this model's own values where it says
+        nothing.
+
+        Raises:
+            InvalidParameter: a size or a number of steps that this model, or this daemon, does not
+                take.
+        """
+        manifest, settings = self._manifest, self._host.settings
+        width, height = task.width or manifest.width, task.height or manifest.height
+        for param, side in (("width", width), ("height", height)):
+            if side % manifest.size_step:
+                raise InvalidParameter(
+                    f"{param} must be a multiple of {manifest.size_step}, not {side}", param=param
+                )
+        if width * height > self._most_pixels:
+            raise InvalidParameter(
+                f"a picture of {width} x {height} has more than {self._most_pixels} pixels, which"
+                " is what engine.max_image_pixels allows",
+                param="width",
+            )
+        steps = task.steps or manifest.steps
+        if steps > settings.max_image_steps:
+            raise InvalidParameter(
+                f"steps must be at most {settings.max_image_steps} (engine.max_image_steps), not"
+                f" {steps}",
+                param="steps",
+            )
+        return PictureRecord(
+            model=self.name,
+            digest=self._digest,
+            licence=manifest.provenance.licence,
+            prompt=task.prompt,
+            negative_prompt=task.negative_prompt,
+            seed=secrets.randbelow(MAX_DRAWN_SEED) if task.seed is None else task.seed,
+            steps=steps,
+            guidance=manifest.guidance if task.guidance is None else task.guidance,
+            guidance_rescale=task.guidance_rescale,
+            scheduler=task.scheduler or manifest.scheduler.scheduler,
+            width=width,
+            height=height,
+        )
+
+
+def open_graphs(
+    bundle: DiffusionBundle, graphs: DiffusionGraphs, settings: EngineSettings
+) -> DiffusionSession:
+    """The graphs in sessions; raises what `open_session` does."""
+    manifest = bundle.manifest
+    return DiffusionSession(
+        bundle.path, graphs, form_of(manifest), threads=settings.threads or usable_cores()
+    )
+
+
+def form_of(manifest: Diffusion) -> LatentForm:
+    """How a model's latents lie."""
+    return LatentForm(
+        channels=manifest.latent_channels,
+        factor=manifest.latent_factor,
+        scaling=manifest.scaling,
+        shift=manifest.shift,
+    )
+
+
+def wanted_graphs(bundle: DiffusionBundle, settings: EngineSettings) -> DiffusionGraphs:
+    """The graphs that run here.
+
+    Raises:
+        DeviceUnavailable: where there are none.
+    """
+    wanted = settings.variants.get(bundle.name) or settings.variants.get(bundle.manifest.name)
+    parts = bundle.manifest.components
+    denoiser = choose_variant(parts.denoiser.variants, settings.device, bundle.name, wanted=wanted)
+    return graphs_of(parts, denoiser)
+
+
+def graphs_of(parts: DiffusionComponents, denoiser: DenoiserVariant) -> DiffusionGraphs:
+    """The graphs that go with a denoiser."""
+    return DiffusionGraphs(
+        text_encoders=tuple(_beside(texts.variants, denoiser) for texts in parts.text_encoders),
+        denoiser=denoiser,
+        decoder=_beside(parts.decoder.variants, denoiser),
+        encoder=None if parts.encoder is None else _beside(parts.encoder.variants, denoiser),
+    )
+
+
+def _beside(variants: tuple[V, ...], denoiser: AnyVariant) -> V:
+    """The variant of the denoiser's name, else the first for its device, else the first."""
+    named = [variant for variant in variants if variant.name == denoiser.name]
+    fitting = [variant for variant in variants if variant.device == denoiser.device]
+    return (*named, *fitting, *variants)[0]
+
+
+def expected(bundle: DiffusionBundle, settings: EngineSettings) -> Amount:
+    """What `bundle` can be expected to claim, before it was ever loaded: its files as they lie on
+    disk, and as much again.
+
+    Raises:
+        DeviceUnavailable: where none of its variants runs on the wanted device.
+    """
+    graphs = wanted_graphs(bundle, settings)
+    folders = {PurePosixPath(name).parent for name in graphs.names}
+    files = bundle.manifest.files.items()
+    size = sum(entry.bytes for name, entry in files if PurePosixPath(name).parent in folders)
+    return Amount(2 * size) if graphs.denoiser.device == "cpu" else Amount(0, 2 * size)
+
+
+def open_diffusion(bundle: DiffusionBundle, host: Host, opening: Opening) -> DiffusionModel:
+    """Bring `bundle` into memory.
+
+    Raises:
+        BundleInvalid: where a file was altered or cannot be loaded, or the golden samples do not
+            come.
+        DeviceUnavailable: where none of its variants runs on the wanted device.
+    """
+    graphs = wanted_graphs(bundle, host.settings)
+    return DiffusionModel(bundle=bundle, graphs=graphs, host=host, opening=opening)
