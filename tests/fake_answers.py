@@ -20,6 +20,7 @@ from nsedge.api import (
     Filling,
     Fillings,
     Generate,
+    Imagine,
     Input,
     Label,
     Labels,
@@ -28,6 +29,8 @@ from nsedge.api import (
     Logprobs,
     Mark,
     Media,
+    Picture,
+    PictureRecord,
     Progress,
     Request,
     Score,
@@ -53,6 +56,35 @@ class Heard(Protocol):
 
     def emit(self, event: Event) -> None:
         """Tell an event of it."""
+
+
+def imagined(request: Request, task: Imagine) -> Iterator[Event]:
+    """A step and a picture for each that is asked for; as its file, the prompt and the seed."""
+    total = float(task.count)
+    for index in range(task.count):
+        done = float(index + 1)
+        yield Progress(request_id=request.request_id, done=done, total=total, unit="step")
+        record = PictureRecord(
+            model=request.model,
+            digest="ab" * 32,
+            licence="MIT",
+            prompt=task.prompt,
+            negative_prompt=task.negative_prompt,
+            seed=(task.seed or 0) + index,
+            steps=task.steps or 20,
+            guidance=7.5 if task.guidance is None else task.guidance,
+            guidance_rescale=task.guidance_rescale,
+            scheduler=task.scheduler or "euler",
+            width=task.width or 64,
+            height=task.height or 64,
+        )
+        yield Picture(
+            request_id=request.request_id,
+            index=index,
+            media_type="image/png",
+            data=f"{task.prompt} {record.seed}".encode(),
+            record=record,
+        )
 
 
 def judged(label: str, task: Classify | Fill | Score) -> Labels | Fillings | Scores:

@@ -24,6 +24,7 @@ from nsedge.api import (
     Generate,
     Health,
     HealthStatus,
+    Imagine,
     Listen,
     Loading,
     LoadOutcome,
@@ -70,6 +71,7 @@ from tests.fake_answers import (
     asked_text,
     hear,
     heard,
+    imagined,
     judged,
     likely,
     vector,
@@ -397,6 +399,9 @@ class FakeService:
             return
         if isinstance(task, Classify | Fill | Score):
             yield judged(label, task)
+            return
+        if isinstance(task, Imagine):
+            yield from imagined(request, task)
             return
         if shown := self.shows.get(asked_text(task)):
             yield from (dataclasses.replace(event, request_id=label) for event in shown)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from nsedge.api.bounds import MAX_PROMPT_CHARS, within
+from nsedge.api.media import Media
 from nsedge.api.scheduling import SchedulingFields
 from nsedge.errors import InvalidParameter
 
@@ -16,6 +17,7 @@ MAX_PICTURES = 16
 MAX_GUIDANCE = 100.0
 MAX_SEED = 2**64 - 1
 MAX_SCHEDULER_CHARS = 64
+STRENGTH = 0.8
 
 
 class ImagineFields(SchedulingFields, total=False):
@@ -30,6 +32,9 @@ class ImagineFields(SchedulingFields, total=False):
     scheduler: str | None
     seed: int | None
     count: int
+    image: Media | None
+    strength: float
+    mask: Media | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,6 +50,9 @@ class Imagine:
     - scheduler: by name; None is the model's own.
     - seed: of the noise; None is any. Of several pictures each has the next.
     - count: how many pictures.
+    - image: what they go on from, instead of noise alone, brought to their size. strength: above 0
+      to 1, the share of steps that are taken, with as much noise on it.
+    - mask: of that image, what is light is made anew, and what is dark stays.
     """
 
     name: ClassVar[str] = "imagine"
@@ -59,6 +67,14 @@ class Imagine:
     scheduler: str | None = None
     seed: int | None = None
     count: int = 1
+    image: Media | None = None
+    strength: float = STRENGTH
+    mask: Media | None = None
+
+    @property
+    def media(self) -> tuple[Media, ...]:
+        """What it shows."""
+        return tuple(one for one in (self.image, self.mask) if one is not None)
 
     def check(self) -> None:
         """Raises InvalidParameter for values out of range."""
@@ -73,6 +89,19 @@ class Imagine:
         within("count", self.count, 1, MAX_PICTURES)
         if self.scheduler is not None and not 0 < len(self.scheduler) <= MAX_SCHEDULER_CHARS:
             raise InvalidParameter("scheduler is no name", param="scheduler")
+        within("strength", self.strength, 0.0, 1.0, exclusive_low=True)
+        for param, media in (("image", self.image), ("mask", self.mask)):
+            if media is None:
+                continue
+            media.check()
+            if media.kind != "image":
+                raise InvalidParameter(f"{media.type} is no picture", param=param)
+        if self.image is None and self.mask is not None:
+            raise InvalidParameter("a mask is of an image, and there is none", param="mask")
+        if self.image is None and self.strength != STRENGTH:
+            raise InvalidParameter(
+                "strength is of an image, and there is none", param="strength"
+            )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,6 +111,7 @@ class PictureRecord:
     - model, digest, licence: the model's name, the SHA-256 of its manifest, the licence of its
       weights.
     - scheduler: the name that was asked for, or of the model's own.
+    - image, mask: the SHA-256 of what it went on from; strength: how far.
     """
 
     model: str
@@ -96,6 +126,9 @@ class PictureRecord:
     scheduler: str
     width: int
     height: int
+    image: str | None = None
+    strength: float | None = None
+    mask: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

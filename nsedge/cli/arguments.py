@@ -111,6 +111,7 @@ def command_parser() -> argparse.ArgumentParser:
     _talkers(commands)
     _transcribe(commands)
     _caption(commands)
+    _gen(commands)
     _keepers(commands)
     for name, meaning in (
         ("models", "the models served, in memory or on disk"),
@@ -308,6 +309,40 @@ def _caption(commands: _Commands) -> None:
     parser.add_argument("--quiet", action="store_true", help="no progress on standard error")
     sampling.add_flags(parser)
     constraining.add_flags(parser)
+    scheduling.add_flags(parser)
+
+
+def _gen(commands: _Commands) -> None:
+    parser = _command(commands, "gen", "make pictures of a prompt", _COMMON_FLAGS)
+    parser.add_argument("kind", choices=("image",), help="what is made")
+    parser.add_argument(
+        "--prompt", dest="prompt_text", metavar="TEXT", required=True, help="what is to be seen"
+    )
+    parser.add_argument("--negative-prompt", metavar="TEXT", help="what it is to be unlike")
+    parser.add_argument("--model", metavar="NAME", help="the first that makes pictures")
+    parser.add_argument("--size", type=values.size, metavar="WxH", help="the model's own")
+    parser.add_argument("--steps", type=values.whole, metavar="N", help="the model's own")
+    parser.add_argument(
+        "--guidance", type=values.number, metavar="N", help="how strongly the prompt holds"
+    )
+    parser.add_argument(
+        "--guidance-rescale", type=values.number, metavar="N",
+        help="0 to 1: how far guidance is kept from widening the spread",
+    )  # fmt: skip
+    parser.add_argument("--scheduler", metavar="NAME", help="the model's own (docs/images.md)")
+    parser.add_argument("--seed", type=values.whole, metavar="N", help="of the noise; any")
+    parser.add_argument("--image", type=Path, metavar="FILE", help="what it goes on from")
+    parser.add_argument(
+        "--strength", type=values.number, metavar="N", help="0 to 1: how far from --image; 0.8"
+    )
+    parser.add_argument(
+        "--mask", type=Path, metavar="FILE", help="of --image, what is light is made anew"
+    )
+    parser.add_argument("--count", type=values.whole, metavar="N", help="how many; 1")
+    parser.add_argument(
+        "--out", metavar="FILE", help="a PNG file, numbered where there are several; seed-SEED.png"
+    )
+    parser.add_argument("--quiet", action="store_true", help="no progress on standard error")
     scheduling.add_flags(parser)
 
 

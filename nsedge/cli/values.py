@@ -69,6 +69,14 @@ def interval(text: str) -> float:
     return seconds
 
 
+def size(text: str) -> tuple[int, int]:
+    """Width and height in pixels: `512x768`."""
+    width, cross, height = text.lower().partition("x")
+    if not cross or not all(side.isascii() and side.isdigit() for side in (width, height)):
+        raise argparse.ArgumentTypeError(f"{text!r} is no size such as 512x768")
+    return int(width), int(height)
+
+
 def bias(text: str) -> tuple[int, float]:
     """A token and what is added to its logit: `ID=N`."""
     token, _, added = text.partition("=")

@@ -71,6 +71,8 @@ _OF_MEDIA: dict[type, tuple[type[api.Transcribe | api.Caption], tuple[str, ...]]
 """Messages of tasks about one recording or picture: the task, and the other fields of it, which are
 the same here and there."""
 _TOLD_OF_MEDIA = {task: (told, names) for told, (task, names) in _OF_MEDIA.items()}
+_SHOWN = ("image", "mask")
+"""Fields of a task that are media, where they are there."""
 _ANSWERS_SINCE = 4
 """The minor version that brought constraints, suffixes and most of sampling, which older daemons
 would pass over."""
@@ -136,6 +138,9 @@ def _task_of(message: wire.Asking, media: MediaOf) -> api.Task:
                     media(one) if isinstance(one, wire.MediaPart) else one
                     for one in fields["inputs"]
                 )
+            for name in _SHOWN:
+                if (part := fields.get(name)) is not None:
+                    fields[name] = media(part)
             task: api.Task = kind(**fields)
             return task
 
@@ -216,6 +221,8 @@ def media_of(request: api.Request) -> tuple[api.Media, ...]:
         return (task.media,)
     if isinstance(task, api.Chat):
         return tuple(media for message in task.messages for media in message.media)
+    if isinstance(task, api.Imagine):
+        return task.media
     if isinstance(task, api.Embed | api.Classify):
         return tuple(one for one in task.inputs if isinstance(one, api.Media))
     return ()
@@ -340,6 +347,9 @@ def _message_of(request: api.Request, credit: int | None, named: Collection[str]
                     _shown(one, named) if isinstance(one, api.Media) else one
                     for one in fields["inputs"]
                 )
+            for name in _SHOWN:
+                if (given := fields.get(name)) is not None:
+                    fields[name] = _shown(given, named)
             asking: wire.Asking = told(id=label, model=model, credit=credit, **fields, **scheduling)
             return asking
 

@@ -7,9 +7,11 @@ import io
 import json
 import shutil
 from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import diffusers
 import numpy as np
@@ -23,15 +25,25 @@ from exporters.diffusion.records import DiffusionRecord, session_of
 from exporters.diffusion.trial import chunks_of
 from exporters.errors import Refused
 from exporters.model.diffusion import read_diffusion_shape, read_scheduler
-from nsedge.api import Finished, FinishReason, Loading, ModelState, Picture, Progress, Started
+from nsedge.api import (
+    Finished,
+    FinishReason,
+    Loading,
+    Media,
+    ModelState,
+    Picture,
+    Progress,
+    Started,
+)
 from nsedge.bundle.diffusion import Diffusion
 from nsedge.bundle.manifest import Bundle
-from nsedge.errors import ContextExceeded, InvalidParameter, UnsupportedTask
+from nsedge.errors import ContextExceeded, InvalidMedia, InvalidParameter, UnsupportedTask
 from nsedge.ipc.client import Client
 from nsedge.runtime.diffusion.guidance import guided
 from nsedge.runtime.diffusion.registry import begin
 from nsedge.runtime.graph.diffusion import Row
 from nsedge.runtime.settings import EngineSettings
+from tests.export.tiny_dual_encoders import PHOTOGRAPH
 from tests.export.tiny_diffusion import write_sd, write_sdxl
 from tests.ipc import short_directory
 from tests.unit.exporters.deploy.deployable import Home
@@ -41,6 +53,14 @@ pytestmark = [pytest.mark.export, pytest.mark.usefixtures("own_places")]
 Levels = NDArray[np.uint8]
 VARIANTS = "cpu-fp32,cpu-int8-b64"
 PROMPT, NEGATIVE = "a red circle on grey", "blue square"
+OTHERS = {
+    "pndm": diffusers.PNDMScheduler,
+    "ddim": diffusers.DDIMScheduler,
+    "euler": diffusers.EulerDiscreteScheduler,
+    "heun": diffusers.HeunDiscreteScheduler,
+    "dpmpp-2m": diffusers.DPMSolverMultistepScheduler,
+    "unipc": diffusers.UniPCMultistepScheduler,
+}
 ENGINE = EngineSettings(threads=1, max_image_pixels=64 * 64, max_image_steps=60)
 
 
@@ -216,6 +236,132 @@ def test_sizes_negative_prompts_and_rescaled_guidance(
     )
     (picture,) = made.collected().pictures
     assert np.abs(levels_of(picture).astype(float) - wanted * 255).max() <= 1.0
+
+
+def photograph(side: int) -> Image.Image:
+    with Image.open(PHOTOGRAPH) as whole:
+        return whole.convert("RGB").crop((0, 0, 512, 512)).resize((side, side))
+
+
+def stripes(side: int) -> Image.Image:
+    """A mask: light on the left, dark on the right."""
+    levels = np.zeros((side, side), np.uint8)
+    levels[:, : side // 2] = 255
+    return Image.fromarray(levels)
+
+
+def media(image: Image.Image) -> Media:
+    file = io.BytesIO()
+    image.save(file, "PNG")
+    return Media(type="image/png", data=file.getvalue())
+
+
+@contextmanager
+def noise_of(seed: int, shape: tuple[int, ...], *, encoded_first: bool) -> Iterator[None]:
+    """Have diffusers draw what the daemon does: a picture's noise, then that of its encoding."""
+    random = np.random.default_rng(seed)
+    first, second = (random.standard_normal(shape, np.float32) for _ in "ab")
+    draws = [second, first] if encoded_first else [first, second]
+    coming = iter(draws)
+
+    def draw(*unused: Any, **more: Any) -> torch.Tensor:
+        return torch.from_numpy(next(coming))[None]
+
+    modules = [
+        "diffusers.models.autoencoders.vae",
+        "diffusers.pipelines.stable_diffusion.pipeline_stable_diffusion_img2img",
+        "diffusers.pipelines.stable_diffusion.pipeline_stable_diffusion_inpaint",
+    ]
+    with ExitStack() as patched:
+        for module in modules:
+            patched.enter_context(patch(f"{module}.randn_tensor", draw))
+        yield
+
+
+@pytest.mark.parametrize("scheduler", ["pndm", "ddim", "euler", "heun", "dpmpp-2m", "unipc"])
+@pytest.mark.parametrize("strength", [0.3, 0.75, 1.0])
+def test_a_picture_is_gone_on_from_as_by_diffusers(
+    strength: float, scheduler: str, client: Client, pipelines: dict[str, Any]
+) -> None:
+    own = pipelines["sd"]
+    pipeline = diffusers.StableDiffusionImg2ImgPipeline(
+        **{**own.components, "scheduler": OTHERS[scheduler].from_config(own.scheduler.config)},
+        requires_safety_checker=False,
+    )
+    pipeline.set_progress_bar_config(disable=True)
+    with noise_of(4, (4, 16, 16), encoded_first=True):
+        wanted = pipeline(
+            prompt=PROMPT,
+            image=photograph(32),
+            strength=strength,
+            num_inference_steps=8,
+            guidance_scale=5.0,
+            output_type="np",
+        ).images[0]
+    made = client.imagine(
+        "sd",
+        PROMPT,
+        image=media(photograph(32)),
+        strength=strength,
+        steps=8,
+        guidance=5.0,
+        seed=4,
+        scheduler=scheduler,
+    ).collected()
+    (picture,) = made.pictures
+    assert np.abs(levels_of(picture).astype(float) - wanted * 255).max() <= 1.0
+    assert picture.record.strength == strength
+    assert picture.record.image == media(photograph(32)).sha256
+
+
+@pytest.mark.parametrize("scheduler", ["pndm", "ddim", "euler", "unipc"])
+@pytest.mark.parametrize("strength", [0.5, 1.0])
+def test_what_a_mask_keeps_is_kept_as_by_diffusers(
+    strength: float, scheduler: str, client: Client, pipelines: dict[str, Any]
+) -> None:
+    own = pipelines["sd"]
+    pipeline = diffusers.StableDiffusionInpaintPipeline(
+        **{**own.components, "scheduler": OTHERS[scheduler].from_config(own.scheduler.config)},
+        requires_safety_checker=False,
+    )
+    pipeline.set_progress_bar_config(disable=True)
+    with noise_of(6, (4, 16, 16), encoded_first=True):
+        wanted = pipeline(
+            prompt=PROMPT,
+            image=photograph(32),
+            mask_image=stripes(32),
+            height=32,
+            width=32,
+            strength=strength,
+            num_inference_steps=6,
+            guidance_scale=5.0,
+            output_type="np",
+        ).images[0]
+    made = client.imagine(
+        "sd",
+        PROMPT,
+        image=media(photograph(32)),
+        mask=media(stripes(32)),
+        strength=strength,
+        steps=6,
+        guidance=5.0,
+        seed=6,
+        scheduler=scheduler,
+    ).collected()
+    (picture,) = made.pictures
+    assert np.abs(levels_of(picture).astype(float) - wanted * 255).max() <= 1.0
+
+
+def test_what_cannot_be_gone_on_from_is_named(client: Client) -> None:
+    whole, broken = media(photograph(32)), Media(type="image/png", data=b"no picture")
+    with pytest.raises(InvalidParameter, match=r"2 steps with a strength of 0.3 are no step"):
+        client.imagine("sd", PROMPT, image=whole, strength=0.3, steps=2).collected()
+    with pytest.raises(InvalidParameter, match="a mask is of an image"):
+        client.imagine("sd", PROMPT, mask=whole).collected()
+    for field in ("image", "mask"):
+        with pytest.raises(InvalidMedia) as caught:
+            client.imagine("sd", PROMPT, **{"image": whole, field: broken}).collected()
+        assert caught.value.param == field
 
 
 def test_without_guidance_the_prompt_alone_counts(

@@ -20,6 +20,7 @@ from nsedge.api import (
     ToolCall,
     ToolChoice,
 )
+from nsedge.api.imagine import STRENGTH
 from nsedge.api.tasks import TEMPERATURES
 from nsedge.ipc.messages.base import (
     ByteCount,
@@ -204,6 +205,9 @@ class Imagine(Asked, frozen=True, kw_only=True, tag="imagine"):
     scheduler: Label | None = None
     seed: int | None = None
     count: int = 1
+    image: MediaPart | None = None
+    strength: float = STRENGTH
+    mask: MediaPart | None = None
 
 
 class Audio(Wire, frozen=True, kw_only=True, tag="audio"):

@@ -69,6 +69,21 @@ class Prompted:
 
 
 @dataclass(frozen=True, eq=False, slots=True, kw_only=True)
+class Encoded:
+    """What the encoder made of a picture: mean and deviation, float32 [channels, H, W], and the
+    form of latents that these become."""
+
+    mean: Floats
+    deviation: Floats
+    form: LatentForm
+
+    def latents(self, noise: Floats) -> Floats:
+        """Latents that are drawn by noise, as they are denoised."""
+        drawn = self.mean + self.deviation * noise - np.float32(self.form.shift)
+        return np.asarray(drawn * np.float32(self.form.scaling), np.float32)
+
+
+@dataclass(frozen=True, eq=False, slots=True, kw_only=True)
 class Row:
     """What the denoiser is asked about: a sample float32 [channels, H, W] at a timestep."""
 
@@ -150,6 +165,24 @@ class DiffusionSession:
         if made.shape != wanted:
             raise ValueError(f"the denoiser gave {made.shape}, not {wanted}")
         return np.asarray(made, np.float32)
+
+    @property
+    def encodes(self) -> bool:
+        """Whether pictures can become latents."""
+        return self._encoder is not None
+
+    def encode(self, pixels: Floats) -> Encoded:
+        """The latents of a picture float32 [3, height, width], from -1 to 1.
+
+        Raises:
+            ValueError: there is no encoder.
+        """
+        variant = self._graphs.encoder
+        if variant is None or self._encoder is None:
+            raise ValueError("there is no encoder")
+        io = variant.io
+        mean, deviation = self._encoder.run([io.mean, io.deviation], {io.pixels: pixels[None]})
+        return Encoded(mean=mean[0], deviation=deviation[0], form=self.form)
 
     def decoded(self, latents: Floats) -> Floats:
         """The picture of latents float32 [channels, H, W], from -1 to 1: float32 [3, height,

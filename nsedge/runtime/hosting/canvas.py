@@ -12,12 +12,26 @@ from nsedge.api import Finished, FinishReason, Picture, Request, Started, Timing
 from nsedge.api.imagine import MAX_SEED, PictureRecord
 from nsedge.runtime.diffusion.guidance import guided
 from nsedge.runtime.diffusion.scheduler import Scheduler
-from nsedge.runtime.graph.diffusion import Chunk, Prompted, Row
+from nsedge.runtime.graph.diffusion import Chunk, Encoded, Prompted, Row
 from nsedge.runtime.vision.png import MEDIA_TYPE, png_of
 
 Floats = NDArray[np.float32]
 KEYWORD = "parameters"
 """Under which a file tells what its picture was made of, as widely used front ends look for it."""
+
+
+@dataclass(frozen=True, eq=False, slots=True, kw_only=True)
+class Start:
+    """What pictures go on from.
+
+    - pixels: float32 [3, height, width], from -1 to 1.
+    - skipped: steps that are left out at the beginning.
+    - mask: bool [height, width] of latents, what is made anew; None is all.
+    """
+
+    pixels: Floats
+    skipped: int
+    mask: NDArray[np.bool_] | None
 
 
 @dataclass(eq=False, slots=True, kw_only=True)
@@ -30,6 +44,10 @@ class Canvas:
     scheduler: Scheduler
     generator: np.random.Generator
     latents: Floats
+    noise: Floats
+    """What it begins with."""
+    original: Floats | None = None
+    """The latents of what it goes on from, once they were found."""
     spent_s: float = 0.0
     """What it took of the device."""
 
@@ -62,6 +80,15 @@ class Canvas:
         if len(outputs) > 1:
             output = guided(outputs[0], output, record.guidance, record.guidance_rescale)
         self.latents = self.scheduler.step(output, self.latents, self._noise)
+        start = self.owner.start
+        if start is not None and start.mask is not None:
+            self.latents = np.where(start.mask, self.latents, self._kept())
+
+    def go_on_from(self, encoded: Encoded, start: Start) -> None:
+        """Begin with what is there, as the encoder gave it, and noise on it."""
+        self.original = encoded.latents(self._noise())
+        if start.skipped or start.mask is None:
+            self.latents = self.scheduler.noised(self.original, self.noise)
 
     def picture(self, pixels: NDArray[np.uint8]) -> Picture:
         """The event that tells of it, done: pixels uint8 [height, width, 3]."""
@@ -73,6 +100,14 @@ class Canvas:
             data=png_of(pixels, {KEYWORD: parameters(record)}),
             record=record,
         )
+
+    def _kept(self) -> Floats:
+        """What it goes on from, with as much noise as there is to be now."""
+        if self.original is None:
+            raise RuntimeError("what a picture goes on from is encoded before it is denoised")
+        if self.scheduler.is_done():
+            return self.original
+        return self.scheduler.noised(self.original, self.noise)
 
     def _noise(self) -> Floats:
         return self.generator.standard_normal(self.latents.shape, np.float32)
@@ -89,6 +124,7 @@ class ImagineWork:
     negative: list[Chunk] | None
     prompt_tokens: int
     record: PictureRecord
+    start: Start | None = None
     canvases: list[Canvas] = field(default_factory=list)
     """Those that are not done yet."""
     read: Prompted | None = None
@@ -157,7 +193,13 @@ class ImagineWork:
 def begin_canvas(
     owner: ImagineWork, index: int, scheduler: Scheduler, shape: tuple[int, ...]
 ) -> Canvas:
-    """Picture number `index` of a request, as the noise of its own seed: latents of `shape`."""
+    """Picture number `index` of a request, as the noise of its own seed: latents of `shape`.
+
+    Raises:
+        InvalidParameter: the scheduler cannot go on from a picture.
+    """
+    if owner.start is not None:
+        scheduler.begin_at(owner.start.skipped)
     seed = (owner.record.seed + index) % (MAX_SEED + 1)
     generator = np.random.default_rng(seed)
     noise = generator.standard_normal(shape, np.float32)
@@ -168,15 +210,17 @@ def begin_canvas(
         scheduler=scheduler,
         generator=generator,
         latents=noise * np.float32(scheduler.init_scale),
+        noise=noise,
     )
 
 
 def parameters(record: PictureRecord) -> str:
     """What a picture was made of, as widely used front ends write it into files."""
     negative = f"\nNegative prompt: {record.negative_prompt}" if record.negative_prompt else ""
+    strength = "" if record.strength is None else f", Denoising strength: {record.strength:g}"
     rescale = f", CFG rescale: {record.guidance_rescale:g}" if record.guidance_rescale else ""
     return (
         f"{record.prompt}{negative}\nSteps: {record.steps}, Sampler: {record.scheduler}, CFG scale:"
-        f" {record.guidance:g}{rescale}, Seed: {record.seed}, Size: {record.width}x{record.height},"
+        f" {record.guidance:g}{rescale}{strength}, Seed: {record.seed}, Size: {record.width}x{record.height},"
         f" Model hash: {record.digest[:10]}, Model: {record.model}, Version: nsedge"
     )

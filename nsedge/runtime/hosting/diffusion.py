@@ -39,7 +39,7 @@ from nsedge.runtime.graph.diffusion import (
 )
 from nsedge.runtime.hosting import golden_images
 from nsedge.runtime.hosting.accepted import Accepted
-from nsedge.runtime.hosting.canvas import ImagineWork, begin_canvas
+from nsedge.runtime.hosting.canvas import ImagineWork, Start, begin_canvas
 from nsedge.runtime.hosting.diffusion_loop import DiffusionLoop
 from nsedge.runtime.hosting.hosted import Host, Opening, Work
 from nsedge.runtime.hosting.trust import Hashes
@@ -51,6 +51,7 @@ from nsedge.runtime.machine.cores import usable_cores
 from nsedge.runtime.machine.footprint import Growth
 from nsedge.runtime.settings import EngineSettings
 from nsedge.runtime.text.prompt_chunks import PromptChunks
+from nsedge.runtime.vision.starting import mask_of, pixels_of
 
 DiffusionBundle = Bundle[Diffusion]
 MAX_DRAWN_SEED = 2**32
@@ -120,11 +121,12 @@ class DiffusionModel:
         self._loop.start()
 
     def accept(self, request: Request, emit: Emit, *, submitted_s: float) -> Work:
-        """Read the prompt, and queue it."""
+        """Read what is asked, and queue it."""
         loop = self._loop
+        shows = isinstance(request.task, Imagine) and bool(request.task.media)
         work = Accepted(
             host=self._host,
-            reader=self._host.reader,
+            reader=self._host.media_reader if shows else self._host.reader,
             request=request,
             emit=emit,
             make=lambda: self._make(request, submitted_s),
@@ -204,6 +206,8 @@ class DiffusionModel:
             UnsupportedTask: it asks for something else than pictures.
             InvalidParameter: a value that this model, or this daemon, does not take.
             ContextExceeded: a prompt is too long.
+            InvalidMedia: what it goes on from is no picture, or damaged.
+            MessageTooLarge: that has too many pixels.
         """
         task = request.task
         if not isinstance(task, Imagine):
@@ -229,6 +233,7 @@ class DiffusionModel:
             negative=negative,
             prompt_tokens=len(asked[0]),
             record=record,
+            start=self._start(task, record),
         )
         form = self._session.form
         shape = form.channels, record.height // form.factor, record.width // form.factor
@@ -239,6 +244,27 @@ class DiffusionModel:
             for index in range(task.count)
         ]
         return work
+
+    def _start(self, task: Imagine, record: PictureRecord) -> Start | None:
+        """What pictures go on from; raises as `_make` does."""
+        if task.image is None:
+            return None
+        if not self._session.encodes:
+            raise InvalidParameter("this model has no encoder of pictures", param="image")
+        taken = min(int(record.steps * task.strength), record.steps)
+        if not taken:
+            raise InvalidParameter(
+                f"{record.steps} steps with a strength of {task.strength:g} are no step",
+                param="strength",
+            )
+        most, size = self._host.settings.max_picture_pixels, (record.height, record.width)
+        mask = None if task.mask is None else mask_of(task.mask, size, max_pixels=most)
+        factor = self._manifest.latent_factor
+        return Start(
+            pixels=pixels_of(task.image, size, max_pixels=most),
+            skipped=record.steps - taken,
+            mask=None if mask is None else mask[::factor, ::factor],
+        )
 
     def _chunks(self, ids: list[list[int]], pieces: int) -> list[Chunk]:
         framed = [
@@ -287,6 +313,9 @@ class DiffusionModel:
             scheduler=task.scheduler or manifest.scheduler.scheduler,
             width=width,
             height=height,
+            image=None if task.image is None else task.image.sha256,
+            strength=None if task.image is None else task.strength,
+            mask=None if task.mask is None else task.mask.sha256,
         )
 
 

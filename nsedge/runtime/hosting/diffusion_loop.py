@@ -18,7 +18,7 @@ from nsedge.api import Failed, Finished, FinishReason, ModelStats, ModelTimes, P
 from nsedge.errors import ComputationFailure, EngineFailure, NsedgeError, QueueFull
 from nsedge.runtime.delivery import Deliver
 from nsedge.runtime.encode.batching import DUE_S
-from nsedge.runtime.graph.diffusion import Chunk, Pixels, Prompted, Row
+from nsedge.runtime.graph.diffusion import Chunk, Encoded, Pixels, Prompted, Row
 from nsedge.runtime.hosting.canvas import Canvas, ImagineWork
 from nsedge.runtime.loop import WorkLoop
 from nsedge.runtime.machine.arbiter import Seat
@@ -36,6 +36,9 @@ class Graphs(Protocol):
 
     def read(self, chunks: Sequence[Chunk]) -> Prompted:
         """What a prompt means."""
+
+    def encode(self, pixels: Floats) -> Encoded:
+        """The latents of a picture."""
 
     def denoise(self, rows: Sequence[Row]) -> Floats:
         """What the model gives of rows of one size."""
@@ -147,8 +150,13 @@ class DiffusionLoop(WorkLoop[ImagineWork]):
                     work.without = (
                         self._graphs.read(work.negative) if work.negative else work.read.nothing()
                     )
+            if work.start is not None:
+                with self._seat:
+                    encoded = self._graphs.encode(work.start.pixels)
+                for one in work.canvases:
+                    one.go_on_from(encoded, work.start)
         except Exception:
-            self._break_off(work, "the model failed on the prompt")
+            self._break_off(work, "the model failed on the prompt, or what it goes on from")
             return
         self._prompt_tokens += work.prompt_tokens
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from nsedge.web.door import Door
 from nsedge.web.doors import (
+    a1111,
     anthropic,
     chat,
     generate,
@@ -24,6 +25,7 @@ ALL: tuple[Door, ...] = (
     ollama.DOOR,
     llama_server.DOOR,
     jina.DOOR,
+    a1111.DOOR,
     studio.DOOR,
     websocket.DOOR,
     operations.DOOR,

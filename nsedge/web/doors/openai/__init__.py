@@ -1,4 +1,5 @@
-"""The OpenAI door, to the letter: chat and text completions, embeddings, transcripts, models."""
+"""The OpenAI door, to the letter: chat and text completions, embeddings, transcripts, pictures,
+models."""
 
 from __future__ import annotations
 
@@ -17,7 +18,7 @@ from nsedge.web.answering import ANSWERING
 from nsedge.web.bodies import Link, gives, json_answer, read_json, takes
 from nsedge.web.choices import Choice
 from nsedge.web.door import JSON, Door
-from nsedge.web.doors.openai import audio, realtime, responses
+from nsedge.web.doors.openai import audio, images, realtime, responses
 from nsedge.web.doors.openai.answers import (
     Head,
     best,
@@ -194,6 +195,7 @@ DOOR = Door(
         web.post("/v1/moderations", moderations),
         *responses.ROUTES,
         *audio.ROUTES,
+        *images.ROUTES,
         *realtime.ROUTES,
     ),
     error_body=error_body,

@@ -156,6 +156,22 @@ class EmbeddingPage(TypedDict):
     usage: EmbeddingUsage
 
 
+class ImageObject(TypedDict):
+    """A picture. seed: of its noise; not OpenAI's."""
+
+    b64_json: str
+    seed: int
+
+
+class ImagesAnswer(TypedDict):
+    """Pictures of a prompt, of one size."""
+
+    created: int
+    data: list[ImageObject]
+    output_format: str
+    size: str
+
+
 class TemplateAnswer(TypedDict):
     """The prompt that a chat is read as."""
 
