@@ -116,6 +116,7 @@ def _manifest(product: DiffusionProduct, contents: Contents, name: str) -> Diffu
         shift=shape.shift,
         scheduler=shape.scheduler,
         empty_is_zero=shape.empty_is_zero,
+        preview=record.preview,
     )
 
 

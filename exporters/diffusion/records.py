@@ -14,8 +14,8 @@ from nsedge.bundle.diffusion import (
     DenoiserVariant,
     EncoderIo,
     EncoderVariant,
-    GoldenImage,
     ImageFidelity,
+    PreviewRow,
     PromptReading,
     TextEncoderIo,
     TextEncoderVariant,
@@ -42,7 +42,7 @@ class DiffusionRecord(Record, frozen=True, kw_only=True):
     scaling: float
     shift: float
     differences: dict[str, float]
-    golden: tuple[GoldenImage, ...] = ()
+    preview: tuple[PreviewRow, PreviewRow, PreviewRow]
 
     @property
     def form(self) -> LatentForm:

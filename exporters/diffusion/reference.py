@@ -14,6 +14,7 @@ import torch
 import transformers
 from numpy.typing import NDArray
 
+from exporters.diffusion.preview import preview_of
 from exporters.diffusion.records import (
     DECODER_FILE,
     DENOISER_FILE,
@@ -84,6 +85,13 @@ def make_reference(folder: Path, out: Path) -> None:
         scaling=shape.scaling,
         shift=shape.shift,
         differences=differences,
+        preview=preview_of(
+            out,
+            factor=shape.latent_factor,
+            step=shape.size_step,
+            scaling=shape.scaling,
+            shift=shape.shift,
+        ),
     ).write(out)
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from exporters.diffusion.build import LEAST_PSNR_DB
 from nsedge.bundle.diffusion import Diffusion, DiffusionComponents, GoldenImage, ImageFidelity
 from nsedge.bundle.manifest import Bundle
-from nsedge.runtime.hosting.diffusion import graphs_of, open_graphs
+from nsedge.runtime.hosting.diffusion_graphs import graphs_of, open_graphs
 from nsedge.runtime.hosting.golden_images import LEAST_COSINE, cosines
 from nsedge.runtime.settings import EngineSettings
 

@@ -30,7 +30,7 @@ from nsedge.api.events import (
 )
 from nsedge.api.feed import Feed, Mark
 from nsedge.api.found import Fillings, Labels, Scores, Vectors
-from nsedge.api.imagine import Imagine, Picture, PictureRecord
+from nsedge.api.imagine import Imagine, Picture, PictureRecord, Preview
 from nsedge.api.labels import Activation, Aggregation, Classify, Fill, Filling, Label, Score
 from nsedge.api.listen import Listen, SoundForm
 from nsedge.api.logprobs import Logprobs, TokenLogprob
@@ -125,6 +125,7 @@ __all__ = [
     "Part",
     "Picture",
     "PictureRecord",
+    "Preview",
     "Priority",
     "Progress",
     "PromptLogprobs",

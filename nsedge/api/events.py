@@ -5,8 +5,9 @@ Where a model reads text alone, what others made of the pictures and recordings 
 is told as `MediaRead`s. Text comes as `Delta`s; what a model thinks and calls, where that was asked
 for, as `ReasoningDelta`s and `ToolCallDelta`s; vectors and scores as arrays; `Labels` and
 `Fillings` input by input; speech as `Segment`s, of sound that still comes with `Activity` and
-`Committed`; what takes many steps tells its `Progress`; pictures come as `Picture`s, and files are
-announced by `ArtifactPending` and `ArtifactReady`.
+`Committed`; what takes many steps tells its `Progress`; pictures come as `Picture`s, after
+`Preview`s where these were asked for, and files are announced by `ArtifactPending` and
+`ArtifactReady`.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from nsedge.api.found import Fillings, Labels, Scores, Vectors
-from nsedge.api.imagine import Picture
+from nsedge.api.imagine import Picture, Preview
 from nsedge.api.logprobs import Logprobs
 from nsedge.api.models import ModelState
 from nsedge.api.spoken import Activity, Committed, Language, Segment
@@ -307,7 +308,7 @@ AnyDelta = Delta | ReasoningDelta | ToolCallDelta
 Text = PromptLogprobs | AnyDelta | ChoiceFinished | ChoiceFailed
 Speech = Language | Segment | Activity | Committed
 Found = Vectors | Scores | Labels | Fillings
-Made = Picture | Progress | ArtifactPending | ArtifactReady
+Made = Picture | Preview | Progress | ArtifactPending | ArtifactReady
 Result = MediaRead | Text | Found | Speech | Made
 """What a task gives on its way."""
 Event = Loading | Started | Result | Finished | Failed

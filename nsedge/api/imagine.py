@@ -35,6 +35,7 @@ class ImagineFields(SchedulingFields, total=False):
     image: Media | None
     strength: float
     mask: Media | None
+    preview_every: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,6 +54,7 @@ class Imagine:
     - image: what they go on from, instead of noise alone, brought to their size. strength: above 0
       to 1, the share of steps that are taken, with as much noise on it.
     - mask: of that image, what is light is made anew, and what is dark stays.
+    - preview_every: after so many steps each, what a picture would be is shown, small; 0 is never.
     """
 
     name: ClassVar[str] = "imagine"
@@ -70,6 +72,7 @@ class Imagine:
     image: Media | None = None
     strength: float = STRENGTH
     mask: Media | None = None
+    preview_every: int = 0
 
     @property
     def media(self) -> tuple[Media, ...]:
@@ -87,6 +90,7 @@ class Imagine:
         within("guidance_rescale", self.guidance_rescale, 0.0, 1.0)
         within("seed", self.seed, 0, MAX_SEED)
         within("count", self.count, 1, MAX_PICTURES)
+        within("preview_every", self.preview_every, 0, MAX_STEPS)
         if self.scheduler is not None and not 0 < len(self.scheduler) <= MAX_SCHEDULER_CHARS:
             raise InvalidParameter("scheduler is no name", param="scheduler")
         within("strength", self.strength, 0.0, 1.0, exclusive_low=True)
@@ -99,9 +103,7 @@ class Imagine:
         if self.image is None and self.mask is not None:
             raise InvalidParameter("a mask is of an image, and there is none", param="mask")
         if self.image is None and self.strength != STRENGTH:
-            raise InvalidParameter(
-                "strength is of an image, and there is none", param="strength"
-            )
+            raise InvalidParameter("strength is of an image, and there is none", param="strength")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -140,3 +142,15 @@ class Picture:
     media_type: str
     data: bytes
     record: PictureRecord
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Preview:
+    """What picture number `index` of a request would be after `step` steps, small, as a file of
+    type `media_type`."""
+
+    request_id: str
+    index: int
+    step: int
+    media_type: str
+    data: bytes

@@ -20,6 +20,8 @@ from nsedge.bundle.fields import (
 )
 from nsedge.bundle.scheduler import SchedulerConfig
 
+PreviewRow = tuple[float, ...]
+
 
 class TextEncoderIo(Strict, frozen=True, kw_only=True):
     """Names of the graph's input and outputs.
@@ -162,6 +164,8 @@ class Diffusion(Common, frozen=True, kw_only=True, tag="diffusion"):
     - scaling, shift: latents as they are denoised are (what the encoder gives - shift) * scaling.
     - scheduler: the model's own, and the noise that it was taught.
     - empty_is_zero: what an empty negative prompt becomes is zeros.
+    - preview: for red, green and blue, from -1 to 1, what each channel of latents adds, and what is
+      there anyway: a small picture without the decoder. None where nobody knows.
     """
 
     components: DiffusionComponents
@@ -177,10 +181,13 @@ class Diffusion(Common, frozen=True, kw_only=True, tag="diffusion"):
     shift: float = 0.0
     scheduler: SchedulerConfig
     empty_is_zero: bool = False
+    preview: tuple[PreviewRow, PreviewRow, PreviewRow] | None = None
 
     def __post_init__(self) -> None:
         if len(self.components.text_encoders) != len(self.processors.prompts):
             raise ValueError("there are as many readers of prompts as text encoders")
+        if any(len(row) != self.latent_channels + 1 for row in self.preview or ()):
+            raise ValueError("a row of preview has a number for each channel of latents, and one")
         if self.size_step % self.latent_factor:
             raise ValueError("size_step is no multiple of latent_factor")
         if self.height % self.size_step or self.width % self.size_step:

@@ -66,6 +66,7 @@ KINDS = (
     Kind(event=api.Activity, message=wire.Activity, since=6, credited=True),
     Kind(event=api.Committed, message=wire.Committed, since=6, credited=True),
     Kind(event=api.Picture, message=wire.Picture, since=6, credited=True),
+    Kind(event=api.Preview, message=wire.Preview, since=6, credited=True),
     Kind(event=api.Progress, message=wire.Progress, since=3),
     Kind(event=api.ArtifactPending, message=wire.ArtifactPending, since=3, credited=True),
     Kind(event=api.ArtifactReady, message=wire.ArtifactReady, since=3, credited=True),

@@ -32,6 +32,7 @@ from nsedge.api import (
     Media,
     ModelState,
     Picture,
+    Preview,
     Progress,
     Started,
 )
@@ -43,8 +44,8 @@ from nsedge.runtime.diffusion.guidance import guided
 from nsedge.runtime.diffusion.registry import begin
 from nsedge.runtime.graph.diffusion import Row
 from nsedge.runtime.settings import EngineSettings
-from tests.export.tiny_dual_encoders import PHOTOGRAPH
 from tests.export.tiny_diffusion import write_sd, write_sdxl
+from tests.export.tiny_dual_encoders import PHOTOGRAPH
 from tests.ipc import short_directory
 from tests.unit.exporters.deploy.deployable import Home
 
@@ -163,6 +164,7 @@ def test_a_whole_picture_is_within_1e_3_of_diffusers(
         scaling=manifest.scaling,
         shift=0.0,
         differences={},
+        preview=((), (), ()),
     )
     session = session_of(root / "cpu-fp32", record, reference=root / "autoencoder")
     prompted, without = (
@@ -396,6 +398,18 @@ def test_events_tell_of_every_step_and_of_what_a_picture_is_made_of(client: Clie
     with Image.open(io.BytesIO(pictures[0].data)) as image:
         image.load()
         assert image.text["parameters"].startswith(f"{PROMPT}\nSteps: 6, Sampler: euler")
+
+
+def test_previews_show_what_a_picture_would_be(client: Client) -> None:
+    events = list(
+        client.imagine("sd", PROMPT, steps=7, scheduler="euler", seed=1, count=2, preview_every=3)
+    )
+    shown = [one for one in events if isinstance(one, Preview)]
+    assert [(one.index, one.step) for one in shown] == [(0, 3), (1, 3), (0, 6), (1, 6)]
+    for one in shown:
+        with Image.open(io.BytesIO(one.data)) as image:
+            assert image.size == (16, 16)
+    assert len([one for one in events if isinstance(one, Picture)]) == 2
 
 
 @pytest.mark.parametrize("scheduler", ["euler-ancestral", "ddpm", "dpmpp-2m-sde", "lcm", "pndm"])

@@ -24,6 +24,7 @@ from nsedge.ipc.messages.events import (
     Loading,
     MediaRead,
     Picture,
+    Preview,
     Progress,
     PromptLogprobs,
     ReasoningDelta,
@@ -82,7 +83,7 @@ AnyDelta = Delta | ReasoningDelta | ToolCallDelta
 Text = PromptLogprobs | AnyDelta | ChoiceFinished | ChoiceFailed
 Speech = Language | Segment | Activity | Committed
 Found = Vectors | Scores | Labels | Fillings
-Made = Picture | Progress | ArtifactPending | ArtifactReady
+Made = Picture | Preview | Progress | ArtifactPending | ArtifactReady
 Result = MediaRead | Text | Found | Speech | Made
 EventMessage = Loading | Started | Result | Finished | Failed
 ServerMessage = Welcome | EventMessage | Credit | MediaReady | Reply | Pong
@@ -138,6 +139,7 @@ __all__ = [
     "Picture",
     "Ping",
     "Pong",
+    "Preview",
     "Progress",
     "PromptLogprobs",
     "Query",

@@ -180,6 +180,16 @@ class Picture(Wire, frozen=True, kw_only=True, tag="picture"):
     record: PictureRecord
 
 
+class Preview(Wire, frozen=True, kw_only=True, tag="preview"):
+    """What a picture would be; since 1.6."""
+
+    id: str
+    index: int
+    step: int
+    media_type: str
+    data: bytes
+
+
 class Progress(Wire, frozen=True, kw_only=True, tag="progress"):
     """How far the task is; since 1.3."""
 

@@ -208,6 +208,7 @@ class Imagine(Asked, frozen=True, kw_only=True, tag="imagine"):
     image: MediaPart | None = None
     strength: float = STRENGTH
     mask: MediaPart | None = None
+    preview_every: int = 0
 
 
 class Audio(Wire, frozen=True, kw_only=True, tag="audio"):

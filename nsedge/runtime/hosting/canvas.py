@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from nsedge.api import Finished, FinishReason, Picture, Request, Started, Timings, Usage
+from nsedge.api import Finished, FinishReason, Picture, Preview, Request, Started, Timings, Usage
 from nsedge.api.imagine import MAX_SEED, PictureRecord
 from nsedge.runtime.diffusion.guidance import guided
 from nsedge.runtime.diffusion.scheduler import Scheduler
@@ -90,6 +90,23 @@ class Canvas:
         if start.skipped or start.mask is None:
             self.latents = self.scheduler.noised(self.original, self.noise)
 
+    def preview(self, rows: Floats) -> Preview:
+        """What it would be, by what each channel of latents adds to red, green and blue: rows
+        float32 [3, channels + 1]."""
+        foreseen = self.scheduler.foreseen
+        if foreseen is None:
+            raise RuntimeError("a preview is of a picture that was denoised")
+        weights, base = rows[:, :-1], rows[:, -1]
+        colours = np.tensordot(foreseen, weights, axes=([0], [1])) + base
+        levels = np.clip(colours * 127.5 + 127.5, 0, 255).round().astype(np.uint8)
+        return Preview(
+            request_id=self.owner.request.request_id,
+            index=self.index,
+            step=self.scheduler.at,
+            media_type=MEDIA_TYPE,
+            data=png_of(levels, {}),
+        )
+
     def picture(self, pixels: NDArray[np.uint8]) -> Picture:
         """The event that tells of it, done: pixels uint8 [height, width, 3]."""
         record = replace(self.owner.record, seed=self.seed)
@@ -125,6 +142,7 @@ class ImagineWork:
     prompt_tokens: int
     record: PictureRecord
     start: Start | None = None
+    preview_every: int = 0
     canvases: list[Canvas] = field(default_factory=list)
     """Those that are not done yet."""
     read: Prompted | None = None
@@ -221,6 +239,7 @@ def parameters(record: PictureRecord) -> str:
     rescale = f", CFG rescale: {record.guidance_rescale:g}" if record.guidance_rescale else ""
     return (
         f"{record.prompt}{negative}\nSteps: {record.steps}, Sampler: {record.scheduler}, CFG scale:"
-        f" {record.guidance:g}{rescale}{strength}, Seed: {record.seed}, Size: {record.width}x{record.height},"
-        f" Model hash: {record.digest[:10]}, Model: {record.model}, Version: nsedge"
+        f" {record.guidance:g}{rescale}{strength}, Seed: {record.seed}, Size:"
+        f" {record.width}x{record.height}, Model hash: {record.digest[:10]}, Model:"
+        f" {record.model}, Version: nsedge"
     )

@@ -6,8 +6,8 @@ import datetime
 import hashlib
 import secrets
 from collections.abc import Callable
-from pathlib import PurePosixPath
-from typing import TypeVar
+
+import numpy as np
 
 from nsedge.api import (
     Imagine,
@@ -18,45 +18,29 @@ from nsedge.api import (
     PictureRecord,
     Request,
 )
-from nsedge.bundle.diffusion import (
-    DenoiserVariant,
-    Diffusion,
-    DiffusionComponents,
-    GoldenImage,
-)
-from nsedge.bundle.fields import AnyVariant
+from nsedge.bundle.diffusion import GoldenImage
 from nsedge.bundle.files import MANIFEST_FILE
-from nsedge.bundle.manifest import Bundle
 from nsedge.bundle.vocabulary import read_tokenizer
 from nsedge.errors import InvalidParameter, UnsupportedTask
 from nsedge.runtime.delivery import Emit
 from nsedge.runtime.diffusion.registry import begin
-from nsedge.runtime.graph.diffusion import (
-    Chunk,
-    DiffusionGraphs,
-    DiffusionSession,
-    LatentForm,
-)
+from nsedge.runtime.graph.diffusion import Chunk, DiffusionGraphs
 from nsedge.runtime.hosting import golden_images
 from nsedge.runtime.hosting.accepted import Accepted
 from nsedge.runtime.hosting.canvas import ImagineWork, Start, begin_canvas
+from nsedge.runtime.hosting.diffusion_graphs import DiffusionBundle, open_graphs, wanted_graphs
 from nsedge.runtime.hosting.diffusion_loop import DiffusionLoop
 from nsedge.runtime.hosting.hosted import Host, Opening, Work
 from nsedge.runtime.hosting.trust import Hashes
-from nsedge.runtime.hosting.variants import choose_variant
 from nsedge.runtime.machine import memory
 from nsedge.runtime.machine.amounts import Amount
 from nsedge.runtime.machine.arbiter import Rank
-from nsedge.runtime.machine.cores import usable_cores
 from nsedge.runtime.machine.footprint import Growth
-from nsedge.runtime.settings import EngineSettings
 from nsedge.runtime.text.prompt_chunks import PromptChunks
 from nsedge.runtime.vision.starting import mask_of, pixels_of
 
-DiffusionBundle = Bundle[Diffusion]
 MAX_DRAWN_SEED = 2**32
 """Seeds that nobody gave are below: they are told, and easy to copy."""
-V = TypeVar("V", bound=AnyVariant)
 
 
 class DiffusionModel:
@@ -113,6 +97,7 @@ class DiffusionModel:
             seat=host.arbiter(self._variant.device).seat(Rank.OTHERS),
             deliver=host.deliver,
             clock=host.clock,
+            preview=None if manifest.preview is None else np.array(manifest.preview, np.float32),
             name=f"diffusion-{bundle.name}",
         )
 
@@ -234,6 +219,7 @@ class DiffusionModel:
             prompt_tokens=len(asked[0]),
             record=record,
             start=self._start(task, record),
+            preview_every=self._shown_every(task),
         )
         form = self._session.form
         shape = form.channels, record.height // form.factor, record.width // form.factor
@@ -244,6 +230,12 @@ class DiffusionModel:
             for index in range(task.count)
         ]
         return work
+
+    def _shown_every(self, task: Imagine) -> int:
+        """After how many steps each a picture is shown; raises as `_make` does."""
+        if task.preview_every and self._manifest.preview is None:
+            raise InvalidParameter("this model has no previews", param="preview_every")
+        return task.preview_every
 
     def _start(self, task: Imagine, record: PictureRecord) -> Start | None:
         """What pictures go on from; raises as `_make` does."""
@@ -317,69 +309,6 @@ class DiffusionModel:
             strength=None if task.image is None else task.strength,
             mask=None if task.mask is None else task.mask.sha256,
         )
-
-
-def open_graphs(
-    bundle: DiffusionBundle, graphs: DiffusionGraphs, settings: EngineSettings
-) -> DiffusionSession:
-    """The graphs in sessions; raises what `open_session` does."""
-    manifest = bundle.manifest
-    return DiffusionSession(
-        bundle.path, graphs, form_of(manifest), threads=settings.threads or usable_cores()
-    )
-
-
-def form_of(manifest: Diffusion) -> LatentForm:
-    """How a model's latents lie."""
-    return LatentForm(
-        channels=manifest.latent_channels,
-        factor=manifest.latent_factor,
-        scaling=manifest.scaling,
-        shift=manifest.shift,
-    )
-
-
-def wanted_graphs(bundle: DiffusionBundle, settings: EngineSettings) -> DiffusionGraphs:
-    """The graphs that run here.
-
-    Raises:
-        DeviceUnavailable: where there are none.
-    """
-    wanted = settings.variants.get(bundle.name) or settings.variants.get(bundle.manifest.name)
-    parts = bundle.manifest.components
-    denoiser = choose_variant(parts.denoiser.variants, settings.device, bundle.name, wanted=wanted)
-    return graphs_of(parts, denoiser)
-
-
-def graphs_of(parts: DiffusionComponents, denoiser: DenoiserVariant) -> DiffusionGraphs:
-    """The graphs that go with a denoiser."""
-    return DiffusionGraphs(
-        text_encoders=tuple(_beside(texts.variants, denoiser) for texts in parts.text_encoders),
-        denoiser=denoiser,
-        decoder=_beside(parts.decoder.variants, denoiser),
-        encoder=None if parts.encoder is None else _beside(parts.encoder.variants, denoiser),
-    )
-
-
-def _beside(variants: tuple[V, ...], denoiser: AnyVariant) -> V:
-    """The variant of the denoiser's name, else the first for its device, else the first."""
-    named = [variant for variant in variants if variant.name == denoiser.name]
-    fitting = [variant for variant in variants if variant.device == denoiser.device]
-    return (*named, *fitting, *variants)[0]
-
-
-def expected(bundle: DiffusionBundle, settings: EngineSettings) -> Amount:
-    """What `bundle` can be expected to claim, before it was ever loaded: its files as they lie on
-    disk, and as much again.
-
-    Raises:
-        DeviceUnavailable: where none of its variants runs on the wanted device.
-    """
-    graphs = wanted_graphs(bundle, settings)
-    folders = {PurePosixPath(name).parent for name in graphs.names}
-    files = bundle.manifest.files.items()
-    size = sum(entry.bytes for name, entry in files if PurePosixPath(name).parent in folders)
-    return Amount(2 * size) if graphs.denoiser.device == "cpu" else Amount(0, 2 * size)
 
 
 def open_diffusion(bundle: DiffusionBundle, host: Host, opening: Opening) -> DiffusionModel:

@@ -59,15 +59,18 @@ class DiffusionLoop(WorkLoop[ImagineWork]):
         seat: Seat,
         deliver: Deliver,
         clock: Callable[[], float],
+        preview: Floats | None = None,
         name: str = "diffusion",
     ) -> None:
         """places: of latents, that one run of the denoiser may take, unless one picture has more.
-        `waiting` requests may be here."""
+        `waiting` requests may be here. preview: float32 [3, channels + 1], what channels of latents
+        add to red, green and blue; None shows none."""
         super().__init__(deliver=deliver, clock=clock, name=name)
         self._graphs = graphs
         self._places = places
         self._most = waiting
         self._seat = seat
+        self._preview = preview
         self._place_s = 0.0
         self._running = 0
         self._runs = 0
@@ -236,6 +239,14 @@ class DiffusionLoop(WorkLoop[ImagineWork]):
                 unit="step",
             ),
         )
+        every = work.preview_every
+        if every and one.scheduler.at % every == 0 and not one.is_denoised:
+            self._show(one)
+
+    def _show(self, one: Canvas) -> None:
+        """Tell what a picture would be."""
+        if self._preview is not None:
+            self.tell(one.owner, one.preview(self._preview))
 
     def _finish(self, one: Canvas) -> None:
         """Make a file of a picture that is denoised."""

@@ -23,6 +23,7 @@ from nsedge.runtime.hosting import (
     caption,
     conditioned,
     diffusion,
+    diffusion_graphs,
     dual_encoder,
     encoder,
     encoding,
@@ -54,7 +55,7 @@ KINDS: dict[type, Kind] = {
     Encoder: Kind(open=encoder.open_encoder, expected=encoding.expected),
     HeadedEncoder: Kind(open=headed.open_headed, expected=encoding.expected),
     DualEncoder: Kind(open=dual_encoder.open_dual_encoder, expected=encoding.expected),
-    Diffusion: Kind(open=diffusion.open_diffusion, expected=diffusion.expected),
+    Diffusion: Kind(open=diffusion.open_diffusion, expected=diffusion_graphs.expected),
     Caption: Kind(open=caption.open_caption, expected=conditioned.expected),
     Speech: Kind(open=speech.open_speech, expected=conditioned.expected),
 }

@@ -11,7 +11,7 @@ import msgspec
 from aiohttp import web
 
 from nsedge.api import Imagine, Media, Picture, Request
-from nsedge.api.imagine import MAX_GUIDANCE, MAX_PICTURES, MAX_STEPS
+from nsedge.api.imagine import MAX_GUIDANCE, MAX_PICTURES, MAX_STEPS, STRENGTH
 from nsedge.errors import InvalidParameter
 from nsedge.security.keyring import Scope
 from nsedge.web.access import needs
@@ -238,9 +238,9 @@ def imagine_of(body: TextBody) -> Imagine:
         image = picture_of(body.init_images[0], "init_images[0]", param="init_images")
         if body.mask is not None:
             mask = picture_of(body.mask, "mask", param="mask")
-    strength = {}
+    strength = STRENGTH
     if image is not None and body.denoising_strength is not None:
-        strength = {"strength": body.denoising_strength}
+        strength = body.denoising_strength
     return Imagine(
         prompt=body.prompt,
         negative_prompt=body.negative_prompt,
@@ -253,7 +253,7 @@ def imagine_of(body: TextBody) -> Imagine:
         count=body.batch_size * body.n_iter,
         image=image,
         mask=mask,
-        **strength,
+        strength=strength,
     )
 
 

@@ -85,6 +85,7 @@ def test_the_public_surface() -> None:
         "NsedgeError",
         "Picture",
         "PictureRecord",
+        "Preview",
         "Progress",
         "PromptLogprobs",
         "PromptQuestion",

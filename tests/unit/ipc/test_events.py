@@ -101,6 +101,7 @@ EVENTS = [
             height=32,
         ),
     ),
+    api.Preview(request_id="a", index=1, step=4, media_type="image/png", data=b"png"),
     api.Progress(request_id="a", done=3.0, total=None, unit="step"),
     api.ArtifactPending(request_id="a", artifact_id="f", media_type="image/png"),
     api.ArtifactReady(

@@ -326,6 +326,8 @@ def test_what_a_loop_held_goes_with_it() -> None:
     rig = Rig()
     rig.ask("a")
     rig.run()
+    rig.loop.start()
+    rig.loop.stop()
     gone = weakref.ref(rig.graphs)
     gc.disable()
     try:
