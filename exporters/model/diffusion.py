@@ -148,7 +148,9 @@ def read_diffusion_shape(folder: Path) -> DiffusionShape:
     return DiffusionShape(
         pipeline=pipeline,
         family=family,
-        scheduler=read_scheduler(folder / "scheduler" / SCHEDULER_FILE),
+        scheduler=as_pipelines_have_it(
+            read_scheduler(folder / "scheduler" / SCHEDULER_FILE), family
+        ),
         latent_channels=channels,
         latent_factor=factor,
         size_step=factor * 2 ** (len(_blocks(folder, "unet", unet)) - 1),
@@ -196,6 +198,14 @@ def read_scheduler(path: Path) -> SchedulerConfig:
     except (msgspec.ValidationError, InvalidParameter) as error:
         raise Refused(f"{path}: {error}") from error
     return config
+
+
+def as_pipelines_have_it(config: SchedulerConfig, family: Family) -> SchedulerConfig:
+    """A configuration as diffusers' pipelines mend it: latents are not cut off, unless XL's makers
+    say so, and Stable Diffusion's timesteps are one later."""
+    if family.pooled:
+        return msgspec.structs.replace(config, clip_sample=bool(config.clip_sample))
+    return msgspec.structs.replace(config, clip_sample=False, steps_offset=1)
 
 
 def weight_files(folder: Path, part: str) -> list[Path]:
