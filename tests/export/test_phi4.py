@@ -296,8 +296,8 @@ def test_what_was_heard_is_counted_and_what_cannot_be_is_refused(bundle: Path) -
         with pytest.raises(ContextExceeded, match="the context holds 2048"):
             client.chat("tiny", [long], sampling=GREEDY).collected()
         for data, error in (
-            (b"no sound", "a sound: no sound that is read here"),
-            (tune(0.02, 300).data, "a sound: 320 samples are too short"),
+            (b"no sound", r"messages\[0\].content\[0\]: no sound that is read here"),
+            (tune(0.02, 300).data, r"messages\[0\].content\[0\]: 320 samples are too short"),
         ):
             broken = said(Media(type="audio/wav", data=data), "What?")
             with pytest.raises(InvalidMedia, match=error):
