@@ -95,7 +95,7 @@ def _see(client: AsyncClient, bundle: Path, count: int = PICTURES) -> EventStrea
     return client.embed(bundle.name, [*TEXTS, *map(picture, range(count))], truncate=True)
 
 
-def _tell(client: AsyncClient, bundle: Path, sampling: Sampling = GREEDY) -> EventStream:
+def _tell(client: AsyncClient, bundle: Path, sampling: Sampling = LONG_CAPTION) -> EventStream:
     pictures = (MediaPart(media=picture(number)) for number in range(3))
     shown = (*pictures, TextPart(text="Tell them apart."))
     asked = [Message(role=Role.USER, content=shown)]

@@ -28,6 +28,9 @@ from nsedge.runtime.settings import EngineSettings
 from nsedge.runtime.text.sight import Shown
 
 VisionBundle = Bundle[VisionLm]
+ENCODER_TOKEN_BYTES = 64 << 10
+"""What a batch takes of memory for each patch in it (CLIP's ViT-L/14 takes 47 KB); of a small
+encoder no more than its weights."""
 
 
 class VisionModel(TextModel):
@@ -186,14 +189,16 @@ def open_vision(bundle: VisionBundle, host: Host, opening: Opening) -> VisionMod
 
 def expected(bundle: VisionBundle, settings: EngineSettings) -> Amount:
     """What `bundle` can be expected to claim, before it was ever loaded: what `text.expected` says,
-    and the matrices of its own adapters.
+    what a batch takes its encoder of pictures, and the matrices of its own adapters.
 
     Raises:
         DeviceUnavailable: where none of its variants runs on the wanted device.
     """
-    told, adapters = text.expected(bundle, settings), bundle.manifest.adapters
-    if adapters is None:
-        return told
-    files = bundle.manifest.files
-    more = sum(files[name].bytes for name in adapters.matrices.values())
+    manifest, files = bundle.manifest, bundle.manifest.files
+    graph = manifest.image_encoder(wanted_variant(bundle, settings)).graph
+    encoder = sum(each.bytes for name, each in files.items() if name.startswith(graph))
+    more = min(encoder, ENCODER_TOKEN_BYTES * settings.embed_batch_tokens)
+    if manifest.adapters is not None:
+        more += sum(files[name].bytes for name in manifest.adapters.matrices.values())
+    told = text.expected(bundle, settings)
     return Amount(told.host + more, told.device)
