@@ -16,6 +16,7 @@ from exporters.diffusion.trial import (
     write_golden,
     write_trial,
 )
+from exporters.errors import ExportError
 from exporters.model.diffusion import DiffusionShape
 from exporters.model.route import library_versions
 from exporters.model.source import Source
@@ -46,7 +47,14 @@ class DiffusionStages:
         """The directory of the fp32 graphs. Raises Refused where the model cannot be exported."""
 
         def make(folder: Path) -> None:
-            from exporters.diffusion.reference import make_reference  # torch: only where made
+            try:
+                from exporters.diffusion.reference import make_reference  # torch: only where made
+            except ModuleNotFoundError as error:
+                if error.name != "diffusers":
+                    raise
+                raise ExportError(
+                    "models of pictures need diffusers: pip install 'nsedge[exporters]'"
+                ) from error
 
             make_reference(self.source.folder, folder)
 

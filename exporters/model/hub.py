@@ -17,6 +17,18 @@ UNWANTED = ["[!0-9]*/*", "[0-9]*/[!c]*", "*/*/*", "consolidated*", "*.index.fp*"
 of sentence-transformers (`1_Pooling`), whose config.json says how vectors are made."""
 
 
+PIPELINE = "model_index.json"
+"""What the repository of a model of pictures has, whose parts are in sub-directories."""
+PIPELINE_WANTED = [
+    *(PIPELINE, "README.md", "LICENSE", "*/config.json", "*/*.safetensors", "*/*.index.json"),
+    *("tokenizer*/*", "scheduler/*"),
+]
+PIPELINE_UNWANTED = [
+    *("safety_checker/*", "image_encoder/*", "feature_extractor/*", "*/*/*"),
+    *("*.fp16.*", "*.non_ema.*", "*.onnx*"),
+]
+
+
 def find_source(path_or_id: str, revision: str | None) -> Source:
     """The model folder at a path, or a hub's repository fetched into the hub's own cache.
 
@@ -52,7 +64,11 @@ def bundle_name(text: str, *, exact: bool) -> str:
 
 
 def _fetch(repository: str, revision: str | None) -> Source:
-    folder = fetch_files(repository, revision, WANTED, UNWANTED)
+    index = fetch_files(repository, revision, [PIPELINE])
+    if (index / PIPELINE).is_file():
+        folder = fetch_files(repository, index.name, PIPELINE_WANTED, PIPELINE_UNWANTED)
+    else:
+        folder = fetch_files(repository, revision, WANTED, UNWANTED)
     return Source(folder=folder, origin=repository, revision=folder.name)
 
 

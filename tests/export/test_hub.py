@@ -187,6 +187,28 @@ def test_a_hub_id_becomes_a_bundle_and_works_offline_after(hub: Hub, tmp_path: P
     assert json.loads(offline.stdout)["made"] is False
 
 
+def test_of_a_pipeline_its_parts_are_fetched_and_nothing_else(tmp_path: Path) -> None:
+    wanted = (
+        *("model_index.json", "README.md", "unet/config.json", "vae/model.safetensors"),
+        *("tokenizer/merges.txt", "tokenizer_2/vocab.json", "scheduler/scheduler_config.json"),
+    )
+    others = (
+        "v1-5-pruned.safetensors",
+        "unet/model.fp16.safetensors",
+        "safety_checker/config.json",
+    )
+    for name in (*wanted, *others):
+        path = tmp_path / "sd" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps({"name": name}))
+    with serving(tmp_path / "sd") as hub:
+        refused = export(tmp_path, hub.endpoint, REPOSITORY)
+    assert refused.returncode == 1
+    assert "model_index.json: None has no form here" in refused.stderr
+    assert set(wanted) <= set(hub.served)
+    assert not {*others, "consolidated.safetensors", "notes.txt"} & set(hub.served)
+
+
 def test_modules_of_sentence_transformers_come_with_an_encoder(tmp_path: Path) -> None:
     folder = write_encoder_folder(tmp_path / "encoder")
     set_pooling(folder, "cls_token")  # another way than that of a folder without modules
