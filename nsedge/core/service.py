@@ -247,7 +247,7 @@ class LocalService:
         residency = self._residency.residents.stats()
         return Stats(
             uptime_s=self._clock() - self._began_s,
-            rss_bytes=footprint.rss_bytes(),
+            rss_bytes=footprint.rss_bytes() + footprint.children_bytes(),
             requests_accepted=self._intake.accepted,
             models=self._model_stats(),
             residency=residency,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +15,7 @@ from nsedge.errors import BundleInvalid
 from nsedge.runtime.graph.kv import HostKv
 from nsedge.runtime.hosting.reading import read_ahead
 from nsedge.runtime.machine import footprint
-from nsedge.runtime.machine.footprint import Growth, resident_bytes
+from nsedge.runtime.machine.footprint import Growth, children_bytes, resident_bytes
 from nsedge.runtime.machine.memory import release, reserve
 
 PAGE = 4096
@@ -52,6 +54,19 @@ def test_growth_leaves_out_what_is_measured_elsewhere(monkeypatch: pytest.Monkey
     assert growth.take() == 0
     rss[0] = 900
     assert growth.take() == 0
+
+
+def test_what_processes_that_were_started_hold_is_told() -> None:
+    before = children_bytes()
+    holds = "held = bytearray(range(256)) * 2**17; print(flush=True); input()"
+    with subprocess.Popen(
+        [sys.executable, "-c", holds], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as child:
+        assert child.stdout is not None
+        child.stdout.readline()
+        assert children_bytes() - before >= 32 << 20
+        child.communicate(b"\n")
+    assert children_bytes() - before < 32 << 20
 
 
 def test_reading_ahead_tells_how_far_it_is(tmp_path: Path) -> None:
