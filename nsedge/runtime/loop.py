@@ -7,6 +7,7 @@ The thread alone owns the requests. What it has to tell is handed over in one ca
 from __future__ import annotations
 
 import contextlib
+import logging
 import threading
 from abc import ABC, abstractmethod
 from collections import Counter
@@ -15,8 +16,10 @@ from queue import Empty, SimpleQueue
 from typing import Generic, Protocol, TypeVar
 
 from nsedge.api import Event, Request
-from nsedge.errors import DeadlineExceeded, NsedgeError
+from nsedge.errors import DeadlineExceeded, EngineFailure, NsedgeError
 from nsedge.runtime.delivery import Deliver, Emit
+
+log = logging.getLogger(__name__)
 
 
 class Timed(Protocol):
@@ -139,13 +142,23 @@ class WorkLoop(ABC, Generic[W]):
         if work in self.works:
             self.drop(work)
 
+    def _give_up(self) -> None:
+        """End all requests for what was just raised, which nobody foresaw; others may come."""
+        log.exception("the loop of a model failed")
+        for work in list(self.works):
+            self.fail(work, EngineFailure("the loop of the model failed"))
+        self.hand_over()
+
     def _stop(self) -> None:
         self._stopping = True
 
     def _loop(self) -> None:
         while not self._stopping:
-            self.drain_inbox(wait=self.is_idle())
-            self.step()
+            try:
+                self.drain_inbox(wait=self.is_idle())
+                self.step()
+            except Exception:
+                self._give_up()
         for work in list(self.works):
             self.drop(work)
         self.hand_over()
