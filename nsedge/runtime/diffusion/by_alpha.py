@@ -23,6 +23,8 @@ class AlphaScheduler(Scheduler):
     def __init__(self, options: Options, steps: int) -> None:
         super().__init__(options, steps)
         self.timesteps = self.visited().round()
+        if self.timesteps.max() >= options.num_train_timesteps:
+            raise self.too_many()
         self.final_alpha = 1.0 if options.set_alpha_to_one else float(self.alphas[0])
 
     def visited(self) -> Any:

@@ -79,7 +79,7 @@ class DpmScheduler(MultistepScheduler):
         self, order: int, at: int, step: float, doubled: int
     ) -> list[tuple[float, Floats]]:
         """What steps of the orders above 1 add: factors, and how what is foreseen changed."""
-        if order == 1:
+        if order == 1 or step == 0:  # the last step goes nowhere where its noise is the least
             return []
         whole = doubled * step
         gone = -math.expm1(-whole)

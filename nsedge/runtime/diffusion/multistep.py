@@ -42,6 +42,8 @@ class MultistepScheduler(Scheduler):
         else:
             self.timesteps = spaced_and_end(options, steps, self.last_timestep())
             sigmas = np.interp(self.timesteps, np.arange(len(taught)), taught)
+        if not (np.diff(sigmas) < 0).all():
+            raise self.too_many()
         self.sigmas = np.append(sigmas, self.end_of(sigmas)).astype(np.float32).astype(np.float64)
 
     def last_timestep(self) -> int:

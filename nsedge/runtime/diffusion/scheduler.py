@@ -98,6 +98,14 @@ class Scheduler(ABC):
             return np.clip(foreseen, -edge, edge)
         return foreseen
 
+    def too_many(self) -> InvalidParameter:
+        """Why a way cannot be gone whose timesteps do not fall, or are beyond the last."""
+        return InvalidParameter(
+            f"{self.steps} steps are too many for the scheduler {self.title()} with this model's"
+            " timesteps",
+            param="steps",
+        )
+
     def _check(self) -> None:
         options, title = self.options, self.title()
         for name in self.lacks:

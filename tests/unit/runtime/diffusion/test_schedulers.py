@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgspec
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -86,6 +87,32 @@ def test_an_unknown_name_is_refused_with_those_there_are() -> None:
 def test_impossible_steps_are_refused(steps: int) -> None:
     with pytest.raises(InvalidParameter, match=f"from 1 to 1000, not {steps}") as caught:
         begin(CONFIG, steps)
+    assert caught.value.param == "steps"
+
+
+@pytest.mark.parametrize("steps", [3, 20, 64])
+@pytest.mark.parametrize("name", NAMES)
+def test_a_way_ends_where_the_least_noise_is_left(name: str, steps: int) -> None:
+    config = msgspec.structs.replace(CONFIG, final_sigmas_type="sigma_min", solver_order=3)
+    if name == "lcm":
+        steps = min(steps, 50)
+    scheduler, generator = begin(config, steps, name), np.random.default_rng(7)
+    sample = drawn(3) * np.float32(scheduler.init_scale)
+    while not scheduler.is_done():
+        sample = scheduler.step(
+            np.tanh(scheduler.scaled(sample)),
+            sample,
+            lambda: generator.standard_normal(SHAPE, np.float32),
+        )
+    assert np.isfinite(sample).all()
+
+
+@pytest.mark.parametrize("name", ["ddim", "pndm", "dpmpp-2m", "dpmpp-2m-sde", "unipc"])
+def test_steps_that_would_visit_a_timestep_twice_are_refused(name: str) -> None:
+    spaced = msgspec.structs.replace(CONFIG, timestep_spacing="leading")
+    begin(spaced, 500, name)
+    with pytest.raises(InvalidParameter, match="1000 steps are too many") as caught:
+        begin(spaced, 1000, name)
     assert caught.value.param == "steps"
 
 
