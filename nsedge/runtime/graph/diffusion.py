@@ -18,6 +18,7 @@ from nsedge.bundle.diffusion import (
     TextEncoderVariant,
 )
 from nsedge.bundle.fields import AnyVariant
+from nsedge.errors import ComputationFailure
 from nsedge.runtime.graph.session import open_session
 
 Floats = NDArray[np.float32]
@@ -124,8 +125,7 @@ class DiffusionSession:
     def read(self, chunks: Sequence[Chunk]) -> Prompted:
         """What a prompt means: the states of its pieces one after the other, pooled from the first
         of them."""
-        read = [self._read(chunk) for chunk in chunks]
-        return Prompted(states=np.concatenate([one.states for one in read]), pooled=read[0].pooled)
+        return joined([self._read(chunk) for chunk in chunks])
 
     def _read(self, ids: Chunk) -> Prompted:
         states, pooled = [], None
@@ -193,6 +193,22 @@ class DiffusionSession:
         return np.asarray(pixels[0], np.float32)
 
     def decode(self, latents: Floats) -> Pixels:
-        """The same in levels, uint8 [height, width, 3]."""
-        levels = np.clip(self.decoded(latents) / 2 + np.float32(0.5), 0, 1) * 255
-        return np.ascontiguousarray(levels.round().astype(np.uint8).transpose(1, 2, 0))
+        """The same in levels; raises as `levels_of` does."""
+        return levels_of(self.decoded(latents))
+
+
+def joined(pieces: Sequence[Prompted]) -> Prompted:
+    """What pieces of a prompt mean, one after the other; pooled is the first one's."""
+    return Prompted(states=np.concatenate([one.states for one in pieces]), pooled=pieces[0].pooled)
+
+
+def levels_of(pixels: Floats) -> Pixels:
+    """A picture float32 [3, height, width], from -1 to 1, in levels: uint8 [height, width, 3].
+
+    Raises:
+        ComputationFailure: it holds what is no number, which would be black.
+    """
+    if not np.isfinite(pixels).all():
+        raise ComputationFailure("the decoder gave what is no number")
+    levels = np.clip(pixels / 2 + np.float32(0.5), 0, 1) * 255
+    return np.ascontiguousarray(levels.round().astype(np.uint8).transpose(1, 2, 0))

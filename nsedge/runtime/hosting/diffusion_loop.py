@@ -18,7 +18,7 @@ from nsedge.api import Failed, Finished, FinishReason, ModelStats, ModelTimes, P
 from nsedge.errors import ComputationFailure, EngineFailure, NsedgeError, QueueFull
 from nsedge.runtime.delivery import Deliver
 from nsedge.runtime.encode.batching import DUE_S
-from nsedge.runtime.graph.diffusion import Chunk, Encoded, Pixels, Prompted, Row
+from nsedge.runtime.graph.diffusion import Chunk, Encoded, Pixels, Prompted, Row, joined
 from nsedge.runtime.hosting.canvas import Canvas, ImagineWork
 from nsedge.runtime.loop import WorkLoop
 from nsedge.runtime.machine.arbiter import Seat
@@ -147,14 +147,11 @@ class DiffusionLoop(WorkLoop[ImagineWork]):
         """Have a request's prompts read."""
         self.tell(work, work.begin(self.clock()))
         try:
-            with self._seat:
-                work.read = self._graphs.read(work.prompt)
-                if work.negative is not None:
-                    work.without = (
-                        self._graphs.read(work.negative) if work.negative else work.read.nothing()
-                    )
+            work.read = self._read(work.prompt)
+            if work.negative is not None:
+                work.without = self._read(work.negative) if work.negative else work.read.nothing()
             if work.start is not None:
-                with self._seat:
+                with self._seat, native.pausing(self._seat.pause):
                     encoded = self._graphs.encode(work.start.pixels)
                 for one in work.canvases:
                     one.go_on_from(encoded, work.start)
@@ -162,6 +159,14 @@ class DiffusionLoop(WorkLoop[ImagineWork]):
             self._break_off(work, "the model failed on the prompt, or what it goes on from")
             return
         self._prompt_tokens += work.prompt_tokens
+
+    def _read(self, chunks: Sequence[Chunk]) -> Prompted:
+        """What a prompt means, each of its pieces in a turn of its own."""
+        pieces = []
+        for chunk in chunks:
+            with self._seat, native.pausing(self._seat.pause):
+                pieces.append(self._graphs.read([chunk]))
+        return joined(pieces)
 
     def _batch(self, canvases: list[Canvas]) -> list[Canvas]:
         """Those of the first one's size that go into one run with it. Beside running streams it
@@ -210,8 +215,8 @@ class DiffusionLoop(WorkLoop[ImagineWork]):
     def _outputs(self, batch: list[Canvas]) -> list[list[Floats] | None]:
         """What the denoiser gives of each, None where it fails on that one: a run that fails is cut
         in two until it is known whose fault it was."""
-        asked = [one.rows() for one in batch]
         try:
+            asked = [one.rows() for one in batch]
             made = iter(self._graphs.denoise([row for rows in asked for row in rows]))
             return [[next(made) for _ in rows] for rows in asked]
         except Exception:
@@ -224,8 +229,12 @@ class DiffusionLoop(WorkLoop[ImagineWork]):
     def _go_on(self, one: Canvas, given: list[Floats]) -> None:
         """Take a step by what the denoiser gave."""
         work = one.owner
-        with np.errstate(all="ignore"):
-            one.take(given)
+        try:
+            with np.errstate(all="ignore"):
+                one.take(given)
+        except Exception:
+            self._break_off(work, "the scheduler failed on the picture")
+            return
         if not np.isfinite(one.latents).all():
             self.fail(work, ComputationFailure("the picture is no numbers any more"))
             return
@@ -255,6 +264,9 @@ class DiffusionLoop(WorkLoop[ImagineWork]):
             with self._seat, native.pausing(self._seat.pause):
                 pixels = self._graphs.decode(one.latents)
             picture = one.picture(pixels)
+        except ComputationFailure as error:
+            self.fail(work, error)
+            return
         except Exception:
             self._break_off(work, "the model failed on the picture")
             return

@@ -77,4 +77,8 @@ def rehearse(
     prompted = session.read(chunks)
     nothing = np.zeros(shape, np.float32)
     session.denoise([Row(sample=nothing, timestep=1.0, prompted=prompted)] * rows)
-    session.decode(nothing)
+    session.decoded(nothing)
+    if session.encodes:
+        _, height, width = shape
+        factor = session.form.factor
+        session.encode(np.zeros((3, height * factor, width * factor), np.float32))

@@ -27,7 +27,7 @@ from nsedge.api import (
 )
 from nsedge.bundle.scheduler import SchedulerConfig
 from nsedge.runtime.diffusion.registry import begin
-from nsedge.runtime.graph.diffusion import Chunk, Encoded, LatentForm, Prompted, Row
+from nsedge.runtime.graph.diffusion import Chunk, Encoded, LatentForm, Prompted, Row, levels_of
 from nsedge.runtime.hosting.canvas import ImagineWork, Start, begin_canvas
 from nsedge.runtime.hosting.diffusion_loop import DiffusionLoop
 from nsedge.runtime.machine.arbiter import Arbiter, Rank
@@ -48,7 +48,7 @@ class Graphs:
         self.runs: list[int] = []
         """Rows of each run."""
         self.bad: Callable[[Row], bool] = lambda row: False
-        self.numbers = 0.5
+        self.numbers = self.decoded = 0.5
         self.fails_to_read = self.fails_to_decode = False
 
     def read(self, chunks: Sequence[Chunk]) -> Prompted:
@@ -72,7 +72,7 @@ class Graphs:
         if self.fails_to_decode:
             raise RuntimeError("the decoder is broken")
         height, width = latents.shape[1:]
-        return np.zeros((height * 2, width * 2, 3), np.uint8)
+        return levels_of(np.full((3, height * 2, width * 2), self.decoded, np.float32))
 
 
 class Rig:
@@ -287,6 +287,37 @@ def test_who_makes_a_run_fail_fails_alone() -> None:
     assert isinstance(rig.end("a"), Finished)
 
 
+@pytest.mark.parametrize("part", ["step", "scaled"])
+def test_a_scheduler_that_fails_ends_its_picture_alone(
+    part: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def divide(*_: Any) -> Any:
+        raise ZeroDivisionError
+
+    rig = Rig()
+    rig.ask("a")
+    work = rig.ask("b")
+    monkeypatch.setattr(work.canvases[0].scheduler, part, divide)
+    rig.run()
+    bad = rig.end("b")
+    assert isinstance(bad, Failed)
+    assert bad.code == "engine_failure"
+    assert isinstance(rig.end("a"), Finished)
+
+
+def test_streams_come_between_the_pieces_of_a_prompt() -> None:
+    rig = Rig()
+    work = rig.ask("a", guided=True)
+    work.prompt *= 3
+    assert work.negative is not None
+    work.negative *= 3
+    rig.run(1)
+    assert rig.arbiter.waits()[Rank.OTHERS].count == 6
+    assert work.prompted.states.shape == (9, 2)
+    rig.run()
+    assert isinstance(rig.end("a"), Finished)
+
+
 def test_a_picture_that_is_no_numbers_fails() -> None:
     rig = Rig()
     rig.graphs.numbers = float("nan")
@@ -295,6 +326,17 @@ def test_a_picture_that_is_no_numbers_fails() -> None:
     end = rig.end("a")
     assert isinstance(end, Failed)
     assert end.code == "computation_failure"
+
+
+def test_a_decoder_that_gives_no_numbers_is_told_of() -> None:
+    rig = Rig()
+    rig.graphs.decoded = float("nan")
+    rig.ask("a")
+    rig.run()
+    end = rig.end("a")
+    assert isinstance(end, Failed)
+    assert end.code == "computation_failure"
+    assert not rig.told("a", Picture)
 
 
 @pytest.mark.parametrize("part", ["fails_to_read", "fails_to_decode"])
