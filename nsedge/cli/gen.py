@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import os
 import tempfile
 from pathlib import Path
@@ -25,6 +26,8 @@ from nsedge.process import console
 
 def run(loaded: Loaded, options: argparse.Namespace) -> int:
     """Make the pictures, and write each as it is done."""
+    if options.out is not None:
+        _check_place(Path(options.out))
     found, several = Collecting(), (options.count or 1) > 1
     with reach.to_core(loaded.settings) as client:
         model = options.model or default_model(
@@ -89,6 +92,14 @@ def _show(picture: Picture, options: argparse.Namespace, *, several: bool) -> No
             f"{path}: {record.width} x {record.height}, seed {record.seed}, {record.steps} steps by"
             f" {record.scheduler}\n"
         )
+
+
+def _check_place(path: Path) -> None:
+    """Refuse a place where no file can be, before a picture is made for it."""
+    if not path.parent.is_dir():
+        raise NsedgeError(f"{path}: {os.strerror(errno.ENOENT)}")
+    if path.is_dir():
+        raise NsedgeError(f"{path}: {os.strerror(errno.EISDIR)}")
 
 
 def _place(picture: Picture, out: str | None, *, several: bool) -> Path:

@@ -45,6 +45,13 @@ SAMPLERS = {
 """Our schedulers by the names that front ends know."""
 EVEN, KARRAS = ("Automatic", "Normal", ""), "Karras"
 ANY_SEED = -1
+NAMES = {
+    "count": "batch_size",
+    "guidance": "cfg_scale",
+    "image": "init_images",
+    "strength": "denoising_strength",
+}
+"""What our fields are called here."""
 _OTHERS = OtherFields(
     own={
         "alwayson_scripts": ({},),
@@ -313,7 +320,8 @@ def made_of(choice: Choice, body: TextBody) -> Made:
 
 def error_body(refusal: Refusal) -> bytes:
     """The error object that tells of `refusal`."""
-    told = f"{refusal.param}: {refusal.message}" if refusal.param else refusal.message
+    named = NAMES.get(refusal.param or "", refusal.param)
+    told = f"{named}: {refusal.message}" if named else refusal.message
     return msgspec.json.encode(ErrorBody(error=refusal.code, detail=told, errors=told))
 
 

@@ -77,6 +77,9 @@ def test_a_size_that_is_none_is_named(size, capsys):
 def test_a_file_that_cannot_be_written_is_named(daemon, home, capsys):
     assert main(["gen", "image", "--prompt", "a", "--out", "no/b.png"]) == ExitStatus.FAILURE
     assert "no/b.png: No such file or directory" in capsys.readouterr().err
+    assert main(["gen", "image", "--prompt", "a", "--out", str(home)]) == ExitStatus.FAILURE
+    assert f"{home}: Is a directory" in capsys.readouterr().err
+    assert not daemon.requests, "minutes of work are not begun for nothing"
     assert not list(home.glob(".b.png*"))
 
 

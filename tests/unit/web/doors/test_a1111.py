@@ -109,13 +109,14 @@ def test_samplers_by_the_names_that_front_ends_know(
         (TEXT, {"scheduler": "Karras"}, "Karras wants a sampler_name"),
         (TEXT, {"enable_hr": True}, "enable_hr is not supported here"),
         (TEXT, {"styles": ["anime"]}, "styles is not supported here"),
-        (TEXT, {"batch_size": 9, "n_iter": 2}, "count must be at least 1 and at most 16, not 18"),
+        (TEXT, {"batch_size": 9, "n_iter": 2}, "batch_size: count must be at least 1 and at most"),
+        (TEXT, {"cfg_scale": 101}, "cfg_scale"),
         (TEXT, {"override_settings": {"eta_ddim": 1}}, "eta_ddim"),
         (IMAGE, {}, "init_images"),
         (IMAGE, {"init_images": []}, "init_images are one picture"),
         (IMAGE, {"init_images": ["!"]}, "init_images[0] is not base64"),
         (IMAGE, {"init_images": [AS_BASE64], "inpainting_fill": 2}, "inpainting_fill"),
-        (IMAGE, {"init_images": [AS_BASE64], "denoising_strength": 0}, "strength must be above"),
+        (IMAGE, {"init_images": [AS_BASE64], "denoising_strength": 0}, "denoising_strength: "),
     ],
 )
 def test_what_is_refused_is_named(path: str, fields: dict[str, Any], message: str) -> None:
