@@ -42,7 +42,7 @@ from nsedge.bundle.manifest import Bundle
 from nsedge.errors import ContextExceeded, InvalidMedia, InvalidParameter, UnsupportedTask
 from nsedge.ipc.client import Client
 from nsedge.runtime.diffusion.guidance import guided
-from nsedge.runtime.diffusion.registry import begin
+from nsedge.runtime.diffusion.registry import NAMES, begin
 from nsedge.runtime.graph.diffusion import Row
 from nsedge.runtime.settings import EngineSettings
 from tests.export.tiny_diffusion import write_sd, write_sdxl
@@ -416,10 +416,15 @@ def test_previews_show_what_a_picture_would_be(client: Client) -> None:
     assert len([one for one in events if isinstance(one, Picture)]) == 2
 
 
-@pytest.mark.parametrize("scheduler", ["euler-ancestral", "ddpm", "dpmpp-2m-sde", "lcm", "pndm"])
-def test_a_seed_makes_the_same_picture_in_any_company(scheduler: str, client: Client) -> None:
+@pytest.mark.parametrize("guidance", [1.0, 7.5])
+@pytest.mark.parametrize("scheduler", NAMES)
+def test_a_seed_makes_the_same_picture_in_any_company(
+    scheduler: str, guidance: float, client: Client
+) -> None:
     def ask(seed: int, **more: Any) -> Any:
-        return client.imagine("sd", PROMPT, steps=5, scheduler=scheduler, seed=seed, **more)
+        return client.imagine(
+            "sd", PROMPT, steps=5, scheduler=scheduler, guidance=guidance, seed=seed, **more
+        )
 
     (alone,) = ask(8).collected().pictures
     several = ask(7, count=3).collected().pictures
