@@ -4,6 +4,7 @@ they can be read."""
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +24,7 @@ from exporters.finetune.shapes import (
     unpacked,
 )
 from exporters.finetune.targets import PROJECTORS
+from exporters.model.files import shown
 from exporters.model.vision_lm import VisionSource
 from nsedge.api import Media, MediaPart
 from nsedge.api.messages import joined
@@ -233,6 +235,8 @@ class PictureShelf:
                 f"picture {name[:60]}: a path is wanted, from the file of rows on; nothing is"
                 " fetched"
             )
+        if not _is_path(name):
+            raise BadRow(f"picture {shown(name)[1:-1]}: no path")
         path = Path(os.path.normpath(folder.absolute() / name))
         if path not in self._known:
             self._known[path] = self._looked_at(path)
@@ -244,7 +248,10 @@ class PictureShelf:
     def _looked_at(self, path: Path) -> Seen | str:
         """The picture, or the reason why it cannot be used."""
         try:
-            if (size := path.stat().st_size) > MAX_BYTES:
+            told = path.stat()
+            if not (stat.S_ISREG(told.st_mode) or stat.S_ISDIR(told.st_mode)):
+                return "no file"  # a pipe or a device, which may never end
+            if (size := told.st_size) > MAX_BYTES:
                 return f"{size} bytes, more than {MAX_BYTES}"
             media = Media(type="image/png", data=path.read_bytes())
             self._reader.read(media)
@@ -252,12 +259,20 @@ class PictureShelf:
         except OSError as error:
             return error.strerror or type(error).__name__
         except NsedgeError as error:
-            return error.message.removeprefix("a picture: ")
-        told = os.path.relpath(path, self._output.absolute())
+            return error.message
+        name = os.path.relpath(path, self._output.absolute())
         return Seen(
-            file=PictureFile(path=told, sha256=media.sha256),
+            file=PictureFile(path=name, sha256=media.sha256),
             part=MediaPart(media=Media.hashed(type=media.type, data=b"", sha256=media.sha256)),
         )
+
+
+def _is_path(name: str) -> bool:
+    """Whether a file may have that name."""
+    try:
+        return b"\0" not in os.fsencode(name)
+    except UnicodeEncodeError:
+        return False
 
 
 def pictures_of(source: VisionSource) -> PromptPictures:

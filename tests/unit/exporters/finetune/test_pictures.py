@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import struct
 import zlib
 from pathlib import Path
@@ -205,6 +206,11 @@ def huge(folder: Path) -> dict[str, Any]:
     return asked(shown("huge"), "?")
 
 
+def pipe(folder: Path) -> dict[str, Any]:
+    os.mkfifo(folder / "pics/pipe.png")
+    return asked(shown("pipe"), "?")
+
+
 def heavy(folder: Path) -> dict[str, Any]:
     with (folder / "pics/heavy.png").open("wb") as file:
         file.truncate(MAX_BYTES + 1)
@@ -221,6 +227,15 @@ def text_for_a_picture(folder: Path) -> dict[str, Any]:
     [
         (lambda _: asked(shown("gone"), "?"), "picture pics/gone.png: No such file or directory"),
         (lambda _: asked({"type": "image", "image": "pics"}, "?"), "picture pics: Is a directory"),
+        (pipe, "picture pics/pipe.png: no file"),
+        (
+            lambda _: asked({"type": "image", "image": "pics/a\0b.png"}, "?"),
+            "picture pics/a\\x00b.png: no path",
+        ),
+        (
+            lambda _: asked({"type": "image", "image": "/dev/zero"}, "?"),
+            "picture /dev/zero: no file",
+        ),
         (broken, "picture pics/cut.png: the picture cannot be decoded: "),
         (text_for_a_picture, "picture pics/notes.png: 10 bytes are no picture in JPEG, PNG"),
         (huge, "picture pics/huge.png: a picture of 8001 x 8000 pixels; 64000000 in all"),
