@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from exporters.errors import Refused
-from exporters.model.files import is_count, read_object
-from exporters.model.pictures import SETTINGS_FILE, read_steps
+from exporters.model.files import is_count
+from exporters.model.pictures import read_steps, stated_settings
 from exporters.model.vision_lm import VisionSource
 from nsedge.bundle.pictures import PictureSteps
 from nsedge.bundle.vision_lm import PicturePrompt, Pictures, WholePicture
@@ -61,8 +61,9 @@ class GemmaSource(VisionSource):
         Raises:
             Refused: not as the encoder takes them, or in a way that has no form here.
         """
-        image, path = self._check_tower(), self.folder / SETTINGS_FILE
-        if path.is_file() and read_object(path).get("do_pan_and_scan"):
+        image = self._check_tower()
+        path, stated = stated_settings(self.folder)
+        if stated.get("do_pan_and_scan"):
             raise Refused(f"{path}: do_pan_and_scan has no form here")
         steps, side = read_steps(self.folder), image.get("image_size", 224)
         tokens = self.whole.get("mm_tokens_per_image", 256)

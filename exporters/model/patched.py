@@ -30,12 +30,15 @@ SHARED = {
     "merge_size": "spatial_merge_size",
 }
 """What the processor says, and what the encoder calls it."""
+WINDOWED: Json = {"window_size": 112}
+"""What Qwen2.5-VL's configuration says by default."""
 EXAMPLE_UNITS = 6, 10
 """Rows and columns of a picture as golden vectors are made of: its last windows are not full."""
 
 
-def read_patched(folder: Path, image: Json) -> PatchedPicture:
-    """The pictures of a folder, whose encoder's configuration is `image`.
+def read_patched(folder: Path, image: Json, *, windowed: bool = False) -> PatchedPicture:
+    """The pictures of a folder, whose encoder's configuration is `image`. windowed: the encoder is
+    of a family that attends within windows, whether or not it says how large they are.
 
     Raises:
         Refused: they have no form here, or the encoder and the processor disagree.
@@ -56,7 +59,7 @@ def read_patched(folder: Path, image: Json) -> PatchedPicture:
         "patch": settings["patch_size"],
         "frames": settings["temporal_patch_size"],
         "merge": settings["merge_size"],
-        "window": _window(image, unit, path),
+        "window": _window({**(WINDOWED if windowed else {}), **image}, unit, path),
         "least_pixels": least,
         "most_pixels": most,
     }
@@ -81,15 +84,21 @@ def _of_size(fields: Json, settings: Json, path: Path, size: tuple[int, ...]) ->
 
 
 def _bounds(settings: Json, path: Path) -> tuple[int, int]:
-    """The least and the most pixels of a picture."""
-    size: Any = settings.get("size") or {}
-    found = (
-        settings.get("min_pixels") or size.get("shortest_edge", LEAST),
-        settings.get("max_pixels") or size.get("longest_edge", MOST),
-    )
-    if not all(map(is_count, found)):
-        raise Refused(f"{path}: {shown(found)} are no least and most pixels")
-    return found
+    """The least and the most pixels of a picture: `min_pixels` and `max_pixels` go before what
+    `size` says.
+
+    Raises:
+        Refused: they are no whole numbers, or `size` has another form.
+    """
+    size: Any = settings.get("size", {"shortest_edge": LEAST, "longest_edge": MOST})
+    edges = size if isinstance(size, dict) else {}
+    least = settings.get("min_pixels", edges.get("shortest_edge"))
+    most = settings.get("max_pixels", edges.get("longest_edge"))
+    if least is None or most is None:
+        raise Refused(f"{path}: a size of {shown(size)} has no form here")
+    if not is_count(least) or not is_count(most):
+        raise Refused(f"{path}: {shown((least, most))} are no least and most pixels")
+    return least, most
 
 
 def _window(image: Json, unit: int, path: Path) -> int:

@@ -19,19 +19,29 @@ from exporters.model.vision_lm import VisionSource
 from nsedge.bundle.hearing import SoundFeatures, SoundPrompt
 from nsedge.bundle.pictures import PictureSteps, Resize
 from nsedge.bundle.vision_lm import CroppedPicture, PicturePrompt, Pictures
+from nsedge.runtime.audio.samples import RATE
 
 ARCHITECTURE = "Phi4MultimodalForCausalLM"
 MODEL_TYPE = "phi4_multimodal"
 ADAPTERS = {"image": "vision-lora", "audio": "speech-lora"}
 """By the kind of media, where peft keeps the adapter."""
+CUBIC = 3
+"""The filter that makes the whole of a picture, by Pillow's number."""
 PROCESSORS = {
     "image_processor_type": ("Phi4MultimodalImageProcessor", "Phi4MMImageProcessor"),
     "feature_extractor_type": ("Phi4MultimodalFeatureExtractor", "Phi4MMAudioFeatureExtractor"),
 }
-PICTURE_DEFAULTS: Json = {"size": {"height": 448, "width": 448}, "patch_size": 14, "dynamic_hd": 36}
+PICTURE_DEFAULTS: Json = {
+    "size": {"height": 448, "width": 448},
+    "patch_size": 14,
+    "dynamic_hd": 36,
+    "do_rescale": True,
+    "do_normalize": True,
+    "resample": CUBIC,
+}
 SOUND_DEFAULTS: Json = {
     "feature_size": 80,
-    "sampling_rate": 16000,
+    "sampling_rate": RATE,
     "hop_length": 160,
     "n_fft": 512,
     "win_length": 400,
@@ -125,6 +135,11 @@ class PhiSource(VisionSource):
         wanted = [vision.get("image_size", 448), *sides]
         if any(one != side for one in wanted) or settings["patch_size"] != patch:
             raise Refused(f"{path}: crops of {shown(size)} are not as the encoder takes them")
+        for field, done in (("do_rescale", "rescaled"), ("do_normalize", "normalised")):
+            if not settings[field]:
+                raise Refused(f"{path}: pictures that are not {done} have no form here")
+        if settings["resample"] != CUBIC:
+            raise Refused(f"{path}: resample {shown(settings['resample'])} has no form here")
         try:
             return msgspec.convert(
                 {
@@ -157,8 +172,9 @@ class PhiSource(VisionSource):
             Refused: what has no form here.
         """
         settings, path = self._sound, self.folder / SETTINGS_FILE
-        for field in ("audio_downsample_rate", "audio_feat_stride"):
-            if settings[field] != 1:
+        known = {"audio_downsample_rate": 1, "audio_feat_stride": 1, "sampling_rate": RATE}
+        for field, one in known.items():
+            if settings[field] != one:
                 raise Refused(f"{path}: {field} {shown(settings[field])} has no form here")
         audio = self.part("audio_config")
         stride = audio.get("time_reduction", 8)

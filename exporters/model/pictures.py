@@ -81,7 +81,7 @@ def read_steps(folder: Path) -> PictureSteps:
         Refused: there are none, or they have no form here.
         ExportError: the file is damaged.
     """
-    path, stated = _stated(folder)
+    path, stated = stated_settings(folder)
     named = stated.get("image_processor_type") or stated.get("feature_extractor_type")
     kind = str(named).removesuffix("Fast")
     defaults = DEFAULTS.get(OLDER.get(kind, kind))
@@ -139,14 +139,20 @@ def picture_settings(folder: Path, known: tuple[str, ...], defaults: Json) -> tu
         Refused: it is another's, or there is none.
         ExportError: the file is damaged.
     """
-    path, stated = _stated(folder)
+    path, stated = stated_settings(folder)
     kind = str(stated.get("image_processor_type")).removesuffix("Fast")
     if kind not in known:
         raise Refused(f"{path}: {shown(kind)} has no form here; known are {', '.join(known)}")
     return path, defaults | {key: value for key, value in stated.items() if value is not None}
 
 
-def _stated(folder: Path) -> tuple[Path, Json]:
+def stated_settings(folder: Path) -> tuple[Path, Json]:
+    """The file that says how pictures are prepared, and what it says.
+
+    Raises:
+        Refused: there is none.
+        ExportError: the file is damaged.
+    """
     path = folder / SETTINGS_FILE
     if path.is_file():
         return path, read_object(path)

@@ -43,8 +43,9 @@ TEMPLATE_FILE = "chat_template.json"
 """Where older processors keep their template."""
 TOWERS = ("clip_vision_model", "siglip_vision_model")
 ANYRES = "llava_next"
-PATCHED = ("qwen2_vl", "qwen2_5_vl")
-"""Those that take pictures in sizes of their own."""
+WINDOWED = "qwen2_5_vl"
+PATCHED = ("qwen2_vl", WINDOWED)
+"""Those that take pictures in sizes of their own, one of them within windows."""
 CLASSED_TOWER = "clip_vision_model"
 """The one of them that puts a row for the whole picture before those of its patches."""
 DEFAULT_PATCHES = {CLASSED_TOWER: 32, "siglip_vision_model": 16}
@@ -192,7 +193,8 @@ class VisionSource(Source):
             self._check_tower()
             return read_anyres(self.folder, self.whole, self.part("vision_config"))
         if self.kind in PATCHED:
-            return read_patched(self.folder, self.part("vision_config"))
+            windowed = self.kind == WINDOWED
+            return read_patched(self.folder, self.part("vision_config"), windowed=windowed)
         if self.kind not in TILED:
             return WholePicture(steps=self.steps(), rows=rows)
         tiles = read_tiles(self.folder)

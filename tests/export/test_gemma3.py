@@ -16,6 +16,8 @@ import transformers
 from PIL import Image
 
 from exporters.__main__ import main
+from exporters.errors import Refused
+from exporters.model.gemma3 import GemmaSource
 from nsedge.api import Chat, Message, PromptQuestion, Role, TextPart
 from nsedge.runtime.settings import PrefixReuse
 from tests.export.tiny_gemma3 import (
@@ -172,6 +174,16 @@ def test_a_bundle_verifies(bundle: Path, capsys: pytest.CaptureFixture[str]) -> 
     assert set(after) == set(FORMS)
     for name, found in after.items():
         assert found["kl"] < (1e-6 if name == "cpu-fp32" else 1e-2)
+
+
+def test_pan_and_scan_is_refused_wherever_it_is_told(folder: Path, tmp_path: Path) -> None:
+    copy = shutil.copytree(folder, tmp_path / "model")
+    settings = copy / "preprocessor_config.json"
+    told = {"image_processor": json.loads(settings.read_text()) | {"do_pan_and_scan": True}}
+    settings.unlink()
+    (copy / "processor_config.json").write_text(json.dumps(told))
+    with pytest.raises(Refused, match=r"processor_config\.json: do_pan_and_scan has no form"):
+        GemmaSource(folder=copy, origin="tiny").steps()
 
 
 @pytest.mark.parametrize(

@@ -136,6 +136,9 @@ def test_positions_of_several_pictures_are_those_of_transformers() -> None:
         ({"merge_size": 1}, {}, "merge_size is 1, and the encoder's spatial_merge_size 2"),
         ({"do_resize": False}, {}, "not resized have no form"),
         ({"min_pixels": "few"}, {}, "are no least and most pixels"),
+        ({"min_pixels": 0}, {}, "least_pixels"),
+        ({"min_pixels": None, "size": 448}, {}, "a size of 448 has no form"),
+        ({"min_pixels": None, "size": {"height": 8, "width": 8}}, {}, "a size of .* has no form"),
         ({"min_pixels": 99999}, {}, "99999 pixels at least, and 10240 at most"),
         ({}, {"window_size": 9}, "windows of 9 pixels have no form"),
         ({"image_processor_type": "CLIPImageProcessor"}, {}, "'CLIPImageProcessor' has no form"),
@@ -148,6 +151,12 @@ def test_what_has_no_form_is_refused(
     write_json(tmp_path / "preprocessor_config.json", stated)
     with pytest.raises(Refused, match=reason):
         read_patched(tmp_path, IMAGE | image)
+
+
+def test_a_tower_with_windows_has_them_where_its_configuration_says_nothing(folder: Path) -> None:
+    said = {key: value for key, value in IMAGE.items() if key != "window_size"}
+    assert read_patched(folder, said, windowed=True).window == 112 // 16
+    assert read_patched(folder, said).window == 0
 
 
 def test_a_picture_without_its_borders_is_refused(folder: Path, tmp_path: Path) -> None:

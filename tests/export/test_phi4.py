@@ -346,6 +346,27 @@ def test_what_has_no_form_is_refused(
     assert reason in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"do_rescale": False}, "pictures that are not rescaled have no form"),
+        ({"do_normalize": False}, "pictures that are not normalised have no form"),
+        ({"resample": 2}, "resample 2 has no form"),
+        ({"sampling_rate": 8000}, "sampling_rate 8000 has no form"),
+    ],
+)
+def test_how_media_are_prepared_is_as_here_or_refused(
+    changes: dict[str, Any], reason: str, folder: Path, tmp_path: Path
+) -> None:
+    copy = shutil.copytree(folder, tmp_path / "model")
+    settings = copy / "preprocessor_config.json"
+    stated = json.loads(settings.read_text()) if settings.is_file() else {}
+    settings.write_text(json.dumps(stated | changes))
+    source = PhiSource(folder=copy, origin="")
+    with pytest.raises(Refused, match=reason):
+        source.features() if "sampling_rate" in changes else source.crops()
+
+
 def test_adapters_are_there_both_or_it_is_said(folder: Path, tmp_path: Path) -> None:
     copy = shutil.copytree(folder, tmp_path / "model")
     shutil.rmtree(copy / "speech-lora")
