@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from exporters.errors import Refused
-from exporters.model.files import is_count
+from exporters.model.files import is_count, shown
 from exporters.model.pictures import read_steps, stated_settings
 from exporters.model.vision_lm import VisionSource
 from nsedge.bundle.pictures import PictureSteps
@@ -38,6 +38,9 @@ class GemmaSource(VisionSource):
         text, path = self.part("text_config"), self.folder / "config.json"
         if text.get("use_bidirectional_attention"):
             raise Refused(f"{path}: texts that are read in both directions have no form here")
+        # transformers caps the logits of a decoder by itself alone, not of one that sees.
+        if (cap := text.get("final_logit_softcapping")) is not None:
+            raise Refused(f"{path}: a final_logit_softcapping of {shown(cap)} has no form here")
 
     def prompt(self) -> PicturePrompt:
         """How a picture stands in a prompt; raises as `VisionSource.prompt`."""

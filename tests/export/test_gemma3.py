@@ -176,6 +176,15 @@ def test_a_bundle_verifies(bundle: Path, capsys: pytest.CaptureFixture[str]) -> 
         assert found["kl"] < (1e-6 if name == "cpu-fp32" else 1e-2)
 
 
+def test_capped_logits_are_refused(folder: Path, tmp_path: Path) -> None:
+    copy = shutil.copytree(folder, tmp_path / "model")
+    stated = json.loads((copy / "config.json").read_text())
+    stated["text_config"]["final_logit_softcapping"] = 30.0
+    (copy / "config.json").write_text(json.dumps(stated))
+    with pytest.raises(Refused, match=r"a final_logit_softcapping of 30\.0 has no form here"):
+        GemmaSource(folder=copy, origin="tiny").check_architecture()
+
+
 def test_pan_and_scan_is_refused_wherever_it_is_told(folder: Path, tmp_path: Path) -> None:
     copy = shutil.copytree(folder, tmp_path / "model")
     settings = copy / "preprocessor_config.json"
