@@ -37,7 +37,11 @@ class Places:
     def _give(self) -> None:
         """Give free places to those who wait."""
         while self._held.total() < self._count:
-            able = [turn for turn in self._waiting if self._held[turn[0]] < self._count - 1]
+            able = [
+                turn
+                for turn in self._waiting  # one who is cancelled goes in a moment
+                if not turn[1].done() and self._held[turn[0]] < self._count - 1
+            ]
             if not able:
                 break
             turn = min(able, key=lambda one: self._held[one[0]])

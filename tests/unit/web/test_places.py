@@ -32,6 +32,9 @@ class Holders:
             finally:
                 self.inside.remove(caller)
 
+    def leave(self, caller: str) -> None:
+        self._leave[caller].set()
+
     async def end(self) -> None:
         for task in self.tasks:
             task.cancel()
@@ -100,5 +103,23 @@ def test_whoever_is_cancelled_gives_back_what_he_had(steps: int) -> None:
             made.come("d")
             await settled()
             assert sorted(made.inside) == ["b", "d"]
+
+    asyncio.run(main())
+
+
+def test_a_place_is_not_given_to_one_who_is_cancelled_just_now() -> None:
+    async def main() -> None:
+        async with holders(2) as made:
+            made.come("a")
+            made.come("b")
+            await settled()
+            made.come("c")
+            made.come("d")
+            await settled()
+            made.leave("a")
+            made.tasks[2].cancel()
+            await settled()
+            assert sorted(made.inside) == ["b", "d"]
+            made.tasks[0].result()
 
     asyncio.run(main())
