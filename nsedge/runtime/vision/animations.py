@@ -7,6 +7,7 @@ A frame that is said to be shown for 10 ms or less is shown for 100 ms, as brows
 from __future__ import annotations
 
 import io
+import struct
 from collections.abc import Iterator
 
 from PIL import Image
@@ -34,7 +35,8 @@ class Animation:
             MessageTooLarge: its frames have more than `max_pixels`.
         """
         self._data, self._budget = data, budget
-        shown = list(_webp_delays(data) if data[:4] == b"RIFF" else _gif_delays(data))
+        webp = data[:4] == b"RIFF"
+        shown = list(_webp_delays(data) if webp else _gif_delays(data, max_pixels=max_pixels))
         self.times = [0.0]
         for delay in shown:
             self.times.append(self.times[-1] + (delay if delay >= SHORTEST_S else USUAL_S))
@@ -70,8 +72,9 @@ class Animation:
             raise InvalidMedia(f"it cannot be read: {reason(error)}") from error
 
 
-def _gif_delays(data: bytes) -> Iterator[float]:
-    """Seconds for which each frame of a GIF is shown."""
+def _gif_delays(data: bytes, *, max_pixels: int) -> Iterator[float]:
+    """Seconds for which each frame of a GIF is shown. Raises MessageTooLarge for a frame that
+    reaches so far out of the GIF that it has more pixels."""
     at, delay_s, count = _GIF_HEAD + _colours(data, 10), 0.0, 0
     while (kind := _byte(data, at)) != _END:
         if kind == _EXTENSION:
@@ -81,6 +84,8 @@ def _gif_delays(data: bytes) -> Iterator[float]:
         elif kind == _IMAGE:
             yield delay_s
             delay_s, count = 0.0, count + 1
+            left, top, width, height = _placed(data, at + 1)
+            check_pixels(left + width, top + height, max_pixels=max_pixels)
             at = _behind_blocks(data, at + 11 + _colours(data, at + 9))
         else:
             raise InvalidMedia(f"the GIF is damaged behind frame {count}")
@@ -92,6 +97,12 @@ def _colours(data: bytes, at: int) -> int:
     """Bytes of the table of colours that the flags at `at` tell of."""
     flags = _byte(data, at)
     return 3 << ((flags & 7) + 1) if flags & 0x80 else 0
+
+
+def _placed(data: bytes, at: int) -> tuple[int, int, int, int]:
+    """Left, top, width and height of a frame, told at `at`."""
+    _byte(data, at + 7)
+    return struct.unpack_from("<4H", data, at)
 
 
 def _behind_blocks(data: bytes, at: int) -> int:

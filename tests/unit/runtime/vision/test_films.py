@@ -101,6 +101,14 @@ def test_what_is_no_whole_film_is_refused_as_what_it_is(what: str) -> None:
         opened(data)
 
 
+def test_a_frame_that_is_larger_than_its_gif_says_is_not_decoded() -> None:
+    place = gif.index(b"\x2c\0\0\0\0", gif.index(b"\x2c\0\0\0\0") + 1)
+    for corner in (struct.pack("<4H", 0, 0, 65535, 65535), struct.pack("<4H", 65000, 65000, 8, 8)):
+        data = gif[: place + 1] + corner + gif[place + 9 :]
+        with pytest.raises(MessageTooLarge, match="a picture of 65"):
+            opened(data)
+
+
 def test_damage_never_does_more_than_fail() -> None:
     noise = np.random.default_rng(0)
     for data, _ in itertools.product((WHOLE, webm, gif, webp), range(40)):
