@@ -11,6 +11,7 @@ from __future__ import annotations
 import functools
 import importlib
 import math
+import os
 import pickle
 import signal
 import subprocess
@@ -48,17 +49,21 @@ class PictureProcess:
         Raises:
             NsedgeError: also where the process ends before there is an answer.
         """
+        ended: Exception | None = None
         asked = pickle.dumps((function, args, options), pickle.HIGHEST_PROTOCOL)
         with self._lock:
             for _ in range(2):  # it may have ended since the last call
-                self._child = self._child or _Child()
                 try:
+                    self._child = self._child or _Child()
                     self._child.pipe.send_bytes(asked)
                     self._wait(self._child)
-                    return _taken(self._child.pipe.recv())
-                except (EOFError, BrokenPipeError, ConnectionResetError):
+                    reply = self._child.pipe.recv()
+                except (EOFError, OSError) as error:  # also in the middle of an answer
+                    ended = error
                     self._end()
-        raise NsedgeError("the process that reads pictures ended")
+                else:
+                    return _taken(reply)
+        raise NsedgeError("the process that reads pictures ended") from ended
 
     def close(self) -> None:
         """End it; another call would start it anew."""
@@ -93,9 +98,13 @@ class _Child:
     def __init__(self) -> None:
         self.pipe, theirs = Pipe()
         with theirs:
-            command = [sys.executable, "-m", CHILD, str(theirs.fileno())]
-            fds = (theirs.fileno(),)
-            self._process = subprocess.Popen(command, pass_fds=fds, stdin=subprocess.DEVNULL)
+            # It finds modules where this process does, and not where it happens to stand (-P).
+            self._process = subprocess.Popen(
+                [sys.executable, "-P", "-m", CHILD, str(theirs.fileno())],
+                env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
+                pass_fds=(theirs.fileno(),),
+                stdin=subprocess.DEVNULL,
+            )
         # One that ends by itself leaves nothing behind.
         threading.Thread(target=self._process.wait, name="picture-process", daemon=True).start()
 

@@ -82,6 +82,43 @@ def test_one_that_cannot_even_begin_is_told(
         process.call("prepare", PICTURE, STEPS, max_pixels=100)
 
 
+HALF_AN_ANSWER = """
+import os, socket, struct, sys
+from multiprocessing.connection import Connection
+with Connection(int(sys.argv[1])) as pipe:
+    pipe.recv_bytes()
+    os.write(pipe.fileno(), struct.pack("!i", 100) + b"half")
+"""
+
+
+def test_one_that_ends_in_the_middle_of_its_answer_is_told(
+    process: apart.PictureProcess, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "half_an_answer.py").write_text(HALF_AN_ANSWER)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with monkeypatch.context() as patched:
+        patched.setattr(apart, "CHILD", "half_an_answer")
+        with pytest.raises(NsedgeError, match="the process that reads pictures ended"):
+            process.call("prepare", PICTURE, STEPS, max_pixels=100)
+    assert process.call("prepare", PICTURE, STEPS, max_pixels=100).shape == (3, 4, 4)
+
+
+def test_one_that_cannot_be_started_is_told(
+    process: apart.PictureProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "executable", "/nowhere/python")
+    with pytest.raises(NsedgeError, match="the process that reads pictures ended"):
+        process.call("prepare", PICTURE, STEPS, max_pixels=100)
+
+
+def test_what_lies_in_the_working_directory_is_not_imported(
+    process: apart.PictureProcess, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "pickle.py").write_text("raise SystemExit")
+    monkeypatch.chdir(tmp_path)
+    assert process.call("prepare", PICTURE, STEPS, max_pixels=100).shape == (3, 4, 4)
+
+
 def is_stopped(pid: int) -> bool:
     return Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2][0] == "T"
 
