@@ -46,9 +46,10 @@ def read_patched(folder: Path, image: Json, *, windowed: bool = False) -> Patche
     """
     path, settings = picture_settings(folder, PROCESSORS, DEFAULTS)
     for own, meant in SHARED.items():
-        if settings[own] != image.get(meant, DEFAULTS[own]) or not is_count(settings[own]):
+        count = settings[own]
+        if count != image.get(meant, DEFAULTS[own]) or not is_count(count) or not count:
             raise Refused(
-                f"{path}: {own} is {shown(settings[own])}, and the encoder's {meant}"
+                f"{path}: {own} is {shown(count)}, and the encoder's {meant}"
                 f" {shown(image.get(meant))}"
             )
     if not settings["do_resize"]:

@@ -200,8 +200,19 @@ class PhiSource(VisionSource):
             raise Refused(f"{path}: {error}") from error
 
     def mel_range(self) -> tuple[float, float]:
-        """Lowest and highest frequency of the mel filters, in Hz."""
-        return tuple(float(self._sound[f"mel_{end}_frequency"]) for end in ("min", "max"))  # type: ignore[return-value]
+        """Lowest and highest frequency of the mel filters, in Hz.
+
+        Raises:
+            Refused: one is no number.
+        """
+        return self._frequency("mel_min_frequency"), self._frequency("mel_max_frequency")
+
+    def _frequency(self, field: str) -> float:
+        stated = self._sound[field]
+        if isinstance(stated, bool) or not isinstance(stated, int | float):
+            path = self.folder / SETTINGS_FILE
+            raise Refused(f"{path}: {field} {shown(stated)} is no frequency")
+        return float(stated)
 
     def notes(self) -> tuple[str, ...]:
         """What of the source is left aside that changes answers, or tokens."""

@@ -134,6 +134,11 @@ def test_positions_of_several_pictures_are_those_of_transformers() -> None:
     [
         ({"patch_size": 14}, {}, "patch_size is 14, and the encoder's patch_size 8"),
         ({"merge_size": 1}, {}, "merge_size is 1, and the encoder's spatial_merge_size 2"),
+        (
+            {"patch_size": 0},
+            {"patch_size": 0},
+            "patch_size is 0, and the encoder's patch_size 0",
+        ),
         ({"do_resize": False}, {}, "not resized have no form"),
         ({"min_pixels": "few"}, {}, "are no least and most pixels"),
         ({"min_pixels": 0}, {}, "least_pixels"),

@@ -353,6 +353,7 @@ def test_what_has_no_form_is_refused(
         ({"do_normalize": False}, "pictures that are not normalised have no form"),
         ({"resample": 2}, "resample 2 has no form"),
         ({"sampling_rate": 8000}, "sampling_rate 8000 has no form"),
+        ({"mel_max_frequency": "high"}, "mel_max_frequency 'high' is no frequency"),
     ],
 )
 def test_how_media_are_prepared_is_as_here_or_refused(
@@ -364,7 +365,7 @@ def test_how_media_are_prepared_is_as_here_or_refused(
     settings.write_text(json.dumps(stated | changes))
     source = PhiSource(folder=copy, origin="")
     with pytest.raises(Refused, match=reason):
-        source.features() if "sampling_rate" in changes else source.crops()
+        _ = source.crops(), source.features(), source.mel_range()
 
 
 def test_adapters_are_there_both_or_it_is_said(folder: Path, tmp_path: Path) -> None:
