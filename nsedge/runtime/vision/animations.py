@@ -7,7 +7,6 @@ A frame that is said to be shown for 10 ms or less is shown for 100 ms, as brows
 from __future__ import annotations
 
 import io
-import struct
 from collections.abc import Iterator
 
 from PIL import Image
@@ -15,12 +14,10 @@ from PIL import Image
 from nsedge.errors import InvalidMedia, NsedgeError
 from nsedge.runtime.vision.budget import TimeBudget
 from nsedge.runtime.vision.decoding import check_pixels, in_rgb, reason
+from nsedge.runtime.vision.gif import frames
 
 SHORTEST_S = 0.011
 USUAL_S = 0.1
-_GIF_HEAD = 13
-_EXTENSION, _IMAGE, _END = 0x21, 0x2C, 0x3B
-_CONTROL = 0xF9
 _WEBP_HEAD = 12
 
 
@@ -73,48 +70,11 @@ class Animation:
 
 
 def _gif_delays(data: bytes, *, max_pixels: int) -> Iterator[float]:
-    """Seconds for which each frame of a GIF is shown. Raises MessageTooLarge for a frame that
-    reaches so far out of the GIF that it has more pixels."""
-    at, delay_s, count = _GIF_HEAD + _colours(data, 10), 0.0, 0
-    while (kind := _byte(data, at)) != _END:
-        if kind == _EXTENSION:
-            if _byte(data, at + 1) == _CONTROL:
-                delay_s = int.from_bytes(data[at + 4 : at + 6], "little") / 100
-            at = _behind_blocks(data, at + 2)
-        elif kind == _IMAGE:
-            yield delay_s
-            delay_s, count = 0.0, count + 1
-            left, top, width, height = _placed(data, at + 1)
-            check_pixels(left + width, top + height, max_pixels=max_pixels)
-            at = _behind_blocks(data, at + 11 + _colours(data, at + 9))
-        else:
-            raise InvalidMedia(f"the GIF is damaged behind frame {count}")
-    if not count:
-        raise InvalidMedia("the GIF has no frames")
-
-
-def _colours(data: bytes, at: int) -> int:
-    """Bytes of the table of colours that the flags at `at` tell of."""
-    flags = _byte(data, at)
-    return 3 << ((flags & 7) + 1) if flags & 0x80 else 0
-
-
-def _placed(data: bytes, at: int) -> tuple[int, int, int, int]:
-    """Left, top, width and height of a frame, told at `at`."""
-    _byte(data, at + 7)
-    return struct.unpack_from("<4H", data, at)
-
-
-def _behind_blocks(data: bytes, at: int) -> int:
-    while size := _byte(data, at):
-        at += 1 + size
-    return at + 1
-
-
-def _byte(data: bytes, at: int) -> int:
-    if at >= len(data):
-        raise InvalidMedia("the GIF breaks off")
-    return data[at]
+    """Seconds for which each frame of a GIF is shown. Raises MessageTooLarge for a frame with which
+    it has more pixels."""
+    for frame in frames(data):
+        check_pixels(frame.width, frame.height, max_pixels=max_pixels)
+        yield frame.delay_s
 
 
 def _webp_delays(data: bytes) -> Iterator[float]:

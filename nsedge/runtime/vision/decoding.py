@@ -18,6 +18,7 @@ from PIL import Image, UnidentifiedImageError
 from nsedge.api import Media
 from nsedge.api.media import RAW_PICTURE
 from nsedge.errors import InvalidMedia, MessageTooLarge
+from nsedge.runtime.vision import gif
 from nsedge.runtime.vision.films import FilmFrame
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP")
@@ -55,6 +56,7 @@ def decode(media: Media, *, max_pixels: int) -> Image.Image:
     if media.type == RAW_PICTURE:
         return _of_frame(media, max_pixels)
     try:
+        _check_gif(media.data, max_pixels)
         with Image.open(io.BytesIO(media.data), formats=FORMATS) as opened:
             check_pixels(*opened.size, max_pixels=max_pixels)
             opened.load()
@@ -76,6 +78,7 @@ def measure(media: Media, *, max_pixels: int) -> tuple[int, int]:
         height, width, _ = media.shape
         return height, width
     try:
+        _check_gif(media.data, max_pixels)
         with Image.open(io.BytesIO(media.data), formats=FORMATS) as opened:
             check_pixels(*opened.size, max_pixels=max_pixels)
             if opened.format == "PNG":  # its EXIF may come behind the pixels
@@ -89,6 +92,13 @@ def measure(media: Media, *, max_pixels: int) -> tuple[int, int]:
         raise InvalidMedia(f"the picture cannot be decoded: {reason(error)}") from error
     width, height = opened.size
     return (width, height) if turned else (height, width)
+
+
+def _check_gif(data: bytes, max_pixels: int) -> None:
+    """Refuse a GIF that is made too large by its first frame, for which opening makes memory."""
+    if data.startswith(gif.SIGNATURES):
+        first = next(gif.frames(data))
+        check_pixels(first.width, first.height, max_pixels=max_pixels)
 
 
 def check_pixels(width: int, height: int, *, max_pixels: int) -> None:

@@ -18,7 +18,7 @@ from PIL import Image
 from nsedge.api import Media
 from nsedge.api.media import RAW_PICTURE
 from nsedge.errors import InvalidMedia, InvalidParameter, MessageTooLarge, NsedgeError
-from nsedge.runtime.vision.decoding import ORIENTATION, decode
+from nsedge.runtime.vision.decoding import ORIENTATION, decode, measure
 
 MOST = 1_000_000
 RED, BLUE = (250, 10, 20), (5, 20, 240)
@@ -140,6 +140,34 @@ def test_too_many_pixels_are_refused_before_they_are_decoded() -> None:
     bomb += struct.pack(">I", zlib.crc32(chunk)) + struct.pack(">I", 0) + b"IDAT\x35\xaf\x06\x1e"
     with pytest.raises(MessageTooLarge, match="30000 x 30000 pixels"):
         decode(Media(type="image/png", data=bomb), max_pixels=64_000_000)
+
+
+@pytest.mark.parametrize(
+    "corner", [(0, 0, 60_000, 60_000), (60_000, 60_000, 8, 8), (0, 0, 1, 60_000)]
+)
+def test_a_first_frame_that_is_larger_than_its_gif_says_is_not_opened(
+    corner: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Opening makes memory for all of it where it is cleared to the background."""
+    whole = encoded(two_halves(), "GIF").data
+    place = whole.index(b"\x2c\0\0\0\0")
+    data = whole[: place + 1] + struct.pack("<4H", *corner) + whole[place + 9 :]
+    monkeypatch.delattr(Image, "open")
+    for read in (decode, measure):
+        with pytest.raises(MessageTooLarge, match=r"600\d\d pixels"):
+            read(Media(type="image/gif", data=data), max_pixels=100_000)
+
+
+@pytest.mark.parametrize(
+    "blocks", [b"\x21\xf9\0\0", b"\x21\xff\x0bNETSCAPE2.0\0\0", b"\x21\x01\0\0"]
+)
+def test_blocks_of_a_gif_that_others_read_otherwise_are_refused(blocks: bytes) -> None:
+    whole = encoded(two_halves(), "GIF").data
+    place = whole.index(b"\x2c\0\0\0\0")
+    with pytest.raises(InvalidMedia, match="an extension says nothing"):
+        measure(
+            Media(type="image/gif", data=whole[:place] + blocks + whole[place:]), max_pixels=MOST
+        )
 
 
 @pytest.mark.parametrize(
