@@ -170,19 +170,22 @@ class Container:
         """Leave out all packets before one, whose frame stands by itself."""
         while self._at < packet:
             self._budget.check()
-            next(self._packets)
-            self._at += 1
+            self._following()
         self._stream.codec_context.flush_buffers()
         self._ready.clear()
 
     def _decode_on(self) -> None:
         """Decode the next packet; at the end, what the decoder still holds."""
         self._budget.check()
+        self._ready.extend(self._following().decode())
+
+    def _following(self) -> Packet[VideoStream]:
+        """Read the next packet."""
         packet = next(self._packets, None)
         if packet is None:
             raise InvalidMedia("the film breaks off")
         self._at += 1
-        self._ready.extend(packet.decode())
+        return packet
 
 
 def _beginnings(

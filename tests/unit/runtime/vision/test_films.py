@@ -109,6 +109,14 @@ def test_a_frame_that_is_larger_than_its_gif_says_is_not_decoded() -> None:
             opened(data)
 
 
+def test_a_film_that_has_fewer_packets_when_it_is_read_again_breaks_off() -> None:
+    shown = opened(WHOLE)
+    keys = vars(shown._track)["_keys"]
+    keys[:] = 1000
+    with pytest.raises(InvalidMedia, match="the film breaks off"):
+        shown.picture(19)
+
+
 def test_damage_never_does_more_than_fail() -> None:
     noise = np.random.default_rng(0)
     for data, _ in itertools.product((WHOLE, webm, gif, webp), range(40)):
