@@ -23,6 +23,7 @@ KEY = "key"
 _MEDIA = {
     "image": {"contentType": "image/png, image/jpeg, image/webp, image/gif"},
     "audio": {"contentType": "audio/wav, audio/flac, audio/ogg, audio/mpeg"},
+    "video": {"contentType": "video/mp4, video/webm, video/quicktime, image/gif, image/webp"},
 }
 """Files of forms that are called as the kind that they must be of, and the usual types of it."""
 _METHODS = frozenset({"GET", "POST", "DELETE"})

@@ -21,6 +21,7 @@ TEXT = {
     "required": ["type", "text"],
     "properties": {"type": {"const": "text"}, "text": {"type": "string"}},
 }
+FILM = base64.b64encode(b"GIF89a\x01\0\x01\0\0\0\0,").decode()
 FORMATS = {
     "json-schema": st.sampled_from(['{"type": "object"}', '{"type": "integer"}', "true", "{}"]),
     "rust-regex": st.sampled_from(["[a-z]+", "yes|no", "\\d{2,4}", "."]),
@@ -63,6 +64,8 @@ STEPS = {"typ_p": "typical_p", "typical": "typical_p", "nucleus": "top_p", "temp
 """Other names of a sampler's steps."""
 UNSEEN = ("/apply-template", "/v1/messages/count_tokens")
 """Routes that tell of a prompt, which pictures and sound have none of."""
+DRAWN = ("/v1/images/generations", "/sdapi/v1/txt2img", "/sdapi/v1/img2img")
+SAMPLER = "Euler"
 MEDIA = (
     *("image", "image_url", "input_image", "audio_url", "input_audio"),
     *("video", "video_url", "input_video"),
@@ -147,9 +150,18 @@ def mend(body: dict[str, Any], path: str) -> None:
     name_tools(body)
     answer_calls(body)
     go_on(body)
+    keep_the_rules_of_forms(body)
+    show_films(body)
+    answer_in_texts(body)
+    mend_for(path, body)
+
+
+def mend_for(path: str, body: dict[str, Any]) -> None:
+    """Have a body keep the rules of one route."""
     if path.startswith("/v1/messages"):
         end_with_a_question(body)
-    keep_the_rules_of_forms(body)
+    if path in DRAWN:
+        draw(body)
     if path == "/api/multimodal/vision/caption":
         body.pop("prompt", None)  # of models that caption, which the fake core has none of
     if path in UNSEEN:
@@ -237,10 +249,43 @@ def end_with_a_question(body: dict[str, Any]) -> None:
         body["messages"].append({"role": "user", "content": "go on"})
 
 
+def draw(body: dict[str, Any]) -> None:
+    """By a sampler that there is, which the document does not list; and by no model of a name, as
+    the fake core has none that draws."""
+    for name in ("model", "scheduler"):
+        body.pop(name, None)
+    body |= {name: SAMPLER for name in ("sampler_name", "sampler_index") if body.get(name)}
+
+
+def show_films(body: dict[str, Any]) -> None:
+    """Films are films, and what is looked at of each is said once."""
+    items = body["input"] if isinstance(body.get("input"), list) else ()
+    for turn in (*(body.get("messages") or ()), *items):
+        if not isinstance(turn, dict):
+            continue
+        for film in turn.get("videos") or ():
+            film["data_base64"] = FILM
+        for part in turn["content"] if isinstance(turn.get("content"), list) else ():
+            if isinstance(part.get("video_url"), dict):
+                part.pop("fps", None)
+                part.pop("frames", None)
+
+
+def answer_in_texts(body: dict[str, Any]) -> None:
+    """What a tool gave, as an item of a response, is a text, or texts."""
+    for item in body["input"] if isinstance(body.get("input"), list) else ():
+        if isinstance(item, dict) and isinstance(item.get("output"), list):
+            item["output"] = "it is so"
+
+
 def keep_the_rules_of_forms(body: dict[str, Any]) -> None:
     """Rules of schemas with files, which the tool cannot hold a body to."""
     if "image" in body or "audio" in body:
         body.pop("raw", None)
+    if "messages" not in body:
+        # The tool makes files, and no films.
+        for name in ("video", "fps", "frames"):
+            body.pop(name, None)
     if body.get("response_format") != "verbose_json":
         body.pop("timestamp_granularities", None)
     if body.get("response_format") in ("verbose_json", "srt", "vtt"):
