@@ -5,14 +5,12 @@ from __future__ import annotations
 import datetime
 import hashlib
 import secrets
-from collections.abc import Callable
 
 import numpy as np
 
 from nsedge.api import (
     Imagine,
     ModelInfo,
-    ModelMemory,
     ModelState,
     ModelStats,
     PictureRecord,
@@ -27,13 +25,13 @@ from nsedge.runtime.diffusion.registry import begin
 from nsedge.runtime.graph.diffusion import Chunk, DiffusionGraphs
 from nsedge.runtime.hosting import golden_images
 from nsedge.runtime.hosting.accepted import Accepted
+from nsedge.runtime.hosting.cacheless import CachelessModel
 from nsedge.runtime.hosting.canvas import ImagineWork, Start, begin_canvas
 from nsedge.runtime.hosting.diffusion_graphs import DiffusionBundle, open_graphs, wanted_graphs
 from nsedge.runtime.hosting.diffusion_loop import DiffusionLoop
 from nsedge.runtime.hosting.hosted import Host, Opening, Work
 from nsedge.runtime.hosting.trust import Hashes
 from nsedge.runtime.machine import memory
-from nsedge.runtime.machine.amounts import Amount
 from nsedge.runtime.machine.arbiter import Rank
 from nsedge.runtime.machine.footprint import Growth
 from nsedge.runtime.text.prompt_chunks import PromptChunks
@@ -43,8 +41,10 @@ MAX_DRAWN_SEED = 2**32
 """Seeds that nobody gave are below: they are told, and easy to copy."""
 
 
-class DiffusionModel:
+class DiffusionModel(CachelessModel):
     """A model of pictures in memory, with its loop."""
+
+    _loop: DiffusionLoop
 
     def __init__(
         self, *, bundle: DiffusionBundle, graphs: DiffusionGraphs, host: Host, opening: Opening
@@ -101,10 +101,6 @@ class DiffusionModel:
             name=f"diffusion-{bundle.name}",
         )
 
-    def start(self) -> None:
-        """Let the loop run."""
-        self._loop.start()
-
     def accept(self, request: Request, emit: Emit, *, submitted_s: float) -> Work:
         """Read what is asked, and queue it."""
         loop = self._loop
@@ -120,32 +116,6 @@ class DiffusionModel:
         )
         work.begin()
         return work
-
-    def prompt_reader(self) -> None:
-        """None: nothing goes on from its prompts."""
-
-    def comes_round(self, answer: Callable[[], None]) -> bool:
-        """Have the loop call `answer` between two steps."""
-        self._loop.ask(answer)
-        return True
-
-    def close(self) -> None:
-        """End the loop, once nobody uses it."""
-        self._loop.stop()
-
-    def measure(self) -> tuple[ModelMemory, Amount]:
-        """What it holds: it has no cache."""
-        held = ModelMemory(
-            weights_bytes=self._weights_bytes,
-            kv_bytes=0,
-            arena_bytes=self._arena_bytes,
-            kv_reserved_bytes=0,
-        )
-        return held, Amount(held.weights_bytes + held.arena_bytes)
-
-    def cache_bytes(self) -> int:
-        """Nothing."""
-        return 0
 
     def info(self) -> ModelInfo:
         """What clients are told."""

@@ -5,11 +5,10 @@ from __future__ import annotations
 
 import datetime
 from abc import ABC, abstractmethod
-from collections.abc import Callable
 from pathlib import PurePosixPath
 from typing import Any, Generic, Protocol, TypeVar
 
-from nsedge.api import Media, ModelInfo, ModelMemory, ModelState, ModelStats, Request
+from nsedge.api import Media, ModelInfo, ModelState, ModelStats, Request
 from nsedge.bundle.dual_encoder import DualEncoder
 from nsedge.bundle.encoder import Encoder
 from nsedge.bundle.fields import AnyVariant
@@ -19,6 +18,7 @@ from nsedge.runtime.delivery import Emit
 from nsedge.runtime.encode.loop import BatchLimits, BatchRunner, EncodeLoop
 from nsedge.runtime.encode.work import EncodeWork
 from nsedge.runtime.hosting.accepted import Accepted
+from nsedge.runtime.hosting.cacheless import CachelessModel
 from nsedge.runtime.hosting.hosted import Host, Opening, Work
 from nsedge.runtime.hosting.trust import Hashes
 from nsedge.runtime.hosting.variants import choose_variant
@@ -46,8 +46,10 @@ M = TypeVar("M", bound=AnyEncoder, covariant=True)
 S = TypeVar("S", bound=Session)
 
 
-class EncodeModel(ABC, Generic[M, S]):
+class EncodeModel(CachelessModel, ABC, Generic[M, S]):
     """A model in memory that runs in an encode loop."""
+
+    _loop: EncodeLoop
 
     most_waiting = 1 << 31
     """Inputs that may wait, whatever the settings say."""
@@ -117,10 +119,6 @@ class EncodeModel(ABC, Generic[M, S]):
             rows = min(MAX_ROWS, max(1, tokens // length))
             list(self.session.run([self.input_of([self.manifest.pad_token_id] * length)] * rows))
 
-    def start(self) -> None:
-        """Let the loop run."""
-        self._loop.start()
-
     def accept(self, request: Request, emit: Emit, *, submitted_s: float) -> Work:
         """Read the inputs, and queue them."""
         inputs = getattr(request.task, "inputs", ())
@@ -136,32 +134,6 @@ class EncodeModel(ABC, Generic[M, S]):
         )
         work.begin()
         return work
-
-    def prompt_reader(self) -> None:
-        """None: it reads texts, and no prompts."""
-
-    def comes_round(self, answer: Callable[[], None]) -> bool:
-        """Have the loop call `answer` between two batches."""
-        self._loop.ask(answer)
-        return True
-
-    def close(self) -> None:
-        """End the loop, once nobody uses it."""
-        self._loop.stop()
-
-    def measure(self) -> tuple[ModelMemory, Amount]:
-        """What it holds: it has no cache."""
-        held = ModelMemory(
-            weights_bytes=self._weights_bytes,
-            kv_bytes=0,
-            arena_bytes=self._arena_bytes,
-            kv_reserved_bytes=0,
-        )
-        return held, Amount(held.weights_bytes + held.arena_bytes)
-
-    def cache_bytes(self) -> int:
-        """Nothing."""
-        return 0
 
     def info(self) -> ModelInfo:
         """What clients are told."""
