@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -207,13 +207,19 @@ def _manifest(product: Product, contents: Contents, name: str, overrides: Overri
 
 
 def provenance(
-    source: Source, *, parameters: int, libraries: dict[str, str], overrides: Overrides
+    source: Source,
+    *,
+    parameters: int,
+    libraries: Mapping[str, str],
+    overrides: Overrides,
+    architecture: str | None = None,
 ) -> Provenance:
-    """Where the weights of a model folder come from."""
+    """Where the weights of a model folder come from; `architecture` where its config.json does not
+    tell."""
     return Provenance(
         source=source.origin,
         revision=source.revision,
-        architecture=source.architecture(),
+        architecture=architecture or source.architecture(),
         parameters=parameters,
         licence=source.licence(),
         created=datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z"),

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 
 import msgspec
 
-from exporters.bundle.package import GOLDEN_FILE, Contents, entries, write_bundle
+from exporters.bundle.package import GOLDEN_FILE, Contents, entries, provenance, write_bundle
 from exporters.diffusion.records import (
     DECODER_FILE,
     DENOISER_FILE,
@@ -31,8 +30,7 @@ from nsedge.bundle.diffusion import (
     GoldenImage,
     TextEncoderVariant,
 )
-from nsedge.bundle.fields import FORMAT, FORMAT_VERSION, Provenance, Variants
-from nsedge.version import VERSION
+from nsedge.bundle.fields import FORMAT, FORMAT_VERSION, Variants
 
 AUTOENCODER = "autoencoder"
 """The folder of graphs that all variants have."""
@@ -101,7 +99,13 @@ def _manifest(product: DiffusionProduct, contents: Contents, name: str) -> Diffu
         format_version=FORMAT_VERSION,
         name=name,
         golden={"imagine": GOLDEN_FILE},
-        provenance=_provenance(product),
+        provenance=provenance(
+            product.source,
+            parameters=product.parameters,
+            libraries=product.libraries,
+            overrides={},
+            architecture=product.shape.pipeline,
+        ),
         files=entries(contents),
         components=_components(product),
         processors=DiffusionProcessors(prompts=record.prompts),
@@ -168,17 +172,4 @@ def _components(product: DiffusionProduct) -> DiffusionComponents:
         denoiser=Variants(variants=denoisers),
         decoder=Variants(variants=(decoder,)),
         encoder=Variants(variants=(encoder,)),
-    )
-
-
-def _provenance(product: DiffusionProduct) -> Provenance:
-    source = product.source
-    return Provenance(
-        source=source.origin,
-        revision=source.revision,
-        architecture=product.shape.pipeline,
-        parameters=product.parameters,
-        licence=source.licence(),
-        created=datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z"),
-        exporter={"nsedge": VERSION, **product.libraries},
     )
